@@ -1,0 +1,172 @@
+"""The arithmetic of a cycle, on lists of tensors.
+
+A linear predictor is a tuple of weights (w_0, ..., w_k) over the k + 1 points of a cycle, oldest
+first, the point that the cycle started from included; they sum to 1. Its *jump*, the prediction
+minus the last point, therefore has the weights u = (w_0, ..., w_k - 1), which sum to 0:
+
+    jump = sum_j u_j theta_j
+
+One buffer of the parameters' size holds the running sum whatever k is. Adding up u_j * theta_j
+would move parameters that never moved (rounding), so only differences are formed. With
+U_j = u_0 + ... + u_j the buffer is in one of two forms:
+
+    mean          sum so far = U_j * buffer     buffer = affine mean of the points so far
+    difference    sum so far = scale * buffer   where U_j = 0
+
+A point moves it on by one of four operations (`Fold`). Since the u_j sum to 0, the last form is
+always a difference: the jump is scale * buffer, exactly 0 where a parameter never moved. For PLP,
+u = (0, -1/2, 1/2, 0): copy theta_1, subtract theta_2, nothing, and theta_3 += -1/2 * buffer.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from functools import lru_cache
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+SKIP, COPY, SUBTRACT, AVERAGE, RESTORE = "skip", "copy", "subtract", "average", "restore"
+
+
+class Fold(NamedTuple):
+    """What one point does to the buffer; `scalar` is used by average and restore alone."""
+
+    kind: str
+    scalar: float = 0.0
+
+
+class Plan(NamedTuple):
+    """The folds of one cycle, one per point, and the factor that turns the buffer into the jump.
+
+    `first` is the point that fills the buffer (None: the jump is always 0, nothing is ever done).
+    `needs_mean` says that the buffer holds a mean at some time, which wants float32 at least; a
+    plain difference of two points does not.
+    """
+
+    folds: tuple[Fold, ...]
+    scale: float
+    first: int | None
+    needs_mean: bool
+
+
+@lru_cache(maxsize=256)
+def plan(weights: tuple[float, ...]) -> Plan:
+    """Plan how the points of a cycle fold into one buffer.
+
+    Args:
+        weights: (w_0, ..., w_k), oldest point first, summing to 1.
+
+    Returns:
+        The folds for the points 0 to k and the scale of the jump.
+
+    Example:
+        >>> [fold.kind for fold in plan((0.0, -0.5, 0.5, 1.0)).folds], plan((0, -0.5, 0.5, 1)).scale
+        (['skip', 'copy', 'subtract', 'skip'], -0.5)
+    """
+    jump = (*weights[:-1], weights[-1] - 1.0)
+    tiny = 1e-9 * max(map(abs, jump))
+    folds: list[Fold] = []
+    first: int | None = None
+    total = scale = 0.0  # U_j of the mean form; factor of the difference form (where total is 0)
+    for j, u in enumerate(jump):
+        if abs(u) <= tiny:
+            folds.append(Fold(SKIP))
+        elif first is None:
+            folds.append(Fold(COPY))
+            first, total = j, u
+        elif total == 0.0:  # scale * b + u * theta = u * (theta + scale/u * b)
+            folds.append(Fold(RESTORE, scale / u))
+            total = u
+        elif j == len(jump) - 1 or abs(total + u) <= tiny:  # u = -total: total * (b - theta)
+            folds.append(Fold(SUBTRACT))
+            total, scale = 0.0, total
+        else:
+            folds.append(Fold(AVERAGE, u / (total + u)))
+            total += u
+    means = any(fold.kind in (AVERAGE, RESTORE) for fold in folds)
+    return Plan(tuple(folds), scale, first, means)
+
+
+def fold_(fold: Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
+    """Move the buffers on by one point, in place.
+
+    Args:
+        fold: what to do.
+        buffers: the running mean or difference, one tensor per parameter.
+        points: the parameters now, same shapes; their dtype may be narrower than the buffers'.
+    """
+    if fold.kind == SKIP or not buffers:
+        return
+    mixed = buffers[0].dtype != points[0].dtype
+    if fold.kind == COPY:
+        torch._foreach_copy_(buffers, points)
+        return
+    if mixed:
+        points = [point.to(buffer.dtype) for point, buffer in zip(points, buffers, strict=True)]
+    if fold.kind == SUBTRACT:
+        torch._foreach_sub_(buffers, points)
+    elif fold.kind == AVERAGE:
+        torch._foreach_lerp_(buffers, points, fold.scalar)
+    else:
+        torch._foreach_mul_(buffers, fold.scalar)
+        torch._foreach_add_(buffers, points)
+
+
+def jump_(points: list[Tensor], buffers: list[Tensor], scale: float) -> None:
+    """Write the prediction: point <- point + scale * buffer, in place."""
+    if not points:
+        return
+    if buffers[0].dtype == points[0].dtype:
+        torch._foreach_add_(points, buffers, alpha=scale)
+        return
+    for point, buffer in zip(points, buffers, strict=True):  # computed in the wider dtype
+        point.copy_(point.to(buffer.dtype).add_(buffer, alpha=scale))
+
+
+def buffer_norm(flat: Tensor) -> Tensor:
+    """Euclidean norm of a flat buffer, accumulated in float32 at least; stays on its device."""
+    norm: Tensor = torch.linalg.vector_norm(
+        flat, dtype=torch.promote_types(flat.dtype, torch.float32)
+    )
+    return norm
+
+
+def zero_unless_finite_(flat: Tensor, norm: Tensor) -> None:
+    """Set the buffer to zero where its norm is not finite, without asking the device."""
+    flat.masked_fill_(~torch.isfinite(norm), 0.0)
+
+
+def local(parameter: Tensor) -> Tensor:
+    """The storage that this process owns: a sharded tensor's shard, complex as pairs of reals."""
+    shard: Tensor = getattr(parameter, "_local_tensor", parameter)
+    return torch.view_as_real(shard.detach()) if shard.is_complex() else shard
+
+
+def allocate(points: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
+    """One flat tensor with a view per point, of the point's shape and, where dense, its strides.
+
+    Returns:
+        The flat tensor (one element per element of the points) and its views.
+    """
+    flat = torch.empty(sum(p.numel() for p in points), dtype=dtype, device=points[0].device)
+    views, start = [], 0
+    for point in points:
+        piece = flat[start : start + point.numel()]
+        like = torch.empty_like(point, device="meta")  # keeps the strides of a dense tensor only
+        if like.stride() == point.stride():
+            views.append(piece.as_strided(point.shape, point.stride(), piece.storage_offset()))
+        else:
+            views.append(piece.view(point.shape))
+        start += point.numel()
+    return flat, views
+
+
+def straight_path_extra(weights: Sequence[float]) -> float:
+    """Steps gained by one prediction when the points lie on a line, one step apart.
+
+    e = sum_j w_j * j - k
+    """
+    return math.fsum(w * j for j, w in enumerate(weights)) - (len(weights) - 1)
