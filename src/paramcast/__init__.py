@@ -1,12 +1,18 @@
 """paramcast: predict parameters during neural-network training, and judge whether it helps."""
 
-from . import errors as errors
-from . import predictors as predictors
-from . import schedules as schedules
-from .errors import ParamcastError as ParamcastError
-from .events import ForecastEvent as ForecastEvent
-from .forecast import PLP as PLP
-from .forecast import Forecast as Forecast
+from __future__ import annotations
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from . import errors as errors
+    from . import predictors as predictors
+    from . import schedules as schedules
+    from .errors import ParamcastError as ParamcastError
+    from .events import ForecastEvent as ForecastEvent
+    from .forecast import PLP as PLP
+    from .forecast import Forecast as Forecast
 
 __version__ = "0.1.0"
 
@@ -19,3 +25,23 @@ __all__ = [
     "predictors",
     "schedules",
 ]
+
+_MODULE_OF = {
+    "PLP": "forecast",
+    "Forecast": "forecast",
+    "ForecastEvent": "events",
+    "ParamcastError": "errors",
+}
+
+
+def __getattr__(name: str) -> Any:
+    """Import on first use, so that `paramcast --help` does not wait for torch."""
+    if name in _MODULE_OF:
+        return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
+    if name in __all__:
+        return import_module(f".{name}", __name__)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)

@@ -6,10 +6,11 @@ ParamcastError                        everything raised on purpose
 ├── CheckpointError    (ValueError)   a saved state that does not fit
 └── StudyError                        a comparison that cannot be run as asked
     ├── TaskError                     the task: its file, its data, its model
-    └── StoreError                    the output folder and the runs stored in it
+    ├── StoreError                    the output folder and the runs stored in it
+    └── RunError                      runs that failed while the comparison ran
 
 Each message says what came, what is needed and what to do. The command line turns every
-ParamcastError into that one sentence and exit code 2.
+ParamcastError into that one sentence and exit code 2, a RunError into exit code 1.
 """
 
 from __future__ import annotations
@@ -41,3 +42,7 @@ class TaskError(StudyError):
 
 class StoreError(StudyError):
     """An output folder or a store of runs that cannot be used."""
+
+
+class RunError(StudyError):
+    """Runs that failed while a comparison ran."""

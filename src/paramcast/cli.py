@@ -1,0 +1,326 @@
+"""The command line: `paramcast pilot`, `new-task`, `methods`, `tasks`."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+try:
+    import click
+except ImportError:  # pragma: no cover - the library alone has no command line
+    sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
+
+from .errors import ParamcastError, RunError, StudyError
+
+if TYPE_CHECKING:
+    from .study.plan import Options, Plan
+    from .study.tasks.task import Prepared
+
+FULL = {"seeds": 12, "trials": 8, "trial_seeds": 3}
+QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
+MOST_SEEDS, MOST_TRIALS = 10_000, 1024
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(package_name="paramcast")
+def cli() -> None:
+    """Predict parameters while a network trains, and find out whether that helps.
+
+    \b
+    Start with the pilot, which compares SGD with PLP fairly and says whether to adopt it:
+        paramcast pilot                      on scikit-learn's digits, about a minute
+        paramcast new-task my_task.py        write an example task to fill with your own
+        paramcast pilot my_task.py:task      on your own data, model and loss
+    """
+
+
+@cli.command()
+@click.argument("task", default="digits")
+@click.option("--target", metavar="COLUMN", help="The column to predict, if TASK is a table.")
+@click.option("--methods", metavar="LIST", help="What to compare with the base [demon, plp].")
+@click.option("--base", help="sgd, nesterov or adamw [the task's].")
+@click.option("--lr", type=float, help="Tune nothing: everything runs at this learning rate.")
+@click.option("--lr-range", type=float, nargs=2, help="Learning rates to search [the task's].")
+@click.option("--trials", type=int, help="Learning rates to try, a power of 2 [8].")
+@click.option("--trial-seeds", type=int, help="Seeds per learning rate [3].")
+@click.option("--seeds", type=int, help="Paired final seeds [12].")
+@click.option("--epochs", type=int, help="Passes over the training data [the task's].")
+@click.option("--batch-size", type=int, help="Examples per step [the task's].")
+@click.option("--schedule", help="constant, cosine, cyclic or wsd [the task's].")
+@click.option("--margin", type=float, help="Differences within it do not matter [0.5 points; 5 %].")
+@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
+@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for pilot.json and pilot.db.")
+@click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print pilot.json's content and only that.")
+def pilot(**given: Any) -> None:
+    """Compare SGD with PLP on TASK and say whether to adopt PLP.
+
+    TASK is a built-in name (`paramcast tasks`), FILE.py:FUNCTION, a table DATA.csv (with
+    --target), or a folder that holds one folder of images per class.
+
+    Every method is tuned on the same learning rates; the final runs are paired by seed and judged
+    on the test split, beside controls that tell a better method from a larger step and from noise.
+    Finished runs are kept: after Ctrl-C the same command goes on.
+
+    \b
+    Examples:
+      paramcast pilot
+      paramcast pilot --quick
+      paramcast pilot --lr 0.001 --schedule constant      as the paper trains
+      paramcast pilot my_task.py:task --base adamw
+      paramcast pilot data.csv --target price
+      paramcast pilot photos/ --methods 'plp, plp(horizon=0.5), lookahead'
+
+    Exit codes: 0 finished whatever the verdict, 2 bad input, 1 runs failed, 130 interrupted.
+    """
+    from .study.server import start_early
+
+    if not given["dry_run"]:
+        start_early()
+    from rich.console import Console
+
+    from .study.plan import Plan
+    from .study.tasks.source import find, load
+
+    source = find(given["task"], given["target"])
+    device = _device(given["device"])
+    prepared = load(source, device)
+    options = _options(given, source, prepared, device)
+    plan = Plan(options, prepared, given["out"])
+    workers = _workers(given["workers"])
+    if given["timeout"] is not None and not given["timeout"] > 0:
+        raise StudyError(f"--timeout must be above 0 seconds, got {given['timeout']:g}")
+    if given["dry_run"]:
+        _dry_run(plan, workers, given["as_json"])
+        return
+    _run(plan, workers, given["timeout"], Console(stderr=True), as_json=given["as_json"])
+
+
+def _run(plan: Plan, workers: int, timeout: float | None, console: Any, *, as_json: bool) -> None:
+    from .report.terminal import WIDE, LiveProgress, show
+    from .study.pilot import run_pilot
+
+    if not console.is_terminal:
+        console.width = WIDE
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with LiveProgress(console) as progress:
+        try:
+            result = run_pilot(plan, workers=workers, watcher=progress, timeout=timeout)
+        except KeyboardInterrupt:
+            raise _Interrupted(
+                f"interrupted; {progress.done} of {progress.total} runs are kept in {plan.out}; "
+                "the same command goes on from there"
+            ) from None
+    if as_json:
+        click.echo(json.dumps(result, indent=1, allow_nan=False))
+        return
+    from rich.console import Console
+
+    out = Console()
+    if not out.is_terminal:
+        out = Console(width=WIDE + 20)
+    show(result, out)
+
+
+def _dry_run(plan: Plan, workers: int, as_json: bool) -> None:
+    from .study.pilot import estimate_seconds
+
+    tuning, final = plan.count()
+    seconds = estimate_seconds(plan, workers)
+    rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
+    facts = {
+        "tuning_runs": tuning,
+        "final_runs": final,
+        "workers": workers,
+        "estimated_seconds": round(seconds, 1),
+        "learning_rates": rates,
+        "methods": ["base", *(m.label for m in plan.options.methods)],
+        "out": str(plan.out),
+    }
+    if as_json:
+        click.echo(json.dumps(facts, indent=1))
+        return
+    click.echo(
+        f"{tuning} tuning runs and {final} final runs on {workers} workers, "
+        f"about {seconds:.0f} s; results would go to {plan.out}"
+    )
+    click.echo(f"learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}")
+    names = dict.fromkeys(plan.with_own_rate, 1.0)
+    click.echo(f"final rows: {', '.join(row.name for row in plan.rows(names))}")
+
+
+def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str) -> Options:
+    """The user's choices over the task's, checked."""
+    from .study.methods import check_methods, parse_methods
+    from .study.plan import Options
+    from .study.tasks.task import BASES, SCHEDULES, check_lr_range
+
+    task = prepared.task
+    defaults = QUICK if given["quick"] else FULL
+    base = given["base"] or (task.base if isinstance(task.base, str) else "own")
+    _one_of("--base", base, (*BASES, *(["own"] if callable(task.base) else [])))
+    schedule = given["schedule"] or task.schedule
+    _one_of("--schedule", schedule, SCHEDULES)
+    lr = given["lr"]
+    if lr is not None:
+        if not 0 < lr < math.inf:
+            raise StudyError(f"--lr must be a finite number above 0, got {lr:g}")
+        for name in ("lr_range", "trials", "trial_seeds"):
+            if given[name] is not None:
+                option = "--" + name.replace("_", "-")
+                raise StudyError(f"--lr tunes nothing, so {option} has no use; give one of them")
+    lr_range = given["lr_range"] or task.lr_range
+    check_lr_range(lr_range, "--lr-range")
+    if given["margin"] is not None and not 0 < given["margin"] < math.inf:
+        raise StudyError(f"--margin must be a finite number above 0, got {given['margin']:g}")
+    methods = parse_methods(given["methods"] or ("plp" if base == "own" else "demon, plp"))
+    check_methods(task, base, methods)
+    return Options(
+        source=source,
+        methods=methods,
+        base=base,
+        lr=lr,
+        lr_range=(float(lr_range[0]), float(lr_range[1])),
+        trials=_trials(given["trials"] or defaults["trials"]),
+        trial_seeds=_whole(given, "trial_seeds", 1, defaults["trial_seeds"]),
+        seeds=_whole(
+            given,
+            "seeds",
+            2,
+            defaults["seeds"],
+            "one seed has no spread, so no interval is possible",
+        ),
+        epochs=_whole(given, "epochs", 1, task.epochs),
+        batch_size=_whole(given, "batch_size", 1, task.batch_size),
+        schedule=schedule,
+        margin=given["margin"],
+        device=device,
+    )
+
+
+def _whole(given: dict[str, Any], name: str, least: int, default: int, why: str = "") -> int:
+    value = default if given[name] is None else given[name]
+    if not least <= value <= MOST_SEEDS:
+        option = "--" + name.replace("_", "-")
+        reason = f" ({why})" if why else ""
+        raise StudyError(f"{option} must be from {least} to {MOST_SEEDS}, got {value}{reason}")
+    return int(value)
+
+
+def _trials(trials: int) -> int:
+    if not 1 <= trials <= MOST_TRIALS or trials & (trials - 1):
+        raise StudyError(f"--trials must be a power of 2 up to {MOST_TRIALS}, got {trials}")
+    return trials
+
+
+def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
+    if value not in allowed:
+        raise StudyError(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _workers(given: int | None) -> int:
+    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
+    workers = given if given is not None else available or 1
+    if workers < 1:
+        raise StudyError(f"--workers must be at least 1, got {workers}")
+    return workers
+
+
+def _device(text: str) -> str:
+    import torch
+
+    try:
+        device = torch.device(text)
+    except RuntimeError:
+        raise StudyError(f"--device must be cpu, cuda or cuda:N, got {text!r}") from None
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise StudyError(
+            f"--device {text} is not there ({torch.cuda.device_count()} CUDA devices); use cpu"
+        )
+    if device.type not in ("cpu", "cuda"):
+        raise StudyError(f"--device must be cpu, cuda or cuda:N, got {text!r}")
+    return text
+
+
+@cli.command("new-task")
+@click.argument("file", type=click.Path(path_type=Path))
+def new_task(file: Path) -> None:
+    """Write a commented example task to FILE, which runs as it is.
+
+    \b
+    Example:
+      paramcast new-task my_task.py
+      paramcast pilot my_task.py:task --quick
+    """
+    from importlib.resources import files
+
+    if file.suffix != ".py":
+        raise StudyError(f"FILE must end in .py, got {str(file)!r}")
+    template = files("paramcast.study.tasks").joinpath("example_task.py").read_text("utf-8")
+    try:
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(template)
+    except FileExistsError:
+        raise StudyError(f"{file} exists already and was left alone; choose another name") from None
+    except OSError as error:
+        raise StudyError(f"{file} cannot be written: {error.strerror}") from None
+    click.echo(f"wrote {file}; run it with: paramcast pilot {file}:task --quick")
+
+
+@cli.command()
+def methods() -> None:
+    """List the methods, their roles and knobs."""
+    from .study.methods import METHODS, knobs
+
+    for name, kind in METHODS.items():
+        inside = f"({', '.join(knobs(name))})" if knobs(name) else ""
+        click.echo(f"{name + inside:42} {kind.role:10} {kind.line}")
+
+
+@cli.command()
+def tasks() -> None:
+    """List the built-in tasks."""
+    from .study.tasks.builtin import BUILTIN
+
+    for name, make in BUILTIN.items():
+        click.echo(f"{name:10} {(make.__doc__ or '').splitlines()[0]}")
+
+
+class _Interrupted(Exception):  # noqa: N818 - no error
+    """The user stopped a command that can go on later."""
+
+
+def main() -> None:
+    """Run the command line; every mistake of the user ends in one sentence."""
+    sys.exit(_main())
+
+
+def _main() -> int:
+    try:
+        cli.main(standalone_mode=False)
+    except click.ClickException as error:
+        context = getattr(error, "ctx", None)
+        hint = f"; see {context.command_path} --help" if context else ""
+        return _say(error.format_message().rstrip(".") + hint, 2)
+    except RunError as error:
+        return _say(str(error), 1)
+    except ParamcastError as error:
+        return _say(str(error), 2)
+    except _Interrupted as error:
+        return _say(str(error), 130)
+    except (click.Abort, KeyboardInterrupt):
+        return _say("interrupted", 130)
+    return 0
+
+
+def _say(message: str, code: int) -> int:
+    click.echo(f"paramcast: {' '.join(message.split())}", err=True)
+    return code

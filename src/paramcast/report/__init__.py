@@ -1,0 +1,1 @@
+"""Stored results in, pages and tables out; no torch."""

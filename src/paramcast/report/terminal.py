@@ -1,0 +1,169 @@
+"""A pilot in the terminal: progress while it runs, its table and verdict at the end."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable
+from typing import Any
+
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    MofNCompleteColumn,
+    Progress,
+    TaskID,
+    TextColumn,
+    TimeElapsedColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+
+from ..study.engine import Finished
+from ..study.verdict import EARLY, Metric
+
+WIDE = 150
+"""Columns from which the table is printed in one piece."""
+
+
+class LiveProgress:
+    """Phase, runs done, the last accuracy and the time left; silent where there is no terminal."""
+
+    def __init__(self, console: Console) -> None:
+        self._console = console
+        self._progress = Progress(
+            TextColumn("{task.description:>7}"),
+            BarColumn(bar_width=30),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[last]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=console,
+            disable=not console.is_terminal,
+        )
+        self._task: TaskID | None = None
+        self.done = self.total = self.reused = 0
+
+    def __enter__(self) -> LiveProgress:
+        self._progress.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._progress.stop()
+
+    def phase(self, name: str, total: int, reused: int) -> None:
+        """A phase begins: stored runs are counted as done."""
+        self.total += total
+        self.done += reused
+        self.reused += reused
+        note = f"{reused} reused" if reused else "starting workers"
+        self._task = self._progress.add_task(name, total=total, completed=reused, last=note)
+
+    def finished(self, finished: Finished) -> None:
+        """An attempt ended: move on, or say why it failed."""
+        spec, outcome = finished.spec, finished.outcome
+        if outcome["status"] in ("failed", "timeout"):
+            again = "; trying once more" if finished.attempt == 1 else ""
+            self._console.print(
+                f"{spec.method}, seed {spec.seed}: {outcome['reason']}{again}",
+                markup=False,
+                highlight=False,
+            )
+            return
+        self.done += 1
+        last = f"{spec.method} {outcome['status']}"
+        metric = outcome["validation"].get("metric")
+        if outcome["status"] == "done" and metric is not None:
+            last = f"{spec.method} {metric:.4f}"
+        if self._task is not None:
+            self._progress.update(self._task, advance=1, last=last)
+
+
+def show(result: dict[str, Any], console: Console) -> None:
+    """Print a pilot's table, verdicts and notes."""
+    metric = Metric(**result["metric"])
+    console.print(
+        f"{result['task']}: {result['question']}; {result['seeds']} seeds, {result['steps']} steps "
+        f"({result['early_steps']} for 0.8 T), {result['wall_seconds']:.0f} s, "
+        f"{result['reused_runs']} runs reused",
+        highlight=False,
+    )
+    columns = _columns(result, metric)
+    if console.width >= WIDE:
+        console.print(_table(columns, result["table"]))
+    else:
+        console.print(_table(columns[:2] + columns[-4:], result["table"]))
+        console.print(_table(columns[:1] + columns[2:-4], result["table"]))
+    for name, answers in result["verdicts"].items():
+        for question, verdict in answers.items():
+            head = f"{name}, {question}:"
+            text = f"{head} {verdict['sentence']} Next: {verdict['next']}"
+            width = min(console.width, 110)
+            wrapped = textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
+            console.print()
+            console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
+    console.print()
+    for note in result["notes"]:
+        console.print(note, highlight=False, markup=False)
+    console.print(f"Details: {result['out']}/pilot.json", highlight=False, soft_wrap=True)
+
+
+def _columns(result: dict[str, Any], metric: Metric) -> list[tuple[str, Any]]:
+    """Headings and how each cell reads; the last four compare with the base."""
+    base = result["table"][0]["method"]
+    level = f"{100 * result['confidence']:.3g} %"
+    columns: list[tuple[str, Any]] = [
+        ("method", lambda r: r["method"]),
+        ("lr", lambda r: f"{r['lr']:.4g}"),
+    ]
+    if metric.percent:
+        columns += [
+            ("top-1 error", lambda r: f"{100 * r['top1_error']:.2f}"),
+            ("top-5 error", lambda r: _or_dash(r["top5_error"], lambda v: f"{100 * v:.2f}")),
+        ]
+    columns += [
+        ("loss", lambda r: f"{r['loss']:.4f}"),
+        ("gap", lambda r: _or_dash(r["gap"], lambda v: f"{v:+.4f}")),
+        ("seconds", lambda r: f"{r['seconds']:.2f}"),
+        ("peak MiB", lambda r: f"{r['peak_memory'] / 2**20:.0f}"),
+        ("diverged", lambda r: f"{r['diverged']}/{result['seeds']}"),
+    ]
+    name = "top-1 accuracy %" if metric.percent else metric.name
+    columns += [
+        (f"{name} (95 %)", lambda r: _value(r, metric)),
+        (f"at {EARLY} T", lambda r: _bare(r["early_mean"], metric)),
+        (f"minus {base} ({level})", lambda r: _or_dash(r["to_base"], lambda c: _diff(c, metric))),
+        ("p", lambda r: _or_dash(r["to_base"], lambda c: f"{c['p']:.2g}")),
+    ]
+    return columns
+
+
+def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[dict[str, Any]]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    columns = list(columns)
+    for i, (heading, _) in enumerate(columns):
+        table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold")
+    for row in rows:
+        style = "bold" if row["role"] == "predictor" else None
+        table.add_row(*(cell(row) for _, cell in columns), style=style)
+    return table
+
+
+def _value(row: dict[str, Any], metric: Metric) -> str:
+    half = (row["high"] - row["low"]) / 2
+    if metric.percent:
+        return f"{100 * row['mean']:.2f} ± {100 * half:.2f}"
+    return f"{row['mean']:.4g} ± {half:.2g}"
+
+
+def _bare(value: float, metric: Metric) -> str:
+    return f"{100 * value:.2f}" if metric.percent else f"{value:.4g}"
+
+
+def _diff(c: dict[str, Any], metric: Metric) -> str:
+    low, high = metric.signed(c["low"]), metric.signed(c["high"])
+    return f"{metric.signed(c['mean'])} ({low} to {high})"
+
+
+def _or_dash(value: Any, form: Any) -> str:
+    return "–" if value is None else str(form(value))  # noqa: RUF001 - an en dash on purpose

@@ -1,0 +1,115 @@
+"""Running many specifications: local processes with one thread each."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import os
+import signal
+from collections.abc import Callable, Iterable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures import TimeoutError as RunTimeout
+from concurrent.futures.process import BrokenProcessPool
+from typing import Any, NamedTuple
+
+from pebble import ProcessExpired, ProcessPool
+
+from ..errors import RunError
+from . import worker
+from .server import start_early, workers_context
+from .spec import RunSpec
+from .tasks.source import Source
+
+ATTEMPTS = 2
+
+
+class Finished(NamedTuple):
+    """A run that ended: its outcome, whose status may be "failed" or "timeout"."""
+
+    spec: RunSpec
+    outcome: dict[str, Any]
+    attempt: int
+
+
+def run_all(
+    specs: Iterable[RunSpec],
+    source: Source,
+    *,
+    workers: int,
+    finished: Callable[[Finished], None],
+    started: Callable[[], None] = lambda: None,
+    timeout: float | None = None,
+) -> None:
+    """Run every specification in worker processes; results come in any order.
+
+    A run that fails, dies or exceeds the timeout is tried once more; the others go on.
+
+    Args:
+        specs: what to run, in the order in which to start.
+        source: where the workers load the task from.
+        workers: processes, each with one thread.
+        finished: called in this process for every attempt that ended.
+        started: called once the first worker is ready.
+        timeout: seconds one run may take.
+    """
+    start_early()
+    waiting = iter(specs)
+    running: dict[Future[Any], tuple[RunSpec, int]] = {}
+    pool = ProcessPool(max_workers=workers, context=workers_context(), initializer=_initialise)
+
+    def submit(spec: RunSpec, attempt: int) -> None:
+        running[pool.schedule(worker.execute, args=[spec, source], timeout=timeout)] = (
+            spec,
+            attempt,
+        )
+
+    try:
+        for spec in itertools.islice(waiting, 2 * workers):
+            submit(spec, 1)
+        while running:
+            done, _ = wait(running, return_when=FIRST_COMPLETED)
+            started()
+            for future in done:
+                spec, attempt = running.pop(future)
+                outcome = _outcome(future, timeout)
+                finished(Finished(spec, outcome, attempt))
+                if outcome["status"] in ("failed", "timeout") and attempt < ATTEMPTS:
+                    submit(spec, attempt + 1)
+                else:
+                    for following in itertools.islice(waiting, 1):
+                        submit(following, 1)
+        pool.close()
+    finally:
+        pool.stop()
+        pool.join()
+
+
+def _outcome(future: Future[Any], timeout: float | None) -> dict[str, Any]:
+    try:
+        outcome: dict[str, Any] = future.result()
+    except BrokenProcessPool as error:
+        raise RunError(
+            "the worker processes cannot start; in a script of your own, start the pilot under "
+            "`if __name__ == '__main__':`"
+        ) from error
+    except RunTimeout:
+        return {"status": "timeout", "reason": f"took longer than {timeout:g} s"}
+    except ProcessExpired as error:
+        return {
+            "status": "failed",
+            "reason": f"the worker process died (exit code {error.exitcode})",
+        }
+    except Exception as error:
+        return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+    return outcome
+
+
+def _initialise() -> None:
+    """In a worker: leave Ctrl-C to the parent, use one thread."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.environ["OMP_NUM_THREADS"] = "1"
+    import torch
+
+    torch.set_num_threads(1)
+    with contextlib.suppress(RuntimeError):
+        torch.set_num_interop_threads(1)

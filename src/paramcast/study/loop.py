@@ -1,0 +1,187 @@
+"""One training run, from a specification to an outcome."""
+
+from __future__ import annotations
+
+import math
+import sys
+import time
+from typing import Any
+
+import psutil
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LambdaLR
+
+from .methods import build
+from .spec import RunSpec, axis_seed
+from .tasks.task import Examples, Prepared
+
+EVALUATION_BATCH = 2048
+
+
+def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
+    """Optimizer steps of a run: share of epochs times ceil(examples / batch_size), at least 1."""
+    return max(1, round(share * epochs * math.ceil(examples / batch_size)))
+
+
+def lr_factor(schedule: str, step: int, steps: int) -> float:
+    """The learning rate at a step, as a multiple of the run's rate.
+
+    constant    1
+    cosine      (1 + cos(pi t/T)) / 2
+    cyclic      a triangle between 1 and 2, five cycles a run (the paper: base 0.001, max 0.002)
+    wsd         warm-up over the first 5 %, 1, linear decay to 0 over the last 40 %
+    """
+    t = step / steps
+    if schedule == "cosine":
+        return (1.0 + math.cos(math.pi * t)) / 2.0
+    if schedule == "cyclic":
+        return 2.0 - abs(2.0 * ((5.0 * t) % 1.0) - 1.0)
+    if schedule == "wsd":
+        return min(1.0, (step + 1) / max(1.0, 0.05 * steps), (1.0 - t) / 0.4)
+    return 1.0
+
+
+def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+    """Train once and measure.
+
+    Returns:
+        The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
+        the curve per epoch, and the values at the end on validation and, in a final run, on test.
+    """
+    task, train = prepared.task, prepared.train
+    per_epoch = math.ceil(len(train) / spec.batch_size)
+    steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.share)
+    torch.manual_seed(axis_seed("initialisation", spec.phase, spec.seed))
+    model = task.model().to(spec.device)
+    noise_seed = axis_seed("control", spec.phase, spec.seed)
+    optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
+    scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
+    order = torch.Generator().manual_seed(axis_seed("order", spec.phase, spec.seed))
+    augmentation = torch.Generator(spec.device).manual_seed(
+        axis_seed("augmentation", spec.phase, spec.seed)
+    )
+    torch.manual_seed(axis_seed("dropout", spec.phase, spec.seed))
+
+    reset_peak_memory(spec.device)
+    losses = torch.zeros(per_epoch, device=spec.device)
+    curve: list[dict[str, float]] = []
+    seconds, step, diverged_at = 0.0, 0, None
+    while step < steps and diverged_at is None:
+        start, lr = _clock(spec.device), optimizer.param_groups[0]["lr"]
+        model.train()
+        batches = torch.randperm(len(train), generator=order).to(spec.device).split(spec.batch_size)
+        batches = batches[: steps - step]
+        for i, batch in enumerate(batches):
+            inputs, targets = train.inputs[batch], train.targets[batch]
+            if task.augment is not None:
+                inputs = task.augment(inputs, augmentation)
+            optimizer.zero_grad()
+            loss = task.loss(model(inputs), targets)
+            loss.backward()
+            optimizer.step()
+            scheduler.step()
+            for follower in followers:
+                follower.step()
+            losses[i] = loss.detach()
+        seconds += _clock(spec.device) - start
+        finite = torch.isfinite(losses[: len(batches)])
+        if not bool(finite.all()):
+            diverged_at = step + int((~finite).nonzero()[0]) + 1
+        step += len(batches)
+        validation = evaluate(model, prepared, prepared.validation)
+        if not math.isfinite(validation["loss"]) and diverged_at is None:
+            diverged_at = step
+        curve.append(
+            {
+                "step": step,
+                "lr": lr,
+                "seconds": seconds,
+                "train_loss": float(losses[: len(batches)].mean()),
+                "validation_loss": validation["loss"],
+                "validation_metric": validation["metric"],
+            }
+        )
+    memory = peak_memory(spec.device)
+
+    outcome: dict[str, Any] = {
+        "status": "done",
+        "reason": "",
+        "steps": step,
+        "seconds": seconds,
+        "peak_memory": memory,
+        "curve": curve,
+        "validation": validation,
+    }
+    constant = prepared.constant(prepared.validation)
+    if diverged_at is None and not validation["loss"] < constant["loss"]:
+        outcome["reason"] = (
+            f"final validation loss {validation['loss']:.4g} is no better than "
+            f"the constant predictor's {constant['loss']:.4g}"
+        )
+    elif diverged_at is not None:
+        outcome["reason"] = f"loss not finite at step {diverged_at}"
+    if outcome["reason"]:
+        outcome.update(status="diverged", diverged_at=diverged_at or step, validation=constant)
+    if spec.phase == "final":
+        outcome.update(_final(model, prepared, diverged=outcome["status"] == "diverged"))
+    cleaned: dict[str, Any] = _no_nan(outcome)
+    return cleaned
+
+
+def _final(model: nn.Module, prepared: Prepared, *, diverged: bool) -> dict[str, Any]:
+    """Test values, training loss in evaluation mode, and the gap between the two losses."""
+    if diverged:
+        return {"test": prepared.constant(prepared.test), "train_loss": None, "gap": None}
+    test = evaluate(model, prepared, prepared.test)
+    if not math.isfinite(test["metric"]):
+        raise ValueError(f"the metric {prepared.metric_name} returned {test['metric']} on test")
+    train_loss = evaluate(model, prepared, prepared.train)["loss"]
+    return {"test": test, "train_loss": train_loss, "gap": test["loss"] - train_loss}
+
+
+def evaluate(model: nn.Module, prepared: Prepared, examples: Examples) -> dict[str, float]:
+    """Measure the model on a split, in evaluation mode."""
+    model.eval()
+    with torch.inference_mode():
+        outputs = [model(inputs) for inputs in examples.inputs.split(EVALUATION_BATCH)]
+        return prepared.measure(torch.cat(outputs), examples.targets)
+
+
+def _no_nan(value: Any) -> Any:
+    """The outcome as strict JSON knows it: a number that is not finite becomes None."""
+    if isinstance(value, dict):
+        return {k: _no_nan(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [_no_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _clock(device: str) -> float:
+    if device.startswith("cuda"):
+        torch.cuda.synchronize(device)
+    return time.perf_counter()
+
+
+def reset_peak_memory(device: str) -> None:
+    """Start a new measurement of peak memory, where the system allows it."""
+    if device.startswith("cuda"):
+        torch.cuda.reset_peak_memory_stats(device)
+    elif sys.platform == "linux":
+        try:
+            with open("/proc/self/clear_refs", "w") as file:
+                file.write("5")  # resets the peak resident set size (man 5 proc)
+        except OSError:
+            return
+
+
+def peak_memory(device: str) -> int:
+    """Bytes at the peak: allocated on a GPU, else resident in this process."""
+    if device.startswith("cuda"):
+        return int(torch.cuda.max_memory_allocated(device))
+    if sys.platform == "linux":
+        with open("/proc/self/status") as file:
+            for line in file:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) * 1024
+    return int(psutil.Process().memory_info().rss)

@@ -1,0 +1,217 @@
+"""What a pilot consists of: the options, the runs they mean, and the arms they form."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .. import __version__
+from .methods import CONTROL, DERIVED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
+from .spec import RunSpec, hash_of
+from .tasks.source import Source
+from .tasks.task import Prepared
+from .tune import best_for_base, best_for_method, learning_rates
+from .verdict import EARLY
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the user chose; None leaves it to the task."""
+
+    source: Source
+    methods: tuple[Method, ...]
+    base: str
+    lr: float | None
+    lr_range: tuple[float, float]
+    trials: int
+    trial_seeds: int
+    seeds: int
+    epochs: int
+    batch_size: int
+    schedule: str
+    margin: float | None
+    device: str
+
+    @property
+    def tuned(self) -> bool:
+        return self.lr is None
+
+
+@dataclass(frozen=True)
+class Row:
+    """An arm before it has run: which runs it consists of."""
+
+    name: str
+    role: str
+    method: str
+    lr: float
+    of: str = ""
+    advice: str = ""
+
+
+DERIVED_ADVICE = {
+    RANDOM_JUMP: "any jump of this size helps, so it is noise: try a smaller batch or more "
+    "regularisation",
+    SIGN_FLIPPED: "a backward jump helps: average the weights or decay the learning rate",
+}
+
+
+class Plan:
+    """Every run of a pilot, as values.
+
+    Args:
+        options: what to compare.
+        prepared: the task.
+        out: the folder for pilot.db and pilot.json; None chooses one by the specification.
+    """
+
+    def __init__(self, options: Options, prepared: Prepared, out: Path | None) -> None:
+        self.options, self.prepared = options, prepared
+        fingerprint = prepared.fingerprint()
+        self.common = RunSpec(
+            task=prepared.task.name,
+            fingerprint=hash_of([fingerprint, options.source.sha256]),
+            method="base",
+            base=options.base,
+            lr=0.0,
+            schedule=options.schedule,
+            epochs=options.epochs,
+            batch_size=options.batch_size,
+            share=1.0,
+            phase="final",
+            seed=0,
+            device=options.device,
+            versions=f"paramcast {__version__}, torch {torch.__version__}",
+        )
+        self.identity = hash_of(self.specification())
+        label = "".join(c if c.isalnum() or c in "-_" else "-" for c in prepared.task.name)
+        self.out = out or Path("paramcast-runs") / f"{label}-{self.identity[:8]}"
+
+    def specification(self) -> dict[str, Any]:
+        """What makes two pilots the same but for the number of final seeds."""
+        o = self.options
+        return {
+            "common": asdict(self.common),
+            "methods": [m.label for m in o.methods],
+            "lr": o.lr,
+            "tuning": None if o.lr is not None else [*o.lr_range, o.trials, o.trial_seeds],
+            "margin": o.margin,
+        }
+
+    def tuning_specs(self) -> list[RunSpec]:
+        """Every tuned method at every learning rate and tuning seed; none if the rate is given."""
+        if not self.options.tuned:
+            return []
+        return [
+            self.spec(method, lr, "tune", seed, 1.0)
+            for method in self.with_own_rate
+            for lr in self.rates()
+            for seed in range(self.options.trial_seeds)
+        ]
+
+    def rates(self) -> tuple[float, ...]:
+        return learning_rates(*self.options.lr_range, self.options.trials)
+
+    def choose(self, outcomes: dict[str, dict[str, Any]]) -> dict[str, float]:
+        """The learning rate of every tuned method, by validation loss alone."""
+        if self.options.lr is not None:
+            return dict.fromkeys(self.with_own_rate, self.options.lr)
+        losses: dict[str, dict[float, list[float]]] = {}
+        for spec in self.tuning_specs():
+            loss = outcomes[spec.key]["validation"]["loss"]
+            losses.setdefault(spec.method, {}).setdefault(spec.lr, []).append(loss)
+        base_lr = best_for_base(losses["base"])
+        chosen = {m: best_for_method(losses[m], base_lr) for m in self.with_own_rate[1:]}
+        return {"base": base_lr, **chosen}
+
+    def rows(self, lrs: dict[str, float]) -> list[Row]:
+        """The table's arms: base, then each predictor's controls, references, and predictors."""
+        base, many = self.base_name, len(self.predictors) > 1
+        rows = [Row(base, "base", "base", lrs["base"])]
+        for method in self.predictors:
+            suffix = f" of {method.label}" if many else ""
+            lr, gain = lrs[method.label], method.predictor().gain
+            matched = lr * gain
+            name, advice = f"{base}-lr-matched{suffix}", self._lr_advice(matched, lrs["base"])
+            rows.append(Row(name, CONTROL, "base", matched, method.label, advice))
+            for control in self._derived:
+                run, advice = f"{control}:{method.label}", DERIVED_ADVICE[control]
+                rows.append(Row(f"{control}{suffix}", CONTROL, run, lr, method.label, advice))
+        for method in self.options.methods:
+            label, role = method.label, method.kind.role
+            if role not in (PREDICTOR, DERIVED):
+                advice = f"use {method.name} instead" if role == CONTROL else ""
+                rows.append(Row(label, role, label, lrs[label], "", advice))
+        rows += [Row(m.label, PREDICTOR, m.label, lrs[m.label]) for m in self.predictors]
+        return rows
+
+    def _lr_advice(self, matched: float, base_lr: float) -> str:
+        if self.options.tuned:
+            return f"tune the learning rate more finely ({matched:.4g} does as well)"
+        verb = "raise" if matched > base_lr else "lower"
+        return f"{verb} the learning rate of {self.base_name} to {matched:.4g}"
+
+    def final_specs(self, rows: Sequence[Row]) -> list[RunSpec]:
+        """Every arm at T and at 0.8 T, every seed; the long runs first."""
+        return [
+            self.spec(row.method, row.lr, "final", seed, share)
+            for share in (1.0, EARLY)
+            for seed in range(self.options.seeds)
+            for row in rows
+        ]
+
+    def spec(self, method: str, lr: float, phase: str, seed: int, share: float) -> RunSpec:
+        return replace(self.common, method=method, lr=lr, phase=phase, seed=seed, share=share)
+
+    @property
+    def base_name(self) -> str:
+        return "base" if self.options.base == "own" else self.options.base
+
+    @property
+    def with_own_rate(self) -> list[str]:
+        """What has a learning rate of its own: the base, then all but the derived controls."""
+        return ["base", *(m.label for m in self.options.methods if m.kind.role != DERIVED)]
+
+    @property
+    def _derived(self) -> list[str]:
+        named = any(m.name == SIGN_FLIPPED for m in self.options.methods)
+        return [RANDOM_JUMP, SIGN_FLIPPED] if named else [RANDOM_JUMP]
+
+    @property
+    def predictors(self) -> list[Method]:
+        return [m for m in self.options.methods if m.kind.role == PREDICTOR]
+
+    def count(self) -> tuple[int, int]:
+        """Tuning runs and final runs, those shared by two arms counted once."""
+        lrs = dict.fromkeys(self.with_own_rate, self.options.lr or 1.0)
+        final = {spec.key for spec in self.final_specs(self.rows(lrs))}
+        return len(self.tuning_specs()), len(final)
+
+    def command(self, seeds: int) -> str:
+        """The command line that continues this pilot with so many seeds."""
+        o = self.options
+        words = ["paramcast pilot", _task_words(o.source)]
+        words += [f"--methods '{', '.join(m.label for m in o.methods)}'", f"--base {o.base}"]
+        if o.lr is not None:
+            words.append(f"--lr {o.lr:g}")
+        else:
+            words.append(f"--lr-range {o.lr_range[0]:g} {o.lr_range[1]:g}")
+            words.append(f"--trials {o.trials} --trial-seeds {o.trial_seeds}")
+        words.append(f"--epochs {o.epochs} --batch-size {o.batch_size} --schedule {o.schedule}")
+        if o.margin is not None:
+            words.append(f"--margin {o.margin:g}")
+        return " ".join([*words, f"--device {o.device} --seeds {seeds} --out '{self.out}'"])
+
+
+def _task_words(source: Source) -> str:
+    if source.kind == "builtin":
+        return source.where
+    if source.kind == "file":
+        return f"'{source.where}:{source.item}'"
+    if source.kind == "table":
+        return f"'{source.where}' --target '{source.item}'"
+    return f"'{source.where}'"

@@ -1,0 +1,187 @@
+"""From a pilot's outcomes to its result: the table, the verdicts, and what goes into pilot.json."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict
+from typing import Any
+
+from .loop import total_steps
+from .methods import CONTROL, PREDICTOR
+from .plan import Plan, Row
+from .stats import interval
+from .tune import at_edge
+from .verdict import EARLY, Arm, Metric, Verdict, difference, judge_quality, judge_speed
+
+ACCURACY_MARGIN, RELATIVE_MARGIN = 0.005, 0.05
+
+
+def summarise(
+    plan: Plan,
+    rows: Sequence[Row],
+    chosen: dict[str, float],
+    outcomes: dict[str, dict[str, Any]],
+    confidence: float,
+    first_look: int,
+    workers: int,
+) -> dict[str, Any]:
+    """What pilot.json holds: strict JSON, every number of the table and every verdict.
+
+    Args:
+        plan, rows, chosen: what was compared, at which learning rates.
+        outcomes: of all final runs, by key.
+        confidence: of the intervals that the verdicts use.
+        first_look: the number of seeds at which a verdict was first read.
+        workers: for the time that more seeds would take.
+    """
+    runs = {row.name: _runs(plan, row, outcomes, 1.0) for row in rows}
+    early = {row.name: _runs(plan, row, outcomes, EARLY) for row in rows}
+    arms = [_arm(row, runs[row.name], early[row.name]) for row in rows]
+    base, metric = arms[0], _metric(plan, arms[0])
+    seconds = _seconds_per_seed(runs, early) / workers
+    verdicts = {}
+    for predictor in (arm for arm in arms if arm.role == PREDICTOR):
+        controls = [a for a in arms if a.role == CONTROL and a.of in ("", predictor.name)]
+        answers = {
+            "quality": judge_quality(base, predictor, controls, metric, confidence),
+            "speed": judge_speed(base, predictor, metric, confidence),
+        }
+        verdicts[predictor.name] = {
+            name: _stored(plan, verdict, first_look, seconds) for name, verdict in answers.items()
+        }
+    o, examples = plan.options, len(plan.prepared.train)
+    return {
+        "schema": 1,
+        "question": "at its best (everything tuned)" if o.tuned else "as I train today",
+        "task": plan.prepared.task.name,
+        "metric": asdict(metric),
+        "steps": total_steps(examples, o.batch_size, o.epochs),
+        "early_steps": total_steps(examples, o.batch_size, o.epochs, EARLY),
+        "seeds": o.seeds,
+        "confidence": confidence,
+        "table": [
+            _table_row(arm, runs[arm.name], early[arm.name], base, metric, confidence)
+            for arm in arms
+        ],
+        "verdicts": verdicts,
+        "notes": _notes(plan, chosen),
+        "learning_rates": {"tried": list(plan.rates()) if o.tuned else [], "chosen": chosen},
+        "specification": plan.specification(),
+        "identity": plan.identity,
+        "command": plan.command(o.seeds),
+        "out": str(plan.out),
+    }
+
+
+def _runs(
+    plan: Plan, row: Row, outcomes: dict[str, dict[str, Any]], share: float
+) -> list[dict[str, Any]]:
+    specs = (
+        plan.spec(row.method, row.lr, "final", seed, share) for seed in range(plan.options.seeds)
+    )
+    return [outcomes[spec.key] for spec in specs]
+
+
+def _metric(plan: Plan, base: Arm) -> Metric:
+    prepared, margin = plan.prepared, plan.options.margin
+    accuracy = prepared.task.metric == "accuracy"
+    if margin is None:
+        relative = RELATIVE_MARGIN * abs(statistics.median(base.values))
+        margin = ACCURACY_MARGIN if accuracy else relative
+    elif accuracy:
+        margin /= 100
+    half = 0.5 / len(prepared.test) if accuracy else 0.0
+    return Metric(prepared.metric_name, prepared.higher_is_better, margin, half)
+
+
+def _table_row(
+    arm: Arm,
+    runs: list[dict[str, Any]],
+    early: list[dict[str, Any]],
+    base: Arm,
+    metric: Metric,
+    confidence: float,
+) -> dict[str, Any]:
+    mean, low, high = interval(arm.values)
+    row: dict[str, Any] = {
+        "method": arm.name,
+        "role": arm.role,
+        "lr": arm.lr,
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "values": arm.values,
+        "early_mean": statistics.fmean(arm.early),
+        "early_values": arm.early,
+        "loss": statistics.fmean(run["test"]["loss"] for run in runs),
+        "gap": _mean_or_none([run["gap"] for run in runs]),
+        "seconds": statistics.median(run["seconds"] for run in runs),
+        "peak_memory": statistics.median(run["peak_memory"] for run in runs),
+        "diverged": sum(arm.diverged),
+        "diverged_reasons": [run["reason"] for run in runs if run["reason"]],
+        "to_base": None,
+    }
+    for name in ("top1_error", "top5_error"):
+        row[name] = _mean_or_none([run["test"].get(name) for run in runs])
+    if arm is not base:
+        row["to_base"] = asdict(difference(arm.values, base.values, metric, confidence))
+    return row
+
+
+def _seconds_per_seed(*groups: dict[str, list[dict[str, Any]]]) -> float:
+    """Training seconds that one more seed costs, over all arms."""
+    lists = [runs for group in groups for runs in group.values()]
+    return sum(statistics.fmean(run["seconds"] for run in runs) for runs in lists)
+
+
+def _stored(plan: Plan, verdict: Verdict, first: int, seconds_per_seed: float) -> dict[str, Any]:
+    """The verdict as stored; one that needs more seeds names them, the time and the command."""
+    stored = asdict(verdict)
+    if not verdict.needed:
+        return stored
+    now = plan.options.seeds
+    left = [seeds for seeds in (2 * first, 4 * first) if seeds > now]
+    if not left:
+        stored["next"] += " Both extensions are used: widen --margin, or accept not knowing."
+        return stored
+    seeds = next((n for n in left if n >= verdict.needed), left[-1])
+    cost = seconds_per_seed * (seeds - now)
+    stored["next"] += f" Extend this pilot to {seeds} (about {cost:.0f} s): {plan.command(seeds)}"
+    if seeds < verdict.needed:
+        stored["next"] += " (even that may not be enough; a wider --margin needs fewer)"
+    stored["extend_to"] = seeds
+    return stored
+
+
+def _notes(plan: Plan, chosen: dict[str, float]) -> list[str]:
+    notes = ["The intervals cover other seeds, not other data."]
+    if not plan.options.tuned:
+        return notes
+    edge = [name for name, lr in chosen.items() if at_edge(lr, plan.rates())]
+    if edge:
+        names = ", ".join(plan.base_name if name == "base" else name for name in edge)
+        notes.append(
+            f"The best learning rate of {names} is the lowest or highest tried; a better one may "
+            "lie outside: widen --lr-range."
+        )
+    return notes
+
+
+def _arm(row: Row, runs: list[dict[str, Any]], early: list[dict[str, Any]]) -> Arm:
+    return Arm(
+        row.name,
+        row.role,
+        row.lr,
+        tuple(run["test"]["metric"] for run in runs),
+        tuple(run["test"]["metric"] for run in early),
+        tuple(run["status"] == "diverged" for run in runs),
+        tuple(run["status"] == "diverged" for run in early),
+        row.of,
+        row.advice,
+    )
+
+
+def _mean_or_none(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

@@ -1,0 +1,55 @@
+"""A run as a frozen value, and the key under which its result is stored."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import asdict, dataclass
+
+PROTOCOL = 1
+"""Version of what a run does; raising it makes all stored runs stale."""
+
+
+@dataclass(frozen=True)
+class RunSpec:
+    """Everything that determines the result of one training run on one machine.
+
+    `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` the base optimizer;
+    `share` the part of the task's steps that the (complete) schedule spans; `phase` "tune" or
+    "final", which have different seeds.
+    """
+
+    task: str
+    fingerprint: str
+    method: str
+    base: str
+    lr: float
+    schedule: str
+    epochs: int
+    batch_size: int
+    share: float
+    phase: str
+    seed: int
+    device: str
+    versions: str
+    protocol: int = PROTOCOL
+
+    @property
+    def key(self) -> str:
+        """The sha256 of the canonical JSON of all fields."""
+        return hash_of(asdict(self))
+
+
+def hash_of(value: object) -> str:
+    """sha256 of a value's canonical JSON: sorted keys, no spaces, floats by their shortest form."""
+    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def axis_seed(axis: str, phase: str, seed: int) -> int:
+    """The seed of one source of randomness ("order", "initialisation", "dropout", "control").
+
+    Axes are hashed apart, so that what one method draws changes nothing for another.
+    """
+    digest = hashlib.sha256(f"paramcast/{axis}/{phase}/{seed}".encode()).digest()
+    return int.from_bytes(digest[:8], "big") >> 1

@@ -1,0 +1,1 @@
+"""What is trained: a task, its data and networks, and where tasks come from."""

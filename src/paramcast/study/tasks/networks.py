@@ -1,0 +1,36 @@
+"""Small networks for the built-in tasks and for data that come without one."""
+
+from __future__ import annotations
+
+from torch import nn
+
+
+def small_cnn(
+    channels: int, classes: int, size: int, width: int = 16, stages: int = 2
+) -> nn.Module:
+    """A batch-normalised convolutional network for square images of `size` pixels.
+
+    Each stage is convolution, batch norm, ReLU and a halving by average; the width doubles.
+    """
+    layers: list[nn.Module] = []
+    for stage in range(stages):
+        fan_in, fan_out = (channels if stage == 0 else width << (stage - 1)), width << stage
+        layers += [
+            nn.Conv2d(fan_in, fan_out, 3, padding=1, bias=False),
+            nn.BatchNorm2d(fan_out),
+            nn.ReLU(),
+            nn.AvgPool2d(2),
+        ]
+    features = (width << (stages - 1)) * (size >> stages) ** 2
+    return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, classes))
+
+
+def mlp(inputs: int, outputs: int, width: int = 64) -> nn.Module:
+    """Two hidden layers."""
+    return nn.Sequential(
+        nn.Linear(inputs, width),
+        nn.ReLU(),
+        nn.Linear(width, width),
+        nn.ReLU(),
+        nn.Linear(width, outputs),
+    )

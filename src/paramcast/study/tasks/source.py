@@ -1,0 +1,276 @@
+"""Where a task comes from: a built-in name, a Python file, a table, a folder of images."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from dataclasses import dataclass
+from functools import lru_cache, partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+
+from ...errors import TaskError
+from .builtin import BUILTIN
+from .networks import mlp, small_cnn
+from .task import Prepared, Task, prepare
+
+IMAGE_SIZE = 32
+IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+FEWEST_PER_CLASS = 5
+MOST_CATEGORIES = 50
+
+
+@dataclass(frozen=True)
+class Source:
+    """How any process can load a task: small, and safe to send."""
+
+    kind: str  # "builtin", "file", "table" or "images"
+    where: str  # name or absolute path
+    item: str = ""  # the function in a file, the target column of a table
+    sha256: str = ""  # of the file's content
+
+    @property
+    def label(self) -> str:
+        return self.where if self.kind == "builtin" else Path(self.where).stem
+
+
+def find(text: str, target: str | None = None) -> Source:
+    """Tell what a TASK argument names.
+
+    Args:
+        text: a built-in name, `file.py` or `file.py:function`, `table.csv`, or a folder.
+        target: the column to predict, for a table.
+
+    Raises:
+        TaskError: it names nothing, or `target` does not fit.
+    """
+    name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
+    path = Path(name).expanduser()
+    if target is not None and path.suffix.lower() != ".csv":
+        raise TaskError(f"--target is for tables (a .csv file), the task is {text!r}")
+    if text in BUILTIN:
+        return Source("builtin", text)
+    if path.suffix == ".py":
+        return Source("file", str(_file(path)), function or "task", _sha256(path))
+    if path.suffix.lower() == ".csv":
+        if target is None:
+            raise TaskError(f"{text} is a table; say which column to predict with --target COLUMN")
+        return Source("table", str(_file(path)), target, _sha256(path))
+    if path.is_dir():
+        return Source("images", str(path.resolve()))
+    raise TaskError(
+        f"unknown task {text!r}; give one of {', '.join(BUILTIN)}, a file my_task.py:function, "
+        "a table data.csv with --target, or a folder with one folder of images per class"
+    )
+
+
+@lru_cache(maxsize=4)
+def load(source: Source, device: str = "cpu") -> Prepared:
+    """Load and check a task, once per process.
+
+    A task file is Python code and runs as such, with the user's rights.
+
+    Raises:
+        TaskError: the file, the data or the model cannot be used.
+    """
+    make = {"builtin": _builtin, "file": _from_file, "table": _table, "images": _images}
+    return prepare(make[source.kind](source)).to(device)
+
+
+def _builtin(source: Source) -> Task:
+    return BUILTIN[source.where]()
+
+
+def _from_file(source: Source) -> Any:
+    path = Path(source.where)
+    if _sha256(path) != source.sha256:
+        raise TaskError(f"{path.name} was changed while it was in use; start the command again")
+    spec = importlib.util.spec_from_file_location(f"paramcast_task_{source.sha256[:12]}", path)
+    if spec is None or spec.loader is None:
+        raise TaskError(f"{path.name} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # as `python file.py` does
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:
+        raise TaskError(
+            f"{path.name} cannot be imported: {type(error).__name__}: {error}{_line(error, path)}"
+        ) from error
+    function = getattr(module, source.item, None)
+    if not callable(function):
+        names = [
+            n for n, v in vars(module).items() if callable(v) and v.__module__ == module.__name__
+        ]
+        raise TaskError(
+            f"{path.name} has no function {source.item!r}; it has {', '.join(names) or 'none'}; "
+            f"name it as {path.name}:FUNCTION"
+        )
+    try:
+        return function()
+    except TaskError:
+        raise
+    except Exception as error:
+        raise TaskError(
+            f"{path.name}:{source.item} failed with {type(error).__name__}: {error}"
+            f"{_line(error, path)}"
+        ) from error
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Where in the user's file an error came from."""
+    trace, line = error.__traceback__, getattr(error, "lineno", None)
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" (line {line})" if line else ""
+
+
+def _table(source: Source) -> Task:
+    """A table: numbers standardised, texts one-hot, a small network; 60/20/20."""
+    import pandas as pd
+
+    path, target = Path(source.where), source.item
+    try:
+        frame = pd.read_csv(path)
+    except (ValueError, OSError) as error:
+        raise TaskError(f"{path.name} cannot be read as a table: {error}") from None
+    if target not in frame.columns:
+        raise TaskError(
+            f"{path.name} has no column {target!r}; it has {', '.join(map(str, frame.columns))}"
+        )
+    holes = frame.columns[frame.isna().any()].tolist()
+    if holes:
+        raise TaskError(
+            f"{path.name} has empty or NaN cells in {', '.join(map(str, holes))}; fill or drop them"
+        )
+    column, features = frame[target], frame.drop(columns=target)
+    texts = [c for c in features.columns if not pd.api.types.is_numeric_dtype(features[c])]
+    for name in texts:
+        if features[name].nunique() > MOST_CATEGORIES:
+            raise TaskError(
+                f"column {name!r} of {path.name} holds {features[name].nunique()} different texts "
+                f"(at most {MOST_CATEGORIES}); drop it or turn it into numbers"
+            )
+    inputs = torch.tensor(
+        pd.get_dummies(features, columns=texts, dtype=float).to_numpy(dtype=float)
+    )
+    if inputs.shape[1] == 0:
+        raise TaskError(f"{path.name} has no column beside the target; nothing to predict from")
+    numeric = pd.api.types.is_numeric_dtype(column) and column.dtype != bool
+    if numeric and (column.nunique() > 20 or pd.api.types.is_float_dtype(column)):
+        targets, labels = torch.tensor(column.to_numpy(dtype=float))[:, None], None
+    else:
+        codes, labels = pd.factorize(column, sort=True)
+        targets = torch.tensor(codes, dtype=torch.long)
+        _check_classes(path.name, [str(v) for v in labels], targets)
+    train, validation, test = _split(
+        len(inputs), targets if labels is not None else None, path.name
+    )
+    mean, std = inputs[train].mean(0), inputs[train].std(0).clamp_min(1e-12)
+    inputs = ((inputs - mean) / std).float()
+    if labels is None:
+        targets = ((targets - targets[train].mean()) / targets[train].std()).float()
+    return Task(
+        name=path.stem,
+        model=partial(mlp, inputs.shape[1], 1 if labels is None else len(labels)),
+        train=(inputs[train], targets[train]),
+        validation=(inputs[validation], targets[validation]),
+        test=(inputs[test], targets[test]),
+        loss=nnf.mse_loss if labels is None else nnf.cross_entropy,
+        metric="mse" if labels is None else "accuracy",
+        epochs=20,
+        lr_range=(0.001, 0.3),
+    )
+
+
+def _images(source: Source) -> Task:
+    """A folder of images per class, resized to 32x32, and a small convolutional network."""
+    import numpy as np
+    from PIL import Image
+
+    root = Path(source.where)
+    folders = sorted(d for d in root.iterdir() if d.is_dir() and not d.name.startswith("."))
+    files = [
+        (file, label)
+        for label, folder in enumerate(folders)
+        for file in sorted(folder.iterdir())
+        if file.suffix.lower() in IMAGE_ENDINGS
+    ]
+    if len(folders) < 2 or not files:
+        raise TaskError(
+            f"{root.name} holds {len(folders)} folders with {len(files)} images; "
+            "put the images of each class into a folder of its own, at least 2 classes"
+        )
+    pixels = []
+    for file, _ in files:
+        try:
+            with Image.open(file) as image:
+                small = image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE))
+        except (OSError, ValueError, Image.DecompressionBombError) as error:
+            raise TaskError(
+                f"{file.parent.name}/{file.name} cannot be read as an image ({error}); remove it"
+            ) from None
+        pixels.append(np.asarray(small, dtype=np.uint8))
+    inputs = torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    targets = torch.tensor([label for _, label in files])
+    _check_classes(root.name, [folder.name for folder in folders], targets)
+    train, validation, test = _split(len(inputs), targets, root.name)
+    mean = inputs[train].mean((0, 2, 3), keepdim=True)
+    std = inputs[train].std((0, 2, 3), keepdim=True).clamp_min(1e-6)
+    inputs = (inputs - mean) / std
+    return Task(
+        name=root.name,
+        model=partial(small_cnn, 3, len(folders), IMAGE_SIZE, stages=3),
+        train=(inputs[train], targets[train]),
+        validation=(inputs[validation], targets[validation]),
+        test=(inputs[test], targets[test]),
+        epochs=15,
+    )
+
+
+def _check_classes(name: str, labels: list[str], targets: torch.Tensor) -> None:
+    counts = torch.bincount(targets, minlength=len(labels))
+    if len(labels) < 2:
+        raise TaskError(f"{name} has only the class {labels}; at least 2 are needed")
+    fewest = int(counts.argmin())
+    if int(counts[fewest]) < FEWEST_PER_CLASS:
+        raise TaskError(
+            f"class {labels[fewest]!r} of {name} has {int(counts[fewest])} examples; "
+            f"at least {FEWEST_PER_CLASS} are needed to split it"
+        )
+
+
+def _split(count: int, stratify: torch.Tensor | None, name: str) -> tuple[list[int], ...]:
+    """60/20/20 at random with a fixed seed, classes in equal shares."""
+    from sklearn.model_selection import train_test_split
+
+    if count < 20:
+        raise TaskError(f"{name} has {count} examples; at least 20 are needed to split them")
+    labels = None if stratify is None else stratify.numpy()
+    try:
+        train, rest = train_test_split(
+            list(range(count)), train_size=0.6, random_state=0, stratify=labels
+        )
+        validation, test = train_test_split(
+            rest, train_size=0.5, random_state=0, stratify=None if labels is None else labels[rest]
+        )
+    except ValueError as error:
+        raise TaskError(f"{name} cannot be split by class: {error}") from None
+    return train, validation, test
+
+
+def _file(path: Path) -> Path:
+    if not path.is_file():
+        raise TaskError(f"there is no file {str(path)!r}; check the path")
+    return path.resolve()
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(_file(path).read_bytes()).hexdigest()

@@ -1,0 +1,345 @@
+"""A task: data, model, loss and metric as the user writes them, and as tensors to train on."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable, Sized
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as nnf
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.data import Dataset
+
+from ...errors import TaskError
+
+Split = tuple[Any, Any] | Dataset[Any]
+"""Inputs and targets as two tensors or arrays, or a dataset of such pairs."""
+
+BASES = ("sgd", "nesterov", "adamw")
+SCHEDULES = ("constant", "cosine", "cyclic", "wsd")
+METRICS = ("accuracy", "mse", "mae")
+TOP5_FROM = 20
+"""Top-5 error is recorded from this number of classes on."""
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a comparison trains, and how.
+
+    Args:
+        name: shown in tables.
+        model: builds a fresh model; called after the seed is set, so draw from torch's generator.
+        train, validation, test: inputs and targets, as two tensors (first dimension: examples) or
+            a dataset of pairs, which is read once into memory. Learning rates are chosen on
+            validation, the verdict is read off test.
+        loss: loss(outputs, targets), a mean over the batch.
+        metric: "accuracy" (of the largest output), "mse", "mae", or a function
+            metric(outputs, targets) of a whole split that returns a number.
+        higher_is_better: for a metric that is a function.
+        epochs, batch_size, schedule: "constant", "cosine", "cyclic" or "wsd".
+        base: "sgd" (with momentum), "nesterov", "adamw", or a function
+            base(parameters, lr) that returns a torch optimizer.
+        momentum, weight_decay: of the named bases.
+        lr_range: the learning rates to search, lowest and highest.
+        augment: optional, augment(inputs, generator) on each training batch.
+    """
+
+    name: str
+    model: Callable[[], nn.Module]
+    train: Split
+    validation: Split
+    test: Split
+    loss: Callable[[Tensor, Tensor], Tensor] = nnf.cross_entropy
+    metric: str | Callable[[Tensor, Tensor], Any] = "accuracy"
+    higher_is_better: bool = True
+    epochs: int = 15
+    batch_size: int = 32
+    schedule: str = "cosine"
+    base: str | Callable[[Any, float], Optimizer] = "sgd"
+    momentum: float = 0.9
+    weight_decay: float = 1e-4
+    lr_range: tuple[float, float] = (0.003, 0.3)
+    augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+
+
+@dataclass(frozen=True)
+class Examples:
+    """One split as tensors."""
+
+    inputs: Tensor
+    targets: Tensor
+
+    def __len__(self) -> int:
+        return len(self.inputs)
+
+    def to(self, device: str) -> Examples:
+        return Examples(self.inputs.to(device), self.targets.to(device))
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A checked task whose data are tensors on the device."""
+
+    task: Task
+    train: Examples
+    validation: Examples
+    test: Examples
+    classes: int | None  # None: not a classification
+    prior: Tensor  # what the constant predictor puts out for one example
+
+    @property
+    def higher_is_better(self) -> bool:
+        if isinstance(self.task.metric, str):
+            return self.task.metric == "accuracy"
+        return self.task.higher_is_better
+
+    @property
+    def metric_name(self) -> str:
+        metric = self.task.metric
+        return metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
+
+    def to(self, device: str) -> Prepared:
+        return Prepared(
+            self.task,
+            self.train.to(device),
+            self.validation.to(device),
+            self.test.to(device),
+            self.classes,
+            self.prior.to(device),
+        )
+
+    def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
+        """Loss, primary metric and, for classes, top-1 and top-5 error of a whole split."""
+        values = {"loss": float(self.task.loss(outputs, targets))}
+        if self.task.metric == "accuracy":
+            hit = outputs.argmax(1) == targets
+            values["metric"] = float(hit.double().mean())
+            values["top1_error"] = 1.0 - values["metric"]
+            if (self.classes or 0) >= TOP5_FROM and outputs.ndim == 2:
+                five = outputs.topk(5, dim=1).indices == targets[:, None]
+                values["top5_error"] = 1.0 - float(five.any(1).double().mean())
+        elif self.task.metric == "mse":
+            values["metric"] = float((outputs - targets).double().square().mean())
+        elif self.task.metric == "mae":
+            values["metric"] = float((outputs - targets).double().abs().mean())
+        else:
+            values["metric"] = float(self.task.metric(outputs, targets))  # type: ignore[operator]
+        return values
+
+    def constant(self, examples: Examples) -> dict[str, float]:
+        """What the best constant prediction scores: the level that a diverged run is given."""
+        outputs = self.prior.expand(len(examples), *self.prior.shape)
+        return self.measure(outputs, examples.targets)
+
+    def fingerprint(self) -> str:
+        """A hash of the data, the settings and the freshly seeded model."""
+        digest = hashlib.sha256()
+        for split in (self.train, self.validation, self.test):
+            for tensor in (split.inputs, split.targets):
+                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                digest.update(_bytes(tensor))
+        torch.manual_seed(0)
+        for name, value in self.task.model().state_dict().items():
+            digest.update(f"{name}{tuple(value.shape)}".encode())
+            digest.update(_bytes(value))
+        task = self.task
+        settings = (task.name, task.momentum, task.weight_decay, self.metric_name)
+        digest.update(repr((*settings, self.higher_is_better)).encode())
+        return digest.hexdigest()
+
+
+def prepare(task: Any) -> Prepared:
+    """Check a task and turn its data into tensors.
+
+    Raises:
+        TaskError: with what is wrong, what is needed and what to do.
+    """
+    if not isinstance(task, Task):
+        raise TaskError(
+            f"the task function returned {_kind(task)}, it must return a paramcast Task"
+        )
+    _check_settings(task)
+    train, validation, test = (
+        _examples(getattr(task, name), name) for name in ("train", "validation", "test")
+    )
+    classes = None
+    if task.metric == "accuracy":
+        classes = _check_labels(task, {"train": train, "validation": validation, "test": test})
+    outputs = _try_model(task, train, classes)
+    return Prepared(task, train, validation, test, classes, _prior(train, outputs, classes))
+
+
+def _check_settings(task: Task) -> None:
+    if not callable(task.model):
+        raise TaskError(
+            f"Task.model is {_kind(task.model)}; give a function that builds a fresh model, "
+            "such as `lambda: make_net()`, because every run needs its own"
+        )
+    if isinstance(task.model, nn.Module):
+        raise TaskError(
+            "Task.model is a model; give a function that builds one, such as `lambda: make_net()`, "
+            "because every run needs its own"
+        )
+    for name in ("epochs", "batch_size"):
+        value = getattr(task, name)
+        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+            raise TaskError(f"Task.{name} must be a whole number from 1, got {value!r}")
+    if isinstance(task.metric, str) and task.metric not in METRICS:
+        raise TaskError(
+            f"Task.metric must be {', '.join(METRICS)} or a function, got {task.metric!r}"
+        )
+    if not callable(task.loss):
+        raise TaskError(f"Task.loss must be a function loss(outputs, targets), got {task.loss!r}")
+    if isinstance(task.base, str) and task.base not in BASES:
+        raise TaskError(f"Task.base must be {', '.join(BASES)} or a function, got {task.base!r}")
+    if task.schedule not in SCHEDULES:
+        raise TaskError(
+            f"Task.schedule must be one of {', '.join(SCHEDULES)}, got {task.schedule!r}"
+        )
+    check_lr_range(task.lr_range, "Task.lr_range")
+
+
+def check_lr_range(lr_range: Any, name: str) -> None:
+    """Refuse a range of learning rates that is not 0 < low < high < infinity."""
+    try:
+        low, high = (float(value) for value in lr_range)
+    except (TypeError, ValueError):
+        raise TaskError(f"{name} must be two numbers, low and high, got {lr_range!r}") from None
+    if not 0.0 < low < high < math.inf:
+        raise TaskError(f"{name} must satisfy 0 < low < high < infinity, got {low:g} to {high:g}")
+
+
+def _examples(split: Any, name: str) -> Examples:
+    if isinstance(split, (tuple, list)) and len(split) == 2:
+        inputs, targets = (_tensor(part, name) for part in split)
+    elif isinstance(split, Sized) and hasattr(split, "__getitem__"):
+        if len(split) == 0:
+            raise TaskError(f"the {name} split is empty; give it at least one example")
+        pairs = [split[i] for i in range(len(split))]
+        if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
+            raise TaskError(f"the {name} dataset must give pairs of input and target")
+        try:
+            inputs = torch.stack([torch.as_tensor(pair[0]) for pair in pairs])
+            targets = torch.stack([torch.as_tensor(pair[1]) for pair in pairs])
+        except (RuntimeError, TypeError, ValueError) as error:
+            raise TaskError(
+                f"the examples of the {name} dataset cannot be stacked into one tensor ({error}); "
+                "resize or pad them to one shape"
+            ) from None
+    else:
+        raise TaskError(
+            f"the {name} split is {_kind(split)}; "
+            "give (inputs, targets) as two tensors, or a dataset of pairs"
+        )
+    if len(inputs) == 0:
+        raise TaskError(f"the {name} split is empty; give it at least one example")
+    if len(inputs) != len(targets):
+        raise TaskError(
+            f"the {name} split has {len(inputs)} inputs and {len(targets)} targets; "
+            "it needs one target per input"
+        )
+    for what, tensor in (("inputs", inputs), ("targets", targets)):
+        if tensor.is_floating_point() and not bool(torch.isfinite(tensor).all()):
+            bad = int((~torch.isfinite(tensor)).sum())
+            raise TaskError(
+                f"the {what} of the {name} split hold {bad} values that are NaN or infinite; "
+                "fill or drop them"
+            )
+    return Examples(inputs, targets)
+
+
+def _tensor(part: Any, name: str) -> Tensor:
+    try:
+        tensor = torch.as_tensor(part)
+    except (TypeError, ValueError, RuntimeError) as error:
+        raise TaskError(f"the {name} split cannot be read as a tensor: {error}") from None
+    if tensor.ndim == 0:
+        raise TaskError(f"the {name} split holds a single number; give one row per example")
+    return tensor.float() if tensor.dtype == torch.float64 else tensor
+
+
+def _check_labels(task: Task, splits: dict[str, Examples]) -> int:
+    for name, split in splits.items():
+        if split.targets.is_floating_point() or split.targets.is_complex():
+            raise TaskError(
+                f"metric accuracy needs whole-number labels, the {name} targets are "
+                f"{split.targets.dtype}; use targets.long(), or metric='mse' for a regression"
+            )
+        if int(split.targets.min()) < 0:
+            raise TaskError(
+                f"the {name} targets hold the label {int(split.targets.min())}; labels start at 0"
+            )
+    return 1 + max(int(split.targets.max()) for split in splits.values())
+
+
+def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
+    """Run the model and the loss once on a few examples, to fail here and not in 200 runs."""
+    inputs, targets = train.inputs[:4], train.targets[:4]
+    torch.manual_seed(0)
+    try:
+        model = task.model()
+    except Exception as error:
+        raise TaskError(f"Task.model failed with {type(error).__name__}: {error}") from error
+    if not isinstance(model, nn.Module):
+        raise TaskError(f"Task.model returned {_kind(model)}, it must return a torch.nn.Module")
+    if not any(p.requires_grad for p in model.parameters()):
+        raise TaskError("the model has no learnable parameters; there is nothing to train")
+    try:
+        outputs = model.eval()(inputs)
+    except Exception as error:
+        raise TaskError(
+            f"the model failed on training inputs of shape {tuple(inputs.shape)} "
+            f"and type {inputs.dtype} with {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(outputs, Tensor):
+        raise TaskError(f"the model put out {_kind(outputs)}, it must put out one tensor")
+    if classes is not None and (outputs.ndim < 2 or outputs.shape[1] < classes):
+        found = outputs.shape[1] if outputs.ndim > 1 else 1
+        raise TaskError(
+            f"the labels go up to {classes - 1}, the model has {found} outputs; "
+            f"give it at least {classes}, or correct the labels"
+        )
+    if task.metric in ("mse", "mae") and outputs.shape != targets.shape:
+        raise TaskError(
+            f"the model's output has shape {tuple(outputs.shape)}, the targets "
+            f"{tuple(targets.shape)}; {task.metric} needs them equal (often: targets[:, None])"
+        )
+    try:
+        loss = task.loss(outputs, targets)
+        ready = isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad
+    except Exception as error:
+        raise TaskError(
+            f"the model's output of shape {tuple(outputs.shape)} does not fit the loss with "
+            f"targets of shape {tuple(targets.shape)}: {type(error).__name__}: {error}"
+        ) from error
+    if not ready:
+        raise TaskError("Task.loss must return one number that depends on the model's parameters")
+    if not isinstance(task.metric, str):
+        try:
+            float(task.metric(outputs.detach(), targets))
+        except Exception as error:
+            raise TaskError(f"Task.metric failed with {type(error).__name__}: {error}") from error
+    return outputs.detach()
+
+
+def _prior(train: Examples, outputs: Tensor, classes: int | None) -> Tensor:
+    """The output that fits the training targets best without looking at the input."""
+    targets = train.targets
+    if not targets.is_floating_point() and outputs.ndim >= 2:
+        width = outputs.shape[1]
+        counts = torch.bincount(targets.reshape(-1), minlength=width)[:width].float()
+        logits = ((counts + 1e-3) / (counts + 1e-3).sum()).log()
+        return logits.reshape(width, *[1] * (outputs.ndim - 2)).expand(outputs.shape[1:]).clone()
+    return targets.float().mean(0).expand(outputs.shape[1:]).clone()
+
+
+def _bytes(tensor: Tensor) -> bytes:
+    return tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes()
+
+
+def _kind(value: object) -> str:
+    return f"a {type(value).__name__}" if value is not None else "None"

@@ -1,0 +1,297 @@
+"""From stored results to a verdict: the rules of the protocol, as pure functions without torch.
+
+The comparison of two arms is `stats.compare` on their paired differences. The verdict on one
+predictor is the first of these that fits:
+
+    a  base diverged on no seed, predictor on 3 or more        harmful (unstable)
+       any other divergence among the arms compared            inconclusive: lower the learning rate
+    b  equal to the base                                       no difference
+    c  worse than the base                                     harmful
+    d  unclear against the base                                inconclusive
+    e  better than the base and than every control             adopt
+    f  better, but a control better than the base is not beaten  use the control instead
+    g  otherwise                                               inconclusive
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from .stats import BETTER, EQUAL, FEWEST, UNCLEAR, WORSE, Comparison, compare, seeds_needed
+
+ADOPT, INSTEAD, SAME = "adopt", "use the control instead", "no difference"
+HARMFUL, INCONCLUSIVE = "harmful", "inconclusive"
+FASTER, NOT_FASTER = "faster", "not faster"
+UNSTABLE_FROM = 3
+EARLY = 0.8
+"""The share of the steps at which speed is judged, with a complete schedule."""
+
+
+@dataclass(frozen=True)
+class Metric:
+    """How values of the primary metric compare and read."""
+
+    name: str
+    higher_is_better: bool
+    margin: float
+    half_example: float = 0.0
+
+    @property
+    def percent(self) -> bool:
+        return self.name == "accuracy"
+
+    def value(self, value: float) -> str:
+        return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
+
+    def amount(self, value: float) -> str:
+        """A difference without its sign."""
+        return f"{100 * abs(value):.2f} points" if self.percent else f"{abs(value):.3g}"
+
+    def signed(self, value: float) -> str:
+        """A difference, plus = better."""
+        sign = "+" if value >= 0 else "-"
+        return f"{sign}{100 * abs(value):.2f}" if self.percent else f"{sign}{abs(value):.3g}"
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One method in the comparison, its values by seed (the same seeds, in the same order).
+
+    Attributes:
+        name: as in the table.
+        role: "base", "predictor", "control" or "reference".
+        lr: its learning rate.
+        values, early: the primary metric at the end, with a schedule of T and of 0.8 T steps.
+        diverged, early_diverged: which of those runs diverged.
+        of: the predictor that a control belongs to; "" for every predictor.
+        advice: what to do if this control explains the gain.
+    """
+
+    name: str
+    role: str
+    lr: float
+    values: tuple[float, ...]
+    early: tuple[float, ...]
+    diverged: tuple[bool, ...]
+    early_diverged: tuple[bool, ...]
+    of: str = ""
+    advice: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The answer to one question about one predictor.
+
+    Attributes:
+        kind: one of the constants of this module.
+        sentence: the answer with its reason, in plain words.
+        next: what to do.
+        comparisons: by "a - b", what it rests on.
+        unclear: the comparison that needs more seeds, if that is why it is inconclusive.
+        needed: seeds that it needs, 0 where more seeds are not the answer.
+    """
+
+    kind: str
+    sentence: str
+    next: str
+    comparisons: dict[str, Comparison] = field(default_factory=dict)
+    unclear: str = ""
+    needed: int = 0
+
+
+def difference(
+    a: Sequence[float], b: Sequence[float], metric: Metric, confidence: float
+) -> Comparison:
+    """Compare two arms' values seed by seed; plus = a is better, whatever the direction."""
+    sign = 1.0 if metric.higher_is_better else -1.0
+    return compare(
+        [sign * (x - y) for x, y in zip(a, b, strict=True)],
+        metric.margin,
+        confidence=confidence,
+        half_example=metric.half_example,
+    )
+
+
+def describe(c: Comparison, metric: Metric) -> str:
+    """A comparison in numbers: difference, interval, n."""
+    unit = " points" if metric.percent else f" {metric.name}"
+    return (
+        f"{metric.signed(c.mean)}{unit} (plus = better; {100 * c.confidence:.3g} % interval "
+        f"{metric.signed(c.low)} to {metric.signed(c.high)}, n = {c.n})"
+    )
+
+
+def judge_quality(
+    base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
+) -> Verdict:
+    """Does the predictor end better than the base, and by more than its controls explain?"""
+    unstable = _divergence(base, predictor, controls)
+    if unstable is not None:
+        return unstable
+    to_base = difference(predictor.values, base.values, metric, confidence)
+    against = {c.name: difference(predictor.values, c.values, metric, confidence) for c in controls}
+    control_to_base = {
+        c.name: difference(c.values, base.values, metric, confidence) for c in controls
+    }
+    shown = {f"{predictor.name} - {base.name}": to_base}
+    shown |= {f"{predictor.name} - {name}": c for name, c in against.items()}
+    shown |= {f"{name} - {base.name}": c for name, c in control_to_base.items()}
+    numbers = describe(to_base, metric)
+    margin = metric.amount(metric.margin)
+
+    if to_base.relation == EQUAL:
+        return Verdict(
+            SAME,
+            f"No difference: {predictor.name} and {base.name} end within {margin} of each other: "
+            f"{numbers}.",
+            f"Keep {base.name}: on this task {predictor.name} changes nothing that matters.",
+            shown,
+        )
+    if to_base.relation == WORSE:
+        return Verdict(
+            HARMFUL,
+            f"Harmful: {predictor.name} ends worse than {base.name}: {numbers}.",
+            f"Keep {base.name}.",
+            shown,
+        )
+    if to_base.relation == UNCLEAR:
+        few = f" (fewer than {FEWEST} seeds show nothing)" if to_base.n < FEWEST else ""
+        return _more_seeds(
+            f"Inconclusive{few}: {predictor.name} against {base.name} is {numbers}, "
+            f"neither clear of 0 nor within {margin}.",
+            shown,
+            f"{predictor.name} - {base.name}",
+            metric,
+        )
+    if all(c.relation == BETTER for c in against.values()):
+        return Verdict(
+            ADOPT,
+            f"Adopt {predictor.name}: it ends better than {base.name}, {numbers}, and better than "
+            f"every control ({', '.join(against)}).",
+            f"Wrap the optimizer, keep the learning rate {predictor.lr:.4g}, and watch the first "
+            "trainings.",
+            shown,
+        )
+    explains = [
+        c
+        for c in controls
+        if control_to_base[c.name].relation == BETTER and against[c.name].relation != BETTER
+    ]
+    if explains:
+        best = max(explains, key=lambda c: control_to_base[c.name].mean)
+        return Verdict(
+            INSTEAD,
+            f"Use the control instead: {predictor.name} beats {base.name}, {numbers}, but so does "
+            f"{best.name}, {describe(control_to_base[best.name], metric)}, and {predictor.name} "
+            f"does not beat it: {describe(against[best.name], metric)}.",
+            best.advice[:1].upper() + best.advice[1:] + ".",
+            shown,
+        )
+    weakest = min(
+        (name for name, c in against.items() if c.relation != BETTER),
+        key=lambda name: against[name].mean,
+    )
+    return _more_seeds(
+        f"Inconclusive: {predictor.name} is better than {base.name}, {numbers}, but not shown to "
+        f"be more than a larger step or noise: against {weakest} "
+        f"{describe(against[weakest], metric)}.",
+        shown,
+        f"{predictor.name} - {weakest}",
+        metric,
+    )
+
+
+def judge_speed(base: Arm, predictor: Arm, metric: Metric, confidence: float) -> Verdict:
+    """Does the predictor with 0.8 T steps do what the base needs T steps for?"""
+    if any(predictor.early_diverged) or any(base.diverged) or any(base.early_diverged):
+        count = sum(predictor.early_diverged) + sum(base.diverged) + sum(base.early_diverged)
+        return Verdict(
+            INCONCLUSIVE,
+            f"Inconclusive: {count} of the {3 * len(base.values)} runs compared diverged.",
+            "Lower the learning rate.",
+        )
+    short = difference(predictor.early, base.values, metric, confidence)
+    base_short = difference(base.early, base.values, metric, confidence)
+    shown = {
+        f"{predictor.name} at {EARLY} T - {base.name} at T": short,
+        f"{base.name} at {EARLY} T - {base.name} at T": base_short,
+    }
+    numbers = describe(short, metric)
+    lead = f"{predictor.name} with {EARLY} T steps against {base.name} with T"
+    if short.relation == UNCLEAR:
+        return _more_seeds(f"Inconclusive: {lead} is {numbers}.", shown, next(iter(shown)), metric)
+    if short.relation == WORSE:
+        return Verdict(
+            NOT_FASTER,
+            f"Not faster: {lead} ends worse: {numbers}.",
+            "Do not shorten the training.",
+            shown,
+        )
+    if base_short.relation == WORSE:
+        return Verdict(
+            FASTER,
+            f"Faster: {lead} is {short.relation}: {numbers}, while {base.name} itself loses with "
+            f"{EARLY} T steps: {describe(base_short, metric)}.",
+            f"Save {1 - EARLY:.0%} of the steps: {predictor.name} with a schedule of {EARLY} T.",
+            shown,
+        )
+    if base_short.relation == UNCLEAR:
+        return _more_seeds(
+            f"Not faster as far as is shown: {lead} is {short.relation}, but whether {base.name} "
+            f"itself needs all T steps is unclear: {describe(base_short, metric)}.",
+            shown,
+            list(shown)[1],
+            metric,
+            kind=NOT_FASTER,
+        )
+    return Verdict(
+        NOT_FASTER,
+        f"Not faster: {lead} is {short.relation}, but {base.name} needs fewer steps too: with "
+        f"{EARLY} T steps it is {base_short.relation}, {describe(base_short, metric)}.",
+        f"Shorten the training of {base.name} instead.",
+        shown,
+    )
+
+
+def _divergence(base: Arm, predictor: Arm, controls: Sequence[Arm]) -> Verdict | None:
+    n = len(base.values)
+    if not any(base.diverged) and sum(predictor.diverged) >= UNSTABLE_FROM:
+        return Verdict(
+            HARMFUL,
+            f"Harmful (unstable): {predictor.name} diverged on {sum(predictor.diverged)} of {n} "
+            f"seeds at learning rate {predictor.lr:.4g}, {base.name} on none.",
+            f"Keep {base.name}, or lower the learning rate.",
+        )
+    arms = [base, predictor, *controls]
+    diverged = {arm.name: sum(arm.diverged) for arm in arms if any(arm.diverged)}
+    if not diverged:
+        return None
+    who = ", ".join(f"{name} {count}" for name, count in diverged.items())
+    return Verdict(
+        INCONCLUSIVE,
+        f"Inconclusive: {sum(diverged.values())} of {n * len(arms)} runs diverged ({who}).",
+        "Lower the learning rate.",
+    )
+
+
+def _more_seeds(
+    sentence: str,
+    shown: dict[str, Comparison],
+    unclear: str,
+    metric: Metric,
+    *,
+    kind: str = INCONCLUSIVE,
+) -> Verdict:
+    c = shown[unclear]
+    needed = max(FEWEST, seeds_needed(c.sd, metric.margin))
+    spread = metric.amount(c.sd)
+    return Verdict(
+        kind,
+        sentence,
+        f"The differences spread by {spread} (sd); to tell {metric.amount(metric.margin)} apart "
+        f"takes about {needed} seeds.",
+        shown,
+        unclear,
+        needed,
+    )

@@ -1,0 +1,47 @@
+"""One thread, fixed seeds, and the fixtures that several files use."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+import torch
+from hypothesis import settings
+from reference import AFFINE, BASES, PREDICTORS, Case
+
+from paramcast.predictors import Affine, RandomDirection
+
+torch.set_num_threads(1)
+settings.register_profile("paramcast", deadline=None, derandomize=True, max_examples=60)
+settings.load_profile("paramcast")
+
+
+@pytest.fixture(autouse=True)
+def _fixed_seed() -> None:
+    torch.manual_seed(0)
+
+
+@pytest.fixture(params=AFFINE, ids=lambda case: case.name)
+def case(request: pytest.FixtureRequest) -> Case:
+    """Each predictor whose weights say all, with its rule written out."""
+    return request.param
+
+
+@pytest.fixture(params=PREDICTORS, ids=lambda predictor: repr(predictor))
+def predictor(request: pytest.FixtureRequest) -> Affine:
+    """Each predictor, the random one too."""
+    return request.param
+
+
+@pytest.fixture
+def fixed(predictor: Affine) -> Affine:
+    """Each predictor that does nothing but fold and write."""
+    if isinstance(predictor, RandomDirection):
+        pytest.skip("a control that draws noise")
+    return predictor
+
+
+@pytest.fixture(params=BASES, ids=str)
+def base(request: pytest.FixtureRequest) -> Callable[..., torch.optim.Optimizer]:
+    """Each kind of base optimizer, as a function of the parameters."""
+    return BASES[request.param]
