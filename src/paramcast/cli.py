@@ -21,8 +21,6 @@ if TYPE_CHECKING:
     from .study.plan import Options, Plan
     from .study.tasks.task import Prepared
 
-FULL = {"seeds": 12, "trials": 8, "trial_seeds": 3}
-QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
 MOST_SEEDS, MOST_TRIALS = 10_000, 1024
 
 
@@ -160,7 +158,7 @@ def _dry_run(plan: Plan, workers: int, as_json: bool) -> None:
 def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str) -> Options:
     """The user's choices over the task's, checked."""
     from .study.methods import check_methods, parse_methods
-    from .study.plan import Options
+    from .study.plan import DEFAULT_METHODS, FULL, QUICK, Options
     from .study.tasks.task import BASES, SCHEDULES, check_lr_range
 
     task = prepared.task
@@ -181,7 +179,7 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
     check_lr_range(lr_range, "--lr-range")
     if given["margin"] is not None and not 0 < given["margin"] < math.inf:
         raise StudyError(f"--margin must be a finite number above 0, got {given['margin']:g}")
-    methods = parse_methods(given["methods"] or ("plp" if base == "own" else "demon, plp"))
+    methods = parse_methods(given["methods"] or ("plp" if base == "own" else DEFAULT_METHODS))
     check_methods(task, base, methods)
     return Options(
         source=source,

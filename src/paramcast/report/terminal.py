@@ -102,6 +102,11 @@ def show(result: dict[str, Any], console: Console) -> None:
             wrapped = textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
             console.print()
             console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
+    commands = [
+        v["command"] for a in result["verdicts"].values() for v in a.values() if "command" in v
+    ]
+    for command in dict.fromkeys(commands):
+        console.print(f"\n  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print()
     for note in result["notes"]:
         console.print(note, highlight=False, markup=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
@@ -53,6 +54,9 @@ class Row:
     advice: str = ""
 
 
+FULL = {"seeds": 12, "trials": 8, "trial_seeds": 3}
+QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
+DEFAULT_METHODS = "demon, plp"
 DERIVED_ADVICE = {
     RANDOM_JUMP: "any jump of this size helps, so it is noise: try a smaller batch or more "
     "regularisation",
@@ -192,26 +196,36 @@ class Plan:
         return len(self.tuning_specs()), len(final)
 
     def command(self, seeds: int) -> str:
-        """The command line that continues this pilot with so many seeds."""
-        o = self.options
-        words = ["paramcast pilot", _task_words(o.source)]
-        words += [f"--methods '{', '.join(m.label for m in o.methods)}'", f"--base {o.base}"]
-        if o.lr is not None:
-            words.append(f"--lr {o.lr:g}")
-        else:
-            words.append(f"--lr-range {o.lr_range[0]:g} {o.lr_range[1]:g}")
-            words.append(f"--trials {o.trials} --trial-seeds {o.trial_seeds}")
-        words.append(f"--epochs {o.epochs} --batch-size {o.batch_size} --schedule {o.schedule}")
-        if o.margin is not None:
-            words.append(f"--margin {o.margin:g}")
-        return " ".join([*words, f"--device {o.device} --seeds {seeds} --out '{self.out}'"])
+        """The command line that continues this pilot with so many seeds; defaults are left out."""
+        o, task = self.options, self.prepared.task
+        labels = ", ".join(m.label for m in o.methods)
+        settings = [
+            (
+                f"--methods {shlex.quote(labels)}",
+                labels != ("plp" if o.base == "own" else DEFAULT_METHODS),
+            ),
+            (f"--base {o.base}", o.base not in ("own", task.base)),
+            (f"--lr {o.lr}", not o.tuned),
+            (f"--lr-range {o.lr_range[0]:g} {o.lr_range[1]:g}", o.lr_range != task.lr_range),
+            (f"--trials {o.trials}", o.tuned and o.trials != FULL["trials"]),
+            (f"--trial-seeds {o.trial_seeds}", o.tuned and o.trial_seeds != FULL["trial_seeds"]),
+            (f"--epochs {o.epochs}", o.epochs != task.epochs),
+            (f"--batch-size {o.batch_size}", o.batch_size != task.batch_size),
+            (f"--schedule {o.schedule}", o.schedule != task.schedule),
+            (f"--margin {o.margin}", o.margin is not None),
+            (f"--device {o.device}", o.device != "cpu"),
+            (f"--seeds {seeds}", True),
+            (f"--out {shlex.quote(str(self.out))}", True),
+        ]
+        words = [text for text, needed in settings if needed]
+        return " ".join(["paramcast pilot", _task_words(o.source), *words])
 
 
 def _task_words(source: Source) -> str:
     if source.kind == "builtin":
         return source.where
     if source.kind == "file":
-        return f"'{source.where}:{source.item}'"
+        return shlex.quote(f"{source.where}:{source.item}")
     if source.kind == "table":
-        return f"'{source.where}' --target '{source.item}'"
-    return f"'{source.where}'"
+        return f"{shlex.quote(source.where)} --target {shlex.quote(source.item)}"
+    return shlex.quote(source.where)

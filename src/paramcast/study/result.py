@@ -147,10 +147,15 @@ def _stored(plan: Plan, verdict: Verdict, first: int, seconds_per_seed: float) -
         return stored
     seeds = next((n for n in left if n >= verdict.needed), left[-1])
     cost = seconds_per_seed * (seeds - now)
-    stored["next"] += f" Extend this pilot to {seeds} (about {cost:.0f} s): {plan.command(seeds)}"
-    if seeds < verdict.needed:
-        stored["next"] += " (even that may not be enough; a wider --margin needs fewer)"
-    stored["extend_to"] = seeds
+    stored["next"] += (
+        f" Extend this pilot to {seeds} seeds (about {cost:.0f} s) with the command below"
+    )
+    stored["next"] += (
+        "."
+        if seeds >= verdict.needed
+        else ("; even that may not be enough, a wider --margin needs fewer.")
+    )
+    stored["extend_to"], stored["command"] = seeds, plan.command(seeds)
     return stored
 
 
