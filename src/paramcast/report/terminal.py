@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.progress import (
@@ -18,8 +18,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ..study.engine import Finished
 from ..study.verdict import EARLY, Metric
+
+if TYPE_CHECKING:
+    from ..study.engine import Finished
 
 WIDE = 150
 """Columns from which the table is printed in one piece."""

@@ -1,0 +1,79 @@
+"""What holds for the repository as a whole."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+SOURCES = sorted((ROOT / "src").rglob("*.py"))
+
+
+def test_ci_runs_exactly_the_readmes_test_command():
+    commands = re.findall(r"^python3 -m venv .*pytest.*$", (ROOT / "README.md").read_text(), re.M)
+    assert len(commands) == 1
+    assert commands[0] in (ROOT / ".ci" / "run").read_text().splitlines()
+
+
+def test_the_readmes_first_command_installs_and_runs_the_pilot():
+    commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(), re.M)
+    assert commands[0].endswith(".venv/bin/paramcast pilot")
+    assert "-c constraints.txt" in commands[0]
+
+
+def test_constraints_pin_every_direct_dependency():
+    text = (ROOT / "pyproject.toml").read_text()
+    lists = re.findall(r"^(?:dependencies|study|test) = \[(.*?)\]$", text, re.DOTALL | re.M)
+    needed = {re.split(r"[><=\[]", name)[0] for name in re.findall(r'"([^"]+)"', "".join(lists))}
+    pinned = set(re.findall(r"^([a-z-]+)==", (ROOT / "constraints.txt").read_text(), re.M))
+    assert needed <= pinned, needed - pinned
+
+
+@pytest.mark.parametrize("tool", [["ruff", "check", "."], ["ruff", "format", "--check", "."]])
+def test_ruff_has_nothing_to_say(tool):
+    done = subprocess.run(
+        [sys.executable, "-m", *tool], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_mypy_has_nothing_to_say():
+    done = subprocess.run(
+        [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stdout
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_sources_validate_with_errors_and_load_nothing_unsafe(path):
+    tree = ast.parse(path.read_text("utf-8"))
+    calls = {ast.unparse(node.func) for node in ast.walk(tree) if isinstance(node, ast.Call)}
+    assert not any(isinstance(node, ast.Assert) for node in ast.walk(tree))
+    assert not calls & {"eval", "exec", "pickle.load", "pickle.loads", "torch.load", "os.system"}
+
+
+FLOORS = {
+    "errors": 1, "events": 1, "functional": 1,
+    "predictors": 2, "schedules": 2,
+    "cycle": 3, "forecast": 3,
+    "study": 4, "report": 5, "cli": 6, "__main__": 7,
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.stem)
+def test_imports_run_downward_only(path):
+    """No module imports one of a higher floor (design: arrows only run down)."""
+    inside = path.relative_to(ROOT / "src" / "paramcast").with_suffix("").parts
+    if inside[0] == "__init__":
+        return
+    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            base = inside[: len(inside) - node.level]
+            target = (*base, *(node.module or "").split("."))
+            first = [part for part in target if part][:1] or [alias.name for alias in node.names]
+            for name in first:
+                if name in FLOORS:
+                    assert FLOORS[name] <= FLOORS[inside[0]], f"{path.name} imports {name}"
