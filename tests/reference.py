@@ -6,6 +6,8 @@ The twin keeps every point of a cycle in float64 and computes the prediction fro
 
 from __future__ import annotations
 
+import io
+import math
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -17,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from paramcast import predictors as P
+from paramcast.segments import make_segments
 
 Rule = Callable[[Sequence[Tensor]], Tensor]
 """From the points theta_0 ... theta_k of one parameter to its prediction."""
@@ -99,6 +102,234 @@ class Twin:
 
 def wide(dtype: torch.dtype) -> torch.dtype:
     return torch.complex128 if dtype.is_complex else torch.float64
+
+
+# --- the family, slowly -------------------------------------------------------------------------
+
+Points = Sequence[Sequence[Tensor]]
+"""points[t][n] is parameter n after t steps of the cycle."""
+
+
+class Slow:
+    """A predictor with every point of the cycle at hand; one rule per parameter by default."""
+
+    momentum, alpha = "keep", 1.0
+
+    def __init__(self, every: int, rule: Rule | None = None) -> None:
+        self.every, self.rule = every, rule
+
+    def begin(self, step: int) -> None:
+        """A cycle starts after so many completed steps."""
+
+    def predict(self, points: Points) -> list[Tensor]:
+        assert self.rule is not None
+        return [self.rule(path) for path in zip(*points, strict=True)]
+
+
+class SlowLookahead(Slow):
+    def __init__(self, every: int, alpha: float, momentum: str = "keep") -> None:
+        super().__init__(every, interpolate(alpha))
+        self.alpha, self.momentum = alpha, momentum
+
+
+class SlowOuterNesterov(Slow):
+    def __init__(self, every: int, momentum: float, lr: float) -> None:
+        super().__init__(every)
+        self.mu, self.lr, self.b = momentum, lr, None
+
+    def predict(self, points: Points) -> list[Tensor]:
+        d = [first - last for first, last in zip(points[0], points[-1], strict=True)]
+        old = self.b or [torch.zeros_like(x) for x in d]
+        self.b = [self.mu * b + x for b, x in zip(old, d, strict=True)]
+        moves = [self.lr * (x + self.mu * b) for x, b in zip(d, self.b, strict=True)]
+        return [first - move for first, move in zip(points[0], moves, strict=True)]
+
+
+class SlowForwardEMA(Slow):
+    def __init__(self, decay: float, strength: float) -> None:
+        super().__init__(1)
+        self.decay, self.strength = decay, strength
+        self.x: list[Tensor] | None = None  # where the base's last step ended
+        self.m: list[Tensor] = []
+
+    def predict(self, points: Points) -> list[Tensor]:
+        now = list(points[-1])
+        if self.x is None:
+            self.x, self.m = list(points[0]), [torch.zeros_like(x) for x in now]
+        moved = [new - old for new, old in zip(now, self.x, strict=True)]
+        d = self.decay
+        self.m = [d * m + (1 - d) * u for m, u in zip(self.m, moved, strict=True)]
+        self.x = now
+        return [x + self.strength * m for x, m in zip(now, self.m, strict=True)]
+
+
+class SlowRRE(Slow):
+    """The constrained minimum by its Lagrange multiplier, on the concatenated parameters."""
+
+    def __init__(self, window: int, ridge: float = 1e-8, cap: float = 10.0) -> None:
+        super().__init__(window)
+        self.ridge, self.cap = ridge, cap
+
+    def coefficients(self, points: Points) -> Tensor:
+        n = self.every
+        flat = [torch.cat([p.flatten() for p in point]) for point in points]
+        u = torch.stack([flat[i + 1] - flat[i] for i in range(n)])
+        system = torch.zeros(n + 1, n + 1, dtype=torch.float64)
+        system[:n, :n] = u @ u.T + self.ridge * (u * u).sum() * torch.eye(n, dtype=torch.float64)
+        system[:n, n] = system[n, :n] = 1.0
+        right = torch.tensor([0.0] * n + [1.0], dtype=torch.float64)
+        return torch.linalg.solve(system, right)[:n]
+
+    def predict(self, points: Points) -> list[Tensor]:
+        c = self.coefficients(points)
+        paths = zip(*points[1:], strict=True)
+        mixed = [sum(c[i] * p for i, p in enumerate(path)) for path in paths]
+        jump = [there - last for there, last in zip(mixed, points[-1], strict=True)]
+        moved = [last - first for first, last in zip(points[0], points[-1], strict=True)]
+        limit = self.cap * length(moved)
+        shrink = min(1.0, limit / length(jump)) if length(jump) > 0 else 1.0
+        return [last + shrink * j for last, j in zip(points[-1], jump, strict=True)]
+
+
+class SlowAitken(Slow):
+    def __init__(self, cap: float = 5.0, every: int = 3) -> None:
+        super().__init__(every, self._limit)
+        self.cap = cap
+
+    def _limit(self, points: Sequence[Tensor]) -> Tensor:
+        a, b, c = points[-3:]
+        d1, d2 = (b - a).flatten(), (c - b).flatten()
+        if (d1 @ d1).item() == 0.0:
+            return c
+        rho = ((d1 @ d2) / (d1 @ d1)).item()
+        h = self.cap if rho >= 1.0 else max(-self.cap, min(self.cap, rho / (1.0 - rho)))
+        return c + h * (c - b)
+
+
+class SlowLine(Slow):
+    """A rule with a horizon that depends on progress, read at the start of the cycle."""
+
+    def __init__(
+        self,
+        every: int,
+        rule: Callable[[float], Rule],
+        horizon: Callable[[float], float],
+        total_steps: int,
+    ) -> None:
+        super().__init__(every)
+        self.make, self.horizon, self.total = rule, horizon, total_steps
+
+    def begin(self, step: int) -> None:
+        self.rule = self.make(self.horizon(min(1.0, step / self.total)))
+
+
+def quadratic(horizon: float) -> Rule:
+    """Newton's form of the parabola through three points."""
+
+    def rule(points: Sequence[Tensor]) -> Tensor:
+        a, b, c = points[-3:]
+        slope, bend = c - b, (c - b) - (b - a)
+        return c + horizon * slope + horizon * (horizon + 1) / 2 * bend
+
+    return rule
+
+
+def length(tensors: Iterable[Tensor]) -> float:
+    return math.sqrt(sum(float((t.double() ** 2).sum()) for t in tensors))
+
+
+def momentum_of(base: torch.optim.Optimizer, p: Tensor) -> Tensor | None:
+    """The first moment that the base keeps for a parameter."""
+    state = base.state.get(p, {})
+    found = state.get("momentum_buffer")
+    return state.get("exp_avg") if found is None else found
+
+
+Accept = Callable[[int, Points, list[Tensor]], "list[Tensor] | None"]
+"""From cycle, points and predictions to what is written; None for nothing."""
+
+
+class FamilyTwin:
+    """A base and a slow predictor; `accept` plays the gate."""
+
+    def __init__(
+        self,
+        base: torch.optim.Optimizer,
+        slow: Slow,
+        accept: Accept = lambda cycle, points, predictions: predictions,
+    ) -> None:
+        self.base, self.slow, self.accept = base, slow, accept
+        self.parameters = [p for group in base.param_groups for p in group["params"]]
+        self.points: list[list[Tensor]] = []
+        self.steps = self.cycles = 0
+
+    def step(self) -> None:
+        if not self.points:
+            self.points = [values(self.parameters)]
+            self.slow.begin(self.steps)
+            kept = [momentum_of(self.base, p) for p in self.parameters]
+            self.at_start = [None if m is None else m.clone() for m in kept]
+        self.base.step()
+        self.steps += 1
+        self.points.append(values(self.parameters))
+        if len(self.points) == self.slow.every + 1:
+            self._close()
+            self.points = []
+
+    @torch.no_grad()
+    def _close(self) -> None:
+        self.cycles += 1
+        written = self.accept(self.cycles, self.points, self.slow.predict(self.points))
+        if written is None:
+            return
+        for p, value, start in zip(self.parameters, written, self.at_start, strict=True):
+            p.copy_(value)
+            momentum = momentum_of(self.base, p)
+            if momentum is None or self.slow.momentum == "keep":
+                continue
+            if self.slow.momentum == "reset":
+                momentum.zero_()
+            else:
+                start = torch.zeros_like(momentum) if start is None else start
+                momentum.copy_(start + self.slow.alpha * (momentum - start))
+
+
+class Row(NamedTuple):
+    """One line of the conformance table: a predictor of the family and its twin, if it has one."""
+
+    name: str
+    predictor: P.Predictor
+    slow: Callable[[], Slow] | None
+
+
+FAMILY = [
+    Row("midline", P.Midline(), lambda: Slow(3, midline())),
+    Row("least-squares", P.LeastSquares(4, 0.5), lambda: Slow(4, least_squares(4, 0.5))),
+    Row("secant-back", P.Secant(4, -0.5), lambda: Slow(4, secant(4, -0.5))),
+    Row("quadratic", P.Quadratic(0.5), lambda: Slow(3, quadratic(0.5))),
+    Row("quadratic-back", P.Quadratic(-1.3, every=5), lambda: Slow(5, quadratic(-1.3))),
+    Row("lookahead", P.Interpolate(4, 0.6), lambda: SlowLookahead(4, 0.6)),
+    Row(
+        "lookahead-reset",
+        P.Interpolate(4, 0.6, momentum="reset"),
+        lambda: SlowLookahead(4, 0.6, "reset"),
+    ),
+    Row(
+        "lookahead-pullback",
+        P.Interpolate(4, 0.6, momentum="pullback"),
+        lambda: SlowLookahead(4, 0.6, "pullback"),
+    ),
+    Row("outer-nesterov", P.OuterNesterov(4, 0.5, 0.7), lambda: SlowOuterNesterov(4, 0.5, 0.7)),
+    Row("outer-each-step", P.OuterNesterov(1, 0.3, 1.2), lambda: SlowOuterNesterov(1, 0.3, 1.2)),
+    Row("forward-ema", P.ForwardEMA(0.8, 0.5), lambda: SlowForwardEMA(0.8, 0.5)),
+    Row("rre", P.RRE(4), lambda: SlowRRE(4)),
+    Row("rre-capped", P.RRE(3, 1e-3, 0.1), lambda: SlowRRE(3, 1e-3, 0.1)),
+    Row("aitken", P.Aitken(5.0), lambda: SlowAitken(5.0)),
+    Row("aitken-capped", P.Aitken(0.4, every=5), lambda: SlowAitken(0.4, 5)),
+    Row("flipped", P.SignFlipped(P.Quadratic(0.5)), lambda: Slow(3, flipped(quadratic(0.5)))),
+    Row("random", P.RandomDirection(P.OuterNesterov(3)), None),
+]
+"""A new predictor adds a row; test_family.py and the resume tests run on all of them."""
 
 
 # --- the cast -----------------------------------------------------------------------------------
@@ -186,18 +417,49 @@ def _bits(tensor: Tensor) -> Tensor:
     return tensor.reshape(-1).view(torch.uint8)
 
 
+def through_a_file(thing: Any) -> Any:
+    """Saved and loaded with torch's defaults: weights only."""
+    file = io.BytesIO()
+    torch.save(thing, file)
+    file.seek(0)
+    return torch.load(file)
+
+
 # --- what the machine sees ----------------------------------------------------------------------
 
 
+def drive(
+    predictor: P.Predictor, path: Sequence[Sequence[Tensor]], *, cycle: int = 1
+) -> list[Tensor]:
+    """The jump that a predictor makes at the end of one cycle along these points."""
+    ps = [p.detach().clone() for p in path[0]]
+    segments = make_segments(ps, predictor.buffers, predictor.precision(predictor.horizon))
+    work = P.Workspace(segments, predictor.horizon, cycle, {})
+    for number, point in enumerate(path):
+        for p, value in zip(ps, point, strict=True):
+            p.copy_(value)
+        predictor.observe_(number, work)
+    scale = predictor.finish_(work)
+    return [scale * buffer for buffer in segments[0].buffers[0]]
+
+
+def weights_by_running(predictor: P.Predictor) -> list[float]:
+    """The weights of a fixed predictor, read off points that are the unit vectors."""
+    unit = torch.eye(predictor.every + 1, dtype=torch.float64)
+    (jump,) = drive(predictor, [[point] for point in unit])
+    return (jump + unit[-1]).tolist()
+
+
 class Calls(TorchDispatchMode):
-    """Counts the aten operations by name."""
+    """Counts the operations on tensors by name."""
 
     def __init__(self) -> None:
         super().__init__()
         self.counts: Counter[str] = Counter()
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        self.counts[func.overloadpacket.__name__] += 1
+        if _tensors((args, kwargs)):
+            self.counts[func.overloadpacket.__name__] += 1
         return func(*args, **(kwargs or {}))
 
 
@@ -213,6 +475,10 @@ class Allocations(TorchDispatchMode):
     def mark(self) -> None:
         self.since_mark = []
 
+    def alive(self) -> int:
+        """Bytes of the storages that are still there."""
+        return sum(size for ref, size in self.known.values() if not ref.expired())
+
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         kwargs = kwargs or {}
         self.known = {key: ref for key, ref in self.known.items() if not ref[0].expired()}
@@ -224,8 +490,7 @@ class Allocations(TorchDispatchMode):
             if ref.cdata not in given and ref.cdata not in self.known:
                 self.known[ref.cdata] = (ref, size)
                 self.since_mark.append(size)
-        alive = sum(size for ref, size in self.known.values() if not ref.expired())
-        self.peak = max(self.peak, alive)
+        self.peak = max(self.peak, self.alive())
         return result
 
 

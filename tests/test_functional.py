@@ -8,15 +8,17 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import ODD, affine, same_bits
 from torch import Tensor
 
 from paramcast import functional as F
+from reference import ODD, affine, same_bits
 
 SHAPES = ((2, 3), (), (4,), (0,))
 
 
-def draw_points(count: int, dtype: torch.dtype = torch.float64, seed: int = 0) -> list[list[Tensor]]:
+def draw_points(
+    count: int, dtype: torch.dtype = torch.float64, seed: int = 0
+) -> list[list[Tensor]]:
     """`count` points, each a list of tensors."""
     g = torch.Generator().manual_seed(seed)
     return [
@@ -32,9 +34,9 @@ def predict(weights: tuple[float, ...], points: list[list[Tensor]]) -> list[Tens
     if plan.first is None:
         return last
     dtype = last[0].dtype
-    _, buffers = F.allocate(
-        last, torch.promote_types(dtype, torch.float32) if plan.needs_mean else dtype
-    )
+    if plan.precision is not None:
+        dtype = torch.promote_types(dtype, plan.precision)
+    _, buffers = F.allocate(last, dtype)
     for fold, point in zip(plan.folds, points, strict=True):
         F.fold_(fold, buffers, point)
     F.jump_(last, buffers, plan.scale)
@@ -62,7 +64,7 @@ exact_weights = st.lists(eighths, min_size=1, max_size=8).map(closed)
 def test_plp_is_copy_subtract_and_one_jump() -> None:
     plan = F.plan((0.0, -0.5, 0.5, 1.0))
     assert [fold.kind for fold in plan.folds] == ["skip", "copy", "subtract", "skip"]
-    assert (plan.scale, plan.first, plan.needs_mean) == (-0.5, 1, False)
+    assert (plan.scale, plan.first, plan.precision) == (-0.5, 1, None)
 
 
 def test_lookahead_is_copy_and_subtract() -> None:
@@ -81,23 +83,24 @@ def test_degenerate_weights_plan_nothing_at_all(weights: tuple[float, ...]) -> N
 
 
 @pytest.mark.parametrize(
-    ("weights", "needs_mean"),
+    ("weights", "precision"),
     [
-        ((0.0, -0.5, 0.5, 1.0), False),
-        ((0.0, -0.5, 0.0, 1.5), False),
-        ((0.5, 0.0, 0.5), False),
-        ((0.0, -2 / 3, 1 / 3, 4 / 3), True),
-        (ODD, True),
+        ((0.0, -0.5, 0.5, 1.0), None),
+        ((0.0, -0.5, 0.0, 1.5), None),
+        ((0.5, 0.0, 0.5), None),
+        ((0.0, -2 / 3, 1 / 3, 4 / 3), torch.float32),
+        (ODD, torch.float32),
+        ((1.0, -0.99, 0.5, 0.49), torch.float32),  # a mean 99 distances from its points
     ],
 )
-def test_only_means_ask_for_float32(weights: tuple[float, ...], needs_mean: bool) -> None:
-    assert F.plan(weights).needs_mean is needs_mean
+def test_only_means_ask_for_float32(
+    weights: tuple[float, ...], precision: torch.dtype | None
+) -> None:
+    assert F.plan(weights).precision is precision
 
 
 @given(drawn_weights, st.integers(0, 3))
-def test_folding_equals_a_plain_loop_over_all_points(
-    weights: tuple[float, ...], seed: int
-) -> None:
+def test_folding_equals_a_plain_loop_over_all_points(weights: tuple[float, ...], seed: int) -> None:
     points = draw_points(len(weights), seed=seed)
     folded = predict(weights, points)
     for n, result in enumerate(folded):
@@ -210,9 +213,7 @@ def test_zero_unless_finite_with_the_buffers_own_norm_leaves_no_jump() -> None:
         (torch.float64, torch.float64),
     ],
 )
-def test_norms_accumulate_in_float32_at_least(
-    dtype: torch.dtype, accumulated: torch.dtype
-) -> None:
+def test_norms_accumulate_in_float32_at_least(dtype: torch.dtype, accumulated: torch.dtype) -> None:
     norm = F.buffer_norm(torch.full((10_000,), 300.0, dtype=dtype))  # squares overflow float16
     assert norm.dtype == accumulated
     assert norm.item() == pytest.approx(30_000.0)

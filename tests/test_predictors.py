@@ -8,18 +8,28 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
-from reference import AFFINE, Case, constant_steps, parameters, train, values
 
 import paramcast as pc
 from paramcast import predictors as P
+from reference import (
+    PREDICTORS,
+    Case,
+    constant_steps,
+    drive,
+    parameters,
+    train,
+    values,
+    weights_by_running,
+)
 
 horizons = st.floats(-1e6, 1e6)
 
 
 @st.composite
-def any_predictor(draw: st.DrawFn) -> P.Affine:
-    """Any predictor of the module, anywhere in the range of its knobs."""
-    kind = draw(st.sampled_from(["midline", "least squares", "secant", "interpolate"]))
+def fixed_predictor(draw: st.DrawFn) -> P.Affine:
+    """Any predictor with fixed weights, anywhere in the range of its knobs."""
+    kinds = ["midline", "least squares", "secant", "quadratic", "interpolate"]
+    kind = draw(st.sampled_from(kinds))
     window = draw(st.integers(2, 12))
     every = draw(st.integers(max(window, 3), 20))
     made: P.Affine
@@ -30,39 +40,57 @@ def any_predictor(draw: st.DrawFn) -> P.Affine:
         made = P.LeastSquares(window, draw(horizons), every=every)
     elif kind == "secant":
         made = P.Secant(window, draw(horizons), every=every)
+    elif kind == "quadratic":
+        made = P.Quadratic(draw(st.floats(-1e3, 1e3)), every=every)
     else:
         made = P.Interpolate(every, draw(st.floats(0, 1, exclude_min=True)))
-    control = draw(st.sampled_from([None, P.SignFlipped, P.RandomDirection]))
-    return made if control is None else control(made)
+    return made
 
 
-@given(any_predictor())
+@given(fixed_predictor())
 def test_weights_sum_to_one_for_every_predictor(predictor: P.Affine) -> None:
     largest = max(map(abs, predictor.weights))
     assert math.fsum(predictor.weights) == pytest.approx(1.0, abs=1e-15 * max(1.0, largest) * 20)
     assert len(predictor.weights) == predictor.every + 1
 
 
-@given(any_predictor())
+@given(fixed_predictor())
+def test_what_is_folded_are_the_weights(predictor: P.Affine) -> None:
+    largest = max(map(abs, predictor.weights))
+    assert weights_by_running(predictor) == pytest.approx(predictor.weights, abs=1e-8 * largest)
+
+
+@given(fixed_predictor())
+def test_a_flipped_predictor_folds_the_mirrored_weights(predictor: P.Affine) -> None:
+    mirrored = [-w for w in predictor.weights[:-1]] + [2.0 - predictor.weights[-1]]
+    largest = max(map(abs, mirrored))
+    assert weights_by_running(P.SignFlipped(predictor)) == pytest.approx(
+        mirrored, abs=1e-8 * largest
+    )
+
+
+@given(fixed_predictor())
 def test_gains_are_those_of_the_weights(predictor: P.Affine) -> None:
     k, w = predictor.every, predictor.weights
     assert predictor.noise_gain == pytest.approx(sum(x * x for x in w))
-    extra = 0.0 if isinstance(predictor, P.RandomDirection) else sum(
-        x * (j - k) for j, x in enumerate(w)
-    )
-    assert predictor.gain == pytest.approx((k + extra) / k, abs=1e-8 * max(1.0, *map(abs, w)))
+    extra, tolerance = sum(x * (j - k) for j, x in enumerate(w)), 1e-8 * max(1.0, *map(abs, w))
+    assert predictor.gain == pytest.approx((k + extra) / k, abs=tolerance)
+    flipped, random = P.SignFlipped(predictor), P.RandomDirection(predictor)
+    assert flipped.gain == pytest.approx((k - extra) / k, abs=tolerance)
+    assert random.gain == 1.0
+    assert flipped.every == random.every == k
 
 
-@given(st.sampled_from([P.Secant, P.LeastSquares, P.Midline]), st.floats(1e7, 1e300))
+@given(st.sampled_from([P.Secant, P.LeastSquares, P.Midline, P.Quadratic]), st.floats(1e7, 1e300))
 def test_an_extreme_horizon_works_or_is_refused_by_its_name(
     kind: type[P.Affine], horizon: float
 ) -> None:
+    message = ""
     try:
-        predictor = kind(horizon=horizon)  # type: ignore[call-arg]
+        kind(horizon=horizon)  # type: ignore[call-arg]
     except pc.errors.ArgumentError as error:
-        assert str(error).startswith("horizon")  # nobody passed weights
-    else:
-        assert predictor.horizon == horizon
+        message = str(error)
+    assert message == "" or message.startswith("horizon")  # nobody passed weights
 
 
 # --- the rules ----------------------------------------------------------------------------------
@@ -71,7 +99,10 @@ def test_an_extreme_horizon_works_or_is_refused_by_its_name(
 def test_each_predictors_weights_are_its_rule(case: Case) -> None:
     for j in range(case.predictor.every + 1):  # the rule reads a unit point as its weight
         points = [torch.tensor(float(i == j)) for i in range(case.predictor.every + 1)]
-        assert case.predictor.weights[j] == pytest.approx(case.rule(points).item(), abs=1e-6)
+        weight = case.rule(points).item()
+        assert weights_by_running(case.predictor)[j] == pytest.approx(weight, abs=1e-6)
+        if isinstance(case.predictor, P.Affine):
+            assert case.predictor.weights[j] == pytest.approx(weight, abs=1e-6)
 
 
 @pytest.mark.parametrize(
@@ -220,10 +251,15 @@ def directions(seed: int, cycles: range) -> list[torch.Tensor]:
     predictor = P.RandomDirection(P.Midline(), seed=seed)
     drawn = []
     for cycle in cycles:
-        buffer = torch.ones(16, dtype=torch.float64)
-        predictor.shape_jump_([buffer], cycle)
-        drawn.append(buffer)
+        drawn.append(straight_jump(predictor, cycle, 16)[0])
     return drawn
+
+
+def straight_jump(predictor: P.Predictor, cycle: int, *sizes: int) -> list[torch.Tensor]:
+    """The jump after one cycle of unit steps, for tensors of these sizes."""
+    points = range(predictor.every + 1)
+    path = [[torch.full((size,), float(t), dtype=torch.float64) for size in sizes] for t in points]
+    return drive(predictor, path, cycle=cycle)
 
 
 def test_random_draws_repeat_for_one_seed_and_cycle() -> None:
@@ -233,8 +269,7 @@ def test_random_draws_repeat_for_one_seed_and_cycle() -> None:
 def test_random_draws_differ_between_cycles_and_between_tensors() -> None:
     first, second = directions(0, range(1, 3))
     assert not torch.allclose(first, second)
-    pair = [torch.ones(8), torch.ones(8)]
-    P.RandomDirection(P.Midline()).shape_jump_(pair, 1)
+    pair = straight_jump(P.RandomDirection(P.Midline()), 1, 8, 8)
     assert not torch.allclose(*pair)
 
 
@@ -244,24 +279,54 @@ def test_two_seeds_share_no_draw_in_any_cycle() -> None:
 
 
 def test_a_random_jump_of_nothing_is_nothing() -> None:
-    buffers = [torch.zeros(3), torch.zeros(0)]
-    P.RandomDirection(P.Midline()).shape_jump_(buffers, 1)
-    assert buffers[0].tolist() == [0.0, 0.0, 0.0]
+    still = [torch.ones(3), torch.ones(0)]
+    first, second = drive(P.RandomDirection(P.Midline()), [still] * 4)
+    assert (first.abs().tolist(), second.tolist()) == ([0.0, 0.0, 0.0], [])
+
+
+class Doubled(P.Midline):
+    """A predictor of a third party that shapes its jump."""
+
+    def finish_(self, work: P.Workspace) -> float:
+        scale = super().finish_(work)
+        for segment in work.segments:
+            torch._foreach_mul_(segment.buffers[0], 2.0)
+        return scale
+
+
+def test_a_shaped_jump_is_what_is_written() -> None:
+    (plain,), (doubled,) = jumps(P.Midline()), jumps(Doubled())
+    torch.testing.assert_close(doubled, [2 * jump for jump in plain])
+
+
+def test_a_random_jump_is_as_long_as_the_shaped_one() -> None:
+    (doubled,), (drawn,) = jumps(Doubled()), jumps(P.RandomDirection(Doubled()))
+    assert [d.norm().item() for d in drawn] == pytest.approx([j.norm().item() for j in doubled])
+
+
+def test_a_flipped_jump_is_the_shaped_one_backward() -> None:
+    (doubled,), (backward,) = jumps(Doubled()), jumps(P.SignFlipped(Doubled()))
+    torch.testing.assert_close(backward, [-jump for jump in doubled])
 
 
 # --- how they show ------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("predictor", [case.predictor for case in AFFINE], ids=repr)
-def test_the_repr_builds_the_predictor_again(predictor: P.Affine) -> None:
+@pytest.mark.parametrize("predictor", PREDICTORS, ids=repr)
+def test_the_repr_builds_the_predictor_again(predictor: P.Predictor) -> None:
     namespace = {name: getattr(P, name) for name in dir(P)}
-    assert eval(repr(predictor), namespace).weights == predictor.weights
+    again = eval(repr(predictor), namespace)
+    assert (type(again), repr(again)) == (type(predictor), repr(predictor))
+    if isinstance(predictor, P.Affine):
+        assert again.weights == predictor.weights
+    elif isinstance(predictor, P.SignFlipped):
+        assert weights_by_running(again) == weights_by_running(predictor)
 
 
 def test_the_repr_of_a_random_direction_names_its_seed() -> None:
     predictor = P.RandomDirection(P.Midline(), seed=7)
     assert repr(predictor) == (
-        "RandomDirection(Midline(horizon=1, start='midpoint', every=3), seed=7)"
+        "RandomDirection(of=Midline(horizon=1.0, start='midpoint', every=3), seed=7)"
     )
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
+
 import pytest
 import torch
-from reference import parameters, train
 
 import paramcast as pc
 from paramcast.schedules import Demon, demon
+from reference import parameters, train
 
 
 @pytest.mark.parametrize(
@@ -23,7 +25,7 @@ def test_demon_stays_at_zero_past_the_end() -> None:
 
 def test_demon_falls_at_every_step() -> None:
     path = [demon(step, 50, 0.95) for step in range(51)]
-    assert all(b < a for a, b in zip(path, path[1:], strict=False))
+    assert all(b < a for a, b in itertools.pairwise(path))
 
 
 def test_each_group_decays_from_its_own_momentum() -> None:

@@ -6,7 +6,11 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from . import anomalies as anomalies
+    from . import averaging as averaging
     from . import errors as errors
+    from . import gates as gates
+    from . import monitors as monitors
     from . import predictors as predictors
     from . import schedules as schedules
     from .errors import ParamcastError as ParamcastError
@@ -21,7 +25,11 @@ __all__ = [
     "Forecast",
     "ForecastEvent",
     "ParamcastError",
+    "anomalies",
+    "averaging",
     "errors",
+    "gates",
+    "monitors",
     "predictors",
     "schedules",
 ]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
@@ -83,29 +84,35 @@ def pilot(**given: Any) -> None:
 
     if not given["dry_run"]:
         start_early()
-    from rich.console import Console
+    with contextlib.redirect_stdout(sys.stderr):  # what the task prints is not our output
+        text = _pilot(given)
+    click.echo(text, nl=False)
 
+
+def _pilot(given: dict[str, Any]) -> str:
+    """The pilot command; returns what goes to standard output."""
     from .study.plan import Plan
     from .study.tasks.source import find, load
 
     source = find(given["task"], given["target"])
     device = _device(given["device"])
     prepared = load(source, device)
-    options = _options(given, source, prepared, device)
-    plan = Plan(options, prepared, given["out"])
+    plan = Plan(_options(given, source, prepared, device), prepared, given["out"])
     workers = _workers(given["workers"])
     if given["timeout"] is not None and not given["timeout"] > 0:
         raise StudyError(f"--timeout must be above 0 seconds, got {given['timeout']:g}")
     if given["dry_run"]:
-        _dry_run(plan, workers, given["as_json"])
-        return
-    _run(plan, workers, given["timeout"], Console(stderr=True), as_json=given["as_json"])
+        return _dry_run(plan, workers, as_json=given["as_json"])
+    return _run(plan, workers, given["timeout"], as_json=given["as_json"])
 
 
-def _run(plan: Plan, workers: int, timeout: float | None, console: Any, *, as_json: bool) -> None:
-    from .report.terminal import WIDE, LiveProgress, show
+def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> str:
+    from rich.console import Console
+
+    from .report.terminal import WIDE, LiveProgress, render
     from .study.pilot import run_pilot
 
+    console = Console(stderr=True)
     if not console.is_terminal:
         console.width = WIDE
     signal.signal(signal.SIGTERM, signal.default_int_handler)
@@ -118,41 +125,34 @@ def _run(plan: Plan, workers: int, timeout: float | None, console: Any, *, as_js
                 "the same command goes on from there"
             ) from None
     if as_json:
-        click.echo(json.dumps(result, indent=1, allow_nan=False))
-        return
-    from rich.console import Console
-
-    out = Console()
-    if not out.is_terminal:
-        out = Console(width=WIDE + 20)
-    show(result, out)
+        return json.dumps(result, indent=1, allow_nan=False) + "\n"
+    return render(result)
 
 
-def _dry_run(plan: Plan, workers: int, as_json: bool) -> None:
+def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     from .study.pilot import estimate_seconds
 
     tuning, final = plan.count()
     seconds = estimate_seconds(plan, workers)
     rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
-    facts = {
-        "tuning_runs": tuning,
-        "final_runs": final,
-        "workers": workers,
-        "estimated_seconds": round(seconds, 1),
-        "learning_rates": rates,
-        "methods": ["base", *(m.label for m in plan.options.methods)],
-        "out": str(plan.out),
-    }
+    rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
     if as_json:
-        click.echo(json.dumps(facts, indent=1))
-        return
-    click.echo(
+        facts = {
+            "tuning_runs": tuning,
+            "final_runs": final,
+            "workers": workers,
+            "estimated_seconds": round(seconds, 1),
+            "learning_rates": rates,
+            "rows": rows,
+            "out": str(plan.out),
+        }
+        return json.dumps(facts, indent=1) + "\n"
+    return (
         f"{tuning} tuning runs and {final} final runs on {workers} workers, "
-        f"about {seconds:.0f} s; results would go to {plan.out}"
+        f"about {seconds:.0f} s; results would go to {plan.out}\n"
+        f"learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"
+        f"final rows: {', '.join(rows)}\n"
     )
-    click.echo(f"learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}")
-    names = dict.fromkeys(plan.with_own_rate, 1.0)
-    click.echo(f"final rows: {', '.join(row.name for row in plan.rows(names))}")
 
 
 def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str) -> Options:
@@ -163,9 +163,10 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
 
     task = prepared.task
     defaults = QUICK if given["quick"] else FULL
-    base = given["base"] or (task.base if isinstance(task.base, str) else "own")
+    own = task.base if isinstance(task.base, str) else "own"
+    base = own if given["base"] is None else given["base"]
     _one_of("--base", base, (*BASES, *(["own"] if callable(task.base) else [])))
-    schedule = given["schedule"] or task.schedule
+    schedule = task.schedule if given["schedule"] is None else given["schedule"]
     _one_of("--schedule", schedule, SCHEDULES)
     lr = given["lr"]
     if lr is not None:
@@ -179,7 +180,8 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
     check_lr_range(lr_range, "--lr-range")
     if given["margin"] is not None and not 0 < given["margin"] < math.inf:
         raise StudyError(f"--margin must be a finite number above 0, got {given['margin']:g}")
-    methods = parse_methods(given["methods"] or ("plp" if base == "own" else DEFAULT_METHODS))
+    default = "plp" if base == "own" else DEFAULT_METHODS
+    methods = parse_methods(default if given["methods"] is None else given["methods"])
     check_methods(task, base, methods)
     return Options(
         source=source,
@@ -187,7 +189,7 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
         base=base,
         lr=lr,
         lr_range=(float(lr_range[0]), float(lr_range[1])),
-        trials=_trials(given["trials"] or defaults["trials"]),
+        trials=_trials(defaults["trials"] if given["trials"] is None else given["trials"]),
         trial_seeds=_whole(given, "trial_seeds", 1, defaults["trial_seeds"]),
         seeds=_whole(
             given,
@@ -304,6 +306,9 @@ def main() -> None:
 def _main() -> int:
     try:
         cli.main(standalone_mode=False)
+    except click.exceptions.NoArgsIsHelpError as error:
+        click.echo(error.format_message(), err=True)
+        return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
         hint = f"; see {context.command_path} --help" if context else ""

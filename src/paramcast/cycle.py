@@ -1,35 +1,48 @@
-"""The running cycle: which parameters take part, their buffers, and what is saved of them."""
+"""The running cycle: who takes part, their buffers, the decision, and what is saved."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from . import functional as F
-from .errors import CheckpointError
-from .events import ForecastEvent
-from .predictors import Affine
+from .events import Decision, ForecastEvent, Proposal
+from .predictors import Workspace
+from .rules import Rules
+from .saving import FORMAT, NUMBERS
+from .segments import Segment, all_parameters, carry_over, dot, make_segments, members, norm, total
 
-FORMAT = 1
-"""Version of the "paramcast" entry of a state dict."""
+NOT_FINITE = "the prediction is not finite"
 
 
-class Segment(NamedTuple):
-    """Parameters of one device and dtype, with their part of the buffer."""
+class _Raw(NamedTuple):
+    """A prediction whose norms may still be on their devices."""
 
-    parameters: list[Tensor]
-    points: list[Tensor]  # the parameters, or their local shards, or real views of complex ones
-    flat: Tensor
-    views: list[Tensor]
-    addresses: list[int]  # of the points when the segment was made
+    step: int
+    cycle: int
+    decision: Decision
+    scale: float
+    norms: list[Tensor]
+    horizon: float | None
+    agreement: list[float]
+    scored: ForecastEvent | None = None
 
-    def current(self) -> bool:
-        """Whether the parameters still own the same memory (`model.to(...)` moves it)."""
-        return [F.local(p).data_ptr() for p in self.parameters] == self.addresses
+    def event(self) -> ForecastEvent:
+        jump = abs(self.scale * self.decision.scale) * total(self.norms)
+        finite = math.isfinite(jump)
+        return ForecastEvent(
+            self.step,
+            self.cycle,
+            self.decision.apply and finite,
+            self.decision.reason if finite else NOT_FINITE,
+            jump,
+            self.horizon,
+            self.agreement[0] if self.agreement else None,
+        )
 
 
 class Cycle:
@@ -43,197 +56,325 @@ class Cycle:
         self.steps = 0  # completed steps, over all cycles
         self.cycles = 0  # finished cycles
         self.done = 0  # completed steps of the running cycle
+        self.horizon: float | None = None  # of the running cycle
+        self.written = 0.0  # how much of the last jump was written
+        self.filled = False  # whether the buffers hold points of the running cycle
+        self.pending: ForecastEvent | None = None  # waits to be scored by the next step
         self.live: list[Tensor] = []  # learnable parameters at the last step
-        self.segments: list[Segment] = []  # of the parameters that take part in this cycle
-        self.filled = False  # whether the segments hold points of this cycle
-        self.last: tuple[int, int, float, list[Tensor], float | None] | None = None
+        self.idle: list[Tensor] = []  # those of them that have had no gradient so far
+        self.seen: dict[int, Tensor] = {}  # all that have had one, by id
+        self.precision: torch.dtype | None = None  # the narrowest dtype of the buffers
+        self.segments: list[Segment] = []  # of the parameters that take part
+        self.last: _Raw | None = None
+
+    def begin(self) -> None:
+        """Start a new cycle where the last one ended."""
+        self.done, self.filled = 0, False
 
     def restart(self) -> None:
-        self.done = 0
-        self.filled = False
+        """Forget the running cycle and, with it, what was learnt in earlier ones."""
+        self.begin()
+        self.pending, self.written = None, 0.0
+        for segment in self.segments:
+            for flat in segment.flats:
+                flat.zero_()
 
-    def follow(self, groups: Iterable[dict[str, Any]]) -> None:
+    def follow(self, groups: Iterable[Mapping[str, Any]]) -> None:
         """Note which parameters are learnable now; who left the cycle is not predicted in it."""
-        live = [p for group in groups for p in group["params"] if p.requires_grad]
+        live = [
+            p
+            for group in groups
+            if group.get("forecast", True)
+            for p in group["params"]
+            if p.requires_grad
+        ]
         if len(live) == len(self.live) and all(map(_same, live, self.live)):
             return
-        self.live = live
+        self.live, self.idle = live, [p for p in live if id(p) not in self.seen]
         if self.filled:
-            staying = set(map(id, live))
-            self.segments = [_keep(segment, staying) for segment in self.segments]
+            leaving = {id(p) for p in members(self.segments)} - set(map(id, live))
+            left = [segment.without(leaving) for segment in self.segments]
+            self.segments = [segment for segment in left if segment.parameters]
 
-    def fold(self, point: int, plan: F.Plan, *, gradients_to_come: bool = False) -> None:
-        """Fold one point of the cycle into the buffers."""
-        if point == plan.first:
-            self._enroll(plan.needs_mean, gradients_to_come)
+    def moved(self) -> bool:
+        """Whether any learnable parameter has a gradient; note those that have their first."""
+        if self.idle:
+            self.seen.update((id(p), p) for p in self.idle if p.grad is not None)
+            self.idle = [p for p in self.idle if p.grad is None]
+        return any(p.grad is not None for p in self.live)
+
+    def observe(
+        self, point: int, rules: Rules, state: Mapping[Any, Any], *, gradients_to_come: bool = False
+    ) -> None:
+        """Take in one point of the cycle."""
+        if point == 0:
+            self.horizon = rules.horizon(self.steps)
+        first = rules.predictor.first_point(self.horizon)
+        if first is None:
+            return
+        start, middle = rules.half_points()
+        if point == (min(first, start) if rules.halves else first):
+            self._enroll(rules, gradients_to_come)
             self.filled = True
+        if not self.filled:
+            return
+        rules.predictor.observe_(point, self._work(rules, state))
+        if rules.halves:
+            self._observe_halves(point, start, middle, rules)
+
+    def _observe_halves(self, point: int, start: int, middle: int, rules: Rules) -> None:
+        """Build minus the displacements of both halves in two buffers."""
+        a = rules.predictor.buffers
+        copy, subtract = F.Fold(F.COPY), F.Fold(F.SUBTRACT)
         for segment in self.segments:
-            F.fold_(plan.folds[point], segment.views, segment.points)
+            if point == start:
+                F.fold_(copy, segment.buffers[a], segment.points)
+            if point == middle:
+                F.fold_(subtract, segment.buffers[a], segment.points)
+                F.fold_(copy, segment.buffers[a + 1], segment.points)
+            if point == rules.predictor.every:
+                F.fold_(subtract, segment.buffers[a + 1], segment.points)
 
-    def _enroll(self, needs_mean: bool, gradients_to_come: bool) -> None:
+    def _enroll(self, rules: Rules, gradients_to_come: bool) -> None:
         """Choose who takes part: learnable, and has had a gradient."""
-        before = {id(p) for segment in self.segments for p in segment.parameters}
-        members: dict[int, Tensor] = {}
-        for p in self.live:
-            if p.grad is not None or gradients_to_come or id(p) in before:
-                members[id(p)] = p  # a parameter listed twice is predicted once
-        if members.keys() != before or not all(segment.current() for segment in self.segments):
-            self.segments = _segments(list(members.values()), needs_mean)
+        before = set(map(id, members(self.segments)))
+        idle = set() if gradients_to_come else set(map(id, self.idle))
+        chosen = {id(p): p for p in self.live if id(p) not in idle}  # one listed twice joins once
+        if chosen.keys() == before and all(segment.current() for segment in self.segments):
+            return
+        old, self.precision = self.segments, rules.precision()
+        self.segments = make_segments(list(chosen.values()), rules.buffers(), self.precision)
+        for buffer in self._lasting(rules):
+            carry_over(old, self.segments, buffer)
 
-    def write(self, predictor: Affine, plan: F.Plan) -> None:
-        """Write the prediction unless it is not finite."""
+    def _lasting(self, rules: Rules) -> list[int]:
+        """The buffers whose content is needed beyond the running cycle."""
+        score = [rules.buffers() - 2, rules.buffers() - 1] if self.pending is not None else []
+        withdraws = any(anomaly.withdraws for anomaly in rules.anomalies)
+        kept = [rules.predictor.buffers + 2 * rules.halves] if withdraws else []
+        return [*rules.predictor.persistent, *kept, *score]
+
+    def _work(self, rules: Rules, state: Mapping[Any, Any]) -> Workspace:
+        """What the predictor sees: its own buffers, not those of the gate or of scoring."""
+        own = rules.predictor.buffers
+        segments = [s._replace(flats=s.flats[:own], buffers=s.buffers[:own]) for s in self.segments]
+        return Workspace(segments, self.horizon, self.cycles + 1, state, self.written)
+
+    def close(self, rules: Rules, state: Mapping[Any, Any]) -> None:
+        """The cycle is complete: decide, write, and say so."""
+        predictor, work = rules.predictor, self._work(rules, state)
         self.cycles += 1
-        predictor.shape_jump_([v for s in self.segments for v in s.views], self.cycles)
-        norms = [F.buffer_norm(segment.flat) for segment in self.segments]
-        on_cpu = all(norm.device.type == "cpu" for norm in norms)
-        if not on_cpu:  # decided on the device, without waiting for it
-            for segment, norm in zip(self.segments, norms, strict=True):
-                F.zero_unless_finite_(segment.flat, norm)
-        if not on_cpu or math.isfinite(_total(norms)):
+        scale = predictor.finish_(work)
+        norms = norm(self.segments)
+        on_cpu = all(value.device.type == "cpu" for value in norms)
+        finite = math.isfinite(scale) and (not on_cpu or math.isfinite(total(norms)))
+        if not on_cpu:  # decided on the devices, for all segments alike, without waiting
             for segment in self.segments:
-                F.jump_(segment.points, segment.views, plan.scale)
-        self.last = (self.steps, self.cycles, plan.scale, norms, predictor.horizon)
+                device = segment.flats[0].device
+                all_norms = sum(value.to(device, non_blocking=True) for value in norms)
+                F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
+        agreement: list[float] = []
+        decision = Decision(False, NOT_FINITE)
+        if finite:
+            decision = self._decide(rules, scale, norms, agreement)
+        else:  # nor may it last in what the predictor remembers
+            for segment in self.segments:
+                for buffer in predictor.persistent:
+                    segment.flats[buffer].zero_()
+        if rules.shadow and finite:
+            decision = Decision(False, "shadow")
+        if decision.apply:
+            decision = self._write(rules, scale, decision)
+        self.written = decision.scale if decision.apply else 0.0
+        if decision.apply:
+            predictor.written_(work)
+        self.last = _Raw(self.steps, self.cycles, decision, scale, norms, self.horizon, agreement)
+        if rules.scored:
+            self._keep_for_scoring(rules, scale)
+        elif rules.monitors:
+            self._tell(rules, self.last.event())
+
+    def _decide(
+        self, rules: Rules, scale: float, norms: list[Tensor], agreement: list[float]
+    ) -> Decision:
+        if rules.gate is None:
+            return Decision(True, "predicted")
+        a = rules.predictor.buffers
+
+        def cosine() -> float:
+            if not agreement:
+                agreement.append(_cosine(self.segments, a, a + 1))
+            return agreement[0]
+
+        proposal = Proposal(
+            self.steps,
+            self.cycles,
+            rules.progress(self.steps),
+            jump_norm=lambda: abs(scale) * total(norms),
+            parameter_norm=lambda: total(
+                F.buffer_norm(point) for segment in self.segments for point in segment.points
+            ),
+            agreement=cosine,
+        )
+        decision = rules.gate.decide(proposal)
+        if decision.apply and rules.halves:
+            for segment in self.segments:
+                rules.gate.refine_(segment.buffers[0], segment.buffers[a], segment.buffers[a + 1])
+        return decision
+
+    def _write(self, rules: Rules, scale: float, decision: Decision) -> Decision:
+        """Write the jump; take it back if a loss says so."""
+        checks = rules.gate.losses() if rules.gate is not None else []
+        kept = rules.predictor.buffers + 2 * rules.halves
+        before = [check.measure() for check in checks]
+        for segment in self.segments:
+            if rules.checks:
+                torch._foreach_copy_(segment.buffers[kept], segment.points)
+            F.jump_(segment.points, segment.buffers[0], scale * decision.scale)
+        for check, loss in zip(checks, before, strict=True):
+            after = check.measure()
+            if not after <= loss + check.tolerance:
+                self._take_back(kept)
+                return Decision(False, f"the loss rose from {loss:.4g} to {after:.4g}")
+        for anomaly in rules.anomalies:
+            anomaly.written()
+        return decision
+
+    def _take_back(self, kept: int) -> None:
+        for segment in self.segments:
+            torch._foreach_copy_(segment.points, segment.buffers[kept])
+
+    def watch_loss(self, loss: float, rules: Rules) -> None:
+        """Take in a loss at the present parameters; withdraw the last prediction if a rule says so.
+
+        Only the first loss after a prediction, before the next step, can withdraw it.
+        """
+        first = self.done == 0 and self.written > 0.0
+        withdraw = [a.observe(self.steps, loss, first=first) for a in rules.anomalies]
+        if any(withdraw):
+            self._take_back(rules.predictor.buffers + 2 * rules.halves)
+            self.written = 0.0
+            self.pending = None
+            if self.last is not None:
+                reason = f"withdrawn: the loss jumped to {loss:.4g}"
+                event = self.last.event()._replace(applied=False, reason=reason)
+                self.last = self.last._replace(scored=event)
+                self._tell(rules, event)
+
+    def _keep_for_scoring(self, rules: Rules, scale: float) -> None:
+        jump, point = rules.buffers() - 2, rules.buffers() - 1
+        for segment in self.segments:
+            torch._foreach_copy_(segment.buffers[jump], segment.buffers[0])
+            torch._foreach_mul_(segment.buffers[jump], scale)
+            F.fold_(F.Fold(F.COPY), segment.buffers[point], segment.points)
+        self.pending = self.last.event() if self.last is not None else None
+
+    def score(self, rules: Rules) -> None:
+        """Compare the waiting prediction with the step that followed it."""
+        if self.pending is None:
+            return
+        jump, point = rules.buffers() - 2, rules.buffers() - 1
+        for segment in self.segments:
+            F.fold_(F.Fold(F.SUBTRACT), segment.buffers[point], segment.points)  # minus d
+        along = -dot(self.segments, jump, point)
+        length, step = total(norm(self.segments, jump)), total(norm(self.segments, point))
+        e = rules.predictor.extra_steps_at(self.pending.horizon)
+        gap = math.sqrt(max(0.0, length**2 - 2 * e * along + (e * step) ** 2))
+        error = gap / abs(e * step) if e * step else None
+        cosine = along / (length * step) if length * step else None
+        event = self.pending._replace(error=error, cosine=cosine)
+        self.pending = None
+        if self.last is not None:
+            self.last = self.last._replace(scored=event)
+        for anomaly in rules.anomalies:
+            anomaly.score(event)
+        self._tell(rules, event)
+
+    def _tell(self, rules: Rules, event: ForecastEvent) -> None:
+        for monitor in rules.monitors:
+            monitor(event)
 
     def event(self) -> ForecastEvent | None:
-        if self.last is None:
-            return None
-        step, cycle, scale, norms, horizon = self.last
-        norm = abs(scale) * _total(norms)
-        finite = math.isfinite(norm)
-        reason = "predicted" if finite else "the prediction is not finite"
-        return ForecastEvent(step, cycle, finite, reason, norm, horizon)
+        """The last prediction."""
+        return None if self.last is None else self.last.scored or self.last.event()
 
-    def state_dict(self, predictor: Affine, groups: Iterable[dict[str, Any]]) -> dict[str, Any]:
+    # --- saving and loading ---------------------------------------------------------------------
+
+    def state_dict(self, rules: Rules, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """The cycle as plain values and tensors, in group order."""
         parameters = all_parameters(groups)
-        views = {
-            id(p): view
+        rows = {
+            id(p): [views[i] for views in segment.buffers]
             for segment in self.segments
-            for p, view in zip(segment.parameters, segment.views, strict=True)
+            for i, p in enumerate(segment.parameters)
         }
+        needed = self.filled or bool(self._lasting(rules))
         return {
             "format": FORMAT,
-            "predictor": repr(predictor),
-            "weights": list(predictor.weights),
-            "steps": self.steps,
-            "cycles": self.cycles,
-            "done": self.done,
-            "members": [id(p) in views for p in parameters],
-            "buffers": [views.get(id(p)) if self.filled else None for p in parameters],
+            "predictor": repr(rules.predictor),
+            **{name: getattr(self, name) for name in NUMBERS},
+            "pending": None if self.pending is None else list(self.pending),
+            "members": [id(p) in rows for p in parameters],
+            "seen": [id(p) in self.seen for p in parameters],
+            "buffers": [rows.get(id(p)) if needed else None for p in parameters],
+            "anomalies": [anomaly.state_dict() for anomaly in rules.anomalies],
         }
 
-    def load_state_dict(self, saved: dict[str, Any], parameters: Sequence[Tensor]) -> None:
-        self.steps, self.cycles, self.done = saved["steps"], saved["cycles"], saved["done"]
-        members = [p for p, member in zip(parameters, saved["members"], strict=True) if member]
-        buffers = [b for b, m in zip(saved["buffers"], saved["members"], strict=True) if m]
-        plan = F.plan(tuple(saved["weights"]))
-        self.segments = _segments(members, plan.needs_mean)
-        self.filled = any(buffer is not None for buffer in buffers)
-        self.live = [p for p in parameters if p.requires_grad]
+    def load_state_dict(
+        self, saved: Mapping[str, Any], rules: Rules, parameters: Sequence[Tensor]
+    ) -> None:
+        """Take over a state that `check_saved` has accepted."""
+        for name in NUMBERS:
+            setattr(self, name, saved[name])
+        self.pending = None if saved["pending"] is None else ForecastEvent(*saved["pending"])
+        taking_part = [p for p, m in zip(parameters, saved["members"], strict=True) if m]
+        self.precision = rules.precision()
+        self.segments = make_segments(taking_part, rules.buffers(), self.precision)
+        self.seen = {id(p): p for p, s in zip(parameters, saved["seen"], strict=True) if s}
+        self.live, self.idle = [], []  # whoever was frozen since then leaves at the next step
         self.last = None
-        views = _views(self.segments)
-        if self.filled:
-            for p, buffer in zip(members, buffers, strict=True):
-                views[id(p)].copy_(buffer)
+        for anomaly, state in zip(rules.anomalies, saved["anomalies"], strict=True):
+            anomaly.load_state_dict(state)
+        rows = {id(p): row for p, row in zip(parameters, saved["buffers"], strict=True)}
+        for segment in self.segments:
+            for i, p in enumerate(segment.parameters):
+                for views, buffer in zip(segment.buffers, rows[id(p)] or [], strict=False):
+                    views[i].copy_(buffer)
 
     def __getstate__(self) -> dict[str, Any]:
-        # Pickle would tear the views from their flat tensor, so per-parameter buffers travel.
-        views = _views(self.segments)
+        # Pickle would tear the views from their flat tensors, so each parameter's buffers travel.
         return {
-            **{name: getattr(self, name) for name in ("steps", "cycles", "done", "live", "filled")},
-            "members": [p for segment in self.segments for p in segment.parameters],
-            "buffers": [view.clone() for view in views.values()],
-            "needs_mean": any(s.flat.dtype != s.points[0].dtype for s in self.segments),
+            **{name: getattr(self, name) for name in NUMBERS},
+            "pending": self.pending,
+            "seen": list(self.seen.values()),
+            "members": members(self.segments),
+            "rows": [
+                [views[i].clone() for views in segment.buffers]
+                for segment in self.segments
+                for i in range(len(segment.parameters))
+            ],
+            "precision": self.precision,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        members, buffers = state.pop("members"), state.pop("buffers")
-        self.segments = _segments(members, state.pop("needs_mean"))
-        self.last = None
-        for view, buffer in zip(_views(self.segments).values(), buffers, strict=True):
-            view.copy_(buffer)
+        taking_part, rows = state.pop("members"), state.pop("rows")
         self.__dict__.update(state)
+        self.seen = {id(p): p for p in state["seen"]}
+        self.live, self.idle = [], []
+        count = len(rows[0]) if rows else 0
+        self.last = None
+        self.segments = make_segments(taking_part, count, self.precision)
+        by_id = dict(zip(map(id, taking_part), rows, strict=True))
+        for segment in self.segments:
+            for i, p in enumerate(segment.parameters):
+                for views, buffer in zip(segment.buffers, by_id[id(p)], strict=True):
+                    views[i].copy_(buffer)
 
 
-def check_saved(saved: Any, predictor: Affine, parameters: Sequence[Tensor]) -> None:
-    """Refuse a saved cycle that does not fit, before anything is loaded."""
-    keys = {"format", "predictor", "weights", "steps", "cycles", "done", "members", "buffers"}
-    if not isinstance(saved, dict) or not isinstance(saved.get("format"), int):
-        raise CheckpointError('the "paramcast" entry of the state dict is damaged: no format')
-    if saved["format"] > FORMAT:
-        raise CheckpointError(
-            f"the state dict has paramcast format {saved['format']}, this version reads up to "
-            f"{FORMAT}; update paramcast, or drop the entry to start a new cycle"
-        )
-    missing = keys - saved.keys()
-    if missing:
-        raise CheckpointError(
-            'the "paramcast" entry of the state dict is damaged: '
-            f"it lacks {', '.join(sorted(missing))}"
-        )
-    if tuple(saved["weights"]) != predictor.weights:
-        raise CheckpointError(
-            f"the state dict was written with {saved['predictor']}, this optimizer has "
-            f"{predictor!r}; use the same predictor, or drop the entry to start a new cycle"
-        )
-    if not 0 <= saved["done"] < predictor.every:
-        raise CheckpointError(
-            f"the state dict is damaged: {saved['done']} steps into a cycle of {predictor.every}"
-        )
-    counts = {len(saved["members"]), len(saved["buffers"])}
-    if counts != {len(parameters)}:
-        raise CheckpointError(
-            f"the state dict has buffers for {len(saved['buffers'])} parameters, this optimizer "
-            f"has {len(parameters)}; load it into the model that it was saved from"
-        )
-    for i, (p, buffer) in enumerate(zip(parameters, saved["buffers"], strict=True)):
-        if buffer is not None and buffer.shape != F.local(p).shape:
-            raise CheckpointError(
-                f"the state dict's buffer {i} has shape {tuple(buffer.shape)}, the parameter has "
-                f"{tuple(F.local(p).shape)}; load it into the model that it was saved from"
-            )
-
-
-def _segments(members: Sequence[Tensor], needs_mean: bool) -> list[Segment]:
-    """Group the members by device and dtype and give each group its buffer."""
-    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
-    for p in members:
-        kinds.setdefault((p.device, p.dtype), []).append(p)
-    segments = []
-    for parameters in kinds.values():
-        points = [F.local(p) for p in parameters]
-        dtype = points[0].dtype
-        flat, views = F.allocate(
-            points, torch.promote_types(dtype, torch.float32) if needs_mean else dtype
-        )
-        segments.append(Segment(parameters, points, flat, views, [p.data_ptr() for p in points]))
-    return segments
-
-
-def _keep(segment: Segment, staying: set[int]) -> Segment:
-    """The segment without the parameters that left; it is made anew for the next cycle."""
-    rows = zip(segment.parameters, segment.points, segment.views, strict=True)
-    kept = [row for row in rows if id(row[0]) in staying]
-    if len(kept) == len(segment.parameters):
-        return segment
-    for p, view in zip(segment.parameters, segment.views, strict=True):
-        if id(p) not in staying:
-            view.zero_()  # it no longer counts in the norm
-    columns = [list(column) for column in zip(*kept, strict=True)] or [[], [], []]
-    return Segment(columns[0], columns[1], segment.flat, columns[2], addresses=[])
-
-
-def _views(segments: Iterable[Segment]) -> dict[int, Tensor]:
-    return {id(p): v for s in segments for p, v in zip(s.parameters, s.views, strict=True)}
-
-
-def all_parameters(groups: Iterable[dict[str, Any]]) -> list[Tensor]:
-    """All parameters in group order, each once."""
-    return list({id(p): p for group in groups for p in group["params"]}.values())
+def _cosine(segments: Sequence[Segment], a: int, b: int) -> float:
+    lengths = total(norm(segments, a)) * total(norm(segments, b))
+    return dot(segments, a, b) / lengths if lengths else 0.0
 
 
 def _same(a: Tensor, b: Tensor) -> bool:
     return a is b
-
-
-def _total(norms: Iterable[Tensor]) -> float:
-    return math.hypot(*(float(norm) for norm in norms))

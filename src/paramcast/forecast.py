@@ -2,18 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
-from . import functional as F
-from .cycle import Cycle, all_parameters, check_saved
+from . import schedules
+from .averaging import Average
+from .cycle import Cycle
 from .errors import ArgumentError, BaseOptimizerError
+from .evaluation import Averager, check_average
 from .events import ForecastEvent
-from .predictors import Affine, Midline
+from .gates import Gate
+from .predictors import Affine, Midline, Predictor
+from .predictors.base import FARTHEST, whole, within
+from .rules import Rules
+from .saving import check_saved
+from .segments import all_parameters
+
+NOTHING = Affine((0.0, 1.0))
+"""The predictor that leaves every point where it is."""
 
 _FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed")
 
@@ -37,16 +48,26 @@ class Forecast(Optimizer):
 
     Args:
         base: the optimizer to wrap, constructed as usual.
-        predictor: what is predicted, a `paramcast.predictors.Affine`.
+        predictor: what is predicted, one of `paramcast.predictors`; None predicts nothing.
+        horizon: how far, instead of the predictor's own: a number of steps, or a function of
+            progress (one of `paramcast.schedules`), read at the start of each cycle.
+        total_steps: the length of the run, for whatever depends on progress.
+        gate: whether each prediction is written, one of `paramcast.gates`.
+        average: an average of the weights for `eval_weights`, one of `paramcast.averaging`.
+        monitors: functions that are called with each `ForecastEvent`.
+        shadow: predict and score, but write nothing: bitwise the base.
 
-    Memory: one element per parameter, in the parameter's dtype where the predictor needs only a
-    difference of two points (PLP, Secant, Lookahead), else in float32 at least. In pure bfloat16 a
-    jump below half a unit in the last place of a parameter rounds away.
+    A parameter group with "forecast": False is left out.
+
+    Memory: `predictor.buffers` elements per parameter, one for PLP; in the parameter's dtype where
+    the predictor needs only a difference of two points (PLP, Secant, Lookahead), else in float32 at
+    least. Gates, scoring and averages say what they add. In pure bfloat16 a jump below half a unit
+    in the last place of a parameter rounds away.
 
     Raises:
         BaseOptimizerError: `base` is not an optimizer, is already wrapped, is LBFGS, is
             `differentiable`, or belongs to a framework that must wrap last.
-        ArgumentError: `predictor` is not a predictor.
+        ArgumentError: something else does not fit, with what is needed.
 
     Example:
         >>> weight = torch.zeros(1, requires_grad=True)
@@ -58,23 +79,45 @@ class Forecast(Optimizer):
         -8.0
     """
 
-    def __init__(self, base: Optimizer, predictor: Affine) -> None:
+    def __init__(
+        self,
+        base: Optimizer,
+        predictor: Predictor | None = None,
+        *,
+        horizon: float | schedules.Horizon | None = None,
+        total_steps: int | None = None,
+        gate: Gate | None = None,
+        average: Average | None = None,
+        monitors: Sequence[Callable[[ForecastEvent], None]] = (),
+        shadow: bool = False,
+    ) -> None:
         _check_base(base)
-        if not isinstance(predictor, Affine):
-            raise ArgumentError(
-                "predictor must be one of paramcast.predictors, such as Midline(), "
-                f"got {predictor!r}"
-            )
+        rules = _rules(predictor, horizon, total_steps, gate, average, monitors, shadow)
         # Optimizer.__init__ would copy the base's groups, and their learning rates would fall out
         # of step when the base loads a state. __setstate__ creates the hook dictionaries.
-        self.__setstate__({"base": base, "predictor": predictor, "_cycle": Cycle()})
+        self.__setstate__(
+            {
+                "base": base,
+                "average": average,
+                "_rules": rules,
+                "_cycle": Cycle(),
+                "_averager": Averager(),
+            }
+        )
 
     # --- a torch optimizer, forwarding what belongs to the base ---------------------------------
     # There is no __getattr__ on purpose: flags such as _step_supports_amp_scaling must not leak.
 
     base: Optimizer
-    predictor: Affine
+    average: Average | None
+    _rules: Rules
     _cycle: Cycle
+    _averager: Averager
+
+    @property
+    def predictor(self) -> Predictor:
+        """What is predicted."""
+        return self._rules.predictor
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -108,7 +151,8 @@ class Forecast(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # A white list: a scheduler patches `step` on the instance, which cannot be copied.
-        return {"base": self.base, "predictor": self.predictor, "_cycle": self._cycle}
+        names = ("base", "average", "_rules", "_cycle", "_averager")
+        return {name: getattr(self, name) for name in names}
 
     # --- stepping -------------------------------------------------------------------------------
 
@@ -127,10 +171,18 @@ class Forecast(Optimizer):
             changed = pre_hook(self, args, kwargs)
             if changed is not None:
                 args, kwargs = changed
-        loss = _step(self.base, self.predictor, self._cycle, *args[1:], **kwargs)
+        if self._averager.open:
+            raise ArgumentError("step() inside eval_weights(): leave it first, then train on")
+        loss = _step(self.base, self._rules, self._cycle, *args[1:], **kwargs)
+        if self.average is not None and loss.counted:
+            with torch.no_grad():
+                learnable = [p for p in all_parameters(self.param_groups) if p.requires_grad]
+                self._averager.update(
+                    self.average, learnable, self._cycle.steps, self._rules.total_steps
+                )
         for post_hook in self._optimizer_step_post_hooks.values():
             post_hook(self, args, kwargs)
-        return loss
+        return loss.value
 
     # torch would otherwise wrap `step` so that global hooks fire here and in the base's step.
     step.hooked = True  # type: ignore[attr-defined]
@@ -143,10 +195,64 @@ class Forecast(Optimizer):
         """
         self._cycle.restart()
 
+    def observe(self, loss: float | Tensor) -> None:
+        """Report a training loss, before `step()`, to the anomaly rules that watch it.
+
+        Args:
+            loss: at the present parameters; reading a tensor waits for an accelerator.
+        """
+        if not self._rules.anomalies:
+            raise ArgumentError(
+                "nothing watches the loss; construct the wrapper with gate=Anomaly(loss=...)"
+            )
+        with torch.no_grad():
+            self._cycle.watch_loss(float(loss), self._rules)
+
     @property
     def last_event(self) -> ForecastEvent | None:
         """The last prediction, None before the first (asking waits for an accelerator)."""
         return self._cycle.event()
+
+    @property
+    def has_average(self) -> bool:
+        """Whether there are averaged weights to evaluate with."""
+        return self._averager.updates > 0
+
+    @contextmanager
+    def eval_weights(
+        self, model: nn.Module | None = None, *, update_bn: Iterable[Any] | None = None
+    ) -> Iterator[None]:
+        """Evaluate with the averaged weights where there is an average, else with the live ones.
+
+        On leaving, also by an exception, the live weights are back, bitwise.
+
+        Args:
+            model: needed for `update_bn`; its buffers are restored too.
+            update_bn: batches by which to re-estimate the batch-norm statistics, which belong to
+                the live weights (`torch.optim.swa_utils.update_bn`).
+
+        Raises:
+            ArgumentError: opened twice, before the average's first update, or without the model.
+
+        Example:
+            >>> from paramcast.averaging import EMA
+            >>> weight = torch.zeros(1, requires_grad=True)
+            >>> base = torch.optim.SGD([weight], lr=1.0)
+            >>> optimizer = Forecast(base, average=EMA(decay=0.5))
+            >>> for _ in range(2):
+            ...     weight.grad = torch.ones(1)
+            ...     optimizer.step()
+            >>> with optimizer.eval_weights():
+            ...     round(weight.item(), 4)  # (0.25 * -1 + 0.5 * -2) / 0.75
+            -1.6667
+            >>> weight.item()
+            -2.0
+        """
+        if self.average is None:
+            yield
+            return
+        with self._averager.swapped_in(model, update_bn):
+            yield
 
     # --- saving and loading ---------------------------------------------------------------------
 
@@ -158,7 +264,11 @@ class Forecast(Optimizer):
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()
-        state_dict["paramcast"] = self._cycle.state_dict(self.predictor, self.param_groups)
+        ours = self._cycle.state_dict(self._rules, self.param_groups)
+        if self.average is not None:
+            ours["average"] = self._averager.state_dict(self.param_groups)
+        ours["model_holds"] = "average" if self._averager.open else "live"
+        state_dict["paramcast"] = ours
         for post_hook in self._optimizer_state_dict_post_hooks.values():
             changed = post_hook(self, state_dict)
             if changed is not None:
@@ -175,6 +285,8 @@ class Forecast(Optimizer):
         Raises:
             CheckpointError: the entry is of a newer format, another predictor or other shapes.
         """
+        if self._averager.open:
+            raise ArgumentError("load_state_dict() inside eval_weights(): leave it first")
         state_dict = state_dict.copy()
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = pre_hook(self, state_dict)
@@ -182,11 +294,19 @@ class Forecast(Optimizer):
                 state_dict = changed
         ours = state_dict.get("paramcast")
         if ours is not None:
-            check_saved(ours, self.predictor, all_parameters(self.param_groups))
+            check_saved(ours, self._rules, all_parameters(self.param_groups))
+            if self.average is not None and "average" in ours:
+                check_average(ours["average"], all_parameters(self.param_groups))
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "paramcast"})
         self._cycle.restart()
+        self._cycle.last = None
+        self._averager.updates = 0
         if ours is not None:
-            self._cycle.load_state_dict(ours, all_parameters(self.param_groups))
+            parameters = all_parameters(self.param_groups)
+            with torch.no_grad():
+                self._cycle.load_state_dict(ours, self._rules, parameters)
+                if self.average is not None and "average" in ours:
+                    self._averager.load_state_dict(ours["average"], parameters)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 
@@ -199,9 +319,10 @@ class PLP(Forecast):
 
     Args:
         base: the optimizer to wrap.
-        horizon: steps from the start point to the prediction (see `Midline`).
+        horizon: steps from the start point (see `Midline`), or a schedule (see `Forecast`).
         start: "midpoint", "last" or "mean".
         every: optimizer steps per cycle, at least 3.
+        options: total_steps, gate, average, monitors, shadow, as in `Forecast`.
 
     Raises:
         BaseOptimizerError, ArgumentError: as `Forecast` and `Midline` do.
@@ -216,35 +337,105 @@ class PLP(Forecast):
     """
 
     def __init__(
-        self, base: Optimizer, *, horizon: float = 1.0, start: str = "midpoint", every: int = 3
+        self,
+        base: Optimizer,
+        *,
+        horizon: float | schedules.Horizon = 1.0,
+        start: str = "midpoint",
+        every: int = 3,
+        **options: Any,
     ) -> None:
-        super().__init__(base, Midline(horizon, start=start, every=every))
+        if callable(horizon):
+            options["horizon"] = horizon
+        own = 1.0 if callable(horizon) else horizon
+        super().__init__(base, Midline(own, start=start, every=every), **options)
 
 
-def _step(base: Optimizer, predictor: Affine, cycle: Cycle, closure: Any = None) -> Any:
+class _Stepped(NamedTuple):
+    """What the base returned, and whether its step counts."""
+
+    value: Any
+    counted: bool
+
+
+def _step(base: Optimizer, rules: Rules, cycle: Cycle, closure: Any = None) -> _Stepped:
     """One base step within the cycle."""
-    plan = F.plan(predictor.weights)
     with torch.no_grad():
         cycle.follow(base.param_groups)
-        if cycle.done == 0 and plan.first == 0:
-            cycle.fold(0, plan, gradients_to_come=closure is not None)
+        counts = not _is_phantom(base) and cycle.moved()
+        if cycle.done == 0:
+            cycle.observe(0, rules, base.state, gradients_to_come=closure is not None)
     if closure is None:
-        counts = any(p.grad is not None for p in cycle.live) and not _is_phantom(base)
-        loss = base.step()
+        value = base.step()
     else:
-        loss = base.step(closure)
-        counts = any(p.grad is not None for p in cycle.live)
+        value = base.step(closure)
+        counts = cycle.moved()
     if not counts:
-        return loss
+        return _Stepped(value, counted=False)
     with torch.no_grad():
         cycle.steps += 1
         cycle.done += 1
-        cycle.fold(cycle.done, plan)
-        if cycle.done == predictor.every:
-            if plan.first is not None:
-                cycle.write(predictor, plan)
-            cycle.restart()
-    return loss
+        cycle.score(rules)
+        cycle.observe(cycle.done, rules, base.state)
+        if cycle.done == rules.predictor.every:
+            if cycle.filled:
+                cycle.close(rules, base.state)
+            cycle.begin()
+    return _Stepped(value, counted=True)
+
+
+def _rules(
+    predictor: Predictor | None,
+    horizon: float | schedules.Horizon | None,
+    total_steps: int | None,
+    gate: Gate | None,
+    average: Average | None,
+    monitors: Sequence[Callable[[ForecastEvent], None]],
+    shadow: bool,
+) -> Rules:
+    """Check what the user asked for."""
+    predictor = NOTHING if predictor is None else predictor
+    if not isinstance(predictor, Predictor):
+        raise ArgumentError(
+            f"predictor must be one of paramcast.predictors, such as Midline(), got {predictor!r}"
+        )
+    if total_steps is not None:
+        whole("total_steps", total_steps, 1)
+    schedule: schedules.Horizon | None = None
+    if horizon is not None:
+        if predictor.horizon is None:
+            raise ArgumentError(f"{type(predictor).__name__} has no horizon, got {horizon!r}")
+        if not callable(horizon):
+            within("horizon", horizon, -FARTHEST, FARTHEST)
+        schedule = horizon if callable(horizon) else schedules.Constant(horizon)
+    if gate is not None and not isinstance(gate, Gate):
+        raise ArgumentError(f"gate must be one of paramcast.gates, got {gate!r}")
+    if average is not None and not isinstance(average, Average):
+        raise ArgumentError(f"average must be one of paramcast.averaging, got {average!r}")
+    wants_total = [
+        name
+        for name, wants in (
+            ("horizon", callable(horizon)),
+            ("gate", gate is not None and gate.progress),
+            ("average", average is not None and average.progress),
+        )
+        if wants
+    ]
+    if wants_total and total_steps is None:
+        raise ArgumentError(
+            f"the {' and the '.join(wants_total)} must know the length of the run: "
+            "give total_steps=..., the number of optimizer steps"
+        )
+    if gate is not None and gate.agreement and predictor.every < 2:
+        raise ArgumentError(
+            f"Agreement compares two halves of a cycle, {predictor!r} has cycles of one step"
+        )
+    if callable(monitors) or not isinstance(monitors, Sequence):
+        raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")
+    for monitor in monitors:
+        if not callable(monitor) or isinstance(monitor, type):
+            raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
+    return Rules(predictor, schedule, total_steps, gate, tuple(monitors), shadow)
 
 
 def _is_phantom(base: Optimizer) -> bool:
@@ -266,6 +457,11 @@ def _is_phantom(base: Optimizer) -> bool:
 
 def _check_base(base: object) -> None:
     name = type(base).__name__
+    if isinstance(base, type) and issubclass(base, Optimizer):
+        raise BaseOptimizerError(
+            f"base is the class {base.__name__}; "
+            f"construct it first: PLP({base.__name__}(model.parameters(), ...))"
+        )
     if not isinstance(base, Optimizer):
         raise BaseOptimizerError(
             f"base must be a torch.optim.Optimizer, got {name}; "
@@ -279,7 +475,9 @@ def _check_base(base: object) -> None:
             "wrap the plain optimizer first and hand the wrapper to the framework"
         )
     inner: object = base
-    while inner is not None:
+    seen: set[int] = set()
+    while inner is not None and id(inner) not in seen:
+        seen.add(id(inner))
         if isinstance(inner, Forecast):
             raise BaseOptimizerError(
                 f"base is already wrapped ({type(inner).__name__}); "

@@ -28,28 +28,35 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
+DOT_PIECE = 1 << 12
+"""Elements that an inner product converts at a time."""
+
 SKIP, COPY, SUBTRACT, AVERAGE, RESTORE = "skip", "copy", "subtract", "average", "restore"
 
 
 class Fold(NamedTuple):
-    """What one point does to the buffer; `scalar` is used by average and restore alone."""
+    """What one point does to the buffer.
+
+    `scalar` is used by average and restore alone; `keep` is an average's 1 - scalar, exactly.
+    """
 
     kind: str
     scalar: float = 0.0
+    keep: float = 0.0
 
 
 class Plan(NamedTuple):
     """The folds of one cycle, one per point, and the factor that turns the buffer into the jump.
 
     `first` is the point that fills the buffer (None: the jump is always 0, nothing is ever done).
-    `needs_mean` says that the buffer holds a mean at some time, which wants float32 at least; a
-    plain difference of two points does not.
+    `precision` is the narrowest dtype that the buffer may have: None (the parameters' own) for a
+    plain difference of two points, float32 where it holds a mean.
     """
 
     folds: tuple[Fold, ...]
     scale: float
     first: int | None
-    needs_mean: bool
+    precision: torch.dtype | None
 
 
 @lru_cache(maxsize=256)
@@ -66,7 +73,8 @@ def plan(weights: tuple[float, ...]) -> Plan:
         >>> [fold.kind for fold in plan((0.0, -0.5, 0.5, 1.0)).folds], plan((0, -0.5, 0.5, 1)).scale
         (['skip', 'copy', 'subtract', 'skip'], -0.5)
     """
-    jump = (*weights[:-1], weights[-1] - 1.0)
+    past = weights[:-1]
+    jump = (*past, -math.fsum(past))  # sums to 0 exactly, whatever the last weight was rounded to
     tiny = 1e-9 * max(map(abs, jump))
     folds: list[Fold] = []
     first: int | None = None
@@ -84,10 +92,12 @@ def plan(weights: tuple[float, ...]) -> Plan:
             folds.append(Fold(SUBTRACT))
             total, scale = 0.0, total
         else:
-            folds.append(Fold(AVERAGE, u / (total + u)))
+            folds.append(Fold(AVERAGE, u / (total + u), total / (total + u)))
             total += u
+    if total != 0.0:  # the last point was skipped: its weight is 0 but for rounding
+        folds[-1], scale = Fold(SUBTRACT), total
     means = any(fold.kind in (AVERAGE, RESTORE) for fold in folds)
-    return Plan(tuple(folds), scale, first, means)
+    return Plan(tuple(folds), scale, first, torch.float32 if means else None)
 
 
 def fold_(fold: Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
@@ -100,30 +110,45 @@ def fold_(fold: Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
     """
     if fold.kind == SKIP or not buffers:
         return
-    mixed = buffers[0].dtype != points[0].dtype
     if fold.kind == COPY:
         torch._foreach_copy_(buffers, points)
-        return
-    if mixed:
-        points = [point.to(buffer.dtype) for point, buffer in zip(points, buffers, strict=True)]
+    elif buffers[0].dtype == points[0].dtype:
+        _fold_same_dtype_(fold, buffers, points)
+    else:  # one tensor at a time, so that only one is converted in passing
+        for buffer, point in zip(buffers, points, strict=True):
+            _fold_same_dtype_(fold, [buffer], [point.to(buffer.dtype)])
+
+
+def _fold_same_dtype_(fold: Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
     if fold.kind == SUBTRACT:
         torch._foreach_sub_(buffers, points)
-    elif fold.kind == AVERAGE:
+    elif fold.kind == AVERAGE and abs(1.0 - fold.scalar) >= 0.5:
         torch._foreach_lerp_(buffers, points, fold.scalar)
+    elif fold.kind == AVERAGE:  # lerp would round 1 - scalar, and with it the past
+        torch._foreach_sub_(buffers, points)
+        torch._foreach_mul_(buffers, fold.keep)
+        torch._foreach_add_(buffers, points)
     else:
         torch._foreach_mul_(buffers, fold.scalar)
         torch._foreach_add_(buffers, points)
 
 
 def jump_(points: list[Tensor], buffers: list[Tensor], scale: float) -> None:
-    """Write the prediction: point <- point + scale * buffer, in place."""
+    """Write the prediction: point <- point + scale * buffer, in place.
+
+    In float16 an element that would overflow is left as it is.
+    """
     if not points:
         return
-    if buffers[0].dtype == points[0].dtype:
+    if points[0].dtype == torch.float16:  # the one dtype that a finite jump can overflow
+        for point, buffer in zip(points, buffers, strict=True):
+            there = point.float().add_(buffer, alpha=scale).to(point.dtype)
+            point.copy_(torch.where(torch.isfinite(there), there, point))
+    elif buffers[0].dtype == points[0].dtype:
         torch._foreach_add_(points, buffers, alpha=scale)
-        return
-    for point, buffer in zip(points, buffers, strict=True):  # computed in the wider dtype
-        point.copy_(point.to(buffer.dtype).add_(buffer, alpha=scale))
+    else:  # computed in the wider dtype
+        for point, buffer in zip(points, buffers, strict=True):
+            point.copy_(point.to(buffer.dtype).add_(buffer, alpha=scale))
 
 
 def buffer_norm(flat: Tensor) -> Tensor:
@@ -132,6 +157,15 @@ def buffer_norm(flat: Tensor) -> Tensor:
         flat, dtype=torch.promote_types(flat.dtype, torch.float32)
     )
     return norm
+
+
+def dot(a: Tensor, b: Tensor) -> Tensor:
+    """Inner product of two flat tensors in float64, piece by piece so that no copy is made."""
+    pieces = zip(a.split(DOT_PIECE), b.split(DOT_PIECE), strict=True)
+    total = torch.zeros((), dtype=torch.float64, device=a.device)
+    for x, y in pieces:
+        total += torch.dot(x.double(), y.double())
+    return total
 
 
 def zero_unless_finite_(flat: Tensor, norm: Tensor) -> None:
@@ -151,7 +185,7 @@ def allocate(points: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Ten
     Returns:
         The flat tensor (one element per element of the points) and its views.
     """
-    flat = torch.empty(sum(p.numel() for p in points), dtype=dtype, device=points[0].device)
+    flat = torch.zeros(sum(p.numel() for p in points), dtype=dtype, device=points[0].device)
     views, start = [], 0
     for point in points:
         piece = flat[start : start + point.numel()]

@@ -1,12 +1,108 @@
-"""Schedules that act on an optimizer's settings step by step."""
+"""Schedules: of a predictor's horizon over the run, and of an optimizer's momentum.
+
+A horizon schedule is any function of progress (completed steps / total steps, 0 to 1) that returns
+a horizon; those here are functions with a name. It is read once, at the start of each cycle.
+"""
 
 from __future__ import annotations
 
+import math
+from collections.abc import Callable, Sequence
+from itertools import pairwise
 from typing import Any
 
 from torch.optim import Optimizer
 
 from .errors import ArgumentError
+
+Horizon = Callable[[float], float]
+"""A horizon as a function of progress."""
+
+
+class Constant:
+    """The same horizon throughout."""
+
+    def __init__(self, horizon: float) -> None:
+        self.horizon = _finite_horizon(horizon)
+
+    def __call__(self, progress: float) -> float:
+        return self.horizon
+
+    def __repr__(self) -> str:
+        return f"Constant({self.horizon!r})"
+
+
+class Linear:
+    """From one horizon to another in a straight line.
+
+    Example:
+        >>> Linear(1.0, -0.5)(0.5)
+        0.25
+    """
+
+    def __init__(self, first: float, last: float) -> None:
+        self.first, self.last = _finite_horizon(first), _finite_horizon(last)
+
+    def __call__(self, progress: float) -> float:
+        return self.first + (self.last - self.first) * progress
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}({self.first!r}, {self.last!r})"
+
+
+class Cosine(Linear):
+    """From one horizon to another along half a cosine, flat at both ends.
+
+    Example:
+        >>> round(Cosine(1.0, 0.0)(0.5), 4)
+        0.5
+    """
+
+    def __call__(self, progress: float) -> float:
+        return self.last + (self.first - self.last) * (1.0 + math.cos(math.pi * progress)) / 2.0
+
+
+class Piecewise:
+    """One horizon until a share of the run, then the next.
+
+    Args:
+        pieces: (until, horizon) pairs, `until` ascending in (0, 1], the last one 1.
+
+    Raises:
+        ArgumentError: pieces out of order, or the last one does not end at 1.
+
+    Example:
+        >>> forward_then_backward = Piecewise((0.6, 1.0), (1.0, -0.5))
+        >>> forward_then_backward(0.5), forward_then_backward(0.6)
+        (1.0, -0.5)
+    """
+
+    def __init__(self, *pieces: Sequence[float]) -> None:
+        try:
+            ends = [0.0, *(float(end) for end, _ in pieces)]
+        except (TypeError, ValueError):
+            ends = [0.0]
+        if ends[-1] != 1.0 or any(b <= a for a, b in pairwise(ends)):
+            raise ArgumentError(
+                "pieces must be (until, horizon) with until ascending from above 0 to 1, "
+                f"got {pieces}"
+            )
+        self.pieces = tuple((float(end), _finite_horizon(value)) for end, value in pieces)
+
+    def __call__(self, progress: float) -> float:
+        for end, value in self.pieces:
+            if progress < end:
+                return value
+        return self.pieces[-1][1]
+
+    def __repr__(self) -> str:
+        return f"Piecewise{self.pieces!r}"
+
+
+def _finite_horizon(value: float) -> float:
+    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
+        raise ArgumentError(f"a horizon must be a finite number, got {value!r}")
+    return float(value)
 
 
 def demon(step: int, total_steps: int, momentum: float) -> float:
@@ -55,6 +151,8 @@ class Demon:
         self.initial = [_momentum(group) for group in optimizer.param_groups]
 
     def step(self) -> None:
+        added = self.optimizer.param_groups[len(self.initial) :]
+        self.initial += [_momentum(group) for group in added]
         self.steps += 1
         for group, initial in zip(self.optimizer.param_groups, self.initial, strict=True):
             momentum = demon(self.steps, self.total_steps, initial)
@@ -76,7 +174,7 @@ def _momentum(group: dict[str, Any]) -> float:
     momentum = group["betas"][0] if "betas" in group else group.get("momentum", 0.0)
     if not 0.0 < momentum < 1.0:
         raise ArgumentError(
-            f"Demon needs a momentum between 0 and 1 in every group, got {momentum}; "
-            "construct the optimizer with momentum=0.9"
+            f"Demon needs a momentum between 0 and 1 in every group, got {momentum}; construct "
+            f"the optimizer with {'betas=(0.9, 0.999)' if 'betas' in group else 'momentum=0.9'}"
         )
     return float(momentum)

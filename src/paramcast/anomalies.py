@@ -1,0 +1,235 @@
+"""Rules for anomalies: what is noticed, and what is then done.
+
+    rule            notices                                               default   action
+    non-finite      a prediction with NaN or infinity (always on)         -         skip
+    jump            |jump| > threshold * |theta|                          0.002     skip
+    disagreement    the jump and the next step point against each other   off       pause
+                    (cosine < 0) in `threshold` scored predictions in a row
+    loss            the first loss after a prediction exceeds the mean    off       withdraw
+                    of the losses before it by `threshold` times their spread
+    drift           the prediction error's exponentially weighted z-score off       warn
+                    exceeds the threshold
+
+    action          does
+    warn            writes a warning to the logger "paramcast", as all others but skip do too
+    skip            does not write this prediction
+    withdraw        takes the last prediction back, bitwise
+    pause           writes no prediction for `pause` cycles
+    off             writes no prediction any more
+
+The default threshold of `jump` keeps PLP harmless near the edge of stability, where it otherwise
+hurts: see docs/methods/anomaly.md.
+"""
+
+from __future__ import annotations
+
+import logging
+import math
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+from .errors import ArgumentError
+from .events import Decision, ForecastEvent, Proposal
+from .gates import Gate
+from .predictors.base import finite, whole
+
+ACTIONS = {
+    "jump": ("warn", "skip", "pause", "off"),
+    "disagreement": ("warn", "pause", "off"),
+    "loss": ("warn", "withdraw", "pause", "off"),
+    "drift": ("warn", "pause", "off"),
+}
+DEFAULT_ACTION = {"jump": "skip", "disagreement": "pause", "loss": "withdraw", "drift": "warn"}
+MEMORY = 0.9
+"""Decay of the exponentially weighted means of losses and prediction errors."""
+WARM_UP = 8
+"""Values that a mean has seen before it judges the next one."""
+
+_log = logging.getLogger("paramcast")
+
+
+class Fired(NamedTuple):
+    """A rule that fired: at which step, on which value, and what was done."""
+
+    step: int
+    rule: str
+    value: float
+    threshold: float
+    action: str
+
+
+class Anomaly(Gate):
+    """A gate that watches for anomalies and acts; combine it with other gates by `&`.
+
+    Args:
+        jump: longest jump as a share of the parameters' norm; None switches the rule off.
+        disagreement: scored predictions in a row that may point against the next step.
+        loss: how many spreads the first loss after a prediction may lie above the mean before it;
+            needs `optimizer.observe(loss)` before each `step()`.
+        drift: largest z-score of the prediction error.
+        actions: another action for a rule, such as {"jump": "off"}.
+        pause: cycles that "pause" lasts.
+
+    Attributes:
+        fired: the rules that fired, oldest first.
+
+    Memory: two elements per parameter for disagreement or drift (scoring), one for withdrawing.
+
+    Raises:
+        ArgumentError: a threshold that is not above 0, an unknown rule or action.
+
+    Example:
+        >>> Anomaly().thresholds
+        {'jump': 0.002}
+    """
+
+    plain = False
+
+    def __init__(
+        self,
+        *,
+        jump: float | None = 0.002,
+        disagreement: int | None = None,
+        loss: float | None = None,
+        drift: float | None = None,
+        actions: Mapping[str, str] | None = None,
+        pause: int = 20,
+    ) -> None:
+        given = {"jump": jump, "disagreement": disagreement, "loss": loss, "drift": drift}
+        self.thresholds = {name: finite(name, v) for name, v in given.items() if v is not None}
+        for name, value in self.thresholds.items():
+            if value <= 0:
+                raise ArgumentError(
+                    f"{name} must be above 0, or None to switch it off, got {value:g}"
+                )
+        self.actions = {**DEFAULT_ACTION, **(actions or {})}
+        for name, action in self.actions.items():
+            if name not in ACTIONS or action not in ACTIONS[name]:
+                known = ", ".join(ACTIONS.get(name, ())) or f"rules {', '.join(ACTIONS)}"
+                raise ArgumentError(f"no action {action!r} for rule {name!r}; there is {known}")
+        self.pause = whole("pause", pause, 1)
+        self.scored = bool({"disagreement", "drift"} & self.thresholds.keys())
+        self.withdraws = "loss" in self.thresholds and self.actions["loss"] == "withdraw"
+        self.watches_loss = "loss" in self.thresholds
+        self.fired: list[Fired] = []
+        self.paused = 0  # cycles still to wait; -1: for good
+        self.against = 0  # disagreements in a row
+        self.losses_seen = _Mean()
+        self.errors_seen = _Mean()
+        self.unobserved = 0  # predictions written since the last observed loss
+
+    def decide(self, proposal: Proposal) -> Decision:
+        if self.watches_loss and self.unobserved > 1:
+            raise ArgumentError(
+                "the loss rule watches a loss that nobody reports: call optimizer.observe(loss) "
+                "before each optimizer.step(), or construct Anomaly(loss=None)"
+            )
+        if self.paused:
+            self.paused -= self.paused > 0
+            return Decision(False, "switched off" if self.paused < 0 else "paused")
+        limit = self.thresholds.get("jump")
+        if limit is None:
+            return Decision(True, "no anomaly")
+        size, norm = proposal.jump_norm(), proposal.parameter_norm()
+        if size <= limit * norm:
+            return Decision(True, "no anomaly")
+        relative = size / norm if norm else math.inf
+        action = self._fire(proposal.step, "jump", relative)
+        reason = f"jump {relative:.3g} > {limit:g} of the parameters: {action}"
+        return Decision(action == "warn", reason)
+
+    def written(self) -> None:
+        """A prediction was written."""
+        self.unobserved += 1
+
+    def observe(self, step: int, loss: float, *, first: bool) -> bool:
+        """Take in a loss; say whether the last prediction must be withdrawn.
+
+        Args:
+            first: whether it is the first loss at predicted parameters.
+        """
+        self.unobserved = 0
+        if not self.watches_loss:
+            return False
+        z = self.losses_seen.z(loss)
+        spike = first and z > self.thresholds["loss"]
+        if not spike:
+            self.losses_seen.add(loss)
+        return spike and self._fire(step, "loss", z) == "withdraw"
+
+    def score(self, event: ForecastEvent) -> None:
+        """Take in a scored prediction."""
+        if "disagreement" in self.thresholds and event.cosine is not None:
+            self.against = self.against + 1 if event.cosine < 0 else 0
+            if self.against >= self.thresholds["disagreement"]:
+                self._fire(event.step, "disagreement", self.against)
+                self.against = 0
+        if "drift" in self.thresholds and event.error is not None:
+            z = self.errors_seen.z(event.error)
+            if z > self.thresholds["drift"]:
+                self._fire(event.step, "drift", z)
+            self.errors_seen.add(event.error)
+
+    def _fire(self, step: int, rule: str, value: float) -> str:
+        action = self.actions[rule]
+        self.fired.append(Fired(step, rule, float(value), self.thresholds[rule], action))
+        if action == "pause":
+            self.paused = self.pause
+        elif action == "off":
+            self.paused = -1
+        if action != "skip":  # skipping a jump is routine, its event says so
+            _log.warning(
+                "step %d: %s %.3g > %g: %s", step, rule, value, self.thresholds[rule], action
+            )
+        return action
+
+    def anomalies(self) -> list[Anomaly]:
+        return [self]
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything that changes, as plain values."""
+        return {
+            "paused": self.paused,
+            "against": self.against,
+            "unobserved": self.unobserved,
+            "losses": self.losses_seen.state(),
+            "errors": self.errors_seen.state(),
+        }
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned."""
+        self.paused, self.against = int(saved["paused"]), int(saved["against"])
+        self.unobserved = int(saved["unobserved"])
+        self.losses_seen = _Mean(*saved["losses"])
+        self.errors_seen = _Mean(*saved["errors"])
+
+    def __repr__(self) -> str:
+        return f"Anomaly(thresholds={self.thresholds}, pause={self.pause})"
+
+
+class _Mean:
+    """Exponentially weighted mean and variance."""
+
+    def __init__(self, count: int = 0, mean: float = 0.0, variance: float = 0.0) -> None:
+        self.count, self.mean, self.variance = count, mean, variance
+
+    def add(self, value: float) -> None:
+        if not math.isfinite(value):
+            return
+        weight = max(1.0 - MEMORY, 1.0 / (self.count + 1))
+        gap = value - self.mean
+        self.mean += weight * gap
+        self.variance = (1.0 - weight) * (self.variance + weight * gap * gap)
+        self.count += 1
+
+    def z(self, value: float) -> float:
+        """How many standard deviations above the mean; 0 while the mean is young."""
+        if self.count < WARM_UP:
+            return 0.0
+        if not math.isfinite(value):
+            return math.inf
+        spread = math.sqrt(self.variance)
+        return (value - self.mean) / spread if spread > 0 else 0.0
+
+    def state(self) -> list[float]:
+        return [self.count, self.mean, self.variance]

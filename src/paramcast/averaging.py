@@ -1,0 +1,143 @@
+"""Averages of the weights, for evaluation: the training itself does not see them.
+
+After each update step the average moves on by a weight w that depends on the method alone:
+
+    average <- average + w (theta - average),      w = 1 at the first update
+"""
+
+from __future__ import annotations
+
+import math
+from abc import ABC, abstractmethod
+
+from .errors import ArgumentError
+from .predictors.base import whole, within
+
+
+class Average(ABC):
+    """How an average of the weights moves on.
+
+    Attributes:
+        progress: needs the total number of steps.
+
+    Memory of all averages: one element per parameter, float32 at least.
+    """
+
+    progress = False
+
+    @abstractmethod
+    def weight(self, step: int, updates: int, total_steps: int | None) -> float | None:
+        """The weight w of the parameters after `step`; None where they are left out.
+
+        Args:
+            step: completed steps, from 1.
+            updates: how often the average was updated before.
+            total_steps: of the run, where known.
+        """
+
+
+class EMA(Average):
+    """Exponential moving average, bias-corrected.
+
+        average_t = (1 - d) sum_i d^(t-i) theta_i / (1 - d^t),   w = (1 - d) / (1 - d^t)
+
+    Args:
+        decay: d per step, in (0, 1); or
+        half_life: steps after which a weight has halved, d = 2^(-1/half_life); or
+        share: half-life as a share of the run's total steps, in (0, 1].
+
+    Raises:
+        ArgumentError: none or several given, or outside the range.
+
+    Example:
+        >>> EMA(half_life=1).decay
+        0.5
+    """
+
+    def __init__(
+        self,
+        decay: float | None = None,
+        *,
+        half_life: float | None = None,
+        share: float | None = None,
+    ) -> None:
+        given = [value for value in (decay, half_life, share) if value is not None]
+        if len(given) != 1:
+            raise ArgumentError(
+                "give decay, half_life or share, one of them, "
+                f"got {decay!r}, {half_life!r}, {share!r}"
+            )
+        self.decay = None if decay is None else within("decay", decay, 0.0, 1.0, ends="()")
+        if half_life is not None:
+            self.decay = 2.0 ** (-1.0 / within("half_life", half_life, 0.0, 1e300, ends="()"))
+        self.share = None if share is None else within("share", share, 0.0, 1.0, ends="(]")
+        self.progress = share is not None
+
+    def weight(self, step: int, updates: int, total_steps: int | None) -> float:
+        d = self.decay
+        if d is None:
+            d = 2.0 ** (-1.0 / (self.share * total_steps))  # type: ignore[operator]
+        return (1.0 - d) / -math.expm1((updates + 1) * math.log(d))
+
+
+class SWA(Average):
+    """Stochastic weight averaging: the plain mean of snapshots from some step on.
+
+    Args:
+        start: first step that counts; or
+        start_share: the same as a share of the run's total steps.
+        every: steps between snapshots.
+
+    Raises:
+        ArgumentError: both or none given, or outside the range.
+
+    Source: Izmailov et al., Averaging Weights Leads to Wider Optima (2018), arXiv 1803.05407.
+    """
+
+    def __init__(
+        self, start: int | None = None, *, start_share: float | None = None, every: int = 1
+    ) -> None:
+        if (start is None) == (start_share is None):
+            raise ArgumentError(
+                f"give start or start_share, one of them, got {start!r} and {start_share!r}"
+            )
+        self.start = None if start is None else whole("start", start, 0)
+        self.start_share = (
+            None if start_share is None else within("start_share", start_share, 0.0, 1.0)
+        )
+        self.every, self.progress = whole("every", every, 1), start_share is not None
+
+    def first(self, total_steps: int | None) -> int:
+        """The first step that counts."""
+        if self.start is not None:
+            return max(1, self.start)
+        return max(1, math.ceil(self.start_share * total_steps))  # type: ignore[operator]
+
+    def weight(self, step: int, updates: int, total_steps: int | None) -> float | None:
+        first = self.first(total_steps)
+        if step < first or (step - first) % self.every:
+            return None
+        return 1.0 / (updates + 1)
+
+
+class LAWA(SWA):
+    """Latest weight averaging: the mean of the run's last n snapshots, streamed into one buffer.
+
+    Args:
+        last: n, snapshots.
+        every: steps between them; the last one is the end of the run.
+
+    Raises:
+        ArgumentError: last < 1 or every < 1.
+
+    Source: Kaddour, Stop Wasting My Time! (2022), arXiv 2209.14981.
+    """
+
+    def __init__(self, last: int = 5, *, every: int = 10) -> None:
+        super().__init__(0, every=every)
+        self.last, self.progress = whole("last", last, 1), True
+
+    def first(self, total_steps: int | None) -> int:
+        """The first step that counts: (last - 1) * every before the end, or as far as can be."""
+        back = min(self.last - 1, (total_steps - 1) // self.every)  # type: ignore[operator]
+        return total_steps - back * self.every  # type: ignore[operator]

@@ -1,0 +1,132 @@
+"""Evaluation weights: the running average, and swapping it in and out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.swa_utils import update_bn
+
+from . import functional as F
+from .averaging import Average
+from .errors import ArgumentError, CheckpointError
+from .segments import Segment, all_parameters, carry_over, make_segments, members, views
+
+
+class Averager:
+    """The state of an average: one buffer, how often it was updated, whether it is in the model."""
+
+    def __init__(self) -> None:
+        self.updates = 0
+        self.open = False
+        self.segments: list[Segment] = []
+
+    def update(
+        self, rule: Average, parameters: Sequence[Tensor], step: int, total_steps: int | None
+    ) -> None:
+        """Move the average on to the parameters as they are now."""
+        weight = rule.weight(step, self.updates, total_steps)
+        if weight is None:
+            return
+        self._enroll(parameters)
+        first = self.updates == 0
+        fold = F.Fold(F.COPY) if first else F.Fold(F.AVERAGE, weight, 1.0 - weight)
+        for segment in self.segments:
+            F.fold_(fold, segment.buffers[0], segment.points)
+        self.updates += 1
+
+    def _enroll(self, parameters: Sequence[Tensor]) -> None:
+        """Follow the learnable parameters; a new one starts with its present value."""
+        known = members(self.segments)
+        if len(known) == len(parameters) and set(map(id, known)) == set(map(id, parameters)):
+            return
+        old, self.segments = self.segments, make_segments(parameters, 1, torch.float32)
+        for segment in self.segments:
+            F.fold_(F.Fold(F.COPY), segment.buffers[0], segment.points)
+        carry_over(old, self.segments, 0)
+
+    @contextmanager
+    def swapped_in(self, model: nn.Module | None, data: Iterable[Any] | None) -> Iterator[None]:
+        """Put the average into the parameters; on leaving, restore them bitwise."""
+        if self.open:
+            raise ArgumentError("eval_weights() is open already; leave it before opening it again")
+        if self.updates == 0:
+            raise ArgumentError(
+                "the average has no weights yet; train until its first update, then evaluate"
+            )
+        if data is not None and model is None:
+            raise ArgumentError("update_bn needs the model too: eval_weights(model, update_bn=...)")
+        with torch.no_grad():
+            live = [[point.clone() for point in segment.points] for segment in self.segments]
+        statistics = {k: v.clone() for k, v in model.named_buffers()} if model is not None else {}
+        self.open = True
+        try:
+            with torch.no_grad():
+                for segment in self.segments:
+                    torch._foreach_copy_(segment.points, segment.buffers[0])
+            if data is not None and model is not None:
+                update_bn(data, model)
+            yield
+        finally:
+            with torch.no_grad():
+                for segment, kept in zip(self.segments, live, strict=True):
+                    torch._foreach_copy_(segment.points, kept)
+                for name, buffer in model.named_buffers() if model is not None else ():
+                    buffer.copy_(statistics[name])
+            self.open = False
+
+    def state_dict(self, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+        """The average, in group order."""
+        mine = views(self.segments, 0) if self.segments else {}
+        buffers = [mine.get(id(p)) for p in all_parameters(groups)]
+        return {"updates": self.updates, "buffers": buffers}
+
+    def load_state_dict(self, saved: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
+        """Take over a state that `check_average` has accepted."""
+        self.updates = saved["updates"]
+        rows = [(p, b) for p, b in zip(parameters, saved["buffers"], strict=True) if b is not None]
+        self.segments = make_segments([p for p, _ in rows], 1, torch.float32)
+        mine = views(self.segments, 0) if rows else {}
+        for p, buffer in rows:
+            mine[id(p)].copy_(buffer)
+
+    def __getstate__(self) -> dict[str, Any]:
+        kept = views(self.segments, 0) if self.segments else {}
+        return {
+            "updates": self.updates,
+            "members": members(self.segments),
+            "buffers": [view.clone() for view in kept.values()],
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.updates, self.open = state["updates"], False
+        self.segments = make_segments(state["members"], 1, torch.float32)
+        mine = views(self.segments, 0) if self.segments else {}
+        for p, buffer in zip(state["members"], state["buffers"], strict=True):
+            mine[id(p)].copy_(buffer)
+
+
+def check_average(saved: Any, parameters: Sequence[Tensor]) -> None:
+    """Refuse a saved average that does not fit, before anything is loaded."""
+    damaged = CheckpointError("the average in the state dict is damaged; drop it to start anew")
+    if not isinstance(saved, dict) or {"updates", "buffers"} - saved.keys():
+        raise damaged
+    updates, buffers = saved["updates"], saved["buffers"]
+    if not isinstance(updates, int) or updates < 0 or not isinstance(buffers, list):
+        raise damaged
+    if not all(b is None or isinstance(b, Tensor) for b in buffers):
+        raise damaged
+    if updates > 0 and all(b is None for b in buffers):
+        raise damaged
+    shapes = [None if b is None else tuple(b.shape) for b in saved["buffers"]]
+    wanted = [tuple(F.local(p).shape) for p in parameters]
+    if len(shapes) != len(wanted) or any(
+        a not in (None, b) for a, b in zip(shapes, wanted, strict=True)
+    ):
+        raise CheckpointError(
+            f"the average in the state dict has {len(shapes)} parameters of other shapes than "
+            f"these {len(wanted)}; load it into the model that it was saved from"
+        )

@@ -1,0 +1,314 @@
+"""Whether a prediction is written: gates return a decision with a reason.
+
+Gates combine with `&` (all must agree; the shortest jump wins), `|` (one is enough) and `~`. A gate
+that always refuses leaves the base optimizer, bitwise.
+"""
+
+from __future__ import annotations
+
+import random
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from .errors import ArgumentError
+from .events import Decision, Proposal
+from .predictors.base import finite, whole, within
+
+if TYPE_CHECKING:
+    from .anomalies import Anomaly
+
+
+class Gate(ABC):
+    """Decides on each prediction.
+
+    Attributes:
+        agreement: needs the cosine of the cycle's half displacements (two buffers).
+        progress: needs the total number of steps.
+        plain: decides by numbers alone, so that it combines with `|` and `~`.
+    """
+
+    agreement = False
+    progress = False
+    plain = True
+
+    @abstractmethod
+    def decide(self, proposal: Proposal) -> Decision:
+        """Say whether to write the prediction, and why."""
+
+    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
+        """Shorten parts of the jump, given each tensor's two half displacements."""
+
+    def losses(self) -> list[LossCheck]:
+        """The loss checks in this gate."""
+        return []
+
+    def anomalies(self) -> list[Anomaly]:
+        """The anomaly rules in this gate."""
+        return []
+
+    def __and__(self, other: Gate) -> Gate:
+        return _All((self, other))
+
+    def __or__(self, other: Gate) -> Gate:
+        return _Any((self, other))
+
+    def __invert__(self) -> Gate:
+        return _Not(self)
+
+
+class After(Gate):
+    """Only after so many steps, or after a share of the run.
+
+    Args:
+        steps: completed steps, or
+        share: of the total steps, in [0, 1].
+    """
+
+    def __init__(self, steps: int | None = None, *, share: float | None = None) -> None:
+        self.steps, self.share = _when(steps, share)
+        self.progress = share is not None
+
+    def decide(self, proposal: Proposal) -> Decision:
+        passed, text = _reached(self, proposal)
+        return Decision(passed, f"{text} {'>=' if passed else '<'} {self._limit()}")
+
+    def _limit(self) -> str:
+        return f"{self.steps}" if self.steps is not None else f"{self.share:g}"
+
+
+class Before(After):
+    """Only before so many steps, or before a share of the run; arguments as `After`."""
+
+    def decide(self, proposal: Proposal) -> Decision:
+        passed, text = _reached(self, proposal)
+        return Decision(not passed, f"{text} {'>=' if passed else '<'} {self._limit()}")
+
+
+class Every(Gate):
+    """Only every n-th cycle.
+
+    Args:
+        n: at least 1.
+    """
+
+    def __init__(self, n: int) -> None:
+        self.n = whole("n", n, 1)
+
+    def decide(self, proposal: Proposal) -> Decision:
+        apply = proposal.cycle % self.n == 0
+        return Decision(apply, f"cycle {proposal.cycle}, every {self.n}")
+
+
+class Probability(Gate):
+    """At random; the draw depends on the seed and the number of the cycle alone.
+
+    Args:
+        p: probability of writing, in [0, 1].
+        seed: of the draws.
+    """
+
+    def __init__(self, p: float, *, seed: int = 0) -> None:
+        self.p, self.seed = within("p", p, 0.0, 1.0), whole("seed", seed, 0)
+
+    def decide(self, proposal: Proposal) -> Decision:
+        drawn = random.Random(f"{self.seed}/{proposal.cycle}").random()  # noqa: S311 - no secret
+        return Decision(drawn < self.p, f"drawn {drawn:.3f}, probability {self.p:g}")
+
+
+class Agreement(Gate):
+    """Only while the parameters move straight on.
+
+    The cycle's displacement is cut in two halves d_1, d_2 (for three steps: theta_2 - theta_1 and
+    theta_3 - theta_2), and cos = <d_1, d_2> / (|d_1| |d_2|) must exceed `above`.
+
+    Args:
+        above: threshold, in [-1, 1).
+        per: "model" (one cosine decides for all), "tensor" (each tensor by its own cosine) or
+            "element" (an element jumps where both halves have its jump's sign or both oppose it,
+            that is where d_1 d_2 > 0; `above` has no use and stays 0).
+
+    Memory: two elements per parameter. Needs cycles of at least 2 steps.
+    """
+
+    agreement = True
+
+    def __init__(self, above: float = 0.0, *, per: str = "model") -> None:
+        self.above = within("above", above, -1.0, 1.0, ends="[)")
+        if per not in ("model", "tensor", "element"):
+            raise ArgumentError(f"per must be model, tensor or element, got {per!r}")
+        if per == "element" and self.above != 0.0:
+            raise ArgumentError(f"above has no use per element, got {above!r}; leave it out")
+        self.per = per
+        self.plain = per == "model"
+
+    def decide(self, proposal: Proposal) -> Decision:
+        if self.per != "model":
+            return Decision(True, f"agreement per {self.per}")
+        cosine = proposal.agreement()
+        apply = cosine > self.above
+        return Decision(apply, f"agreement {cosine:.2f} {'>' if apply else '<='} {self.above:.2f}")
+
+    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
+        if self.per == "tensor":
+            for jump, a, b in zip(jumps, first, second, strict=True):
+                bound = self.above * torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b)
+                jump.mul_((a * b).sum() > bound)
+        elif self.per == "element":
+            for jump, a, b in zip(jumps, first, second, strict=True):
+                jump.mul_(((a > 0) & (b > 0)) | ((a < 0) & (b < 0)))  # a * b may underflow
+
+
+class MaxRelativeJump(Gate):
+    """A trust region: the jump may be at most a share of the parameters' norm.
+
+    Args:
+        limit: largest |jump| / |theta|, above 0.
+        shorten: cut a longer jump to the limit; otherwise refuse it.
+    """
+
+    def __init__(self, limit: float, *, shorten: bool = True) -> None:
+        self.limit = finite("limit", limit)
+        if self.limit <= 0:
+            raise ArgumentError(f"limit must be above 0, got {limit!r}")
+        self.shorten = shorten
+        self.plain = not shorten
+
+    def decide(self, proposal: Proposal) -> Decision:
+        jump, norm = proposal.jump_norm(), proposal.parameter_norm()
+        if jump <= self.limit * norm:
+            return Decision(True, f"relative jump within {self.limit:g}")
+        reason = f"relative jump {jump / norm if norm else float('inf'):.3g} > {self.limit:g}"
+        if not self.shorten or norm == 0.0:
+            return Decision(False, reason)
+        return Decision(True, f"{reason}, shortened", self.limit * norm / jump)
+
+
+class LossCheck(Gate):
+    """Keep the prediction only if a loss does not rise; otherwise the parameters are restored.
+
+    Args:
+        loss: a function without arguments that returns the loss at the present parameters, such
+            as that of a fixed batch in evaluation mode. It is called twice per prediction, without
+            gradients.
+        tolerance: rise that is allowed, at least 0.
+
+    Attributes:
+        evaluations: how often the loss was computed; what the gate costs.
+
+    Memory: one element per parameter (undoing by subtraction would not be bitwise).
+    """
+
+    plain = False
+
+    def __init__(self, loss: Callable[[], Tensor | float], *, tolerance: float = 0.0) -> None:
+        if not callable(loss):
+            raise ArgumentError(f"loss must be a function that returns the loss, got {loss!r}")
+        self.loss = loss
+        self.tolerance = within("tolerance", tolerance, 0.0, float("1e300"))
+        self.evaluations = 0
+
+    def decide(self, proposal: Proposal) -> Decision:
+        return Decision(True, "to be checked by the loss")
+
+    def losses(self) -> list[LossCheck]:
+        return [self]
+
+    def measure(self) -> float:
+        """The loss at the present parameters."""
+        self.evaluations += 1
+        return float(self.loss())
+
+
+class _All(Gate):
+    """All must agree; the shortest jump wins."""
+
+    def __init__(self, gates: Sequence[Gate]) -> None:
+        self.gates = _checked(gates)
+        self.agreement = any(gate.agreement for gate in gates)
+        self.progress = any(gate.progress for gate in gates)
+        self.plain = all(gate.plain for gate in gates)
+
+    def decide(self, proposal: Proposal) -> Decision:
+        decisions = []
+        for gate in self.gates:
+            decisions.append(gate.decide(proposal))
+            if not decisions[-1].apply:
+                return decisions[-1]
+        shortest = min(decisions, key=lambda decision: decision.scale)
+        return Decision(True, " and ".join(d.reason for d in decisions), shortest.scale)
+
+    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
+        for gate in self.gates:
+            gate.refine_(jumps, first, second)
+
+    def losses(self) -> list[LossCheck]:
+        return [check for gate in self.gates for check in gate.losses()]
+
+    def anomalies(self) -> list[Anomaly]:
+        return [rules for gate in self.gates for rules in gate.anomalies()]
+
+
+class _Any(Gate):
+    """One is enough; the first that agrees."""
+
+    def __init__(self, gates: Sequence[Gate]) -> None:
+        self.gates = _checked(gates, plain="|")
+        self.agreement = any(gate.agreement for gate in gates)
+        self.progress = any(gate.progress for gate in gates)
+
+    def decide(self, proposal: Proposal) -> Decision:
+        decisions = [gate.decide(proposal) for gate in self.gates]
+        for decision in decisions:
+            if decision.apply:
+                return decision
+        return Decision(False, " and ".join(d.reason for d in decisions))
+
+
+class _Not(Gate):
+    """The opposite."""
+
+    def __init__(self, gate: Gate) -> None:
+        (self.gate,) = _checked([gate], plain="~")
+        self.agreement, self.progress = gate.agreement, gate.progress
+
+    def decide(self, proposal: Proposal) -> Decision:
+        decision = self.gate.decide(proposal)
+        return Decision(not decision.apply, f"not ({decision.reason})")
+
+
+def _checked(gates: Sequence[Gate], *, plain: str = "") -> tuple[Gate, ...]:
+    for gate in gates:
+        if not isinstance(gate, Gate):
+            raise ArgumentError(f"gates combine with gates, got {gate!r}")
+        if plain and not gate.plain:
+            raise ArgumentError(
+                f"{_name(gate)} acts on parts of a jump or after it, so it combines with & "
+                f"alone, got {plain}"
+            )
+    return tuple(gates)
+
+
+def _name(gate: Gate) -> str:
+    """The public name of the gate that does not combine, also where it is inside another."""
+    if isinstance(gate, _All):
+        return next(_name(inner) for inner in gate.gates if not inner.plain)
+    return type(gate).__name__
+
+
+def _when(steps: int | None, share: float | None) -> tuple[int | None, float | None]:
+    if (steps is None) == (share is None):
+        raise ArgumentError(f"give steps or share, one of them, got {steps!r} and {share!r}")
+    if steps is not None:
+        return whole("steps", steps, 0), None
+    return None, within("share", share, 0.0, 1.0)  # type: ignore[arg-type]
+
+
+def _reached(gate: After, proposal: Proposal) -> tuple[bool, str]:
+    if gate.steps is not None:
+        return proposal.step >= gate.steps, f"step {proposal.step}"
+    progress = proposal.progress or 0.0
+    return progress >= (gate.share or 0.0), f"progress {progress:.2f}"

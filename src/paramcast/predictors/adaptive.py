@@ -1,0 +1,263 @@
+"""Predictors with a memory of earlier cycles, or with weights that depend on the data."""
+
+from __future__ import annotations
+
+import torch
+
+from .. import functional as F
+from ..errors import ArgumentError
+from .base import Predictor, Workspace, finite, whole, within
+
+
+class OuterNesterov(Predictor):
+    """Nesterov momentum on the displacement of whole cycles (SNOO, DiLoCo with one worker).
+
+        d          = theta_0 - theta_k                       the outer gradient
+        b          <- momentum * b + d
+        theta_plus = theta_0 - lr * (d + momentum * b)
+
+    lr = 1 and momentum = 0 is the base optimizer. On a straight path G = lr / (1 - momentum).
+
+    Args:
+        every: k, optimizer steps per cycle, at least 1.
+        momentum: in [0, 1).
+        lr: the outer learning rate, above 0.
+
+    Memory: two elements per parameter; b is saved between cycles.
+
+    Raises:
+        ArgumentError: a knob outside its range.
+
+    Example:
+        >>> round(OuterNesterov(every=10, momentum=0.5, lr=0.7).gain, 4)
+        1.4
+
+    Source: Kallusky et al., SNOO (2025), arXiv 2510.15830; Douillard et al., DiLoCo (2023).
+    """
+
+    knobs = ("every", "momentum", "lr")
+    buffers, persistent = 2, (1,)
+
+    def __init__(self, every: int = 20, momentum: float = 0.5, lr: float = 0.7) -> None:
+        self.every = whole("every", every, 1, "OuterNesterov")
+        self.momentum = within("momentum", momentum, 0.0, 1.0, ends="[)")
+        self.lr = finite("lr", lr)
+        if self.lr <= 0:
+            raise ArgumentError(f"lr must be above 0, got {lr!r}")
+
+    @property
+    def extra_steps(self) -> float:
+        return self.every * (self.lr / (1.0 - self.momentum) - 1.0)
+
+    def observe_(self, point: int, work: Workspace) -> None:
+        if point == 0:
+            for segment in work.segments:
+                F.fold_(F.Fold(F.COPY), segment.buffers[0], segment.points)
+
+    def finish_(self, work: Workspace) -> float:
+        for segment in work.segments:
+            d, b = segment.buffers
+            F.fold_(F.Fold(F.SUBTRACT), d, segment.points)
+            torch._foreach_mul_(b, self.momentum)
+            torch._foreach_add_(b, d)
+            # theta_plus - theta_k = d - lr d - lr momentum b
+            torch._foreach_mul_(d, 1.0 - self.lr)
+            torch._foreach_add_(d, b, alpha=-self.lr * self.momentum)
+        return 1.0
+
+
+class ForwardEMA(Predictor):
+    """Each gradient is taken ahead, along an average of the displacements (EMA-Nesterov).
+
+        theta_plus = x + strength * m          where the next gradient is taken
+        x          <- where the base's step from there ends
+        m          <- decay * m + (1 - decay) * (x - x before)
+
+    On a straight path G = 1 / (1 - strength). The source switches it on in a middle window of the
+    training only: combine it with gates.After and gates.Before.
+
+    Args:
+        decay: of the average, in [0, 1).
+        strength: share of the average that is added, in [0, 1).
+
+    Memory: two elements per parameter, both saved between cycles (a cycle is one step).
+
+    Raises:
+        ArgumentError: a knob outside its range.
+
+    Example:
+        >>> round(ForwardEMA(decay=0.9, strength=0.5).gain, 4)
+        2.0
+
+    Source: EMA-Nesterov (2026), arXiv 2605.25395.
+    """
+
+    knobs = ("decay", "strength")
+    every, buffers, persistent = 1, 2, (1,)
+
+    def __init__(self, decay: float = 0.9, strength: float = 0.5) -> None:
+        self.decay = within("decay", decay, 0.0, 1.0, ends="[)")
+        self.strength = within("strength", strength, 0.0, 1.0, ends="[)")
+
+    @property
+    def extra_steps(self) -> float:
+        return self.strength / (1.0 - self.strength)
+
+    def observe_(self, point: int, work: Workspace) -> None:
+        if point == 0:
+            for segment in work.segments:
+                F.fold_(F.Fold(F.COPY), segment.buffers[0], segment.points)
+
+    def finish_(self, work: Workspace) -> float:
+        for segment in work.segments:
+            d, m = segment.buffers
+            F.fold_(F.Fold(F.SUBTRACT), d, segment.points)  # d = minus the base's step
+            # x - x before = step + strength * m, as far as that jump was written
+            ahead = self.strength * work.written
+            torch._foreach_mul_(m, self.decay + (1.0 - self.decay) * ahead)
+            torch._foreach_add_(m, d, alpha=self.decay - 1.0)
+            torch._foreach_copy_(d, m)
+        return self.strength
+
+
+class RRE(Predictor):
+    """Reduced rank extrapolation: the combination of points whose displacements cancel best.
+
+        u_i        = theta_{i+1} - theta_i,   i = 0 .. n-1,   n = window = every
+        c          = argmin |sum_i c_i u_i|^2 + ridge |U|^2 |c|^2   with   sum_i c_i = 1
+                   = (U'U + ridge tr(U'U) I)^-1 1, normalised
+        theta_plus = sum_i c_i theta_{i+1}
+
+    On a noiseless linear iteration with fewer than n modes it lands at the fixed point. In pure
+    noise the c_i become equal and it averages. On a straight path the u_i are equal, so are the
+    c_i, and the jump is -(n - 1)/2 steps: expect it to slow such phases down.
+
+    Args:
+        window: n, displacements used, at least 2; also the cycle's length.
+        ridge: relative regularisation, above 0.
+        cap: largest length of the jump, as a multiple of the cycle's whole displacement.
+
+    Memory: n elements per parameter.
+
+    Raises:
+        ArgumentError: a knob outside its range.
+
+    Example:
+        >>> RRE(window=5).gain
+        0.6
+
+    Source: Sidi, Vector Extrapolation Methods with Applications (2017); the ridge as in Scieur,
+    d'Aspremont, Bach, Regularized Nonlinear Acceleration (2016), arXiv 1606.04133.
+    """
+
+    knobs = ("window", "ridge", "cap")
+
+    def __init__(self, window: int = 5, ridge: float = 1e-8, cap: float = 10.0) -> None:
+        self.every = self.buffers = self.window = whole("window", window, 2, "RRE")
+        self.ridge, self.cap = finite("ridge", ridge), finite("cap", cap)
+        if self.ridge <= 0 or self.cap <= 0:
+            raise ArgumentError(f"ridge and cap must be above 0, got {ridge!r} and {cap!r}")
+
+    @property
+    def extra_steps(self) -> float:
+        return -(self.window - 1) / 2
+
+    def observe_(self, point: int, work: Workspace) -> None:
+        # Slot i holds theta_i, then u_i = theta_{i+1} - theta_i.
+        for segment in work.segments:
+            if point > 0:
+                F.fold_(F.Fold(F.SUBTRACT), segment.buffers[point - 1], segment.points)
+                torch._foreach_neg_(segment.buffers[point - 1])
+            if point < self.window:
+                F.fold_(F.Fold(F.COPY), segment.buffers[point], segment.points)
+
+    def finish_(self, work: Workspace) -> float:
+        n = self.window
+        gram = torch.zeros(n, n, dtype=torch.float64)
+        for segment in work.segments:
+            for i in range(n):
+                for j in range(i + 1):
+                    gram[i, j] += F.dot(segment.flats[i], segment.flats[j]).cpu()
+        gram = gram + gram.tril(-1).T
+        trace = gram.trace()
+        if not bool(torch.isfinite(trace)) or float(trace) == 0.0:
+            return 0.0 if float(trace) == 0.0 else float("nan")
+        ridged = gram + self.ridge * trace * torch.eye(n, dtype=torch.float64)
+        ones = torch.ones(n, 1, dtype=torch.float64)
+        c = torch.linalg.lstsq(ridged, ones, driver="gelsd").solution[:, 0]  # singular or not
+        c = c / c.sum()
+        # theta_{i+1} = theta_n - sum_{l>i} u_l, so the jump is -sum_l u_l (c_0 + ... + c_{l-1}).
+        amounts = -(c.cumsum(0) - c)
+        length = float((amounts @ gram @ amounts).clamp_min(0).sqrt())
+        limit = self.cap * float(gram.sum().clamp_min(0).sqrt())
+        shrink = min(1.0, limit / length) if length > 0 else 1.0
+        for segment in work.segments:
+            torch._foreach_mul_(segment.buffers[0], float(amounts[0]))
+            for i in range(1, n):
+                torch._foreach_add_(segment.buffers[0], segment.buffers[i], alpha=float(amounts[i]))
+        return shrink
+
+
+class Aitken(Predictor):
+    """Per tensor, the limit of a geometric sequence through the last three points.
+
+        d_1, d_2   = the last two displacements of a tensor
+        rho        = <d_1, d_2> / <d_1, d_1>
+        theta_plus = theta_k + h d_2,    h = rho / (1 - rho) clipped to [-cap, cap]
+
+    Exact after three points where a tensor moves along one decaying mode. Above rho = 1 the
+    sequence diverges and the horizon is `cap`.
+
+    Args:
+        cap: largest horizon in steps, above 0.
+        every: optimizer steps per cycle, at least 3.
+
+    Memory: two elements per parameter.
+
+    Raises:
+        ArgumentError: cap <= 0, every < 3.
+
+    Example:
+        >>> Aitken(cap=5.0).gain  # a straight path has rho = 1
+        2.6666666666666665
+
+    Source: Aitken, On Bernoulli's numerical solution of algebraic equations (1926).
+    """
+
+    knobs = ("cap", "every")
+    buffers = 2
+
+    def __init__(self, cap: float = 5.0, *, every: int = 3) -> None:
+        self.cap = finite("cap", cap)
+        if self.cap <= 0:
+            raise ArgumentError(f"cap must be above 0, got {cap!r}")
+        self.every = whole("every", every, 3, "Aitken")
+
+    @property
+    def extra_steps(self) -> float:
+        return self.cap
+
+    def first_point(self, horizon: float | None) -> int:
+        return self.every - 2
+
+    def observe_(self, point: int, work: Workspace) -> None:
+        back = self.every - point
+        for segment in work.segments:
+            d2, d1 = segment.buffers
+            if back == 2:
+                F.fold_(F.Fold(F.COPY), d1, segment.points)
+            elif back == 1:
+                F.fold_(F.Fold(F.SUBTRACT), d1, segment.points)
+                F.fold_(F.Fold(F.COPY), d2, segment.points)
+            elif back == 0:
+                F.fold_(F.Fold(F.SUBTRACT), d2, segment.points)
+
+    def finish_(self, work: Workspace) -> float:
+        for segment in work.segments:
+            d2, d1 = segment.buffers  # both with the sign turned
+            for new, old in zip(d2, d1, strict=True):
+                square = (old * old).sum()
+                rho = (old * new).sum() / torch.where(square > 0, square, 1.0)
+                h = torch.where(rho < 1.0, rho / (1.0 - rho), self.cap)
+                new.mul_(h.clamp(-self.cap, self.cap))
+        return -1.0

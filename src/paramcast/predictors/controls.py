@@ -1,0 +1,110 @@
+"""Controls: another predictor's jump, changed so that only one property of it is left."""
+
+from __future__ import annotations
+
+import hashlib
+
+import torch
+
+from ..errors import ArgumentError
+from .base import Predictor, Workspace
+
+
+class _Derived(Predictor):
+    """Does what another predictor does, but for the jump."""
+
+    def __init__(self, of: Predictor) -> None:
+        if not isinstance(of, Predictor):
+            raise ArgumentError(f"of must be a predictor such as Midline(), got {of!r}")
+        self.of = of
+        self.every, self.horizon = of.every, of.horizon
+        self.buffers, self.persistent = of.buffers, of.persistent
+
+    @property
+    def noise_gain(self) -> float | None:
+        return None
+
+    def first_point(self, horizon: float | None) -> int | None:
+        return self.of.first_point(horizon)
+
+    def precision(self, horizon: float | None) -> torch.dtype | None:
+        return self.of.precision(horizon)
+
+    def observe_(self, point: int, work: Workspace) -> None:
+        self.of.observe_(point, work)
+
+    def written_(self, work: Workspace) -> None:
+        self.of.written_(work)
+
+
+class SignFlipped(_Derived):
+    """Control: the jump of another predictor, backward.
+
+        theta_plus = theta_k - (prediction - theta_k)
+
+    Args:
+        of: the predictor whose jump is turned round.
+
+    Raises:
+        ArgumentError: `of` is not a predictor.
+    """
+
+    knobs = ("of",)
+
+    @property
+    def extra_steps(self) -> float:
+        return -self.of.extra_steps
+
+    def extra_steps_at(self, horizon: float | None) -> float:
+        return -self.of.extra_steps_at(horizon)
+
+    def finish_(self, work: Workspace) -> float:
+        return -self.of.finish_(work)
+
+
+class RandomDirection(_Derived):
+    """Control: a jump as long as another predictor's, tensor by tensor, in a random direction.
+
+        jump <- |jump| * z / |z|,   z ~ N(0, I), drawn anew for each tensor and cycle
+
+    Nothing but the length of the jump is left, so what this control gains is gained by noise. The
+    draws depend on `seed` and the number of the cycle alone: a resumed run repeats them.
+
+    Args:
+        of: the predictor whose jump is replaced.
+        seed: of the draws.
+
+    Raises:
+        ArgumentError: `of` is not a predictor.
+    """
+
+    knobs = ("of", "seed")
+
+    def __init__(self, of: Predictor, *, seed: int = 0) -> None:
+        super().__init__(of)
+        self.seed = int(seed)
+
+    @property
+    def extra_steps(self) -> float:
+        """0: a random direction moves nothing on average."""
+        return 0.0
+
+    def finish_(self, work: Workspace) -> float:
+        scale = self.of.finish_(work)
+        generators: dict[torch.device, torch.Generator] = {}
+        for buffer in (view for segment in work.segments for view in segment.buffers[0]):
+            device = buffer.device
+            if device not in generators:
+                generators[device] = torch.Generator(device)
+                generators[device].manual_seed(_hash(self.seed, work.cycle))
+            noise = torch.randn(
+                buffer.shape, generator=generators[device], device=device, dtype=buffer.dtype
+            )
+            length = torch.linalg.vector_norm(noise).clamp_min(torch.finfo(noise.dtype).tiny)
+            buffer.copy_(noise.mul_(torch.linalg.vector_norm(buffer) / length))
+        return scale
+
+
+def _hash(seed: int, cycle: int) -> int:
+    """A seed of 63 bits, so that two seeds share no draw in any two cycles."""
+    return int.from_bytes(hashlib.sha256(f"{seed}/{cycle}".encode()).digest()[:8], "big") >> 1

@@ -1,0 +1,117 @@
+"""Parameters grouped by device and dtype, each group with its flat buffers."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from . import functional as F
+
+
+class Segment(NamedTuple):
+    """Parameters of one device and dtype.
+
+    Attributes:
+        parameters: as in the optimizer's groups.
+        plain: each parameter is its own storage: not sharded, not complex.
+        flats: one flat tensor per buffer, one element per element of the parameters.
+        buffers: for each buffer its views, one per parameter.
+        stamps: what the parameters' memory was when the segment was made.
+    """
+
+    parameters: list[Tensor]
+    plain: bool
+    flats: list[Tensor]
+    buffers: list[list[Tensor]]
+    stamps: list[tuple[int, int]]
+
+    @property
+    def points(self) -> list[Tensor]:
+        """The parameters, or their local shards, or real views of complex ones."""
+        return self.parameters if self.plain else [F.local(p) for p in self.parameters]
+
+    def current(self) -> bool:
+        """Whether the parameters still own the same memory (`model.to(...)` moves it)."""
+        return [(p.data_ptr(), p.numel()) for p in self.points] == self.stamps
+
+    def without(self, leaving: set[int]) -> Segment:
+        """The segment without some parameters, by id; it is made anew for the next cycle."""
+        kept = [i for i, p in enumerate(self.parameters) if id(p) not in leaving]
+        if len(kept) == len(self.parameters):
+            return self
+        for i, p in enumerate(self.parameters):
+            if id(p) in leaving:
+                for views in self.buffers:
+                    views[i].zero_()  # it no longer counts in a norm
+        parameters, *buffers = [[xs[i] for i in kept] for xs in (self.parameters, *self.buffers)]
+        return self._replace(parameters=parameters, buffers=buffers, stamps=[])
+
+
+def make_segments(
+    parameters: Sequence[Tensor], buffers: int, precision: torch.dtype | None
+) -> list[Segment]:
+    """Group the parameters and give each group so many buffers, all zero.
+
+    Args:
+        precision: the narrowest dtype of the buffers; None for the parameters' own.
+    """
+    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    for p in parameters:
+        kinds.setdefault((p.device, p.dtype), []).append(p)
+    segments = []
+    for members in kinds.values():
+        points = [F.local(p) for p in members]
+        dtype = points[0].dtype
+        dtype = dtype if precision is None else torch.promote_types(dtype, precision)
+        pairs = [F.allocate(points, dtype) for _ in range(buffers)]
+        flats, views = [flat for flat, _ in pairs], [views for _, views in pairs]
+        plain = all(point is p for point, p in zip(points, members, strict=True))
+        stamps = [(p.data_ptr(), p.numel()) for p in points]
+        segments.append(Segment(members, plain, flats, views, stamps))
+    return segments
+
+
+def members(segments: Iterable[Segment]) -> list[Tensor]:
+    """The parameters of all segments."""
+    return [p for segment in segments for p in segment.parameters]
+
+
+def views(segments: Iterable[Segment], buffer: int) -> dict[int, Tensor]:
+    """One buffer's views by the id of their parameter."""
+    return {
+        id(p): view
+        for segment in segments
+        for p, view in zip(segment.parameters, segment.buffers[buffer], strict=True)
+    }
+
+
+def carry_over(old: Sequence[Segment], new: Sequence[Segment], buffer: int) -> None:
+    """Copy one buffer's content for the parameters that are in both."""
+    before = views(old, buffer)
+    for key, view in views(new, buffer).items():
+        if key in before and before[key].shape == view.shape:
+            view.copy_(before[key])
+
+
+def norm(segments: Iterable[Segment], buffer: int = 0) -> list[Tensor]:
+    """Euclidean norms of one buffer, one per segment, on their devices."""
+    return [F.buffer_norm(segment.flats[buffer]) for segment in segments]
+
+
+def dot(segments: Iterable[Segment], a: int, b: int) -> float:
+    """Inner product of two buffers over all parameters."""
+    return math.fsum(float(F.dot(s.flats[a], s.flats[b])) for s in segments)
+
+
+def total(norms: Iterable[Tensor]) -> float:
+    """The norm of all segments together, from their norms."""
+    return math.hypot(*(float(value) for value in norms))
+
+
+def all_parameters(groups: Iterable[Mapping[str, Any]]) -> list[Tensor]:
+    """All parameters in group order, each once."""
+    return list({id(p): p for group in groups for p in group["params"]}.values())

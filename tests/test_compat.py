@@ -1,0 +1,402 @@
+"""Together with the rest of torch: schedulers, scalers, closures, hooks, other bases."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch.optim import lr_scheduler as S
+from torch.optim.optimizer import (
+    register_optimizer_step_post_hook,
+    register_optimizer_step_pre_hook,
+)
+
+import paramcast as pc
+from paramcast import predictors as P
+from reference import (
+    AFFINE,
+    BASES,
+    Twin,
+    affine,
+    constant_steps,
+    interpolate,
+    midline,
+    parameters,
+    same_bits,
+    set_gradients,
+    train,
+    values,
+)
+
+Base = torch.optim.Optimizer
+
+# --- schedulers ---------------------------------------------------------------------------------
+
+SCHEDULERS: dict[str, Callable[[Base], Any]] = {
+    "StepLR": lambda opt: S.StepLR(opt, step_size=4, gamma=0.5),
+    "OneCycleLR": lambda opt: S.OneCycleLR(opt, max_lr=0.1, total_steps=30, cycle_momentum=True),
+    "CyclicLR": lambda opt: S.CyclicLR(opt, base_lr=0.01, max_lr=0.1, step_size_up=5),
+    "ReduceLROnPlateau": lambda opt: S.ReduceLROnPlateau(opt, factor=0.5, patience=1),
+    "SequentialLR": lambda opt: S.SequentialLR(
+        opt,
+        [S.LinearLR(opt, 0.1, total_iters=5), S.CosineAnnealingLR(opt, T_max=15)],
+        milestones=[5],
+    ),
+    "CosineAnnealingWarmRestarts": lambda opt: S.CosineAnnealingWarmRestarts(opt, T_0=5),
+    "LambdaLR": lambda opt: S.LambdaLR(opt, lambda t: 1.0 / (1 + t)),
+}
+
+
+def settings_path(optimizer: Base, name: str, ps: list[torch.nn.Parameter]) -> list[dict]:
+    """The groups' settings before each of 25 steps."""
+    scheduler = SCHEDULERS[name](optimizer)
+    seen = []
+    for t in range(25):
+        seen.append({k: v for k, v in optimizer.param_groups[0].items() if k != "params"})
+        train(optimizer, ps, 1, start=t)
+        scheduler.step(*([1.0 + t // 6 % 2] if name == "ReduceLROnPlateau" else []))
+    return seen
+
+
+@pytest.mark.parametrize("name", SCHEDULERS)
+@pytest.mark.parametrize("base", ["momentum", "adamw"])
+def test_a_scheduler_sets_what_it_sets_on_the_bare_base(name: str, base: str) -> None:
+    ps, bare_ps = parameters(), parameters()
+    wrapped = settings_path(pc.PLP(BASES[base](ps)), name, ps)
+    bare = settings_path(BASES[base](bare_ps), name, bare_ps)
+    assert wrapped == bare
+    assert len({group["lr"] for group in bare}) > 1
+
+
+@pytest.mark.parametrize("name", ["OneCycleLR", "CyclicLR"])
+def test_momentum_is_cycled_through_the_wrapper(name: str) -> None:
+    ps = parameters()
+    path = settings_path(pc.PLP(BASES["momentum"](ps)), name, ps)
+    assert len({group["momentum"] for group in path}) > 3
+
+
+@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "ReduceLROnPlateau"])
+def test_a_scheduled_run_agrees_with_the_twin(name: str) -> None:
+    ps, slow = parameters(torch.float64), parameters(torch.float64)
+    optimizer = pc.PLP(BASES["momentum"](ps))
+    twin = Twin(BASES["momentum"](slow), midline(), 3)
+    scheduler, twin_scheduler = SCHEDULERS[name](optimizer), SCHEDULERS[name](twin.base)
+    for t in range(25):
+        train(optimizer, ps, 1, start=t)
+        train(twin, slow, 1, start=t)
+        scheduler.step()
+        twin_scheduler.step()
+    torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)
+
+
+def test_a_scheduler_made_for_the_base_before_it_was_wrapped_goes_on() -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    base = torch.optim.SGD([p], lr=1.0)
+    scheduler = S.StepLR(base, step_size=1, gamma=0.5)
+    optimizer = pc.PLP(base)
+    for _ in range(3):
+        constant_steps(optimizer, p, 1.0)
+        scheduler.step()  # a warning, were the base's steps not seen, is an error here
+    assert p.item() == -1.75 - 0.25  # -1, -1.5, -1.75 and half of the second step
+
+
+def test_a_scheduler_resumes_beside_the_wrapper() -> None:
+    def fresh() -> tuple[list[torch.nn.Parameter], pc.Forecast, Any]:
+        ps = parameters()
+        optimizer = pc.PLP(BASES["momentum"](ps))
+        return ps, optimizer, S.OneCycleLR(optimizer, max_lr=0.1, total_steps=30)
+
+    ps, optimizer, scheduler = fresh()
+    for t in range(7):
+        train(optimizer, ps, 1, start=t)
+        scheduler.step()
+    others, resumed, other_scheduler = fresh()
+    with torch.no_grad():
+        for p, q in zip(others, ps, strict=True):
+            p.copy_(q)
+    resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # else torch shares tensors
+    other_scheduler.load_state_dict(copy.deepcopy(scheduler.state_dict()))
+    for t in range(7, 14):
+        for running, its_own, its_scheduler in (
+            (optimizer, ps, scheduler),
+            (resumed, others, other_scheduler),
+        ):
+            train(running, its_own, 1, start=t)
+            its_scheduler.step()
+    assert same_bits(ps, others)
+
+
+# --- gradient scalers ---------------------------------------------------------------------------
+
+
+def scaled_run(
+    optimizer: Base, ps: list[torch.nn.Parameter], nan_at: set[int], *, unscale: bool = False
+) -> None:
+    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**6, growth_interval=3)
+    for t in range(11):
+        optimizer.zero_grad()
+        set_gradients(ps, t)
+        gradients = [p.grad for p in ps]
+        optimizer.zero_grad()
+        loss = sum((p * g).sum() for p, g in zip(ps, gradients, strict=True))
+        scaler.scale(loss).backward()
+        if t in nan_at:
+            ps[0].grad[0, 0] = float("nan")
+        if unscale:
+            scaler.unscale_(optimizer)
+            torch.nn.utils.clip_grad_norm_(ps, 1e6)
+        scaler.step(optimizer)
+        scaler.update()
+
+
+def plain_run(optimizer: Base, ps: list[torch.nn.Parameter], skipped: set[int]) -> None:
+    for t in range(11):
+        if t not in skipped:
+            train(optimizer, ps, 1, start=t)
+
+
+@pytest.mark.parametrize("nan_at", [set(), {0}, {4}, {5}, {2, 3}])
+@pytest.mark.parametrize("unscale", [False, True])
+def test_a_step_that_the_scaler_skips_is_not_counted(nan_at: set[int], unscale: bool) -> None:
+    ps, others = parameters(), parameters()
+    optimizer, other = pc.PLP(BASES["momentum"](ps)), pc.PLP(BASES["momentum"](others))
+    scaled_run(optimizer, ps, nan_at, unscale=unscale)
+    plain_run(other, others, nan_at)
+    # Scales are powers of 2, so scaling loses nothing but what clipping multiplies.
+    torch.testing.assert_close(values(ps), values(others), rtol=1e-6, atol=1e-7)
+    assert optimizer.last_event.step == 3 * ((11 - len(nan_at)) // 3)
+    assert optimizer.last_event.cycle == (11 - len(nan_at)) // 3
+
+
+@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_fused_base_under_a_scaler_is_unscaled_once(make: Callable[..., Base]) -> None:
+    ps, others = parameters(), parameters()
+    optimizer, other = pc.PLP(make(ps, lr=0.05, fused=True)), pc.PLP(make(others, lr=0.05))
+    scaled_run(optimizer, ps, {4})
+    plain_run(other, others, {4})
+    torch.testing.assert_close(values(ps), values(others), rtol=1e-5, atol=1e-6)
+
+
+# --- closures -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("case", AFFINE, ids=lambda case: case.name)
+def test_a_closure_gives_the_same_run_and_its_loss(case: Any) -> None:
+    ps, others = parameters(), parameters()
+    optimizer = pc.Forecast(BASES["momentum"](ps), case.predictor)
+    other = pc.Forecast(BASES["momentum"](others), case.predictor)
+    calls = []
+    for t in range(2 * case.predictor.every + 1):
+
+        def closure(t: int = t) -> float:
+            assert torch.is_grad_enabled()
+            optimizer.zero_grad()
+            set_gradients(ps, t)
+            calls.append(t)
+            return 7.0 + t
+
+        assert optimizer.step(closure) == 7.0 + t
+        train(other, others, 1, start=t)
+    assert same_bits(ps, others)
+    assert len(calls) == 2 * case.predictor.every + 1
+
+
+def test_a_closure_passed_by_name_is_handed_on() -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0))
+    for gradient in (1.0, 2.0, 4.0):
+
+        def closure(gradient: float = gradient) -> float:
+            optimizer.zero_grad()
+            (gradient * p).sum().backward()
+            return gradient
+
+        assert optimizer.step(closure=closure) == gradient
+    assert p.item() == -8.0
+
+
+def test_a_closure_without_gradients_is_not_counted() -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0))
+    assert optimizer.step(lambda: 3.0) == 3.0
+    assert optimizer.state_dict()["paramcast"]["done"] == 0
+
+
+def test_a_step_without_closure_returns_what_the_base_returns() -> None:
+    ps = parameters()
+    optimizer = pc.PLP(BASES["sgd"](ps))
+    set_gradients(ps, 0)
+    assert optimizer.step() is None
+
+
+# --- other bases --------------------------------------------------------------------------------
+
+OTHERS: dict[str, Callable[[Any], Base]] = {
+    "SGD foreach": lambda ps: torch.optim.SGD(ps, lr=0.02, momentum=0.9, foreach=True),
+    "SGD fused": lambda ps: torch.optim.SGD(ps, lr=0.02, momentum=0.9, fused=True),
+    "SGD maximize": lambda ps: torch.optim.SGD(ps, lr=0.02, maximize=True),
+    "SGD tensor lr": lambda ps: torch.optim.SGD(ps, lr=torch.tensor(0.02, dtype=torch.float64)),
+    "AdamW foreach": lambda ps: torch.optim.AdamW(ps, lr=0.02, foreach=True),
+    "AdamW fused": lambda ps: torch.optim.AdamW(ps, lr=0.02, fused=True),
+    "AdamW tensor lr": lambda ps: torch.optim.AdamW(ps, lr=torch.tensor(0.02, dtype=torch.float64)),
+    "AdamW amsgrad": lambda ps: torch.optim.AdamW(ps, lr=0.02, amsgrad=True),
+    "Adagrad": lambda ps: torch.optim.Adagrad(ps, lr=0.05),
+    "Adadelta": lambda ps: torch.optim.Adadelta(ps, lr=0.5),
+    "Adamax": lambda ps: torch.optim.Adamax(ps, lr=0.02),
+    "ASGD": lambda ps: torch.optim.ASGD(ps, lr=0.02),
+    "NAdam": lambda ps: torch.optim.NAdam(ps, lr=0.02),
+    "RAdam": lambda ps: torch.optim.RAdam(ps, lr=0.02),
+    "Rprop": lambda ps: torch.optim.Rprop(ps, lr=0.01),
+    "Adafactor": lambda ps: torch.optim.Adafactor(ps, lr=0.02),
+}
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_every_other_base_agrees_with_the_twin(name: str) -> None:
+    ps, slow = parameters(torch.float64), parameters(torch.float64)
+    optimizer = pc.PLP(OTHERS[name](ps))
+    twin = Twin(OTHERS[name](slow), midline(), 3)
+    train(optimizer, ps, 20)
+    train(twin, slow, 20)
+    torch.testing.assert_close(values(ps), values(slow), rtol=1e-7, atol=1e-8)
+
+
+@pytest.mark.parametrize("case", AFFINE, ids=lambda case: case.name)
+@pytest.mark.parametrize(
+    "make",
+    [lambda ps: torch.optim.SGD(ps, lr=0.1), lambda ps: torch.optim.SparseAdam(ps, lr=0.02)],
+    ids=["SGD", "SparseAdam"],
+)
+def test_sparse_gradients_agree_with_the_twin_and_unused_rows_stay_bitwise(
+    case: Any, make: Callable[[Any], Base]
+) -> None:
+    table = torch.nn.Embedding(10, 3, sparse=True).double()
+    slow = torch.nn.Parameter(table.weight.detach().clone())
+    unused = values([table.weight[7:]])
+    optimizer = pc.Forecast(make([table.weight]), case.predictor)
+    twin = Twin(make([slow]), case.rule, case.predictor.every)
+    for t in range(20):
+        optimizer.zero_grad()
+        table(torch.tensor([t % 7, (3 * t) % 7])).sin().sum().backward()
+        assert table.weight.grad.is_sparse
+        optimizer.step()
+        slow.grad = None
+        rows = torch.tensor([t % 7, (3 * t) % 7])
+        torch.nn.functional.embedding(rows, slow, sparse=True).sin().sum().backward()
+        twin.step()
+    torch.testing.assert_close(table.weight.detach(), slow.detach(), rtol=1e-9, atol=1e-10)
+    assert same_bits([table.weight[7:]], unused)
+
+
+def test_groups_with_their_own_settings_agree_with_the_twin() -> None:
+    def groups(ps: list[torch.nn.Parameter]) -> list[dict[str, Any]]:
+        return [{"params": ps[:1], "lr": 0.1}, {"params": ps[1:], "lr": 0.01, "momentum": 0.5}]
+
+    ps, slow = parameters(torch.float64), parameters(torch.float64)
+    optimizer = pc.Forecast(torch.optim.SGD(groups(ps), lr=1.0), P.Interpolate(4, 0.3))
+    twin = Twin(torch.optim.SGD(groups(slow), lr=1.0), interpolate(0.3), 4)
+    train(optimizer, ps, 20)
+    train(twin, slow, 20)
+    torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)
+
+
+def test_a_third_partys_optimizer_agrees_with_the_twin() -> None:
+    class Sign(torch.optim.Optimizer):
+        """Moves by the sign of the gradient; its groups have no lr."""
+
+        def __init__(self, ps: Any) -> None:
+            super().__init__(ps, {"step_size": 0.125})
+
+        @torch.no_grad()
+        def step(self, closure: Any = None) -> None:
+            for group in self.param_groups:
+                for p in group["params"]:
+                    p.sub_(group["step_size"] * p.grad.sign())
+
+    weights = (0.25, 0.0, -0.5, 1.25)
+    ps, slow = parameters(torch.float64), parameters(torch.float64)
+    optimizer = pc.Forecast(Sign(ps), P.Affine(weights))
+    twin = Twin(Sign(slow), affine(weights), 3)
+    train(optimizer, ps, 12)
+    train(twin, slow, 12)
+    torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)
+
+
+# --- step hooks ---------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def global_calls() -> Iterator[list[tuple[str, Base]]]:
+    calls: list[tuple[str, Base]] = []
+    handles = [
+        register_optimizer_step_pre_hook(lambda opt, *_: calls.append(("pre", opt))),
+        register_optimizer_step_post_hook(lambda opt, *_: calls.append(("post", opt))),
+    ]
+    yield calls
+    for handle in handles:
+        handle.remove()
+
+
+@pytest.mark.parametrize("wrap", [pc.PLP, lambda base: pc.Forecast(base, P.Interpolate(2, 0.5))])
+def test_global_hooks_fire_once_per_step_with_the_base(
+    wrap: Callable[[Base], pc.Forecast], global_calls: list[tuple[str, Base]]
+) -> None:
+    ps = parameters()
+    optimizer = wrap(BASES["sgd"](ps))
+    train(optimizer, ps, 4)
+    assert global_calls == [("pre", optimizer.base), ("post", optimizer.base)] * 4
+
+
+def test_the_wrappers_and_the_bases_hooks_fire_once_per_step_and_nested() -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0))
+    seen: list[tuple[str, float, bool]] = []
+
+    def note(name: str, owner: Base) -> Callable[..., None]:
+        return lambda opt, args, kwargs: seen.append((name, p.item(), opt is owner))
+
+    optimizer.register_step_pre_hook(note("pre", optimizer))
+    optimizer.register_step_post_hook(note("post", optimizer))
+    optimizer.base.register_step_pre_hook(note("base pre", optimizer.base))
+    optimizer.base.register_step_post_hook(note("base post", optimizer.base))
+    constant_steps(optimizer, p, 1.0, 2.0)
+    seen.clear()
+    constant_steps(optimizer, p, 4.0)
+    assert seen == [
+        ("pre", -3.0, True),
+        ("base pre", -3.0, True),
+        ("base post", -7.0, True),
+        ("post", -8.0, True),  # the prediction belongs to the step
+    ]
+
+
+def test_hooks_see_the_step_with_a_scheduler_attached_once() -> None:
+    ps = parameters()
+    optimizer = pc.PLP(BASES["sgd"](ps))
+    S.StepLR(optimizer, step_size=2)
+    calls: list[int] = []
+    optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    train(optimizer, ps, 5)
+    assert len(calls) == 5
+
+
+def test_a_pre_hook_may_change_the_arguments() -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0))
+    p.grad = torch.ones(1)
+    optimizer.register_step_pre_hook(lambda opt, args, kwargs: ((opt, lambda: 42.0), {}))
+    assert optimizer.step() == 42.0
+
+
+def test_a_removed_step_hook_fires_no_more() -> None:
+    ps = parameters()
+    optimizer = pc.PLP(BASES["sgd"](ps))
+    calls: list[int] = []
+    handle = optimizer.register_step_post_hook(lambda *_: calls.append(1))
+    train(optimizer, ps, 1)
+    handle.remove()
+    train(optimizer, ps, 1, start=1)
+    assert calls == [1]

@@ -1,0 +1,61 @@
+"""The conformance suite that we ship, run on everything that we ship: one row each."""
+
+import paramcast.predictors as P
+from paramcast.anomalies import Anomaly
+from paramcast.averaging import EMA, LAWA, SWA
+from paramcast.gates import After, Agreement, Before, Every, LossCheck, MaxRelativeJump, Probability
+from paramcast.testing import AverageConformance, GateConformance, PredictorConformance
+
+PREDICTORS = {
+    "Midline": lambda: P.Midline(),
+    "MidlineFar": lambda: P.Midline(1.5, start="last", every=5),
+    "LeastSquares": lambda: P.LeastSquares(4, 1.0, every=5),
+    "Secant": lambda: P.Secant(3, -0.5),
+    "Quadratic": lambda: P.Quadratic(0.5),
+    "Affine": lambda: P.Affine((0.25, -0.5, 0.25, 0.5, 0.5)),
+    "Lookahead": lambda: P.Interpolate(5, 0.5),
+    "LookaheadReset": lambda: P.Interpolate(4, 0.8, momentum="reset"),
+    "LookaheadPullback": lambda: P.Interpolate(4, 0.8, momentum="pullback"),
+    "OuterNesterov": lambda: P.OuterNesterov(4, 0.5, 0.7),
+    "ForwardEMA": lambda: P.ForwardEMA(0.8, 0.4),
+    "RRE": lambda: P.RRE(4),
+    "Aitken": lambda: P.Aitken(3.0),
+    "SignFlipped": lambda: P.SignFlipped(P.Midline()),
+    "RandomDirection": lambda: P.RandomDirection(P.Midline(), seed=3),
+}
+GATES = {
+    "After": lambda: After(steps=4),
+    "Before": lambda: Before(share=0.5),
+    "Every": lambda: Every(2),
+    "Probability": lambda: Probability(0.5, seed=1),
+    "Agreement": lambda: Agreement(0.2),
+    "AgreementTensor": lambda: Agreement(0.2, per="tensor"),
+    "AgreementElement": lambda: Agreement(per="element"),
+    "MaxRelativeJump": lambda: MaxRelativeJump(0.01),
+    "LossCheck": lambda: LossCheck(_constant_loss),
+    "Combined": lambda: (After(steps=2) | ~Every(2)) & Agreement(-0.5),
+    "Anomaly": lambda: Anomaly(jump=0.05, disagreement=2, drift=2.0, pause=1),
+}
+AVERAGES = {
+    "EMA": lambda: EMA(0.7),
+    "EMAHalfLife": lambda: EMA(half_life=3),
+    "EMAShare": lambda: EMA(share=0.2),
+    "SWA": lambda: SWA(start_share=0.3, every=2),
+    "LAWA": lambda: LAWA(last=3, every=2),
+}
+
+
+def _constant_loss() -> float:
+    return 1.0
+
+
+def _rows(base, method, table):
+    """One test class per row, whose `method` makes the part."""
+    for name, make in table.items():
+        yield f"Test{name}", type(f"Test{name}", (base,), {method: lambda _, make=make: make()})
+
+
+globals().update(_rows(PredictorConformance, "predictor", PREDICTORS))
+TestRandomDirection.random = True  # noqa: F821 - made by the line above
+globals().update(_rows(GateConformance, "gate", GATES))
+globals().update(_rows(AverageConformance, "average", AVERAGES))

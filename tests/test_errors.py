@@ -1,0 +1,334 @@
+"""Every message of the library: what came, what is needed, what to do."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+
+import paramcast as pc
+from paramcast import errors as E
+from paramcast import predictors as P
+from paramcast.schedules import Demon
+from reference import parameters, train
+
+
+def sgd(**settings: Any) -> torch.optim.SGD:
+    return torch.optim.SGD(parameters(), lr=0.1, **settings)
+
+
+# --- the tree -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("error", "parents"),
+    [
+        (E.ArgumentError, (E.ParamcastError, ValueError)),
+        (E.BaseOptimizerError, (E.ParamcastError, TypeError)),
+        (E.CheckpointError, (E.ParamcastError, ValueError)),
+        (E.StudyError, (E.ParamcastError,)),
+        (E.TaskError, (E.StudyError,)),
+        (E.StoreError, (E.StudyError,)),
+    ],
+)
+def test_an_error_is_one_of_ours_and_of_the_builtin_kind(
+    error: type[Exception], parents: tuple[type[Exception], ...]
+) -> None:
+    assert error.__bases__ == parents
+
+
+def test_the_tree_at_the_top_of_the_module_is_complete() -> None:
+    ours = [name for name, thing in vars(E).items() if isinstance(thing, type)]
+    drawn = E.__doc__.split("\n\n")[1]
+    assert ours
+    assert [name for name in ours if name not in drawn] == []
+
+
+# --- arguments ----------------------------------------------------------------------------------
+
+ARGUMENTS: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: P.Affine(()),
+        "weights must name at least 2 points (before and after one step), got 0",
+    ),
+    (
+        lambda: P.Affine((1.0,)),
+        "weights must name at least 2 points (before and after one step), got 1",
+    ),
+    (lambda: P.Affine((math.nan, 1.0)), "weights must be finite, got (nan, 1.0)"),
+    (lambda: P.Affine((math.inf, -math.inf)), "weights must be finite, got (inf, -inf)"),
+    (
+        lambda: P.Affine((0.0, 0.5)),
+        "weights must sum to 1, got (0.0, 0.5) with the sum 0.5: "
+        "otherwise the prediction would scale the parameters",
+    ),
+    (lambda: P.Midline(math.nan), "horizon must be a finite number, got nan"),
+    (lambda: P.Midline(-math.inf), "horizon must be a finite number, got -inf"),
+    (lambda: P.Midline("1"), "horizon must be a finite number, got '1'"),
+    (lambda: P.Midline(True), "horizon must be a finite number, got True"),
+    (lambda: P.Midline(None), "horizon must be a finite number, got None"),
+    (lambda: P.LeastSquares(3, math.nan), "horizon must be a finite number, got nan"),
+    (lambda: P.Secant(3, math.inf), "horizon must be a finite number, got inf"),
+    (
+        lambda: P.Midline(start="middle"),
+        "start must be one of midpoint, last, mean, got 'middle'",
+    ),
+    (lambda: P.Midline(every=2), "every must be >= 3 (Midline reads 3 points), got 2"),
+    (lambda: P.Midline(every=3.0), "every must be a whole number, got 3.0"),
+    (lambda: P.Midline(every=True), "every must be a whole number, got True"),
+    (lambda: P.LeastSquares(1), "window must be >= 2 (a line reads 2 points), got 1"),
+    (lambda: P.LeastSquares(2.5), "window must be a whole number, got 2.5"),
+    (
+        lambda: P.LeastSquares(5, every=4),
+        "every must be >= 5 (LeastSquares(window=5) reads 5 points), got 4",
+    ),
+    (lambda: P.Secant(1), "window must be >= 2 (a secant reads 2 points), got 1"),
+    (lambda: P.Secant(4, every=3), "every must be >= 4 (Secant(window=4) reads 4 points), got 3"),
+    (lambda: P.Interpolate(0), "every must be >= 1 (Interpolate reads 1 point), got 0"),
+    (lambda: P.Interpolate(5, math.nan), "alpha must be a finite number, got nan"),
+    (
+        lambda: P.Interpolate(5, 0.0),
+        "alpha must be above 0 and at most 1, got 0.0; to go forward use Secant",
+    ),
+    (
+        lambda: P.Interpolate(5, 1.5),
+        "alpha must be above 0 and at most 1, got 1.5; to go forward use Secant",
+    ),
+    (lambda: pc.PLP(sgd(), horizon=math.nan), "horizon must be a finite number, got nan"),
+    (lambda: pc.PLP(sgd(), every=1), "every must be >= 3 (Midline reads 3 points), got 1"),
+    (
+        lambda: pc.Forecast(sgd(), 3),
+        "predictor must be one of paramcast.predictors, such as Midline(), got 3",
+    ),
+    (
+        lambda: pc.Forecast(sgd(), P.Midline),
+        "predictor must be one of paramcast.predictors, such as Midline(), "
+        "got <class 'paramcast.predictors.fixed.Midline'>",
+    ),
+    (lambda: Demon(sgd(momentum=0.9), 0), "total_steps must be >= 1, got 0"),
+    (
+        lambda: Demon(sgd(), 10),
+        "Demon needs a momentum between 0 and 1 in every group, got 0; "
+        "construct the optimizer with momentum=0.9",
+    ),
+    (
+        lambda: Demon(torch.optim.Adagrad(parameters()), 10),
+        "Demon needs a momentum between 0 and 1 in every group, got 0.0; "
+        "construct the optimizer with momentum=0.9",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), ARGUMENTS, ids=[m[:50] for _, m in ARGUMENTS])
+def test_an_argument_that_cannot_be_used_is_refused_with_the_reason(
+    call: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(E.ArgumentError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_a_sum_just_off_one_is_shown_with_enough_digits_to_see_it() -> None:
+    with pytest.raises(E.ArgumentError) as caught:
+        P.Affine((0.3333333, 0.3333333, 0.3333333))
+    assert "with the sum 1:" not in str(caught.value)
+    assert "0.99999989" in str(caught.value)
+
+
+def test_demon_names_the_betas_to_an_optimizer_that_has_betas() -> None:
+    with pytest.raises(E.ArgumentError, match=r"betas=\(0\.9, "):
+        Demon(torch.optim.AdamW(parameters(), betas=(0.0, 0.99)), 10)
+
+
+def test_settings_are_keyword_only() -> None:
+    with pytest.raises(TypeError):
+        pc.PLP(sgd(), 1.0)
+    with pytest.raises(TypeError):
+        pc.Forecast(sgd(), P.Midline(), None)
+
+
+# --- the base -----------------------------------------------------------------------------------
+
+
+class Holder(torch.optim.SGD):
+    """A wrapper of another library, which keeps what it wraps as `optimizer`."""
+
+    def __init__(self, optimizer: torch.optim.Optimizer) -> None:
+        super().__init__(parameters(), lr=0.1)
+        self.optimizer = optimizer
+
+
+def of_framework(module: str, name: str) -> torch.optim.Optimizer:
+    """What Lightning and Fabric hand out: a class made on the spot from theirs and the base's."""
+    theirs = type(name, (), {"__module__": module})
+    return type(f"{name}SGD", (theirs, torch.optim.SGD), {})(parameters(), lr=0.1)
+
+
+BASES: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: pc.PLP([torch.zeros(1)]),
+        "base must be a torch.optim.Optimizer, got list; "
+        "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))",
+    ),
+    (
+        lambda: pc.PLP(None),
+        "base must be a torch.optim.Optimizer, got NoneType; "
+        "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))",
+    ),
+    (
+        lambda: pc.PLP(torch.nn.Linear(1, 1)),
+        "base must be a torch.optim.Optimizer, got Linear; "
+        "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))",
+    ),
+    (
+        lambda: pc.PLP(pc.PLP(sgd())),
+        "base is already wrapped (PLP); "
+        "wrap the plain optimizer once, with the one predictor that you want",
+    ),
+    (
+        lambda: pc.PLP(pc.Forecast(sgd(), P.Secant())),
+        "base is already wrapped (Forecast); "
+        "wrap the plain optimizer once, with the one predictor that you want",
+    ),
+    (
+        lambda: pc.PLP(Holder(Holder(pc.PLP(sgd())))),
+        "base is already wrapped (PLP); "
+        "wrap the plain optimizer once, with the one predictor that you want",
+    ),
+    (
+        lambda: pc.PLP(torch.optim.LBFGS(parameters())),
+        "base must not be LBFGS: a predicted jump falsifies its curvature pairs; "
+        "use LBFGS without paramcast, or a first-order optimizer",
+    ),
+    (
+        lambda: pc.PLP(torch.optim.Adam(parameters(), differentiable=True)),
+        "base must not be differentiable: predictions are written in place, outside autograd; "
+        "construct it with differentiable=False",
+    ),
+    (
+        lambda: pc.PLP(of_framework("accelerate.optimizer", "AcceleratedOptimizer")),
+        "base is a AcceleratedOptimizerSGD of accelerate, which counts micro-batches as steps; "
+        "wrap the plain optimizer first and hand the wrapper to the framework",
+    ),
+    (
+        lambda: pc.PLP(of_framework("lightning.pytorch.core.optimizer", "LightningOptimizer")),
+        "base is a LightningOptimizerSGD of lightning, which counts micro-batches as steps; "
+        "wrap the plain optimizer first and hand the wrapper to the framework",
+    ),
+    (
+        lambda: pc.PLP(of_framework("lightning.fabric.wrappers", "_FabricOptimizer")),
+        "base is a _FabricOptimizerSGD of lightning, which counts micro-batches as steps; "
+        "wrap the plain optimizer first and hand the wrapper to the framework",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), BASES, ids=[m[:60] for _, m in BASES])
+def test_a_base_that_cannot_be_wrapped_is_refused_with_the_reason(
+    call: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(E.BaseOptimizerError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+def test_a_class_in_place_of_an_optimizer_is_named() -> None:
+    with pytest.raises(E.BaseOptimizerError, match="the class SGD; construct it first"):
+        pc.PLP(torch.optim.SGD)
+
+
+def test_a_holder_of_itself_is_not_searched_for_ever() -> None:
+    class OfItself(torch.optim.SGD):
+        looks = 0
+
+        @property
+        def optimizer(self) -> torch.optim.Optimizer:
+            self.looks += 1
+            if self.looks > 100:
+                pytest.fail("the search for a wrapped optimizer runs in a circle")
+            return self
+
+    ps = parameters()
+    train(pc.PLP(OfItself(ps, lr=0.1)), ps, 1)
+
+
+# --- checkpoints --------------------------------------------------------------------------------
+
+
+def state(**changes: Any) -> dict[str, Any]:
+    ps = parameters()
+    optimizer = pc.PLP(torch.optim.SGD(ps, lr=0.1))
+    train(optimizer, ps, 2)
+    saved = copy.deepcopy(optimizer.state_dict())
+    saved["paramcast"].update(changes)
+    return saved
+
+
+def lacking(*keys: str) -> dict[str, Any]:
+    saved = state()
+    for key in keys:
+        del saved["paramcast"][key]
+    return saved
+
+
+CHECKPOINTS: list[tuple[Callable[[], dict[str, Any]], str]] = [
+    (
+        lambda: {**state(), "paramcast": 3},
+        'the "paramcast" entry of the state dict is damaged: it has no format number',
+    ),
+    (
+        lambda: lacking("format"),
+        'the "paramcast" entry of the state dict is damaged: it has no format number',
+    ),
+    (
+        lambda: state(format=2),
+        "the state dict has paramcast format 2, this version reads up to 1; "
+        "update paramcast, or drop the entry to start a new cycle",
+    ),
+    (
+        lambda: lacking("steps", "done"),
+        'the "paramcast" entry of the state dict is damaged: it lacks done, steps',
+    ),
+    (
+        lambda: state(predictor=repr(P.Secant())),
+        "the state dict was written with Secant(window=3, horizon=1.0, every=3), this optimizer "
+        "has Midline(horizon=1.0, start='midpoint', every=3); use the same predictor, or drop the "
+        "entry to start a new cycle",
+    ),
+    (
+        lambda: state(done=7),
+        'the "paramcast" entry of the state dict is damaged: 7 steps into a cycle of 3',
+    ),
+    (
+        lambda: state(members=[True], seen=[True], buffers=[[torch.zeros(3, 4)]]),
+        "the state dict has buffers for 1 parameters, this optimizer has 3; "
+        "load it into the model that it was saved from",
+    ),
+    (
+        lambda: state(buffers=[[torch.zeros(4, 3)], [torch.zeros(4)], [torch.zeros(())]]),
+        "the state dict's buffer 0 has shape (4, 3), the parameter has (3, 4); "
+        "load it into the model that it was saved from",
+    ),
+]
+
+
+@pytest.mark.parametrize(("make", "message"), CHECKPOINTS, ids=[m[:60] for _, m in CHECKPOINTS])
+def test_a_state_that_does_not_fit_is_refused_with_the_reason(
+    make: Callable[[], dict[str, Any]], message: str
+) -> None:
+    with pytest.raises(E.CheckpointError) as caught:
+        pc.PLP(sgd()).load_state_dict(make())
+    assert str(caught.value) == message
+
+
+def test_predictors_that_differ_in_a_late_digit_are_told_apart() -> None:
+    ps = parameters()
+    optimizer = pc.PLP(torch.optim.SGD(ps, lr=0.1), horizon=1.0)
+    other = pc.PLP(sgd(), horizon=1.0000001)
+    with pytest.raises(E.CheckpointError) as caught:
+        other.load_state_dict(optimizer.state_dict())
+    assert "horizon=1.0000001" in str(caught.value)

@@ -1,0 +1,815 @@
+"""When and whether: each gate's decision with its reason, and what becomes of the jump."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+
+import paramcast as pc
+from paramcast import gates as G
+from paramcast import monitors as M
+from paramcast import predictors as P
+from paramcast.errors import ArgumentError
+from paramcast.events import Decision, Proposal
+from reference import (
+    BASES,
+    FAMILY,
+    FamilyTwin,
+    Points,
+    Row,
+    Slow,
+    constant_steps,
+    length,
+    midline,
+    parameters,
+    same_bits,
+    secant,
+    set_gradients,
+    through_a_file,
+    train,
+    values,
+)
+
+
+def proposal(
+    step: int = 30,
+    cycle: int = 10,
+    progress: float | None = None,
+    jump: float = 1.0,
+    norm: float = 10.0,
+    agreement: float = 0.5,
+) -> Proposal:
+    return Proposal(step, cycle, progress, lambda: jump, lambda: norm, lambda: agreement)
+
+
+class Fixed(G.Gate):
+    """A third party's gate that always says the same."""
+
+    def __init__(self, apply: bool, reason: str = "", scale: float = 1.0) -> None:
+        self.decision = Decision(apply, reason or ("yes" if apply else "no"), scale)
+
+    def decide(self, proposal: Proposal) -> Decision:
+        return self.decision
+
+
+def run(gate: G.Gate | None, cycles: int = 4, **options: Any) -> list[pc.ForecastEvent]:
+    """The events of a short PLP run."""
+    history = M.History()
+    ps = parameters()
+    optimizer = pc.PLP(BASES["momentum"](ps), gate=gate, monitors=[history], **options)
+    train(optimizer, ps, 3 * cycles)
+    return history.rows
+
+
+def applied(gate: G.Gate, cycles: int = 6, **options: Any) -> list[bool]:
+    return [event.applied for event in run(gate, cycles, **options)]
+
+
+# --- each decision and its reason ---------------------------------------------------------------
+
+DECISIONS: list[tuple[G.Gate, Proposal, bool, str]] = [
+    (G.After(30), proposal(), True, "step 30 >= 30"),
+    (G.After(steps=31), proposal(), False, "step 30 < 31"),
+    (G.After(0), proposal(step=1), True, "step 1 >= 0"),
+    (G.After(share=0.5), proposal(progress=0.5), True, "progress 0.50 >= 0.5"),
+    (G.After(share=0.5), proposal(progress=0.49), False, "progress 0.49 < 0.5"),
+    (G.After(share=1.0), proposal(progress=1.0), True, "progress 1.00 >= 1"),
+    (G.Before(31), proposal(), True, "step 30 < 31"),
+    (G.Before(steps=30), proposal(), False, "step 30 >= 30"),
+    (G.Before(share=0.6), proposal(progress=0.5), True, "progress 0.50 < 0.6"),
+    (G.Before(share=0.6), proposal(progress=0.6), False, "progress 0.60 >= 0.6"),
+    (G.Every(5), proposal(cycle=10), True, "cycle 10, every 5"),
+    (G.Every(4), proposal(cycle=10), False, "cycle 10, every 4"),
+    (G.Every(1), proposal(cycle=1), True, "cycle 1, every 1"),
+    (G.Agreement(0.4), proposal(), True, "agreement 0.50 > 0.40"),
+    (G.Agreement(0.5), proposal(), False, "agreement 0.50 <= 0.50"),
+    (G.Agreement(-1.0), proposal(agreement=-0.9), True, "agreement -0.90 > -1.00"),
+    (G.MaxRelativeJump(0.1), proposal(), True, "relative jump within 0.1"),
+    (G.MaxRelativeJump(0.05, shorten=False), proposal(), False, "relative jump 0.1 > 0.05"),
+    (
+        G.MaxRelativeJump(0.05, shorten=False),
+        proposal(norm=0.0),
+        False,
+        "relative jump inf > 0.05",
+    ),
+    (G.MaxRelativeJump(0.05), proposal(jump=0.0, norm=0.0), True, "relative jump within 0.05"),
+]
+
+
+@pytest.mark.parametrize(
+    ("gate", "asked", "apply", "reason"),
+    DECISIONS,
+    ids=[f"{type(gate).__name__}: {reason}" for gate, _, _, reason in DECISIONS],
+)
+def test_a_decision_and_its_reason(gate: G.Gate, asked: Proposal, apply: bool, reason: str) -> None:
+    assert gate.decide(asked) == Decision(apply, reason)
+
+
+def test_a_longer_jump_is_shortened_to_the_limit() -> None:
+    decision = G.MaxRelativeJump(0.05).decide(proposal(jump=2.0, norm=10.0))
+    assert decision == Decision(True, "relative jump 0.2 > 0.05, shortened", 0.25)
+
+
+def test_the_probability_is_how_often_it_writes() -> None:
+    gate = G.Probability(0.3, seed=5)
+    share = sum(gate.decide(proposal(cycle=n)).apply for n in range(10_000)) / 10_000
+    assert share == pytest.approx(0.3, abs=0.02)
+    decision = gate.decide(proposal(cycle=1))
+    assert decision.reason == gate.decide(proposal(cycle=1)).reason
+    assert decision.reason.startswith("drawn 0.")
+    assert decision.reason.endswith(", probability 0.3")
+
+
+def test_the_probability_draws_by_seed_and_cycle_alone() -> None:
+    draws = {
+        seed: [G.Probability(0.5, seed=seed).decide(proposal(cycle=n)).apply for n in range(64)]
+        for seed in range(4)
+    }
+    assert len({tuple(row) for row in draws.values()}) == 4
+    torch.manual_seed(99)
+    again = [G.Probability(0.5, seed=2).decide(proposal(cycle=n)).apply for n in range(64)]
+    assert again == draws[2]
+
+
+@pytest.mark.parametrize(("p", "expected"), [(0.0, False), (1.0, True)])
+def test_a_probability_of_none_and_of_all(p: float, expected: bool) -> None:
+    gate = G.Probability(p)
+    assert {gate.decide(proposal(cycle=n)).apply for n in range(200)} == {expected}
+
+
+# --- in a run -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("gate", "expected"),
+    [
+        (lambda: G.After(10), [False, False, False, True, True, True]),
+        (lambda: G.Before(10), [True, True, True, False, False, False]),
+        (lambda: G.After(share=0.5), [False, False, True, True, True, True]),
+        (lambda: G.Before(share=0.5), [True, True, False, False, False, False]),
+        (
+            lambda: G.After(share=0.25) & G.Before(share=0.75),
+            [False, True, True, True, False, False],
+        ),
+        (lambda: G.Every(2), [False, True] * 3),
+        (lambda: ~G.Every(3), [True, True, False] * 2),
+        (lambda: G.Before(4) | G.After(16), [True, False, False, False, False, True]),
+        (lambda: G.Probability(0.0), [False] * 6),
+        (lambda: G.Agreement(-1.0), [True] * 6),
+    ],
+)
+def test_gates_say_when_in_a_run_of_18_steps(
+    gate: Callable[[], G.Gate], expected: list[bool]
+) -> None:
+    assert applied(gate(), total_steps=18) == expected
+
+
+def test_the_event_carries_the_reason_and_the_cosine() -> None:
+    events = run(G.Agreement(2 / 3) & G.Every(1))
+    for event in events:
+        sign = ">" if event.applied else "<="
+        expected = f"agreement {event.agreement:.2f} {sign} 0.67"
+        assert event.reason.startswith(expected)
+    assert run(G.Every(2))[0].reason == "cycle 1, every 2"
+    assert run(G.Every(2))[0].agreement is None
+    assert run(None)[0].reason == "predicted"
+
+
+def test_a_refused_prediction_still_tells_how_long_it_would_have_been() -> None:
+    free, refused = run(None, 1), run(G.After(100), 1)
+    assert refused[0].jump_norm == free[0].jump_norm > 0.0
+    assert not refused[0].applied
+
+
+def test_what_a_gate_refuses_is_the_twins_refusal() -> None:
+    ps, slow_ps = parameters(torch.float64), parameters(torch.float64)
+    optimizer = pc.PLP(BASES["momentum"](ps), gate=G.After(9) & ~G.Every(2))
+    twin = FamilyTwin(
+        BASES["momentum"](slow_ps),
+        Slow(3, midline()),
+        lambda cycle, points, there: there if 3 * cycle >= 9 and cycle % 2 else None,
+    )
+    for t in range(40):
+        train(optimizer, ps, 1, start=t)
+        train(twin, slow_ps, 1, start=t)
+        torch.testing.assert_close(values(ps), values(slow_ps), rtol=1e-9, atol=1e-10)
+
+
+def test_a_third_partys_gate_takes_part() -> None:
+    events = run(Fixed(True, "half", 0.5), 1)
+    free = run(None, 1)
+    assert events[0].jump_norm == pytest.approx(free[0].jump_norm / 2)
+    assert events[0].reason == "half"
+
+
+# --- & | ~ --------------------------------------------------------------------------------------
+
+YES_NO = list(itertools.product([True, False], repeat=2))
+
+
+@pytest.mark.parametrize(("a", "b"), YES_NO)
+def test_and_or_not_are_those_of_logic(a: bool, b: bool) -> None:
+    left, right = Fixed(a), Fixed(b)
+    asked = proposal()
+    assert (left & right).decide(asked).apply is (a and b)
+    assert (left | right).decide(asked).apply is (a or b)
+    assert (~left).decide(asked).apply is (not a)
+    assert (~(left & right)).decide(asked).apply is (not (a and b))
+    assert (~left | ~right).decide(asked).apply is (not (a and b))
+    assert ((left | right) & ~(left & right)).decide(asked).apply is (a != b)
+
+
+def test_reasons_of_combinations_name_who_decided() -> None:
+    yes, no, other = Fixed(True, "early"), Fixed(False, "late"), Fixed(False, "rough")
+    asked = proposal()
+    assert (yes & Fixed(True, "smooth")).decide(asked).reason == "early and smooth"
+    assert (yes & no & other).decide(asked).reason == "late"
+    assert (no | yes).decide(asked).reason == "early"
+    assert (no | other).decide(asked).reason == "late and rough"
+    assert (~no).decide(asked).reason == "not (late)"
+
+
+def test_the_shortest_jump_of_all_wins() -> None:
+    gates = Fixed(True, "a", 0.5) & Fixed(True, "b", 0.25) & Fixed(True, "c")
+    assert gates.decide(proposal()).scale == 0.25
+
+
+def test_a_gate_that_refuses_spares_those_after_it() -> None:
+    asked = []
+
+    class Asking(Fixed):
+        def decide(self, proposal: Proposal) -> Decision:
+            asked.append(1)
+            return super().decide(proposal)
+
+    (Fixed(False) & Asking(True)).decide(proposal())
+    assert asked == []
+
+
+def test_nobody_computes_the_cosine_that_nobody_asks_for() -> None:
+    def never() -> float:
+        pytest.fail("asked")
+
+    asked = Proposal(1, 1, None, never, never, never)
+    assert (G.Every(1) & G.After(1) | G.Probability(1.0)).decide(asked).apply
+
+
+def test_combinations_pass_on_what_they_need() -> None:
+    for gate in (
+        G.Agreement() & G.Every(2),
+        G.Every(2) & G.Agreement(per="tensor"),
+        ~G.Agreement(),
+        G.Agreement() | G.Every(2),
+    ):
+        assert gate.agreement
+    for gate in (
+        G.After(share=0.1) & G.Every(2),
+        ~G.Before(share=0.2),
+        G.Every(2) | G.After(share=0),
+    ):
+        assert gate.progress
+    check = G.LossCheck(lambda: 0.0)
+    assert (G.Every(2) & (G.After(3) & check)).losses() == [check]
+
+
+# --- agreement ----------------------------------------------------------------------------------
+
+
+def halves(points: Points) -> tuple[list[Tensor], list[Tensor]]:
+    """The displacements of both halves of a cycle; theta_0, a predicted point, is left out."""
+    k = len(points) - 1
+    start = 1 if k >= 3 else 0
+    middle = (start + k) // 2
+    first = [b - a for a, b in zip(points[start], points[middle], strict=True)]
+    second = [b - a for a, b in zip(points[middle], points[k], strict=True)]
+    return first, second
+
+
+def dot(a: list[Tensor], b: list[Tensor]) -> float:
+    return sum(float((x * y).sum()) for x, y in zip(a, b, strict=True))
+
+
+def cosine(a: list[Tensor], b: list[Tensor]) -> float:
+    lengths = length(a) * length(b)
+    return dot(a, b) / lengths if lengths else 0.0
+
+
+def agreeing(above: float, per: str) -> Callable[[int, Points, list[Tensor]], Any]:
+    def accept(cycle: int, points: Points, there: list[Tensor]) -> list[Tensor] | None:
+        first, second = halves(points)
+        if per == "model":
+            return there if cosine(first, second) > above else None
+        kept = []
+        for x, last, a, b in zip(there, points[-1], first, second, strict=True):
+            if per == "tensor":
+                kept.append(x if cosine([a], [b]) > above else last)
+            else:
+                kept.append(torch.where(a * b > 0, x, last))
+        return kept
+
+    return accept
+
+
+@pytest.mark.parametrize("per", ["model", "tensor", "element"])
+@pytest.mark.parametrize(
+    "row", [row for row in FAMILY if row.slow and row.predictor.every > 1], ids=lambda r: r.name
+)
+def test_agreement_agrees_with_the_twin(row: Row, per: str) -> None:
+    above = 0.0 if per == "element" else {3: 0.65, 4: 0.25, 5: -0.2}[row.predictor.every]
+    ps, slow_ps = parameters(torch.float64), parameters(torch.float64)
+    history = M.History()
+    optimizer = pc.Forecast(
+        BASES["sgd"](ps),
+        row.predictor,
+        gate=G.Agreement(above, per=per),
+        monitors=[history],
+    )
+    twin = FamilyTwin(BASES["sgd"](slow_ps), row.slow(), agreeing(above, per))
+    for t in range(48):
+        train(optimizer, ps, 1, start=t)
+        train(twin, slow_ps, 1, start=t)
+        torch.testing.assert_close(values(ps), values(slow_ps), rtol=1e-6, atol=1e-8)
+    if per == "model":  # else the test says little
+        assert {event.applied for event in history.rows} == {True, False}
+
+
+@pytest.mark.parametrize("every", [2, 3, 4, 5, 8])
+def test_the_cosine_is_that_of_the_cycles_two_halves(every: int) -> None:
+    points: list[list[Tensor]] = []
+    ps = parameters(torch.float64)
+    optimizer = pc.Forecast(
+        BASES["momentum"](ps), P.Interpolate(every, 0.5), gate=G.Agreement(-1.0)
+    )
+    points.append(values(ps))
+    for t in range(every):
+        set_gradients(ps, t)
+        if t == every - 1:
+            before = values(ps)
+        optimizer.step()
+        points.append(values(ps))
+    # undo the prediction of the last point: theta_k = theta_0 + 2 (written - theta_0)
+    points[-1] = [a + 2 * (b - a) for a, b in zip(points[0], points[-1], strict=True)]
+    assert before
+    first, second = halves(points)
+    assert optimizer.last_event.agreement == pytest.approx(cosine(first, second), abs=1e-12)
+
+
+@pytest.mark.parametrize(
+    ("gradients", "expected"),
+    [((1.0, 1.0, 1.0), 1.0), ((1.0, 1.0, -1.0), -1.0), ((5.0, 0.0, 1.0), 0.0)],
+)
+def test_agreement_by_pencil(gradients: tuple[float, ...], expected: float) -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), gate=G.Agreement(0.5))
+    constant_steps(optimizer, p, *gradients)
+    assert optimizer.last_event.agreement == expected
+    assert optimizer.last_event.applied is (expected > 0.5)
+
+
+def test_each_tensor_by_its_own_cosine_and_each_element_by_its_own_sign() -> None:
+    def written(per: str) -> list[list[float]]:
+        a, b = torch.nn.Parameter(torch.zeros(2)), torch.nn.Parameter(torch.zeros(2))
+        optimizer = pc.Forecast(
+            torch.optim.SGD([a, b], lr=1.0),
+            P.Secant(3, 1.0),
+            gate=G.Agreement(0.0, per=per),
+        )
+        gradients_of_a, gradients_of_b = ((0, 0), (4, 1), (2, -1)), ((0, 0), (2, 1), (-2, 3))
+        for first, second in zip(gradients_of_a, gradients_of_b, strict=True):
+            a.grad, b.grad = torch.tensor(first).float(), torch.tensor(second).float()
+            optimizer.step()
+        return [a.tolist(), b.tolist()]
+
+    # a moved by (-4, -1), (-2, 1): cosine 7/.. > 0; b by (-2, -1), (2, -3): cosine -1/.. < 0
+    assert written("tensor") == [[-6.0 - 3.0, 0.0], [0.0, -4.0]]
+    assert written("element") == [[-6.0 - 3.0, 0.0], [0.0, -4.0 - 2.0]]
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.float32, torch.bfloat16], ids=str)
+def test_signs_are_compared_where_products_would_underflow(dtype: torch.dtype) -> None:
+    tiny = 1e-5 if dtype is torch.float16 else 1e-25
+    p = torch.nn.Parameter(torch.zeros(1, dtype=dtype))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), gate=G.Agreement(per="element"))
+    constant_steps(optimizer, p, tiny, tiny, tiny)
+    assert p.item() == pytest.approx(-3.5 * tiny, rel=0.02, abs=0.0)
+
+
+@pytest.mark.parametrize("per", ["tensor", "element"])
+def test_the_jump_norm_of_a_partly_written_jump_is_that_of_what_was_written(per: str) -> None:
+    ps, bare_ps = parameters(torch.float64), parameters(torch.float64)
+    above = 0.97 if per == "tensor" else 0.0
+    optimizer = pc.PLP(BASES["momentum"](ps), gate=G.Agreement(above, per=per))
+    bare = BASES["momentum"](bare_ps)
+    train(optimizer, ps, 3)
+    train(bare, bare_ps, 3)
+    jumps = [p.detach() - q.detach() for p, q in zip(ps, bare_ps, strict=True)]
+    assert any((jump == 0).any() for jump in jumps)
+    assert any((jump != 0).any() for jump in jumps)
+    added = length(jumps)
+    assert optimizer.last_event.jump_norm == pytest.approx(added, rel=1e-9)
+
+
+def test_a_cycle_in_which_nothing_moved_does_not_agree() -> None:
+    p = torch.nn.Parameter(torch.ones(2))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), gate=G.Agreement(0.0))
+    constant_steps(optimizer, p, 0.0, 0.0, 0.0)
+    assert optimizer.last_event.agreement == 0.0
+    assert not optimizer.last_event.applied
+
+
+@pytest.mark.parametrize("per", ["model", "tensor", "element"])
+@pytest.mark.parametrize("dtype", [torch.complex64, torch.bfloat16], ids=str)
+def test_agreement_takes_complex_and_narrow_parameters(per: str, dtype: torch.dtype) -> None:
+    ps = parameters(dtype)
+    optimizer = pc.PLP(BASES["momentum"](ps), gate=G.Agreement(0.0, per=per))
+    train(optimizer, ps, 12)
+    assert all(bool(torch.isfinite(p).all()) for p in ps)
+
+
+def test_a_parameter_frozen_in_mid_cycle_does_not_count_in_the_cosine() -> None:
+    p, q, frozen = (torch.nn.Parameter(torch.zeros(1)) for _ in range(3))
+    optimizer = pc.PLP(torch.optim.SGD([p, frozen], lr=1.0), gate=G.Agreement(0.0))
+    alone = pc.PLP(torch.optim.SGD([q], lr=1.0), gate=G.Agreement(0.0))
+    for t, gradient in enumerate((1.0, 2.0, 4.0)):
+        frozen.grad = torch.tensor([(-1.0) ** t * 9]) if t < 2 else None
+        constant_steps(optimizer, p, gradient)
+        constant_steps(alone, q, gradient)
+        if t == 1:
+            frozen.requires_grad_(False)
+    assert optimizer.last_event == alone.last_event
+
+
+# --- the trust region ---------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("limit", [1e-4, 1e-3, 1e-2])
+def test_a_jump_that_is_too_long_is_cut_to_the_limit_exactly(limit: float) -> None:
+    ps, slow_ps = parameters(torch.float64), parameters(torch.float64)
+    history = M.History()
+    optimizer = pc.PLP(BASES["momentum"](ps), gate=G.MaxRelativeJump(limit), monitors=[history])
+    cut = []
+
+    def shorten(cycle: int, points: Points, there: list[Tensor]) -> list[Tensor]:
+        jump = [a - b for a, b in zip(there, points[-1], strict=True)]
+        factor = min(1.0, limit * length(points[-1]) / length(jump))
+        cut.append(factor * length(jump))
+        return [b + factor * j for b, j in zip(points[-1], jump, strict=True)]
+
+    twin = FamilyTwin(BASES["momentum"](slow_ps), Slow(3, midline()), shorten)
+    for t in range(36):
+        train(optimizer, ps, 1, start=t)
+        train(twin, slow_ps, 1, start=t)
+        torch.testing.assert_close(values(ps), values(slow_ps), rtol=1e-9, atol=1e-10)
+    assert [event.jump_norm for event in history.rows] == pytest.approx(cut)
+    assert all(event.applied for event in history.rows)
+
+
+def test_a_jump_that_is_too_long_is_refused_where_asked() -> None:
+    events = run(G.MaxRelativeJump(1e-3, shorten=False), 12)
+    assert {event.applied for event in events} <= {True, False}
+    refused = [event for event in events if not event.applied]
+    assert refused
+    assert all("> 0.001" in event.reason for event in refused)
+
+
+def test_a_jump_within_the_limit_is_the_free_one_bitwise() -> None:
+    ps, others = parameters(), parameters()
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.MaxRelativeJump(1e6))
+    other = pc.PLP(BASES["sgd"](others))
+    train(optimizer, ps, 12)
+    train(other, others, 12)
+    assert same_bits(ps, others)
+
+
+def test_the_norm_is_that_of_the_predicted_parameters_alone() -> None:
+    p, heavy = torch.nn.Parameter(torch.ones(1)), torch.nn.Parameter(torch.full((1,), 1e3))
+    groups = [{"params": [p]}, {"params": [heavy], "forecast": False}]
+    optimizer = pc.Forecast(
+        torch.optim.SGD(groups, lr=1.0), P.Secant(2, 1.0), gate=G.MaxRelativeJump(0.1)
+    )
+    heavy.grad = torch.zeros(1)
+    constant_steps(optimizer, p, -1.0, -1.0)  # 2, 3, and 4 shortened to 3.3
+    assert p.item() == pytest.approx(3.3)
+
+
+# --- the loss check -----------------------------------------------------------------------------
+
+
+class Loss:
+    """The sum of squares of a parameter's distance to a target; knows how often it was asked."""
+
+    def __init__(self, p: Tensor, target: float) -> None:
+        self.p, self.target, self.asked, self.grad_enabled = p, target, 0, []
+
+    def __call__(self) -> Tensor:
+        self.asked += 1
+        self.grad_enabled.append(torch.is_grad_enabled())
+        return ((self.p - self.target) ** 2).sum()
+
+
+def checked(target: float, **options: Any) -> tuple[Tensor, pc.Forecast, G.LossCheck, Loss]:
+    p = torch.nn.Parameter(torch.zeros(1))
+    loss = Loss(p, target)
+    check = G.LossCheck(loss, **options)
+    return p, pc.PLP(torch.optim.SGD([p], lr=1.0), gate=check), check, loss
+
+
+def test_a_prediction_that_lowers_the_loss_is_kept() -> None:
+    p, optimizer, check, loss = checked(-100.0)
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert p.item() == -8.0
+    assert optimizer.last_event.applied
+    assert check.evaluations == loss.asked == 2
+    assert loss.grad_enabled == [False, False]
+
+
+def test_the_reason_of_a_kept_prediction_tells_what_the_check_found() -> None:
+    p, optimizer, _, _ = checked(-100.0)
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    reason = optimizer.last_event.reason
+    assert "loss" in reason
+    assert "to be checked" not in reason  # it was
+
+
+def test_a_prediction_that_raises_the_loss_is_taken_back() -> None:
+    p, optimizer, check, _ = checked(0.0)
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert p.item() == -7.0
+    event = optimizer.last_event
+    assert (event.applied, event.reason) == (False, "the loss rose from 49 to 64")
+    assert check.evaluations == 2
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert (p.item(), check.evaluations) == (-14.0, 4)
+
+
+@pytest.mark.parametrize(("tolerance", "kept"), [(14.9, False), (15.0, True), (16.0, True)])
+def test_a_rise_within_the_tolerance_is_allowed(tolerance: float, kept: bool) -> None:
+    p, optimizer, _, _ = checked(0.0, tolerance=tolerance)  # from 49 to 64
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert p.item() == (-8.0 if kept else -7.0)
+
+
+@pytest.mark.parametrize("before", [1.0, math.nan])
+def test_a_loss_of_nan_counts_as_a_rise(before: float) -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    losses = iter([before, math.nan])
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), gate=G.LossCheck(lambda: next(losses)))
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert p.item() == -7.0
+
+
+@pytest.mark.parametrize("row", FAMILY, ids=lambda row: row.name)
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_taking_back_is_bitwise_and_leaves_the_momentum(row: Row, dtype: torch.dtype) -> None:
+    ps, bare_ps = parameters(dtype), parameters(dtype)
+    optimizer = pc.Forecast(
+        BASES["adamw"](ps), row.predictor, gate=G.LossCheck(itertools.count().__next__)
+    )
+    bare = BASES["adamw"](bare_ps)
+    train(optimizer, ps, 13)
+    train(bare, bare_ps, 13)
+    assert same_bits(ps, bare_ps)
+    for p, q in zip(ps, bare_ps, strict=True):
+        assert same_bits([optimizer.state[p]["exp_avg"]], [bare.state[q]["exp_avg"]])
+
+
+def test_a_cheaper_gate_spares_the_check() -> None:
+    ps = parameters()
+    check = G.LossCheck(lambda: 0.0)
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.Every(3) & check)
+    train(optimizer, ps, 18)
+    assert check.evaluations == 4
+
+
+def test_in_shadow_mode_no_loss_is_computed() -> None:
+    ps = parameters()
+    check = G.LossCheck(lambda: 0.0)
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=check, shadow=True)
+    train(optimizer, ps, 9)
+    assert check.evaluations == 0
+
+
+def test_two_checks_must_both_pass() -> None:
+    ps = parameters()
+    good, bad = G.LossCheck(lambda: 0.0), G.LossCheck(itertools.count().__next__)
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=good & bad)
+    bare_ps = parameters()
+    train(optimizer, ps, 6)
+    train(BASES["sgd"](bare_ps), bare_ps, 6)
+    assert same_bits(ps, bare_ps)
+    assert (good.evaluations, bad.evaluations) == (4, 4)
+
+
+def test_the_check_sees_a_shortened_jump() -> None:
+    p = torch.nn.Parameter(torch.full((1,), 100.0))
+    seen: list[float] = []
+    gate = G.MaxRelativeJump(0.001) & G.LossCheck(lambda: seen.append(p.item()) or 0.0)
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), gate=gate)
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert seen == pytest.approx([93.0, 93.0 - 0.093])
+    assert p.item() == pytest.approx(93.0 - 0.093)
+
+
+def test_a_loss_that_fails_leaves_a_run_that_can_go_on() -> None:
+    p, q = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))
+    calls = itertools.count()
+
+    def loss() -> float:
+        if next(calls) == 1:
+            raise KeyboardInterrupt
+        return 0.0
+
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), gate=G.LossCheck(loss))
+    with pytest.raises(KeyboardInterrupt):
+        constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert p.item() == -7.0  # nobody judged the prediction, so it is not there
+    other = pc.PLP(torch.optim.SGD([q], lr=1.0))
+    with torch.no_grad():
+        q.fill_(-7.0)
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    constant_steps(other, q, 1.0, 2.0, 4.0)
+    assert p.item() == q.item() == -15.0
+
+
+# --- resume -------------------------------------------------------------------------------------
+
+RESUMED: dict[str, Callable[[], G.Gate]] = {
+    "Probability": lambda: G.Probability(0.5, seed=4),
+    "After & Before": lambda: G.After(4) & G.Before(share=0.8),
+    "Every": lambda: ~G.Every(2),
+    "Agreement per tensor": lambda: G.Agreement(0.2, per="tensor"),
+    "Agreement per element": lambda: G.Agreement(per="element") & G.MaxRelativeJump(1e-3),
+    "LossCheck": lambda: G.LossCheck(lambda: 0.0) & G.Probability(0.5),
+}
+
+
+@pytest.mark.parametrize("name", RESUMED)
+def test_a_resume_at_every_cut_decides_alike(name: str) -> None:
+    def fresh(seed: int) -> tuple[list[torch.nn.Parameter], pc.Forecast, M.History]:
+        ps, history = parameters(seed=seed), M.History()
+        base = BASES["momentum"](ps)
+        optimizer = pc.PLP(base, gate=RESUMED[name](), total_steps=20, monitors=[history])
+        return ps, optimizer, history
+
+    ps, optimizer, history = fresh(0)
+    cuts = []
+    for t in range(20):
+        cuts.append((through_a_file([values(ps), optimizer.state_dict()]), len(history.rows)))
+        train(optimizer, ps, 1, start=t)
+    for cut, ((saved, state), seen) in enumerate(cuts):
+        others, resumed, its_history = fresh(9)
+        with torch.no_grad():
+            for p, value in zip(others, saved, strict=True):
+                p.copy_(value)
+        resumed.load_state_dict(state)
+        train(resumed, others, 20 - cut, start=cut)
+        assert same_bits(others, ps), f"cut at {cut}"
+        assert its_history.rows == history.rows[seen:]
+
+
+# --- refused ------------------------------------------------------------------------------------
+
+CALLS: list[tuple[Callable[[], object], str]] = [
+    (lambda: G.After(), "give steps or share, one of them, got None and None"),
+    (lambda: G.After(3, share=0.5), "give steps or share, one of them, got 3 and 0.5"),
+    (lambda: G.After(-1), "steps must be >= 0, got -1"),
+    (lambda: G.After(1.5), "steps must be a whole number, got 1.5"),
+    (lambda: G.After(share=1.5), "share must be in [0, 1], got 1.5"),
+    (lambda: G.Before(share=-0.1), "share must be in [0, 1], got -0.1"),
+    (lambda: G.Before(share=math.nan), "share must be a finite number, got nan"),
+    (lambda: G.Every(0), "n must be >= 1, got 0"),
+    (lambda: G.Every(2.0), "n must be a whole number, got 2.0"),
+    (lambda: G.Probability(1.5), "p must be in [0, 1], got 1.5"),
+    (lambda: G.Probability(math.nan), "p must be a finite number, got nan"),
+    (lambda: G.Probability(0.5, seed=-1), "seed must be >= 0, got -1"),
+    (lambda: G.Agreement(1.0), "above must be in [-1, 1), got 1"),
+    (lambda: G.Agreement(-1.5), "above must be in [-1, 1), got -1.5"),
+    (lambda: G.Agreement(per="layer"), "per must be model, tensor or element, got 'layer'"),
+    (lambda: G.MaxRelativeJump(0.0), "limit must be above 0, got 0.0"),
+    (lambda: G.MaxRelativeJump(math.inf), "limit must be a finite number, got inf"),
+    (lambda: G.LossCheck(3.0), "loss must be a function that returns the loss, got 3.0"),
+    (lambda: G.LossCheck(lambda: 0.0, tolerance=-1.0), "tolerance must be "),
+    (lambda: G.Every(2) & 3, "gates combine with gates, got 3"),
+    (lambda: G.Every(2) | None, "gates combine with gates, got None"),
+    (
+        lambda: ~G.LossCheck(lambda: 0.0),
+        "LossCheck acts on parts of a jump or after it, so it combines with & alone, got ~",
+    ),
+    (
+        lambda: G.Every(2) | G.LossCheck(lambda: 0.0),
+        "LossCheck acts on parts of a jump or after it, so it combines with & alone, got |",
+    ),
+    (
+        lambda: G.Agreement(per="tensor") | G.Every(2),
+        "Agreement acts on parts of a jump or after it, so it combines with & alone, got |",
+    ),
+    (
+        lambda: ~G.Agreement(per="element"),
+        "Agreement acts on parts of a jump or after it, so it combines with & alone, got ~",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "message"), CALLS, ids=[message[:50] for _, message in CALLS])
+def test_what_cannot_be_used_is_refused_with_the_reason(
+    call: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        call()
+    assert str(caught.value).startswith(message)
+
+
+def test_agreement_per_element_has_no_use_for_a_threshold() -> None:
+    with pytest.raises(ArgumentError, match="above"):
+        G.Agreement(0.5, per="element")
+
+
+@pytest.mark.parametrize(
+    "gate",
+    [
+        lambda: ~(G.Every(2) & G.LossCheck(lambda: 0.0)),
+        lambda: G.Every(3) | (G.Every(2) & G.Agreement(per="tensor")),
+    ],
+)
+def test_a_combination_that_holds_such_a_gate_is_refused_by_its_public_name(
+    gate: Callable[[], G.Gate],
+) -> None:
+    with pytest.raises(ArgumentError, match="alone") as caught:
+        gate()
+    assert "_All" not in str(caught.value)
+
+
+def test_a_gate_that_shortens_is_not_turned_round_silently() -> None:
+    # ~MaxRelativeJump(0.1) would never write anything: the gate itself always does.
+    with pytest.raises(ArgumentError, match="MaxRelativeJump"):
+        ~G.MaxRelativeJump(0.1)
+    gate = ~G.MaxRelativeJump(0.05, shorten=False)
+    assert gate.decide(proposal()).apply
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (
+            {"predictor": P.ForwardEMA(), "gate": G.Agreement()},
+            "Agreement compares two halves of a cycle, ForwardEMA(decay=0.9, strength=0.5) has "
+            "cycles of one step",
+        ),
+        (
+            {"predictor": P.OuterNesterov(1), "gate": G.Every(2) & G.Agreement(per="element")},
+            "Agreement compares two halves of a cycle, OuterNesterov(every=1, momentum=0.5, "
+            "lr=0.7) has cycles of one step",
+        ),
+        (
+            {"predictor": P.Midline(), "gate": G.After(share=0.5)},
+            "the gate must know the length of the run: give total_steps=..., the number of "
+            "optimizer steps",
+        ),
+        (
+            {"predictor": P.Midline(), "gate": ~(G.Every(2) & G.Before(share=0.5))},
+            "the gate must know the length of the run: give total_steps=..., the number of "
+            "optimizer steps",
+        ),
+        (
+            {"predictor": P.Midline(), "gate": "After"},
+            "gate must be one of paramcast.gates, got 'After'",
+        ),
+        (
+            {"predictor": P.Midline(), "gate": G.Every},
+            "gate must be one of paramcast.gates, got <class 'paramcast.gates.Every'>",
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_a_gate_that_does_not_fit_the_wrapper_is_refused_with_the_reason(
+    options: dict[str, Any], message: str
+) -> None:
+    predictor = options.pop("predictor")
+    with pytest.raises(ArgumentError) as caught:
+        pc.Forecast(BASES["sgd"](parameters()), predictor, **options)
+    assert str(caught.value) == message
+
+
+def test_a_state_saved_under_another_gate_is_refused_with_what_to_do() -> None:
+    ps = parameters()
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.Agreement())
+    train(optimizer, ps, 2)
+    other = pc.PLP(BASES["sgd"](parameters()))
+    with pytest.raises(pc.errors.CheckpointError, match="use the same gate and monitors"):
+        other.load_state_dict(optimizer.state_dict())
+
+
+def test_a_longer_cycle_leaves_its_predicted_start_out_of_the_cosine() -> None:
+    # The jump from theta_0 is not a step of training: only theta_1 ... theta_k are compared.
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), P.Secant(), gate=G.Agreement(0.0))
+    constant_steps(optimizer, p, -1000.0, 1.0, 1.0)
+    assert optimizer.last_event.agreement == 1.0
+    twin = Slow(3, secant(3, 1.0))
+    assert twin.every == optimizer.predictor.every

@@ -1,0 +1,609 @@
+"""Watching: who is told what and when, the scores of predictions, and what is written where."""
+
+from __future__ import annotations
+
+import copy
+import csv
+import json
+import logging
+import math
+import pickle
+import sys
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import paramcast as pc
+from paramcast import gates as G
+from paramcast import monitors as M
+from paramcast import predictors as P
+from paramcast.errors import ArgumentError
+from reference import (
+    BASES,
+    FAMILY,
+    Row,
+    constant_steps,
+    length,
+    parameters,
+    same_bits,
+    through_a_file,
+    train,
+    values,
+)
+
+EVENT = pc.ForecastEvent(3, 1, True, "predicted", 0.5, 1.0)
+
+
+def one(dtype: torch.dtype = torch.float64) -> torch.nn.Parameter:
+    return torch.nn.Parameter(torch.zeros(1, dtype=dtype))
+
+
+def event(cycle: int, **changes: Any) -> pc.ForecastEvent:
+    return EVENT._replace(step=3 * cycle, cycle=cycle, **changes)
+
+
+# --- who is told what and when ------------------------------------------------------------------
+
+
+def test_a_function_is_a_monitor_and_hears_of_each_prediction_once() -> None:
+    ps, events = parameters(), []
+    optimizer = pc.PLP(BASES["momentum"](ps), monitors=[events.append])
+    for t in range(11):
+        train(optimizer, ps, 1, start=t)
+        assert len(events) == (t + 1) // 3  # at once
+        assert optimizer.last_event == (events[-1] if events else None)
+    assert [e.step for e in events] == [3, 6, 9]
+    assert [e.cycle for e in events] == [1, 2, 3]
+
+
+def test_every_monitor_hears_every_event_in_order() -> None:
+    ps, told = parameters(), []
+    monitors = [lambda e, name=name: told.append((name, e.cycle)) for name in "ab"]
+    optimizer = pc.PLP(BASES["sgd"](ps), monitors=monitors)
+    train(optimizer, ps, 6)
+    assert told == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
+
+
+def test_refused_predictions_are_told_too() -> None:
+    ps, history = parameters(), M.History()
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.Every(2), monitors=[history])
+    train(optimizer, ps, 12)
+    assert [row.applied for row in history.rows] == [False, True, False, True]
+    assert history.accepted == 0.5
+
+
+def test_monitors_change_nothing() -> None:
+    ps, others = parameters(), parameters()
+    monitors = [M.History(scored=True), M.Logger(), lambda event: None]
+    optimizer = pc.PLP(BASES["adamw"](ps), monitors=monitors)
+    other = pc.PLP(BASES["adamw"](others))
+    train(optimizer, ps, 20)
+    train(other, others, 20)
+    assert same_bits(ps, others)
+
+
+@pytest.mark.parametrize("every", [1, 2, 3])
+def test_a_monitor_looks_at_every_nth_prediction(every: int) -> None:
+    history = M.History(every=every)
+    for cycle in range(1, 10):
+        history(event(cycle))
+    assert [row.cycle for row in history.rows] == list(range(every, 10, every))
+
+
+def test_a_monitor_that_fails_is_heard_and_the_run_can_go_on() -> None:
+    p, q = one(), one()
+    fail = [True]
+
+    def monitor(event: pc.ForecastEvent) -> None:
+        if fail.pop() if fail else False:
+            raise OSError("disk full")
+
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), monitors=[monitor])
+    other = pc.PLP(torch.optim.SGD([q], lr=1.0))
+    with pytest.raises(OSError, match="disk full"):
+        constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    constant_steps(other, q, 1.0, 2.0, 4.0)
+    for _ in range(4):
+        constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+        constant_steps(other, q, 1.0, 2.0, 4.0)
+    assert p.item() == q.item()
+
+
+# --- scores -------------------------------------------------------------------------------------
+
+
+def scored_run(
+    predictor: P.Affine, shadow: bool, steps: int = 25
+) -> tuple[list[pc.ForecastEvent], list[tuple[float | None, float]]]:
+    """The events of a run; error and cosine from all its points."""
+    ps, history = parameters(torch.float64), M.History(scored=True)
+    base = BASES["momentum"](ps)
+    optimizer = pc.Forecast(base, predictor, monitors=[history], shadow=shadow)
+    reached, left = [values(ps)], [values(ps)]  # by the base's steps; and then predicted
+    base.register_step_post_hook(lambda *_: reached.append(values(ps)))
+    for t in range(steps):
+        train(optimizer, ps, 1, start=t)
+        left.append(values(ps))
+    k, e, expected = predictor.every, predictor.extra_steps, []
+    for last in range(k, steps, k):
+        path = zip(left[last - k], *reached[last - k + 1 : last + 1], strict=True)
+        there = [sum(w * p for w, p in zip(predictor.weights, way, strict=True)) for way in path]
+        jump = [a - b for a, b in zip(there, reached[last], strict=True)]
+        moved = [a - b for a, b in zip(reached[last + 1], left[last], strict=True)]
+        gap = length(j - e * d for j, d in zip(jump, moved, strict=True))
+        along = sum(float((j * d).sum()) for j, d in zip(jump, moved, strict=True))
+        error = gap / (abs(e) * length(moved))
+        expected.append((error, along / (length(jump) * length(moved))))
+    return history.rows, expected
+
+
+SCORED = [P.Midline(), P.LeastSquares(4, 0.5), P.Secant(4, -0.5), P.Interpolate(4, 0.6)]
+
+
+@pytest.mark.parametrize("predictor", SCORED, ids=repr)
+@pytest.mark.parametrize("shadow", [False, True])
+def test_error_and_cosine_are_those_of_the_next_step(predictor: P.Affine, shadow: bool) -> None:
+    rows, expected = scored_run(predictor, shadow)
+    assert len(rows) == len(expected) >= 5
+    for row, (error, cosine) in zip(rows, expected, strict=True):
+        assert row.error == pytest.approx(error, rel=1e-6)
+        assert row.cosine == pytest.approx(cosine, abs=1e-9)
+
+
+def test_the_score_by_pencil() -> None:
+    p, history = one(), M.History(scored=True)
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), monitors=[history])
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)  # the jump is -1, worth half a step
+    assert history.rows == []  # not yet scored
+    assert optimizer.last_event == pc.ForecastEvent(3, 1, True, "predicted", 1.0, 1.0)
+    constant_steps(optimizer, p, 4.0)  # half of it is -2: |-1 + 2| / 2
+    expected = pc.ForecastEvent(3, 1, True, "predicted", 1.0, 1.0, None, 0.5, 1.0)
+    assert history.rows == [expected]
+    assert optimizer.last_event == expected
+    constant_steps(optimizer, p, 1.0, 1.0)  # -13, -14: the jump is +0.5 * -1
+    constant_steps(optimizer, p, -1.0)
+    assert (history.rows[1].error, history.rows[1].cosine) == (2.0, -1.0)
+
+
+@pytest.mark.parametrize("shadow", [True, False])
+@pytest.mark.parametrize(
+    "predictor",
+    [
+        P.Midline(),
+        P.Midline(1.5),
+        P.Secant(),
+        P.Secant(4, -0.5),
+        P.LeastSquares(4, 0.5),
+        P.Quadratic(0.5),
+        P.Interpolate(4, 0.6),
+        P.Aitken(),
+        P.RRE(4),
+        P.SignFlipped(P.Secant()),
+        P.OuterNesterov(4, 0.5, 0.7),
+        P.ForwardEMA(0.5, 0.5),
+    ],
+    ids=repr,
+)
+def test_on_a_straight_path_there_is_no_error(predictor: P.Predictor, shadow: bool) -> None:
+    if shadow and isinstance(predictor, P.ForwardEMA):
+        return  # its average lacks the jumps that shadow mode does not write
+    p, history = one(), M.History(scored=True)
+    optimizer = pc.Forecast(
+        torch.optim.SGD([p], lr=1.0), predictor, monitors=[history], shadow=shadow
+    )
+    constant_steps(optimizer, p, *[-1.0] * (60 * predictor.every + 1))
+    last = history.rows[-1]
+    assert last.error == pytest.approx(0.0, abs=1e-6)
+    assert last.cosine == pytest.approx(math.copysign(1.0, predictor.extra_steps))
+
+
+def test_where_a_jump_is_worth_no_step_there_is_no_error_but_a_cosine() -> None:
+    ps, history = parameters(), M.History(scored=True)
+    optimizer = pc.Forecast(BASES["momentum"](ps), P.Midline(0.5), monitors=[history])
+    train(optimizer, ps, 10)
+    assert {row.error for row in history.rows} == {None}
+    assert all(-1.0 <= row.cosine <= 1.0 for row in history.rows)
+
+
+def test_where_nothing_moves_there_is_neither_error_nor_cosine() -> None:
+    p, history = one(), M.History(scored=True)
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), monitors=[history])
+    constant_steps(optimizer, p, *[0.0] * 4)
+    assert [(row.error, row.cosine) for row in history.rows] == [(None, None)]
+
+
+@pytest.mark.parametrize("shadow", [True, False])
+def test_a_prediction_that_is_not_finite_has_no_score(shadow: bool) -> None:
+    p, history = one(torch.float32), M.History(scored=True)
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), monitors=[history], shadow=shadow)
+    with torch.no_grad():
+        p.fill_(math.inf)
+    constant_steps(optimizer, p, 1.0)
+    with torch.no_grad():
+        p.fill_(0.0)
+    constant_steps(optimizer, p, 1.0, 1.0, 1.0)
+    (row,) = history.rows
+    assert (row.applied, row.reason) == (False, "the prediction is not finite")
+    assert (row.error, row.cosine) == (None, None)
+    constant_steps(optimizer, p, 1.0, 1.0, 1.0)
+    assert history.rows[1].error == pytest.approx(0.0, abs=1e-6)  # and the next one has
+
+
+@pytest.mark.parametrize("predictor", [P.Interpolate(3, 0.5), P.OuterNesterov(3)], ids=repr)
+def test_a_parameter_that_joins_before_the_score_does_not_count_in_it(
+    predictor: P.Predictor,
+) -> None:
+    p, alone, late = one(), one(), torch.nn.Parameter(torch.full((1,), 100.0).double())
+    first, second = M.History(scored=True), M.History(scored=True)
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), predictor, monitors=[first])
+    other = pc.Forecast(torch.optim.SGD([alone], lr=1.0), predictor, monitors=[second])
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    constant_steps(other, alone, 1.0, 2.0, 4.0)
+    optimizer.add_param_group({"params": [late]})
+    late.grad = torch.full((1,), 7.0).double()
+    constant_steps(optimizer, p, 1.0)
+    constant_steps(other, alone, 1.0)
+    assert first.rows == second.rows
+
+
+@pytest.mark.parametrize("predictor", [P.Midline(), P.Interpolate(3, 0.5)], ids=repr)
+def test_a_skipped_step_does_not_score(predictor: P.Predictor) -> None:
+    p, history = one(), M.History(scored=True)
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), predictor, monitors=[history])
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    p.grad = None
+    optimizer.step()
+    assert history.rows == []
+    constant_steps(optimizer, p, 1.0)
+    assert len(history.rows) == 1
+    assert history.rows[0].cosine in (1.0, -1.0)
+
+
+def test_a_restart_drops_a_score_that_can_no_longer_be_told() -> None:
+    p, history = one(), M.History(scored=True)
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), monitors=[history])
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    with torch.no_grad():
+        p.fill_(50.0)
+    optimizer.restart_cycle()
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0, 1.0)
+    assert [(row.step, row.cosine) for row in history.rows][-1] == (6, 1.0)
+    assert all(row.error is None or row.step == 6 for row in history.rows)
+
+
+def test_one_scored_monitor_makes_events_late_for_all() -> None:
+    p, events = one(), []
+    optimizer = pc.PLP(
+        torch.optim.SGD([p], lr=1.0), monitors=[events.append, M.History(scored=True)]
+    )
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert events == []
+    constant_steps(optimizer, p, 1.0)
+    assert len(events) == 1
+    assert events[0].error is not None
+
+
+# --- shadow mode --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", FAMILY, ids=lambda row: row.name)
+@pytest.mark.parametrize("base", ["sgd", "adamw"])
+def test_shadow_mode_is_the_base_bitwise_and_scores_each_prediction(row: Row, base: str) -> None:
+    ps, bare_ps, history = parameters(), parameters(), M.History()
+    optimizer = pc.Forecast(BASES[base](ps), row.predictor, shadow=True, monitors=[history])
+    bare = BASES[base](bare_ps)
+    for t in range(4 * row.predictor.every + 1):
+        train(optimizer, ps, 1, start=t)
+        train(bare, bare_ps, 1, start=t)
+        assert same_bits(ps, bare_ps)
+    assert [r.cycle for r in history.rows] == [1, 2, 3, 4]
+    assert {(r.applied, r.reason) for r in history.rows} == {(False, "shadow")}
+    assert all(r.jump_norm > 0 and -1.0 <= r.cosine <= 1.0 for r in history.rows)
+    assert all(r.error is None or r.error >= 0.0 for r in history.rows)
+
+
+def test_shadow_mode_needs_no_monitor() -> None:
+    ps = parameters()
+    optimizer = pc.PLP(BASES["sgd"](ps), shadow=True)
+    train(optimizer, ps, 4)
+    assert optimizer.last_event.reason == "shadow"
+    assert optimizer.last_event.error is not None
+
+
+def test_in_shadow_mode_a_gates_cosine_is_still_told() -> None:
+    ps = parameters()
+    optimizer = pc.PLP(BASES["sgd"](ps), shadow=True, gate=G.Agreement(0.9))
+    train(optimizer, ps, 4)
+    assert optimizer.last_event.agreement is not None
+
+
+# --- resume with a score pending ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize("row", FAMILY, ids=lambda row: row.name)
+@pytest.mark.parametrize("how", ["file", "deepcopy", "pickle"])
+def test_a_pending_score_survives(row: Row, how: str) -> None:
+    k = row.predictor.every
+    ps, history = parameters(), M.History(scored=True)
+    optimizer = pc.Forecast(BASES["momentum"](ps), row.predictor, monitors=[history])
+    train(optimizer, ps, 2 * k)
+    assert len(history.rows) == 1 if k > 1 else len(history.rows) == 2 * k - 1
+    if how == "file":
+        others, its = parameters(seed=9), M.History(scored=True)
+        resumed = pc.Forecast(BASES["momentum"](others), row.predictor, monitors=[its])
+        saved, state = through_a_file([values(ps), optimizer.state_dict()])
+        with torch.no_grad():
+            for p, value in zip(others, saved, strict=True):
+                p.copy_(value)
+        resumed.load_state_dict(state)
+        its.rows = list(history.rows)
+    else:
+        copier = copy.deepcopy if how == "deepcopy" else lambda x: pickle.loads(pickle.dumps(x))
+        others, resumed, its = copier((ps, optimizer, history))
+    train(optimizer, ps, k + 1, start=2 * k)
+    train(resumed, others, k + 1, start=2 * k)
+    assert its.rows == history.rows
+    assert same_bits(ps, others)
+
+
+# --- History ------------------------------------------------------------------------------------
+
+
+def test_history_keeps_rows_and_the_accepted_share() -> None:
+    history = M.History()
+    assert math.isnan(history.accepted)
+    for cycle, applied in enumerate((True, False, True, True), 1):
+        history(event(cycle, applied=applied))
+    assert history.accepted == 0.75
+    assert history.rows[1] == event(2, applied=False)
+
+
+def test_history_goes_to_pandas() -> None:
+    pandas = pytest.importorskip("pandas")
+    history = M.History()
+    assert list(history.to_pandas().columns) == list(pc.ForecastEvent._fields)
+    for cycle in (1, 2):
+        history(event(cycle, error=0.25 * cycle))
+    table = history.to_pandas()
+    assert isinstance(table, pandas.DataFrame)
+    assert table["error"].tolist() == [0.25, 0.5]
+    assert table["applied"].tolist() == [True, True]
+    assert len(table) == 2
+
+
+def test_without_pandas_history_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "pandas", None)
+    with pytest.raises(ArgumentError, match="pip install pandas"):
+        M.History().to_pandas()
+
+
+# --- Logger -------------------------------------------------------------------------------------
+
+
+def test_the_logger_writes_a_line_per_event(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = M.Logger()
+    with caplog.at_level(logging.INFO, logger="paramcast"):
+        monitor(event(1))
+        monitor(event(2, applied=False, reason="cycle 2, every 3", error=0.125))
+    assert [(r.name, r.levelname, r.getMessage()) for r in caplog.records] == [
+        ("paramcast", "INFO", "step 3: prediction written (predicted), jump 0.5"),
+        (
+            "paramcast",
+            "INFO",
+            "step 6: prediction not written (cycle 2, every 3), jump 0.5, error 0.125",
+        ),
+    ]
+
+
+def test_the_logger_takes_another_logger_and_level(caplog: pytest.LogCaptureFixture) -> None:
+    monitor = M.Logger(logging.getLogger("mine"), level=logging.WARNING, every=2)
+    with caplog.at_level(logging.DEBUG):
+        monitor(event(1))
+        monitor(event(2))
+    assert [(r.name, r.levelname) for r in caplog.records] == [("mine", "WARNING")]
+
+
+# --- files --------------------------------------------------------------------------------------
+
+ODD_EVENTS = [
+    event(1),
+    event(2, applied=False, reason='a "reason", with\ncommas', jump_norm=math.nan),
+    event(3, jump_norm=math.inf, horizon=None, agreement=-0.5, error=0.25, cosine=1.0),
+]
+
+
+def test_json_lines_are_strict_json_also_for_what_is_not_finite(tmp_path: Path) -> None:
+    path = tmp_path / "events.jsonl"
+    with M.JSONLines(path) as monitor:
+        for e in ODD_EVENTS:
+            monitor(e)
+            lines = path.read_text().splitlines()  # flushed at each event
+            assert len(lines) == e.cycle
+
+    def never(constant: str) -> None:
+        pytest.fail(f"{constant} is no JSON")
+
+    rows = [json.loads(line, parse_constant=never) for line in path.read_text().splitlines()]
+    assert rows[0] == EVENT._asdict()
+    assert rows[1]["jump_norm"] is None
+    assert rows[1]["reason"] == 'a "reason", with\ncommas'
+    assert rows[2]["jump_norm"] is None
+    assert (rows[2]["agreement"], rows[2]["error"]) == (-0.5, 0.25)
+    assert all(list(row) == list(pc.ForecastEvent._fields) for row in rows)
+
+
+def test_a_table_has_the_names_once_and_a_row_per_event(tmp_path: Path) -> None:
+    path = tmp_path / "events.csv"
+    with M.CSV(path) as monitor:
+        for e in ODD_EVENTS:
+            monitor(e)
+            with path.open(newline="") as file:
+                assert len(list(csv.reader(file))) == e.cycle + 1
+    with path.open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert list(rows[0]) == list(pc.ForecastEvent._fields)
+    assert [row["step"] for row in rows] == ["3", "6", "9"]
+    assert rows[1]["reason"] == 'a "reason", with\ncommas'
+    assert math.isnan(float(rows[1]["jump_norm"]))
+    assert rows[2]["horizon"] == ""
+
+
+@pytest.mark.parametrize("kind", [M.JSONLines, M.CSV])
+def test_a_file_is_appended_to_by_a_resumed_run(kind: Any, tmp_path: Path) -> None:
+    path = tmp_path / "events"
+    for cycles in ((1, 2), (3,)):
+        with kind(path) as monitor:
+            for cycle in cycles:
+                monitor(event(cycle))
+    lines = path.read_text().splitlines()
+    assert len(lines) == 3 + (kind is M.CSV)
+    if kind is M.CSV:
+        with path.open(newline="") as file:
+            assert [row["cycle"] for row in csv.DictReader(file)] == ["1", "2", "3"]
+    else:
+        assert [json.loads(line)["cycle"] for line in lines] == [1, 2, 3]
+
+
+@pytest.mark.parametrize("kind", [M.JSONLines, M.CSV])
+def test_a_file_takes_part_in_a_run(kind: Any, tmp_path: Path) -> None:
+    ps = parameters()
+    with kind(tmp_path / "events", every=2, scored=True) as monitor:
+        optimizer = pc.PLP(BASES["sgd"](ps), monitors=[monitor])
+        train(optimizer, ps, 13)
+    assert len((tmp_path / "events").read_text().splitlines()) == 2 + (kind is M.CSV)
+
+
+@pytest.mark.parametrize("kind", [M.JSONLines, M.CSV])
+def test_a_file_that_cannot_be_written_is_named(kind: Any, tmp_path: Path) -> None:
+    for path in (tmp_path, tmp_path / "missing" / "events"):
+        with pytest.raises(ArgumentError) as caught:
+            kind(path)
+        assert str(caught.value).startswith(f"{path} cannot be written: ")
+
+
+@pytest.mark.parametrize("kind", [M.JSONLines, M.CSV])
+def test_a_wrapper_with_a_file_can_be_copied(kind: Any, tmp_path: Path) -> None:
+    # Frameworks copy optimizers (Lightning, Accelerate); a monitor must not stand in the way.
+    ps = parameters()
+    with kind(tmp_path / "events") as monitor:
+        optimizer = pc.PLP(BASES["sgd"](ps), monitors=[monitor])
+        train(optimizer, ps, 4)
+        others, other = copy.deepcopy((ps, optimizer))
+        train(optimizer, ps, 3, start=4)
+        train(other, others, 3, start=4)
+    assert same_bits(ps, others)
+
+
+# --- TensorBoard --------------------------------------------------------------------------------
+
+
+class FakeWriter:
+    """Takes what TensorBoard's writer takes."""
+
+    made: list[FakeWriter] = []  # noqa: RUF012
+
+    def __init__(self, logdir: str) -> None:
+        self.logdir, self.scalars, self.closed = logdir, [], False
+        self.made.append(self)
+
+    def add_scalar(self, name: str, value: float, step: int) -> None:
+        assert isinstance(value, float)
+        self.scalars.append((name, value, step))
+
+    def close(self) -> None:
+        self.closed = True
+
+
+@pytest.fixture
+def fake_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
+    module = types.ModuleType("torch.utils.tensorboard")
+    module.SummaryWriter = FakeWriter
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
+
+
+@pytest.mark.usefixtures("fake_tensorboard")
+def test_tensorboard_gets_the_numbers_that_there_are(tmp_path: Path) -> None:
+    monitor = M.TensorBoard(tmp_path / "runs", every=2)
+    monitor(event(1))
+    monitor(event(2, applied=False, error=0.25))
+    monitor(event(4, horizon=None))
+    monitor.close()
+    writer = FakeWriter.made[-1]
+    assert writer.logdir == str(tmp_path / "runs")
+    assert writer.closed
+    assert sorted(writer.scalars) == sorted(
+        [
+            ("paramcast/jump_norm", 0.5, 6),
+            ("paramcast/horizon", 1.0, 6),
+            ("paramcast/error", 0.25, 6),
+            ("paramcast/applied", 0.0, 6),
+            ("paramcast/jump_norm", 0.5, 12),
+            ("paramcast/applied", 1.0, 12),
+        ]
+    )
+
+
+def test_without_tensorboard_the_message_says_what_to_install(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
+    with pytest.raises(ArgumentError, match=r"pip install 'paramcast\[tensorboard\]'"):
+        M.TensorBoard(tmp_path)
+
+
+def test_the_extra_that_the_message_names_exists() -> None:
+    metadata = pytest.importorskip("importlib.metadata").metadata("paramcast")
+    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    assert "tensorboard = [" in text or "tensorboard" in (metadata.get_all("Provides-Extra") or ())
+
+
+def test_tensorboard_itself_reads_what_was_written(tmp_path: Path) -> None:
+    pytest.importorskip("tensorboard")
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    ps, monitor = parameters(), M.TensorBoard(tmp_path, scored=True)
+    optimizer = pc.PLP(BASES["sgd"](ps), monitors=[monitor])
+    train(optimizer, ps, 13)
+    monitor.close()
+    events = EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [scalar.step for scalar in events.Scalars("paramcast/error")] == [3, 6, 9, 12]
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: M.History(every=0), "every must be >= 1, got 0"),
+        (lambda: M.Logger(every=1.5), "every must be a whole number, got 1.5"),
+        (
+            lambda: pc.PLP(BASES["sgd"](parameters()), monitors=[3]),
+            "a monitor must be a function of an event, got 3",
+        ),
+        (
+            lambda: pc.PLP(BASES["sgd"](parameters()), monitors=["history"]),
+            "a monitor must be a function of an event, got 'history'",
+        ),
+    ],
+    ids=lambda value: value[:40] if isinstance(value, str) else "",
+)
+def test_what_cannot_be_used_is_refused_with_the_reason(
+    call: Callable[[], object], message: str
+) -> None:
+    with pytest.raises(ArgumentError) as caught:
+        call()
+    assert str(caught.value) == message
+
+
+@pytest.mark.parametrize(
+    "monitors", [M.History, [M.History], M.History()], ids=["class", "class in a list", "no list"]
+)
+def test_a_monitor_class_or_one_outside_a_list_is_refused_at_construction(monitors: Any) -> None:
+    with pytest.raises(ArgumentError, match="monitor"):
+        pc.PLP(BASES["sgd"](parameters()), monitors=monitors)

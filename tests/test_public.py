@@ -1,0 +1,215 @@
+"""The public surface: names, types, what an import costs, and the examples in the docstrings."""
+
+from __future__ import annotations
+
+import doctest
+import importlib
+import importlib.metadata
+import importlib.resources
+import json
+import subprocess
+import sys
+
+import pytest
+
+import paramcast as pc
+
+LIBRARY = [
+    "anomalies",
+    "averaging",
+    "cycle",
+    "errors",
+    "evaluation",
+    "events",
+    "forecast",
+    "functional",
+    "gates",
+    "monitors",
+    "predictors",
+    "predictors.adaptive",
+    "predictors.base",
+    "predictors.controls",
+    "predictors.fixed",
+    "rules",
+    "saving",
+    "schedules",
+    "segments",
+    "testing",
+]
+WITHOUT_EXAMPLES = [
+    "cycle",
+    "errors",
+    "evaluation",
+    "events",
+    "gates",
+    "predictors",
+    "predictors.base",
+    "predictors.controls",
+    "rules",
+    "saving",
+    "segments",
+    "testing",
+]
+
+
+def test_the_public_names_are_these() -> None:
+    assert pc.__all__ == [
+        "PLP",
+        "Forecast",
+        "ForecastEvent",
+        "ParamcastError",
+        "anomalies",
+        "averaging",
+        "errors",
+        "gates",
+        "monitors",
+        "predictors",
+        "schedules",
+    ]
+
+
+@pytest.mark.parametrize("name", pc.__all__)
+def test_every_public_name_is_there_and_documented(name: str) -> None:
+    assert getattr(pc, name).__doc__
+    assert name in dir(pc)
+
+
+def test_a_name_that_is_not_there_is_an_attribute_error() -> None:
+    with pytest.raises(AttributeError, match="no_such_name"):
+        _ = pc.no_such_name
+
+
+def test_a_star_import_brings_the_public_names_and_no_other() -> None:
+    namespace: dict[str, object] = {}
+    exec("from paramcast import *", namespace)
+    assert sorted(namespace.keys() - {"__builtins__"}) == sorted(pc.__all__)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "RRE",
+        "Affine",
+        "Aitken",
+        "ForwardEMA",
+        "Interpolate",
+        "LeastSquares",
+        "Midline",
+        "OuterNesterov",
+        "Predictor",
+        "Quadratic",
+        "RandomDirection",
+        "Secant",
+        "SignFlipped",
+    ],
+)
+def test_every_predictor_is_public(name: str) -> None:
+    assert getattr(pc.predictors, name).__doc__
+    assert name in pc.predictors.__all__
+
+
+def test_every_public_predictor_is_in_that_list_and_none_else() -> None:
+    found = {
+        name
+        for name, thing in vars(pc.predictors).items()
+        if isinstance(thing, type) and issubclass(thing, pc.predictors.Predictor)
+    }
+    assert found == set(pc.predictors.__all__) - {"READINGS", "Workspace"}
+
+
+def test_types_are_published() -> None:
+    assert importlib.resources.files("paramcast").joinpath("py.typed").is_file()
+
+
+def test_the_version_is_that_of_the_installed_package() -> None:
+    assert importlib.metadata.version("paramcast") == pc.__version__
+
+
+FOREIGN = [
+    "sqlalchemy",
+    "scipy",
+    "sklearn",
+    "rich",
+    "click",
+    "pandas",
+    "pebble",
+    "psutil",
+    "torch.distributed.tensor",
+    "paramcast.study",
+    "paramcast.report",
+    "paramcast.cli",
+]
+
+
+def loaded_by(*lines: str) -> set[str]:
+    """The modules that a fresh interpreter has loaded after these lines."""
+    code = "\n".join([*lines, "import json, sys", "print(json.dumps(list(sys.modules)))"])
+    run = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(json.loads(run.stdout))
+
+
+@pytest.mark.parametrize("statement", ["import paramcast", "from paramcast import *"])
+def test_an_import_loads_nothing_of_the_study_nor_dtensor(statement: str) -> None:
+    loaded = loaded_by(statement)
+    assert "paramcast" in loaded
+    assert [name for name in FOREIGN if name in loaded] == []
+
+
+def test_running_the_wrapper_loads_nothing_but_the_library() -> None:
+    def use(wrapper: str) -> set[str]:
+        return loaded_by(
+            "import torch",
+            "p = torch.zeros(2, requires_grad=True)",
+            "base = torch.optim.SGD([p], lr=0.1)",  # torch itself loads DTensor here
+            f"optimizer = {wrapper}",
+            "for _ in range(4):",
+            "    p.grad = torch.ones(2)",
+            "    optimizer.step()",
+            "optimizer.load_state_dict(optimizer.state_dict())",
+        )
+
+    ours = use("__import__('paramcast').PLP(base)") - use("base")
+    library = {f"paramcast.{name}" for name in LIBRARY} | {"paramcast"}
+    standard = {name for name in ours if name.split(".")[0] in sys.stdlib_module_names}
+    assert ours - standard <= library
+    assert "paramcast.forecast" in ours
+
+
+@pytest.mark.parametrize("name", LIBRARY)
+def test_every_example_in_a_docstring_runs(name: str) -> None:
+    module = importlib.import_module(f"paramcast.{name}")
+    examples = doctest.DocTestFinder().find(module)
+    runner = doctest.DocTestRunner()
+    report: list[str] = []
+    for example in examples:
+        runner.run(example, out=report.append)
+    assert "".join(report) == ""
+    assert (runner.tries > 0) is (name not in WITHOUT_EXAMPLES)
+
+
+@pytest.mark.parametrize(
+    "thing",
+    [
+        pc.PLP,
+        pc.Forecast,
+        pc.predictors.Affine,
+        pc.predictors.Midline,
+        pc.predictors.LeastSquares,
+        pc.predictors.Secant,
+        pc.predictors.Interpolate,
+        pc.predictors.Quadratic,
+        pc.predictors.OuterNesterov,
+        pc.predictors.ForwardEMA,
+        pc.predictors.RRE,
+        pc.predictors.Aitken,
+        pc.averaging.EMA,
+        pc.schedules.Linear,
+        pc.schedules.Cosine,
+        pc.schedules.Piecewise,
+        pc.schedules.Demon,
+        pc.schedules.demon,
+    ],
+    ids=lambda thing: thing.__name__,
+)
+def test_what_users_call_shows_an_example(thing: object) -> None:
+    assert ">>>" in thing.__doc__
