@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import (
     BarColumn,
     MofNCompleteColumn,
@@ -81,6 +83,16 @@ class LiveProgress:
             self._progress.update(self._task, advance=1, last=last)
 
 
+def render(result: dict[str, Any]) -> str:
+    """A pilot's table, verdicts and notes, for standard output, in colour on a terminal."""
+    out = Console(file=sys.__stdout__)
+    if not out.is_terminal:
+        out = Console(file=sys.__stdout__, width=WIDE + 20)
+    with out.capture() as captured:
+        show(result, out)
+    return captured.get()
+
+
 def show(result: dict[str, Any], console: Console) -> None:
     """Print a pilot's table, verdicts and notes."""
     metric = Metric(**result["metric"])
@@ -89,17 +101,22 @@ def show(result: dict[str, Any], console: Console) -> None:
         f"({result['early_steps']} for 0.8 T), {result['wall_seconds']:.0f} s, "
         f"{result['reused_runs']} runs reused",
         highlight=False,
+        markup=False,
     )
     columns = _columns(result, metric)
     if console.width >= WIDE:
         console.print(_table(columns, result["table"]))
     else:
-        console.print(_table(columns[:2] + columns[-4:], result["table"]))
-        console.print(_table(columns[:1] + columns[2:-4], result["table"]))
+        narrow = [(heading.replace(" (", "\n("), cell) for heading, cell in columns]
+        console.print(_table(narrow[:1] + narrow[-4:], result["table"]))
+        console.print(_table(narrow[:-4], result["table"]))
+    asked = result["question"].partition(" (")[0]
     for name, answers in result["verdicts"].items():
         for question, verdict in answers.items():
-            head = f"{name}, {question}:"
-            text = f"{head} {verdict['sentence']} Next: {verdict['next']}"
+            text = (
+                f"{name}, {question}: {verdict['sentence']} (Question: {asked}.) "
+                f"Next: {verdict['next']}"
+            )
             width = min(console.width, 110)
             wrapped = textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
             console.print()
@@ -112,13 +129,14 @@ def show(result: dict[str, Any], console: Console) -> None:
     console.print()
     for note in result["notes"]:
         console.print(note, highlight=False, markup=False)
-    console.print(f"Details: {result['out']}/pilot.json", highlight=False, soft_wrap=True)
+    where = f"Details: {result['out']}/pilot.json"
+    console.print(where, highlight=False, markup=False, soft_wrap=True)
 
 
 def _columns(result: dict[str, Any], metric: Metric) -> list[tuple[str, Any]]:
     """Headings and how each cell reads; the last four compare with the base."""
     base = result["table"][0]["method"]
-    level = f"{100 * result['confidence']:.3g} %"
+    level = f"{100 * result['confidence']:.3g}%"
     columns: list[tuple[str, Any]] = [
         ("method", lambda r: r["method"]),
         ("lr", lambda r: f"{r['lr']:.4g}"),
@@ -137,7 +155,7 @@ def _columns(result: dict[str, Any], metric: Metric) -> list[tuple[str, Any]]:
     ]
     name = "top-1 accuracy %" if metric.percent else metric.name
     columns += [
-        (f"{name} (95 %)", lambda r: _value(r, metric)),
+        (f"{name} (95%)", lambda r: _value(r, metric)),
         (f"at {EARLY} T", lambda r: _bare(r["early_mean"], metric)),
         (f"minus {base} ({level})", lambda r: _or_dash(r["to_base"], lambda c: _diff(c, metric))),
         ("p", lambda r: _or_dash(r["to_base"], lambda c: f"{c['p']:.2g}")),
@@ -149,10 +167,10 @@ def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[dict[str, Any]]) -
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = list(columns)
     for i, (heading, _) in enumerate(columns):
-        table.add_column(heading, justify="left" if i == 0 else "right", overflow="fold")
+        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
     for row in rows:
         style = "bold" if row["role"] == "predictor" else None
-        table.add_row(*(cell(row) for _, cell in columns), style=style)
+        table.add_row(*(escape(cell(row)) for _, cell in columns), style=style)
     return table
 
 

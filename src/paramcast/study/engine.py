@@ -6,7 +6,9 @@ import contextlib
 import itertools
 import os
 import signal
-from collections.abc import Callable, Iterable
+import threading
+import time
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import FIRST_COMPLETED, Future, wait
 from concurrent.futures import TimeoutError as RunTimeout
 from concurrent.futures.process import BrokenProcessPool
@@ -64,6 +66,8 @@ def run_all(
         )
 
     try:
+        with _interrupts_wait():
+            wait([pool.schedule(_ready) for _ in range(workers)])
         for spec in itertools.islice(waiting, 2 * workers):
             submit(spec, 1)
         while running:
@@ -104,9 +108,35 @@ def _outcome(future: Future[Any], timeout: float | None) -> dict[str, Any]:
     return outcome
 
 
+def _ready() -> None:
+    """In a worker: it has started; long enough for each worker to take one."""
+    time.sleep(0.05)
+
+
+@contextlib.contextmanager
+def _interrupts_wait() -> Iterator[None]:
+    """Hold Ctrl-C back while workers start: stopped half-way they would complain one by one."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    handlers = {
+        number: signal.signal(number, lambda number, frame: came.append(number))
+        for number in (signal.SIGINT, signal.SIGTERM)
+    }
+    try:
+        yield
+    finally:
+        for number, handler in handlers.items():
+            signal.signal(number, handler)
+    if came:
+        raise KeyboardInterrupt
+
+
 def _initialise() -> None:
-    """In a worker: leave Ctrl-C to the parent, use one thread."""
+    """In a worker: leave Ctrl-C to the parent, print to standard error, use one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+    os.dup2(2, 1)
     os.environ["OMP_NUM_THREADS"] = "1"
     import torch
 

@@ -5,13 +5,17 @@ from __future__ import annotations
 import math
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import psutil
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
+from ..forecast import Forecast
 from .methods import build
 from .spec import RunSpec, axis_seed
 from .tasks.task import Examples, Prepared
@@ -66,6 +70,7 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     reset_peak_memory(spec.device)
     losses = torch.zeros(per_epoch, device=spec.device)
     curve: list[dict[str, float]] = []
+    at_end: dict[str, Any] = {}
     seconds, step, diverged_at = 0.0, 0, None
     while step < steps and diverged_at is None:
         start, lr = _clock(spec.device), optimizer.param_groups[0]["lr"]
@@ -89,7 +94,14 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         if not bool(finite.all()):
             diverged_at = step + int((~finite).nonzero()[0]) + 1
         step += len(batches)
-        validation = evaluate(model, prepared, prepared.validation)
+        last = step >= steps or diverged_at is not None
+        start = _clock(spec.device)
+        with evaluation_weights(optimizer, model, train.inputs, spec.batch_size):
+            switched = _clock(spec.device) - start
+            validation = evaluate(model, prepared, prepared.validation)
+            if last and spec.phase == "final":
+                at_end = _final(model, prepared)
+        seconds += switched if last else 0.0  # charged once: the curve's evaluations are not
         if not math.isfinite(validation["loss"]) and diverged_at is None:
             diverged_at = step
         curve.append(
@@ -98,8 +110,7 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
                 "lr": lr,
                 "seconds": seconds,
                 "train_loss": float(losses[: len(batches)].mean()),
-                "validation_loss": validation["loss"],
-                "validation_metric": validation["metric"],
+                **{f"validation_{name}": value for name, value in validation.items()},
             }
         )
     memory = peak_memory(spec.device)
@@ -124,18 +135,37 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     if outcome["reason"]:
         outcome.update(status="diverged", diverged_at=diverged_at or step, validation=constant)
     if spec.phase == "final":
-        outcome.update(_final(model, prepared, diverged=outcome["status"] == "diverged"))
+        if outcome["status"] == "diverged":
+            at_end = {"test": prepared.constant(prepared.test), "train_loss": None, "gap": None}
+        value = at_end["test"]["metric"]
+        if not math.isfinite(value):
+            of = "a constant, which a diverged run is scored as" if diverged_at else "test"
+            raise ValueError(f"the metric {prepared.metric_name} returned {value} on {of}")
+        outcome.update(at_end)
     cleaned: dict[str, Any] = _no_nan(outcome)
     return cleaned
 
 
-def _final(model: nn.Module, prepared: Prepared, *, diverged: bool) -> dict[str, Any]:
+@contextmanager
+def evaluation_weights(
+    optimizer: Optimizer, model: nn.Module, inputs: Tensor, batch_size: int
+) -> Iterator[None]:
+    """The averaged weights where the method has them, batch-norm statistics re-estimated."""
+    if not isinstance(optimizer, Forecast) or optimizer.average is None:
+        yield
+        return
+    if not optimizer.has_average:
+        yield
+        return
+    normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    batches = inputs.split(batch_size) if normalised else None
+    with optimizer.eval_weights(model, update_bn=batches):
+        yield
+
+
+def _final(model: nn.Module, prepared: Prepared) -> dict[str, Any]:
     """Test values, training loss in evaluation mode, and the gap between the two losses."""
-    if diverged:
-        return {"test": prepared.constant(prepared.test), "train_loss": None, "gap": None}
     test = evaluate(model, prepared, prepared.test)
-    if not math.isfinite(test["metric"]):
-        raise ValueError(f"the metric {prepared.metric_name} returned {test['metric']} on test")
     train_loss = evaluate(model, prepared, prepared.train)["loss"]
     return {"test": test, "train_loss": train_loss, "gap": test["loss"] - train_loss}
 

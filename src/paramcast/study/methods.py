@@ -13,13 +13,19 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..errors import ArgumentError, ParamcastError, StudyError
+from ..averaging import EMA, LAWA, SWA, Average
+from ..errors import ArgumentError, ParamcastError, StudyError, TaskError
 from ..forecast import Forecast
 from ..predictors import (
-    Affine,
+    RRE,
+    Aitken,
+    ForwardEMA,
     Interpolate,
     LeastSquares,
     Midline,
+    OuterNesterov,
+    Predictor,
+    Quadratic,
     RandomDirection,
     Secant,
     SignFlipped,
@@ -27,21 +33,39 @@ from ..predictors import (
 from ..schedules import Demon
 from .tasks.task import Task
 
-PREDICTOR, REFERENCE, CONTROL, DERIVED = "predictor", "reference", "control", "derived"
+PREDICTOR, AVERAGE = "predictor", "average"
+REFERENCE, CONTROL, DERIVED = "reference", "control", "derived"
+JUDGED = (PREDICTOR, AVERAGE)
+"""The roles that get a verdict."""
 
 
 @dataclass(frozen=True)
 class Kind:
     """A named method: its role, one line about it, and what makes it.
 
-    A *predictor* gets a verdict and its controls beside it. A *control* is tuned like any other
-    method and must be beaten too; a *derived* control is made from each predictor and runs at its
-    learning rate. A *reference* is a row without a verdict.
+    A *predictor* gets a verdict, with its own controls beside it. An *average* of the weights is
+    used for evaluation; it gets a verdict too and is a control of every predictor. A *control* is
+    tuned like any other method and must be beaten too; a *derived* control is made from each
+    predictor and runs at its learning rate. A *reference* is a row without a verdict.
     """
 
     role: str
     line: str
-    predictor: Callable[..., Affine] | None = None
+    predictor: Callable[..., Predictor] | None = None
+    average: Callable[..., Average] | None = None
+
+    @property
+    def make(self) -> Callable[..., Any] | None:
+        """What the knobs belong to."""
+        return self.predictor or self.average
+
+
+def _ema(decay: float | None = None, share: float = 0.05) -> EMA:
+    return EMA(share=share) if decay is None else EMA(decay)
+
+
+def _swa(start_share: float = 0.75, every: int = 1) -> SWA:
+    return SWA(start_share=start_share, every=every)
 
 
 METHODS: dict[str, Kind] = {
@@ -49,6 +73,14 @@ METHODS: dict[str, Kind] = {
     "secant": Kind(PREDICTOR, "straight on from the last point", Secant),
     "least-squares": Kind(PREDICTOR, "least-squares line over a window", LeastSquares),
     "lookahead": Kind(PREDICTOR, "Lookahead: part of the way back every k steps", Interpolate),
+    "quadratic": Kind(PREDICTOR, "parabola through the last three points", Quadratic),
+    "outer-nesterov": Kind(PREDICTOR, "Nesterov momentum on whole cycles (SNOO)", OuterNesterov),
+    "forward-ema": Kind(PREDICTOR, "gradients taken ahead, along an average", ForwardEMA),
+    "rre": Kind(PREDICTOR, "reduced rank extrapolation", RRE),
+    "aitken": Kind(PREDICTOR, "per tensor, the limit of a geometric sequence", Aitken),
+    "ema": Kind(AVERAGE, "evaluate with a moving average of the weights", average=_ema),
+    "lawa": Kind(AVERAGE, "evaluate with the mean of the last snapshots", average=LAWA),
+    "swa": Kind(AVERAGE, "evaluate with the mean from a share of the run on", average=_swa),
     "nesterov": Kind(CONTROL, "SGD with Nesterov momentum (base sgd only)"),
     "sign-flipped": Kind(DERIVED, "each predictor's jump, backward"),
     "demon": Kind(REFERENCE, "decaying momentum"),
@@ -73,7 +105,7 @@ class Method:
     def kind(self) -> Kind:
         return METHODS[self.name]
 
-    def predictor(self) -> Affine:
+    def predictor(self) -> Predictor:
         if self.kind.predictor is None:
             raise ArgumentError(f"{self.name} predicts nothing")
         return self.kind.predictor(**dict(self.knobs))
@@ -100,7 +132,7 @@ def parse_methods(text: str) -> tuple[Method, ...]:
         methods.append(method)
         rest = rest[match.end() :]
     if not methods:
-        raise StudyError(f"no method was named; choose from {', '.join(METHODS)}")
+        raise StudyError(f"no method was named; choose from {', '.join(METHODS)} with --methods")
     return tuple(methods)
 
 
@@ -110,33 +142,36 @@ def _method(name: str, inside: str) -> Method:
             f"unknown method {name!r}; choose from {', '.join(METHODS)} "
             "(the base and the controls of a predictor always run)"
         )
-    known, values = knobs(name), []
+    known = knobs(name)
+    values: list[tuple[str, Any]] = []
     for part in filter(None, (piece.strip() for piece in inside.split(","))):
         knob, equals, value = part.partition("=")
         knob = knob.strip()
+        if any(knob == name for name, _ in values):
+            raise StudyError(f"the knob {knob} of {name} is given twice")
         if not equals or knob not in known:
             raise StudyError(
                 f"method {name} has no knob {knob!r}; it has {', '.join(known) or 'none'}"
             )
         try:
             values.append((knob, ast.literal_eval(value.strip())))
-        except (ValueError, SyntaxError):
+        except (ValueError, SyntaxError, MemoryError, RecursionError):
             raise StudyError(
                 f"the knob {knob} of {name} must be a number or a quoted word, "
                 f"got {value.strip()!r}"
             ) from None
-    method = Method(name, tuple(sorted(values)))
-    if method.kind.predictor is not None:
+    method = Method(name, tuple(sorted(values, key=lambda knob: knob[0])))
+    if method.kind.make is not None:
         try:
-            method.predictor()
-        except ArgumentError as error:
+            method.kind.make(**dict(method.knobs))
+        except (ArgumentError, TypeError) as error:
             raise StudyError(f"method {method.label}: {error}") from None
     return method
 
 
 def knobs(name: str) -> list[str]:
     """The knobs of a method, by name."""
-    make = METHODS[name].predictor
+    make = METHODS[name].make
     return list(inspect.signature(make).parameters) if make else []
 
 
@@ -148,7 +183,17 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
     Raises:
         StudyError: a method that does not fit the base.
     """
+    if task.momentum <= 0 and (base == "nesterov" or any(m.name == "nesterov" for m in methods)):
+        raise StudyError("nesterov needs a momentum, Task.momentum is 0; use base sgd or raise it")
+    if base == "own":
+        _check_own_base(task)
     for method in methods:
+        if method.kind.role == PREDICTOR and method.predictor().gain <= 0:
+            raise StudyError(
+                f"method {method.label} moves backward on a straight path (velocity gain "
+                f"{method.predictor().gain:.3g}), so its control, learning rate times gain, does "
+                "not exist; choose a horizon nearer to 0"
+            )
         if method.name == "nesterov" and base != "sgd":
             raise StudyError(
                 f"method nesterov compares with base sgd, got base {base}; leave it out"
@@ -162,6 +207,20 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
                 f"method {method.label} does not fit base {base}: {error}; "
                 "leave it out with --methods"
             ) from None
+
+
+def _check_own_base(task: Task) -> None:
+    """Call the task's own optimizer function once."""
+    try:
+        made = make_base(task, "own", task.model(), task.lr_range[0])
+    except Exception as error:
+        raise TaskError(
+            f"Task.base(parameters, lr) failed with {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, Optimizer):
+        raise TaskError(
+            f"Task.base must return a torch.optim.Optimizer, it returned {type(made).__name__}"
+        )
 
 
 def make_base(task: Task, base: str, model: nn.Module, lr: float) -> Optimizer:
@@ -197,6 +256,9 @@ def build(
     optimizer = make_base(task, base, model, lr)
     if parsed.name == "demon":
         return optimizer, [Demon(optimizer, steps)]
+    if parsed.kind.average is not None:
+        average = parsed.kind.average(**dict(parsed.knobs))
+        return Forecast(optimizer, average=average, total_steps=steps), []
     predictor = parsed.predictor()
     if derived == RANDOM_JUMP:
         predictor = RandomDirection(predictor, seed=noise_seed)

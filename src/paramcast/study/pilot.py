@@ -68,8 +68,8 @@ def run_pilot(
         result["environment"] = runner.environment
         result["reused_runs"] = runner.reused
         result["wall_seconds"] = time.perf_counter() - begun
+        store.add_look(plan.options.seeds)  # first: a verdict that was read must count
         _write_json(plan.out / RESULT, result)
-        store.add_look(plan.options.seeds)
     return result
 
 
@@ -179,7 +179,7 @@ def _confidence(plan: Plan, looks: list[int]) -> float:
                 "differences that are not there)"
             )
     alpha = 0.05 if not looks or seeds == looks[0] else 0.02
-    return 1.0 - alpha / max(1, len(plan.predictors))
+    return 1.0 - alpha / max(1, plan.judged)
 
 
 def estimate_seconds(plan: Plan, workers: int) -> float:
@@ -187,7 +187,12 @@ def estimate_seconds(plan: Plan, workers: int) -> float:
     torch.set_num_threads(1)
     lr = plan.options.lr or plan.options.lr_range[0]
     spec = replace(plan.common, lr=lr, epochs=1, method="base")
-    run(spec, plan.prepared)
+    try:
+        run(spec, plan.prepared)
+    except Exception as error:
+        raise StudyError(
+            f"one epoch of the task failed with {type(error).__name__}: {error}"
+        ) from error
     start = time.perf_counter()
     run(spec, plan.prepared)
     epoch = time.perf_counter() - start

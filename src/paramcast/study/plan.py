@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from .methods import CONTROL, DERIVED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
+from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
 from .spec import RunSpec, hash_of
 from .tasks.source import Source
 from .tasks.task import Prepared
@@ -75,10 +75,9 @@ class Plan:
 
     def __init__(self, options: Options, prepared: Prepared, out: Path | None) -> None:
         self.options, self.prepared = options, prepared
-        fingerprint = prepared.fingerprint()
         self.common = RunSpec(
             task=prepared.task.name,
-            fingerprint=hash_of([fingerprint, options.source.sha256]),
+            fingerprint=hash_of(prepared.fingerprint()),
             method="base",
             base=options.base,
             lr=0.0,
@@ -148,7 +147,10 @@ class Plan:
         for method in self.options.methods:
             label, role = method.label, method.kind.role
             if role not in (PREDICTOR, DERIVED):
-                advice = f"use {method.name} instead" if role == CONTROL else ""
+                advice = {
+                    CONTROL: f"use {method.name} instead",
+                    AVERAGE: f"average the weights for evaluation ({label}) instead",
+                }.get(role, "")
                 rows.append(Row(label, role, label, lrs[label], "", advice))
         rows += [Row(m.label, PREDICTOR, m.label, lrs[m.label]) for m in self.predictors]
         return rows
@@ -186,6 +188,11 @@ class Plan:
         return [RANDOM_JUMP, SIGN_FLIPPED] if named else [RANDOM_JUMP]
 
     @property
+    def judged(self) -> int:
+        """How many methods get a verdict."""
+        return sum(m.kind.role in JUDGED for m in self.options.methods)
+
+    @property
     def predictors(self) -> list[Method]:
         return [m for m in self.options.methods if m.kind.role == PREDICTOR]
 
@@ -205,14 +212,14 @@ class Plan:
                 labels != ("plp" if o.base == "own" else DEFAULT_METHODS),
             ),
             (f"--base {o.base}", o.base not in ("own", task.base)),
-            (f"--lr {o.lr}", not o.tuned),
-            (f"--lr-range {o.lr_range[0]:g} {o.lr_range[1]:g}", o.lr_range != task.lr_range),
+            (f"--lr {o.lr!r}", not o.tuned),
+            (f"--lr-range {o.lr_range[0]!r} {o.lr_range[1]!r}", o.lr_range != task.lr_range),
             (f"--trials {o.trials}", o.tuned and o.trials != FULL["trials"]),
             (f"--trial-seeds {o.trial_seeds}", o.tuned and o.trial_seeds != FULL["trial_seeds"]),
             (f"--epochs {o.epochs}", o.epochs != task.epochs),
             (f"--batch-size {o.batch_size}", o.batch_size != task.batch_size),
             (f"--schedule {o.schedule}", o.schedule != task.schedule),
-            (f"--margin {o.margin}", o.margin is not None),
+            (f"--margin {o.margin!r}", o.margin is not None),
             (f"--device {o.device}", o.device != "cpu"),
             (f"--seeds {seeds}", True),
             (f"--out {shlex.quote(str(self.out))}", True),

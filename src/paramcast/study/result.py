@@ -7,8 +7,9 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
+from ..errors import StudyError
 from .loop import total_steps
-from .methods import CONTROL, PREDICTOR
+from .methods import AVERAGE, CONTROL, JUDGED, PREDICTOR
 from .plan import Plan, Row
 from .stats import interval
 from .tune import at_edge
@@ -41,8 +42,8 @@ def summarise(
     base, metric = arms[0], _metric(plan, arms[0])
     seconds = _seconds_per_seed(runs, early) / workers
     verdicts = {}
-    for predictor in (arm for arm in arms if arm.role == PREDICTOR):
-        controls = [a for a in arms if a.role == CONTROL and a.of in ("", predictor.name)]
+    for predictor in (arm for arm in arms if arm.role in JUDGED):
+        controls = _controls(predictor, arms)
         answers = {
             "quality": judge_quality(base, predictor, controls, metric, confidence),
             "speed": judge_speed(base, predictor, metric, confidence),
@@ -83,6 +84,13 @@ def _runs(
     return [outcomes[spec.key] for spec in specs]
 
 
+def _controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
+    """What an arm must beat: controls made for it or for all, and averages if it predicts."""
+    own = [a for a in arms if a.role == CONTROL and a.of in ("", arm.name)]
+    averages = [a for a in arms if a.role == AVERAGE and arm.role == PREDICTOR]
+    return [*own, *averages]
+
+
 def _metric(plan: Plan, base: Arm) -> Metric:
     prepared, margin = plan.prepared, plan.options.margin
     accuracy = prepared.task.metric == "accuracy"
@@ -91,6 +99,11 @@ def _metric(plan: Plan, base: Arm) -> Metric:
         margin = ACCURACY_MARGIN if accuracy else relative
     elif accuracy:
         margin /= 100
+    if margin == 0.0:
+        raise StudyError(
+            f"the base's median {prepared.metric_name} is 0, and 5 % of it is no margin; "
+            "say which difference matters with --margin"
+        )
     half = 0.5 / len(prepared.test) if accuracy else 0.0
     return Metric(prepared.metric_name, prepared.higher_is_better, margin, half)
 

@@ -30,13 +30,19 @@ def start_early() -> None:
     context = workers_context()
     if context.get_start_method() != "forkserver":
         return
+    import signal
+    import threading
     from multiprocessing import forkserver
 
+    main = threading.current_thread() is threading.main_thread()
+    handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited
     before = {name: os.environ.get(name) for name in ONE_THREAD}
     os.environ.update(ONE_THREAD)  # inherited: a server with one thread is safe to fork
     try:
         forkserver.ensure_running()
     finally:
+        if main:
+            signal.signal(signal.SIGINT, handler)
         for name, value in before.items():
             if value is None:
                 del os.environ[name]

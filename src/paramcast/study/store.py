@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
-from collections.abc import Iterable
+import sqlite3
+from collections.abc import Callable, Iterable
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
@@ -11,6 +13,7 @@ from typing import Any
 
 from sqlalchemy import (
     Column,
+    Connection,
     Float,
     Integer,
     MetaData,
@@ -80,6 +83,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = path
+        _refuse_foreign(path)
         self._engine = create_engine(f"sqlite:///{path}")
         event.listen(self._engine, "connect", _set_pragmas)
         try:
@@ -107,9 +111,11 @@ class Store:
 
     def about(self, name: str) -> Any:
         """A stored fact about this store, None where there is none."""
-        with self._engine.connect() as connection:
-            value = connection.scalar(select(_about.c.value).where(_about.c.name == name))
-        return None if value is None else json.loads(value)
+        value = self._read(lambda c: c.scalar(select(_about.c.value).where(_about.c.name == name)))
+        try:
+            return None if value is None else json.loads(value)
+        except json.JSONDecodeError as error:
+            raise self._unreadable(error) from None
 
     def set_about(self, name: str, value: Any) -> None:
         with self._engine.begin() as connection:
@@ -150,19 +156,31 @@ class Store:
     def outcomes(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The outcomes of those of the keys that have finished."""
         wanted = set(keys)
+        rows = self._read(lambda c: c.execute(select(_runs.c.key, _runs.c.outcome)).all())
         try:
-            with self._engine.connect() as connection:
-                rows = connection.execute(select(_runs.c.key, _runs.c.outcome)).all()
             return {key: json.loads(text) for key, text in rows if key in wanted}
-        except (SQLAlchemyError, json.JSONDecodeError) as error:
-            raise StoreError(
-                f"{self.path} cannot be read ({_cause(error)}); move it away"
-            ) from None
+        except (json.JSONDecodeError, TypeError) as error:
+            raise self._unreadable(error) from None
 
     def looks(self) -> list[int]:
         """The numbers of final seeds at which a verdict was read, ascending."""
-        with self._engine.connect() as connection:
-            return list(connection.scalars(select(_looks.c.seeds).order_by(_looks.c.seeds)))
+        seeds = self._read(
+            lambda c: c.scalars(select(_looks.c.seeds).order_by(_looks.c.seeds)).all()
+        )
+        return list(seeds)
+
+    def _read(self, query: Callable[[Connection], Any]) -> Any:
+        try:
+            with self._engine.connect() as connection:
+                return query(connection)
+        except SQLAlchemyError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        return StoreError(
+            f"{self.path} cannot be read ({_cause(error)}); "
+            "move it away, or choose another --out folder"
+        )
 
     def add_look(self, seeds: int) -> None:
         if seeds not in self.looks():
@@ -177,6 +195,24 @@ class Store:
                 f"{self.path} cannot be written ({_cause(error)}); "
                 "what had finished before is kept: make room or access, and start the command again"
             ) from None
+
+
+def _refuse_foreign(path: Path) -> None:
+    """Leave a database alone that paramcast did not make: look at it without writing."""
+    if not path.is_file() or path.stat().st_size == 0:
+        return
+    try:
+        with contextlib.closing(
+            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
+        ) as c:
+            tables = {name for (name,) in c.execute("SELECT name FROM sqlite_master")}
+    except sqlite3.Error:
+        return  # whatever is wrong with it is said when it is opened
+    if tables and not set(_metadata.tables) <= tables:
+        raise StoreError(
+            f"{path} is a database of something else (tables {', '.join(sorted(tables)[:3])}); "
+            "move it away, or choose another --out folder"
+        )
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:

@@ -117,7 +117,7 @@ def describe(c: Comparison, metric: Metric) -> str:
     """A comparison in numbers: difference, interval, n."""
     unit = " points" if metric.percent else f" {metric.name}"
     return (
-        f"{metric.signed(c.mean)}{unit} (plus = better; {100 * c.confidence:.3g} % interval "
+        f"{metric.signed(c.mean)}{unit} (plus = better; {100 * c.confidence:.3g}% interval "
         f"{metric.signed(c.low)} to {metric.signed(c.high)}, n = {c.n})"
     )
 
@@ -192,12 +192,14 @@ def judge_quality(
         (name for name, c in against.items() if c.relation != BETTER),
         key=lambda name: against[name].mean,
     )
+    pair = f"{predictor.name} - {weakest}", f"{weakest} - {base.name}"
+    unclear = [name for name in (*pair, *shown) if shown[name].relation == UNCLEAR]
     return _more_seeds(
         f"Inconclusive: {predictor.name} is better than {base.name}, {numbers}, but not shown to "
         f"be more than a larger step or noise: against {weakest} "
         f"{describe(against[weakest], metric)}.",
         shown,
-        f"{predictor.name} - {weakest}",
+        unclear[0] if unclear else "",
         metric,
     )
 
@@ -283,6 +285,14 @@ def _more_seeds(
     *,
     kind: str = INCONCLUSIVE,
 ) -> Verdict:
+    if not unclear:
+        return Verdict(
+            kind,
+            sentence,
+            "More seeds will not settle it, the differences lie within the margin: a narrower "
+            "--margin, or treat it as no difference.",
+            shown,
+        )
     c = shown[unclear]
     needed = max(FEWEST, seeds_needed(c.sd, metric.margin))
     spread = metric.amount(c.sd)

@@ -6,7 +6,7 @@ from functools import lru_cache
 from typing import Any
 
 from .loop import run
-from .spec import RunSpec
+from .spec import RunSpec, hash_of
 from .tasks.source import Source, load
 from .tasks.task import Prepared
 
@@ -14,18 +14,28 @@ from .tasks.task import Prepared
 def execute(spec: RunSpec, source: Source) -> dict[str, Any]:
     """Run one specification; an error becomes the outcome's reason."""
     try:
-        prepared = load(source, spec.device)
-        _warm_up(source, spec.device)
+        prepared, fingerprint = _prepared(source, spec.device)
+        if spec.fingerprint and fingerprint != spec.fingerprint:
+            raise ValueError(
+                "the task's data differ from process to process, so nothing would be paired; "
+                "fix the seed with which they are drawn or split"
+            )
         return run(spec, prepared)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
 
 
-@lru_cache(maxsize=4)
-def _warm_up(source: Source, device: str) -> None:
-    """One step outside any measurement: the first is slow."""
-    prepared: Prepared = load(source, device)
+@lru_cache(maxsize=2)
+def _prepared(source: Source, device: str) -> tuple[Prepared, str]:
+    """The task, its fingerprint, and one training step outside any measurement: it is slow."""
+    prepared = load(source, device)
     model = prepared.task.model().to(device)
     batch = min(len(prepared.train), prepared.task.batch_size)
     outputs = model(prepared.train.inputs[:batch])
     prepared.task.loss(outputs, prepared.train.targets[:batch]).backward()
+    return prepared, fingerprint(prepared)
+
+
+def fingerprint(prepared: Prepared) -> str:
+    """What RunSpec.fingerprint is: data, initial weights, settings and code."""
+    return hash_of(prepared.fingerprint())

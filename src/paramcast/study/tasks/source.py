@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import importlib.util
+import math
 import sys
 from dataclasses import dataclass
-from functools import lru_cache, partial
+from functools import partial
+from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
 
@@ -68,7 +70,6 @@ def find(text: str, target: str | None = None) -> Source:
     )
 
 
-@lru_cache(maxsize=4)
 def load(source: Source, device: str = "cpu") -> Prepared:
     """Load and check a task, once per process.
 
@@ -78,7 +79,8 @@ def load(source: Source, device: str = "cpu") -> Prepared:
         TaskError: the file, the data or the model cannot be used.
     """
     make = {"builtin": _builtin, "file": _from_file, "table": _table, "images": _images}
-    return prepare(make[source.kind](source)).to(device)
+    task = make[source.kind](source)
+    return prepare(task, _code_hash(source)).to(device)
 
 
 def _builtin(source: Source) -> Task:
@@ -89,7 +91,8 @@ def _from_file(source: Source) -> Any:
     path = Path(source.where)
     if _sha256(path) != source.sha256:
         raise TaskError(f"{path.name} was changed while it was in use; start the command again")
-    spec = importlib.util.spec_from_file_location(f"paramcast_task_{source.sha256[:12]}", path)
+    name = f"paramcast_task_{source.sha256[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     if spec is None or spec.loader is None:
         raise TaskError(f"{path.name} cannot be imported as Python")
     module = importlib.util.module_from_spec(spec)
@@ -98,7 +101,7 @@ def _from_file(source: Source) -> Any:
         sys.path.insert(0, str(path.parent))  # as `python file.py` does
     try:
         spec.loader.exec_module(module)
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(
             f"{path.name} cannot be imported: {type(error).__name__}: {error}{_line(error, path)}"
         ) from error
@@ -115,11 +118,32 @@ def _from_file(source: Source) -> Any:
         return function()
     except TaskError:
         raise
-    except Exception as error:
+    except (Exception, SystemExit) as error:
         raise TaskError(
             f"{path.name}:{source.item} failed with {type(error).__name__}: {error}"
             f"{_line(error, path)}"
         ) from error
+
+
+class _Fresh(SourceFileLoader):
+    """Compiles what the file says now: cached byte code is trusted by size and time alone."""
+
+    def path_stats(self, path: Any) -> Any:
+        raise OSError(path)
+
+
+def _code_hash(source: Source) -> str:
+    """A hash of the task file and of the modules beside it that it imported."""
+    if source.kind != "file":
+        return source.sha256
+    folder = Path(source.where).parent
+    files = {source.where}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if file and Path(file).is_relative_to(folder) and "site-packages" not in file:
+            files.add(str(file))
+    hashes = [_sha256(Path(file)) for file in sorted(files) if Path(file).is_file()]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def _line(error: BaseException, path: Path) -> str:
@@ -151,6 +175,16 @@ def _table(source: Source) -> Task:
             f"{path.name} has empty or NaN cells in {', '.join(map(str, holes))}; fill or drop them"
         )
     column, features = frame[target], frame.drop(columns=target)
+    if features.shape[1] == 0:
+        raise TaskError(f"{path.name} has no column beside the target; nothing to predict from")
+    if column.nunique() == 1 and pd.api.types.is_float_dtype(column):
+        raise TaskError(f"column {target!r} of {path.name} holds one value only; nothing to learn")
+    numbers = frame.select_dtypes("number")
+    endless = numbers.columns[numbers.isin([math.inf, -math.inf]).any()].tolist()
+    if endless:
+        raise TaskError(
+            f"{path.name} has infinite cells in {', '.join(map(str, endless))}; replace them"
+        )
     texts = [c for c in features.columns if not pd.api.types.is_numeric_dtype(features[c])]
     for name in texts:
         if features[name].nunique() > MOST_CATEGORIES:
@@ -161,8 +195,6 @@ def _table(source: Source) -> Task:
     inputs = torch.tensor(
         pd.get_dummies(features, columns=texts, dtype=float).to_numpy(dtype=float)
     )
-    if inputs.shape[1] == 0:
-        raise TaskError(f"{path.name} has no column beside the target; nothing to predict from")
     numeric = pd.api.types.is_numeric_dtype(column) and column.dtype != bool
     if numeric and (column.nunique() > 20 or pd.api.types.is_float_dtype(column)):
         targets, labels = torch.tensor(column.to_numpy(dtype=float))[:, None], None
@@ -173,7 +205,8 @@ def _table(source: Source) -> Task:
     train, validation, test = _split(
         len(inputs), targets if labels is not None else None, path.name
     )
-    mean, std = inputs[train].mean(0), inputs[train].std(0).clamp_min(1e-12)
+    mean, std = inputs[train].mean(0), inputs[train].std(0)
+    std[std < 1e-12] = 1.0  # a column that is constant in training
     inputs = ((inputs - mean) / std).float()
     if labels is None:
         targets = ((targets - targets[train].mean()) / targets[train].std()).float()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Sized
@@ -90,6 +91,7 @@ class Prepared:
     test: Examples
     classes: int | None  # None: not a classification
     prior: Tensor  # what the constant predictor puts out for one example
+    code: str = ""  # a hash of the code behind the task
 
     @property
     def higher_is_better(self) -> bool:
@@ -110,6 +112,7 @@ class Prepared:
             self.test.to(device),
             self.classes,
             self.prior.to(device),
+            self.code,
         )
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
@@ -147,13 +150,17 @@ class Prepared:
             digest.update(f"{name}{tuple(value.shape)}".encode())
             digest.update(_bytes(value))
         task = self.task
-        settings = (task.name, task.momentum, task.weight_decay, self.metric_name)
+        settings = (self.code, task.name, task.momentum, task.weight_decay, self.metric_name)
         digest.update(repr((*settings, self.higher_is_better)).encode())
         return digest.hexdigest()
 
 
-def prepare(task: Any) -> Prepared:
+def prepare(task: Any, code: str = "") -> Prepared:
     """Check a task and turn its data into tensors.
+
+    Args:
+        task: what the task function returned.
+        code: a hash of the code that it comes from.
 
     Raises:
         TaskError: with what is wrong, what is needed and what to do.
@@ -170,10 +177,21 @@ def prepare(task: Any) -> Prepared:
     if task.metric == "accuracy":
         classes = _check_labels(task, {"train": train, "validation": validation, "test": test})
     outputs = _try_model(task, train, classes)
-    return Prepared(task, train, validation, test, classes, _prior(train, outputs, classes))
+    return Prepared(task, train, validation, test, classes, _prior(task, train, outputs), code)
 
 
 def _check_settings(task: Task) -> None:
+    if not isinstance(task.name, str) or not task.name.strip():
+        raise TaskError(f"Task.name must be a word or two, got {task.name!r}")
+    for name, top in (("momentum", 1.0), ("weight_decay", math.inf)):
+        value = getattr(task, name)
+        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < top:
+            limit = f" and below {top:g}" if math.isfinite(top) else ""
+            raise TaskError(f"Task.{name} must be a number from 0{limit}, got {value!r}")
+    if task.augment is not None and not callable(task.augment):
+        raise TaskError(
+            f"Task.augment must be a function augment(inputs, generator), got {task.augment!r}"
+        )
     if not callable(task.model):
         raise TaskError(
             f"Task.model is {_kind(task.model)}; give a function that builds a fresh model, "
@@ -264,6 +282,11 @@ def _tensor(part: Any, name: str) -> Tensor:
 
 def _check_labels(task: Task, splits: dict[str, Examples]) -> int:
     for name, split in splits.items():
+        if split.targets.ndim > 1 and split.targets.shape[-1] == 1:
+            raise TaskError(
+                f"metric accuracy needs one label per example, the {name} targets have shape "
+                f"{tuple(split.targets.shape)}; use targets.squeeze(-1)"
+            )
         if split.targets.is_floating_point() or split.targets.is_complex():
             raise TaskError(
                 f"metric accuracy needs whole-number labels, the {name} targets are "
@@ -279,15 +302,10 @@ def _check_labels(task: Task, splits: dict[str, Examples]) -> int:
 def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
     """Run the model and the loss once on a few examples, to fail here and not in 200 runs."""
     inputs, targets = train.inputs[:4], train.targets[:4]
-    torch.manual_seed(0)
-    try:
-        model = task.model()
-    except Exception as error:
-        raise TaskError(f"Task.model failed with {type(error).__name__}: {error}") from error
-    if not isinstance(model, nn.Module):
-        raise TaskError(f"Task.model returned {_kind(model)}, it must return a torch.nn.Module")
+    model = _seeded_model(task)
     if not any(p.requires_grad for p in model.parameters()):
         raise TaskError("the model has no learnable parameters; there is nothing to train")
+    _try_augment(task, model, inputs)
     try:
         outputs = model.eval()(inputs)
     except Exception as error:
@@ -326,15 +344,75 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
     return outputs.detach()
 
 
-def _prior(train: Examples, outputs: Tensor, classes: int | None) -> Tensor:
-    """The output that fits the training targets best without looking at the input."""
-    targets = train.targets
-    if not targets.is_floating_point() and outputs.ndim >= 2:
-        width = outputs.shape[1]
-        counts = torch.bincount(targets.reshape(-1), minlength=width)[:width].float()
-        logits = ((counts + 1e-3) / (counts + 1e-3).sum()).log()
-        return logits.reshape(width, *[1] * (outputs.ndim - 2)).expand(outputs.shape[1:]).clone()
-    return targets.float().mean(0).expand(outputs.shape[1:]).clone()
+def _seeded_model(task: Task) -> nn.Module:
+    """A model, after checking that each call builds one and that the seed determines it."""
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        try:
+            models.append(task.model())
+        except Exception as error:
+            raise TaskError(f"Task.model failed with {type(error).__name__}: {error}") from error
+    model, twin = models
+    if not isinstance(model, nn.Module):
+        raise TaskError(f"Task.model returned {_kind(model)}, it must return a torch.nn.Module")
+    if model is twin:
+        raise TaskError(
+            "Task.model returns the same model each time; build a fresh one in it, because every "
+            "run needs its own"
+        )
+    state, other = model.state_dict(), twin.state_dict()
+    if any(not torch.equal(state[name], other[name]) for name in state):
+        raise TaskError(
+            "Task.model gives other weights for the same seed; draw them from torch's generator, "
+            "which is seeded before each call"
+        )
+    return model
+
+
+def _try_augment(task: Task, model: nn.Module, inputs: Tensor) -> None:
+    if task.augment is None:
+        return
+    try:
+        model.train()(task.augment(inputs, torch.Generator(inputs.device).manual_seed(0)))
+    except Exception as error:
+        raise TaskError(
+            "Task.augment(inputs, generator), or the model on what it returned, failed with "
+            f"{type(error).__name__}: {error}"
+        ) from error
+
+
+def _prior(task: Task, train: Examples, outputs: Tensor) -> Tensor:
+    """The constant output with the lowest training loss: what is known without the input."""
+    targets, shape = train.targets, outputs.shape[1:]
+    labels = not targets.is_floating_point() and int(targets.min()) >= 0
+    if labels and outputs.ndim == targets.ndim + 1 and int(targets.max()) < outputs.shape[1]:
+        counts = torch.bincount(targets.reshape(-1), minlength=outputs.shape[1]).float() + 1e-3
+        logits = (counts / counts.sum()).log()
+        start = logits.reshape(-1, *[1] * (outputs.ndim - 2)).expand(shape).clone()
+    else:
+        start = targets.float().mean(0).expand(shape).clone()
+    if task.loss in (nnf.cross_entropy, nnf.mse_loss):
+        return start  # exact
+    return _descend(start, lambda constant: task.loss(constant.expand(len(train), *shape), targets))
+
+
+def _descend(start: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
+    """A few steps of LBFGS from a first guess; the guess itself if they do not help."""
+    constant = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([constant], max_iter=50, line_search_fn="strong_wolfe")
+
+    def closure() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(constant)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with contextlib.suppress(RuntimeError):  # a loss without a gradient for constants
+        optimizer.step(closure)  # type: ignore[arg-type]
+    with torch.no_grad():
+        better = bool(loss(constant) < loss(start))
+    return constant.detach() if better else start
 
 
 def _bytes(tensor: Tensor) -> bytes:

@@ -1,0 +1,246 @@
+"""The command line as a user calls it, task files, and the two digits pilots that many share."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import textwrap
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+import torch
+
+from paramcast import cli
+from paramcast.study.methods import parse_methods
+from paramcast.study.plan import Options, Plan
+from paramcast.study.tasks.source import find, load
+from paramcast.study.tasks.task import Prepared, Task, prepare
+
+COMMAND = [sys.executable, "-m", "paramcast"]
+NOBODY = 65534
+
+
+class Ran(NamedTuple):
+    """What a command left: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Standard output as strict JSON."""
+        return strict_json(self.out)
+
+
+def strict_json(text: str) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    loaded: dict[str, Any] = json.loads(text, parse_constant=refuse)
+    return loaded
+
+
+def call(folder: Path, *words: Any) -> Ran:
+    """One command in this process (workers are real processes), started in `folder`."""
+    out, err = io.StringIO(), io.StringIO()
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["paramcast", *map(str, words)])
+        patch.setattr(sys.modules["__main__"], "__package__", None)  # click would name pytest's
+        patch.setattr(sys, "path", [*sys.path])  # a task's folder is put there
+        try:
+            code = cli._main()
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+    return Ran(code, out.getvalue(), err.getvalue())
+
+
+@pytest.fixture(scope="session")
+def json_of() -> Callable[[str], dict[str, Any]]:
+    return strict_json
+
+
+@pytest.fixture
+def paramcast(tmp_path: Path) -> Callable[..., Ran]:
+    """paramcast("pilot", ...): the command, started in the test's own folder."""
+    return lambda *words: call(tmp_path, *words)
+
+
+@pytest.fixture
+def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
+    """start("pilot", ...): the command as a process in its own group, ended with the test."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def run(*words: Any) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, words)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        begun.append(process)
+        return process
+
+    yield run
+    for process in begun:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        process.communicate()
+
+
+# --- tasks --------------------------------------------------------------------------------------
+
+BLOBS = """
+import torch
+from paramcast.study import Task
+
+def blobs(count, seed, classes=3):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.arange(count) % classes
+    centres = torch.randn(classes, 4, generator=torch.Generator().manual_seed(0))
+    return centres[y] + torch.randn(count, 4, generator=g), y
+
+def make_model():
+    return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))
+
+def task():
+    settings = dict(
+        name="blobs", model=make_model, epochs=2, batch_size=8, lr_range=(0.01, 0.3),
+        train=blobs(40, 1), validation=blobs(40, 2), test=blobs(60, 3),
+    )
+    settings.update(changes())
+    return Task(**settings)
+
+def changes():
+    return {}
+"""
+"""Three clouds of points: five steps an epoch, a few milliseconds a run."""
+
+
+@pytest.fixture
+def task_file(tmp_path: Path) -> Callable[..., Path]:
+    """task_file(changes="epochs=3"): the blobs as a user's file, with changed settings.
+
+    `more` is code that comes before, `name` the file's.
+    """
+
+    def write(changes: str = "", more: str = "", name: str = "blobs.py") -> Path:
+        file = tmp_path / name
+        text = BLOBS + textwrap.dedent(more)
+        file.write_text(text + f"\n\ndef changes():\n    return dict({changes})\n")
+        return file
+
+    return write
+
+
+def blob_split(count: int, seed: int, classes: int = 3) -> tuple[torch.Tensor, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    targets = torch.arange(count) % classes
+    centres = torch.randn(classes, 4, generator=torch.Generator().manual_seed(0))
+    return centres[targets] + torch.randn(count, 4, generator=generator), targets
+
+
+@pytest.fixture
+def prepared() -> Callable[..., Prepared]:
+    """prepared(epochs=3): the blobs in this process, with changed settings."""
+
+    def make(*, classes: int = 3, **changes: Any) -> Prepared:
+        def model() -> torch.nn.Module:
+            return torch.nn.Sequential(
+                torch.nn.Linear(4, 8),
+                torch.nn.BatchNorm1d(8),
+                torch.nn.Tanh(),
+                torch.nn.Dropout(0.2),
+                torch.nn.Linear(8, classes),
+            )
+
+        settings: dict[str, Any] = {
+            "name": "blobs",
+            "model": model,
+            "train": blob_split(60, 1, classes),
+            "validation": blob_split(60, 2, classes),
+            "test": blob_split(80, 3, classes),
+            "epochs": 4,
+            "batch_size": 16,
+        }
+        return prepare(Task(**(settings | changes)))
+
+    return make
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Callable[..., Plan]:
+    """plan(file, seeds=3): what the command line would make of a task file and some options."""
+
+    def make(file: Path, methods: str = "demon, plp", **changes: Any) -> Plan:
+        source = find(str(file))
+        settings: dict[str, Any] = {
+            "source": source, "methods": parse_methods(methods), "base": "sgd", "lr": None,
+            "lr_range": (0.01, 0.3), "trials": 4, "trial_seeds": 2, "seeds": 3, "epochs": 2,
+            "batch_size": 8, "schedule": "cosine", "margin": None, "device": "cpu",
+        }  # fmt: skip
+        return Plan(Options(**(settings | changes)), load(source), tmp_path / "planned")
+
+    return make
+
+
+# --- what many tests read -----------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def tuned_digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Path]:
+    """`paramcast pilot`, the whole default pilot, and its folder."""
+    folder = tmp_path_factory.mktemp("tuned")
+    return call(folder, "pilot", "--out", "out"), folder / "out"
+
+
+@pytest.fixture(scope="session")
+def paper_digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Path]:
+    """The pilot at the paper's base rate, without tuning, and its folder."""
+    folder = tmp_path_factory.mktemp("paper")
+    words = ("--lr", 0.001, "--schedule", "constant", "--out", "out")
+    return call(folder, "pilot", *words), folder / "out"
+
+
+@contextlib.contextmanager
+def nobody() -> Iterator[None]:
+    """Run as somebody who is not root, to whom permissions apply."""
+    if os.getuid() != 0:
+        yield
+        return
+    os.setresuid(NOBODY, NOBODY, 0)
+    try:
+        yield
+    finally:
+        os.setresuid(0, 0, 0)
+
+
+@pytest.fixture
+def unprivileged() -> Iterator[tuple[Path, Callable[[], contextlib.AbstractContextManager[None]]]]:
+    """A folder that anyone may write in, and a context in which one is not root."""
+    with tempfile.TemporaryDirectory() as folder:
+        os.chmod(folder, 0o777)
+        yield Path(folder), nobody
+
+
+@pytest.fixture(scope="session")
+def command() -> Callable[..., Ran]:
+    """command(folder, "pilot", ...): the command, started in a folder."""
+    return call

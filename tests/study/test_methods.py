@@ -1,0 +1,267 @@
+"""Methods by name: reading them, refusing nonsense, and what each does to the base."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from hypothesis import given
+from hypothesis import strategies as st
+
+from paramcast.errors import StudyError
+from paramcast.study.methods import METHODS, build, check_methods, knobs, parse_methods
+from paramcast.study.tasks.task import Prepared
+
+# --- reading ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "labels"),
+    [
+        ("plp", ["plp"]),
+        ("demon, plp", ["demon", "plp"]),
+        ("  plp ,demon  ", ["plp", "demon"]),
+        ("plp()", ["plp"]),
+        ("plp(horizon=0.5)", ["plp(horizon=0.5)"]),
+        ("plp(start='last',horizon=1)", ["plp(horizon=1, start='last')"]),
+        ('plp( start = "last" )', ["plp(start='last')"]),
+        ("lookahead(every=5, alpha=0.8), plp", ["lookahead(alpha=0.8, every=5)", "plp"]),
+        ("plp, plp(horizon=0.5)", ["plp", "plp(horizon=0.5)"]),
+        ("least-squares(window=4, every=None)", ["least-squares(every=None, window=4)"]),
+    ],
+)
+def test_labels(text: str, labels: list[str]) -> None:
+    methods = parse_methods(text)
+    assert [method.label for method in methods] == labels
+    assert parse_methods(", ".join(labels)) == methods
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_every_method_reads_by_its_name(name: str) -> None:
+    assert parse_methods(name)[0].kind is METHODS[name]
+
+
+def test_knobs_are_those_of_the_predictor() -> None:
+    assert knobs("plp") == ["horizon", "start", "every"]
+    assert knobs("lookahead") == ["every", "alpha", "momentum"]
+    assert knobs("demon") == []
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("", "no method was named; choose from plp"),
+        ("plpp", "unknown method 'plpp'; choose from plp"),
+        ("PLP", "unknown method 'PLP'"),
+        ("sgd", "unknown method 'sgd'.*always run"),
+        ("plp plp", "cannot be read at 'plp plp'"),
+        (",plp", "cannot be read at ',plp'"),
+        ("plp(horizon=1", "cannot be read at"),
+        ("plp, plp", "plp is named twice"),
+        ("plp, plp()", "plp is named twice"),
+        ("plp(horizn=1)", "plp has no knob 'horizn'; it has horizon, start, every"),
+        ("plp(1)", "plp has no knob '1'"),
+        ("demon(beta=1)", "demon has no knob 'beta'; it has none"),
+        ("plp(horizon=)", "knob horizon of plp must be a number"),
+        ("plp(horizon=fast)", "knob horizon of plp must be a number"),
+        ("plp(horizon='1')", "horizon must be a finite number, got '1'"),
+        ("plp(horizon=1e999)", "horizon must be a finite number, got inf"),
+        ("plp(every=2)", "every must be >= 3"),
+        ("plp(every=3.5)", "every must be a whole number"),
+        ("plp(start='end')", "start must be one of"),
+        ("lookahead(alpha=2)", "alpha must be above 0 and at most 1"),
+        ("least-squares(window=1)", "window must be >= 2"),
+        ("plp(horizon=0.5, horizon=0.7)", "horizon"),  # which of the two?
+        ("plp(start='last', start=1)", "start"),
+    ],
+)
+def test_unreadable_methods_are_refused(text: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        parse_methods(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "plp(horizon=__import__('os').system('touch owned'))",
+        "plp(horizon=[c for c in 'x'])",
+        "plp(horizon=open)",
+        "plp(horizon=9**9)",
+        "plp(horizon=lambda: 0)",
+        "plp(horizon=1 if 1 else 2)",
+        "plp(horizon=\0)",
+        "plp(start={})",
+        "plp(start=[])",
+        "plp(horizon=" + "9" * 400 + ")",
+        "plp(horizon=" + "9" * 5000 + ")",
+        "plp(horizon=" + "[" * 300 + ")",
+        "plp; import os",
+        "__import__('os')",
+        "plp\n; demon",
+        "💥",
+    ],
+    ids=lambda text: text[:24].encode("ascii", "backslashreplace").decode(),
+)
+def test_hostile_text_is_refused(
+    text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(StudyError):
+        parse_methods(text)
+    assert not list(tmp_path.iterdir())
+
+
+@given(st.text(max_size=30))
+def test_any_text_is_read_or_refused(text: str) -> None:
+    for attempt in (text, f"plp({text})", f"demon, plp(horizon='{text}')"):
+        try:
+            assert parse_methods(attempt)
+        except StudyError:
+            continue
+
+
+# --- building -----------------------------------------------------------------------------------
+
+STEPS = 6
+
+
+def built(prepared: Prepared, method: str, base: str = "sgd", noise_seed: int = 0) -> Any:
+    torch.manual_seed(0)
+    model = prepared.task.model()
+    return model, *build(prepared.task, base, method, model, 0.1, STEPS, noise_seed)
+
+
+def after_one_cycle(prepared: Prepared, method: str, noise_seed: int = 0) -> list[torch.Tensor]:
+    """The parameters after three steps whose gradients depend on nothing but the step."""
+    model, optimizer, _ = built(prepared, method, noise_seed=noise_seed)
+    for t in range(1, 4):
+        for p in model.parameters():
+            p.grad = torch.sin(t + torch.arange(p.numel(), dtype=p.dtype)).reshape(p.shape)
+        optimizer.step()
+    return [p.detach().clone() for p in model.parameters()]
+
+
+def jumps(prepared: Prepared, method: str, noise_seed: int = 0) -> list[torch.Tensor]:
+    """What a method adds to three steps of the base, tensor by tensor."""
+    with_it = after_one_cycle(prepared, method, noise_seed)
+    return [a - b for a, b in zip(with_it, after_one_cycle(prepared, "base"), strict=True)]
+
+
+@pytest.fixture
+def task(prepared: Callable[..., Prepared]) -> Prepared:
+    return prepared()
+
+
+def test_sign_flipped_is_the_jump_backward(task: Prepared) -> None:
+    forward, backward = jumps(task, "plp"), jumps(task, "sign-flipped:plp")
+    for there, back in zip(forward, backward, strict=True):
+        assert there.norm() > 1e-3
+        torch.testing.assert_close(back, -there, rtol=1e-4, atol=1e-6)
+
+
+def test_random_jump_keeps_only_the_length_of_each_tensors_jump(task: Prepared) -> None:
+    forward, one, two = (
+        jumps(task, method, noise_seed)
+        for method, noise_seed in (("plp", 0), ("random-jump:plp", 1), ("random-jump:plp", 2))
+    )
+    for there, a, b in zip(forward, one, two, strict=True):
+        for other in (a, b):
+            assert float(other.norm()) == pytest.approx(float(there.norm()), rel=1e-3)
+        if there.numel() > 4:
+            assert not torch.allclose(a, b, rtol=0.1)
+            for other in (a, b):
+                assert abs(torch.cosine_similarity(there.flatten(), other.flatten(), 0)) < 0.95
+
+
+def test_random_jump_repeats_with_its_seed(task: Prepared) -> None:
+    one, again = (after_one_cycle(task, "random-jump:plp", 5) for _ in range(2))
+    assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
+
+
+def test_derived_controls_take_the_knobs_of_their_predictor(task: Prepared) -> None:
+    label = "plp(horizon=1.5, start='last')"
+    forward, backward = jumps(task, label), jumps(task, f"sign-flipped:{label}")
+    assert float(forward[0].norm()) > 1.2 * float(jumps(task, "plp")[0].norm())
+    torch.testing.assert_close(backward[0], -forward[0], rtol=1e-4, atol=1e-6)
+
+
+def test_demons_momentum_falls_to_zero_at_the_end(task: Prepared) -> None:
+    _, optimizer, (demon,) = built(task, "demon")
+    momenta = [optimizer.param_groups[0]["momentum"]]
+    for _ in range(STEPS):
+        demon.step()
+        momenta.append(optimizer.param_groups[0]["momentum"])
+    left = [0.9 * (1 - t / STEPS) for t in range(STEPS + 1)]
+    assert momenta == pytest.approx([x / (0.1 + x) for x in left])
+    assert momenta[0] == 0.9
+    assert momenta[-1] == 0.0
+
+
+def test_demon_lowers_the_first_beta_of_adamw(task: Prepared) -> None:
+    _, optimizer, (demon,) = built(task, "demon", base="adamw")
+    for _ in range(STEPS):
+        demon.step()
+    assert optimizer.param_groups[0]["betas"] == (0.0, 0.999)
+
+
+@pytest.mark.parametrize(
+    ("base", "kind", "settings"),
+    [
+        ("sgd", torch.optim.SGD, {"momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}),
+        ("nesterov", torch.optim.SGD, {"momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}),
+        ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.999), "weight_decay": 1e-4}),
+    ],
+)
+def test_bases(task: Prepared, base: str, kind: type, settings: dict[str, Any]) -> None:
+    for method in ("base", "plp", "demon", "random-jump:plp"):
+        _, optimizer, _ = built(task, method, base=base)
+        group = optimizer.param_groups[0]
+        assert isinstance(getattr(optimizer, "base", optimizer), kind)
+        assert {name: group[name] for name in settings} == settings
+        assert group["lr"] == 0.1
+
+
+def test_nesterov_is_sgd_with_nesterov(task: Prepared) -> None:
+    _, optimizer, followers = built(task, "nesterov")
+    assert optimizer.param_groups[0]["nesterov"]
+    assert not followers
+
+
+def test_frozen_parameters_stay_out(prepared: Callable[..., Prepared]) -> None:
+    def model() -> torch.nn.Module:
+        net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))
+        net[0].requires_grad_(False)
+        return net
+
+    for method in ("base", "plp"):
+        net, optimizer, _ = built(prepared(model=model), method)
+        members = {id(p) for p in optimizer.param_groups[0]["params"]}
+        assert members == {id(p) for p in net[1].parameters()}
+
+
+# --- what does not fit the base -----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("base", "methods", "message"),
+    [
+        ("adamw", "nesterov", "nesterov compares with base sgd, got base adamw"),
+        ("nesterov", "plp, nesterov", "nesterov compares with base sgd"),
+        ("own", "demon", "demon does not fit base own: Demon needs a momentum.*--methods"),
+    ],
+)
+def test_methods_that_do_not_fit_are_refused(
+    prepared: Callable[..., Prepared], base: str, methods: str, message: str
+) -> None:
+    own = prepared(base=lambda parameters, lr: torch.optim.Adagrad(parameters, lr=lr))
+    with pytest.raises(StudyError, match=message):
+        check_methods(own.task, base, parse_methods(methods))
+
+
+@pytest.mark.parametrize("base", ["sgd", "nesterov", "adamw"])
+def test_methods_that_fit_pass(task: Prepared, base: str) -> None:
+    every = [name for name in METHODS if name != "nesterov" or base == "sgd"]
+    check_methods(task.task, base, parse_methods(", ".join(every)))

@@ -1,0 +1,448 @@
+"""The user's own tasks: files, tables, folders of images, datasets; and what becomes of them."""
+
+from __future__ import annotations
+
+import json
+import math
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+import torch.nn.functional as nnf
+from PIL import Image
+from torch.utils.data import Dataset, TensorDataset
+
+from paramcast.errors import TaskError
+from paramcast.study.tasks.source import find, load
+from paramcast.study.tasks.task import Prepared, Task, prepare
+
+Paramcast = Callable[..., Any]
+TaskFile = Callable[..., Path]
+QUICK = ("--lr", 0.1, "--seeds", 6, "--json")
+
+
+def result_of(ran: Any) -> dict[str, Any]:
+    assert ran.code == 0, ran.err
+    found: dict[str, Any] = ran.result
+    assert all(row["diverged"] == 0 for row in found["table"])
+    return found
+
+
+# --- files --------------------------------------------------------------------------------------
+
+
+def test_the_example_task_runs_as_it_is(paramcast: Paramcast, tmp_path: Path) -> None:
+    wrote = paramcast("new-task", "mine.py")
+    assert (wrote.code, wrote.err) == (0, "")
+    assert wrote.out == "wrote mine.py; run it with: paramcast pilot mine.py:task --quick\n"
+    ran = paramcast("pilot", "mine.py:task", *QUICK)
+    assert result_of(ran)["task"] == "wine"
+    assert result_of(ran)["table"][0]["mean"] > 0.8
+
+
+def test_a_task_file_may_lie_anywhere_and_name_its_function(
+    paramcast: Paramcast, task_file: TaskFile, tmp_path: Path
+) -> None:
+    (tmp_path / "a b").mkdir()
+    task_file(more="def other():\n    return task()\n", name="a b/it's.py")
+    one = result_of(paramcast("pilot", "a b/it's.py:other", *QUICK))
+    two = result_of(paramcast("pilot", tmp_path / "a b" / "it's.py", *QUICK))
+    assert [row["values"] for row in one["table"]] == [row["values"] for row in two["table"]]
+
+
+def test_a_task_file_may_import_its_neighbours(
+    paramcast: Paramcast, task_file: TaskFile, tmp_path: Path
+) -> None:
+    (tmp_path / "my_net.py").write_text("import torch\nwidth = 5\n")
+    task_file(
+        more="""
+        from my_net import width
+        def make_model():
+            return torch.nn.Sequential(torch.nn.Linear(4, width), torch.nn.Linear(width, 3))
+        """
+    )
+    result_of(paramcast("pilot", "blobs.py", *QUICK))
+
+
+REGRESSION = """
+    import torch.nn.functional as nnf
+    def points(count, seed):
+        x = torch.randn(count, 4, generator=torch.Generator().manual_seed(seed))
+        return x, x.sum(1, keepdim=True).tanh()
+    def make_model():
+        return torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
+    def root_mean_square(outputs, targets):
+        return (outputs - targets).square().mean().sqrt()
+    """
+POINTS = "train=points(40, 1), validation=points(40, 2), test=points(60, 3), loss=nnf.mse_loss, "
+
+
+@pytest.mark.parametrize(
+    ("metric", "name"),
+    [
+        ("metric='mse'", "mse"),
+        ("metric='mae'", "mae"),
+        ("metric=root_mean_square, higher_is_better=False", "root_mean_square"),
+    ],
+)
+def test_in_a_regression_lower_is_better(
+    paramcast: Paramcast, task_file: TaskFile, metric: str, name: str
+) -> None:
+    task_file(changes=POINTS + metric, more=REGRESSION)
+    result = result_of(paramcast("pilot", "blobs.py", *QUICK))
+    assert (result["metric"]["name"], result["metric"]["higher_is_better"]) == (name, False)
+    assert result["metric"]["half_example"] == 0
+    base = result["table"][0]["values"]
+    assert result["metric"]["margin"] == pytest.approx(0.05 * float(np.median(base)))
+    for row in result["table"][1:]:
+        gains = [b - a for a, b in zip(row["values"], base, strict=True)]  # plus = better
+        assert row["to_base"]["mean"] == pytest.approx(float(np.mean(gains)))
+        assert row["top1_error"] is None
+    if name == "mse":
+        assert result["table"][0]["mean"] == pytest.approx(result["table"][0]["loss"])
+
+
+def test_a_metric_of_ones_own_may_be_higher_is_better(
+    paramcast: Paramcast, task_file: TaskFile
+) -> None:
+    r2 = "def r2(o, t):\n    return 1 - (o - t).square().mean() / t.var()\n"
+    task_file(changes=POINTS + "metric=r2", more=REGRESSION + "\n    " + r2.replace("\n", "\n    "))
+    result = result_of(paramcast("pilot", "blobs.py", *QUICK))
+    first, other = result["table"][0]["values"], result["table"][-1]
+    gains = [a - b for a, b in zip(other["values"], first, strict=True)]
+    assert other["to_base"]["mean"] == pytest.approx(float(np.mean(gains)))
+
+
+@pytest.mark.parametrize(("option", "margin"), [((), 0.005), (("--margin", 2), 0.02)])
+def test_margins_of_accuracy_are_points(
+    paramcast: Paramcast, task_file: TaskFile, option: tuple[Any, ...], margin: float
+) -> None:
+    task_file()
+    metric = result_of(paramcast("pilot", "blobs.py", *QUICK, *option))["metric"]
+    assert metric["margin"] == pytest.approx(margin)
+    assert metric["half_example"] == pytest.approx(0.5 / 60)
+
+
+def test_a_margin_of_another_metric_is_in_its_own_unit(
+    paramcast: Paramcast, task_file: TaskFile
+) -> None:
+    task_file(changes=POINTS + "metric='mse'", more=REGRESSION)
+    ran = paramcast("pilot", "blobs.py", *QUICK, "--margin", 0.25)
+    assert result_of(ran)["metric"]["margin"] == 0.25
+
+
+def test_a_base_of_ones_own(paramcast: Paramcast, task_file: TaskFile) -> None:
+    own = "base=lambda parameters, lr: torch.optim.RMSprop(parameters, lr=lr)"
+    task_file(changes=own)
+    words = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 2, "--epochs", 4, "--json")
+    result = result_of(paramcast(*words))
+    names = [row["method"] for row in result["table"]]
+    assert names == ["base", "base-lr-matched", "random-jump", "plp"]
+    assert result["specification"]["common"]["base"] == "own"
+    replaced = result_of(paramcast(*words, "--base", "sgd"))
+    assert replaced["table"][0]["method"] == "sgd"
+    assert replaced["table"][0]["values"] != result["table"][0]["values"]
+
+
+def test_augmentation_changes_the_runs_and_repeats(
+    paramcast: Paramcast, task_file: TaskFile
+) -> None:
+    more = """
+    def noise(inputs, generator):
+        return inputs + torch.randn(inputs.shape, generator=generator)
+    """
+    task_file()
+    plain = result_of(paramcast("pilot", "blobs.py", *QUICK))
+    task_file(changes="augment=noise", more=more)
+    one = result_of(paramcast("pilot", "blobs.py", *QUICK, "--out", "one"))
+    two = result_of(paramcast("pilot", "blobs.py", *QUICK, "--out", "two"))
+    losses = [[row["loss"] for row in found["table"]] for found in (plain, one, two)]
+    assert losses[0] != losses[1] == losses[2]
+
+
+def test_twenty_classes_have_a_top_5_error(paramcast: Paramcast, task_file: TaskFile) -> None:
+    task_file(
+        changes="train=blobs(60, 1, 20), validation=blobs(60, 2, 20), test=blobs(60, 3, 20), "
+        "epochs=12, model=lambda: torch.nn.Linear(4, 20)"
+    )
+    result = result_of(paramcast("pilot", "blobs.py", *QUICK))
+    for row in result["table"]:
+        assert 0 <= row["top5_error"] <= row["top1_error"] <= 1
+    shown = paramcast("pilot", "blobs.py", *QUICK[:-1])
+    row = next(line for line in shown.out.splitlines() if line.startswith("sgd "))
+    assert f"{100 * result['table'][0]['top5_error']:.2f}" in row
+
+
+# --- datasets -----------------------------------------------------------------------------------
+
+
+def blobs_task(**changes: Any) -> Task:
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    split = (x, torch.arange(30) % 3)
+    settings: dict[str, Any] = {
+        "name": "t", "model": lambda: torch.nn.Linear(4, 3),
+        "train": split, "validation": split, "test": split,
+    }  # fmt: skip
+    return Task(**(settings | changes))
+
+
+class Pairs(Dataset[Any]):
+    """As users write them: NumPy inputs, plain integer labels."""
+
+    def __init__(self, x: torch.Tensor, y: torch.Tensor) -> None:
+        self.x, self.y = x.numpy(), y.tolist()
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, i: int) -> tuple[Any, int]:
+        return self.x[i], self.y[i]
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        TensorDataset,
+        Pairs,
+        lambda x, y: (x.numpy(), y.numpy()),
+        lambda x, y: (x.tolist(), y.tolist()),
+        lambda x, y: (x.double(), y),
+        lambda x, y: [x, y],
+        lambda x, y: list(zip(x, y, strict=True)),
+        lambda x, y: torch.utils.data.Subset(TensorDataset(x, y), range(30)),
+    ],
+    ids=["TensorDataset", "Dataset", "arrays", "lists", "doubles", "list-of-two", "pairs",
+         "Subset"],
+)  # fmt: skip
+def test_every_way_to_give_data_is_the_same_data(wrap: Callable[..., Any]) -> None:
+    plain = blobs_task()
+    x, y = plain.train
+    prepared = prepare(blobs_task(train=wrap(x, y)))
+    assert torch.equal(prepared.train.inputs, x)
+    assert torch.equal(prepared.train.targets, y)
+    assert prepared.fingerprint() == prepare(plain).fingerprint()
+
+
+def test_the_fingerprint_changes_with_data_and_settings() -> None:
+    x, y = blobs_task().train
+    nudged = x.clone()
+    nudged[0, 0] += 1e-6
+    moved = y.roll(1)
+    tasks = [
+        blobs_task(), blobs_task(train=(nudged, y)), blobs_task(validation=(nudged, y)),
+        blobs_task(test=(x, moved)), blobs_task(name="u"), blobs_task(momentum=0.8),
+        blobs_task(weight_decay=0.0), blobs_task(model=lambda: torch.nn.Linear(4, 4)),
+        blobs_task(loss=nnf.multi_margin_loss, metric=lambda o, t: 0.0, higher_is_better=False),
+    ]  # fmt: skip
+    assert len({prepare(task).fingerprint() for task in tasks}) == len(tasks)
+
+
+# --- tables -------------------------------------------------------------------------------------
+
+
+def table(folder: Path, lines: list[str], name: str = "data.csv") -> Path:
+    file = folder / name
+    file.write_text("\n".join(lines) + "\n", "utf-8")
+    return file
+
+
+def flowers(target: str) -> list[str]:
+    """Numbers, texts, and a target that follows from both."""
+    rng = np.random.default_rng(0)
+    lines = ["length,colour,y"]
+    for i in range(120):
+        colour = ("red", "blue", "grün")[i % 3]
+        length = rng.normal()
+        high = length + (colour == "red") > 0.3
+        value = {"class": "ja" if high else "nein", "number": f"{length + (colour == 'red'):.6f}"}
+        lines.append(f"{length:.6f},{colour},{value[target]}")
+    return lines
+
+
+def test_a_table_of_classes(paramcast: Paramcast, tmp_path: Path) -> None:
+    table(tmp_path, flowers("class"))
+    words = ("pilot", "data.csv", "--target", "y", "--epochs", 8, *QUICK)
+    result = result_of(paramcast(*words))
+    assert (result["task"], result["metric"]["name"]) == ("data", "accuracy")
+    assert result["table"][0]["mean"] > 0.8
+    assert result["metric"]["half_example"] == pytest.approx(0.5 / 24)
+
+
+def test_a_table_of_numbers(paramcast: Paramcast, tmp_path: Path) -> None:
+    table(tmp_path, flowers("number"))
+    words = ("pilot", "data.csv", "--target", "y", "--epochs", 8, *QUICK)
+    result = result_of(paramcast(*words))
+    assert (result["metric"]["name"], result["metric"]["higher_is_better"]) == ("mse", False)
+    assert result["table"][0]["mean"] < 0.3  # of a target with variance 1
+
+
+def loaded(folder: Path, lines: list[str]) -> Prepared:
+    return load(find(str(table(folder, lines)), "y"))
+
+
+def test_a_table_is_split_60_20_20_and_scaled_by_what_training_knows(tmp_path: Path) -> None:
+    prepared = loaded(tmp_path, flowers("class"))
+    splits = (prepared.train, prepared.validation, prepared.test)
+    assert [len(split) for split in splits] == [72, 24, 24]
+    assert prepared.train.inputs.shape[1] == 4  # one number, three colours
+    np.testing.assert_allclose(prepared.train.inputs.mean(0), 0, atol=1e-5)
+    np.testing.assert_allclose(prepared.train.inputs.std(0), 1, atol=1e-5)
+    shares = [split.targets.float().mean() for split in splits]
+    assert max(shares) - min(shares) < 0.05  # classes in equal shares
+
+
+@pytest.mark.parametrize(
+    ("values", "classes"),
+    [
+        ([str(i % 20) for i in range(200)], 20),
+        (["yes", "no"] * 50, 2),
+        (["True", "False"] * 50, 2),
+        ([str(i) for i in range(100)], None),
+        (["0.5", "1.5"] * 50, None),
+    ],
+    ids=["whole", "text", "bool", "many", "float"],
+)
+def test_what_is_a_class(tmp_path: Path, values: list[str], classes: int | None) -> None:
+    lines = ["a,y", *(f"{i % 7},{value}" for i, value in enumerate(values))]
+    assert loaded(tmp_path, lines).classes == classes
+
+
+def test_a_text_that_training_never_saw_does_not_blow_up(tmp_path: Path) -> None:
+    # 25 rare towns: some of them lie in the other splits only, where training saw no spread.
+    towns = [f"town {i}" if i < 25 else "elsewhere" for i in range(200)]
+    lines = ["town,y", *(f"{town},{i % 2}" for i, town in enumerate(towns))]
+    prepared = loaded(tmp_path, lines)
+    for split in (prepared.train, prepared.validation, prepared.test):
+        assert float(split.inputs.abs().max()) < 1e3
+
+
+# --- images -------------------------------------------------------------------------------------
+
+
+def photos(folder: Path, per_class: int = 15) -> Path:
+    root, rng = folder / "photos", np.random.default_rng(0)
+    for level, name in ((60, "dark"), (180, "light")):
+        (root / name).mkdir(parents=True)
+        for i in range(per_class):
+            pixels = rng.integers(level - 50, level + 50, (20 + i, 24, 3), dtype=np.uint8)
+            ending = ("png", "jpg", "bmp")[i % 3]
+            Image.fromarray(pixels).save(root / name / f"{i}.{ending}")
+    return root
+
+
+def test_a_folder_of_images(paramcast: Paramcast, tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    Image.new("L", (9, 9), 200).save(root / "light" / "grey.png")
+    Image.new("RGBA", (9, 9), (20, 20, 20, 0)).save(root / "dark" / "clear.png")
+    (root / "light" / "notes.txt").write_text("not an image")
+    (root / ".hidden").mkdir()
+    words = ("pilot", "photos", "--lr", 0.05, "--seeds", 2, "--epochs", 4, "--json")
+    result = result_of(paramcast(*words))
+    assert result["task"] == "photos"
+    assert result["table"][0]["mean"] > 0.9
+    prepared = load(find(str(root)))
+    assert prepared.train.inputs.shape[1:] == (3, 32, 32)
+    assert len(prepared.train) + len(prepared.validation) + len(prepared.test) == 32
+
+
+def test_an_image_more_is_another_task(paramcast: Paramcast, tmp_path: Path) -> None:
+    root = photos(tmp_path)
+    words = ("pilot", "photos", "--lr", 0.05, "--seeds", 2, "--epochs", 1, "--out", "out")
+    assert paramcast(*words).code == 0
+    Image.new("RGB", (9, 9)).save(root / "dark" / "black.png")
+    refused = paramcast(*words)
+    assert refused.code == 2
+    assert "another specification" in refused.err
+
+
+# --- divergence ---------------------------------------------------------------------------------
+
+
+def test_diverged_runs_are_results(
+    paramcast: Paramcast, task_file: TaskFile, tmp_path: Path
+) -> None:
+    task_file(changes=POINTS + "metric='mse'", more=REGRESSION.replace("torch.nn.Tanh(), ", ""))
+    ran = paramcast("pilot", "blobs.py", "--lr", 1000, "--seeds", 6, "--out", "out", "--json")
+    assert (ran.code, ran.err) == (0, "")
+    row = ran.result["table"][-1]
+    assert row["diverged"] == 6
+    assert len(row["diverged_reasons"]) == 6
+    assert all("loss not finite at step" in reason for reason in row["diverged_reasons"])
+    assert row["gap"] is None
+    assert row["low"] == row["mean"] == row["high"]  # every one scores as the constant predictor
+    verdict = ran.result["verdicts"]["plp"]["quality"]
+    assert verdict["kind"] == "inconclusive"
+    assert "24 of 24 runs diverged" in verdict["sentence"]  # demon is not compared
+    with closing(sqlite3.connect(tmp_path / "out" / "pilot.db")) as connection:
+        runs = connection.execute("SELECT status, outcome FROM runs").fetchall()
+    assert len(runs) == 60
+    for status, outcome in runs:
+        assert status == "diverged"
+        assert json.loads(outcome)["diverged_at"] >= 1
+    shown = paramcast("pilot", "blobs.py", "--lr", 1000, "--seeds", 6, "--out", "out")
+    assert shown.code == 0
+    assert "6/6" in shown.out
+
+
+def test_a_metric_without_a_value_for_the_constant_predictor_is_refused_in_words(
+    paramcast: Paramcast, task_file: TaskFile
+) -> None:
+    # A correlation with a constant does not exist; a diverged run would have no score.
+    more = REGRESSION + (
+        "\n    def correlation(o, t):\n"
+        "        return torch.corrcoef(torch.stack([o.flatten(), t.flatten()]))[0, 1]\n"
+    )
+    task_file(changes=POINTS + "metric=correlation", more=more)
+    ran = paramcast("pilot", "blobs.py", "--lr", 1000, "--seeds", 2)
+    assert ran.code in (1, 2)
+    assert ran.err.splitlines()[-1].startswith("paramcast: ")
+    assert "correlation" in ran.err
+
+
+def test_a_metric_whose_base_value_is_zero_asks_for_a_margin(
+    paramcast: Paramcast, task_file: TaskFile
+) -> None:
+    # 5 % of a median of 0 is no margin.
+    task_file(changes="metric=lambda outputs, targets: 0.0, higher_is_better=False")
+    ran = paramcast("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2)
+    assert ran.code == 2
+    assert "--margin" in ran.err
+
+
+def test_whole_number_targets_of_a_regression_may_be_negative() -> None:
+    x = torch.randn(30, 4, generator=torch.Generator().manual_seed(0))
+    split = (x, torch.arange(30)[:, None] - 20)
+    prepared = prepare(
+        blobs_task(
+            train=split, validation=split, test=split,
+            model=lambda: torch.nn.Linear(4, 1),
+            loss=lambda outputs, targets: nnf.mse_loss(outputs, targets.float()),
+            metric=lambda outputs, targets: float((outputs - targets).abs().mean()),
+            higher_is_better=False,
+        )
+    )  # fmt: skip
+    variance = float(split[1].double().var(correction=0))
+    assert prepared.constant(prepared.test)["loss"] == pytest.approx(variance, rel=1e-4)
+
+
+def test_a_task_error_of_the_users_own_keeps_its_words(task_file: TaskFile) -> None:
+    file = task_file(
+        more="""
+        from paramcast.errors import TaskError
+        def mine():
+            raise TaskError("the disc is not mounted")
+        """
+    )
+    with pytest.raises(TaskError, match=r"^the disc is not mounted$"):
+        load(find(f"{file}:mine"))
+
+
+def test_constant_loss_of_three_even_classes_is_log_3() -> None:
+    prepared = prepare(blobs_task())
+    assert prepared.constant(prepared.test)["loss"] == pytest.approx(math.log(3), rel=1e-4)
+    assert prepared.constant(prepared.test)["metric"] == pytest.approx(1 / 3)

@@ -1,0 +1,275 @@
+"""The store of runs: what is written stays, what is damaged or not ours is left alone."""
+
+from __future__ import annotations
+
+import sqlite3
+import subprocess
+import sys
+import textwrap
+import threading
+from collections.abc import Iterator
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from paramcast.errors import StoreError
+from paramcast.study.spec import RunSpec
+from paramcast.study.store import Store
+
+SPEC = RunSpec(
+    task="t", fingerprint="f", method="plp(start='last')", base="sgd", lr=0.1, schedule="cosine",
+    epochs=2, batch_size=4, share=1.0, phase="final", seed=0, device="cpu", versions="v",
+)  # fmt: skip
+OUTCOME = {"status": "done", "reason": "", "curve": [{"step": 1, "loss": 0.1 + 0.2}], "gap": None}
+
+
+def outcome(i: int) -> dict[str, Any]:
+    return OUTCOME | {"number": i, "padding": "x" * 2000}
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    return tmp_path / "pilot.db"
+
+
+@pytest.fixture
+def store(path: Path) -> Iterator[Store]:
+    opened = Store(path)
+    yield opened
+    opened.close()
+
+
+def reopened(path: Path, *keys: str) -> dict[str, dict[str, Any]]:
+    """The outcomes that a new store finds there; everything else is read as well."""
+    again = Store(path)
+    try:
+        again.about("pilot")
+        again.looks()
+        return again.outcomes(keys)
+    finally:
+        again.close()
+
+
+def sql(path: Path, statement: str) -> list[Any]:
+    with closing(sqlite3.connect(path)) as connection, connection:
+        return connection.execute(statement).fetchall()
+
+
+def test_what_is_put_comes_back_to_the_last_bit(store: Store, path: Path) -> None:
+    store.put(SPEC, OUTCOME, {"torch": "2"})
+    assert store.outcomes([SPEC.key]) == {SPEC.key: OUTCOME}
+    store.close()
+    assert reopened(path, SPEC.key) == {SPEC.key: OUTCOME}
+
+
+def test_only_the_wanted_keys_come_back(store: Store) -> None:
+    other = replace(SPEC, seed=1)
+    store.put(SPEC, OUTCOME, {})
+    store.put(other, outcome(1), {})
+    assert set(store.outcomes([other.key, "unknown"])) == {other.key}
+    assert store.outcomes([]) == {}
+
+
+def test_a_run_put_twice_is_stored_once(store: Store, path: Path) -> None:
+    store.put(SPEC, outcome(1), {})
+    store.put(SPEC, outcome(2), {})
+    assert store.outcomes([SPEC.key])[SPEC.key]["number"] == 2
+    assert sql(path, "SELECT count(*) FROM runs") == [(1,)]
+
+
+def test_a_run_is_stored_with_everything_that_determined_it(store: Store, path: Path) -> None:
+    store.put(SPEC, OUTCOME, {"torch": "2.0"})
+    columns = "method, lr, phase, seed, share, status, spec, environment"
+    ((method, lr, phase, seed, share, status, spec, environment),) = sql(
+        path, f"SELECT {columns} FROM runs"
+    )
+    assert (method, lr, phase, seed) == (SPEC.method, SPEC.lr, "final", 0)
+    assert (share, status, environment) == (1.0, "done", '{"torch": "2.0"}')
+    assert '"fingerprint": "f"' in spec
+
+
+def test_failures_are_no_results(store: Store, path: Path) -> None:
+    store.put_failure(SPEC, {"status": "failed", "reason": "boom"})
+    store.put_failure(SPEC, {"status": "timeout", "reason": "slow"})
+    assert store.outcomes([SPEC.key]) == {}
+    failed = sql(path, "SELECT key, status, reason FROM failures ORDER BY id")
+    assert failed == [(SPEC.key, "failed", "boom"), (SPEC.key, "timeout", "slow")]
+
+
+def test_numbers_that_json_does_not_know_are_not_written(store: Store) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        store.put(SPEC, OUTCOME | {"gap": float("nan")}, {})
+    assert store.outcomes([SPEC.key]) == {}
+
+
+def test_facts_and_looks(store: Store) -> None:
+    assert store.about("pilot") is None
+    store.set_about("pilot", {"identity": "a"})
+    store.set_about("pilot", {"identity": "b"})
+    assert store.about("pilot") == {"identity": "b"}
+    assert store.looks() == []
+    for seeds in (12, 6, 12):
+        store.add_look(seeds)
+    assert store.looks() == [6, 12]
+
+
+# --- what cannot be used ------------------------------------------------------------------------
+
+
+def refused(path: Path, message: str) -> None:
+    """Opening and reading ends in a StoreError, and the file stays as it was."""
+    before = path.read_bytes()
+    with pytest.raises(StoreError, match=message):
+        reopened(path, SPEC.key)
+    assert path.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    "content", [b"hello, world", b"SQLite format 3\0" + b"\1" * 500, bytes(range(256)) * 64]
+)
+def test_a_file_that_is_no_database(path: Path, content: bytes) -> None:
+    path.write_bytes(content)
+    refused(path, r"pilot\.db cannot be used as a store of runs .*move it away")
+
+
+def test_a_truncated_database(store: Store, path: Path) -> None:
+    for i in range(20):
+        store.put(replace(SPEC, seed=i), outcome(i), {})
+    store.close()
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    refused(path, "malformed")
+
+
+def test_any_damaged_page_is_refused_or_harmless(store: Store, path: Path) -> None:
+    specs = [replace(SPEC, seed=i) for i in range(12)]
+    for i, spec in enumerate(specs):
+        store.put(spec, outcome(i), {})
+    store.add_look(6)
+    store.close()
+    whole, keys = path.read_bytes(), [spec.key for spec in specs]
+    healthy, refusals = reopened(path, *keys), 0
+    for begin in range(0, len(whole), 4096):
+        path.write_bytes(whole[:begin] + b"\xa5" * 4096 + whole[begin + 4096 :])
+        try:
+            assert reopened(path, *keys) == healthy
+        except StoreError:
+            refusals += 1
+    assert refusals > 5
+
+
+def test_an_unreadable_outcome_is_refused(store: Store, path: Path) -> None:
+    store.put(SPEC, OUTCOME, {})
+    store.close()
+    sql(path, "UPDATE runs SET outcome = '{'")
+    refused(path, r"cannot be read .*move it away")
+
+
+def test_a_newer_schema_is_refused(store: Store, path: Path) -> None:
+    store.set_about("schema", 2)
+    store.close()
+    refused(path, "schema version 2, this paramcast reads 1; use the paramcast that wrote it")
+
+
+@pytest.mark.parametrize("table", ["runs (id INTEGER)", "songs (title TEXT)"])
+def test_somebody_elses_database_is_left_alone(path: Path, table: str) -> None:
+    sql(path, f"CREATE TABLE {table}")
+    refused(path, r"pilot\.db .*(move it away|another --out folder)")
+
+
+def test_a_folder_that_may_not_be_written(unprivileged: Any) -> None:
+    folder, nobody = unprivileged
+    path = folder / "readonly" / "pilot.db"
+    path.parent.mkdir()
+    path.parent.chmod(0o555)
+    with nobody(), pytest.raises(StoreError, match=r"cannot be used .*unable to open"):
+        Store(path)
+
+
+def test_a_database_that_may_not_be_written(unprivileged: Any) -> None:
+    folder, nobody = unprivileged
+    path = folder / "pilot.db"
+    with nobody():
+        Store(path).close()
+        path.chmod(0o444)
+
+        def write() -> None:
+            Store(path).put(SPEC, OUTCOME, {})
+
+        with pytest.raises(StoreError, match="readonly database"):
+            write()
+
+
+def test_a_full_disk_is_reported_and_keeps_what_was_there(store: Store, path: Path) -> None:
+    store.put(SPEC, OUTCOME, {})
+    store.close()
+    ((pages,),) = sql(path, "PRAGMA page_count")
+    full = Store(path)
+    with full._engine.connect() as connection:  # SQLite's own limit stands for the disk's
+        connection.exec_driver_sql(f"PRAGMA max_page_count={pages}")
+    big = OUTCOME | {"padding": "x" * 10**6}
+    with pytest.raises(StoreError, match=r"cannot be written .*full.*make room"):
+        full.put(replace(SPEC, seed=1), big, {})
+    full.close()
+    assert reopened(path, SPEC.key) == {SPEC.key: OUTCOME}
+
+
+# --- death and company --------------------------------------------------------------------------
+
+WRITER = """
+import sqlite3, sys, time
+from dataclasses import replace
+from pathlib import Path
+sys.path.insert(0, {folder!r})
+from test_store import SPEC, Store, outcome
+
+path = Path(sys.argv[1])
+store = Store(path)
+for i in range(30):
+    store.put(replace(SPEC, seed=i), outcome(i), {{}})
+half = sqlite3.connect(path)
+half.execute("INSERT INTO runs SELECT 'half', method, lr, phase, seed, share, status, spec, "
+             "outcome, environment, finished_at FROM runs LIMIT 1")
+print("written", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_writer_killed_in_mid_transaction_leaves_whole_runs(path: Path) -> None:
+    code = textwrap.dedent(WRITER.format(folder=str(Path(__file__).parent)))
+    writer = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
+    assert writer.stdout is not None
+    assert writer.stdout.readline() == "written\n"
+    writer.kill()
+    writer.communicate()
+    specs = [replace(SPEC, seed=i) for i in range(30)]
+    found = reopened(path, "half", *(spec.key for spec in specs))
+    assert found == {spec.key: outcome(i) for i, spec in enumerate(specs)}
+    assert sql(path, "PRAGMA integrity_check") == [("ok",)]
+    again = Store(path)
+    again.put(SPEC, OUTCOME, {})
+    again.close()
+
+
+def test_two_stores_at_once(path: Path) -> None:
+    stores = [Store(path), Store(path)]
+
+    def write(store: Store, seeds: range) -> None:
+        for i in seeds:
+            store.put(replace(SPEC, seed=i), outcome(i), {})
+
+    threads = [
+        threading.Thread(target=write, args=(store, seeds))
+        for store, seeds in zip(stores, (range(25), range(25, 50)), strict=True)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    keys = [replace(SPEC, seed=i).key for i in range(50)]
+    assert [found["number"] for found in map(stores[0].outcomes(keys).get, keys)] == [*range(50)]
+    assert stores[0].outcomes(keys) == stores[1].outcomes(keys)
+    for store in stores:
+        store.close()

@@ -1,0 +1,71 @@
+"""What a terminal shows while a pilot runs and when it has ended."""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from paramcast.report.terminal import LiveProgress, show
+from paramcast.study.pilot import run_pilot
+from paramcast.study.plan import Plan
+
+
+def watched(plan: Plan, *, terminal: bool) -> tuple[str, LiveProgress]:
+    """What is written while the pilot runs, without the terminal's own codes."""
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=terminal, width=100)
+    with LiveProgress(console) as progress:
+        run_pilot(plan, workers=2, watcher=progress)
+    return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()), progress
+
+
+def test_a_terminal_sees_phase_runs_accuracy_and_time_left(
+    task_file: Callable[..., Path], plan: Callable[..., Plan]
+) -> None:
+    planned = plan(task_file(), seeds=2)
+    text, progress = watched(planned, terminal=True)
+    assert re.search(r"tuning .*24/24 \S+ (0\.\d{4}|diverged) .*left", text)
+    assert re.search(r"final .*20/20 \S+ (0\.\d{4}|diverged) .*left", text)
+    assert (progress.done, progress.total, progress.reused) == (44, 44, 0)
+    again, progress = watched(planned, terminal=True)
+    assert (progress.done, progress.total, progress.reused) == (44, 44, 44)
+    assert "24 reused" in again
+    assert "20 reused" in again
+
+
+def test_nothing_is_shown_where_there_is_no_terminal(
+    task_file: Callable[..., Path], plan: Callable[..., Plan]
+) -> None:
+    text, _ = watched(plan(task_file(), seeds=2), terminal=False)
+    assert text == ""
+
+
+def shown(folder: Path, width: int) -> tuple[dict[str, Any], list[str]]:
+    result = json.loads((folder / "pilot.json").read_text("utf-8"))
+    screen = io.StringIO()
+    show(result, Console(file=screen, width=width))
+    return result, screen.getvalue().splitlines()
+
+
+@pytest.mark.parametrize("width", [80, 100, 120, 200])
+def test_no_name_and_no_interval_is_broken(tuned_digits: tuple[Any, Path], width: int) -> None:
+    result, lines = shown(tuned_digits[1], width)
+    for row in result["table"]:
+        assert any(line.split(" ")[0] == row["method"] for line in lines)
+        if row["to_base"]:
+            mean, low, high = (100 * row["to_base"][name] for name in ("mean", "low", "high"))
+            assert any(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})" in line for line in lines)
+
+
+@pytest.mark.parametrize("width", [80, 120])
+def test_sentences_fit_the_terminal(tuned_digits: tuple[Any, Path], width: int) -> None:
+    _, lines = shown(tuned_digits[1], width)
+    assert all(len(line) <= width for line in lines if not line.startswith("Details: "))
+    assert any(line.startswith("plp, quality: No difference") for line in lines)
