@@ -66,7 +66,7 @@ def summarise(
             for arm in arms
         ],
         "verdicts": verdicts,
-        "notes": _notes(plan, chosen),
+        "notes": [*_coarse(plan, metric), *_notes(plan, chosen)],
         "learning_rates": {"tried": list(plan.rates()) if o.tuned else [], "chosen": chosen},
         "specification": plan.specification(),
         "identity": plan.identity,
@@ -170,6 +170,18 @@ def _stored(plan: Plan, verdict: Verdict, first: int, seconds_per_seed: float) -
     )
     stored["extend_to"], stored["command"] = seeds, plan.command(seeds)
     return stored
+
+
+def _coarse(plan: Plan, metric: Metric) -> list[str]:
+    """A warning where the test split cannot show what the margin asks for."""
+    if metric.half_example <= metric.margin:
+        return []
+    return [
+        f"One of the {len(plan.prepared.test)} test examples is worth "
+        f"{metric.amount(2 * metric.half_example)}, so a margin of {metric.amount(metric.margin)} "
+        "can never be met and 'no difference' never shown: give more test examples, or a wider "
+        "--margin."
+    ]
 
 
 def _notes(plan: Plan, chosen: dict[str, float]) -> list[str]:

@@ -296,11 +296,12 @@ def _more_seeds(
     c = shown[unclear]
     needed = max(FEWEST, seeds_needed(c.sd, metric.margin))
     spread = metric.amount(c.sd)
+    seeds = f"about {needed} seeds" if needed > c.n else f"more than these {c.n} seeds"
     return Verdict(
         kind,
         sentence,
         f"The differences spread by {spread} (sd); to tell {metric.amount(metric.margin)} apart "
-        f"takes about {needed} seeds.",
+        f"takes {seeds}.",
         shown,
         unclear,
         needed,
