@@ -69,7 +69,8 @@ class EMA(Average):
             )
         self.decay = None if decay is None else within("decay", decay, 0.0, 1.0, ends="()")
         if half_life is not None:
-            self.decay = 2.0 ** (-1.0 / within("half_life", half_life, 0.0, 1e300, ends="()"))
+            # at most 1e15 steps: the decay of longer ones rounds to 1
+            self.decay = 2.0 ** (-1.0 / within("half_life", half_life, 0.0, 1e15, ends="(]"))
         self.share = None if share is None else within("share", share, 0.0, 1.0, ends="(]")
         self.progress = share is not None
 
@@ -136,6 +137,10 @@ class LAWA(SWA):
     def __init__(self, last: int = 5, *, every: int = 10) -> None:
         super().__init__(0, every=every)
         self.last, self.progress = whole("last", last, 1), True
+
+    def weight(self, step: int, updates: int, total_steps: int | None) -> float | None:
+        beyond = step > total_steps  # type: ignore[operator]
+        return None if beyond else super().weight(step, updates, total_steps)
 
     def first(self, total_steps: int | None) -> int:
         """The first step that counts: (last - 1) * every before the end, or as far as can be."""

@@ -60,11 +60,13 @@ class Cycle:
         self.written = 0.0  # how much of the last jump was written
         self.filled = False  # whether the buffers hold points of the running cycle
         self.pending: ForecastEvent | None = None  # waits to be scored by the next step
-        self.live: list[Tensor] = []  # learnable parameters at the last step
+        self.learnable: list[Tensor] = []  # learnable parameters at the last step
+        self.live: list[Tensor] = []  # those of them that are predicted
         self.idle: list[Tensor] = []  # those of them that have had no gradient so far
         self.seen: dict[int, Tensor] = {}  # all that have had one, by id
         self.precision: torch.dtype | None = None  # the narrowest dtype of the buffers
         self.segments: list[Segment] = []  # of the parameters that take part
+        self.joined: set[int] = set()  # ids of those that joined since the last prediction
         self.last: _Raw | None = None
 
     def begin(self) -> None:
@@ -81,13 +83,11 @@ class Cycle:
 
     def follow(self, groups: Iterable[Mapping[str, Any]]) -> None:
         """Note which parameters are learnable now; who left the cycle is not predicted in it."""
-        live = [
-            p
-            for group in groups
-            if group.get("forecast", True)
-            for p in group["params"]
-            if p.requires_grad
-        ]
+        groups = list(groups)
+        self.learnable = live = [p for g in groups for p in g["params"] if p.requires_grad]
+        if not all(group.get("forecast", True) for group in groups):
+            out = {id(p) for g in groups if not g.get("forecast", True) for p in g["params"]}
+            live = [p for p in live if id(p) not in out]
         if len(live) == len(self.live) and all(map(_same, live, self.live)):
             return
         self.live, self.idle = live, [p for p in live if id(p) not in self.seen]
@@ -101,7 +101,7 @@ class Cycle:
         if self.idle:
             self.seen.update((id(p), p) for p in self.idle if p.grad is not None)
             self.idle = [p for p in self.idle if p.grad is None]
-        return any(p.grad is not None for p in self.live)
+        return any(p.grad is not None for p in self.learnable)
 
     def observe(
         self, point: int, rules: Rules, state: Mapping[Any, Any], *, gradients_to_come: bool = False
@@ -115,7 +115,7 @@ class Cycle:
         start, middle = rules.half_points()
         if point == (min(first, start) if rules.halves else first):
             self._enroll(rules, gradients_to_come)
-            self.filled = True
+            self.filled = bool(self.segments)
         if not self.filled:
             return
         rules.predictor.observe_(point, self._work(rules, state))
@@ -144,6 +144,8 @@ class Cycle:
             return
         old, self.precision = self.segments, rules.precision()
         self.segments = make_segments(list(chosen.values()), rules.buffers(), self.precision)
+        if self.pending is not None:  # they are no part of the prediction that waits for its score
+            self.joined |= chosen.keys() - before
         for buffer in self._lasting(rules):
             carry_over(old, self.segments, buffer)
 
@@ -220,6 +222,8 @@ class Cycle:
         if decision.apply and rules.halves:
             for segment in self.segments:
                 rules.gate.refine_(segment.buffers[0], segment.buffers[a], segment.buffers[a + 1])
+            if rules.gate.refines:  # parts of the jump are gone
+                norms[:] = norm(self.segments)
         return decision
 
     def _write(self, rules: Rules, scale: float, decision: Decision) -> Decision:
@@ -232,10 +236,15 @@ class Cycle:
                 torch._foreach_copy_(segment.buffers[kept], segment.points)
             F.jump_(segment.points, segment.buffers[0], scale * decision.scale)
         for check, loss in zip(checks, before, strict=True):
-            after = check.measure()
+            try:
+                after = check.measure()
+            except BaseException:  # nobody judged it, so it is not kept
+                self._take_back(kept)
+                raise
             if not after <= loss + check.tolerance:
                 self._take_back(kept)
                 return Decision(False, f"the loss rose from {loss:.4g} to {after:.4g}")
+            decision = decision._replace(reason=f"the loss went from {loss:.4g} to {after:.4g}")
         for anomaly in rules.anomalies:
             anomaly.written()
         return decision
@@ -276,12 +285,18 @@ class Cycle:
         jump, point = rules.buffers() - 2, rules.buffers() - 1
         for segment in self.segments:
             F.fold_(F.Fold(F.SUBTRACT), segment.buffers[point], segment.points)  # minus d
+            for p, view in zip(segment.parameters, segment.buffers[point], strict=True):
+                if id(p) in self.joined:
+                    view.zero_()
+        self.joined = set()
         along = -dot(self.segments, jump, point)
         length, step = total(norm(self.segments, jump)), total(norm(self.segments, point))
         e = rules.predictor.extra_steps_at(self.pending.horizon)
-        gap = math.sqrt(max(0.0, length**2 - 2 * e * along + (e * step) ** 2))
-        error = gap / abs(e * step) if e * step else None
-        cosine = along / (length * step) if length * step else None
+        error = cosine = None
+        if math.isfinite(self.pending.jump_norm) and math.isfinite(step):
+            gap = math.sqrt(max(0.0, length**2 - 2 * e * along + (e * step) ** 2))
+            error = gap / abs(e * step) if e * step else None
+            cosine = along / (length * step) if length * step else None
         event = self.pending._replace(error=error, cosine=cosine)
         self.pending = None
         if self.last is not None:
@@ -360,7 +375,7 @@ class Cycle:
         taking_part, rows = state.pop("members"), state.pop("rows")
         self.__dict__.update(state)
         self.seen = {id(p): p for p in state["seen"]}
-        self.live, self.idle = [], []
+        self.live, self.learnable, self.idle, self.joined = [], [], [], set()
         count = len(rows[0]) if rows else 0
         self.last = None
         self.segments = make_segments(taking_part, count, self.precision)

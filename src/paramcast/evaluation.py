@@ -74,9 +74,10 @@ class Averager:
             with torch.no_grad():
                 for segment, kept in zip(self.segments, live, strict=True):
                     torch._foreach_copy_(segment.points, kept)
+                self.open = False
                 for name, buffer in model.named_buffers() if model is not None else ():
-                    buffer.copy_(statistics[name])
-            self.open = False
+                    if name in statistics and statistics[name].shape == buffer.shape:
+                        buffer.copy_(statistics[name])
 
     def state_dict(self, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """The average, in group order."""

@@ -378,9 +378,11 @@ def _step(base: Optimizer, rules: Rules, cycle: Cycle, closure: Any = None) -> _
         cycle.score(rules)
         cycle.observe(cycle.done, rules, base.state)
         if cycle.done == rules.predictor.every:
-            if cycle.filled:
-                cycle.close(rules, base.state)
-            cycle.begin()
+            try:  # a loss or a monitor may fail: the next step starts a new cycle all the same
+                if cycle.filled:
+                    cycle.close(rules, base.state)
+            finally:
+                cycle.begin()
     return _Stepped(value, counted=True)
 
 

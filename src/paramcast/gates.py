@@ -29,11 +29,13 @@ class Gate(ABC):
         agreement: needs the cosine of the cycle's half displacements (two buffers).
         progress: needs the total number of steps.
         plain: decides by numbers alone, so that it combines with `|` and `~`.
+        refines: shortens parts of a jump.
     """
 
     agreement = False
     progress = False
     plain = True
+    refines = False
 
     @abstractmethod
     def decide(self, proposal: Proposal) -> Decision:
@@ -143,7 +145,7 @@ class Agreement(Gate):
         if per == "element" and self.above != 0.0:
             raise ArgumentError(f"above has no use per element, got {above!r}; leave it out")
         self.per = per
-        self.plain = per == "model"
+        self.plain, self.refines = per == "model", per != "model"
 
     def decide(self, proposal: Proposal) -> Decision:
         if self.per != "model":
@@ -228,6 +230,7 @@ class _All(Gate):
 
     def __init__(self, gates: Sequence[Gate]) -> None:
         self.gates = _checked(gates)
+        self.refines = any(gate.refines for gate in gates)
         self.agreement = any(gate.agreement for gate in gates)
         self.progress = any(gate.progress for gate in gates)
         self.plain = all(gate.plain for gate in gates)

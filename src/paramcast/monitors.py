@@ -123,6 +123,9 @@ class _File(Monitor):
         except OSError as error:
             raise ArgumentError(f"{self.path} cannot be written: {error.strerror}") from None
 
+    def __deepcopy__(self, memo: dict[int, Any]) -> _File:
+        return self  # one file: a copied optimizer writes to it too
+
     def close(self) -> None:
         """Close the file."""
         self.file.close()

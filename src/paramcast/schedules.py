@@ -82,7 +82,7 @@ class Piecewise:
             ends = [0.0, *(float(end) for end, _ in pieces)]
         except (TypeError, ValueError):
             ends = [0.0]
-        if ends[-1] != 1.0 or any(b <= a for a, b in pairwise(ends)):
+        if ends[-1] != 1.0 or not all(b > a for a, b in pairwise(ends)):
             raise ArgumentError(
                 "pieces must be (until, horizon) with until ascending from above 0 to 1, "
                 f"got {pieces}"

@@ -93,7 +93,7 @@ class ForwardEMA(Predictor):
     """
 
     knobs = ("decay", "strength")
-    every, buffers, persistent = 1, 2, (1,)
+    every, buffers, persistent, feeds_back = 1, 2, (1,), True
 
     def __init__(self, decay: float = 0.9, strength: float = 0.5) -> None:
         self.decay = within("decay", decay, 0.0, 1.0, ends="[)")
@@ -160,7 +160,7 @@ class RRE(Predictor):
 
     @property
     def extra_steps(self) -> float:
-        return -(self.window - 1) / 2
+        return -min((self.window - 1) / 2, self.cap * self.window)
 
     def observe_(self, point: int, work: Workspace) -> None:
         # Slot i holds theta_i, then u_i = theta_{i+1} - theta_i.

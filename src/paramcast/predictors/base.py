@@ -59,6 +59,7 @@ class Predictor(ABC):
     horizon: float | None = None
     buffers: int = 1
     persistent: tuple[int, ...] = ()
+    feeds_back = False  # whether its memory holds its own jumps
 
     @property
     @abstractmethod
@@ -124,7 +125,7 @@ def within(name: str, value: float, low: float, high: float, *, ends: str = "[]"
     above = value >= low if ends[0] == "[" else value > low
     below = value <= high if ends[1] == "]" else value < high
     if not (above and below):
-        raise ArgumentError(f"{name} must be in {ends[0]}{low:g}, {high:g}{ends[1]}, got {value:g}")
+        raise ArgumentError(f"{name} must be in {ends[0]}{low:g}, {high:g}{ends[1]}, got {value!r}")
     return value
 
 

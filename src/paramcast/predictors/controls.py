@@ -53,13 +53,14 @@ class SignFlipped(_Derived):
 
     @property
     def extra_steps(self) -> float:
-        return -self.of.extra_steps
+        e = self.of.extra_steps
+        return -e / (1.0 + 2.0 * e) if self.of.feeds_back else -e
 
     def extra_steps_at(self, horizon: float | None) -> float:
         return -self.of.extra_steps_at(horizon)
 
     def finish_(self, work: Workspace) -> float:
-        return -self.of.finish_(work)
+        return -self.of.finish_(work._replace(written=-work.written))
 
 
 class RandomDirection(_Derived):
