@@ -39,7 +39,6 @@ def run_all(
     *,
     workers: int,
     finished: Callable[[Finished], None],
-    started: Callable[[], None] = lambda: None,
     timeout: float | None = None,
 ) -> None:
     """Run every specification in worker processes; results come in any order.
@@ -51,7 +50,6 @@ def run_all(
         source: where the workers load the task from.
         workers: processes, each with one thread.
         finished: called in this process for every attempt that ended.
-        started: called once the first worker is ready.
         timeout: seconds one run may take.
     """
     start_early()
@@ -72,7 +70,6 @@ def run_all(
             submit(spec, 1)
         while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
-            started()
             for future in done:
                 spec, attempt = running.pop(future)
                 outcome = _outcome(future, timeout)
