@@ -30,6 +30,7 @@ LIBRARY = [
     "predictors.base",
     "predictors.controls",
     "predictors.fixed",
+    "ranks",
     "rules",
     "saving",
     "schedules",
