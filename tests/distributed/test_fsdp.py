@@ -21,6 +21,8 @@ from training import (
     GATES,
     JOINT,
     PREDICTORS,
+    REDUCED,
+    TELLING,
     Net,
     assert_alike,
     assert_bitwise,
@@ -56,7 +58,7 @@ def both(ranks: Ranks, **options: Any) -> list[tuple[nn.Module, tuple[int, int],
 @pytest.mark.compat(stack="FSDP2", feature="train")
 @pytest.mark.compat(stack="FSDP2", feature="sharded")
 @pytest.mark.compat(stack="FSDP2", feature="metrics")
-@on_ranks(cases=list(GATES))
+@on_ranks(cases=GATES, quick=REDUCED)
 def test_every_gate_decides_by_whole_tensors(ranks: Ranks, case: str) -> None:
     runs = both(ranks, gate=case)
     for model, place, optimizer, _ in runs:
@@ -71,7 +73,7 @@ def test_every_gate_decides_by_whole_tensors(ranks: Ranks, case: str) -> None:
 
 
 @pytest.mark.compat(stack="FSDP2", feature="train")
-@on_ranks(cases=[*PREDICTORS, "SGD", "AdamW"])
+@on_ranks(cases=[*PREDICTORS, "SGD", "AdamW"], quick=[*TELLING, "AdamW"])
 def test_every_predictor_and_base_equals_the_unsharded_run(ranks: Ranks, case: str) -> None:
     options = {"predictor": PREDICTORS[case]} if case in PREDICTORS else {"base": BASES[case]}
     runs = both(ranks, **options)

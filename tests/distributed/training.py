@@ -117,6 +117,12 @@ PREDICTORS: dict[str, P.Predictor] = {
 }
 
 
+REDUCED = ("none", "Agreement", "Agreement-tensor", "MaxRelativeJump", "LossCheck", "Anomaly")
+"""Gates that decide by sums over the processes."""
+TELLING = ("Midline", "Lookahead", "RRE", "Aitken")
+"""Predictors that differ in what they need: a buffer, the base's momentum, sums over processes."""
+
+
 def wrapped(
     model: nn.Module,
     place: tuple[int, int],
