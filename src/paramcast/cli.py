@@ -115,7 +115,9 @@ def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> s
     console = Console(stderr=True)
     if not console.is_terminal:
         console.width = WIDE
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     with LiveProgress(console) as progress:
         try:
             result = run_pilot(plan, workers=workers, watcher=progress, timeout=timeout)
@@ -300,7 +302,15 @@ class _Interrupted(Exception):  # noqa: N818 - no error
 
 def main() -> None:
     """Run the command line; every mistake of the user ends in one sentence."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
     sys.exit(_main())
+
+
+def _leave(number: int, frame: Any) -> None:
+    """Ctrl-C before anything runs: an exception would be raised in, and lost by, some import."""
+    os.write(2, b"paramcast: interrupted\n")
+    os._exit(130)
 
 
 def _main() -> int:
