@@ -35,6 +35,10 @@ class Average(ABC):
             total_steps: of the run, where known.
         """
 
+    def __repr__(self) -> str:
+        knobs = {k: v for k, v in vars(self).items() if k != "progress" and v is not None}
+        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in knobs.items())})"
+
 
 class EMA(Average):
     """Exponential moving average, bias-corrected.

@@ -20,7 +20,7 @@ from .gates import Gate
 from .predictors import Affine, Midline, Predictor
 from .predictors.base import FARTHEST, whole, within
 from .rules import Rules
-from .saving import check_saved
+from .saving import check_saved, load, save
 from .segments import all_parameters
 
 NOTHING = Affine((0.0, 1.0))
@@ -208,6 +208,14 @@ class Forecast(Optimizer):
         with torch.no_grad():
             self._cycle.watch_loss(float(loss), self._rules)
 
+    def flush(self) -> None:
+        """Tell the monitors about predictions that they have not been told about yet.
+
+        One that is to be scored waits for the next step, which never comes at the end of a run.
+        """
+        with torch.no_grad():
+            self._cycle.flush(self._rules)
+
     @property
     def last_event(self) -> ForecastEvent | None:
         """The last prediction, None before the first (asking waits for an accelerator)."""
@@ -264,7 +272,7 @@ class Forecast(Optimizer):
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()
-        ours = self._cycle.state_dict(self._rules, self.param_groups)
+        ours = save(self._cycle, self._rules, self.param_groups)
         if self.average is not None:
             ours["average"] = self._averager.state_dict(self.param_groups)
         ours["model_holds"] = "average" if self._averager.open else "live"
@@ -299,12 +307,12 @@ class Forecast(Optimizer):
                 check_average(ours["average"], all_parameters(self.param_groups))
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "paramcast"})
         self._cycle.restart()
-        self._cycle.last = None
+        self._cycle.last = self._cycle.last_told = self._cycle.untold = None
         self._averager.updates = 0
         if ours is not None:
             parameters = all_parameters(self.param_groups)
             with torch.no_grad():
-                self._cycle.load_state_dict(ours, self._rules, parameters)
+                load(self._cycle, ours, self._rules, parameters)
                 if self.average is not None and "average" in ours:
                     self._averager.load_state_dict(ours["average"], parameters)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
@@ -375,12 +383,11 @@ def _step(base: Optimizer, rules: Rules, cycle: Cycle, closure: Any = None) -> _
     with torch.no_grad():
         cycle.steps += 1
         cycle.done += 1
-        cycle.score(rules)
+        cycle.after_step(rules)
         cycle.observe(cycle.done, rules, base.state)
         if cycle.done == rules.predictor.every:
             try:  # a loss or a monitor may fail: the next step starts a new cycle all the same
-                if cycle.filled:
-                    cycle.close(rules, base.state)
+                cycle.close(rules, base.state)
             finally:
                 cycle.begin()
     return _Stepped(value, counted=True)
@@ -431,6 +438,11 @@ def _rules(
     if gate is not None and gate.agreement and predictor.every < 2:
         raise ArgumentError(
             f"Agreement compares two halves of a cycle, {predictor!r} has cycles of one step"
+        )
+    if gate is not None and predictor.adjusts_base and any(a.withdraws for a in gate.anomalies()):
+        raise ArgumentError(
+            f"the loss rule cannot withdraw the jumps of {predictor!r}, which change the base's "
+            'momentum too; use momentum="keep" or another action, such as actions={"loss": "pause"}'
         )
     if callable(monitors) or not isinstance(monitors, Sequence):
         raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")

@@ -105,6 +105,37 @@ class Every(Gate):
         return Decision(apply, f"cycle {proposal.cycle}, every {self.n}")
 
 
+class Window(Gate):
+    """Only from `start` to `stop`, and there every n-th cycle.
+
+    Args:
+        start, stop: a whole number is one of completed steps, a fraction a share of the run;
+            stop itself is outside, None is the end of the run.
+        every: n, in cycles, at least 1.
+
+    Raises:
+        ArgumentError: negative, a share above 1, or start not before stop.
+
+    Example:
+        >>> gate = Window(start=0.1, stop=0.6)  # warm-up, and no prediction late in training
+    """
+
+    def __init__(self, start: float = 0, stop: float | None = None, *, every: int = 1) -> None:
+        self.parts: list[Gate] = [_edge(After, "start", start)]
+        if stop is not None:
+            self.parts.append(_edge(Before, "stop", stop))
+            if type(start) is type(stop) and not start < stop:
+                raise ArgumentError(f"start must be before stop, got {start!r} and {stop!r}")
+        if whole("every", every, 1) > 1:
+            self.parts.append(Every(every))
+        self.progress = any(part.progress for part in self.parts)
+
+    def decide(self, proposal: Proposal) -> Decision:
+        decisions = [part.decide(proposal) for part in self.parts]
+        refused = [decision for decision in decisions if not decision.apply]
+        return refused[0] if refused else decisions[-1]
+
+
 class Probability(Gate):
     """At random; the draw depends on the seed and the number of the cycle alone.
 
@@ -241,8 +272,9 @@ class _All(Gate):
             decisions.append(gate.decide(proposal))
             if not decisions[-1].apply:
                 return decisions[-1]
-        shortest = min(decisions, key=lambda decision: decision.scale)
-        return Decision(True, " and ".join(d.reason for d in decisions), shortest.scale)
+        shortest = min(decision.scale for decision in decisions)
+        fired = ", ".join(d.anomaly for d in decisions if d.anomaly)
+        return Decision(True, " and ".join(d.reason for d in decisions), shortest, fired)
 
     def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
         for gate in self.gates:
@@ -300,6 +332,13 @@ def _name(gate: Gate) -> str:
     if isinstance(gate, _All):
         return next(_name(inner) for inner in gate.gates if not inner.plain)
     return type(gate).__name__
+
+
+def _edge(side: type[After], name: str, value: float) -> After:
+    """After or Before, told in steps by a whole number and as a share by a fraction."""
+    if isinstance(value, float):
+        return side(share=within(name, value, 0.0, 1.0))
+    return side(steps=whole(name, value, 0))
 
 
 def _when(steps: int | None, share: float | None) -> tuple[int | None, float | None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import torch
 from torch import Tensor
@@ -97,6 +97,23 @@ def carry_over(old: Sequence[Segment], new: Sequence[Segment], buffer: int) -> N
             view.copy_(before[key])
 
 
+def rows(segments: Iterable[Segment]) -> dict[int, list[Tensor]]:
+    """Each parameter's buffers, by its id."""
+    return {
+        id(p): [views[i] for views in segment.buffers]
+        for segment in segments
+        for i, p in enumerate(segment.parameters)
+    }
+
+
+def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor] | None]) -> None:
+    """Copy each parameter's buffers, by its id, into the segments; None leaves zeros."""
+    for segment in segments:
+        for i, p in enumerate(segment.parameters):
+            for views, buffer in zip(segment.buffers, kept[id(p)] or [], strict=False):
+                views[i].copy_(buffer)
+
+
 def norm(segments: Iterable[Segment], buffer: int = 0) -> list[Tensor]:
     """Euclidean norms of one buffer, one per segment, on their devices."""
     return [F.buffer_norm(segment.flats[buffer]) for segment in segments]
@@ -107,7 +124,7 @@ def dot(segments: Iterable[Segment], a: int, b: int) -> float:
     return math.fsum(float(F.dot(s.flats[a], s.flats[b])) for s in segments)
 
 
-def total(norms: Iterable[Tensor]) -> float:
+def total(norms: Iterable[SupportsFloat]) -> float:
     """The norm of all segments together, from their norms."""
     return math.hypot(*(float(value) for value in norms))
 

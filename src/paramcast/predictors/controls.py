@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 
 from ..errors import ArgumentError
 from .base import Predictor, Workspace
+from .fixed import Affine
 
 
 class _Derived(Predictor):
@@ -19,10 +21,7 @@ class _Derived(Predictor):
         self.of = of
         self.every, self.horizon = of.every, of.horizon
         self.buffers, self.persistent = of.buffers, of.persistent
-
-    @property
-    def noise_gain(self) -> float | None:
-        return None
+        self.adjusts_base = of.adjusts_base
 
     def first_point(self, horizon: float | None) -> int | None:
         return self.of.first_point(horizon)
@@ -59,6 +58,14 @@ class SignFlipped(_Derived):
     def extra_steps_at(self, horizon: float | None) -> float:
         return -self.of.extra_steps_at(horizon)
 
+    @property
+    def noise_gain(self) -> float | None:
+        """The weights are 2 (0, ..., 0, 1) minus those of the other predictor."""
+        if not isinstance(self.of, Affine):
+            return None
+        *past, last = self.of.weights
+        return math.fsum(w * w for w in (*past, 2.0 - last))
+
     def finish_(self, work: Workspace) -> float:
         return -self.of.finish_(work._replace(written=-work.written))
 
@@ -91,6 +98,8 @@ class RandomDirection(_Derived):
         return 0.0
 
     def finish_(self, work: Workspace) -> float:
+        if self.of.feeds_back:  # the jump that it remembers was never made
+            work = work._replace(written=0.0)
         scale = self.of.finish_(work)
         generators: dict[torch.device, torch.Generator] = {}
         for buffer in (view for segment in work.segments for view in segment.buffers[0]):
