@@ -6,6 +6,7 @@ that always refuses leaves the base optimizer, bitwise.
 
 from __future__ import annotations
 
+import inspect
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -60,6 +61,11 @@ class Gate(ABC):
 
     def __invert__(self) -> Gate:
         return _Not(self)
+
+    def __repr__(self) -> str:
+        knobs = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
+        return f"{type(self).__name__}({inside})"
 
 
 class After(Gate):
@@ -121,12 +127,13 @@ class Window(Gate):
     """
 
     def __init__(self, start: float = 0, stop: float | None = None, *, every: int = 1) -> None:
+        self.start, self.stop, self.every = start, stop, whole("every", every, 1)
         self.parts: list[Gate] = [_edge(After, "start", start)]
         if stop is not None:
             self.parts.append(_edge(Before, "stop", stop))
             if type(start) is type(stop) and not start < stop:
                 raise ArgumentError(f"start must be before stop, got {start!r} and {stop!r}")
-        if whole("every", every, 1) > 1:
+        if every > 1:
             self.parts.append(Every(every))
         self.progress = any(part.progress for part in self.parts)
 
@@ -286,6 +293,9 @@ class _All(Gate):
     def anomalies(self) -> list[Anomaly]:
         return [rules for gate in self.gates for rules in gate.anomalies()]
 
+    def __repr__(self) -> str:
+        return f"({' & '.join(map(repr, self.gates))})"
+
 
 class _Any(Gate):
     """One is enough; the first that agrees."""
@@ -302,6 +312,9 @@ class _Any(Gate):
                 return decision
         return Decision(False, " and ".join(d.reason for d in decisions))
 
+    def __repr__(self) -> str:
+        return f"({' | '.join(map(repr, self.gates))})"
+
 
 class _Not(Gate):
     """The opposite."""
@@ -313,6 +326,9 @@ class _Not(Gate):
     def decide(self, proposal: Proposal) -> Decision:
         decision = self.gate.decide(proposal)
         return Decision(not decision.apply, f"not ({decision.reason})")
+
+    def __repr__(self) -> str:
+        return f"~{self.gate!r}"
 
 
 def _checked(gates: Sequence[Gate], *, plain: str = "") -> tuple[Gate, ...]:
