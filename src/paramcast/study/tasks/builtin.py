@@ -6,18 +6,20 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 import torch
 
 from ...errors import TaskError
 from .data.places import DataSet, locate
-from .networks import small_cnn
+from .language import SHAKESPEARE, shakespeare
+from .networks import CHARACTERS, IMAGES, Network, small_cnn, some
 from .task import Task
-from .vision import FASHION, SMALL, Network, fashion, image_mlp
+from .vision import CIFAR10, CIFAR100, FASHION, cifar10, cifar100, fashion
+
+SMALL_CNN = Network(small_cnn)
 
 
-def digits(name: str = "digits", network: Network = small_cnn) -> Task:
+def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
     """1,797 handwritten digits of 8x8 pixels (scikit-learn): 300 train, 397 validate, 1,100 test.
 
     With the usual 60/20/20 the test accuracy saturates (3 errors in 360); few training images and
@@ -39,7 +41,7 @@ def digits(name: str = "digits", network: Network = small_cnn) -> Task:
     images = (images - train_mean) / train_std
     return Task(
         name=name,
-        model=partial(network, channels=1, classes=10, size=8),
+        model=partial(network.make, channels=1, classes=10, size=8),
         train=(images[train], labels[train]),
         validation=(images[validation], labels[validation]),
         test=(images[test], labels[test]),
@@ -61,7 +63,7 @@ class Builtin:
     """
 
     make: Callable[..., Task]
-    networks: Mapping[str, Any]
+    networks: Mapping[str, Network]
     data: DataSet | None = None
 
     @property
@@ -73,9 +75,17 @@ class Builtin:
         return next(iter(self.networks))
 
 
+CIFAR_NETWORKS = {"resnet8": IMAGES["resnet8"], **IMAGES}
 BUILTIN: dict[str, Builtin] = {
-    "digits": Builtin(digits, {"cnn": small_cnn, "mlp": image_mlp}),
-    "fashion": Builtin(fashion, SMALL, FASHION),
+    "digits": Builtin(digits, {"cnn": SMALL_CNN, **some(IMAGES, "mlp", "resnet8")}),
+    "fashion": Builtin(
+        fashion,
+        some(IMAGES, "cnn", "mlp", "resnet8", "resnet20", "resnet18", "googlenet", "vit-tiny"),
+        FASHION,
+    ),
+    "cifar10": Builtin(cifar10, CIFAR_NETWORKS, CIFAR10.data),
+    "cifar100": Builtin(cifar100, CIFAR_NETWORKS, CIFAR100.data),
+    "shakespeare": Builtin(shakespeare, CHARACTERS, SHAKESPEARE),
 }
 
 

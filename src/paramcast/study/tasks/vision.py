@@ -5,39 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
+from .augment import crop_and_flip
+from .data.cifar import Cifar
 from .data.download import Remote
 from .data.idx import either, read_idx, read_labels
+from .data.parquet import Part
 from .data.places import DataSet
-from .networks import mlp, strided_cnn
+from .networks import Network
 from .splits import train_and_validation
 from .task import Task
-
-Network = Callable[..., nn.Module]
-Bytes = npt.NDArray[np.uint8]
-Labels = npt.NDArray[np.int64]
-
-
-class Part(NamedTuple):
-    """Images as bytes, (examples, channels, height, width), and their labels."""
-
-    images: Bytes
-    labels: Labels
-
-
-def image_mlp(channels: int, classes: int, size: int, width: int = 64) -> nn.Module:
-    """`mlp` on an image's pixels."""
-    return nn.Sequential(nn.Flatten(), mlp(channels * size**2, classes, width))
-
-
-SMALL: dict[str, Network] = {"cnn": strided_cnn, "mlp": image_mlp}
-"""Networks for images of any size, called with channels, classes and size."""
 
 FASHION_HOME = "https://github.com/zalandoresearch/fashion-mnist/raw/master/data/fashion/"
 FASHION = DataSet(
@@ -71,7 +53,80 @@ def fashion(name: str, network: Network, folder: Path, limit: int | None) -> Tas
         )
         for part, count in (("train", 60_000), ("t10k", 10_000))
     )
-    return image_task(name, network, train, test, limit, epochs=3, batch_size=128)
+    return image_task(name, network, train, test, limit, epochs=3)
+
+
+CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/"
+CIFAR10 = Cifar(
+    DataSet(
+        name="cifar10",
+        folders=("cifar-10", "CIFAR10"),
+        marks=(
+            "train-*-of-*.parquet",
+            "plain_text/train-*-of-*.parquet",
+            "data/train-*-of-*.parquet",
+            "cifar-10-binary.tar.gz",
+            "cifar-10-batches-bin/*.bin",
+        ),
+        remotes=(
+            Remote(
+                CIFAR_HOME + "cifar-10-binary.tar.gz",
+                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
+                170_052_171,
+            ),
+        ),
+    ),
+    classes=10,
+    label_bytes=1,
+    column="label",
+    folder="cifar-10-batches-bin",
+    files={
+        "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
+        "test": ("test_batch.bin",),
+    },
+    counts={"train": 50_000, "test": 10_000},
+)
+CIFAR100 = Cifar(
+    DataSet(
+        name="cifar100",
+        folders=("cifar-100", "CIFAR100"),
+        marks=(
+            "train-*-of-*.parquet",
+            "cifar100/train-*-of-*.parquet",
+            "data/train-*-of-*.parquet",
+            "cifar-100-binary.tar.gz",
+            "cifar-100-binary/*.bin",
+        ),
+        remotes=(
+            Remote(
+                CIFAR_HOME + "cifar-100-binary.tar.gz",
+                "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
+                168_513_733,
+            ),
+        ),
+    ),
+    classes=100,
+    label_bytes=2,
+    column="fine_label",
+    folder="cifar-100-binary",
+    files={"train": ("train.bin",), "test": ("test.bin",)},
+    counts={"train": 50_000, "test": 10_000},
+)
+
+
+def cifar10(name: str, network: Network, folder: Path, limit: int | None) -> Task:
+    """CIFAR-10: 50,000 colour photographs, 32x32, 10 classes; the official 10,000 test."""
+    return _cifar(CIFAR10, name, network, folder, limit)
+
+
+def cifar100(name: str, network: Network, folder: Path, limit: int | None) -> Task:
+    """CIFAR-100: 50,000 colour photographs, 32x32, 100 classes; the official 10,000 test."""
+    return _cifar(CIFAR100, name, network, folder, limit)
+
+
+def _cifar(kind: Cifar, name: str, network: Network, folder: Path, limit: int | None) -> Task:
+    train, test = kind.read(folder, "train"), kind.read(folder, "test")
+    return image_task(name, network, train, test, limit, epochs=20, augment=crop_and_flip)
 
 
 def image_task(
@@ -82,8 +137,6 @@ def image_task(
     limit: int | None,
     *,
     epochs: int,
-    batch_size: int,
-    lr_range: tuple[float, float] = (0.003, 0.3),
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
 ) -> Task:
     """A task of images in bytes: a fixed fifth validates, channels are scaled by training's."""
@@ -98,18 +151,16 @@ def image_task(
     channels, size = train.images.shape[1:3]
     return Task(
         name=name,
-        model=partial(network, channels, classes, size),
+        model=partial(network.make, channels, classes, size),
         train=split(Part(train.images[chosen], train.labels[chosen])),
         validation=split(Part(train.images[held_out], train.labels[held_out])),
         test=split(test),
-        epochs=epochs,
-        batch_size=batch_size,
-        lr_range=lr_range,
         augment=augment,
+        **{"epochs": epochs, "batch_size": 128, "lr_range": (0.003, 0.3), **network.settings},
     )
 
 
-def _channels(images: Bytes) -> tuple[Tensor, Tensor]:
+def _channels(images: npt.NDArray[np.uint8]) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of each channel, exactly: sums of whole numbers."""
     counts = np.stack(
         [np.bincount(images[:, c].ravel(), minlength=256) for c in range(images.shape[1])]

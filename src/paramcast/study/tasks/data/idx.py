@@ -12,7 +12,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ....errors import TaskError
-from .damage import damaged, regular_file
+from .files import damaged, regular_file
 
 UNSIGNED_BYTE = 0x08
 

@@ -1,4 +1,4 @@
-"""Small networks for the built-in tasks and for data that come without one."""
+"""Networks that train in seconds on one core."""
 
 from __future__ import annotations
 
@@ -52,3 +52,8 @@ def mlp(inputs: int, outputs: int, width: int = 64) -> nn.Module:
         nn.ReLU(),
         nn.Linear(width, outputs),
     )
+
+
+def image_mlp(channels: int, classes: int, size: int, width: int = 64) -> nn.Module:
+    """`mlp` on an image's pixels."""
+    return nn.Sequential(nn.Flatten(), mlp(channels * size**2, classes, width))
