@@ -65,7 +65,7 @@ def main() -> None:
             row = f"| {name} | `{_code(part)}` | {passed} of {len(laws)} |"
             if predicts:
                 noise = part.noise_gain
-                noise = "–" if noise is None else f"{noise:.4g}"
+                noise = "" if noise is None else f"{noise:.4g}"
                 row += f" {part.gain:.4g} | {noise} | {part.buffers} |"
             print(row)
         laws = sorted({law for name in parts for law in table[name]})
