@@ -299,11 +299,13 @@ def tasks(data_dir: str | None) -> None:
     """
     from .study.tasks.builtin import BUILTIN
 
+    lines = []
     for name, task in BUILTIN.items():
-        click.echo(f"{name:12} {task.line}")
-        click.echo(f"{'':12} networks: {', '.join(task.networks)}")
+        lines.append(f"{name:12} {task.line}")
+        lines.append(f"{'':12} networks: {', '.join(task.networks)}")
         if task.data is not None:
-            click.echo(f"{'':12} data: {task.data.whereabouts(data_dir)}")
+            lines.append(f"{'':12} data: {task.data.whereabouts(data_dir)}")
+    click.echo("\n".join(lines))
 
 
 class _Interrupted(Exception):  # noqa: N818 - no error

@@ -75,7 +75,7 @@ def test_a_named_folder_is_the_only_one(world: Path) -> None:
 
 def test_a_variable_that_names_no_folder(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARAMCAST_DATA", str(world / "gone"))
-    with pytest.raises(TaskError, match=r"PARAMCAST_DATA is .*gone, which is no folder"):
+    with pytest.raises(TaskError, match=r"PARAMCAST_DATA .*gone is no folder; name one"):
         search(letters(world))
 
 

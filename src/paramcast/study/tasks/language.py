@@ -54,7 +54,7 @@ def shakespeare(name: str, network: Network, folder: Path, limit: int | None) ->
         )
     known = codes[: limit or test_from]
     cut = round((1 - VALIDATION_SHARE) * len(known))
-    settings = {"base": "adamw", "weight_decay": 0.1, "lr_range": (3e-4, 3e-2), "epochs": 1}
+    settings = {"base": "adamw", "weight_decay": 0.1, "lr_range": (3e-4, 1e-2), "epochs": 1}
     return Task(
         name=name,
         model=partial(network.make, len(alphabet), network.context),

@@ -145,7 +145,7 @@ def image_task(
     mean, std = _channels(train.images[chosen])
 
     def split(part: Part) -> tuple[Tensor, Tensor]:
-        images = torch.from_numpy(part.images.copy()).float()
+        images = torch.from_numpy(part.images.astype(np.float32))
         return images.sub_(mean).div_(std), torch.from_numpy(part.labels.copy())
 
     channels, size = train.images.shape[1:3]

@@ -45,9 +45,11 @@ class DataSet:
         """Where it is, in words; nothing is downloaded.
 
         Raises:
-            TaskError: `data_dir` does not hold it.
+            TaskError: `data_dir`, or what PARAMCAST_DATA names, is no folder.
         """
-        found = search(self, data_dir)
+        if data_dir is not None:
+            return str(self.inside(_folder(data_dir, "--data-dir")) or f"not in {data_dir}")
+        found = search(self)
         if found is not None:
             return str(found)
         size = sum(remote.size for remote in self.remotes) / 1e6
@@ -71,10 +73,7 @@ def locate(data: DataSet, data_dir: str | None = None) -> Path:
 def search(data: DataSet, data_dir: str | None = None) -> Path | None:
     """As `locate`, but without downloading: None if no place has it."""
     if data_dir is not None:
-        return _in_given(data, Path(data_dir).expanduser(), "--data-dir")
-    given = os.environ.get(VARIABLE)
-    if given and not Path(given).expanduser().is_dir():
-        raise TaskError(f"{VARIABLE} is {given}, which is no folder; correct or unset it")
+        return _in_given(data, data_dir)
     for place in places(data):
         found = data.inside(place)
         if found is not None:
@@ -87,7 +86,7 @@ def search(data: DataSet, data_dir: str | None = None) -> Path | None:
 def places(data: DataSet) -> Iterator[Path]:
     """Where to look before the cache, in this order."""
     if os.environ.get(VARIABLE):
-        yield Path(os.environ[VARIABLE]).expanduser()
+        yield _folder(os.environ[VARIABLE], VARIABLE)
     beside = Path.cwd().parent / "shared" / "data"
     if _own(beside):
         yield beside
@@ -107,14 +106,22 @@ def cache() -> Path:
     return base / "paramcast"
 
 
-def _in_given(data: DataSet, place: Path, option: str) -> Path:
+def _folder(text: str, name: str) -> Path:
+    """The folder that an option or a variable names."""
+    place = Path(text).expanduser()
     if not place.is_dir():
-        raise TaskError(f"{option} {place} is no folder; name one that holds {data.name}")
+        raise TaskError(f"{name} {text} is no folder; name one that holds the data")
+    return place
+
+
+def _in_given(data: DataSet, text: str) -> Path:
+    place = _folder(text, "--data-dir")
     found = data.inside(place)
     if found is None:
+        names, folders = " or ".join(data.marks), ", ".join((data.name, *data.folders))
         raise TaskError(
-            f"{option} {place} does not hold {data.name}: no {' or '.join(data.marks)} in it or in "
-            f"{', '.join((data.name, *data.folders))}; put the files there or leave {option} out"
+            f"--data-dir {text} does not hold {data.name}: no {names} in it or in {folders}; "
+            "put the files there or leave --data-dir out"
         )
     return found
 
