@@ -31,6 +31,7 @@ LIBRARY = [
     "predictors.base",
     "predictors.controls",
     "predictors.fixed",
+    "ranks",
     "readback",
     "rules",
     "saving",
