@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import os
+
 import pytest
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor
+
+os.environ.setdefault("KERAS_BACKEND", "torch")  # before anybody imports Keras
 
 
 @pytest.fixture(scope="session")

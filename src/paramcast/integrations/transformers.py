@@ -20,7 +20,7 @@ except ImportError:
     ) from None
 
 
-class ForecastCallback(TrainerCallback):  # type: ignore[misc]
+class ForecastCallback(TrainerCallback):
     """Log the predictions; evaluate, predict and save with the averaged weights.
 
     Whenever the Trainer logs, the last event's numbers (`ForecastEvent`) go into the log and into
