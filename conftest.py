@@ -16,6 +16,7 @@ import pytest
 
 KNOWN_LIMITS = Path(__file__).parent / "tests" / "known_limits.txt"
 FEATURES = ("train", "resume in mid-cycle", "sharded", "averaged evaluation", "metrics")
+NAMES = {"stack", "feature", "no"}
 PACKAGES = ("torch", "lightning", "transformers", "accelerate", "skorch", "keras", "jax", "optax")
 
 
@@ -35,14 +36,12 @@ def pytest_collection_modifyitems(items):
         if item.nodeid in known:
             item.add_marker(pytest.mark.xfail(strict=True, reason="in tests/known_limits.txt"))
         for mark in item.iter_markers("compat"):
-            if mark.args or not {"stack", "feature"} <= mark.kwargs.keys() <= {*CELL, "no"}:
+            if mark.args or not {"stack", "feature"} <= mark.kwargs.keys() <= NAMES:
                 raise pytest.UsageError(f"{item.nodeid}: compat(stack=..., feature=..., no=...)")
             if mark.kwargs["feature"] not in FEATURES:
                 raise pytest.UsageError(f"{item.nodeid}: feature must be one of {FEATURES}")
-            item.user_properties.append(("compat", dict(mark.kwargs)))  # travels to xdist's master
-
-
-CELL = ("stack", "feature")
+            # user properties travel from the workers of pytest-xdist to the one that writes
+            item.user_properties.append(("compat", dict(mark.kwargs)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -77,26 +76,29 @@ class CompatibilityTable:
             f"| {stack} | " + " | ".join(self.cell(stack, f, notes) for f in FEATURES) + " |"
             for stack in sorted({stack for stack, _ in self.cells}, key=str.lower)
         ]
-        return "\n".join(
-            [
-                "# Compatibility",
-                "",
-                "Made from the results of the tests; do not edit by hand:",
-                "",
-                "    python -m pytest -m compat --compat docs/compatibility.md",
-                "",
-                f"With {versions()}.",
-                "",
-                "*yes*: every test of this cell passed. *no*: not supported; a test shows what",
-                "happens instead. –: not tested.",
-                "",
-                "| stack | " + " | ".join(FEATURES) + " |",
-                "|---" * (len(FEATURES) + 1) + "|",
-                *rows,
-                "",
-                *(f"{i}. {note}" for i, note in enumerate(notes, 1)),
-            ]
-        ).rstrip() + "\n"
+        return (
+            "\n".join(
+                [
+                    "# Compatibility",
+                    "",
+                    "Made from the results of the tests; do not edit by hand:",
+                    "",
+                    "    python -m pytest -m compat --compat docs/compatibility.md",
+                    "",
+                    f"With {versions()}.",
+                    "",
+                    "*yes*: every test of this cell passed. *no*: not supported; a test shows what",
+                    "happens instead.",
+                    "",
+                    "| stack | " + " | ".join(FEATURES) + " |",
+                    "|---" * (len(FEATURES) + 1) + "|",
+                    *rows,
+                    "",
+                    *(f"{i}. {note}" for i, note in enumerate(notes, 1)),
+                ]
+            ).rstrip()
+            + "\n"
+        )
 
     def cell(self, stack, feature, notes):
         results = self.cells.get((stack, feature), [])
@@ -107,7 +109,7 @@ class CompatibilityTable:
         elif reasons:
             answer, note = "no", "; ".join(reasons)
         else:
-            return "yes" if results else "–"
+            return "yes" if results else "not tested"
         if note not in notes:
             notes.append(note)
         return f"{answer} [{notes.index(note) + 1}]"
