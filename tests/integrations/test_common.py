@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import doctest
+import importlib
 import subprocess
 import sys
 
@@ -65,6 +67,14 @@ def test_nothing_opens_before_there_is_an_average(digits: tuple) -> None:
     average.close()
     assert torch.equal(net[0].weight, live)
     assert not average.is_open
+
+
+@pytest.mark.parametrize("name", ["common", "packing", "skorch"])
+def test_the_examples_in_the_docstrings_run(name: str) -> None:
+    module = importlib.import_module(f"paramcast.integrations.{name}")
+    results = doctest.testmod(module)
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 def test_without_its_framework_an_integration_says_what_to_install() -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import csv
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,7 @@ class Validated(Digits):
         self.log("accuracy", (self.net(batch[0]).argmax(1) == batch[1]).float().mean())
 
 
-def by_hand(make: Make, loader: Any, epochs: int) -> torch.nn.Module:
+def by_hand(make: Make, loader: Any, epochs: int, scheduled: bool = True) -> torch.nn.Module:
     """The plain loop that Lightning must agree with."""
     net = network()
     optimizer = make(net.parameters())
@@ -87,7 +89,8 @@ def by_hand(make: Make, loader: Any, epochs: int) -> torch.nn.Module:
             optimizer.zero_grad()
             loss_of(net, batch).backward()
             optimizer.step()
-            scheduler.step()
+            if scheduled:
+                scheduler.step()
     return net
 
 
@@ -191,6 +194,21 @@ def test_resuming_in_mid_epoch_with_a_stateful_loader_is_bitwise(
         resumed, Resumable(loader), ckpt_path=tmp_path / f"step={cut}.ckpt", weights_only=True
     )
     assert same(resumed, undisturbed)
+
+
+@pytest.mark.slow  # two processes that import Lightning
+@pytest.mark.compat(stack="Lightning", feature="sharded")
+def test_sharded_training_resumed_at_a_cycles_end_is_the_unsharded_one(
+    digits: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    x, y = digits[0][:96], digits[1][:96]
+    torch.save((x, y), tmp_path / "data.pt")
+    script = Path(__file__).with_name("sharded_lightning.py")
+    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300)
+    plain = by_hand(plp(sgd), list(zip(x.split(32), y.split(32), strict=True)), 3, scheduled=False)
+    sharded = torch.load(tmp_path / "weights.pt")
+    for name, p in plain.named_parameters():
+        torch.testing.assert_close(sharded[name], p.detach(), rtol=1e-4, atol=1e-5)
 
 
 # --- averaged evaluation and checkpoints ----------------------------------------------------------
