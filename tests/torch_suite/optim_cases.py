@@ -280,9 +280,9 @@ A check that fails is repeated on the bare optimizer: a case may fail only where
 
 {reasons}
 
-**The bare one fails too**: `capturable=True` without `fused=True` needs an accelerator; torch raises
-on a CPU, bare and wrapped alike. A test under the `gpu` mark runs the same cases on CUDA; it has not
-run yet, for want of a GPU.
+**The bare one fails too**: `capturable=True` without `fused=True` needs an accelerator; torch
+raises on a CPU, bare and wrapped alike. A test under the `gpu` mark runs the same cases on CUDA; it
+has not run yet, for want of a GPU.
 
 Made with `python benchmarks/optim_db.py > docs/optim_db.md` (torch {torch}, CPU); the same checks
 are tests, `tests/torch_suite/test_optim_db.py`.
