@@ -57,10 +57,9 @@ def tensor_metrics(
     """Each parameter's jump, before it is written."""
     rows = {}
     for segment in segments:
-        for p, view, point in zip(
-            segment.parameters, segment.buffers[0], segment.points, strict=True
-        ):
-            length, size = abs(scale) * float(F.buffer_norm(view)), float(F.buffer_norm(point))
+        jumps, sizes = F.norms(segment.buffers[0]), F.norms(segment.points)
+        for p, jump, norm_of_p in zip(segment.parameters, jumps, sizes, strict=True):
+            length, size = abs(scale) * float(jump), float(norm_of_p)
             rows[names[id(p)]] = TensorMetrics(length, length / size if size else None)
     return rows
 
@@ -108,7 +107,7 @@ def halves_cosine(segments: Sequence[Segment], layout: Layout) -> float:
 
 def parameter_norms(segments: Iterable[Segment]) -> list[Tensor]:
     """Euclidean norms of the parameters, on their devices."""
-    return [F.buffer_norm(point) for segment in segments for point in segment.points]
+    return [value for segment in segments for value in F.norms(segment.points)]
 
 
 def _score(jump: float, step: float, along: float, e: float) -> Score:
