@@ -649,6 +649,24 @@ CALLS: list[tuple[Callable[[], object], str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("average", "shown"),
+    [
+        (A.EMA(0.9), "EMA(decay=0.9)"),
+        (A.EMA(half_life=1), "EMA(decay=0.5)"),
+        (A.EMA(share=0.1), "EMA(share=0.1)"),
+        (A.SWA(5), "SWA(start=5, every=1)"),
+        (A.SWA(start_share=0.5, every=3), "SWA(start_share=0.5, every=3)"),
+        (A.LAWA(), "LAWA(last=5, every=10)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_repr_of_an_average_builds_it_again(average: A.Average, shown: str) -> None:
+    assert repr(average) == shown
+    again = eval(shown, {name: getattr(A, name) for name in ("EMA", "SWA", "LAWA")})
+    assert vars(again) == vars(average)
+
+
 @pytest.mark.parametrize(("call", "message"), CALLS, ids=[message[:50] for _, message in CALLS])
 def test_what_cannot_be_used_is_refused_with_the_reason(
     call: Callable[[], object], message: str

@@ -14,7 +14,8 @@
     warn            writes a warning to the logger "paramcast", as all others but skip do too
     skip            does not write this prediction
     withdraw        takes the last prediction back, bitwise
-    pause           writes no prediction for `pause` cycles
+    pause           writes no prediction for `pause` cycles; predictions that are scored
+                    meanwhile may prolong it
     off             writes no prediction any more
 
 The default threshold of `jump` keeps PLP harmless near the edge of stability, where it otherwise
@@ -65,7 +66,8 @@ class Fired(NamedTuple):
     @property
     def why(self) -> str:
         """For people."""
-        return f"{self.rule} {self.value:.3g} > {self.threshold:g}: {self.action}"
+        above = ">=" if self.rule == "disagreement" else ">"
+        return f"{self.rule} {self.value:.3g} {above} {self.threshold:g}: {self.action}"
 
 
 class Anomaly(Gate):
@@ -128,13 +130,18 @@ class Anomaly(Gate):
         self.errors_seen = _Mean()
         self.unobserved = 2  # predictions written since the last observed loss; 2: never observed
 
+    @property
+    def off(self) -> bool:
+        """Whether a rule has switched predictions off."""
+        return self.paused_until < 0
+
     def decide(self, proposal: Proposal) -> Decision:
         if self.watches_loss and self.unobserved > 1:
             raise ArgumentError(
                 "the loss rule watches a loss that nobody reports: call optimizer.observe(loss) "
                 "before each optimizer.step(), or construct Anomaly(loss=None)"
             )
-        if self.paused_until < 0:
+        if self.off:
             return Decision(False, "switched off")
         if proposal.cycle <= self.paused_until:
             return Decision(False, f"paused until cycle {self.paused_until}")
@@ -160,7 +167,7 @@ class Anomaly(Gate):
             first: whether it is the first loss at predicted parameters.
         """
         self.unobserved = 0
-        if not self.watches_loss:
+        if not self.watches_loss or self.off:
             return None
         z = self.losses_seen.z(loss)
         if first and z > self.thresholds["loss"]:
@@ -170,7 +177,9 @@ class Anomaly(Gate):
 
     def score(self, event: ForecastEvent) -> list[Fired]:
         """Take in a scored prediction; return the rules that fired."""
-        fired = []
+        fired: list[Fired] = []
+        if self.off:
+            return fired
         if "disagreement" in self.thresholds and event.cosine is not None:
             self.against = self.against + 1 if event.cosine < 0 else 0
             if self.against >= self.thresholds["disagreement"]:
@@ -178,7 +187,7 @@ class Anomaly(Gate):
                 self.against = 0
         if "drift" in self.thresholds and event.error is not None:
             z = self.errors_seen.z(event.error)
-            if z > self.thresholds["drift"]:
+            if z > self.thresholds["drift"] and not self.off:
                 fired.append(self._fire(event.step, event.cycle, "drift", z))
             self.errors_seen.add(event.error)
         return fired
@@ -187,7 +196,7 @@ class Anomaly(Gate):
         fired = Fired(step, rule, float(value), self.thresholds[rule], self.actions[rule])
         self.fired.append(fired)
         if fired.action == "pause":
-            self.paused_until = cycle + self.pause
+            self.paused_until = max(self.paused_until, cycle + self.pause)
         elif fired.action == "off":
             self.paused_until = -1
         if fired.action != "skip":  # skipping a jump is routine, its event says so

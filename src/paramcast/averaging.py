@@ -7,6 +7,7 @@ After each update step the average moves on by a weight w that depends on the me
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 
@@ -36,8 +37,10 @@ class Average(ABC):
         """
 
     def __repr__(self) -> str:
-        knobs = {k: v for k, v in vars(self).items() if k != "progress" and v is not None}
-        return f"{type(self).__name__}({', '.join(f'{k}={v!r}' for k, v in knobs.items())})"
+        names = inspect.signature(type(self)).parameters
+        knobs = {name: getattr(self, name, None) for name in names}
+        inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
+        return f"{type(self).__name__}({inside})"
 
 
 class EMA(Average):

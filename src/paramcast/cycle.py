@@ -212,7 +212,8 @@ class Cycle:
                 for buffer in predictor.persistent:
                     segment.flats[buffer].zero_()
         if rules.shadow and finite:
-            reason = "shadow" if decision.apply else f"shadow; {decision.reason}"
+            plain = decision.apply and not decision.anomaly
+            reason = "shadow" if plain else f"shadow; {decision.reason}"
             decision = decision._replace(apply=False, reason=reason)
         tensors = None
         if rules.tells_tensors(self.cycles):
@@ -242,7 +243,10 @@ class Cycle:
         """A cycle without a prediction: its horizon is 0, or nobody took part."""
         self.cycles += 1
         self.written = 0.0
+        if self.cycles % NORM_EVERY == 1:
+            self.size = None  # this cycle's turn to take it goes to the next with a prediction
         if rules.schedule is not None:
+            self.flush(rules)
             decision = Decision(False, "nothing to predict at this horizon")
             share = self.writes / self.cycles
             self.last = _Raw(
@@ -317,10 +321,13 @@ class Cycle:
             except BaseException:  # nobody judged it, so it is not kept
                 self._take_back(rules)
                 raise
+            fired = f"{decision.reason}; " if decision.anomaly else ""
             if not after <= loss + check.tolerance:
                 self._take_back(rules)
-                return Decision(False, f"the loss rose from {loss:.4g} to {after:.4g}")
-            decision = decision._replace(reason=f"the loss went from {loss:.4g} to {after:.4g}")
+                reason = f"{fired}the loss rose from {loss:.4g} to {after:.4g}"
+                return Decision(False, reason, anomaly=decision.anomaly)
+            reason = f"{fired}the loss went from {loss:.4g} to {after:.4g}"
+            decision = decision._replace(reason=reason)
         for anomaly in rules.anomalies:
             anomaly.written()
         return decision
@@ -333,18 +340,20 @@ class Cycle:
 
     def _announce(self, rules: Rules, scale: float) -> None:
         """Tell the monitors now, after the next step, or on an accelerator one cycle later."""
-        self.last_told = None
+        self.joined = set()
         self.scoring = rules.scores(self.cycles)
         if self.scoring:
             metrics.keep(self.segments, rules.layout, scale)
+        self.last_told = None
+        earlier, self.untold = self.untold, None
         if self.last is not None and (self.scoring or rules.awaits_loss):
             self.pending = self.last.event()
         elif self.last is not None and rules.monitors:
-            earlier, self.untold = self.untold, self.last
-            if earlier is not None:
-                self._tell(rules, earlier.event())
-            if all(not isinstance(value, Readback) for value in self.last.norms):
-                self.flush(rules)
+            self.untold = self.last
+        if earlier is not None:
+            self._tell(rules, earlier.event())
+        if self.untold is not None and _arrived(self.untold):
+            self.flush(rules)
 
     def flush(self, rules: Rules) -> None:
         """Tell the monitors what they have not been told yet."""
@@ -362,18 +371,25 @@ class Cycle:
         first = self.done == 0 and self.written > 0.0
         for anomaly in rules.anomalies:
             fired = anomaly.observe(self.steps, self.cycles, loss, first=first)
-            if fired is not None and self.pending is not None:
+            if fired is None:
+                continue
+            if self.pending is not None:
                 self.pending = self.pending.noting(fired.what, fired.why)
-                if fired.action == "withdraw" and self.written > 0.0:
-                    self._withdraw(rules)
+            elif self.last_told is not None:  # `flush` has told it before its time
+                self.last_told = self.last_told.noting(fired.what, fired.why)
+            if fired.action == "withdraw" and self.written > 0.0:
+                self._withdraw(rules)
 
     def _withdraw(self, rules: Rules) -> None:
         self._take_back(rules)
         self.written = 0.0
         self.writes -= 1
+        accepted = self.writes / self.cycles
         event, self.pending = self.pending, None
         if event is not None:
-            self._tell(rules, event._replace(applied=False, accepted=self.writes / self.cycles))
+            self._tell(rules, event._replace(applied=False, accepted=accepted))
+        elif self.last_told is not None:
+            self.last_told = self.last_told._replace(applied=False, accepted=accepted)
 
     def after_step(self, rules: Rules) -> None:
         """The step after a prediction is done: score the prediction, and say so."""
@@ -409,13 +425,17 @@ class Cycle:
             return self.last_told
         return self.last.event()
 
+    def waiting(self) -> ForecastEvent | None:
+        """The event that the monitors have not been told yet."""
+        return self.pending if self.untold is None else self.untold.event()
+
     # --- copies ---------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         # Pickle would tear the views from their flat tensors, so each parameter's buffers travel.
         return {
             **self.numbers(),
-            "pending": self.pending,
+            "pending": self.waiting(),
             "seen": list(self.seen.values()),
             "members": members(self.segments),
             "rows": [[view.clone() for view in row] for row in rows(self.segments).values()],
@@ -440,6 +460,10 @@ class Cycle:
 
 def _on_cpu(norms: Iterable[Tensor]) -> bool:
     return all(value.device.type == "cpu" for value in norms)
+
+
+def _arrived(raw: _Raw) -> bool:
+    return not any(isinstance(value, Readback) for value in raw.norms)
 
 
 def _read(norms: Sequence[Tensor]) -> SupportsFloat:

@@ -191,8 +191,10 @@ class Forecast(Optimizer):
         """Forget the points of the running cycle; the next step starts a new one.
 
         Call it after changing the weights from outside, such as restoring an earlier checkpoint of
-        the model: points of two different trajectories do not lie on one line.
+        the model: points of two different trajectories do not lie on one line. A prediction that
+        waits for its score is told without it.
         """
+        self.flush()
         self._cycle.restart()
 
     def observe(self, loss: float | Tensor) -> None:
@@ -383,13 +385,16 @@ def _step(base: Optimizer, rules: Rules, cycle: Cycle, closure: Any = None) -> _
     with torch.no_grad():
         cycle.steps += 1
         cycle.done += 1
-        cycle.after_step(rules)
-        cycle.observe(cycle.done, rules, base.state)
-        if cycle.done == rules.predictor.every:
-            try:  # a loss or a monitor may fail: the next step starts a new cycle all the same
-                cycle.close(rules, base.state)
-            finally:
-                cycle.begin()
+        # a loss or a monitor may fail: the cycle goes on, or the next step starts a new one
+        try:
+            cycle.after_step(rules)
+        finally:
+            cycle.observe(cycle.done, rules, base.state)
+            if cycle.done == rules.predictor.every:
+                try:
+                    cycle.close(rules, base.state)
+                finally:
+                    cycle.begin()
     return _Stepped(value, counted=True)
 
 

@@ -63,7 +63,8 @@ class Gate(ABC):
         return _Not(self)
 
     def __repr__(self) -> str:
-        knobs = {name: getattr(self, name) for name in inspect.signature(type(self)).parameters}
+        names = inspect.signature(type(self)).parameters
+        knobs = {name: getattr(self, name, None) for name in names}
         inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
         return f"{type(self).__name__}({inside})"
 

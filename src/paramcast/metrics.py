@@ -57,11 +57,10 @@ def tensor_metrics(
     """Each parameter's jump, before it is written."""
     rows = {}
     for segment in segments:
-        jumps = torch._foreach_norm(segment.buffers[0])
-        sizes = torch._foreach_norm(segment.points)
-        for p, jump, size in zip(segment.parameters, jumps, sizes, strict=True):
-            length, norm_of_p = abs(scale) * float(jump), float(size)
-            rows[names[id(p)]] = TensorMetrics(length, length / norm_of_p if norm_of_p else None)
+        jumps, sizes = F.norms(segment.buffers[0]), F.norms(segment.points)
+        for p, jump, norm_of_p in zip(segment.parameters, jumps, sizes, strict=True):
+            length, size = abs(scale) * float(jump), float(norm_of_p)
+            rows[names[id(p)]] = TensorMetrics(length, length / size if size else None)
     return rows
 
 
@@ -77,12 +76,13 @@ def score_tensors(
     for segment in segments:
         jumps, steps = segment.buffers[layout.score], segment.buffers[layout.score + 1]
         for p, jump, step in zip(segment.parameters, jumps, steps, strict=True):
-            row = scored.get(names[id(p)])
+            name = names.get(id(p), "")  # "": it has left the groups since
+            row = scored.get(name)
             if row is not None:
                 lengths = float(F.buffer_norm(jump)), float(F.buffer_norm(step))
                 along = -float(F.dot(jump.flatten(), step.flatten()))
                 error, cosine = _score(*lengths, along, e)
-                scored[names[id(p)]] = row._replace(error=error, cosine=cosine)
+                scored[name] = row._replace(error=error, cosine=cosine)
     return scored
 
 
@@ -90,7 +90,9 @@ def parameter_names(groups: Iterable[Mapping[str, Any]]) -> dict[int, str]:
     """Names by id: those that the optimizer was given, else "group.index"."""
     names: dict[int, str] = {}
     for g, group in enumerate(groups):
-        given = group.get("param_names") or [f"{g}.{i}" for i in range(len(group["params"]))]
+        given = group.get("param_names") or []
+        if len(given) != len(group["params"]):  # none, or parameters were swapped without theirs
+            given = [f"{g}.{i}" for i in range(len(group["params"]))]
         for p, name in zip(group["params"], given, strict=True):
             names.setdefault(id(p), str(name))
     return names
@@ -105,7 +107,7 @@ def halves_cosine(segments: Sequence[Segment], layout: Layout) -> float:
 
 def parameter_norms(segments: Iterable[Segment]) -> list[Tensor]:
     """Euclidean norms of the parameters, on their devices."""
-    return [F.buffer_norm(point) for segment in segments for point in segment.points]
+    return [value for segment in segments for value in F.norms(segment.points)]
 
 
 def _score(jump: float, step: float, along: float, e: float) -> Score:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
@@ -64,13 +64,20 @@ class Rules:
 
     def scores(self, cycle: int) -> bool:
         """Whether this cycle's prediction is compared with the step that follows it."""
-        if self.shadow or any(anomaly.scored for anomaly in self.anomalies):
-            return True
-        return any(_wants(monitor, "scored", cycle) for monitor in self.monitors)
+        return any(cycle % every == 0 for every in self._scored)
 
     def tells_tensors(self, cycle: int) -> bool:
         """Whether this cycle's event holds the numbers of each parameter."""
-        return any(_wants(monitor, "per_tensor", cycle) for monitor in self.monitors)
+        return any(cycle % every == 0 for every in self._per_tensor)
+
+    @cached_property
+    def _scored(self) -> list[int]:
+        always = self.shadow or any(anomaly.scored for anomaly in self.anomalies)
+        return [1] if always else _cycles_of(self.monitors, "scored")
+
+    @cached_property
+    def _per_tensor(self) -> list[int]:
+        return _cycles_of(self.monitors, "per_tensor")
 
     # --- what is kept ---------------------------------------------------------------------------
 
@@ -121,5 +128,6 @@ class Rules:
         return start, (start + k) // 2
 
 
-def _wants(monitor: Any, what: str, cycle: int) -> bool:
-    return bool(getattr(monitor, what, False)) and cycle % int(getattr(monitor, "every", 1)) == 0
+def _cycles_of(monitors: Sequence[Any], what: str) -> list[int]:
+    """Every how many cycles those look that ask for it."""
+    return [int(getattr(m, "every", 1)) for m in monitors if getattr(m, what, False)]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
@@ -31,11 +31,12 @@ def save(cycle: Cycle, rules: Rules, groups: Iterable[Mapping[str, Any]]) -> dic
     """The cycle as plain values and tensors, in group order."""
     parameters, kept = all_parameters(groups), rows(cycle.segments)
     needed = cycle.filled or bool(cycle.lasting(rules))
+    waiting = cycle.waiting()
     return {
         "format": FORMAT,
         "predictor": repr(rules.predictor),
         **cycle.numbers(),
-        "pending": None if cycle.pending is None else _plain(cycle.pending),
+        "pending": None if waiting is None else _plain(waiting),
         "members": [id(p) in kept for p in parameters],
         "seen": [id(p) in cycle.seen for p in parameters],
         "buffers": [kept.get(id(p)) if needed else None for p in parameters],
@@ -97,7 +98,7 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
     right = {
         **{name: _is_whole(saved[name]) for name in ("steps", "cycles", "done", "writes")},
         **{name: isinstance(saved[name], list) for name in (*LISTS, "anomalies")},
-        **{name: saved[name] is None or _is_number(saved[name]) for name in ("horizon", "size")},
+        **{name: _is_number_or_none(saved[name]) for name in ("horizon", "size")},
         "written": _is_number(saved["written"]),
         **{name: isinstance(saved[name], bool) for name in ("filled", "scoring")},
         "pending": saved["pending"] is None or _is_event(saved["pending"]),
@@ -110,6 +111,8 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
             f"the state dict has {len(saved['anomalies'])} sets of anomaly rules, this optimizer "
             f"has {len(rules.anomalies)}; use the same gate, or drop the entry"
         )
+    if not all(map(_is_anomaly, saved["anomalies"])):
+        raise CheckpointError(f"{damaged}anomalies has the wrong type")
     if not 0 <= saved["done"] < rules.predictor.every:
         raise CheckpointError(
             f"{damaged}{saved['done']} steps into a cycle of {rules.predictor.every}"
@@ -150,16 +153,59 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("step", "cycle"), lambda value: _is_whole(value)),
+    "applied": lambda value: isinstance(value, bool),
+    **dict.fromkeys(("reason", "anomaly"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("jump_norm", "accepted", "milliseconds"), _is_number),
+    "tensors": lambda value: value is None or _are_tensors(value),
+}
+"""Fields of an event; all others are a number or None."""
+
+
 def _is_event(value: Any) -> bool:
-    if not isinstance(value, list) or len(value) != len(ForecastEvent._fields):
-        return False
-    tensors = value[-1]
-    return tensors is None or (
-        isinstance(tensors, dict)
-        and all(
-            isinstance(r, list) and len(r) == len(TensorMetrics._fields) for r in tensors.values()
-        )
+    return _is_list_of(value, len(ForecastEvent._fields)) and all(
+        _FITS.get(name, _is_number_or_none)(field)
+        for name, field in zip(ForecastEvent._fields, value, strict=True)
     )
+
+
+def _are_tensors(value: Any) -> bool:
+    """Whether it holds the numbers of each parameter, by name."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and _is_list_of(row, len(TensorMetrics._fields))
+        and all(map(_is_number_or_none, row))
+        for name, row in value.items()
+    )
+
+
+def _is_anomaly(value: Any) -> bool:
+    """Whether it is what `Anomaly.state_dict` returns."""
+    least = {"paused_until": -1, "against": 0, "unobserved": 0}
+    return (
+        isinstance(value, dict)
+        and all(_is_whole(value.get(name), low) for name, low in least.items())
+        and all(_is_mean(value.get(name)) for name in ("losses", "errors"))
+    )
+
+
+def _is_mean(value: Any) -> bool:
+    """Whether it is a count, a mean and a variance."""
+    return (
+        _is_list_of(value, 3)
+        and _is_whole(value[0])
+        and all(map(_is_number, value[1:]))
+        and value[2] >= 0
+    )
+
+
+def _is_list_of(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length
 
 
 def _is_whole(value: Any, least: int = 0) -> bool:
