@@ -300,9 +300,8 @@ class Cycle:
         )
         decision = rules.gate.decide(proposal)
         if decision.apply and rules.halves:
-            a = rules.layout.halves
             for segment in self.segments:
-                rules.gate.refine_(segment.buffers[0], segment.buffers[a], segment.buffers[a + 1])
+                rules.gate.refine_(segment, rules.layout.halves)
             if rules.gate.refines:  # parts of the jump are gone
                 norms[:] = norm(self.segments)
         return decision

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
+from . import functional as F
 from . import schedules
 from .averaging import Average
 from .cycle import Cycle
@@ -19,9 +20,10 @@ from .events import ForecastEvent
 from .gates import Gate
 from .predictors import Affine, Midline, Predictor
 from .predictors.base import FARTHEST, whole, within
+from .ranks import debug_monitors
 from .rules import Rules
 from .saving import check_saved, load, save
-from .segments import all_parameters
+from .segments import all_parameters, any_nonzero
 
 NOTHING = Affine((0.0, 1.0))
 """The predictor that leaves every point where it is."""
@@ -201,14 +203,15 @@ class Forecast(Optimizer):
         """Report a training loss, before `step()`, to the anomaly rules that watch it.
 
         Args:
-            loss: at the present parameters; reading a tensor waits for an accelerator.
+            loss: at the present parameters; reading a tensor waits for an accelerator. Over several
+                processes, which must all report theirs, the mean counts.
         """
         if not self._rules.anomalies:
             raise ArgumentError(
                 "nothing watches the loss; construct the wrapper with gate=Anomaly(loss=...)"
             )
         with torch.no_grad():
-            self._cycle.watch_loss(float(loss), self._rules)
+            self._cycle.watch_loss(F.mean_over_ranks(float(loss)), self._rules)
 
     def flush(self) -> None:
         """Tell the monitors about predictions that they have not been told about yet.
@@ -454,7 +457,8 @@ def _rules(
     for monitor in monitors:
         if not callable(monitor) or isinstance(monitor, type):
             raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
-    return Rules(predictor, schedule, total_steps, gate, tuple(monitors), shadow)
+    watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
+    return Rules(predictor, schedule, total_steps, gate, watchers, shadow)
 
 
 def _is_phantom(base: Optimizer) -> bool:
@@ -468,10 +472,7 @@ def _is_phantom(base: Optimizer) -> bool:
         if (isinstance(lr, Tensor) and lr.device.type != "cpu") or float(lr) != 0.0:
             return False
     parameters = (p for group in base.param_groups for p in group["params"])
-    grads = [p.grad for p in parameters if p.grad is not None]
-    return not any(
-        bool(torch.any(grad.coalesce().values() if grad.is_sparse else grad)) for grad in grads
-    )
+    return not any_nonzero(p.grad for p in parameters if p.grad is not None)
 
 
 def _check_base(base: object) -> None:

@@ -12,12 +12,13 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from . import functional as F
 from .errors import ArgumentError
 from .events import Decision, Proposal
 from .predictors.base import finite, whole, within
+from .segments import Segment, tensor_dots
 
 if TYPE_CHECKING:
     from .anomalies import Anomaly
@@ -42,8 +43,13 @@ class Gate(ABC):
     def decide(self, proposal: Proposal) -> Decision:
         """Say whether to write the prediction, and why."""
 
-    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
-        """Shorten parts of the jump, given each tensor's two half displacements."""
+    def refine_(self, segment: Segment, halves: int) -> None:
+        """Shorten parts of the jump.
+
+        Args:
+            segment: parameters; its buffer 0 holds their jumps,
+            halves: and this buffer and the next minus their two half displacements.
+        """
 
     def losses(self) -> list[LossCheck]:
         """The loss checks in this gate."""
@@ -193,11 +199,14 @@ class Agreement(Gate):
         apply = cosine > self.above
         return Decision(apply, f"agreement {cosine:.2f} {'>' if apply else '<='} {self.above:.2f}")
 
-    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
+    def refine_(self, segment: Segment, halves: int) -> None:
+        jumps, first, second = segment.buffers[0], *segment.buffers[halves : halves + 2]
         if self.per == "tensor":
-            for jump, a, b in zip(jumps, first, second, strict=True):
-                bound = self.above * torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b)
-                jump.mul_((a * b).sum() > bound)
+            along = tensor_dots(segment, first, second)
+            squares = tensor_dots(segment, first, first), tensor_dots(segment, second, second)
+            agree = along > self.above * squares[0].sqrt() * squares[1].sqrt()
+            for jump, keep in zip(jumps, agree, strict=True):
+                jump.mul_(keep)
         elif self.per == "element":
             for jump, a, b in zip(jumps, first, second, strict=True):
                 jump.mul_(((a > 0) & (b > 0)) | ((a < 0) & (b < 0)))  # a * b may underflow
@@ -236,21 +245,31 @@ class LossCheck(Gate):
             as that of a fixed batch in evaluation mode. It is called twice per prediction, without
             gradients.
         tolerance: rise that is allowed, at least 0.
+        model: that the loss evaluates; needed where it is sharded by `fully_shard`, whose outermost
+            module would otherwise show the parameters of its last forward.
 
     Attributes:
         evaluations: how often the loss was computed; what the gate costs.
+
+    Over several processes the mean of their losses decides.
 
     Memory: one element per parameter (undoing by subtraction would not be bitwise).
     """
 
     plain = False
 
-    def __init__(self, loss: Callable[[], Tensor | float], *, tolerance: float = 0.0) -> None:
+    def __init__(
+        self,
+        loss: Callable[[], Tensor | float],
+        *,
+        tolerance: float = 0.0,
+        model: nn.Module | None = None,
+    ) -> None:
         if not callable(loss):
             raise ArgumentError(f"loss must be a function that returns the loss, got {loss!r}")
         self.loss = loss
         self.tolerance = within("tolerance", tolerance, 0.0, float("1e300"))
-        self.evaluations = 0
+        self.model, self.evaluations = model, 0
 
     def decide(self, proposal: Proposal) -> Decision:
         return Decision(True, "to be checked by the loss")
@@ -261,7 +280,15 @@ class LossCheck(Gate):
     def measure(self) -> float:
         """The loss at the present parameters."""
         self.evaluations += 1
-        return float(self.loss())
+        if self.model is not None:
+            F.reshard_(self.model)
+        loss = F.mean_over_ranks(float(self.loss()))
+        if self.model is not None:
+            F.reshard_(self.model)
+        return loss
+
+    def __repr__(self) -> str:
+        return f"LossCheck(loss={self.loss!r}, tolerance={self.tolerance!r})"
 
 
 class _All(Gate):
@@ -284,9 +311,9 @@ class _All(Gate):
         fired = ", ".join(d.anomaly for d in decisions if d.anomaly)
         return Decision(True, " and ".join(d.reason for d in decisions), shortest, fired)
 
-    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
+    def refine_(self, segment: Segment, halves: int) -> None:
         for gate in self.gates:
-            gate.refine_(jumps, first, second)
+            gate.refine_(segment, halves)
 
     def losses(self) -> list[LossCheck]:
         return [check for gate in self.gates for check in gate.losses()]

@@ -12,7 +12,7 @@ from torch import Tensor
 from . import functional as F
 from .events import TensorMetrics
 from .rules import Layout
-from .segments import Segment, dot, norm, total
+from .segments import Segment, dot, norm, tensor_dots, total, whole_norm
 
 
 class Score(NamedTuple):
@@ -57,9 +57,11 @@ def tensor_metrics(
     """Each parameter's jump, before it is written."""
     rows = {}
     for segment in segments:
-        jumps, sizes = F.norms(segment.buffers[0]), F.norms(segment.points)
-        for p, jump, norm_of_p in zip(segment.parameters, jumps, sizes, strict=True):
-            length, size = abs(scale) * float(jump), float(norm_of_p)
+        jumps, points = segment.buffers[0], segment.points
+        squares = tensor_dots(segment, jumps, jumps), tensor_dots(segment, points, points)
+        lengths = [square.sqrt().tolist() for square in squares]
+        for p, jump, size in zip(segment.parameters, *lengths, strict=True):
+            length = abs(scale) * jump
             rows[names[id(p)]] = TensorMetrics(length, length / size if size else None)
     return rows
 
@@ -75,13 +77,13 @@ def score_tensors(
     scored = dict(rows)
     for segment in segments:
         jumps, steps = segment.buffers[layout.score], segment.buffers[layout.score + 1]
-        for p, jump, step in zip(segment.parameters, jumps, steps, strict=True):
+        pairs = (jumps, jumps), (steps, steps), (jumps, steps)
+        sums = zip(*(tensor_dots(segment, xs, ys).tolist() for xs, ys in pairs), strict=True)
+        for p, (jump, step, along) in zip(segment.parameters, sums, strict=True):
             name = names.get(id(p), "")  # "": it has left the groups since
             row = scored.get(name)
             if row is not None:
-                lengths = float(F.buffer_norm(jump)), float(F.buffer_norm(step))
-                along = -float(F.dot(jump.flatten(), step.flatten()))
-                error, cosine = _score(*lengths, along, e)
+                error, cosine = _score(math.sqrt(jump), math.sqrt(step), -along, e)
                 scored[name] = row._replace(error=error, cosine=cosine)
     return scored
 
@@ -106,8 +108,12 @@ def halves_cosine(segments: Sequence[Segment], layout: Layout) -> float:
 
 
 def parameter_norms(segments: Iterable[Segment]) -> list[Tensor]:
-    """Euclidean norms of the parameters, on their devices."""
-    return [value for segment in segments for value in F.norms(segment.points)]
+    """Norms that together make that of all parameters, on their devices."""
+    norms = []
+    for segment in segments:
+        own = F.norms(segment.points)
+        norms += [whole_norm(segment.groups, torch.stack(own).norm())] if segment.groups else own
+    return norms
 
 
 def _score(jump: float, step: float, along: float, e: float) -> Score:

@@ -129,19 +129,10 @@ def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor] | None
 
 def norm(segments: Iterable[Segment], buffer: int = 0) -> list[Tensor]:
     """Euclidean norms of one buffer, one per segment, on their devices."""
-    return [_whole(s.groups, F.buffer_norm(s.flats[buffer])) for s in segments]
+    return [whole_norm(s.groups, F.buffer_norm(s.flats[buffer])) for s in segments]
 
 
-def parameter_norm(segments: Iterable[Segment]) -> float:
-    """Euclidean norm of all parameters together."""
-    norms: list[Tensor] = []
-    for segment in segments:
-        own = [F.buffer_norm(point) for point in segment.points]
-        norms += [_whole(segment.groups, torch.stack(own).norm())] if segment.groups else own
-    return total(norms)
-
-
-def _whole(groups: Sequence[Any], norm: Tensor) -> Tensor:
+def whole_norm(groups: Sequence[Any], norm: Tensor) -> Tensor:
     """The norm of whole tensors, from that of this process's shards."""
     return F.sum_over_(groups, norm.double().square_()).sqrt() if groups else norm
 

@@ -16,12 +16,14 @@ from paramcast import functional as F
 from paramcast import predictors as P
 from paramcast import segments as S
 from paramcast.averaging import EMA
+from paramcast.metrics import parameter_norms
 from training import (
     BASES,
     GATES,
     JOINT,
     PREDICTORS,
     Net,
+    Untimed,
     assert_alike,
     assert_bitwise,
     assert_close,
@@ -169,7 +171,7 @@ def test_a_loss_check_that_is_given_the_model_sees_the_prediction(ranks: Ranks) 
         def loss(model: nn.Module = model, place: tuple[int, int] = place) -> torch.Tensor:
             return loss_at(model, 1000, *place)
 
-        history = pc.monitors.History()
+        history = Untimed()
         gate = pc.gates.LossCheck(loss, model=model)
         optimizer = pc.PLP(sgd(model.parameters()), gate=gate, monitors=[history])
         train(model, optimizer, range(STEPS), place)
@@ -197,7 +199,7 @@ def test_reductions_are_those_of_whole_tensors(ranks: Ranks) -> None:
         results = [
             (
                 S.total(S.norm(segments)),
-                S.parameter_norm(segments),
+                S.total(parameter_norms(segments)),
                 S.dot(segments, 0, 1),
                 *S.gram(segments, 2).flatten().tolist(),
                 *S.tensor_dots(segments[0], *segments[0].buffers).tolist(),

@@ -23,7 +23,7 @@ from .. import functional as F
 from ..errors import ArgumentError, CheckpointError
 from ..evaluation import check_average
 from ..forecast import Forecast
-from ..saving import check_saved
+from ..saving import check_saved, load, save
 from ..segments import all_parameters
 
 HEADER = 1 << 14
@@ -67,9 +67,9 @@ class CycleState:
         """The cycle as tensors, copied; the keys do not depend on where in a cycle it is."""
         optimizer, names = self.optimizer, self._names()
         rules, parameters = optimizer._rules, all_parameters(optimizer.param_groups)
-        saved = optimizer._cycle.state_dict(rules, optimizer.param_groups)
+        saved = save(optimizer._cycle, rules, optimizer.param_groups)
         lists = {name: saved.pop(name) for name in ("members", "seen", "buffers")}
-        kinds = {f"buffers.{i}": rules.precision() for i in range(rules.buffers())}
+        kinds = {f"buffers.{i}": rules.precision() for i in range(rules.layout.total)}
         rows = {kind: _column(lists["buffers"], i) for i, kind in enumerate(kinds)}
         saved["live"] = any(row is not None for row in lists["buffers"])
         saved["model_holds"] = "average" if optimizer._averager.open else "live"
@@ -113,7 +113,7 @@ class CycleState:
         saved["members"] = [flags["members"][key] for key in keys]
         saved["seen"] = [flags["seen"][key] for key in keys]
         saved["buffers"] = [
-            [F.local(_entry(state_dict, f"buffers.{i}.{key}")) for i in range(rules.buffers())]
+            [F.local(_entry(state_dict, f"buffers.{i}.{key}")) for i in range(rules.layout.total)]
             if flags["members"][key] and saved.get("live")
             else None
             for key in keys
@@ -129,7 +129,7 @@ class CycleState:
             check_average(average, parameters)
         optimizer.restart_cycle()
         with torch.no_grad():
-            optimizer._cycle.load_state_dict(saved, rules, parameters)
+            load(optimizer._cycle, saved, rules, parameters)
             if average is not None:
                 optimizer._averager.load_state_dict(average, parameters)
 
