@@ -682,3 +682,24 @@ def test_a_run_longer_than_was_said_keeps_the_mean_of_the_last_n_or_less() -> No
     before = averaged(optimizer, ps)
     train(optimizer, ps, 10, start=10)
     assert same_bits(averaged(optimizer, ps), before)
+
+
+def test_a_state_saved_inside_eval_weights_restarts_the_cycle_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ps = parameters()
+    optimizer = pc.PLP(BASES["momentum"](ps), average=EMA(0.5))
+    train(optimizer, ps, 4)
+    with optimizer.eval_weights():
+        inside = optimizer.state_dict()
+    outside = optimizer.state_dict()
+    assert (inside["paramcast"]["model_holds"], outside["paramcast"]["model_holds"]) == (
+        "average",
+        "live",
+    )
+    optimizer.load_state_dict(outside)
+    assert optimizer.state_dict()["paramcast"]["done"] == 1
+    assert not caplog.records
+    optimizer.load_state_dict(inside)
+    assert optimizer.state_dict()["paramcast"]["done"] == 0
+    assert "a model saved with it holds the average" in caplog.text

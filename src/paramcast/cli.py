@@ -105,6 +105,7 @@ def _pilot(given: dict[str, Any]) -> str:
         raise StudyError(f"--timeout must be above 0 seconds, got {given['timeout']:g}")
     if given["dry_run"]:
         return _dry_run(plan, workers, as_json=given["as_json"])
+    plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
     return _run(plan, workers, given["timeout"], as_json=given["as_json"])
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -25,6 +26,7 @@ from .rules import Rules
 from .saving import check_saved, load, save
 from .segments import all_parameters, any_nonzero
 
+_log = logging.getLogger("paramcast")
 NOTHING = Affine((0.0, 1.0))
 """The predictor that leaves every point where it is."""
 
@@ -293,7 +295,8 @@ class Forecast(Optimizer):
         """Load a state dict of this wrapper or of the bare base.
 
         Everything is checked first: nothing changes if it does not fit.
-        Without a "paramcast" entry the base is loaded and a new cycle starts.
+        Without a "paramcast" entry the base is loaded and a new cycle starts; also, with a warning,
+        if the state was saved inside `eval_weights()`, when the model held the average.
 
         Raises:
             CheckpointError: the entry is of a newer format, another predictor or other shapes.
@@ -318,6 +321,12 @@ class Forecast(Optimizer):
             parameters = all_parameters(self.param_groups)
             with torch.no_grad():
                 load(self._cycle, ours, self._rules, parameters)
+                if ours.get("model_holds") == "average":
+                    _log.warning(
+                        "this state was saved inside eval_weights(), so a model saved with it holds "
+                        "the average: training goes on from there, with a new cycle"
+                    )
+                    self._cycle.restart()
                 if self.average is not None and "average" in ours:
                     self._averager.load_state_dict(ours["average"], parameters)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
