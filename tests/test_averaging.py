@@ -688,7 +688,7 @@ def test_a_state_saved_inside_eval_weights_restarts_the_cycle_and_says_so(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     ps = parameters()
-    optimizer = pc.PLP(BASES["momentum"](ps), average=EMA(0.5))
+    optimizer = pc.PLP(BASES["momentum"](ps), average=A.EMA(0.5))
     train(optimizer, ps, 4)
     with optimizer.eval_weights():
         inside = optimizer.state_dict()

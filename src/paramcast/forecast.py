@@ -323,8 +323,8 @@ class Forecast(Optimizer):
                 load(self._cycle, ours, self._rules, parameters)
                 if ours.get("model_holds") == "average":
                     _log.warning(
-                        "this state was saved inside eval_weights(), so a model saved with it holds "
-                        "the average: training goes on from there, with a new cycle"
+                        "this state was saved inside eval_weights(), so a model saved with it "
+                        "holds the average: training goes on from there, with a new cycle"
                     )
                     self._cycle.restart()
                 if self.average is not None and "average" in ours:
