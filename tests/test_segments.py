@@ -8,6 +8,7 @@ import pytest
 import torch
 
 from paramcast import segments as S
+from paramcast.metrics import parameter_norms
 
 DTYPES = (torch.float32, torch.float64, torch.complex64)
 
@@ -61,7 +62,7 @@ def test_the_parameter_norm_counts_every_parameter(
 ) -> None:
     with torch.no_grad():
         wanted = math.hypot(*(float(torch.linalg.vector_norm(p)) for p in parameters))
-        assert math.isclose(S.parameter_norm(filled), wanted, rel_tol=1e-6)
+        assert math.isclose(S.total(parameter_norms(filled)), wanted, rel_tol=1e-6)
 
 
 @pytest.mark.parametrize("dtype", DTYPES, ids=str)

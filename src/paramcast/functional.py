@@ -160,6 +160,14 @@ def buffer_norm(flat: Tensor) -> Tensor:
     return norm
 
 
+def norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Euclidean norms of tensors of one dtype, accumulated in float32 at least."""
+    if not tensors:
+        return []
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    return list(torch._foreach_norm(tensors, 2, dtype))
+
+
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of two flat tensors in float64, piece by piece so that no copy is made."""
     piece = PIECE_ON_CPU if a.device.type == "cpu" else PIECE

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import torch
 import torch.distributed as dist
@@ -110,21 +110,29 @@ def carry_over(old: Sequence[Segment], new: Sequence[Segment], buffer: int) -> N
             view.copy_(before[key])
 
 
+def rows(segments: Iterable[Segment]) -> dict[int, list[Tensor]]:
+    """Each parameter's buffers, by its id."""
+    return {
+        id(p): [views[i] for views in segment.buffers]
+        for segment in segments
+        for i, p in enumerate(segment.parameters)
+    }
+
+
+def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor] | None]) -> None:
+    """Copy each parameter's buffers, by its id, into the segments; None leaves zeros."""
+    for segment in segments:
+        for i, p in enumerate(segment.parameters):
+            for views, buffer in zip(segment.buffers, kept[id(p)] or [], strict=False):
+                views[i].copy_(buffer)
+
+
 def norm(segments: Iterable[Segment], buffer: int = 0) -> list[Tensor]:
     """Euclidean norms of one buffer, one per segment, on their devices."""
-    return [_whole(s.groups, F.buffer_norm(s.flats[buffer])) for s in segments]
+    return [whole_norm(s.groups, F.buffer_norm(s.flats[buffer])) for s in segments]
 
 
-def parameter_norm(segments: Iterable[Segment]) -> float:
-    """Euclidean norm of all parameters together."""
-    norms: list[Tensor] = []
-    for segment in segments:
-        own = [F.buffer_norm(point) for point in segment.points]
-        norms += [_whole(segment.groups, torch.stack(own).norm())] if segment.groups else own
-    return total(norms)
-
-
-def _whole(groups: Sequence[Any], norm: Tensor) -> Tensor:
+def whole_norm(groups: Sequence[Any], norm: Tensor) -> Tensor:
     """The norm of whole tensors, from that of this process's shards."""
     return F.sum_over_(groups, norm.double().square_()).sqrt() if groups else norm
 
@@ -168,7 +176,7 @@ def any_nonzero(tensors: Iterable[Tensor]) -> bool:
     return any(int(count) > 0 for count in sums)
 
 
-def total(norms: Iterable[Tensor]) -> float:
+def total(norms: Iterable[SupportsFloat]) -> float:
     """The norm of all segments together, from their norms."""
     return math.hypot(*(float(value) for value in norms))
 

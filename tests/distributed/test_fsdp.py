@@ -16,6 +16,7 @@ from paramcast import functional as F
 from paramcast import predictors as P
 from paramcast import segments as S
 from paramcast.averaging import EMA
+from paramcast.metrics import parameter_norms
 from training import (
     BASES,
     GATES,
@@ -24,6 +25,7 @@ from training import (
     REDUCED,
     TELLING,
     Net,
+    Untimed,
     assert_alike,
     assert_bitwise,
     assert_close,
@@ -171,7 +173,7 @@ def test_a_loss_check_that_is_given_the_model_sees_the_prediction(ranks: Ranks) 
         def loss(model: nn.Module = model, place: tuple[int, int] = place) -> torch.Tensor:
             return loss_at(model, 1000, *place)
 
-        history = pc.monitors.History()
+        history = Untimed()
         gate = pc.gates.LossCheck(loss, model=model)
         optimizer = pc.PLP(sgd(model.parameters()), gate=gate, monitors=[history])
         train(model, optimizer, range(STEPS), place)
@@ -199,7 +201,7 @@ def test_reductions_are_those_of_whole_tensors(ranks: Ranks) -> None:
         results = [
             (
                 S.total(S.norm(segments)),
-                S.parameter_norm(segments),
+                S.total(parameter_norms(segments)),
                 S.dot(segments, 0, 1),
                 *S.gram(segments, 2).flatten().tolist(),
                 *S.tensor_dots(segments[0], *segments[0].buffers).tolist(),
@@ -216,6 +218,19 @@ def test_reductions_are_those_of_whole_tensors(ranks: Ranks) -> None:
 def test_a_number_becomes_its_mean_over_the_processes(ranks: Ranks) -> None:
     assert F.mean_over_ranks(float(ranks.rank + 1)) == 1.5
     assert math.isnan(F.mean_over_ranks([1.0, math.nan][ranks.rank]))
+
+
+@on_ranks
+def test_one_process_alone_may_be_watched(ranks: Ranks) -> None:
+    """Files are written by the first process: a monitor there must not make it wait for others."""
+    model, watched = sharded(), ranks.rank == 0
+    history = Untimed()
+    optimizer = pc.PLP(sgd(model.parameters()), monitors=[history] if watched else [])
+    train(model, optimizer, range(3 * 18), (ranks.rank, ranks.world))
+    assert len(history.rows) == (18 if watched else 0)
+    joint = Net(torch.float64)
+    train(joint, wrapped(joint, JOINT)[0], range(3 * 18))
+    assert_close(wholes(model), wholes(joint))
 
 
 @on_ranks

@@ -26,6 +26,7 @@ from training import (
     BASES,
     JOINT,
     Net,
+    Untimed,
     assert_alike,
     assert_bitwise,
     assert_close,
@@ -70,7 +71,7 @@ def sharded(dtype: torch.dtype = torch.float32) -> nn.Module:
 
 def rich(model: nn.Module, place: tuple[int, int]) -> tuple[pc.Forecast, list[pc.ForecastEvent]]:
     """Everything that a checkpoint must hold: scores, an average, anomaly rules, two halves."""
-    history = pc.monitors.History(scored=True)
+    history = Untimed(scored=True)
     rules = pc.anomalies.Anomaly(jump=1.0, disagreement=3, drift=3.0)
     optimizer = pc.Forecast(
         torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9),

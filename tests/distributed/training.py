@@ -123,6 +123,13 @@ TELLING = ("Midline", "Lookahead", "RRE", "Aitken")
 """Predictors that differ in what they need: a buffer, the base's momentum, sums over processes."""
 
 
+class Untimed(pc.monitors.History):
+    """The events without the one field that differs from process to process."""
+
+    def look(self, event: pc.ForecastEvent) -> None:
+        super().look(event._replace(milliseconds=0.0))
+
+
 def wrapped(
     model: nn.Module,
     place: tuple[int, int],
@@ -134,7 +141,7 @@ def wrapped(
     **options: Any,
 ) -> tuple[pc.Forecast, list[pc.ForecastEvent]]:
     """The optimizer and the list that collects its events."""
-    history = pc.monitors.History()
+    history = Untimed()
     optimizer = pc.Forecast(
         base(model.parameters()),
         P.Midline() if predictor is None else predictor,

@@ -4,7 +4,7 @@
 What the wrapper adds (its counters and buffers) travels here, under the same keys at every phase:
 
     header            everything plain (counters, horizon, pending event, anomaly rules) as JSON in
-                      a tensor of fixed length
+                      a tensor whose length depends on the parameters alone
     members, seen, averaged   one byte per parameter, in the order of their names
     buffers.<i>.<name>, average.<name>     sharded like the parameter of that name
 """
@@ -23,11 +23,11 @@ from .. import functional as F
 from ..errors import ArgumentError, CheckpointError
 from ..evaluation import check_average
 from ..forecast import Forecast
-from ..saving import check_saved
+from ..saving import check_saved, load, save
 from ..segments import all_parameters
 
 HEADER = 1 << 14
-"""Bytes of the header; a tensor in a checkpoint must not change its length."""
+"""Bytes of the header, beside those for numbers of each parameter."""
 _FLAGS = ("members", "seen", "averaged")
 
 
@@ -67,9 +67,9 @@ class CycleState:
         """The cycle as tensors, copied; the keys do not depend on where in a cycle it is."""
         optimizer, names = self.optimizer, self._names()
         rules, parameters = optimizer._rules, all_parameters(optimizer.param_groups)
-        saved = optimizer._cycle.state_dict(rules, optimizer.param_groups)
+        saved = save(optimizer._cycle, rules, optimizer.param_groups)
         lists = {name: saved.pop(name) for name in ("members", "seen", "buffers")}
-        kinds = {f"buffers.{i}": rules.precision() for i in range(rules.buffers())}
+        kinds = {f"buffers.{i}": rules.precision() for i in range(rules.layout.total)}
         rows = {kind: _column(lists["buffers"], i) for i, kind in enumerate(kinds)}
         saved["live"] = any(row is not None for row in lists["buffers"])
         saved["model_holds"] = "average" if optimizer._averager.open else "live"
@@ -79,7 +79,7 @@ class CycleState:
             kinds["average"], rows["average"] = torch.float32, average["buffers"]
             lists["averaged"] = [row is not None for row in average["buffers"]]
         order = sorted(range(len(parameters)), key=lambda i: names[id(parameters[i])])
-        state = {"header": _pack(saved)}
+        state = {"header": _pack(saved, _length([names[id(p)] for p in parameters]))}
         for flag in lists.keys() & set(_FLAGS):
             state[flag] = torch.tensor([lists[flag][i] for i in order], dtype=torch.uint8)
         with torch.no_grad():
@@ -113,7 +113,7 @@ class CycleState:
         saved["members"] = [flags["members"][key] for key in keys]
         saved["seen"] = [flags["seen"][key] for key in keys]
         saved["buffers"] = [
-            [F.local(_entry(state_dict, f"buffers.{i}.{key}")) for i in range(rules.buffers())]
+            [F.local(_entry(state_dict, f"buffers.{i}.{key}")) for i in range(rules.layout.total)]
             if flags["members"][key] and saved.get("live")
             else None
             for key in keys
@@ -129,7 +129,7 @@ class CycleState:
             check_average(average, parameters)
         optimizer.restart_cycle()
         with torch.no_grad():
-            optimizer._cycle.load_state_dict(saved, rules, parameters)
+            load(optimizer._cycle, saved, rules, parameters)
             if average is not None:
                 optimizer._averager.load_state_dict(average, parameters)
 
@@ -201,14 +201,22 @@ def _like(parameter: Tensor, dtype: torch.dtype | None, shard: Tensor | None) ->
     return whole
 
 
-def _pack(values: dict[str, Any]) -> Tensor:
+def _length(names: list[str]) -> int:
+    """Bytes of the header: a tensor in a checkpoint must not change its length.
+
+    An event that waits for its score may hold a name and four numbers of each parameter.
+    """
+    return HEADER + sum(160 + 2 * len(name) for name in names)
+
+
+def _pack(values: dict[str, Any], length: int) -> Tensor:
     text = json.dumps(values).encode("ascii")
-    if len(text) > HEADER:
+    if len(text) > length:
         raise CheckpointError(
-            f"the cycle's plain values take {len(text)} bytes, at most {HEADER} fit: the "
+            f"the cycle's plain values take {len(text)} bytes, at most {length} fit: the "
             "predictor's weights or the anomaly rules are too many"
         )
-    return torch.frombuffer(bytearray(text.ljust(HEADER)), dtype=torch.uint8)
+    return torch.frombuffer(bytearray(text.ljust(length)), dtype=torch.uint8)
 
 
 def _unpack(header: Tensor) -> dict[str, Any]:
