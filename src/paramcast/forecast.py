@@ -491,17 +491,17 @@ def _check_base(base: object) -> None:
             f"base is the class {base.__name__}; "
             f"construct it first: PLP({base.__name__}(model.parameters(), ...))"
         )
-    if not isinstance(base, Optimizer):
-        raise BaseOptimizerError(
-            f"base must be a torch.optim.Optimizer, got {name}; "
-            "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
-        )
     modules = {cls.__module__.split(".")[0] for cls in type(base).__mro__}
     framework = modules.intersection(_FRAMEWORKS)
     if framework:
         raise BaseOptimizerError(
             f"base is a {name} of {framework.pop()}, which counts micro-batches as steps; "
             "wrap the plain optimizer first and hand the wrapper to the framework"
+        )
+    if not isinstance(base, Optimizer):
+        raise BaseOptimizerError(
+            f"base must be a torch.optim.Optimizer, got {name}; "
+            "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
         )
     inner: object = base
     seen: set[int] = set()
