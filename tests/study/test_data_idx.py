@@ -53,6 +53,7 @@ FLIPPED[-6] ^= 1  # in the check sum
         (gzip.compress(idx(PIXELS, kind=13)), r"its header starts with 00000d03"),
         (gzip.compress(b"PK" + idx(PIXELS)[2:]), r"its header starts with 504b0803"),
     ],
+    ids=lambda value: value if isinstance(value, str) else "file",
 )  # fmt: skip
 def test_each_kind_of_damage_has_its_sentence(tmp_path: Path, content: bytes, message: str) -> None:
     (tmp_path / "a.gz").write_bytes(content)
