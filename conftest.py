@@ -1,16 +1,32 @@
-"""Two policies of the test suite.
+"""Three policies of the test suite.
 
 Under PARAMCAST_REQUIRE_ALL=1 (CI) a test that would skip for a missing part fails, GPU tests
 excepted. The tests named in tests/known_limits.txt state demands that are not met yet: they are
 expected to fail, and one that passes fails until its line is removed.
+
+`pytest -m compat --compat docs/compatibility.md` writes the table of frameworks and features from
+the results of the tests that carry `compat` marks.
 """
 
 import os
+from importlib import metadata
 from pathlib import Path
 
 import pytest
 
 KNOWN_LIMITS = Path(__file__).parent / "tests" / "known_limits.txt"
+FEATURES = ("train", "resume in mid-cycle", "sharded", "averaged evaluation", "metrics")
+NAMES = {"stack", "feature", "no"}
+PACKAGES = ("torch", "lightning", "transformers", "accelerate", "skorch", "keras", "jax", "optax")
+
+
+def pytest_addoption(parser):
+    parser.addoption("--compat", metavar="FILE", help="write the compatibility table to FILE")
+
+
+def pytest_configure(config):
+    if config.getoption("--compat") and not hasattr(config, "workerinput"):
+        config.pluginmanager.register(CompatibilityTable(Path(config.getoption("--compat"))))
 
 
 def pytest_collection_modifyitems(items):
@@ -19,6 +35,13 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid in known:
             item.add_marker(pytest.mark.xfail(strict=True, reason="in tests/known_limits.txt"))
+        for mark in item.iter_markers("compat"):
+            if mark.args or not {"stack", "feature"} <= mark.kwargs.keys() <= NAMES:
+                raise pytest.UsageError(f"{item.nodeid}: compat(stack=..., feature=..., no=...)")
+            if mark.kwargs["feature"] not in FEATURES:
+                raise pytest.UsageError(f"{item.nodeid}: feature must be one of {FEATURES}")
+            # user properties travel from the workers of pytest-xdist to the one that writes
+            item.user_properties.append(("compat", dict(mark.kwargs)))
 
 
 @pytest.hookimpl(wrapper=True)
@@ -29,3 +52,75 @@ def pytest_runtest_makereport(item):
         report.outcome = "failed"
         report.longrepr = f"skipped under PARAMCAST_REQUIRE_ALL=1: {report.longrepr}"
     return report
+
+
+class CompatibilityTable:
+    """Collects the results of marked tests, and writes what they show."""
+
+    def __init__(self, path):
+        self.path, self.cells = path, {}
+
+    def pytest_runtest_logreport(self, report):
+        for name, cell in report.user_properties:
+            if name == "compat" and (report.when == "call" or not report.passed):
+                results = self.cells.setdefault((cell["stack"], cell["feature"]), [])
+                results.append((report.outcome, cell.get("no"), report.nodeid))
+
+    def pytest_sessionfinish(self):
+        if self.cells:
+            self.path.write_text(self.page(), "utf-8")
+
+    def page(self):
+        notes = []
+        rows = [
+            f"| {stack} | " + " | ".join(self.cell(stack, f, notes) for f in FEATURES) + " |"
+            for stack in sorted({stack for stack, _ in self.cells}, key=str.lower)
+        ]
+        return (
+            "\n".join(
+                [
+                    "# Compatibility",
+                    "",
+                    "Made from the results of the tests; do not edit by hand:",
+                    "",
+                    "    python -m pytest -m compat --compat docs/compatibility.md",
+                    "",
+                    f"With {versions()}.",
+                    "",
+                    "*yes*: every test of this cell passed. *no*: not supported; a test shows what",
+                    "happens instead.",
+                    "",
+                    "| stack | " + " | ".join(FEATURES) + " |",
+                    "|---" * (len(FEATURES) + 1) + "|",
+                    *rows,
+                    "",
+                    *(f"{i}. {note}" for i, note in enumerate(notes, 1)),
+                ]
+            ).rstrip()
+            + "\n"
+        )
+
+    def cell(self, stack, feature, notes):
+        results = self.cells.get((stack, feature), [])
+        failed = [name for outcome, _, name in results if outcome != "passed"]
+        reasons = sorted({no for _, no, _ in results if no})
+        if failed:
+            answer, note = "**fails**", "did not pass: " + ", ".join(sorted(failed))
+        elif reasons:
+            answer, note = "no", "; ".join(reasons)
+        else:
+            return "yes" if results else "not tested"
+        if note not in notes:
+            notes.append(note)
+        return f"{answer} [{notes.index(note) + 1}]"
+
+
+def versions():
+    """The packages that the table was made with."""
+    found = []
+    for name in PACKAGES:
+        try:
+            found.append(f"{name} {metadata.version(name).split('+')[0]}")
+        except metadata.PackageNotFoundError:
+            continue
+    return ", ".join(found)

@@ -19,6 +19,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from paramcast import predictors as P
+from paramcast.events import ForecastEvent
 from paramcast.segments import make_segments
 
 Rule = Callable[[Sequence[Tensor]], Tensor]
@@ -497,3 +498,8 @@ class Allocations(TorchDispatchMode):
 def _tensors(tree: Any) -> list[Tensor]:
     leaves = tree_leaves(tree)
     return [leaf for leaf in leaves if isinstance(leaf, Tensor) and leaf.device.type != "meta"]
+
+
+def timeless(event: ForecastEvent | None) -> ForecastEvent | None:
+    """The event without the one field that differs from run to run."""
+    return None if event is None else event._replace(milliseconds=0.0)

@@ -649,6 +649,24 @@ CALLS: list[tuple[Callable[[], object], str]] = [
 ]
 
 
+@pytest.mark.parametrize(
+    ("average", "shown"),
+    [
+        (A.EMA(0.9), "EMA(decay=0.9)"),
+        (A.EMA(half_life=1), "EMA(decay=0.5)"),
+        (A.EMA(share=0.1), "EMA(share=0.1)"),
+        (A.SWA(5), "SWA(start=5, every=1)"),
+        (A.SWA(start_share=0.5, every=3), "SWA(start_share=0.5, every=3)"),
+        (A.LAWA(), "LAWA(last=5, every=10)"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "",
+)
+def test_the_repr_of_an_average_builds_it_again(average: A.Average, shown: str) -> None:
+    assert repr(average) == shown
+    again = eval(shown, {name: getattr(A, name) for name in ("EMA", "SWA", "LAWA")})
+    assert vars(again) == vars(average)
+
+
 @pytest.mark.parametrize(("call", "message"), CALLS, ids=[message[:50] for _, message in CALLS])
 def test_what_cannot_be_used_is_refused_with_the_reason(
     call: Callable[[], object], message: str
@@ -664,3 +682,24 @@ def test_a_run_longer_than_was_said_keeps_the_mean_of_the_last_n_or_less() -> No
     before = averaged(optimizer, ps)
     train(optimizer, ps, 10, start=10)
     assert same_bits(averaged(optimizer, ps), before)
+
+
+def test_a_state_saved_inside_eval_weights_restarts_the_cycle_and_says_so(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ps = parameters()
+    optimizer = pc.PLP(BASES["momentum"](ps), average=A.EMA(0.5))
+    train(optimizer, ps, 4)
+    with optimizer.eval_weights():
+        inside = optimizer.state_dict()
+    outside = optimizer.state_dict()
+    assert (inside["paramcast"]["model_holds"], outside["paramcast"]["model_holds"]) == (
+        "average",
+        "live",
+    )
+    optimizer.load_state_dict(outside)
+    assert optimizer.state_dict()["paramcast"]["done"] == 1
+    assert not caplog.records
+    optimizer.load_state_dict(inside)
+    assert optimizer.state_dict()["paramcast"]["done"] == 0
+    assert "a model saved with it holds the average" in caplog.text

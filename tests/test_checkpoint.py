@@ -15,6 +15,7 @@ from torch import Tensor
 
 import paramcast as pc
 from paramcast import predictors as P
+from paramcast.anomalies import Anomaly
 from paramcast.errors import CheckpointError
 from reference import (
     BASES,
@@ -23,6 +24,7 @@ from reference import (
     same_bits,
     set_gradients,
     through_a_file,
+    timeless,
     train,
     values,
 )
@@ -81,7 +83,7 @@ def test_a_resume_at_every_cut_into_fresh_objects_is_bitwise(
             train(resumed, fresh, 1, start=t)
             assert same_bits(fresh, path[t][0]), f"cut at {cut}, step {t}"
         if total - cut >= predictor.every + 2:  # one whole prediction and the start of the next
-            assert resumed.last_event == optimizer.last_event
+            assert timeless(resumed.last_event) == timeless(optimizer.last_event)
 
 
 @pytest.mark.parametrize("predictor", [P.Midline(), P.Interpolate(3, 0.5), P.Affine(ODD)], ids=repr)
@@ -332,6 +334,11 @@ def with_buffer(index: int, buffer: Any) -> Callable[[dict[str, Any]], Any]:
     return lambda entry: entry["buffers"].__setitem__(index, buffer)
 
 
+def told(**changes: Any) -> list[Any]:
+    """A saved event; a field of it may be spoilt."""
+    return list(pc.ForecastEvent(3, 1, True, "predicted", 0.5, 1.0)._replace(**changes))
+
+
 DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another predictor": setting("predictor", repr(P.Secant())),
     "a newer format": setting("format", 2),
@@ -352,6 +359,10 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
             "written",
             "filled",
             "pending",
+            "writes",
+            "size",
+            "scoring",
+            "anomalies",
             "members",
             "seen",
             "buffers",
@@ -364,6 +375,26 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "steps of no number": setting("steps", "2"),
     "cycles of no number": setting("cycles", None),
     "predictor of no text": setting("predictor", None),
+    "writes of no number": setting("writes", None),
+    "writes below zero": setting("writes", -1),
+    "writes of half a prediction": setting("writes", 0.5),
+    "size of a text": setting("size", "large"),
+    "size of a truth": setting("size", True),
+    "scoring of a number": setting("scoring", 1),
+    "scoring of none": setting("scoring", None),
+    **{
+        f"pending with {name} {value!r}": (
+            lambda entry, name=name, value=value: entry.update(pending=told(**{name: value}))
+        )
+        for name, value in (
+            *(("step", "3"), ("step", -1), ("cycle", 1.5), ("applied", 1), ("reason", None)),
+            *(("jump_norm", None), ("jump_norm", "far"), ("horizon", "far"), ("error", True)),
+            *(("relative_jump", "0"), ("accepted", None), ("milliseconds", None)),
+            *(("anomaly", None), ("tensors", [1]), ("tensors", "all"), ("tensors", {"0.0": 1.0})),
+            *(("tensors", {"0.0": [1.0, None]}), ("tensors", {0: [1.0, None, None, None]})),
+            ("tensors", {"0.0": [1.0, "0", None, None]}),
+        )
+    },
     "pending of no list": setting("pending", 3),
     "pending of too few": setting("pending", [3, 1, True]),
     "written of no number": setting("written", "all"),
@@ -401,7 +432,57 @@ def test_a_state_that_does_not_fit_is_refused_before_anything_changed(what: str)
     train(optimizer, ps, 5, start=2)
     train(untouched, others, 5, start=2)
     assert same_bits(ps, others)
-    assert optimizer.last_event == untouched.last_event
+    assert timeless(optimizer.last_event) == timeless(untouched.last_event)
+
+
+def test_an_event_that_was_not_spoilt_is_not_refused() -> None:
+    rows = {"0.0": [0.5, None, 1, 0.25]}
+    state = damaged(setting("pending", told(tensors=rows, error=0.5, agreement=1)))
+    _, optimizer = make(P.Midline())
+    optimizer.load_state_dict(through_a_file(state))
+    event = optimizer.last_event
+    assert (event.error, event.agreement, event.tensors["0.0"].cosine) == (0.5, 1, 0.25)
+
+
+SPOILT_RULES: dict[str, Any] = {
+    "a text": "rules",
+    "a list": [1, 2],
+    **{
+        f"{name} {value!r}": {name: value}
+        for name, value in (
+            *(("paused_until", None), ("paused_until", -2), ("paused_until", 1.5)),
+            *(("against", "0"), ("against", -1), ("unobserved", True)),
+            *(("losses", None), ("losses", [1, 2.0]), ("losses", [0.5, 0.0, 0.0])),
+            *(
+                ("losses", []),
+                ("errors", [1, 0.0, -1.0]),
+                ("errors", [1, "0", 0.0]),
+                ("errors", [-1, 0.0, 0.0]),
+            ),
+        )
+    },
+}
+
+
+@pytest.mark.parametrize("what", SPOILT_RULES)
+def test_spoilt_anomaly_rules_are_refused_before_anything_changed(what: str) -> None:
+    def fresh() -> tuple[list[torch.nn.Parameter], pc.PLP, Anomaly]:
+        ps, rules = parameters(), Anomaly(jump=None, drift=2.0, disagreement=2, pause=2)
+        return ps, pc.PLP(BASES["momentum"](ps), gate=rules), rules
+
+    (ps, optimizer, rules), (others, untouched, its) = fresh(), fresh()
+    train(optimizer, ps, 32)
+    train(untouched, others, 32)
+    state = copy.deepcopy(optimizer.state_dict())
+    spoilt, saved = SPOILT_RULES[what], state["paramcast"]["anomalies"]
+    saved[0] = {**saved[0], **spoilt} if isinstance(spoilt, dict) else spoilt
+    state["param_groups"][0]["lr"] = 9.0
+    with pytest.raises(CheckpointError, match="anomalies has the wrong type"):
+        optimizer.load_state_dict(state)
+    assert rules.state_dict() == its.state_dict()
+    train(optimizer, ps, 12, start=32)
+    train(untouched, others, 12, start=32)
+    assert same_bits(ps, others)
 
 
 @pytest.mark.parametrize(
@@ -487,7 +568,7 @@ def test_a_copy_in_mid_cycle_with_a_scheduler_goes_on_bitwise(
         assert same_bits(copied, ps)
         assert not same_bits(copied, middle)
         assert twin.param_groups[0]["lr"] == optimizer.param_groups[0]["lr"]
-        assert twin.last_event == optimizer.last_event
+        assert timeless(twin.last_event) == timeless(optimizer.last_event)
 
 
 @pytest.mark.parametrize("copier", COPIERS)

@@ -40,6 +40,7 @@ from reference import (
     same_bits,
     set_gradients,
     through_a_file,
+    timeless,
     train,
     values,
 )
@@ -760,7 +761,8 @@ def test_a_resume_at_every_cut_into_fresh_objects_is_bitwise(
             assert same_bits(others, path[t][: len(ps)]), f"cut at {cut}, step {t}"
         if resumed.has_average:
             assert same_bits(averaged(resumed, others), path[until - 1][len(ps) :])
-        assert its_events == events[seen : seen + len(its_events)]
+        before = map(timeless, events[seen : seen + len(its_events)])
+        assert list(map(timeless, its_events)) == list(before)
         assert its_events or until - cut <= k
 
 
@@ -781,7 +783,7 @@ def test_a_copy_at_every_cut_goes_on_bitwise(row: Row, copier: str, more: str) -
         train(other, others, 2 * k, start=cut)
         assert same_bits(ps, others)
         assert same_bits(averaged(optimizer, ps), averaged(other, others))
-        assert other.last_event == optimizer.last_event
+        assert timeless(other.last_event) == timeless(optimizer.last_event)
 
 
 @rows(PERSISTENT)

@@ -273,3 +273,36 @@ def test_extra_steps_of_weights_on_a_straight_path(
     weights: tuple[float, ...], extra: float
 ) -> None:
     assert F.straight_path_extra(weights) == extra
+
+
+# --- over processes (with real ones: tests/distributed) -----------------------------------------
+
+
+@pytest.mark.parametrize("length", [0, 1, 1000, F.PIECE_ON_CPU, 3 * F.PIECE_ON_CPU + 7])
+def test_a_dot_product_in_pieces_is_that_of_the_whole(length: int) -> None:
+    a, b = torch.randn(2, length, generator=torch.Generator().manual_seed(3))
+    torch.testing.assert_close(F.dot(a, b), (a.double() * b.double()).sum())
+
+
+def test_a_dot_product_of_half_precision_is_exact_in_double() -> None:
+    a = torch.full((4096,), 1 + 2**-7, dtype=torch.bfloat16)
+    assert F.dot(a, a).item() == 4096 * (1 + 2**-7) ** 2
+
+
+@pytest.mark.parametrize("value", [0.1, -3.5, math.inf])
+def test_in_one_process_the_mean_is_the_number_itself(value: float) -> None:
+    assert F.mean_over_ranks(value) == value
+
+
+def test_a_plain_tensor_is_not_sharded() -> None:
+    values = torch.ones(3)
+    assert F.sharding(values) == ()
+    assert F.sum_over_((), values) is values
+
+
+def test_resharding_leaves_an_ordinary_model_alone() -> None:
+    class Odd(torch.nn.Module):
+        def reshard(self) -> None:  # a user's own method of that name
+            raise AssertionError
+
+    F.reshard_(torch.nn.Sequential(Odd(), torch.nn.Linear(2, 1)))

@@ -333,3 +333,38 @@ def test_the_repr_of_a_random_direction_names_its_seed() -> None:
 def test_the_horizon_is_none_where_a_rule_has_none() -> None:
     assert P.Midline(0.3).horizon == 0.3
     assert (P.Interpolate().horizon, P.Affine((0.0, 1.0)).horizon) == (None, None)
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_a_random_direction_does_not_remember_the_jump_that_was_replaced(seed: int) -> None:
+    # The average sees the base's steps of 1 alone: m = 1/2, 3/4, 7/8, ..., whatever was drawn.
+    p = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    predictor = P.RandomDirection(P.ForwardEMA(decay=0.5, strength=0.5), seed=seed)
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), predictor)
+    for n in range(1, 9):
+        before = p.item()
+        constant_steps(optimizer, p, -1.0)
+        assert abs(p.item() - before - 1.0) == pytest.approx(0.5 * (1 - 0.5**n))
+
+
+@pytest.mark.parametrize(
+    ("of", "noise_gain"),
+    [
+        (P.Midline(), 1.5),  # (0, 1/2, -1/2, 1)
+        (P.Secant(), 0.25 + 0.25),  # (0, 1/2, 0, 1/2)
+        (P.Quadratic(1.0), 1 + 9 + 1),  # (0, -1, 3, -1)
+        (P.Interpolate(5, 0.5), 0.25 + 2.25),  # (-1/2, 0, 0, 0, 0, 3/2)
+        (P.Affine((0.25, 0.75)), 0.0625 + 1.5625),
+        (P.OuterNesterov(), None),
+        (P.RRE(), None),
+    ],
+    ids=repr,
+)
+def test_the_noise_gain_of_a_flipped_jump_is_the_sum_of_its_squares(
+    of: P.Predictor, noise_gain: float | None
+) -> None:
+    flipped = P.SignFlipped(of)
+    assert flipped.noise_gain == (noise_gain and pytest.approx(noise_gain))
+    if noise_gain is not None:
+        assert sum(w * w for w in weights_by_running(flipped)) == pytest.approx(noise_gain)
+    assert P.RandomDirection(of).noise_gain is None

@@ -14,7 +14,8 @@
     warn            writes a warning to the logger "paramcast", as all others but skip do too
     skip            does not write this prediction
     withdraw        takes the last prediction back, bitwise
-    pause           writes no prediction for `pause` cycles
+    pause           writes no prediction for `pause` cycles; predictions that are scored
+                    meanwhile may prolong it
     off             writes no prediction any more
 
 The default threshold of `jump` keeps PLP harmless near the edge of stability, where it otherwise
@@ -49,13 +50,24 @@ _log = logging.getLogger("paramcast")
 
 
 class Fired(NamedTuple):
-    """A rule that fired: at which step, on which value, and what was done."""
+    """A rule that fired: after which step, on which value, and what was done."""
 
     step: int
     rule: str
     value: float
     threshold: float
     action: str
+
+    @property
+    def what(self) -> str:
+        """For events: "rule: action"."""
+        return f"{self.rule}: {self.action}"
+
+    @property
+    def why(self) -> str:
+        """For people."""
+        above = ">=" if self.rule == "disagreement" else ">"
+        return f"{self.rule} {self.value:.3g} {above} {self.threshold:g}: {self.action}"
 
 
 class Anomaly(Gate):
@@ -112,11 +124,16 @@ class Anomaly(Gate):
         self.withdraws = "loss" in self.thresholds and self.actions["loss"] == "withdraw"
         self.watches_loss = "loss" in self.thresholds
         self.fired: list[Fired] = []
-        self.paused = 0  # cycles still to wait; -1: for good
+        self.paused_until = 0  # the last cycle that waits; -1: for good
         self.against = 0  # disagreements in a row
         self.losses_seen = _Mean()
         self.errors_seen = _Mean()
-        self.unobserved = 0  # predictions written since the last observed loss
+        self.unobserved = 2  # predictions written since the last observed loss; 2: never observed
+
+    @property
+    def off(self) -> bool:
+        """Whether a rule has switched predictions off."""
+        return self.paused_until < 0
 
     def decide(self, proposal: Proposal) -> Decision:
         if self.watches_loss and self.unobserved > 1:
@@ -124,64 +141,67 @@ class Anomaly(Gate):
                 "the loss rule watches a loss that nobody reports: call optimizer.observe(loss) "
                 "before each optimizer.step(), or construct Anomaly(loss=None)"
             )
-        if self.paused:
-            self.paused -= self.paused > 0
-            return Decision(False, "switched off" if self.paused < 0 else "paused")
+        if self.off:
+            return Decision(False, "switched off")
+        if proposal.cycle <= self.paused_until:
+            return Decision(False, f"paused until cycle {self.paused_until}")
         limit = self.thresholds.get("jump")
         if limit is None:
             return Decision(True, "no anomaly")
-        size, norm = proposal.jump_norm(), proposal.parameter_norm()
+        size, norm = proposal.jump_norm(), proposal.recent_norm()
         if size <= limit * norm:
             return Decision(True, "no anomaly")
         relative = size / norm if norm else math.inf
-        action = self._fire(proposal.step, "jump", relative)
-        reason = f"jump {relative:.3g} > {limit:g} of the parameters: {action}"
-        return Decision(action == "warn", reason)
+        fired = self._fire(proposal.step, proposal.cycle, "jump", relative)
+        return Decision(fired.action == "warn", fired.why, anomaly=fired.what)
 
     def written(self) -> None:
         """A prediction was written."""
         self.unobserved += 1
 
-    def observe(self, step: int, loss: float, *, first: bool) -> bool:
-        """Take in a loss; say whether the last prediction must be withdrawn.
+    def observe(self, step: int, cycle: int, loss: float, *, first: bool) -> Fired | None:
+        """Take in a loss; return the rule that fired.
 
         Args:
+            step, cycle: completed ones.
             first: whether it is the first loss at predicted parameters.
         """
         self.unobserved = 0
-        if not self.watches_loss:
-            return False
+        if not self.watches_loss or self.off:
+            return None
         z = self.losses_seen.z(loss)
-        spike = first and z > self.thresholds["loss"]
-        if not spike:
-            self.losses_seen.add(loss)
-        return spike and self._fire(step, "loss", z) == "withdraw"
+        if first and z > self.thresholds["loss"]:
+            return self._fire(step, cycle, "loss", z)
+        self.losses_seen.add(loss)
+        return None
 
-    def score(self, event: ForecastEvent) -> None:
-        """Take in a scored prediction."""
+    def score(self, event: ForecastEvent) -> list[Fired]:
+        """Take in a scored prediction; return the rules that fired."""
+        fired: list[Fired] = []
+        if self.off:
+            return fired
         if "disagreement" in self.thresholds and event.cosine is not None:
             self.against = self.against + 1 if event.cosine < 0 else 0
             if self.against >= self.thresholds["disagreement"]:
-                self._fire(event.step, "disagreement", self.against)
+                fired.append(self._fire(event.step, event.cycle, "disagreement", self.against))
                 self.against = 0
         if "drift" in self.thresholds and event.error is not None:
             z = self.errors_seen.z(event.error)
-            if z > self.thresholds["drift"]:
-                self._fire(event.step, "drift", z)
+            if z > self.thresholds["drift"] and not self.off:
+                fired.append(self._fire(event.step, event.cycle, "drift", z))
             self.errors_seen.add(event.error)
+        return fired
 
-    def _fire(self, step: int, rule: str, value: float) -> str:
-        action = self.actions[rule]
-        self.fired.append(Fired(step, rule, float(value), self.thresholds[rule], action))
-        if action == "pause":
-            self.paused = self.pause
-        elif action == "off":
-            self.paused = -1
-        if action != "skip":  # skipping a jump is routine, its event says so
-            _log.warning(
-                "step %d: %s %.3g > %g: %s", step, rule, value, self.thresholds[rule], action
-            )
-        return action
+    def _fire(self, step: int, cycle: int, rule: str, value: float) -> Fired:
+        fired = Fired(step, rule, float(value), self.thresholds[rule], self.actions[rule])
+        self.fired.append(fired)
+        if fired.action == "pause":
+            self.paused_until = max(self.paused_until, cycle + self.pause)
+        elif fired.action == "off":
+            self.paused_until = -1
+        if fired.action != "skip":  # skipping a jump is routine, its event says so
+            _log.warning("step %d: %s", step, fired.why)
+        return fired
 
     def anomalies(self) -> list[Anomaly]:
         return [self]
@@ -189,7 +209,7 @@ class Anomaly(Gate):
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as plain values."""
         return {
-            "paused": self.paused,
+            "paused_until": self.paused_until,
             "against": self.against,
             "unobserved": self.unobserved,
             "losses": self.losses_seen.state(),
@@ -198,7 +218,7 @@ class Anomaly(Gate):
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned."""
-        self.paused, self.against = int(saved["paused"]), int(saved["against"])
+        self.paused_until, self.against = int(saved["paused_until"]), int(saved["against"])
         self.unobserved = int(saved["unobserved"])
         self.losses_seen = _Mean(*saved["losses"])
         self.errors_seen = _Mean(*saved["errors"])

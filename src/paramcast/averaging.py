@@ -7,6 +7,7 @@ After each update step the average moves on by a weight w that depends on the me
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 
@@ -34,6 +35,12 @@ class Average(ABC):
             updates: how often the average was updated before.
             total_steps: of the run, where known.
         """
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        knobs = {name: getattr(self, name, None) for name in names}
+        inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
+        return f"{type(self).__name__}({inside})"
 
 
 class EMA(Average):

@@ -41,6 +41,7 @@ def cli() -> None:
 @cli.command()
 @click.argument("task", default="digits")
 @click.option("--target", metavar="COLUMN", help="The column to predict, if TASK is a table.")
+@click.option("--data-dir", metavar="FOLDER", help="Where a built-in task's data lie.")
 @click.option("--methods", metavar="LIST", help="What to compare with the base [demon, plp].")
 @click.option("--base", help="sgd, nesterov or adamw [the task's].")
 @click.option("--lr", type=float, help="Tune nothing: everything runs at this learning rate.")
@@ -63,7 +64,8 @@ def pilot(**given: Any) -> None:
     """Compare SGD with PLP on TASK and say whether to adopt PLP.
 
     TASK is a built-in name (`paramcast tasks`), FILE.py:FUNCTION, a table DATA.csv (with
-    --target), or a folder that holds one folder of images per class.
+    --target), or a folder that holds one folder of images per class. A built-in name may choose a
+    network and a number of training examples: digits/mlp, fashion@10000.
 
     Every method is tuned on the same learning rates; the final runs are paired by seed and judged
     on the test split, beside controls that tell a better method from a larger step and from noise.
@@ -94,7 +96,7 @@ def _pilot(given: dict[str, Any]) -> str:
     from .study.plan import Plan
     from .study.tasks.source import find, load
 
-    source = find(given["task"], given["target"])
+    source = find(given["task"], given["target"], given["data_dir"])
     device = _device(given["device"])
     prepared = load(source, device)
     plan = Plan(_options(given, source, prepared, device), prepared, given["out"])
@@ -103,6 +105,7 @@ def _pilot(given: dict[str, Any]) -> str:
         raise StudyError(f"--timeout must be above 0 seconds, got {given['timeout']:g}")
     if given["dry_run"]:
         return _dry_run(plan, workers, as_json=given["as_json"])
+    plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
     return _run(plan, workers, given["timeout"], as_json=given["as_json"])
 
 
@@ -115,7 +118,9 @@ def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> s
     console = Console(stderr=True)
     if not console.is_terminal:
         console.width = WIDE
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, signal.default_int_handler)
     with LiveProgress(console) as progress:
         try:
             result = run_pilot(plan, workers=workers, watcher=progress, timeout=timeout)
@@ -286,12 +291,22 @@ def methods() -> None:
 
 
 @cli.command()
-def tasks() -> None:
-    """List the built-in tasks."""
+@click.option("--data-dir", metavar="FOLDER", help="Where to look for data first.")
+def tasks(data_dir: str | None) -> None:
+    """List the built-in tasks, their networks and where their data are.
+
+    TASK means its first network, TASK/NETWORK another one, TASK@N or TASK/NETWORK@N the same with
+    N examples of the training set, always the same ones: fashion, fashion/mlp, fashion/mlp@10000.
+    """
     from .study.tasks.builtin import BUILTIN
 
-    for name, make in BUILTIN.items():
-        click.echo(f"{name:10} {(make.__doc__ or '').splitlines()[0]}")
+    lines = []
+    for name, task in BUILTIN.items():
+        lines.append(f"{name:12} {task.line}")
+        lines.append(f"{'':12} networks: {', '.join(task.networks)}")
+        if task.data is not None:
+            lines.append(f"{'':12} data: {task.data.whereabouts(data_dir)}")
+    click.echo("\n".join(lines))
 
 
 class _Interrupted(Exception):  # noqa: N818 - no error
@@ -300,7 +315,15 @@ class _Interrupted(Exception):  # noqa: N818 - no error
 
 def main() -> None:
     """Run the command line; every mistake of the user ends in one sentence."""
+    if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
+        signal.signal(signal.SIGINT, _leave)
     sys.exit(_main())
+
+
+def _leave(number: int, frame: Any) -> None:
+    """Ctrl-C before anything runs: an exception would be raised in, and lost by, some import."""
+    os.write(2, b"paramcast: interrupted\n")
+    os._exit(130)
 
 
 def _main() -> int:

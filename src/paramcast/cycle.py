@@ -1,39 +1,48 @@
-"""The running cycle: who takes part, their buffers, the decision, and what is saved."""
+"""The running cycle: who takes part, their buffers, and the decision at its end."""
 
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import torch
 from torch import Tensor
 
 from . import functional as F
-from .events import Decision, ForecastEvent, Proposal
+from . import metrics
+from .events import Decision, ForecastEvent, Proposal, TensorMetrics
 from .predictors import Workspace
+from .readback import Readback
 from .rules import Rules
-from .saving import FORMAT, NUMBERS
-from .segments import Segment, all_parameters, carry_over, dot, make_segments, members, norm, total
+from .saving import NUMBERS
+from .segments import Segment, carry_over, fill, make_segments, members, norm, rows, total
 
 NOT_FINITE = "the prediction is not finite"
+NORM_EVERY = 16
+"""Cycles between two norms of the parameters: a norm costs a sixth of a prediction."""
 
 
 class _Raw(NamedTuple):
-    """A prediction whose norms may still be on their devices."""
+    """A prediction whose norms may still be on their way from their devices."""
 
     step: int
     cycle: int
     decision: Decision
     scale: float
-    norms: list[Tensor]
+    norms: Sequence[SupportsFloat]
     horizon: float | None
-    agreement: list[float]
-    scored: ForecastEvent | None = None
+    agreement: float | None
+    size: SupportsFloat | None  # of the parameters
+    accepted: float
+    milliseconds: float
+    tensors: Mapping[str, TensorMetrics] | None
 
     def event(self) -> ForecastEvent:
         jump = abs(self.scale * self.decision.scale) * total(self.norms)
         finite = math.isfinite(jump)
+        size = None if self.size is None else float(self.size)
         return ForecastEvent(
             self.step,
             self.cycle,
@@ -41,7 +50,12 @@ class _Raw(NamedTuple):
             self.decision.reason if finite else NOT_FINITE,
             jump,
             self.horizon,
-            self.agreement[0] if self.agreement else None,
+            self.agreement,
+            relative_jump=jump / size if size else None,
+            accepted=self.accepted,
+            milliseconds=self.milliseconds,
+            anomaly=self.decision.anomaly if finite else "non-finite: skip",
+            tensors=self.tensors,
         )
 
 
@@ -56,18 +70,24 @@ class Cycle:
         self.steps = 0  # completed steps, over all cycles
         self.cycles = 0  # finished cycles
         self.done = 0  # completed steps of the running cycle
+        self.writes = 0  # predictions written
         self.horizon: float | None = None  # of the running cycle
         self.written = 0.0  # how much of the last jump was written
+        self.size: SupportsFloat | None = None  # the parameters' norm when it was last taken
         self.filled = False  # whether the buffers hold points of the running cycle
-        self.pending: ForecastEvent | None = None  # waits to be scored by the next step
+        self.pending: ForecastEvent | None = None  # waits for the next step
+        self.scoring = False  # whether that step scores it
         self.learnable: list[Tensor] = []  # learnable parameters at the last step
         self.live: list[Tensor] = []  # those of them that are predicted
         self.idle: list[Tensor] = []  # those of them that have had no gradient so far
         self.seen: dict[int, Tensor] = {}  # all that have had one, by id
+        self.names: dict[int, str] = {}  # of the parameters, by id
         self.precision: torch.dtype | None = None  # the narrowest dtype of the buffers
         self.segments: list[Segment] = []  # of the parameters that take part
         self.joined: set[int] = set()  # ids of those that joined since the last prediction
         self.last: _Raw | None = None
+        self.last_told: ForecastEvent | None = None  # the last prediction as it was told
+        self.untold: _Raw | None = None  # on an accelerator, told one cycle later
 
     def begin(self) -> None:
         """Start a new cycle where the last one ended."""
@@ -76,10 +96,12 @@ class Cycle:
     def restart(self) -> None:
         """Forget the running cycle and, with it, what was learnt in earlier ones."""
         self.begin()
-        self.pending, self.written = None, 0.0
+        self.pending, self.written, self.size = None, 0.0, None
         for segment in self.segments:
             for flat in segment.flats:
                 flat.zero_()
+
+    # --- who takes part -------------------------------------------------------------------------
 
     def follow(self, groups: Iterable[Mapping[str, Any]]) -> None:
         """Note which parameters are learnable now; who left the cycle is not predicted in it."""
@@ -91,6 +113,7 @@ class Cycle:
         if len(live) == len(self.live) and all(map(_same, live, self.live)):
             return
         self.live, self.idle = live, [p for p in live if id(p) not in self.seen]
+        self.names = metrics.parameter_names(groups)
         if self.filled:
             leaving = {id(p) for p in members(self.segments)} - set(map(id, live))
             left = [segment.without(leaving) for segment in self.segments]
@@ -102,6 +125,30 @@ class Cycle:
             self.seen.update((id(p), p) for p in self.idle if p.grad is not None)
             self.idle = [p for p in self.idle if p.grad is None]
         return any(p.grad is not None for p in self.learnable)
+
+    def _enroll(self, rules: Rules, gradients_to_come: bool) -> None:
+        """Choose who takes part: learnable, and has had a gradient."""
+        before = set(map(id, members(self.segments)))
+        idle = set() if gradients_to_come else set(map(id, self.idle))
+        chosen = {id(p): p for p in self.live if id(p) not in idle}  # one listed twice joins once
+        if chosen.keys() == before and all(segment.current() for segment in self.segments):
+            return
+        old, self.precision = self.segments, rules.precision()
+        self.segments = make_segments(list(chosen.values()), rules.layout.total, self.precision)
+        if self.pending is not None:  # they are no part of the prediction that waits for its score
+            self.joined |= chosen.keys() - before
+        for buffer in self.lasting(rules):
+            carry_over(old, self.segments, buffer)
+
+    def lasting(self, rules: Rules) -> list[int]:
+        """The buffers whose content is needed beyond the running cycle."""
+        layout = rules.layout
+        waits = self.pending is not None and self.scoring
+        score = [layout.score, layout.score + 1] if waits else []
+        copy = [layout.copy] if rules.withdraws else []
+        return [*rules.predictor.persistent, *copy, *score]
+
+    # --- the points of a cycle ------------------------------------------------------------------
 
     def observe(
         self, point: int, rules: Rules, state: Mapping[Any, Any], *, gradients_to_come: bool = False
@@ -124,7 +171,7 @@ class Cycle:
 
     def _observe_halves(self, point: int, start: int, middle: int, rules: Rules) -> None:
         """Build minus the displacements of both halves in two buffers."""
-        a = rules.predictor.buffers
+        a = rules.layout.halves
         copy, subtract = F.Fold(F.COPY), F.Fold(F.SUBTRACT)
         for segment in self.segments:
             if point == start:
@@ -135,48 +182,29 @@ class Cycle:
             if point == rules.predictor.every:
                 F.fold_(subtract, segment.buffers[a + 1], segment.points)
 
-    def _enroll(self, rules: Rules, gradients_to_come: bool) -> None:
-        """Choose who takes part: learnable, and has had a gradient."""
-        before = set(map(id, members(self.segments)))
-        idle = set() if gradients_to_come else set(map(id, self.idle))
-        chosen = {id(p): p for p in self.live if id(p) not in idle}  # one listed twice joins once
-        if chosen.keys() == before and all(segment.current() for segment in self.segments):
-            return
-        old, self.precision = self.segments, rules.precision()
-        self.segments = make_segments(list(chosen.values()), rules.buffers(), self.precision)
-        if self.pending is not None:  # they are no part of the prediction that waits for its score
-            self.joined |= chosen.keys() - before
-        for buffer in self._lasting(rules):
-            carry_over(old, self.segments, buffer)
-
-    def _lasting(self, rules: Rules) -> list[int]:
-        """The buffers whose content is needed beyond the running cycle."""
-        score = [rules.buffers() - 2, rules.buffers() - 1] if self.pending is not None else []
-        withdraws = any(anomaly.withdraws for anomaly in rules.anomalies)
-        kept = [rules.predictor.buffers + 2 * rules.halves] if withdraws else []
-        return [*rules.predictor.persistent, *kept, *score]
-
     def _work(self, rules: Rules, state: Mapping[Any, Any]) -> Workspace:
         """What the predictor sees: its own buffers, not those of the gate or of scoring."""
-        own = rules.predictor.buffers
+        own = rules.layout.own
         segments = [s._replace(flats=s.flats[:own], buffers=s.buffers[:own]) for s in self.segments]
         return Workspace(segments, self.horizon, self.cycles + 1, state, self.written)
 
+    # --- its end --------------------------------------------------------------------------------
+
     def close(self, rules: Rules, state: Mapping[Any, Any]) -> None:
         """The cycle is complete: decide, write, and say so."""
+        if not self.filled:
+            self._pass(rules)
+            return
+        clock = time.perf_counter()
         predictor, work = rules.predictor, self._work(rules, state)
         self.cycles += 1
         scale = predictor.finish_(work)
         norms = norm(self.segments)
-        on_cpu = all(value.device.type == "cpu" for value in norms)
-        finite = math.isfinite(scale) and (not on_cpu or math.isfinite(total(norms)))
-        if not on_cpu:  # decided on the devices, for all segments alike, without waiting
-            for segment in self.segments:
-                device = segment.flats[0].device
-                all_norms = sum(value.to(device, non_blocking=True) for value in norms)
-                F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
+        finite = self._check_finite(scale, norms)
+        if rules.watched and (self.size is None or self.cycles % NORM_EVERY == 1):
+            self.size = _read(metrics.parameter_norms(self.segments))
         agreement: list[float] = []
-        decision = Decision(False, NOT_FINITE)
+        decision = Decision(False, NOT_FINITE, anomaly="non-finite: skip")
         if finite:
             decision = self._decide(rules, scale, norms, agreement)
         else:  # nor may it last in what the predictor remembers
@@ -184,28 +212,81 @@ class Cycle:
                 for buffer in predictor.persistent:
                     segment.flats[buffer].zero_()
         if rules.shadow and finite:
-            decision = Decision(False, "shadow")
+            plain = decision.apply and not decision.anomaly
+            reason = "shadow" if plain else f"shadow; {decision.reason}"
+            decision = decision._replace(apply=False, reason=reason)
+        tensors = None
+        if rules.tells_tensors(self.cycles):
+            tensors = metrics.tensor_metrics(self.segments, self.names, scale * decision.scale)
         if decision.apply:
             decision = self._write(rules, scale, decision)
         self.written = decision.scale if decision.apply else 0.0
+        self.writes += decision.apply
         if decision.apply:
             predictor.written_(work)
-        self.last = _Raw(self.steps, self.cycles, decision, scale, norms, self.horizon, agreement)
-        if rules.scored:
-            self._keep_for_scoring(rules, scale)
-        elif rules.monitors:
+        self.last = _Raw(
+            self.steps,
+            self.cycles,
+            decision,
+            scale,
+            norms if _on_cpu(norms) else [Readback(value) for value in norms],
+            self.horizon,
+            agreement[0] if agreement else None,
+            self.size if rules.watched else None,
+            self.writes / self.cycles,
+            1e3 * (time.perf_counter() - clock),
+            tensors,
+        )
+        self._announce(rules, scale)
+
+    def _pass(self, rules: Rules) -> None:
+        """A cycle without a prediction: its horizon is 0, or nobody took part."""
+        self.cycles += 1
+        self.written = 0.0
+        if self.cycles % NORM_EVERY == 1:
+            self.size = None  # this cycle's turn to take it goes to the next with a prediction
+        if rules.schedule is not None:
+            self.flush(rules)
+            decision = Decision(False, "nothing to predict at this horizon")
+            share = self.writes / self.cycles
+            self.last = _Raw(
+                self.steps,
+                self.cycles,
+                decision,
+                0.0,
+                [],
+                self.horizon,
+                None,
+                None,
+                share,
+                0.0,
+                None,
+            )
+            self.last_told = None
             self._tell(rules, self.last.event())
+
+    def _check_finite(self, scale: float, norms: list[Tensor]) -> bool:
+        """Whether the prediction is finite, as far as can be said without waiting.
+
+        On accelerators a jump that is not finite becomes 0, for all segments alike.
+        """
+        if _on_cpu(norms):
+            return math.isfinite(scale) and math.isfinite(total(norms))
+        for segment in self.segments:
+            device = segment.flats[0].device
+            all_norms = sum(value.to(device, non_blocking=True) for value in norms)
+            F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
+        return math.isfinite(scale)
 
     def _decide(
         self, rules: Rules, scale: float, norms: list[Tensor], agreement: list[float]
     ) -> Decision:
         if rules.gate is None:
             return Decision(True, "predicted")
-        a = rules.predictor.buffers
 
         def cosine() -> float:
             if not agreement:
-                agreement.append(_cosine(self.segments, a, a + 1))
+                agreement.append(metrics.halves_cosine(self.segments, rules.layout))
             return agreement[0]
 
         proposal = Proposal(
@@ -213,15 +294,14 @@ class Cycle:
             self.cycles,
             rules.progress(self.steps),
             jump_norm=lambda: abs(scale) * total(norms),
-            parameter_norm=lambda: total(
-                F.buffer_norm(point) for segment in self.segments for point in segment.points
-            ),
+            parameter_norm=lambda: total(metrics.parameter_norms(self.segments)),
+            recent_norm=lambda: float(self.size or 0.0),
             agreement=cosine,
         )
         decision = rules.gate.decide(proposal)
         if decision.apply and rules.halves:
             for segment in self.segments:
-                rules.gate.refine_(segment.buffers[0], segment.buffers[a], segment.buffers[a + 1])
+                rules.gate.refine_(segment, rules.layout.halves)
             if rules.gate.refines:  # parts of the jump are gone
                 norms[:] = norm(self.segments)
         return decision
@@ -229,29 +309,58 @@ class Cycle:
     def _write(self, rules: Rules, scale: float, decision: Decision) -> Decision:
         """Write the jump; take it back if a loss says so."""
         checks = rules.gate.losses() if rules.gate is not None else []
-        kept = rules.predictor.buffers + 2 * rules.halves
         before = [check.measure() for check in checks]
         for segment in self.segments:
-            if rules.checks:
-                torch._foreach_copy_(segment.buffers[kept], segment.points)
+            if rules.keeps_copy:
+                torch._foreach_copy_(segment.buffers[rules.layout.copy], segment.points)
             F.jump_(segment.points, segment.buffers[0], scale * decision.scale)
         for check, loss in zip(checks, before, strict=True):
             try:
                 after = check.measure()
             except BaseException:  # nobody judged it, so it is not kept
-                self._take_back(kept)
+                self._take_back(rules)
                 raise
+            fired = f"{decision.reason}; " if decision.anomaly else ""
             if not after <= loss + check.tolerance:
-                self._take_back(kept)
-                return Decision(False, f"the loss rose from {loss:.4g} to {after:.4g}")
-            decision = decision._replace(reason=f"the loss went from {loss:.4g} to {after:.4g}")
+                self._take_back(rules)
+                reason = f"{fired}the loss rose from {loss:.4g} to {after:.4g}"
+                return Decision(False, reason, anomaly=decision.anomaly)
+            reason = f"{fired}the loss went from {loss:.4g} to {after:.4g}"
+            decision = decision._replace(reason=reason)
         for anomaly in rules.anomalies:
             anomaly.written()
         return decision
 
-    def _take_back(self, kept: int) -> None:
+    def _take_back(self, rules: Rules) -> None:
         for segment in self.segments:
-            torch._foreach_copy_(segment.points, segment.buffers[kept])
+            torch._foreach_copy_(segment.points, segment.buffers[rules.layout.copy])
+
+    # --- telling --------------------------------------------------------------------------------
+
+    def _announce(self, rules: Rules, scale: float) -> None:
+        """Tell the monitors now, after the next step, or on an accelerator one cycle later."""
+        self.joined = set()
+        self.scoring = rules.scores(self.cycles)
+        if self.scoring:
+            metrics.keep(self.segments, rules.layout, scale)
+        self.last_told = None
+        earlier, self.untold = self.untold, None
+        if self.last is not None and (self.scoring or rules.awaits_loss):
+            self.pending = self.last.event()
+        elif self.last is not None and rules.monitors:
+            self.untold = self.last
+        if earlier is not None:
+            self._tell(rules, earlier.event())
+        if self.untold is not None and _arrived(self.untold):
+            self.flush(rules)
+
+    def flush(self, rules: Rules) -> None:
+        """Tell the monitors what they have not been told yet."""
+        (untold, self.untold), (pending, self.pending) = (self.untold, None), (self.pending, None)
+        if untold is not None:
+            self._tell(rules, untold.event())
+        if pending is not None:
+            self._tell(rules, pending)
 
     def watch_loss(self, loss: float, rules: Rules) -> None:
         """Take in a loss at the present parameters; withdraw the last prediction if a rule says so.
@@ -259,136 +368,108 @@ class Cycle:
         Only the first loss after a prediction, before the next step, can withdraw it.
         """
         first = self.done == 0 and self.written > 0.0
-        withdraw = [a.observe(self.steps, loss, first=first) for a in rules.anomalies]
-        if any(withdraw):
-            self._take_back(rules.predictor.buffers + 2 * rules.halves)
-            self.written = 0.0
-            self.pending = None
-            if self.last is not None:
-                reason = f"withdrawn: the loss jumped to {loss:.4g}"
-                event = self.last.event()._replace(applied=False, reason=reason)
-                self.last = self.last._replace(scored=event)
-                self._tell(rules, event)
-
-    def _keep_for_scoring(self, rules: Rules, scale: float) -> None:
-        jump, point = rules.buffers() - 2, rules.buffers() - 1
-        for segment in self.segments:
-            torch._foreach_copy_(segment.buffers[jump], segment.buffers[0])
-            torch._foreach_mul_(segment.buffers[jump], scale)
-            F.fold_(F.Fold(F.COPY), segment.buffers[point], segment.points)
-        self.pending = self.last.event() if self.last is not None else None
-
-    def score(self, rules: Rules) -> None:
-        """Compare the waiting prediction with the step that followed it."""
-        if self.pending is None:
-            return
-        jump, point = rules.buffers() - 2, rules.buffers() - 1
-        for segment in self.segments:
-            F.fold_(F.Fold(F.SUBTRACT), segment.buffers[point], segment.points)  # minus d
-            for p, view in zip(segment.parameters, segment.buffers[point], strict=True):
-                if id(p) in self.joined:
-                    view.zero_()
-        self.joined = set()
-        along = -dot(self.segments, jump, point)
-        length, step = total(norm(self.segments, jump)), total(norm(self.segments, point))
-        e = rules.predictor.extra_steps_at(self.pending.horizon)
-        error = cosine = None
-        if math.isfinite(self.pending.jump_norm) and math.isfinite(step):
-            gap = math.sqrt(max(0.0, length**2 - 2 * e * along + (e * step) ** 2))
-            error = gap / abs(e * step) if e * step else None
-            cosine = along / (length * step) if length * step else None
-        event = self.pending._replace(error=error, cosine=cosine)
-        self.pending = None
-        if self.last is not None:
-            self.last = self.last._replace(scored=event)
         for anomaly in rules.anomalies:
-            anomaly.score(event)
+            fired = anomaly.observe(self.steps, self.cycles, loss, first=first)
+            if fired is None:
+                continue
+            if self.pending is not None:
+                self.pending = self.pending.noting(fired.what, fired.why)
+            elif self.last_told is not None:  # `flush` has told it before its time
+                self.last_told = self.last_told.noting(fired.what, fired.why)
+            if fired.action == "withdraw" and self.written > 0.0:
+                self._withdraw(rules)
+
+    def _withdraw(self, rules: Rules) -> None:
+        self._take_back(rules)
+        self.written = 0.0
+        self.writes -= 1
+        accepted = self.writes / self.cycles
+        event, self.pending = self.pending, None
+        if event is not None:
+            self._tell(rules, event._replace(applied=False, accepted=accepted))
+        elif self.last_told is not None:
+            self.last_told = self.last_told._replace(applied=False, accepted=accepted)
+
+    def after_step(self, rules: Rules) -> None:
+        """The step after a prediction is done: score the prediction, and say so."""
+        event, self.pending = self.pending, None
+        if event is None:
+            return
+        if self.scoring:
+            metrics.measure_step(self.segments, rules.layout, self.joined)
+            e = rules.predictor.extra_steps_at(event.horizon)
+            error, cosine = metrics.score(self.segments, rules.layout, e)
+            event = event._replace(error=error, cosine=cosine)
+            if event.tensors is not None:
+                tensors = metrics.score_tensors(
+                    event.tensors, self.segments, self.names, rules.layout, e
+                )
+                event = event._replace(tensors=tensors)
+            for anomaly in rules.anomalies:
+                for fired in anomaly.score(event):
+                    event = event.noting(fired.what, fired.why)
+        self.joined = set()
         self._tell(rules, event)
 
     def _tell(self, rules: Rules, event: ForecastEvent) -> None:
+        self.last_told = event
         for monitor in rules.monitors:
             monitor(event)
 
     def event(self) -> ForecastEvent | None:
         """The last prediction."""
-        return None if self.last is None else self.last.scored or self.last.event()
+        if self.pending is not None or self.last is None:
+            return self.pending or self.last_told
+        if self.last_told is not None and self.last_told.cycle == self.last.cycle:
+            return self.last_told
+        return self.last.event()
 
-    # --- saving and loading ---------------------------------------------------------------------
+    def waiting(self) -> ForecastEvent | None:
+        """The event that the monitors have not been told yet."""
+        return self.pending if self.untold is None else self.untold.event()
 
-    def state_dict(self, rules: Rules, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """The cycle as plain values and tensors, in group order."""
-        parameters = all_parameters(groups)
-        rows = {
-            id(p): [views[i] for views in segment.buffers]
-            for segment in self.segments
-            for i, p in enumerate(segment.parameters)
-        }
-        needed = self.filled or bool(self._lasting(rules))
-        return {
-            "format": FORMAT,
-            "predictor": repr(rules.predictor),
-            **{name: getattr(self, name) for name in NUMBERS},
-            "pending": None if self.pending is None else list(self.pending),
-            "members": [id(p) in rows for p in parameters],
-            "seen": [id(p) in self.seen for p in parameters],
-            "buffers": [rows.get(id(p)) if needed else None for p in parameters],
-            "anomalies": [anomaly.state_dict() for anomaly in rules.anomalies],
-        }
-
-    def load_state_dict(
-        self, saved: Mapping[str, Any], rules: Rules, parameters: Sequence[Tensor]
-    ) -> None:
-        """Take over a state that `check_saved` has accepted."""
-        for name in NUMBERS:
-            setattr(self, name, saved[name])
-        self.pending = None if saved["pending"] is None else ForecastEvent(*saved["pending"])
-        taking_part = [p for p, m in zip(parameters, saved["members"], strict=True) if m]
-        self.precision = rules.precision()
-        self.segments = make_segments(taking_part, rules.buffers(), self.precision)
-        self.seen = {id(p): p for p, s in zip(parameters, saved["seen"], strict=True) if s}
-        self.live, self.idle = [], []  # whoever was frozen since then leaves at the next step
-        self.last = None
-        for anomaly, state in zip(rules.anomalies, saved["anomalies"], strict=True):
-            anomaly.load_state_dict(state)
-        rows = {id(p): row for p, row in zip(parameters, saved["buffers"], strict=True)}
-        for segment in self.segments:
-            for i, p in enumerate(segment.parameters):
-                for views, buffer in zip(segment.buffers, rows[id(p)] or [], strict=False):
-                    views[i].copy_(buffer)
+    # --- copies ---------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
         # Pickle would tear the views from their flat tensors, so each parameter's buffers travel.
         return {
-            **{name: getattr(self, name) for name in NUMBERS},
-            "pending": self.pending,
+            **self.numbers(),
+            "pending": self.waiting(),
             "seen": list(self.seen.values()),
             "members": members(self.segments),
-            "rows": [
-                [views[i].clone() for views in segment.buffers]
-                for segment in self.segments
-                for i in range(len(segment.parameters))
-            ],
+            "rows": [[view.clone() for view in row] for row in rows(self.segments).values()],
             "precision": self.precision,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        taking_part, rows = state.pop("members"), state.pop("rows")
+        taking_part, kept = state.pop("members"), state.pop("rows")
+        self.__init__()  # type: ignore[misc]
         self.__dict__.update(state)
         self.seen = {id(p): p for p in state["seen"]}
-        self.live, self.learnable, self.idle, self.joined = [], [], [], set()
-        count = len(rows[0]) if rows else 0
-        self.last = None
-        self.segments = make_segments(taking_part, count, self.precision)
-        by_id = dict(zip(map(id, taking_part), rows, strict=True))
-        for segment in self.segments:
-            for i, p in enumerate(segment.parameters):
-                for views, buffer in zip(segment.buffers, by_id[id(p)], strict=True):
-                    views[i].copy_(buffer)
+        self.segments = make_segments(taking_part, len(kept[0]) if kept else 0, self.precision)
+        fill(self.segments, dict(zip(map(id, taking_part), kept, strict=True)))
+
+    def numbers(self) -> dict[str, Any]:
+        """Counters and the like, as plain values."""
+        return {
+            **{name: getattr(self, name) for name in NUMBERS},
+            "size": None if self.size is None else float(self.size),
+        }
 
 
-def _cosine(segments: Sequence[Segment], a: int, b: int) -> float:
-    lengths = total(norm(segments, a)) * total(norm(segments, b))
-    return dot(segments, a, b) / lengths if lengths else 0.0
+def _on_cpu(norms: Iterable[Tensor]) -> bool:
+    return all(value.device.type == "cpu" for value in norms)
+
+
+def _arrived(raw: _Raw) -> bool:
+    return not any(isinstance(value, Readback) for value in raw.norms)
+
+
+def _read(norms: Sequence[Tensor]) -> SupportsFloat:
+    """The joint norm; on one accelerator, on its way from there."""
+    if _on_cpu(norms) or len({value.device for value in norms}) > 1:
+        return total(norms)
+    return Readback(torch.linalg.vector_norm(torch.stack([value.double() for value in norms])))
 
 
 def _same(a: Tensor, b: Tensor) -> bool:

@@ -67,6 +67,8 @@ class Averager:
             with torch.no_grad():
                 for segment in self.segments:
                     torch._foreach_copy_(segment.points, segment.buffers[0])
+            if model is not None:
+                F.reshard_(model)  # or a sharded one shows the parameters of its last forward
             if data is not None and model is not None:
                 update_bn(data, model)
             yield
@@ -75,6 +77,8 @@ class Averager:
                 for segment, kept in zip(self.segments, live, strict=True):
                     torch._foreach_copy_(segment.points, kept)
                 self.open = False
+                if model is not None:
+                    F.reshard_(model)
                 for name, buffer in model.named_buffers() if model is not None else ():
                     if name in statistics and statistics[name].shape == buffer.shape:
                         buffer.copy_(statistics[name])

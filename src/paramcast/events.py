@@ -2,9 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
+
+
+class TensorMetrics(NamedTuple):
+    """One parameter's share of a prediction; the fields mean what those of the event mean."""
+
+    jump_norm: float
+    relative_jump: float | None
+    error: float | None = None
+    cosine: float | None = None
 
 
 class ForecastEvent(NamedTuple):
@@ -21,6 +30,12 @@ class ForecastEvent(NamedTuple):
         error: |jump - e d| / |e d|, with d the displacement of the next step and e the steps that
             the jump is worth; None unless scored.
         cosine: of the jump and the next displacement; None unless scored.
+        relative_jump: jump_norm / |theta|, |theta| being taken every 16th cycle; None unless
+            somebody watches.
+        accepted: share of the predictions so far that were written.
+        milliseconds: what deciding and writing took; on an accelerator, launching it.
+        anomaly: the anomaly rule that fired and what it did, such as "jump: skip"; else empty.
+        tensors: the same per parameter, by name; None where nobody asked.
     """
 
     step: int
@@ -32,14 +47,25 @@ class ForecastEvent(NamedTuple):
     agreement: float | None = None
     error: float | None = None
     cosine: float | None = None
+    relative_jump: float | None = None
+    accepted: float = 0.0
+    milliseconds: float = 0.0
+    anomaly: str = ""
+    tensors: Mapping[str, TensorMetrics] | None = None
+
+    def noting(self, anomaly: str, why: str) -> ForecastEvent:
+        """The event with what an anomaly rule did about it."""
+        both = f"{self.anomaly}, {anomaly}" if self.anomaly else anomaly
+        return self._replace(anomaly=both, reason=f"{self.reason}; {why}")
 
 
 class Decision(NamedTuple):
-    """Whether a prediction is written, why, and how much of the jump."""
+    """Whether a prediction is written, why, how much of the jump, and what rule fired."""
 
     apply: bool
     reason: str
     scale: float = 1.0
+    anomaly: str = ""
 
 
 @dataclass(frozen=True)
@@ -51,6 +77,7 @@ class Proposal:
         progress: step / total_steps; None where the wrapper was not told the total.
         jump_norm, parameter_norm: functions that return Euclidean norms over all predicted
             parameters.
+        recent_norm: the same of the parameters, up to 16 cycles old, and so nearly free.
         agreement: a function that returns the cosine of the cycle's two half displacements.
     """
 
@@ -59,4 +86,5 @@ class Proposal:
     progress: float | None
     jump_norm: Callable[[], float]
     parameter_norm: Callable[[], float]
+    recent_norm: Callable[[], float]
     agreement: Callable[[], float]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any, NamedTuple
@@ -10,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import LBFGS, Optimizer
 
+from . import functional as F
 from . import schedules
 from .averaging import Average
 from .cycle import Cycle
@@ -19,10 +21,12 @@ from .events import ForecastEvent
 from .gates import Gate
 from .predictors import Affine, Midline, Predictor
 from .predictors.base import FARTHEST, whole, within
+from .ranks import debug_monitors
 from .rules import Rules
-from .saving import check_saved
-from .segments import all_parameters
+from .saving import check_saved, load, save
+from .segments import all_parameters, any_nonzero
 
+_log = logging.getLogger("paramcast")
 NOTHING = Affine((0.0, 1.0))
 """The predictor that leaves every point where it is."""
 
@@ -191,22 +195,33 @@ class Forecast(Optimizer):
         """Forget the points of the running cycle; the next step starts a new one.
 
         Call it after changing the weights from outside, such as restoring an earlier checkpoint of
-        the model: points of two different trajectories do not lie on one line.
+        the model: points of two different trajectories do not lie on one line. A prediction that
+        waits for its score is told without it.
         """
+        self.flush()
         self._cycle.restart()
 
     def observe(self, loss: float | Tensor) -> None:
         """Report a training loss, before `step()`, to the anomaly rules that watch it.
 
         Args:
-            loss: at the present parameters; reading a tensor waits for an accelerator.
+            loss: at the present parameters; reading a tensor waits for an accelerator. Over several
+                processes, which must all report theirs, the mean counts.
         """
         if not self._rules.anomalies:
             raise ArgumentError(
                 "nothing watches the loss; construct the wrapper with gate=Anomaly(loss=...)"
             )
         with torch.no_grad():
-            self._cycle.watch_loss(float(loss), self._rules)
+            self._cycle.watch_loss(F.mean_over_ranks(float(loss)), self._rules)
+
+    def flush(self) -> None:
+        """Tell the monitors about predictions that they have not been told about yet.
+
+        One that is to be scored waits for the next step, which never comes at the end of a run.
+        """
+        with torch.no_grad():
+            self._cycle.flush(self._rules)
 
     @property
     def last_event(self) -> ForecastEvent | None:
@@ -264,7 +279,7 @@ class Forecast(Optimizer):
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()
-        ours = self._cycle.state_dict(self._rules, self.param_groups)
+        ours = save(self._cycle, self._rules, self.param_groups)
         if self.average is not None:
             ours["average"] = self._averager.state_dict(self.param_groups)
         ours["model_holds"] = "average" if self._averager.open else "live"
@@ -280,7 +295,8 @@ class Forecast(Optimizer):
         """Load a state dict of this wrapper or of the bare base.
 
         Everything is checked first: nothing changes if it does not fit.
-        Without a "paramcast" entry the base is loaded and a new cycle starts.
+        Without a "paramcast" entry the base is loaded and a new cycle starts; also, with a warning,
+        if the state was saved inside `eval_weights()`, when the model held the average.
 
         Raises:
             CheckpointError: the entry is of a newer format, another predictor or other shapes.
@@ -299,12 +315,18 @@ class Forecast(Optimizer):
                 check_average(ours["average"], all_parameters(self.param_groups))
         self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "paramcast"})
         self._cycle.restart()
-        self._cycle.last = None
+        self._cycle.last = self._cycle.last_told = self._cycle.untold = None
         self._averager.updates = 0
         if ours is not None:
             parameters = all_parameters(self.param_groups)
             with torch.no_grad():
-                self._cycle.load_state_dict(ours, self._rules, parameters)
+                load(self._cycle, ours, self._rules, parameters)
+                if ours.get("model_holds") == "average":
+                    _log.warning(
+                        "this state was saved inside eval_weights(), so a model saved with it "
+                        "holds the average: training goes on from there, with a new cycle"
+                    )
+                    self._cycle.restart()
                 if self.average is not None and "average" in ours:
                     self._averager.load_state_dict(ours["average"], parameters)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
@@ -375,14 +397,16 @@ def _step(base: Optimizer, rules: Rules, cycle: Cycle, closure: Any = None) -> _
     with torch.no_grad():
         cycle.steps += 1
         cycle.done += 1
-        cycle.score(rules)
-        cycle.observe(cycle.done, rules, base.state)
-        if cycle.done == rules.predictor.every:
-            try:  # a loss or a monitor may fail: the next step starts a new cycle all the same
-                if cycle.filled:
+        # a loss or a monitor may fail: the cycle goes on, or the next step starts a new one
+        try:
+            cycle.after_step(rules)
+        finally:
+            cycle.observe(cycle.done, rules, base.state)
+            if cycle.done == rules.predictor.every:
+                try:
                     cycle.close(rules, base.state)
-            finally:
-                cycle.begin()
+                finally:
+                    cycle.begin()
     return _Stepped(value, counted=True)
 
 
@@ -432,12 +456,18 @@ def _rules(
         raise ArgumentError(
             f"Agreement compares two halves of a cycle, {predictor!r} has cycles of one step"
         )
+    if gate is not None and predictor.adjusts_base and any(a.withdraws for a in gate.anomalies()):
+        raise ArgumentError(
+            f"the loss rule cannot withdraw the jumps of {predictor!r}, which change the base's "
+            'momentum too; use momentum="keep" or another action, such as actions={"loss": "pause"}'
+        )
     if callable(monitors) or not isinstance(monitors, Sequence):
         raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")
     for monitor in monitors:
         if not callable(monitor) or isinstance(monitor, type):
             raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
-    return Rules(predictor, schedule, total_steps, gate, tuple(monitors), shadow)
+    watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
+    return Rules(predictor, schedule, total_steps, gate, watchers, shadow)
 
 
 def _is_phantom(base: Optimizer) -> bool:
@@ -451,10 +481,7 @@ def _is_phantom(base: Optimizer) -> bool:
         if (isinstance(lr, Tensor) and lr.device.type != "cpu") or float(lr) != 0.0:
             return False
     parameters = (p for group in base.param_groups for p in group["params"])
-    grads = [p.grad for p in parameters if p.grad is not None]
-    return not any(
-        bool(torch.any(grad.coalesce().values() if grad.is_sparse else grad)) for grad in grads
-    )
+    return not any_nonzero(p.grad for p in parameters if p.grad is not None)
 
 
 def _check_base(base: object) -> None:

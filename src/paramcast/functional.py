@@ -23,13 +23,14 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from functools import lru_cache
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
+import torch.distributed as dist
+from torch import Tensor, nn
 
-DOT_PIECE = 1 << 12
-"""Elements that an inner product converts at a time."""
+PIECE_ON_CPU, PIECE = 1 << 15, 1 << 22
+"""Elements that an inner product converts at a time: what a cache holds, what a kernel needs."""
 
 SKIP, COPY, SUBTRACT, AVERAGE, RESTORE = "skip", "copy", "subtract", "average", "restore"
 
@@ -159,12 +160,21 @@ def buffer_norm(flat: Tensor) -> Tensor:
     return norm
 
 
+def norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Euclidean norms of tensors of one dtype, accumulated in float32 at least."""
+    if not tensors:
+        return []
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32)
+    return list(torch._foreach_norm(tensors, 2, dtype))
+
+
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of two flat tensors in float64, piece by piece so that no copy is made."""
-    pieces = zip(a.split(DOT_PIECE), b.split(DOT_PIECE), strict=True)
-    total = torch.zeros((), dtype=torch.float64, device=a.device)
-    for x, y in pieces:
-        total += torch.dot(x.double(), y.double())
+    piece = PIECE_ON_CPU if a.device.type == "cpu" else PIECE
+    wide = torch.float32 if a.device.type == "mps" else torch.float64  # it has no float64
+    total = torch.zeros((), dtype=wide, device=a.device)
+    for x, y in zip(a.split(piece), b.split(piece), strict=True):
+        total += torch.dot(x.to(wide), y.to(wide))
     return total
 
 
@@ -177,6 +187,56 @@ def local(parameter: Tensor) -> Tensor:
     """The storage that this process owns: a sharded tensor's shard, complex as pairs of reals."""
     shard: Tensor = getattr(parameter, "_local_tensor", parameter)
     return torch.view_as_real(shard.detach()) if shard.is_complex() else shard
+
+
+def sharding(tensor: Tensor) -> tuple[Any, ...]:
+    """The process groups over which a tensor is cut up; none where each process holds all of it.
+
+    On a mesh of several dimensions a `DTensor` may be replicated along some of them: their
+    processes hold the same shard and are left out, or it would count twice.
+    """
+    if not hasattr(tensor, "_local_tensor"):
+        return ()
+    mesh, placements = tensor.device_mesh, tensor.placements  # type: ignore[attr-defined]
+    cut = [dim for dim, placement in enumerate(placements) if not placement.is_replicate()]
+    return tuple(mesh.get_group(dim) for dim in cut)
+
+
+def sum_over_(groups: Sequence[Any], values: Tensor) -> Tensor:
+    """Add up over the processes of each group, in place; without groups nothing happens."""
+    for group in groups:
+        dist.all_reduce(values, group=group)
+    return values
+
+
+def mean_over_ranks(value: float) -> float:
+    """The mean of a number over all processes, so that they all decide by the same one.
+
+    Outside `torch.distributed`, or in a group of one process, it is the number itself. Otherwise
+    every process must call it.
+
+    Example:
+        >>> mean_over_ranks(0.5)
+        0.5
+    """
+    if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
+        return value
+    on_cpu = "cpu" in str(dist.get_backend_config())  # such as "cpu:gloo,cuda:nccl"
+    device = None if on_cpu else torch.accelerator.current_accelerator()
+    values = torch.tensor(value, dtype=torch.float64, device=device)
+    dist.all_reduce(values)
+    return float(values) / dist.get_world_size()
+
+
+def reshard_(model: nn.Module) -> None:
+    """Make `fully_shard` modules drop the whole parameters that a forward pass left behind.
+
+    The outermost module keeps them after its forward, for the backward that usually follows. After
+    an evaluation they would hide what is then written into the shards, until the next backward.
+    """
+    for module in model.modules():
+        if any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__):
+            module.reshard()  # type: ignore[operator]
 
 
 def allocate(points: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:

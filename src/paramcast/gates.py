@@ -6,17 +6,19 @@ that always refuses leaves the base optimizer, bitwise.
 
 from __future__ import annotations
 
+import inspect
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import torch
-from torch import Tensor
+from torch import Tensor, nn
 
+from . import functional as F
 from .errors import ArgumentError
 from .events import Decision, Proposal
 from .predictors.base import finite, whole, within
+from .segments import Segment, tensor_dots
 
 if TYPE_CHECKING:
     from .anomalies import Anomaly
@@ -41,8 +43,13 @@ class Gate(ABC):
     def decide(self, proposal: Proposal) -> Decision:
         """Say whether to write the prediction, and why."""
 
-    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
-        """Shorten parts of the jump, given each tensor's two half displacements."""
+    def refine_(self, segment: Segment, halves: int) -> None:
+        """Shorten parts of the jump.
+
+        Args:
+            segment: parameters; its buffer 0 holds their jumps,
+            halves: and this buffer and the next minus their two half displacements.
+        """
 
     def losses(self) -> list[LossCheck]:
         """The loss checks in this gate."""
@@ -60,6 +67,12 @@ class Gate(ABC):
 
     def __invert__(self) -> Gate:
         return _Not(self)
+
+    def __repr__(self) -> str:
+        names = inspect.signature(type(self)).parameters
+        knobs = {name: getattr(self, name, None) for name in names}
+        inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
+        return f"{type(self).__name__}({inside})"
 
 
 class After(Gate):
@@ -103,6 +116,38 @@ class Every(Gate):
     def decide(self, proposal: Proposal) -> Decision:
         apply = proposal.cycle % self.n == 0
         return Decision(apply, f"cycle {proposal.cycle}, every {self.n}")
+
+
+class Window(Gate):
+    """Only from `start` to `stop`, and there every n-th cycle.
+
+    Args:
+        start, stop: a whole number is one of completed steps, a fraction a share of the run;
+            stop itself is outside, None is the end of the run.
+        every: n, in cycles, at least 1.
+
+    Raises:
+        ArgumentError: negative, a share above 1, or start not before stop.
+
+    Example:
+        >>> gate = Window(start=0.1, stop=0.6)  # warm-up, and no prediction late in training
+    """
+
+    def __init__(self, start: float = 0, stop: float | None = None, *, every: int = 1) -> None:
+        self.start, self.stop, self.every = start, stop, whole("every", every, 1)
+        self.parts: list[Gate] = [_edge(After, "start", start)]
+        if stop is not None:
+            self.parts.append(_edge(Before, "stop", stop))
+            if type(start) is type(stop) and not start < stop:
+                raise ArgumentError(f"start must be before stop, got {start!r} and {stop!r}")
+        if every > 1:
+            self.parts.append(Every(every))
+        self.progress = any(part.progress for part in self.parts)
+
+    def decide(self, proposal: Proposal) -> Decision:
+        decisions = [part.decide(proposal) for part in self.parts]
+        refused = [decision for decision in decisions if not decision.apply]
+        return refused[0] if refused else decisions[-1]
 
 
 class Probability(Gate):
@@ -154,11 +199,14 @@ class Agreement(Gate):
         apply = cosine > self.above
         return Decision(apply, f"agreement {cosine:.2f} {'>' if apply else '<='} {self.above:.2f}")
 
-    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
+    def refine_(self, segment: Segment, halves: int) -> None:
+        jumps, first, second = segment.buffers[0], *segment.buffers[halves : halves + 2]
         if self.per == "tensor":
-            for jump, a, b in zip(jumps, first, second, strict=True):
-                bound = self.above * torch.linalg.vector_norm(a) * torch.linalg.vector_norm(b)
-                jump.mul_((a * b).sum() > bound)
+            along = tensor_dots(segment, first, second)
+            squares = tensor_dots(segment, first, first), tensor_dots(segment, second, second)
+            agree = along > self.above * squares[0].sqrt() * squares[1].sqrt()
+            for jump, keep in zip(jumps, agree, strict=True):
+                jump.mul_(keep)
         elif self.per == "element":
             for jump, a, b in zip(jumps, first, second, strict=True):
                 jump.mul_(((a > 0) & (b > 0)) | ((a < 0) & (b < 0)))  # a * b may underflow
@@ -197,21 +245,31 @@ class LossCheck(Gate):
             as that of a fixed batch in evaluation mode. It is called twice per prediction, without
             gradients.
         tolerance: rise that is allowed, at least 0.
+        model: that the loss evaluates; needed where it is sharded by `fully_shard`, whose outermost
+            module would otherwise show the parameters of its last forward.
 
     Attributes:
         evaluations: how often the loss was computed; what the gate costs.
+
+    Over several processes the mean of their losses decides.
 
     Memory: one element per parameter (undoing by subtraction would not be bitwise).
     """
 
     plain = False
 
-    def __init__(self, loss: Callable[[], Tensor | float], *, tolerance: float = 0.0) -> None:
+    def __init__(
+        self,
+        loss: Callable[[], Tensor | float],
+        *,
+        tolerance: float = 0.0,
+        model: nn.Module | None = None,
+    ) -> None:
         if not callable(loss):
             raise ArgumentError(f"loss must be a function that returns the loss, got {loss!r}")
         self.loss = loss
         self.tolerance = within("tolerance", tolerance, 0.0, float("1e300"))
-        self.evaluations = 0
+        self.model, self.evaluations = model, 0
 
     def decide(self, proposal: Proposal) -> Decision:
         return Decision(True, "to be checked by the loss")
@@ -222,7 +280,15 @@ class LossCheck(Gate):
     def measure(self) -> float:
         """The loss at the present parameters."""
         self.evaluations += 1
-        return float(self.loss())
+        if self.model is not None:
+            F.reshard_(self.model)
+        loss = F.mean_over_ranks(float(self.loss()))
+        if self.model is not None:
+            F.reshard_(self.model)
+        return loss
+
+    def __repr__(self) -> str:
+        return f"LossCheck(loss={self.loss!r}, tolerance={self.tolerance!r})"
 
 
 class _All(Gate):
@@ -241,18 +307,22 @@ class _All(Gate):
             decisions.append(gate.decide(proposal))
             if not decisions[-1].apply:
                 return decisions[-1]
-        shortest = min(decisions, key=lambda decision: decision.scale)
-        return Decision(True, " and ".join(d.reason for d in decisions), shortest.scale)
+        shortest = min(decision.scale for decision in decisions)
+        fired = ", ".join(d.anomaly for d in decisions if d.anomaly)
+        return Decision(True, " and ".join(d.reason for d in decisions), shortest, fired)
 
-    def refine_(self, jumps: list[Tensor], first: list[Tensor], second: list[Tensor]) -> None:
+    def refine_(self, segment: Segment, halves: int) -> None:
         for gate in self.gates:
-            gate.refine_(jumps, first, second)
+            gate.refine_(segment, halves)
 
     def losses(self) -> list[LossCheck]:
         return [check for gate in self.gates for check in gate.losses()]
 
     def anomalies(self) -> list[Anomaly]:
         return [rules for gate in self.gates for rules in gate.anomalies()]
+
+    def __repr__(self) -> str:
+        return f"({' & '.join(map(repr, self.gates))})"
 
 
 class _Any(Gate):
@@ -270,6 +340,9 @@ class _Any(Gate):
                 return decision
         return Decision(False, " and ".join(d.reason for d in decisions))
 
+    def __repr__(self) -> str:
+        return f"({' | '.join(map(repr, self.gates))})"
+
 
 class _Not(Gate):
     """The opposite."""
@@ -281,6 +354,9 @@ class _Not(Gate):
     def decide(self, proposal: Proposal) -> Decision:
         decision = self.gate.decide(proposal)
         return Decision(not decision.apply, f"not ({decision.reason})")
+
+    def __repr__(self) -> str:
+        return f"~{self.gate!r}"
 
 
 def _checked(gates: Sequence[Gate], *, plain: str = "") -> tuple[Gate, ...]:
@@ -300,6 +376,13 @@ def _name(gate: Gate) -> str:
     if isinstance(gate, _All):
         return next(_name(inner) for inner in gate.gates if not inner.plain)
     return type(gate).__name__
+
+
+def _edge(side: type[After], name: str, value: float) -> After:
+    """After or Before, told in steps by a whole number and as a share by a fraction."""
+    if isinstance(value, float):
+        return side(share=within(name, value, 0.0, 1.0))
+    return side(steps=whole(name, value, 0))
 
 
 def _when(steps: int | None, share: float | None) -> tuple[int | None, float | None]:

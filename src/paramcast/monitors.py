@@ -1,9 +1,13 @@
 """Watching predictions: functions of a `ForecastEvent`, called once for each prediction.
 
-Any function of an event is a monitor. Those here take `scored=True` to have every prediction
-compared with the step that follows it (`error` and `cosine` of the event); the event then comes one
-step later, and scoring keeps two elements per parameter. They take `every=n` to look at every n-th
-prediction only. Reading an event waits for an accelerator.
+Any function of an event is a monitor. Those here take `every=n` to look at every n-th prediction
+only, and two requests, which cost only where they look: `scored=True` compares the prediction with
+the step that follows it (`error` and `cosine` of the event, which then comes one step later; two
+more elements of memory per parameter), `per_tensor=True` adds the numbers of each parameter.
+
+On an accelerator an event comes one cycle later, when its numbers have arrived, so that nobody
+waits; events that are scored or hold the numbers of each parameter do wait. `optimizer.flush()` at
+the end of a run tells what still waits.
 """
 
 from __future__ import annotations
@@ -14,12 +18,13 @@ import logging
 import math
 import os
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, TextIO
 
 from .errors import ArgumentError
-from .events import ForecastEvent
+from .events import ForecastEvent, TensorMetrics
 from .predictors.base import whole
 
 
@@ -29,10 +34,12 @@ class Monitor(ABC):
     Args:
         every: n, at least 1.
         scored: ask for `error` and `cosine`.
+        per_tensor: ask for `tensors`.
     """
 
-    def __init__(self, *, every: int = 1, scored: bool = False) -> None:
+    def __init__(self, *, every: int = 1, scored: bool = False, per_tensor: bool = False) -> None:
         self.every, self.scored = whole("every", every, 1), scored
+        self.per_tensor = per_tensor
 
     def __call__(self, event: ForecastEvent) -> None:
         if event.cycle % self.every == 0:
@@ -56,8 +63,8 @@ class History(Monitor):
         (0.5, 1.0)
     """
 
-    def __init__(self, *, every: int = 1, scored: bool = False) -> None:
-        super().__init__(every=every, scored=scored)
+    def __init__(self, *, every: int = 1, scored: bool = False, per_tensor: bool = False) -> None:
+        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
         self.rows: list[ForecastEvent] = []
 
     def look(self, event: ForecastEvent) -> None:
@@ -70,11 +77,26 @@ class History(Monitor):
 
     def to_pandas(self) -> Any:
         """The events as a pandas DataFrame, one row each (needs pandas)."""
-        try:
-            import pandas as pd
-        except ImportError:
-            raise ArgumentError("to_pandas needs pandas: pip install pandas") from None
-        return pd.DataFrame(self.rows, columns=ForecastEvent._fields)
+        return _frame(
+            [row._replace(tensors=None) for row in self.rows], ForecastEvent._fields
+        ).drop(columns="tensors")
+
+    def tensors_to_pandas(self) -> Any:
+        """The numbers of each parameter, one row per event and parameter (needs pandas)."""
+        rows = [
+            (event.step, event.cycle, name, *numbers)
+            for event in self.rows
+            for name, numbers in (event.tensors or {}).items()
+        ]
+        return _frame(rows, ("step", "cycle", "parameter", *TensorMetrics._fields))
+
+
+def _frame(rows: Sequence[Any], columns: Sequence[str]) -> Any:
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ArgumentError("a table of events needs pandas: pip install pandas") from None
+    return pd.DataFrame(rows, columns=columns)
 
 
 class Logger(Monitor):
@@ -101,11 +123,12 @@ class Logger(Monitor):
         error = "" if event.error is None else f", error {event.error:.3g}"
         self.logger.log(
             self.level,
-            "step %d: prediction %s (%s), jump %.3g%s",
+            "step %d: prediction %s (%s), jump %.3g%s%s",
             event.step,
             done,
             event.reason,
             event.jump_norm,
+            "" if event.relative_jump is None else f" ({event.relative_jump:.2%} of the weights)",
             error,
         )
 
@@ -114,9 +137,14 @@ class _File(Monitor):
     """Append to a text file, flushed at each event; a context manager that closes it."""
 
     def __init__(
-        self, path: str | os.PathLike[str], *, every: int = 1, scored: bool = False
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        scored: bool = False,
+        per_tensor: bool = False,
     ) -> None:
-        super().__init__(every=every, scored=scored)
+        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
         self.path = Path(path)
         try:
             self.file: TextIO = self.path.open("a", encoding="utf-8", newline="")
@@ -153,13 +181,20 @@ class JSONLines(_File):
     """
 
     def look(self, event: ForecastEvent) -> None:
-        row = {k: _finite_or_none(v) for k, v in event._asdict().items()}
+        row: dict[str, Any] = {k: _finite_or_none(v) for k, v in event._asdict().items()}
+        if event.tensors is not None:
+            row["tensors"] = {
+                name: {k: _finite_or_none(v) for k, v in numbers._asdict().items()}
+                for name, numbers in event.tensors.items()
+            }
         self.file.write(json.dumps(row, allow_nan=False) + "\n")
         self.file.flush()
 
 
 class CSV(_File):
     """Append each event as one row of a table; a new file starts with the names.
+
+    The numbers of each parameter have no place in it: use `JSONLines` for them.
 
     Args:
         path: the file; created where missing.
@@ -168,16 +203,25 @@ class CSV(_File):
         ArgumentError: it cannot be written.
     """
 
+    FIELDS = tuple(name for name in ForecastEvent._fields if name != "tensors")
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, every: int = 1, scored: bool = False
+    ) -> None:
+        super().__init__(path, every=every, scored=scored)
+
     def look(self, event: ForecastEvent) -> None:
         writer = csv.writer(self.file)
         if self.file.tell() == 0:
-            writer.writerow(ForecastEvent._fields)
-        writer.writerow(event)
+            writer.writerow(self.FIELDS)
+        writer.writerow(event[: len(self.FIELDS)])
         self.file.flush()
 
 
 class TensorBoard(Monitor):
     """Write the numbers of each event to TensorBoard, under "paramcast/".
+
+    Anomalies appear as text; the numbers of each parameter under "paramcast/NAME/".
 
     Args:
         logdir: TensorBoard's folder.
@@ -187,9 +231,14 @@ class TensorBoard(Monitor):
     """
 
     def __init__(
-        self, logdir: str | os.PathLike[str], *, every: int = 1, scored: bool = False
+        self,
+        logdir: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        scored: bool = False,
+        per_tensor: bool = False,
     ) -> None:
-        super().__init__(every=every, scored=scored)
+        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -199,12 +248,16 @@ class TensorBoard(Monitor):
         self.writer = SummaryWriter(str(logdir))  # type: ignore[no-untyped-call]
 
     def look(self, event: ForecastEvent) -> None:
-        numbers = {"applied": float(event.applied), **event._asdict()}
-        for name in ("jump_norm", "horizon", "agreement", "error", "cosine"):
-            value = numbers[name]
-            if value is not None:
-                self.writer.add_scalar(f"paramcast/{name}", value, event.step)  # type: ignore[no-untyped-call]
-        self.writer.add_scalar("paramcast/applied", float(event.applied), event.step)  # type: ignore[no-untyped-call]
+        self._scalars("paramcast", event._asdict(), event.step)
+        for name, numbers in (event.tensors or {}).items():
+            self._scalars(f"paramcast/{name}", numbers._asdict(), event.step)
+        if event.anomaly:
+            self.writer.add_text("paramcast/anomaly", event.reason, event.step)  # type: ignore[no-untyped-call]
+
+    def _scalars(self, tag: str, numbers: dict[str, Any], step: int) -> None:
+        for name, value in numbers.items():
+            if isinstance(value, (bool, float)):
+                self.writer.add_scalar(f"{tag}/{name}", float(value), step)  # type: ignore[no-untyped-call]
 
     def close(self) -> None:
         """Write what is left and close."""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import torch
 
@@ -14,7 +16,21 @@ from .predictors import Predictor
 from .predictors.base import FARTHEST, within
 
 
-class Rules(NamedTuple):
+class Layout(NamedTuple):
+    """Whose the buffers are: the first of each part, and how many there are.
+
+    The predictor's own come first. Parts that nobody needs take no room.
+    """
+
+    own: int
+    halves: int  # two: minus the displacements of the cycle's halves, for gates
+    copy: int  # one: the parameters before the jump, where it may be taken back
+    score: int  # two: the jump and where it starts, for scoring
+    total: int
+
+
+@dataclass(frozen=True)
+class Rules:
     """What a Forecast was told to do; it never changes."""
 
     predictor: Predictor
@@ -24,27 +40,75 @@ class Rules(NamedTuple):
     monitors: tuple[Callable[[ForecastEvent], None], ...]
     shadow: bool
 
-    @property
-    def scored(self) -> bool:
-        """Whether each prediction is compared with the step that follows it."""
-        watchers = [*self.monitors, *self.anomalies]
-        return self.shadow or any(getattr(w, "scored", False) for w in watchers)
+    # --- what is watched ------------------------------------------------------------------------
 
-    @property
+    @cached_property
+    def anomalies(self) -> list[Anomaly]:
+        """The anomaly rules in the gate."""
+        return [] if self.gate is None else self.gate.anomalies()
+
+    @cached_property
+    def watched(self) -> bool:
+        """Whether anybody wants the parameters' norm."""
+        return bool(self.monitors or self.anomalies)
+
+    @cached_property
+    def withdraws(self) -> bool:
+        """Whether a prediction may be taken back after the next loss."""
+        return any(anomaly.withdraws for anomaly in self.anomalies)
+
+    @cached_property
+    def awaits_loss(self) -> bool:
+        """Whether an event is complete after the next loss only."""
+        return any(anomaly.watches_loss for anomaly in self.anomalies)
+
+    def scores(self, cycle: int) -> bool:
+        """Whether this cycle's prediction is compared with the step that follows it."""
+        return any(cycle % every == 0 for every in self._scored)
+
+    def tells_tensors(self, cycle: int) -> bool:
+        """Whether this cycle's event holds the numbers of each parameter."""
+        return any(cycle % every == 0 for every in self._per_tensor)
+
+    @cached_property
+    def _scored(self) -> list[int]:
+        always = self.shadow or any(anomaly.scored for anomaly in self.anomalies)
+        return [1] if always else _cycles_of(self.monitors, "scored")
+
+    @cached_property
+    def _per_tensor(self) -> list[int]:
+        return _cycles_of(self.monitors, "per_tensor")
+
+    # --- what is kept ---------------------------------------------------------------------------
+
+    @cached_property
     def halves(self) -> bool:
         """Whether the cosine of the cycle's two halves is needed."""
         return self.gate is not None and self.gate.agreement
 
-    @property
-    def checks(self) -> bool:
-        """Whether predictions may be taken back, so that a copy is kept."""
-        withdraws = any(anomaly.withdraws for anomaly in self.anomalies)
-        return withdraws or (self.gate is not None and bool(self.gate.losses()))
+    @cached_property
+    def layout(self) -> Layout:
+        """Whose the buffers are."""
+        checked = self.gate is not None and bool(self.gate.losses())
+        watchers = [*self.monitors, *self.anomalies]
+        scored = self.shadow or any(getattr(w, "scored", False) for w in watchers)
+        halves = self.predictor.buffers
+        copy = halves + 2 * self.halves
+        score = copy + (self.withdraws or checked)
+        return Layout(halves, halves, copy, score, score + 2 * scored)
 
     @property
-    def anomalies(self) -> list[Anomaly]:
-        """The anomaly rules in the gate."""
-        return [] if self.gate is None else self.gate.anomalies()
+    def keeps_copy(self) -> bool:
+        """Whether predictions may be taken back."""
+        return self.layout.score > self.layout.copy
+
+    def precision(self) -> torch.dtype | None:
+        """The narrowest dtype of the buffers; a schedule may need any."""
+        if self.schedule is not None:
+            return torch.float32
+        return self.predictor.precision(self.predictor.horizon)
+
+    # --- when and how far -----------------------------------------------------------------------
 
     def progress(self, step: int) -> float | None:
         """Share of the run that is over."""
@@ -57,18 +121,13 @@ class Rules(NamedTuple):
         value = self.schedule(self.progress(step) or 0.0)
         return within(f"the horizon that {self.schedule!r} returned", value, -FARTHEST, FARTHEST)
 
-    def buffers(self) -> int:
-        """Elements of memory per parameter."""
-        return self.predictor.buffers + 2 * self.halves + self.checks + 2 * self.scored
-
-    def precision(self) -> torch.dtype | None:
-        """The narrowest dtype of the buffers; a schedule may need any."""
-        if self.schedule is not None:
-            return torch.float32
-        return self.predictor.precision(self.predictor.horizon)
-
     def half_points(self) -> tuple[int, int]:
         """Where the first half starts and ends; theta_0, a predicted point, is left out."""
         k = self.predictor.every
         start = 1 if k >= 3 else 0
         return start, (start + k) // 2
+
+
+def _cycles_of(monitors: Sequence[Any], what: str) -> list[int]:
+    """Every how many cycles those look that ask for it."""
+    return [int(getattr(m, "every", 1)) for m in monitors if getattr(m, what, False)]

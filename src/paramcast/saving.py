@@ -2,21 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
 from . import functional as F
 from .errors import CheckpointError
-from .events import ForecastEvent
+from .events import ForecastEvent, TensorMetrics
 from .rules import Rules
+from .segments import all_parameters, fill, make_segments, rows
+
+if TYPE_CHECKING:
+    from .cycle import Cycle
 
 FORMAT = 1
 """Version of the "paramcast" entry of a state dict."""
 
-NUMBERS = ("steps", "cycles", "done", "horizon", "written", "filled")
+NUMBERS = (
+    *("steps", "cycles", "done", "writes"),
+    *("horizon", "written", "size"),
+    *("filled", "scoring"),
+)
 LISTS = ("members", "seen", "buffers")
+
+
+def save(cycle: Cycle, rules: Rules, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """The cycle as plain values and tensors, in group order."""
+    parameters, kept = all_parameters(groups), rows(cycle.segments)
+    needed = cycle.filled or bool(cycle.lasting(rules))
+    waiting = cycle.waiting()
+    return {
+        "format": FORMAT,
+        "predictor": repr(rules.predictor),
+        **cycle.numbers(),
+        "pending": None if waiting is None else _plain(waiting),
+        "members": [id(p) in kept for p in parameters],
+        "seen": [id(p) in cycle.seen for p in parameters],
+        "buffers": [kept.get(id(p)) if needed else None for p in parameters],
+        "anomalies": [anomaly.state_dict() for anomaly in rules.anomalies],
+    }
+
+
+def load(
+    cycle: Cycle, saved: Mapping[str, Any], rules: Rules, parameters: Sequence[Tensor]
+) -> None:
+    """Take over a state that `check_saved` has accepted."""
+    for name in NUMBERS:
+        setattr(cycle, name, saved[name])
+    cycle.pending = None if saved["pending"] is None else _event(saved["pending"])
+    taking_part = [p for p, m in zip(parameters, saved["members"], strict=True) if m]
+    cycle.precision = rules.precision()
+    cycle.segments = make_segments(taking_part, rules.layout.total, cycle.precision)
+    fill(cycle.segments, dict(zip(map(id, parameters), saved["buffers"], strict=True)))
+    cycle.seen = {id(p): p for p, s in zip(parameters, saved["seen"], strict=True) if s}
+    cycle.live, cycle.idle = [], []  # whoever was frozen since then leaves at the next step
+    cycle.last, cycle.last_told, cycle.untold = None, None, None
+    for anomaly, state in zip(rules.anomalies, saved["anomalies"], strict=True):
+        anomaly.load_state_dict(state)
+
+
+def _plain(event: ForecastEvent) -> list[Any]:
+    tensors = event.tensors
+    rows = None if tensors is None else {name: list(row) for name, row in tensors.items()}
+    return list(event._replace(tensors=rows))  # type: ignore[arg-type]
+
+
+def _event(saved: Sequence[Any]) -> ForecastEvent:
+    event = ForecastEvent(*saved)
+    if event.tensors is None:
+        return event
+    rows = {name: TensorMetrics(*row) for name, row in event.tensors.items()}
+    return event._replace(tensors=rows)
 
 
 def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
@@ -39,11 +96,11 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
             f"{rules.predictor!r}; use the same predictor, or drop the entry to start a new cycle"
         )
     right = {
-        **{name: _is_whole(saved[name]) for name in ("steps", "cycles", "done")},
+        **{name: _is_whole(saved[name]) for name in ("steps", "cycles", "done", "writes")},
         **{name: isinstance(saved[name], list) for name in (*LISTS, "anomalies")},
-        "horizon": saved["horizon"] is None or _is_number(saved["horizon"]),
+        **{name: _is_number_or_none(saved[name]) for name in ("horizon", "size")},
         "written": _is_number(saved["written"]),
-        "filled": isinstance(saved["filled"], bool),
+        **{name: isinstance(saved[name], bool) for name in ("filled", "scoring")},
         "pending": saved["pending"] is None or _is_event(saved["pending"]),
     }
     for name, fits in right.items():
@@ -54,6 +111,8 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
             f"the state dict has {len(saved['anomalies'])} sets of anomaly rules, this optimizer "
             f"has {len(rules.anomalies)}; use the same gate, or drop the entry"
         )
+    if not all(map(_is_anomaly, saved["anomalies"])):
+        raise CheckpointError(f"{damaged}anomalies has the wrong type")
     if not 0 <= saved["done"] < rules.predictor.every:
         raise CheckpointError(
             f"{damaged}{saved['done']} steps into a cycle of {rules.predictor.every}"
@@ -77,10 +136,10 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
             isinstance(row, list) and all(isinstance(buffer, Tensor) for buffer in row)
         ):
             raise CheckpointError(f"{damaged}the buffers of parameter {i} are no list of tensors")
-        if row is not None and len(row) != rules.buffers():
+        if row is not None and len(row) != rules.layout.total:
             raise CheckpointError(
                 f"the state dict has {len(row)} buffers per parameter, this optimizer needs "
-                f"{rules.buffers()}; use the same gate and monitors, or drop the entry"
+                f"{rules.layout.total}; use the same gate and monitors, or drop the entry"
             )
         for buffer in row or []:
             if buffer.shape != F.local(p).shape:
@@ -94,8 +153,59 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, (int, float)) and not isinstance(value, bool)
 
 
+def _is_number_or_none(value: Any) -> bool:
+    return value is None or _is_number(value)
+
+
+_FITS: dict[str, Callable[[Any], bool]] = {
+    **dict.fromkeys(("step", "cycle"), lambda value: _is_whole(value)),
+    "applied": lambda value: isinstance(value, bool),
+    **dict.fromkeys(("reason", "anomaly"), lambda value: isinstance(value, str)),
+    **dict.fromkeys(("jump_norm", "accepted", "milliseconds"), _is_number),
+    "tensors": lambda value: value is None or _are_tensors(value),
+}
+"""Fields of an event; all others are a number or None."""
+
+
 def _is_event(value: Any) -> bool:
-    return isinstance(value, list) and len(value) == len(ForecastEvent._fields)
+    return _is_list_of(value, len(ForecastEvent._fields)) and all(
+        _FITS.get(name, _is_number_or_none)(field)
+        for name, field in zip(ForecastEvent._fields, value, strict=True)
+    )
+
+
+def _are_tensors(value: Any) -> bool:
+    """Whether it holds the numbers of each parameter, by name."""
+    return isinstance(value, dict) and all(
+        isinstance(name, str)
+        and _is_list_of(row, len(TensorMetrics._fields))
+        and all(map(_is_number_or_none, row))
+        for name, row in value.items()
+    )
+
+
+def _is_anomaly(value: Any) -> bool:
+    """Whether it is what `Anomaly.state_dict` returns."""
+    least = {"paused_until": -1, "against": 0, "unobserved": 0}
+    return (
+        isinstance(value, dict)
+        and all(_is_whole(value.get(name), low) for name, low in least.items())
+        and all(_is_mean(value.get(name)) for name in ("losses", "errors"))
+    )
+
+
+def _is_mean(value: Any) -> bool:
+    """Whether it is a count, a mean and a variance."""
+    return (
+        _is_list_of(value, 3)
+        and _is_whole(value[0])
+        and all(map(_is_number, value[1:]))
+        and value[2] >= 0
+    )
+
+
+def _is_list_of(value: Any, length: int) -> bool:
+    return isinstance(value, list) and len(value) == length
 
 
 def _is_whole(value: Any, least: int = 0) -> bool:

@@ -1,19 +1,24 @@
-"""Parameters grouped by device and dtype, each group with its flat buffers."""
+"""Parameters grouped by device, dtype and sharding, each group with its flat buffers.
+
+Norms and inner products are those of the whole tensors: where parameters are sharded (`DTensor`:
+`fully_shard`, tensor parallel) they are added up over the processes, which must all ask for them.
+"""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, SupportsFloat
 
 import torch
+import torch.distributed as dist
 from torch import Tensor
 
 from . import functional as F
 
 
 class Segment(NamedTuple):
-    """Parameters of one device and dtype.
+    """Parameters of one device and dtype, all sharded alike.
 
     Attributes:
         parameters: as in the optimizer's groups.
@@ -21,6 +26,8 @@ class Segment(NamedTuple):
         flats: one flat tensor per buffer, one element per element of the parameters.
         buffers: for each buffer its views, one per parameter.
         stamps: what the parameters' memory was when the segment was made.
+        groups: the process groups over which the parameters are sharded; none where each process
+            holds all of them.
     """
 
     parameters: list[Tensor]
@@ -28,6 +35,7 @@ class Segment(NamedTuple):
     flats: list[Tensor]
     buffers: list[list[Tensor]]
     stamps: list[tuple[int, int]]
+    groups: tuple[Any, ...] = ()
 
     @property
     def points(self) -> list[Tensor]:
@@ -37,6 +45,11 @@ class Segment(NamedTuple):
     def current(self) -> bool:
         """Whether the parameters still own the same memory (`model.to(...)` moves it)."""
         return [(p.data_ptr(), p.numel()) for p in self.points] == self.stamps
+
+    @property
+    def shard(self) -> tuple[int, ...]:
+        """Which shard this process holds: its place in each of the groups."""
+        return tuple(dist.get_rank(group) for group in self.groups)
 
     def without(self, leaving: set[int]) -> Segment:
         """The segment without some parameters, by id; it is made anew for the next cycle."""
@@ -59,11 +72,11 @@ def make_segments(
     Args:
         precision: the narrowest dtype of the buffers; None for the parameters' own.
     """
-    kinds: dict[tuple[torch.device, torch.dtype], list[Tensor]] = {}
+    kinds: dict[tuple[Any, ...], list[Tensor]] = {}
     for p in parameters:
-        kinds.setdefault((p.device, p.dtype), []).append(p)
+        kinds.setdefault((p.device, p.dtype, F.sharding(p)), []).append(p)
     segments = []
-    for members in kinds.values():
+    for (_, _, groups), members in kinds.items():
         points = [F.local(p) for p in members]
         dtype = points[0].dtype
         dtype = dtype if precision is None else torch.promote_types(dtype, precision)
@@ -71,7 +84,7 @@ def make_segments(
         flats, views = [flat for flat, _ in pairs], [views for _, views in pairs]
         plain = all(point is p for point, p in zip(points, members, strict=True))
         stamps = [(p.data_ptr(), p.numel()) for p in points]
-        segments.append(Segment(members, plain, flats, views, stamps))
+        segments.append(Segment(members, plain, flats, views, stamps, groups))
     return segments
 
 
@@ -97,17 +110,73 @@ def carry_over(old: Sequence[Segment], new: Sequence[Segment], buffer: int) -> N
             view.copy_(before[key])
 
 
+def rows(segments: Iterable[Segment]) -> dict[int, list[Tensor]]:
+    """Each parameter's buffers, by its id."""
+    return {
+        id(p): [views[i] for views in segment.buffers]
+        for segment in segments
+        for i, p in enumerate(segment.parameters)
+    }
+
+
+def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor] | None]) -> None:
+    """Copy each parameter's buffers, by its id, into the segments; None leaves zeros."""
+    for segment in segments:
+        for i, p in enumerate(segment.parameters):
+            for views, buffer in zip(segment.buffers, kept[id(p)] or [], strict=False):
+                views[i].copy_(buffer)
+
+
 def norm(segments: Iterable[Segment], buffer: int = 0) -> list[Tensor]:
     """Euclidean norms of one buffer, one per segment, on their devices."""
-    return [F.buffer_norm(segment.flats[buffer]) for segment in segments]
+    return [whole_norm(s.groups, F.buffer_norm(s.flats[buffer])) for s in segments]
+
+
+def whole_norm(groups: Sequence[Any], norm: Tensor) -> Tensor:
+    """The norm of whole tensors, from that of this process's shards."""
+    return F.sum_over_(groups, norm.double().square_()).sqrt() if groups else norm
 
 
 def dot(segments: Iterable[Segment], a: int, b: int) -> float:
     """Inner product of two buffers over all parameters."""
-    return math.fsum(float(F.dot(s.flats[a], s.flats[b])) for s in segments)
+    return math.fsum(float(F.sum_over_(s.groups, F.dot(s.flats[a], s.flats[b]))) for s in segments)
 
 
-def total(norms: Iterable[Tensor]) -> float:
+def gram(segments: Iterable[Segment], buffers: int) -> Tensor:
+    """Inner products of the first so many buffers over all parameters, float64 on the CPU."""
+    whole = torch.zeros(buffers, buffers, dtype=torch.float64)
+    for segment in segments:
+        flats = segment.flats[:buffers]
+        rows = [[F.dot(a, b) for b in flats[: i + 1]] for i, a in enumerate(flats)]
+        lower = F.sum_over_(segment.groups, torch.stack([x for row in rows for x in row]))
+        whole[tuple(torch.tril_indices(buffers, buffers))] += lower.cpu()
+    return whole + whole.tril(-1).T
+
+
+def tensor_dots(segment: Segment, xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
+    """Inner products tensor by tensor, one for each parameter of the segment.
+
+    Args:
+        xs, ys: one tensor per parameter of the segment, shaped like this process's shard of it.
+    """
+    own = [F.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(xs, ys, strict=True)]
+    return F.sum_over_(segment.groups, torch.stack(own))
+
+
+def any_nonzero(tensors: Iterable[Tensor]) -> bool:
+    """Whether any element of any tensor differs from zero, in any process's shard of it.
+
+    `torch.any` of a `DTensor` looks at this process's shard alone.
+    """
+    found: dict[tuple[Any, ...], list[Tensor]] = {}
+    for tensor in tensors:
+        values = tensor.coalesce().values() if tensor.is_sparse else F.local(tensor)
+        found.setdefault((values.device, F.sharding(tensor)), []).append(torch.any(values))
+    sums = [F.sum_over_(groups, torch.stack(any_).sum()) for (_, groups), any_ in found.items()]
+    return any(int(count) > 0 for count in sums)
+
+
+def total(norms: Iterable[SupportsFloat]) -> float:
     """The norm of all segments together, from their norms."""
     return math.hypot(*(float(value) for value in norms))
 

@@ -44,7 +44,7 @@ def steps(
         after()
 
 
-@pytest.mark.compat(stack="PyTorch", feature="GradScaler, accumulation, clipping")
+@pytest.mark.compat(stack="PyTorch: GradScaler, accumulation, clipping", feature="train")
 @pytest.mark.parametrize("accumulate", [1, 4])
 @pytest.mark.parametrize("clip", CLIPS)
 @pytest.mark.parametrize("name", BASES)

@@ -30,7 +30,7 @@ REASONS = {
 }
 
 
-@pytest.mark.compat(stack="PyTorch", feature="every optimizer of torch")
+@pytest.mark.compat(stack="PyTorch: every optimizer of torch", feature="train")
 @pytest.mark.parametrize("case", CASES, ids=[case.name for case in CASES])
 def test_every_check_passes_or_the_bare_optimizer_fails_too(case: Case) -> None:
     for check in CHECKS:

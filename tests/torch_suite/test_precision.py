@@ -20,7 +20,7 @@ def counted(optimizer: pc.Forecast) -> int:
     return optimizer.state_dict()["paramcast"]["steps"]
 
 
-@pytest.mark.compat(stack="PyTorch", feature="autocast bf16 and fp16")
+@pytest.mark.compat(stack="PyTorch: autocast bf16 and fp16", feature="train")
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16], ids=str)
 @pytest.mark.parametrize("name", BASES)
 def test_under_autocast_it_is_plp_by_hand(name: str, dtype: torch.dtype) -> None:
@@ -71,7 +71,7 @@ def train_scaled(
     return skipped
 
 
-@pytest.mark.compat(stack="PyTorch", feature="GradScaler, accumulation, clipping")
+@pytest.mark.compat(stack="PyTorch: GradScaler, accumulation, clipping", feature="train")
 @pytest.mark.parametrize("accumulate", [1, 3])
 @pytest.mark.parametrize("clip", [False, True])
 @pytest.mark.parametrize("name", BASES)

@@ -6,6 +6,7 @@ import torch
 
 from .. import functional as F
 from ..errors import ArgumentError
+from ..segments import gram, tensor_dots
 from .base import Predictor, Workspace, finite, whole, within
 
 
@@ -173,23 +174,18 @@ class RRE(Predictor):
 
     def finish_(self, work: Workspace) -> float:
         n = self.window
-        gram = torch.zeros(n, n, dtype=torch.float64)
-        for segment in work.segments:
-            for i in range(n):
-                for j in range(i + 1):
-                    gram[i, j] += F.dot(segment.flats[i], segment.flats[j]).cpu()
-        gram = gram + gram.tril(-1).T
-        trace = gram.trace()
+        products = gram(work.segments, n)
+        trace = products.trace()
         if not bool(torch.isfinite(trace)) or float(trace) == 0.0:
             return 0.0 if float(trace) == 0.0 else float("nan")
-        ridged = gram + self.ridge * trace * torch.eye(n, dtype=torch.float64)
+        ridged = products + self.ridge * trace * torch.eye(n, dtype=torch.float64)
         ones = torch.ones(n, 1, dtype=torch.float64)
         c = torch.linalg.lstsq(ridged, ones, driver="gelsd").solution[:, 0]  # singular or not
         c = c / c.sum()
         # theta_{i+1} = theta_n - sum_{l>i} u_l, so the jump is -sum_l u_l (c_0 + ... + c_{l-1}).
         amounts = -(c.cumsum(0) - c)
-        length = float((amounts @ gram @ amounts).clamp_min(0).sqrt())
-        limit = self.cap * float(gram.sum().clamp_min(0).sqrt())
+        length = float((amounts @ products @ amounts).clamp_min(0).sqrt())
+        limit = self.cap * float(products.sum().clamp_min(0).sqrt())
         shrink = min(1.0, limit / length) if length > 0 else 1.0
         for segment in work.segments:
             torch._foreach_mul_(segment.buffers[0], float(amounts[0]))
@@ -255,9 +251,9 @@ class Aitken(Predictor):
     def finish_(self, work: Workspace) -> float:
         for segment in work.segments:
             d2, d1 = segment.buffers  # both with the sign turned
-            for new, old in zip(d2, d1, strict=True):
-                square = (old * old).sum()
-                rho = (old * new).sum() / torch.where(square > 0, square, 1.0)
-                h = torch.where(rho < 1.0, rho / (1.0 - rho), self.cap)
-                new.mul_(h.clamp(-self.cap, self.cap))
+            square = tensor_dots(segment, d1, d1)
+            rho = tensor_dots(segment, d1, d2) / torch.where(square > 0, square, 1.0)
+            h = torch.where(rho < 1.0, rho / (1.0 - rho), self.cap).clamp(-self.cap, self.cap)
+            for new, own in zip(d2, h, strict=True):
+                new.mul_(own)
         return -1.0

@@ -60,6 +60,7 @@ class Predictor(ABC):
     buffers: int = 1
     persistent: tuple[int, ...] = ()
     feeds_back = False  # whether its memory holds its own jumps
+    adjusts_base = False  # whether `written_` changes the base's state
 
     @property
     @abstractmethod

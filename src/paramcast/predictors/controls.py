@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import hashlib
+import math
 
 import torch
 
 from ..errors import ArgumentError
+from ..segments import tensor_dots
 from .base import Predictor, Workspace
+from .fixed import Affine
 
 
 class _Derived(Predictor):
@@ -19,10 +22,7 @@ class _Derived(Predictor):
         self.of = of
         self.every, self.horizon = of.every, of.horizon
         self.buffers, self.persistent = of.buffers, of.persistent
-
-    @property
-    def noise_gain(self) -> float | None:
-        return None
+        self.adjusts_base = of.adjusts_base
 
     def first_point(self, horizon: float | None) -> int | None:
         return self.of.first_point(horizon)
@@ -59,6 +59,14 @@ class SignFlipped(_Derived):
     def extra_steps_at(self, horizon: float | None) -> float:
         return -self.of.extra_steps_at(horizon)
 
+    @property
+    def noise_gain(self) -> float | None:
+        """The weights are 2 (0, ..., 0, 1) minus those of the other predictor."""
+        if not isinstance(self.of, Affine):
+            return None
+        *past, last = self.of.weights
+        return math.fsum(w * w for w in (*past, 2.0 - last))
+
     def finish_(self, work: Workspace) -> float:
         return -self.of.finish_(work._replace(written=-work.written))
 
@@ -91,21 +99,33 @@ class RandomDirection(_Derived):
         return 0.0
 
     def finish_(self, work: Workspace) -> float:
+        if self.of.feeds_back:  # the jump that it remembers was never made
+            work = work._replace(written=0.0)
         scale = self.of.finish_(work)
-        generators: dict[torch.device, torch.Generator] = {}
-        for buffer in (view for segment in work.segments for view in segment.buffers[0]):
-            device = buffer.device
-            if device not in generators:
-                generators[device] = torch.Generator(device)
-                generators[device].manual_seed(_hash(self.seed, work.cycle))
-            noise = torch.randn(
-                buffer.shape, generator=generators[device], device=device, dtype=buffer.dtype
-            )
-            length = torch.linalg.vector_norm(noise).clamp_min(torch.finfo(noise.dtype).tiny)
-            buffer.copy_(noise.mul_(torch.linalg.vector_norm(buffer) / length))
+        generators: dict[tuple[torch.device, tuple[int, ...]], torch.Generator] = {}
+        for segment in work.segments:
+            jumps = segment.buffers[0]
+            if not jumps:
+                continue
+            device, shard = jumps[0].device, segment.shard
+            if (device, shard) not in generators:  # what is replicated draws alike everywhere
+                generators[device, shard] = torch.Generator(device)
+                generators[device, shard].manual_seed(_hash(self.seed, work.cycle, *shard))
+            noises = [
+                torch.randn(
+                    b.shape, generator=generators[device, shard], device=device, dtype=b.dtype
+                )
+                for b in jumps
+            ]
+            lengths = tensor_dots(segment, jumps, jumps).sqrt()
+            drawn = tensor_dots(segment, noises, noises).sqrt()
+            shares = lengths / drawn.clamp_min(torch.finfo(drawn.dtype).tiny)
+            for jump, noise, share in zip(jumps, noises, shares, strict=True):
+                jump.copy_(noise.mul_(share))
         return scale
 
 
-def _hash(seed: int, cycle: int) -> int:
+def _hash(*parts: int) -> int:
     """A seed of 63 bits, so that two seeds share no draw in any two cycles."""
-    return int.from_bytes(hashlib.sha256(f"{seed}/{cycle}".encode()).digest()[:8], "big") >> 1
+    text = "/".join(map(str, parts))
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "big") >> 1

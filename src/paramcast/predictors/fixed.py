@@ -296,6 +296,7 @@ class Interpolate(Affine):
         self.momentum = momentum
         super().__init__((1 - self.alpha, *(0.0,) * (every - 1), self.alpha))
         self.buffers = 2 if momentum == "pullback" else 1
+        self.adjusts_base = momentum != "keep"
 
     def observe_(self, point: int, work: Workspace) -> None:
         super().observe_(point, work)

@@ -216,6 +216,7 @@ class Plan:
             (f"--lr-range {o.lr_range[0]!r} {o.lr_range[1]!r}", o.lr_range != task.lr_range),
             (f"--trials {o.trials}", o.tuned and o.trials != FULL["trials"]),
             (f"--trial-seeds {o.trial_seeds}", o.tuned and o.trial_seeds != FULL["trial_seeds"]),
+            (f"--data-dir {shlex.quote(o.source.data_dir)}", bool(o.source.data_dir)),
             (f"--epochs {o.epochs}", o.epochs != task.epochs),
             (f"--batch-size {o.batch_size}", o.batch_size != task.batch_size),
             (f"--schedule {o.schedule}", o.schedule != task.schedule),

@@ -104,7 +104,7 @@ def _metric(plan: Plan, base: Arm) -> Metric:
             f"the base's median {prepared.metric_name} is 0, and 5 % of it is no margin; "
             "say which difference matters with --margin"
         )
-    half = 0.5 / len(prepared.test) if accuracy else 0.0
+    half = 0.5 / prepared.test.targets.numel() if accuracy else 0.0
     return Metric(prepared.metric_name, prepared.higher_is_better, margin, half)
 
 

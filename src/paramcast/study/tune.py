@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 from statistics import fmean
 
 from scipy.stats import qmc
@@ -12,6 +13,7 @@ Losses = Mapping[float, Sequence[float]]
 """Final validation losses by learning rate, one per tuning seed."""
 
 
+@lru_cache(maxsize=64)
 def learning_rates(low: float, high: float, trials: int) -> tuple[float, ...]:
     """Scrambled-Sobol points, log-uniform between low and high, ascending.
 

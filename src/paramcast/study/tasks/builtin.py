@@ -1,17 +1,25 @@
-"""The tasks that come with the package."""
+"""The tasks that come with the package, their networks, and the names that choose among them."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
 
 import torch
 
-from .networks import small_cnn
+from ...errors import TaskError
+from .data.places import DataSet, locate
+from .language import SHAKESPEARE, shakespeare
+from .networks import CHARACTERS, IMAGES, Network, small_cnn, some
 from .task import Task
+from .vision import CIFAR10, CIFAR100, FASHION, cifar10, cifar100, fashion
+
+SMALL_CNN = Network(small_cnn)
 
 
-def digits() -> Task:
+def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
     """1,797 handwritten digits of 8x8 pixels (scikit-learn): 300 train, 397 validate, 1,100 test.
 
     With the usual 60/20/20 the test accuracy saturates (3 errors in 360); few training images and
@@ -32,8 +40,8 @@ def digits() -> Task:
     train_mean, train_std = images[train].mean(), images[train].std()
     images = (images - train_mean) / train_std
     return Task(
-        name="digits",
-        model=partial(small_cnn, channels=1, classes=10, size=8),
+        name=name,
+        model=partial(network.make, channels=1, classes=10, size=8),
         train=(images[train], labels[train]),
         validation=(images[validation], labels[validation]),
         test=(images[test], labels[test]),
@@ -43,4 +51,121 @@ def digits() -> Task:
     )
 
 
-BUILTIN: dict[str, Callable[[], Task]] = {"digits": digits}
+@dataclass(frozen=True)
+class Builtin:
+    """A family of built-in tasks: one data set, several networks.
+
+    Args:
+        make: make(name, network) builds the task, make(name, network, folder, limit) where there
+            are data to be found; its docstring's first line is what `paramcast tasks` shows.
+        networks: by name; the first is the default.
+        data: what to look for; None where the data come with a package.
+    """
+
+    make: Callable[..., Task]
+    networks: Mapping[str, Network]
+    data: DataSet | None = None
+
+    @property
+    def line(self) -> str:
+        return (self.make.__doc__ or "").splitlines()[0]
+
+    @property
+    def default(self) -> str:
+        return next(iter(self.networks))
+
+
+CIFAR_NETWORKS = {"resnet8": IMAGES["resnet8"], **IMAGES}
+BUILTIN: dict[str, Builtin] = {
+    "digits": Builtin(digits, {"cnn": SMALL_CNN, **some(IMAGES, "mlp", "resnet8")}),
+    "fashion": Builtin(
+        fashion,
+        some(IMAGES, "cnn", "mlp", "resnet8", "resnet20", "resnet18", "googlenet", "vit-tiny"),
+        FASHION,
+    ),
+    "cifar10": Builtin(cifar10, CIFAR_NETWORKS, CIFAR10.data),
+    "cifar100": Builtin(cifar100, CIFAR_NETWORKS, CIFAR100.data),
+    "shakespeare": Builtin(shakespeare, CHARACTERS, SHAKESPEARE),
+}
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A built-in task as its name says it: TASK, TASK/NETWORK, TASK@N or TASK/NETWORK@N."""
+
+    task: str
+    network: str
+    limit: int | None = None
+
+    @property
+    def name(self) -> str:
+        """The shortest name: without the network if it is the default."""
+        network = "" if self.network == BUILTIN[self.task].default else f"/{self.network}"
+        return f"{self.task}{network}{'' if self.limit is None else f'@{self.limit}'}"
+
+
+def is_builtin(text: str) -> bool:
+    """Whether a text starts with the name of a built-in task."""
+    return text.partition("@")[0].partition("/")[0] in BUILTIN
+
+
+def choose(text: str) -> Choice:
+    """Read the name of a built-in task.
+
+    Raises:
+        TaskError: an unknown task or network, or an N that is no whole number.
+
+    Example:
+        >>> choose("digits/mlp")
+        Choice(task='digits', network='mlp', limit=None)
+        >>> choose("fashion/cnn@10000").name
+        'fashion@10000'
+    """
+    words, at, count = text.partition("@")
+    task, slash, network = words.partition("/")
+    if task not in BUILTIN:
+        raise TaskError(f"unknown task {task!r}; the built-in ones are {', '.join(BUILTIN)}")
+    known = BUILTIN[task].networks
+    if slash and network not in known:
+        folder = f"; for the folder write ./{text}" if Path(text).is_dir() else ""
+        raise TaskError(
+            f"task {task} has no network {network!r}; it has {', '.join(known)}{folder}"
+        )
+    if not at:
+        return Choice(task, network or BUILTIN[task].default)
+    if BUILTIN[task].data is None:
+        raise TaskError(f"task {task} is small and takes no @N; got {text!r}")
+    if not (count.isascii() and count.isdigit()) or len(count) > 9 or int(count) == 0:
+        raise TaskError(f"N of {words}@N must be a whole number of examples, got {count!r}")
+    return Choice(task, network or BUILTIN[task].default, int(count))
+
+
+def find_data(choice: Choice, data_dir: str | None) -> str:
+    """The folder of a task's data, or "" if the task needs none; downloads what is nowhere.
+
+    Raises:
+        TaskError: `data_dir` does not hold the data, they cannot be had, or none are needed.
+    """
+    data = BUILTIN[choice.task].data
+    if data is None:
+        if data_dir is not None:
+            raise TaskError(f"task {choice.task} comes with its data, so --data-dir has no use")
+        return ""
+    return str(locate(data, data_dir))
+
+
+def build(choice: Choice, folder: str = "") -> Task:
+    """The task, its data read from `folder`.
+
+    A folder that is not there, as on another machine than the one that found it, is looked for
+    again.
+
+    Raises:
+        TaskError: the data are missing or damaged.
+    """
+    kind = BUILTIN[choice.task]
+    network = kind.networks[choice.network]
+    if kind.data is None:
+        return kind.make(choice.name, network)
+    path = Path(folder) if folder and Path(folder).is_dir() else locate(kind.data)
+    return kind.make(choice.name, network, path, choice.limit)

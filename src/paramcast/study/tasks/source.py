@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as nnf
 
 from ...errors import TaskError
-from .builtin import BUILTIN
+from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .networks import mlp, small_cnn
 from .task import Prepared, Task, prepare
 
@@ -34,28 +34,37 @@ class Source:
     where: str  # name or absolute path
     item: str = ""  # the function in a file, the target column of a table
     sha256: str = ""  # of the file's content
+    data: str = ""  # where a built-in task's data were found; no part of what a run is
+    data_dir: str = ""  # the folder the user gave for them
 
     @property
     def label(self) -> str:
         return self.where if self.kind == "builtin" else Path(self.where).stem
 
 
-def find(text: str, target: str | None = None) -> Source:
-    """Tell what a TASK argument names.
+def find(text: str, target: str | None = None, data_dir: str | None = None) -> Source:
+    """Tell what a TASK argument names, and where its data lie.
 
     Args:
-        text: a built-in name, `file.py` or `file.py:function`, `table.csv`, or a folder.
+        text: a built-in name such as "fashion" or "cifar100/resnet8@10000", `file.py` or
+            `file.py:function`, `table.csv`, or a folder.
         target: the column to predict, for a table.
+        data_dir: the folder that holds a built-in task's data.
 
     Raises:
-        TaskError: it names nothing, or `target` does not fit.
+        TaskError: it names nothing, `target` or `data_dir` do not fit, or a built-in task's data
+            are nowhere.
     """
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = Path(name).expanduser()
     if target is not None and path.suffix.lower() != ".csv":
         raise TaskError(f"--target is for tables (a .csv file), the task is {text!r}")
-    if text in BUILTIN:
-        return Source("builtin", text)
+    if is_builtin(text):
+        choice = choose(text)
+        found = find_data(choice, data_dir)
+        return Source("builtin", choice.name, data=found, data_dir=data_dir or "")
+    if data_dir is not None:
+        raise TaskError(f"--data-dir is for built-in tasks, the task is {text!r}")
     if path.suffix == ".py":
         return Source("file", str(_file(path)), function or "task", _sha256(path))
     if path.suffix.lower() == ".csv":
@@ -84,7 +93,7 @@ def load(source: Source, device: str = "cpu") -> Prepared:
 
 
 def _builtin(source: Source) -> Task:
-    return BUILTIN[source.where]()
+    return build(choose(source.where), source.data)
 
 
 def _from_file(source: Source) -> Any:

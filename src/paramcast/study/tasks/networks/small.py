@@ -1,4 +1,4 @@
-"""Small networks for the built-in tasks and for data that come without one."""
+"""Networks that train in seconds on one core."""
 
 from __future__ import annotations
 
@@ -25,6 +25,24 @@ def small_cnn(
     return nn.Sequential(*layers, nn.Flatten(), nn.Linear(features, classes))
 
 
+def strided_cnn(
+    channels: int, classes: int, size: int, width: int = 8, stages: int = 2
+) -> nn.Module:
+    """`small_cnn` whose convolutions halve the image themselves: a third of its time on a CPU."""
+    layers: list[nn.Module] = []
+    for stage in range(stages):
+        fan_in, fan_out = (channels if stage == 0 else width << (stage - 1)), width << stage
+        layers += [
+            nn.Conv2d(fan_in, fan_out, 3, stride=2, padding=1, bias=False),
+            nn.BatchNorm2d(fan_out),
+            nn.ReLU(),
+        ]
+        size = (size + 1) // 2
+    return nn.Sequential(
+        *layers, nn.Flatten(), nn.Linear((width << (stages - 1)) * size**2, classes)
+    )
+
+
 def mlp(inputs: int, outputs: int, width: int = 64) -> nn.Module:
     """Two hidden layers."""
     return nn.Sequential(
@@ -34,3 +52,8 @@ def mlp(inputs: int, outputs: int, width: int = 64) -> nn.Module:
         nn.ReLU(),
         nn.Linear(width, outputs),
     )
+
+
+def image_mlp(channels: int, classes: int, size: int, width: int = 64) -> nn.Module:
+    """`mlp` on an image's pixels."""
+    return nn.Sequential(nn.Flatten(), mlp(channels * size**2, classes, width))

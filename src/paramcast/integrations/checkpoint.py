@@ -1,0 +1,242 @@
+"""The running cycle in sharded checkpoints: a `Stateful` for `torch.distributed.checkpoint`.
+
+`torch.distributed.checkpoint` keeps of an optimizer what belongs to its `state` and its groups.
+What the wrapper adds (its counters and buffers) travels here, under the same keys at every phase:
+
+    header            everything plain (counters, horizon, pending event, anomaly rules) as JSON in
+                      a tensor of fixed length
+    members, seen, averaged   one byte per parameter, in the order of their names
+    buffers.<i>.<name>, average.<name>     sharded like the parameter of that name
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from .. import functional as F
+from ..errors import ArgumentError, CheckpointError
+from ..evaluation import check_average
+from ..forecast import Forecast
+from ..saving import check_saved, load, save
+from ..segments import all_parameters
+
+HEADER = 1 << 14
+"""Bytes of the header; a tensor in a checkpoint must not change its length."""
+_FLAGS = ("members", "seen", "averaged")
+
+
+class CycleState:
+    """The part of a `Forecast` that torch's distributed checkpoints leave out.
+
+    Save it beside model and optimizer; load it after `set_optimizer_state_dict`, which starts a new
+    cycle (`TrainingState` does both). The processes may be more or fewer than those that saved.
+
+    Args:
+        model: whose parameters the optimizer was constructed with.
+        optimizer: the wrapper, `PLP` or another `Forecast`.
+
+    Memory: while saving and loading, one copy of this process's shards of the buffers.
+
+    Raises:
+        ArgumentError: not a `Forecast`, parameters that are not the model's, or a model that is
+            sharded by the older `FullyShardedDataParallel`.
+
+    Example:
+        >>> from paramcast import PLP
+        >>> model = nn.Linear(2, 1)
+        >>> state = CycleState(model, PLP(torch.optim.SGD(model.parameters(), lr=0.1)))
+        >>> sorted(state.state_dict())
+        ['buffers.0.bias', 'buffers.0.weight', 'header', 'members', 'seen']
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        if not isinstance(optimizer, Forecast):
+            raise ArgumentError(
+                f"optimizer must be a paramcast wrapper such as PLP, got {type(optimizer).__name__}"
+            )
+        self.model, self.optimizer = model, optimizer
+        self._names()
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """The cycle as tensors, copied; the keys do not depend on where in a cycle it is."""
+        optimizer, names = self.optimizer, self._names()
+        rules, parameters = optimizer._rules, all_parameters(optimizer.param_groups)
+        saved = save(optimizer._cycle, rules, optimizer.param_groups)
+        lists = {name: saved.pop(name) for name in ("members", "seen", "buffers")}
+        kinds = {f"buffers.{i}": rules.precision() for i in range(rules.layout.total)}
+        rows = {kind: _column(lists["buffers"], i) for i, kind in enumerate(kinds)}
+        saved["live"] = any(row is not None for row in lists["buffers"])
+        saved["model_holds"] = "average" if optimizer._averager.open else "live"
+        if optimizer.average is not None:
+            average = optimizer._averager.state_dict(optimizer.param_groups)
+            saved["updates"] = average["updates"]
+            kinds["average"], rows["average"] = torch.float32, average["buffers"]
+            lists["averaged"] = [row is not None for row in average["buffers"]]
+        order = sorted(range(len(parameters)), key=lambda i: names[id(parameters[i])])
+        state = {"header": _pack(saved)}
+        for flag in lists.keys() & set(_FLAGS):
+            state[flag] = torch.tensor([lists[flag][i] for i in order], dtype=torch.uint8)
+        with torch.no_grad():
+            for kind, dtype in kinds.items():
+                for p, row in zip(parameters, rows[kind], strict=True):
+                    state[f"{kind}.{names[id(p)]}"] = _like(p, dtype, row)
+        return state
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        """Take over what `state_dict` returned, once it is known to fit.
+
+        Raises:
+            CheckpointError: it is damaged, or was written with another predictor or gate.
+        """
+        optimizer, names = self.optimizer, self._names()
+        if optimizer._averager.open:
+            raise ArgumentError("load_state_dict() inside eval_weights(): leave it first")
+        rules, parameters = optimizer._rules, all_parameters(optimizer.param_groups)
+        saved = _unpack(_entry(state_dict, "header"))
+        keys = [names[id(p)] for p in parameters]
+        flags = {
+            flag: dict(zip(sorted(keys), map(bool, state_dict[flag].tolist()), strict=True))
+            for flag in _FLAGS
+            if flag in state_dict and len(state_dict[flag]) == len(keys)
+        }
+        if not {"members", "seen"} <= flags.keys():
+            raise CheckpointError(
+                f"the checkpoint's cycle is not one of these {len(keys)} parameters; "
+                "load it into the model that it was saved from"
+            )
+        saved["members"] = [flags["members"][key] for key in keys]
+        saved["seen"] = [flags["seen"][key] for key in keys]
+        saved["buffers"] = [
+            [F.local(_entry(state_dict, f"buffers.{i}.{key}")) for i in range(rules.layout.total)]
+            if flags["members"][key] and saved.get("live")
+            else None
+            for key in keys
+        ]
+        check_saved(saved, rules, parameters)
+        average = None
+        if optimizer.average is not None and "averaged" in flags:
+            shards = [
+                F.local(_entry(state_dict, f"average.{key}")) if flags["averaged"][key] else None
+                for key in keys
+            ]
+            average = {"updates": saved.get("updates"), "buffers": shards}
+            check_average(average, parameters)
+        optimizer.restart_cycle()
+        with torch.no_grad():
+            load(optimizer._cycle, saved, rules, parameters)
+            if average is not None:
+                optimizer._averager.load_state_dict(average, parameters)
+
+    def _names(self) -> dict[int, str]:
+        """The optimizer's parameters by id: their names in the model as its user wrote it."""
+        if any(type(m).__name__ == "FullyShardedDataParallel" for m in self.model.modules()):
+            raise ArgumentError(
+                "FullyShardedDataParallel flattens parameters, and their norms are not known to "
+                "each process; shard the model with torch.distributed.fsdp.fully_shard"
+            )
+        F.reshard_(self.model)  # or the model shows whole parameters that are not the optimizer's
+        names = {id(p): _plain(name) for name, p in _unwrap(self.model).named_parameters()}
+        strangers = [p for p in all_parameters(self.optimizer.param_groups) if id(p) not in names]
+        if strangers:
+            raise ArgumentError(
+                f"{len(strangers)} of the optimizer's parameters are not in the model; give the "
+                "model whose parameters the optimizer was constructed with"
+            )
+        return names
+
+
+class TrainingState:
+    """Model, optimizer and cycle as one `Stateful`, loaded in the right order.
+
+    Args:
+        model, optimizer: as for `CycleState`.
+
+    Example:
+        Save and load, with as many processes as there are now::
+
+            import torch.distributed.checkpoint as dcp
+
+            dcp.save({"training": TrainingState(model, optimizer)}, checkpoint_id=folder)
+            dcp.load({"training": TrainingState(model, optimizer)}, checkpoint_id=folder)
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        self.model, self.optimizer = model, optimizer
+        self.cycle = CycleState(model, optimizer)
+
+    def state_dict(self) -> dict[str, Any]:
+        from torch.distributed.checkpoint.state_dict import get_state_dict
+
+        model, optimizer = get_state_dict(self.model, self.optimizer)
+        return {"model": model, "optimizer": optimizer, "paramcast": self.cycle.state_dict()}
+
+    def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
+        from torch.distributed.checkpoint.state_dict import set_state_dict
+
+        set_state_dict(
+            self.model,
+            self.optimizer,
+            model_state_dict=state_dict["model"],
+            optim_state_dict=state_dict["optimizer"],
+        )
+        self.cycle.load_state_dict(state_dict["paramcast"])
+
+
+def _column(rows: list[list[Tensor] | None], i: int) -> list[Tensor | None]:
+    return [None if row is None else row[i] for row in rows]
+
+
+def _like(parameter: Tensor, dtype: torch.dtype | None, shard: Tensor | None) -> Tensor:
+    """A tensor sharded like the parameter that holds a buffer's shard, or zeros."""
+    wide = parameter.dtype if dtype is None else torch.promote_types(parameter.dtype, dtype)
+    whole = torch.zeros_like(parameter.detach(), dtype=wide)
+    if shard is not None:
+        F.local(whole).copy_(shard)
+    return whole
+
+
+def _pack(values: dict[str, Any]) -> Tensor:
+    text = json.dumps(values).encode("ascii")
+    if len(text) > HEADER:
+        raise CheckpointError(
+            f"the cycle's plain values take {len(text)} bytes, at most {HEADER} fit: the "
+            "predictor's weights or the anomaly rules are too many"
+        )
+    return torch.frombuffer(bytearray(text.ljust(HEADER)), dtype=torch.uint8)
+
+
+def _unpack(header: Tensor) -> dict[str, Any]:
+    try:
+        values = json.loads(bytes(header.tolist()))
+    except (ValueError, TypeError):
+        values = None
+    if not isinstance(values, dict):
+        raise CheckpointError("the checkpoint's cycle is damaged: its header cannot be read")
+    return values
+
+
+def _entry(state_dict: Mapping[str, Any], key: str) -> Tensor:
+    if not isinstance(state_dict.get(key), Tensor):
+        raise CheckpointError(f"the checkpoint's cycle is damaged: it lacks {key}")
+    entry: Tensor = state_dict[key]
+    return entry
+
+
+def _unwrap(model: nn.Module) -> nn.Module:
+    """The model inside `DistributedDataParallel` and `torch.compile`."""
+    inside = {"DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
+    while type(model).__name__ in inside:
+        model = getattr(model, inside[type(model).__name__])
+    return model
+
+
+def _plain(name: str) -> str:
+    """A parameter's name without the parts that torch's own wrappers add."""
+    added = ("_orig_mod", "_checkpoint_wrapped_module")
+    return ".".join(part for part in name.split(".") if part not in added)

@@ -1,0 +1,128 @@
+"""Lightning: metrics of the predictions, evaluation and checkpoints with averaged weights.
+
+The wrapper itself needs nothing: return it from `configure_optimizers`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from ..errors import ArgumentError
+from .common import Averaged, numbers_of, wrappers
+
+try:
+    from lightning.pytorch import Callback, LightningModule, Trainer
+    from lightning.pytorch.trainer.states import TrainerFn
+except ImportError:
+    raise ArgumentError("Lightning is not installed: pip install 'paramcast[lightning]'") from None
+
+LIVE = "paramcast_live"
+"""Key of a checkpoint under which the weights that training goes on with are kept."""
+
+
+class ForecastCallback(Callback):
+    """Log the predictions; validate, and write checkpoints, with the averaged weights.
+
+    The last event's numbers (`ForecastEvent`) are logged as "forecast/jump_norm" and so on,
+    whenever the trainer logs. Where the wrapper has an average, validation sees the averaged
+    weights, and so do checkpoints: "state_dict" holds them, as `load_from_checkpoint` and
+    `trainer.test(ckpt_path="best")` expect, and the live weights stand under "paramcast_live", with
+    which `trainer.fit(ckpt_path=...)` goes on (with this callback again). Checkpoints that are
+    written with `save_weights_only=True` hold the live weights: Lightning asks no callback there.
+
+    Args:
+        metrics: log the events.
+        averaged: evaluate and save with the averaged weights.
+        update_bn: batches by which to re-estimate the statistics of batch norm for the averaged
+            weights, each time that they are used; None keeps the live ones.
+
+    Raises:
+        ArgumentError: in training, when no optimizer is a paramcast wrapper.
+
+    Example:
+        trainer = Trainer(callbacks=[ForecastCallback()])
+    """
+
+    def __init__(
+        self,
+        *,
+        metrics: bool = True,
+        averaged: bool = True,
+        update_bn: Iterable[Any] | None = None,
+    ) -> None:
+        self.metrics, self.averaged, self.update_bn = metrics, averaged, update_bn
+        self._average = Averaged()
+        self._logged_at = 0
+        self._numbers: dict[str, float] = {}
+
+    # --- metrics --------------------------------------------------------------------------------
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        wrappers(trainer.optimizers)  # or an error, before the first step
+        self._logged_at, self._numbers = trainer.global_step, {}
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if not self.metrics or not trainer.log_every_n_steps:
+            return
+        every = trainer.log_every_n_steps
+        # An event waits for an accelerator: ask for it only where Lightning logs.
+        if trainer.global_step // every != self._logged_at // every:
+            self._logged_at = trainer.global_step
+            self._numbers = numbers_of(wrappers(trainer.optimizers))
+        if self._numbers:
+            pl_module.log_dict(self._numbers, on_step=True, on_epoch=False)
+
+    # --- evaluation -----------------------------------------------------------------------------
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.averaged and trainer.state.fn == TrainerFn.FITTING:
+            self._average.open(wrappers(trainer.optimizers), pl_module, self.update_bn)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._average.close()
+
+    def on_exception(
+        self, trainer: Trainer, pl_module: LightningModule, exception: BaseException
+    ) -> None:
+        self._average.close()
+
+    # --- checkpoints ----------------------------------------------------------------------------
+
+    def state_dict(self) -> dict[str, Any]:
+        # Not empty, so that Lightning warns who resumes without this callback.
+        return {"averaged": self.averaged}
+
+    def on_save_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if not self.averaged or not trainer.optimizers:
+            return
+        was_open = self._average.is_open
+        self._average.close()
+        live = {k: v.clone() for k, v in trainer.strategy.lightning_module_state_dict().items()}
+        try:
+            if self._average.open(wrappers(trainer.optimizers), pl_module, self.update_bn):
+                now = trainer.strategy.lightning_module_state_dict()
+                checkpoint["state_dict"] = {k: v.clone() for k, v in now.items()}
+                checkpoint[LIVE] = live
+                _model_holds("average", checkpoint)
+        finally:
+            if not was_open:
+                self._average.close()
+
+    def on_load_checkpoint(
+        self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        if LIVE in checkpoint and trainer.state.fn == TrainerFn.FITTING:
+            pl_module.load_state_dict(checkpoint[LIVE])
+            _model_holds("live", checkpoint)
+
+
+def _model_holds(what: str, checkpoint: dict[str, Any]) -> None:
+    """Say in the optimizers' states which weights the checkpoint's model has."""
+    for state in checkpoint.get("optimizer_states", []):
+        if "paramcast" in state:
+            state["paramcast"]["model_holds"] = what

@@ -1,0 +1,99 @@
+"""skorch: PLP as an optimizer that scikit-learn can clone and search over; a callback."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.optim import Optimizer
+
+from ..errors import ArgumentError
+from ..forecast import PLP, Forecast
+from .common import Averaged, numbers, unwrap
+
+try:
+    from skorch.callbacks import Callback
+except ImportError:
+    raise ArgumentError("skorch is not installed: pip install 'paramcast[skorch]'") from None
+
+_OURS = ("horizon", "start", "every", "total_steps", "gate", "average", "monitors", "shadow")
+
+
+def plp(base: Callable[..., Optimizer], params: Any, **options: Any) -> PLP:
+    """PLP around an optimizer that is built here: what skorch asks of an optimizer.
+
+    Args:
+        base: a class of optimizers, bound first: `functools.partial(plp, torch.optim.SGD)`.
+        params: what skorch passes.
+        options: those of `PLP` go to it, all others to the base.
+
+    Example:
+        >>> weight = torch.zeros(1, requires_grad=True)
+        >>> plp(torch.optim.SGD, [weight], lr=0.1, momentum=0.9, horizon=1.5).predictor.gain
+        1.3333333333333333
+    """
+    ours = {name: options.pop(name) for name in _OURS if name in options}
+    return PLP(base(params, **options), **ours)
+
+
+class ForecastCallback(Callback):
+    """Record the predictions in the history; validate with the averaged weights.
+
+    At the end of an epoch the last event's numbers (`ForecastEvent`) are recorded as
+    "forecast/jump_norm" and so on. Where the wrapper has an average, the validation losses and
+    scores of each epoch are those of the averaged weights.
+
+    Args:
+        metrics: record the events.
+        averaged: validate with the averaged weights.
+        keep: at the end of the training, put the averaged weights into the network for good, so
+            that `predict`, and with it `GridSearchCV`, uses them. Training on starts from them.
+
+    Raises:
+        ArgumentError: when training starts, if the optimizer is no paramcast wrapper.
+
+    Example:
+        NeuralNetClassifier(Net, optimizer=partial(plp, SGD), callbacks=[ForecastCallback()])
+    """
+
+    def __init__(self, metrics: bool = True, averaged: bool = True, keep: bool = False) -> None:
+        self.metrics, self.averaged, self.keep = metrics, averaged, keep
+
+    def initialize(self) -> ForecastCallback:
+        self.average_ = Averaged()
+        return self
+
+    def on_train_begin(self, net: Any, **kwargs: Any) -> None:
+        unwrap(net.optimizer_)
+        self.average_.close()
+
+    def on_batch_begin(
+        self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
+    ) -> None:
+        if self.averaged and not training and not self.average_.is_open:
+            self.average_.open([unwrap(net.optimizer_)])
+
+    def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
+        self.average_.close()
+        if self.metrics:
+            for name, value in numbers(unwrap(net.optimizer_).last_event).items():
+                net.history.record(name, value)
+
+    def on_train_end(self, net: Any, **kwargs: Any) -> None:
+        self.average_.close()
+        if self.keep:
+            _keep(unwrap(net.optimizer_))
+
+
+def _keep(forecast: Forecast) -> None:
+    """Replace the live weights by their average."""
+    if not forecast.has_average:
+        return
+    parameters = [p for group in forecast.param_groups for p in group["params"]]
+    with forecast.eval_weights():
+        averages = [p.detach().clone() for p in parameters]
+    with torch.no_grad():
+        for p, average in zip(parameters, averages, strict=True):
+            p.copy_(average)
+    forecast.restart_cycle()  # the average lies on no trajectory

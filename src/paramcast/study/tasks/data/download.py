@@ -1,0 +1,121 @@
+"""Fetching a file from its public home: checked, and whole or not there at all."""
+
+from __future__ import annotations
+
+import hashlib
+import http.client
+import os
+import sys
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from ....errors import TaskError
+
+CHUNK = 1 << 20
+TIMEOUT = 30.0
+
+
+@dataclass(frozen=True)
+class Remote:
+    """A file on the network and what it must be.
+
+    Args:
+        url: http or https.
+        sha256: of the whole file, in hexadecimal.
+        size: in bytes; no more is ever read.
+        name: under which it is kept; the last part of the address by default.
+    """
+
+    url: str
+    sha256: str
+    size: int
+    name: str = ""
+
+    @property
+    def file(self) -> str:
+        return self.name or self.url.rsplit("/", 1)[-1]
+
+
+def _announce(text: str) -> None:
+    print(f"paramcast: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a long wait is told
+
+
+def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = _announce) -> Path:
+    """Fetch a file into a folder, unless it is there.
+
+    The bytes go to a temporary file beside the target, which is renamed once the size and the
+    sha256 are right; whatever happens before leaves nothing behind.
+
+    Args:
+        remote: what to fetch.
+        folder: where to; made if need be.
+        announce: told once before a transfer begins.
+
+    Returns:
+        The file.
+
+    Raises:
+        TaskError: the address cannot be reached, the transfer broke off, the content is not what
+            it must be, or the folder cannot be written.
+    """
+    target = folder / remote.file
+    if target.is_file():
+        return target
+    if not remote.url.startswith(("https://", "http://")):
+        raise TaskError(f"{remote.url} cannot be downloaded; give an http or https address")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with FileLock(folder / f".{remote.file}.lock"):
+            if not target.is_file():
+                announce(f"downloading {remote.url} ({remote.size / 1e6:.1f} MB) to {folder}")
+                _transfer(remote, target)
+    except OSError as error:
+        raise TaskError(
+            f"{remote.file} cannot be written to {folder} ({error.strerror or error}); "
+            "set PARAMCAST_DATA to a folder that holds the data"
+        ) from None
+    return target
+
+
+def _transfer(remote: Remote, target: Path) -> None:
+    handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
+    try:
+        with os.fdopen(handle, "wb") as file:
+            for chunk in _checked(remote):
+                file.write(chunk)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, target)
+    finally:
+        Path(partial).unlink(missing_ok=True)
+
+
+def _checked(remote: Remote) -> Iterator[bytes]:
+    """The file's chunks; an error after the last one if together they are not the file."""
+    digest, size = hashlib.sha256(), 0
+    try:
+        request = urllib.request.Request(remote.url, headers={"User-Agent": "paramcast"})  # noqa: S310 - checked above
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
+            while chunk := answer.read(min(CHUNK, remote.size + 1 - size)):
+                digest.update(chunk)
+                size += len(chunk)
+                yield chunk
+    except (OSError, http.client.HTTPException) as error:
+        reason = getattr(error, "reason", None) or error
+        raise TaskError(f"{remote.url} cannot be downloaded ({reason}); try again later") from None
+    if size != remote.size:
+        what = f"{size} bytes" if size < remote.size else "more bytes"
+        raise TaskError(
+            f"{remote.url} gave {what} where {remote.size} were expected; try again later"
+        )
+    if digest.hexdigest() != remote.sha256:
+        raise TaskError(
+            f"{remote.url} gave another file than expected (sha256 {digest.hexdigest()}, needed "
+            f"{remote.sha256}); nothing was kept"
+        )

@@ -1,0 +1,87 @@
+"""IDX, the format of MNIST and its relatives: a short header, then bytes, usually gzipped."""
+
+from __future__ import annotations
+
+import gzip
+import math
+import struct
+import zlib
+from pathlib import Path
+
+import numpy as np
+import numpy.typing as npt
+
+from ....errors import TaskError
+from .files import damaged, regular_file
+
+UNSIGNED_BYTE = 0x08
+
+
+def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
+    """Read an IDX file of unsigned bytes, gzipped (".gz") or not.
+
+    The header is four bytes (0, 0, type, number of dimensions), then one big-endian 32-bit length
+    per dimension. No more than the expected size is ever decompressed, whatever the file says.
+
+    Args:
+        path: the file.
+        shape: the shape it must have.
+
+    Returns:
+        An array of that shape.
+
+    Raises:
+        TaskError: the file is missing, damaged, or holds something else.
+
+    Example:
+        >>> read_idx(Path("t10k-labels-idx1-ubyte.gz"), (10_000,))  # doctest: +SKIP
+    """
+    header_size = 4 + 4 * len(shape)
+    size = header_size + math.prod(shape)
+    content = _read(path, size + 1)
+    if len(content) < header_size:
+        raise damaged(path, f"it holds {len(content)} bytes, its header alone has {header_size}")
+    zero, kind, dimensions = struct.unpack(">HBB", content[:4])
+    if zero != 0 or kind != UNSIGNED_BYTE or dimensions != len(shape):
+        raise damaged(
+            path, f"its header starts with {content[:4].hex()}, not with 000008{len(shape):02x}"
+        )
+    found = struct.unpack(f">{len(shape)}I", content[4:header_size])
+    if found != shape:
+        raise damaged(path, f"it says it has the shape {found}, needed is {shape}")
+    if len(content) != size:
+        more = "more than " if len(content) > size else f"{len(content)} of "
+        raise damaged(path, f"it holds {more}the {size} bytes of its header's shape")
+    return np.frombuffer(content, np.uint8, offset=header_size).reshape(shape)
+
+
+def read_labels(path: Path, count: int, classes: int) -> npt.NDArray[np.int64]:
+    """Read an IDX file of `count` labels from 0 to `classes` - 1."""
+    labels = read_idx(path, (count,)).astype(np.int64)
+    if labels.max() >= classes:
+        raise damaged(path, f"it holds the label {labels.max()}, the last class is {classes - 1}")
+    return labels
+
+
+def either(folder: Path, name: str) -> Path:
+    """The file `name`.gz or, where there is none, `name`."""
+    zipped, plain = folder / f"{name}.gz", folder / name
+    if not zipped.exists() and not plain.exists():
+        raise TaskError(f"{zipped} is missing (so is {name}); the data folder needs one of them")
+    return zipped if zipped.exists() else plain
+
+
+def _read(path: Path, most: int) -> bytes:
+    try:
+        with regular_file(path).open("rb") as file:
+            if path.suffix != ".gz":
+                return file.read(most)
+            with gzip.open(file) as unzipped:
+                return unzipped.read(most)
+    except (OSError, EOFError, zlib.error) as error:
+        raise damaged(path, f"it cannot be read ({_reason(error)})") from None
+
+
+def _reason(error: Exception) -> str:
+    text = getattr(error, "strerror", None) or str(error)
+    return text.rstrip(".") or type(error).__name__

@@ -1,0 +1,150 @@
+"""Where the data of a built-in task are looked for."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from ....errors import TaskError
+from .download import Remote, download
+
+VARIABLE = "PARAMCAST_DATA"
+
+
+@dataclass(frozen=True)
+class DataSet:
+    """A public data set: how to recognise it in a folder, and its public home.
+
+    Args:
+        name: its folder's name in the cache, and what messages call it.
+        folders: other names that its folder may have inside a place.
+        marks: patterns of file names; a folder with a match of one of them holds the data set.
+        remotes: the files at its public home.
+        system: folders of system packages.
+        advice: how else to get it.
+    """
+
+    name: str
+    folders: tuple[str, ...]
+    marks: tuple[str, ...]
+    remotes: tuple[Remote, ...]
+    system: tuple[str, ...] = ()
+    advice: str = ""
+
+    def inside(self, place: Path) -> Path | None:
+        """The folder in a place, or the place itself, that holds the data set; None without."""
+        for folder in (*(place / name for name in (self.name, *self.folders)), place):
+            if any(next(folder.glob(mark), None) for mark in self.marks):
+                return folder.resolve()
+        return None
+
+    def whereabouts(self, data_dir: str | None = None) -> str:
+        """Where it is, in words; nothing is downloaded.
+
+        Raises:
+            TaskError: `data_dir`, or what PARAMCAST_DATA names, is no folder.
+        """
+        if data_dir is not None:
+            return str(self.inside(_folder(data_dir, "--data-dir")) or f"not in {data_dir}")
+        found = search(self)
+        if found is not None:
+            return str(found)
+        size = sum(remote.size for remote in self.remotes) / 1e6
+        return f"not here; the first use downloads {size:.0f} MB to {cache() / self.name}"
+
+
+def locate(data: DataSet, data_dir: str | None = None) -> Path:
+    """The folder that holds a data set, downloading it where no place has it.
+
+    The order: `data_dir`, and nothing else if it is given; the folder that the environment
+    variable PARAMCAST_DATA names; ../shared/data beside the current folder; the system's
+    packages; the user's cache; the public home, into the cache.
+
+    Raises:
+        TaskError: `data_dir` does not hold it, or it is nowhere and cannot be downloaded.
+    """
+    found = search(data, data_dir)
+    return _download(data) if found is None else found
+
+
+def search(data: DataSet, data_dir: str | None = None) -> Path | None:
+    """As `locate`, but without downloading: None if no place has it."""
+    if data_dir is not None:
+        return _in_given(data, data_dir)
+    for place in places(data):
+        found = data.inside(place)
+        if found is not None:
+            return found
+    folder = cache() / data.name
+    complete = all((folder / remote.file).is_file() for remote in data.remotes)
+    return folder if complete else None
+
+
+def places(data: DataSet) -> Iterator[Path]:
+    """Where to look before the cache, in this order."""
+    if os.environ.get(VARIABLE):
+        yield _folder(os.environ[VARIABLE], VARIABLE)
+    beside = Path.cwd().parent / "shared" / "data"
+    if _own(beside):
+        yield beside
+    for folder in data.system:
+        yield Path(folder)
+
+
+def cache() -> Path:
+    """The user's cache folder for paramcast, by the platform's convention."""
+    home = Path.home()
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "paramcast"
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "paramcast"
+    given = os.environ.get("XDG_CACHE_HOME", "")
+    base = Path(given) if os.path.isabs(given) else home / ".cache"  # relative: to be ignored
+    return base / "paramcast"
+
+
+def _folder(text: str, name: str) -> Path:
+    """The folder that an option or a variable names."""
+    place = Path(text).expanduser()
+    if not place.is_dir():
+        raise TaskError(f"{name} {text} is no folder; name one that holds the data")
+    return place
+
+
+def _in_given(data: DataSet, text: str) -> Path:
+    place = _folder(text, "--data-dir")
+    found = data.inside(place)
+    if found is None:
+        names, folders = " or ".join(data.marks), ", ".join((data.name, *data.folders))
+        raise TaskError(
+            f"--data-dir {text} does not hold {data.name}: no {names} in it or in {folders}; "
+            "put the files there or leave --data-dir out"
+        )
+    return found
+
+
+def _own(folder: Path) -> bool:
+    """Whether a folder nobody named may be trusted: others cannot have put things there."""
+    try:
+        about = folder.stat()
+    except OSError:
+        return False
+    if not folder.is_dir() or not hasattr(os, "getuid"):
+        return folder.is_dir()
+    return about.st_uid in (0, os.getuid()) and not about.st_mode & 0o002
+
+
+def _download(data: DataSet) -> Path:
+    folder = cache() / data.name
+    try:
+        for remote in data.remotes:
+            download(remote, folder)
+    except TaskError as error:
+        raise TaskError(
+            f"{data.name} is not on this machine and could not be fetched: {error}"
+            f"{'; or ' + data.advice if data.advice else ''}; or name its folder with --data-dir"
+        ) from None
+    return folder
