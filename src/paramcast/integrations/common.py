@@ -67,9 +67,9 @@ def numbers(event: ForecastEvent | None, prefix: str = "forecast/") -> dict[str,
     Asking for an event (`optimizer.last_event`) waits for an accelerator.
 
     Example:
-        >>> numbers(ForecastEvent(3, 1, True, "applied", jump_norm=0.5, horizon=None))
-        {'forecast/step': 3.0, 'forecast/cycle': 1.0, 'forecast/applied': 1.0, \
-'forecast/jump_norm': 0.5}
+        >>> row = numbers(ForecastEvent(3, 1, True, "applied", jump_norm=0.5, horizon=None))
+        >>> row["forecast/step"], row["forecast/jump_norm"], "forecast/horizon" in row
+        (3.0, 0.5, False)
     """
     known = {} if event is None else event._asdict()
     return {prefix + k: float(v) for k, v in known.items() if isinstance(v, (bool, int, float))}

@@ -116,8 +116,8 @@ class RandomDirection(_Derived):
                 noise = torch.randn(
                     jump.shape, generator=generator, device=device, dtype=jump.dtype
                 )
-                length = tensor_dots(segment, [jump], [jump]).sqrt()
-                drawn = tensor_dots(segment, [noise], [noise]).sqrt()
+                length = tensor_dots(segment, [jump], [jump])[0].sqrt()
+                drawn = tensor_dots(segment, [noise], [noise])[0].sqrt()
                 jump.copy_(noise.mul_(length / drawn.clamp_min(torch.finfo(drawn.dtype).tiny)))
         return scale
 
