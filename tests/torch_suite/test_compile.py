@@ -115,7 +115,7 @@ def run(way: str, name: str, *, wrapped: bool, backend: Any, steps: int = 9) -> 
 # --- the model ------------------------------------------------------------------------------------
 
 
-@pytest.mark.compat(stack="PyTorch", feature="torch.compile of the model")
+@pytest.mark.compat(stack="PyTorch: torch.compile of the model", feature="train")
 @pytest.mark.parametrize("backend", ["eager", "aot_eager"])
 @pytest.mark.parametrize("name", BASES)
 def test_a_compiled_model_is_trained_as_by_hand_and_not_compiled_again(
@@ -142,7 +142,7 @@ def test_a_compiled_model_is_trained_as_by_hand_and_not_compiled_again(
 # --- the step -------------------------------------------------------------------------------------
 
 
-@pytest.mark.compat(stack="PyTorch", feature="torch.compile of the step")
+@pytest.mark.compat(stack="PyTorch: torch.compile of the step", feature="train")
 @pytest.mark.xfail(strict=True, reason=TRACED)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", BASES)
@@ -157,7 +157,7 @@ def test_at_most_one_graph_break_more_and_as_many_graphs(name: str, way: str) ->
     assert wrapped.ran == bare.ran > 0
 
 
-@pytest.mark.compat(stack="PyTorch", feature="torch.compile of the step")
+@pytest.mark.compat(stack="PyTorch: torch.compile of the step", feature="train")
 @pytest.mark.xfail(strict=True, reason=TRACED)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", BASES)
