@@ -172,6 +172,7 @@ def test_a_compiled_step_is_the_compiled_bare_step_and_plp_by_hand(
     assert same_bits(wrapped, run(way, name, wrapped=False, backend=backend))
 
 
+@pytest.mark.compat(stack="PyTorch: torch.compile of the step", feature="resume in mid-cycle")
 @pytest.mark.xfail(strict=True, reason=TRACED)
 @pytest.mark.parametrize("cut", [3, 4, 5])
 def test_a_run_with_a_compiled_step_resumes_bitwise(cut: int) -> None:
