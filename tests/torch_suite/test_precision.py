@@ -92,6 +92,9 @@ def test_steps_that_overflowed_are_skipped_and_not_counted(
     assert counted(optimizer) == 10 - sum(skipped)
 
 
+@pytest.mark.compat(
+    stack="PyTorch: GradScaler, accumulation, clipping", feature="resume in mid-cycle"
+)
 @pytest.mark.parametrize("name", BASES)
 @pytest.mark.parametrize("cut", [6, 7, 8])
 def test_a_scaled_run_resumes_bitwise(name: str, cut: int) -> None:
