@@ -43,7 +43,7 @@ def cli() -> None:
 @click.option("--target", metavar="COLUMN", help="The column to predict, if TASK is a table.")
 @click.option("--data-dir", metavar="FOLDER", help="Where a built-in task's data lie.")
 @click.option("--methods", metavar="LIST", help="What to compare with the base [demon, plp].")
-@click.option("--base", help="sgd, nesterov or adamw [the task's].")
+@click.option("--base", help="sgd, nesterov, adamw, rmsprop, demon, lookahead, ema [the task's].")
 @click.option("--lr", type=float, help="Tune nothing: everything runs at this learning rate.")
 @click.option("--lr-range", type=float, nargs=2, help="Learning rates to search [the task's].")
 @click.option("--trials", type=int, help="Learning rates to try, a power of 2 [8].")

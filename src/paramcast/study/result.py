@@ -120,6 +120,7 @@ def _table_row(
     row: dict[str, Any] = {
         "method": arm.name,
         "role": arm.role,
+        "of": arm.of,
         "lr": arm.lr,
         "mean": mean,
         "low": low,

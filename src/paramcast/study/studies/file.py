@@ -32,7 +32,9 @@ Texts = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 Wholes = Annotated[list[Whole], BeforeValidator(_listed), Field(min_length=1)]
 Rates = Annotated[list[Rate], BeforeValidator(_listed), Field(min_length=1)]
 Bases = Annotated[
-    list[Literal["own", "sgd", "nesterov", "adamw", "rmsprop"]],
+    list[
+        Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
+    ],
     BeforeValidator(_listed),
     Field(min_length=1),
 ]
