@@ -1,4 +1,4 @@
-"""The command line of studies: `paramcast study run`, `status`, `resume`, `list`, `show`, `export`."""
+"""The command line of studies: `paramcast study run, status, resume, list, show, export`."""
 
 from __future__ import annotations
 
@@ -128,7 +128,7 @@ def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
 
 
 def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
-    from .cli import _device, _interruptible, _timeout, _workers
+    from .cli import _device, _timeout, _workers, interruptible
     from .study.studies.run import default_folder, run_study
 
     out = given["out"] or default_folder(opened, text)
@@ -136,7 +136,7 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
     timeout = _timeout(given["timeout"])
     if given["dry_run"]:
         return _dry_run(opened, out, workers, device, given)
-    with _interruptible(f"kept in {out}") as watcher:
+    with interruptible(f"kept in {out}") as watcher:
         result = run_study(
             opened,
             text,
@@ -154,9 +154,7 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
     return render(result)
 
 
-def _dry_run(
-    opened: StudyFile, out: Path, workers: int, device: str, given: dict[str, Any]
-) -> str:
+def _dry_run(opened: StudyFile, out: Path, workers: int, device: str, given: dict[str, Any]) -> str:
     from .study.studies.cells import make_cells
     from .study.studies.run import count, estimate
 

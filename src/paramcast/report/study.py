@@ -52,7 +52,7 @@ def _table(cells: list[dict[str, Any]]) -> Table:
                 metric.value(base["mean"]),
                 f"{metric.signed(difference['mean'])} ({low} to {high})",
                 "" if control is None else _signed(metric, rows[name], control),
-                answers["quality"]["verdict"],
+                answers["quality"]["kind"],
             ]
             table.add_row(*map(escape, words))
     return table

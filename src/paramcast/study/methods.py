@@ -275,7 +275,7 @@ def build(
     optimizer = make_base(task, "nesterov" if named == "nesterov" else base, model, lr)
     followers = [Demon(optimizer, steps)] if "demon" in (named, base) else []
     predictor: Predictor | None = None
-    average = _ema() if base == "ema" else None
+    average: Average | None = _ema() if base == "ema" else None
     if parsed is not None and parsed.kind.average is not None:
         average = parsed.kind.average(**dict(parsed.knobs))
     elif parsed is not None and parsed.kind.predictor is not None:

@@ -42,7 +42,6 @@ class Options:
     weight_decay: float | None = None
     speed: bool = True  # whether 0.8 T is run and judged too
     random_jump: bool = True  # whether that control runs
-    probes: tuple[str, ...] = ()
 
     @property
     def tuned(self) -> bool:
@@ -63,12 +62,16 @@ class Row:
 
 FULL = {"seeds": 12, "trials": 8, "trial_seeds": 3}
 QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
-DEFAULT_METHODS = "demon, plp"
 DERIVED_ADVICE = {
     RANDOM_JUMP: "any jump of this size helps, so it is noise: try a smaller batch or more "
     "regularisation",
     SIGN_FLIPPED: "a backward jump helps: average the weights or decay the learning rate",
 }
+
+
+def default_methods(base: str) -> str:
+    """What is compared unless told otherwise; DEMON sets the momentum that SGD has."""
+    return "plp" if base in ("own", "demon", "rmsprop") else "demon, plp"
 
 
 class Plan:
@@ -98,7 +101,6 @@ class Plan:
             versions=f"paramcast {__version__}, torch {torch.__version__}",
             momentum=options.momentum,
             weight_decay=options.weight_decay,
-            probes=options.probes,
         )
         self.identity = hash_of(self.specification())
         label = "".join(c if c.isalnum() or c in "-_" else "-" for c in prepared.task.name)
@@ -228,7 +230,7 @@ class Plan:
         settings = [
             (
                 f"--methods {shlex.quote(labels)}",
-                labels != ("plp" if o.base == "own" else DEFAULT_METHODS),
+                labels != default_methods(o.base),
             ),
             (f"--base {o.base}", o.base not in ("own", task.base)),
             (f"--lr {o.lr!r}", not o.tuned),

@@ -15,8 +15,7 @@ class RunSpec:
     """Everything that determines the result of one training run on one machine.
 
     `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` the base optimizer;
-    `momentum` and `weight_decay` stand in for the task's own (None); `probes` is what is measured
-    besides, and changes nothing of the training;
+    `momentum` and `weight_decay` stand in for the task's own (None);
     `share` the part of the task's steps that the (complete) schedule spans; `phase` "tune" or
     "final", which have different seeds.
     """
@@ -36,7 +35,6 @@ class RunSpec:
     versions: str
     momentum: float | None = None
     weight_decay: float | None = None
-    probes: tuple[str, ...] = ()
     protocol: int = PROTOCOL
 
     @property

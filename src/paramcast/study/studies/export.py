@@ -62,7 +62,7 @@ def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
                     "diverged": row["diverged"],
                     **{f"minus_base_{k}": to_base.get(k) for k in ("mean", "low", "high", "p")},
                     "minus_lr_matched": _difference(cell, row, control) if control else None,
-                    "verdict": verdict.get("verdict"),
+                    "verdict": verdict.get("kind"),
                     "base_mean": base["mean"],
                 }
             )
@@ -119,7 +119,7 @@ def _difference(cell: dict[str, Any], row: dict[str, Any], control: dict[str, An
 
 def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     names = ("status", "reason", "steps", "seconds", "peak_memory", "train_loss", "gap")
-    flat = {**spec, "probes": ",".join(spec.get("probes", ()))}
+    flat = dict(spec)
     flat.update((name, outcome.get(name)) for name in names)
     for split in ("validation", "test"):
         values = outcome.get(split) or {}

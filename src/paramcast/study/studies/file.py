@@ -32,9 +32,7 @@ Texts = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
 Wholes = Annotated[list[Whole], BeforeValidator(_listed), Field(min_length=1)]
 Rates = Annotated[list[Rate], BeforeValidator(_listed), Field(min_length=1)]
 Bases = Annotated[
-    list[
-        Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
-    ],
+    list[Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]],
     BeforeValidator(_listed),
     Field(min_length=1),
 ]
@@ -85,7 +83,6 @@ class Grid(_Strict):
     speed: bool = False
     random_jump: bool = True
     margin: Rate | None = None
-    probes: list[Literal["linearity", "sharpness"]] = []
 
     @model_validator(mode="after")
     def _one_way_to_a_rate(self) -> Grid:
@@ -175,13 +172,17 @@ def _text(name: str) -> tuple[str, str]:
 def _explain(error: ValidationError) -> str:
     """The first complaints in words: the key, what is wrong, and what there is instead."""
     lines = []
-    for problem in error.errors()[:3]:
+    # a misspelt key first: it is why another one is missing
+    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
+    for problem in problems[:3]:
         where = _path(problem["loc"])
         known = _known(problem["loc"])
         if problem["type"] == "extra_forbidden":
             lines.append(f"unknown key {where}; there is {', '.join(known)}")
         elif problem["type"] == "missing":
             lines.append(f"{where} is missing")
+        elif problem["type"] == "too_short":
+            lines.append(f"{where} is empty")
         elif problem["type"] == "value_error":
             lines.append(f"{where}: {problem['ctx']['error']}")
         else:
