@@ -188,7 +188,7 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
     if base == "own":
         _check_own_base(task)
     for method in methods:
-        if method.label == base:
+        if method.label == base != "nesterov":
             raise StudyError(f"method {base} is the base itself; leave it out with --methods")
         if method.kind.role == PREDICTOR and method.predictor().gain <= 0:
             raise StudyError(
