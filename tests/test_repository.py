@@ -63,7 +63,8 @@ FLOORS = {
     "predictors": 2, "schedules": 2, "averaging": 2, "gates": 2, "anomalies": 2, "monitors": 2,
     "ranks": 2,
     "rules": 3, "metrics": 3, "saving": 3, "cycle": 3, "evaluation": 3, "forecast": 3,
-    "testing": 4, "integrations": 4, "optax": 4, "study": 4, "report": 5, "cli": 6, "__main__": 7,
+    "testing": 4, "integrations": 4, "optax": 4, "study": 4, "report": 5,
+    "cli": 6, "cli_study": 6, "__main__": 7,
 }  # fmt: skip
 
 

@@ -16,9 +16,13 @@ try:
 except ImportError:  # pragma: no cover - the library alone has no command line
     sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
 
+from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from .report.terminal import LiveProgress
     from .study.plan import Options, Plan
     from .study.tasks.task import Prepared
 
@@ -43,7 +47,7 @@ def cli() -> None:
 @click.option("--target", metavar="COLUMN", help="The column to predict, if TASK is a table.")
 @click.option("--data-dir", metavar="FOLDER", help="Where a built-in task's data lie.")
 @click.option("--methods", metavar="LIST", help="What to compare with the base [demon, plp].")
-@click.option("--base", help="sgd, nesterov or adamw [the task's].")
+@click.option("--base", help="sgd, nesterov, adamw, rmsprop, demon, lookahead, ema [the task's].")
 @click.option("--lr", type=float, help="Tune nothing: everything runs at this learning rate.")
 @click.option("--lr-range", type=float, nargs=2, help="Learning rates to search [the task's].")
 @click.option("--trials", type=int, help="Learning rates to try, a power of 2 [8].")
@@ -100,20 +104,30 @@ def _pilot(given: dict[str, Any]) -> str:
     device = _device(given["device"])
     prepared = load(source, device)
     plan = Plan(_options(given, source, prepared, device), prepared, given["out"])
-    workers = _workers(given["workers"])
-    if given["timeout"] is not None and not given["timeout"] > 0:
-        raise StudyError(f"--timeout must be above 0 seconds, got {given['timeout']:g}")
+    workers, timeout = _workers(given["workers"]), _timeout(given["timeout"])
     if given["dry_run"]:
         return _dry_run(plan, workers, as_json=given["as_json"])
     plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
-    return _run(plan, workers, given["timeout"], as_json=given["as_json"])
+    return _run(plan, workers, timeout, as_json=given["as_json"])
 
 
 def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> str:
+    from .report.terminal import render
+    from .study.pilot import run_pilot
+
+    with interruptible(f"kept in {plan.out}") as progress:
+        result = run_pilot(plan, workers=workers, watcher=progress, timeout=timeout)
+    if as_json:
+        return json.dumps(result, indent=1, allow_nan=False) + "\n"
+    return render(result)
+
+
+@contextlib.contextmanager
+def interruptible(kept: str) -> Iterator[LiveProgress]:
+    """Progress on standard error; Ctrl-C ends in a sentence that says what is kept."""
     from rich.console import Console
 
-    from .report.terminal import WIDE, LiveProgress, render
-    from .study.pilot import run_pilot
+    from .report.terminal import WIDE, LiveProgress
 
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -123,15 +137,12 @@ def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> s
             signal.signal(number, signal.default_int_handler)
     with LiveProgress(console) as progress:
         try:
-            result = run_pilot(plan, workers=workers, watcher=progress, timeout=timeout)
+            yield progress
         except KeyboardInterrupt:
             raise _Interrupted(
-                f"interrupted; {progress.done} of {progress.total} runs are kept in {plan.out}; "
+                f"interrupted; {progress.done} of {progress.total} runs are {kept}; "
                 "the same command goes on from there"
             ) from None
-    if as_json:
-        return json.dumps(result, indent=1, allow_nan=False) + "\n"
-    return render(result)
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
@@ -163,7 +174,7 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
 def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str) -> Options:
     """The user's choices over the task's, checked."""
     from .study.methods import check_methods, parse_methods
-    from .study.plan import DEFAULT_METHODS, FULL, QUICK, Options
+    from .study.plan import FULL, QUICK, Options, default_methods
     from .study.tasks.task import BASES, SCHEDULES, check_lr_range
 
     task = prepared.task
@@ -185,7 +196,7 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
     check_lr_range(lr_range, "--lr-range")
     if given["margin"] is not None and not 0 < given["margin"] < math.inf:
         raise StudyError(f"--margin must be a finite number above 0, got {given['margin']:g}")
-    default = "plp" if base == "own" else DEFAULT_METHODS
+    default = default_methods(base)
     methods = parse_methods(default if given["methods"] is None else given["methods"])
     check_methods(task, base, methods)
     return Options(
@@ -229,6 +240,12 @@ def _trials(trials: int) -> int:
 def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
     if value not in allowed:
         raise StudyError(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
+
+
+def _timeout(given: float | None) -> float | None:
+    if given is not None and not given > 0:
+        raise StudyError(f"--timeout must be above 0 seconds, got {given:g}")
+    return given
 
 
 def _workers(given: int | None) -> int:
@@ -307,6 +324,9 @@ def tasks(data_dir: str | None) -> None:
         if task.data is not None:
             lines.append(f"{'':12} data: {task.data.whereabouts(data_dir)}")
     click.echo("\n".join(lines))
+
+
+cli.add_command(study)
 
 
 class _Interrupted(Exception):  # noqa: N818 - no error

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from paramcast.study.engine import Finished, run_all
+from paramcast.study.engine import Finished, Job, run_all
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
 
@@ -53,7 +53,8 @@ def spec(method: str = "base", seed: int = 0, phase: str = "final") -> RunSpec:
 def run_specs(file: Path, specs: list[RunSpec], **settings: Any) -> list[Finished]:
     finished: list[Finished] = []
     settings = {"workers": 2} | settings
-    run_all(specs, find(str(file)), finished=finished.append, **settings)
+    source = find(str(file))
+    run_all([Job(spec, source) for spec in specs], finished=finished.append, **settings)
     return finished
 
 

@@ -25,6 +25,13 @@ from .tasks.source import Source
 ATTEMPTS = 2
 
 
+class Job(NamedTuple):
+    """A run, and where a worker loads its task from."""
+
+    spec: RunSpec
+    source: Source
+
+
 class Finished(NamedTuple):
     """A run that ended: its outcome, whose status may be "failed" or "timeout"."""
 
@@ -34,48 +41,43 @@ class Finished(NamedTuple):
 
 
 def run_all(
-    specs: Iterable[RunSpec],
-    source: Source,
+    jobs: Iterable[Job],
     *,
     workers: int,
     finished: Callable[[Finished], None],
     timeout: float | None = None,
 ) -> None:
-    """Run every specification in worker processes; results come in any order.
+    """Run every job in worker processes; results come in any order.
 
     A run that fails, dies or exceeds the timeout is tried once more; the others go on.
 
     Args:
-        specs: what to run, in the order in which to start.
-        source: where the workers load the task from.
+        jobs: what to run, in the order in which to start.
         workers: processes, each with one thread.
         finished: called in this process for every attempt that ended.
         timeout: seconds one run may take.
     """
     start_early()
-    waiting = iter(specs)
-    running: dict[Future[Any], tuple[RunSpec, int]] = {}
+    waiting = iter(jobs)
+    running: dict[Future[Any], tuple[Job, int]] = {}
     pool = ProcessPool(max_workers=workers, context=workers_context(), initializer=_initialise)
 
-    def submit(spec: RunSpec, attempt: int) -> None:
-        running[pool.schedule(worker.execute, args=[spec, source], timeout=timeout)] = (
-            spec,
-            attempt,
-        )
+    def submit(job: Job, attempt: int) -> None:
+        running[pool.schedule(worker.execute, args=[*job], timeout=timeout)] = (job, attempt)
 
     try:
         with _interrupts_wait():
             wait([pool.schedule(_ready) for _ in range(workers)])
-        for spec in itertools.islice(waiting, 2 * workers):
-            submit(spec, 1)
+        for job in itertools.islice(waiting, 2 * workers):
+            submit(job, 1)
         while running:
             done, _ = wait(running, return_when=FIRST_COMPLETED)
             for future in done:
-                spec, attempt = running.pop(future)
+                job, attempt = running.pop(future)
                 outcome = _outcome(future, timeout)
-                finished(Finished(spec, outcome, attempt))
+                finished(Finished(job.spec, outcome, attempt))
                 if outcome["status"] in ("failed", "timeout") and attempt < ATTEMPTS:
-                    submit(spec, attempt + 1)
+                    submit(job, attempt + 1)
                 else:
                     for following in itertools.islice(waiting, 1):
                         submit(following, 1)

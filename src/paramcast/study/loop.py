@@ -7,6 +7,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import psutil
@@ -18,7 +19,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..forecast import Forecast
 from .methods import build
 from .spec import RunSpec, axis_seed
-from .tasks.task import Examples, Prepared
+from .tasks.task import Examples, Prepared, Task
 
 EVALUATION_BATCH = 2048
 
@@ -53,7 +54,7 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
         the curve per epoch, and the values at the end on validation and, in a final run, on test.
     """
-    task, train = prepared.task, prepared.train
+    task, train = adjusted(prepared.task, spec.momentum, spec.weight_decay), prepared.train
     per_epoch = math.ceil(len(train) / spec.batch_size)
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.share)
     torch.manual_seed(axis_seed("initialisation", spec.phase, spec.seed))
@@ -144,6 +145,13 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         outcome.update(at_end)
     cleaned: dict[str, Any] = _no_nan(outcome)
     return cleaned
+
+
+def adjusted(task: Task, momentum: float | None, weight_decay: float | None) -> Task:
+    """The task with another momentum or weight decay, where given."""
+    given = {"momentum": momentum, "weight_decay": weight_decay}
+    changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
+    return replace(task, **changes)
 
 
 @contextmanager

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ..averaging import EMA, LAWA, SWA, Average
@@ -188,6 +188,8 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
     if base == "own":
         _check_own_base(task)
     for method in methods:
+        if method.label == base != "nesterov":
+            raise StudyError(f"method {base} is the base itself; leave it out with --methods")
         if method.kind.role == PREDICTOR and method.predictor().gain <= 0:
             raise StudyError(
                 f"method {method.label} moves backward on a straight path (velocity gain "
@@ -231,9 +233,29 @@ def make_base(task: Task, base: str, model: nn.Module, lr: float) -> Optimizer:
     decay = task.weight_decay
     if base == "adamw":
         return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
-    return torch.optim.SGD(
+    if base == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
+    optimizer = torch.optim.SGD(
         parameters, lr=lr, momentum=task.momentum, weight_decay=decay, nesterov=base == "nesterov"
     )
+    if base == "lookahead":
+        optimizer.register_step_post_hook(_Lookahead(parameters))
+    return optimizer
+
+
+class _Lookahead:
+    """Lookahead (every 5 steps half of the way back) inside a base's step, as a base of hybrids."""
+
+    def __init__(self, parameters: Sequence[Tensor], every: int = 5, alpha: float = 0.5) -> None:
+        self.parameters, self.every, self.alpha, self.steps = list(parameters), every, alpha, 0
+        self.slow = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def __call__(self, *_: Any) -> None:
+        self.steps += 1
+        if self.steps % self.every == 0:
+            torch._foreach_lerp_(self.slow, [p.detach() for p in self.parameters], self.alpha)
+            torch._foreach_copy_(self.parameters, self.slow)
 
 
 def build(
@@ -247,21 +269,21 @@ def build(
         steps: the run's total number of steps.
         noise_seed: of the random-jump control.
     """
-    if method == "base":
-        return make_base(task, base, model, lr), []
     derived, _, source = method.rpartition(":")
-    (parsed,) = parse_methods(source)
-    if parsed.name == "nesterov":
-        return make_base(task, "nesterov", model, lr), []
-    optimizer = make_base(task, base, model, lr)
-    if parsed.name == "demon":
-        return optimizer, [Demon(optimizer, steps)]
-    if parsed.kind.average is not None:
+    parsed = None if method == "base" else parse_methods(source)[0]
+    named = parsed.name if parsed else ""
+    optimizer = make_base(task, "nesterov" if named == "nesterov" else base, model, lr)
+    followers = [Demon(optimizer, steps)] if "demon" in (named, base) else []
+    predictor: Predictor | None = None
+    average: Average | None = _ema() if base == "ema" else None
+    if parsed is not None and parsed.kind.average is not None:
         average = parsed.kind.average(**dict(parsed.knobs))
-        return Forecast(optimizer, average=average, total_steps=steps), []
-    predictor = parsed.predictor()
-    if derived == RANDOM_JUMP:
-        predictor = RandomDirection(predictor, seed=noise_seed)
-    elif derived == SIGN_FLIPPED:
-        predictor = SignFlipped(predictor)
-    return Forecast(optimizer, predictor), []
+    elif parsed is not None and parsed.kind.predictor is not None:
+        predictor = parsed.predictor()
+        if derived == RANDOM_JUMP:
+            predictor = RandomDirection(predictor, seed=noise_seed)
+        elif derived == SIGN_FLIPPED:
+            predictor = SignFlipped(predictor)
+    if predictor is None and average is None:
+        return optimizer, followers
+    return Forecast(optimizer, predictor, average=average, total_steps=steps), followers

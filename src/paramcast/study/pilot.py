@@ -3,38 +3,20 @@
 from __future__ import annotations
 
 import json
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import replace
-from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from filelock import FileLock, Timeout
 
-from ..errors import RunError, StoreError, StudyError
-from .engine import Finished, run_all
+from ..errors import StudyError
 from .environment import describe_environment
 from .loop import run
 from .plan import Plan
 from .result import summarise
-from .spec import RunSpec
-from .store import Store
-from .verdict import EARLY
+from .runner import Runner, Watcher, opened, write_json
 
-DATABASE, RESULT, LOCK = "pilot.db", "pilot.json", ".lock"
-
-
-class Watcher(Protocol):
-    """Who is told how far a pilot is."""
-
-    def phase(self, name: str, total: int, reused: int) -> None:
-        """A phase begins with so many runs, of which some are stored already."""
-
-    def finished(self, finished: Finished) -> None:
-        """An attempt ended."""
+DATABASE, RESULT = "pilot.db", "pilot.json"
 
 
 def run_pilot(
@@ -56,115 +38,35 @@ def run_pilot(
         RunError: runs failed twice.
     """
     begun = time.perf_counter()
-    with _open(plan) as store:
+    specification = plan.specification()
+    with opened(
+        plan.out,
+        DATABASE,
+        "pilot",
+        {"identity": plan.identity, **specification},
+        lambda found: _differences(found, specification),
+    ) as store:
         looks = store.looks()
         confidence = _confidence(plan, looks)
-        runner = _Runner(plan, store, workers, watcher, timeout)
-        chosen = plan.choose(runner.phase("tuning", plan.tuning_specs()))
+        runner = Runner(
+            store,
+            plan.out,
+            describe_environment(plan.options.source),
+            workers=workers,
+            watcher=watcher,
+            timeout=timeout,
+        )
+        chosen = plan.choose(runner.phase("tuning", plan.jobs(plan.tuning_specs())))
         rows = plan.rows(chosen)
-        outcomes = runner.phase("final", plan.final_specs(rows))
+        outcomes = runner.phase("final", plan.jobs(plan.final_specs(rows)))
         first_look = looks[0] if looks else plan.options.seeds
         result = summarise(plan, rows, chosen, outcomes, confidence, first_look, workers)
         result["environment"] = runner.environment
         result["reused_runs"] = runner.reused
         result["wall_seconds"] = time.perf_counter() - begun
         store.add_look(plan.options.seeds)  # first: a verdict that was read must count
-        _write_json(plan.out / RESULT, result)
+        write_json(plan.out / RESULT, result)
     return result
-
-
-class _Runner:
-    """Runs what is missing of a phase and stores it."""
-
-    def __init__(
-        self, plan: Plan, store: Store, workers: int, watcher: Watcher, timeout: float | None
-    ) -> None:
-        self.plan, self.store, self.workers = plan, store, workers
-        self.watcher, self.timeout, self.reused = watcher, timeout, 0
-        self.environment = describe_environment(plan.options.source)
-        self.failures: dict[str, Finished] = {}
-
-    def phase(self, name: str, specs: list[RunSpec]) -> dict[str, dict[str, Any]]:
-        """All outcomes of these specifications, by key."""
-        unique = {spec.key: spec for spec in specs}
-        outcomes = self.store.outcomes(unique)
-        missing = [spec for key, spec in unique.items() if key not in outcomes]
-        self.reused += len(outcomes)
-        if unique:
-            self.watcher.phase(name, len(unique), len(outcomes))
-
-        def note(done: Finished) -> None:
-            if done.outcome["status"] in ("done", "diverged"):
-                outcomes[done.spec.key] = done.outcome
-            self._keep(done)
-            self.watcher.finished(done)
-
-        if missing:
-            run_all(
-                missing,
-                self.plan.options.source,
-                workers=self.workers,
-                finished=note,
-                timeout=self.timeout,
-            )
-        if self.failures:
-            raise RunError(self._explain(name, len(unique)))
-        return outcomes
-
-    def _keep(self, done: Finished) -> None:
-        if done.outcome["status"] in ("done", "diverged"):
-            self.store.put(done.spec, done.outcome, self.environment)
-            self.failures.pop(done.spec.key, None)
-        else:
-            self.store.put_failure(done.spec, done.outcome)
-            self.failures[done.spec.key] = done
-
-    def _explain(self, name: str, total: int) -> str:
-        first = next(iter(self.failures.values()))
-        return (
-            f"{len(self.failures)} of {total} {name} runs failed twice, so there is no verdict; "
-            f"the first was {first.spec.method} at learning rate {first.spec.lr:.4g}, seed "
-            f"{first.spec.seed}: {first.outcome['reason']}. The finished runs are kept in "
-            f"{self.plan.out}; mend the cause and start the same command again"
-        )
-
-
-@contextmanager
-def _open(plan: Plan) -> Iterator[Store]:
-    """The folder's store, locked, checked to hold this specification's runs."""
-    out = plan.out
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"--out {out} cannot be a folder ({error.strerror}); choose another"
-        ) from None
-    if not os.access(out, os.W_OK):
-        raise StoreError(f"--out {out} is not writable; choose another folder")
-    lock = FileLock(out / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise StoreError(
-            f"another paramcast is running in {out}; wait for it, or choose another --out"
-        ) from None
-    try:
-        store = Store(out / DATABASE)
-        try:
-            found = store.about("pilot")
-            if found is None:
-                store.set_about("pilot", {"identity": plan.identity, **plan.specification()})
-            elif found["identity"] != plan.identity:
-                raise StoreError(
-                    f"{out} holds the results of another specification "
-                    f"({_differences(found, plan.specification())}); "
-                    "choose another --out folder, nothing was changed"
-                )
-            yield store
-        finally:
-            store.close()
-    finally:
-        lock.release()
 
 
 def _confidence(plan: Plan, looks: list[int]) -> float:
@@ -197,7 +99,8 @@ def estimate_seconds(plan: Plan, workers: int) -> float:
     run(spec, plan.prepared)
     epoch = time.perf_counter() - start
     tuning, final = plan.count()
-    return (tuning + final * (1 + EARLY) / 2) * epoch * plan.options.epochs / workers
+    share = sum(plan.shares) / len(plan.shares)
+    return (tuning + final * share) * epoch * plan.options.epochs / workers
 
 
 def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
@@ -214,10 +117,3 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
     return {**{k: v for k, v in value.items() if k != "common"}, **value["common"]}
-
-
-def _write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write atomically: a reader sees the old file or the new one."""
-    partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(partial, path)

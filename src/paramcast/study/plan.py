@@ -11,12 +11,14 @@ from typing import Any
 import torch
 
 from .. import __version__
+from .engine import Job
 from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
 from .spec import RunSpec, hash_of
 from .tasks.source import Source
 from .tasks.task import Prepared
 from .tune import best_for_base, best_for_method, learning_rates
 from .verdict import EARLY
+from .worker import fingerprint
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,10 @@ class Options:
     schedule: str
     margin: float | None
     device: str
+    momentum: float | None = None
+    weight_decay: float | None = None
+    speed: bool = True  # whether 0.8 T is run and judged too
+    random_jump: bool = True  # whether that control runs
 
     @property
     def tuned(self) -> bool:
@@ -56,12 +62,16 @@ class Row:
 
 FULL = {"seeds": 12, "trials": 8, "trial_seeds": 3}
 QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
-DEFAULT_METHODS = "demon, plp"
 DERIVED_ADVICE = {
     RANDOM_JUMP: "any jump of this size helps, so it is noise: try a smaller batch or more "
     "regularisation",
     SIGN_FLIPPED: "a backward jump helps: average the weights or decay the learning rate",
 }
+
+
+def default_methods(base: str) -> str:
+    """What is compared unless told otherwise; DEMON sets the momentum that SGD has."""
+    return "plp" if base in ("own", "demon", "rmsprop") else "demon, plp"
 
 
 class Plan:
@@ -77,7 +87,7 @@ class Plan:
         self.options, self.prepared = options, prepared
         self.common = RunSpec(
             task=prepared.task.name,
-            fingerprint=hash_of(prepared.fingerprint()),
+            fingerprint=fingerprint(prepared),
             method="base",
             base=options.base,
             lr=0.0,
@@ -89,6 +99,8 @@ class Plan:
             seed=0,
             device=options.device,
             versions=f"paramcast {__version__}, torch {torch.__version__}",
+            momentum=options.momentum,
+            weight_decay=options.weight_decay,
         )
         self.identity = hash_of(self.specification())
         label = "".join(c if c.isalnum() or c in "-_" else "-" for c in prepared.task.name)
@@ -162,16 +174,20 @@ class Plan:
         return f"{verb} the learning rate of {self.base_name} to {matched:.4g}"
 
     def final_specs(self, rows: Sequence[Row]) -> list[RunSpec]:
-        """Every arm at T and at 0.8 T, every seed; the long runs first."""
+        """Every arm at T and, for the speed, at 0.8 T, every seed; the long runs first."""
         return [
             self.spec(row.method, row.lr, "final", seed, share)
-            for share in (1.0, EARLY)
+            for share in self.shares
             for seed in range(self.options.seeds)
             for row in rows
         ]
 
     def spec(self, method: str, lr: float, phase: str, seed: int, share: float) -> RunSpec:
         return replace(self.common, method=method, lr=lr, phase=phase, seed=seed, share=share)
+
+    def jobs(self, specs: Sequence[RunSpec]) -> list[Job]:
+        """The specifications with where their task comes from."""
+        return [Job(spec, self.options.source) for spec in specs]
 
     @property
     def base_name(self) -> str:
@@ -185,7 +201,12 @@ class Plan:
     @property
     def _derived(self) -> list[str]:
         named = any(m.name == SIGN_FLIPPED for m in self.options.methods)
-        return [RANDOM_JUMP, SIGN_FLIPPED] if named else [RANDOM_JUMP]
+        return [RANDOM_JUMP] * self.options.random_jump + [SIGN_FLIPPED] * named
+
+    @property
+    def shares(self) -> tuple[float, ...]:
+        """The parts of the task's steps that the final runs' schedules span."""
+        return (1.0, EARLY) if self.options.speed else (1.0,)
 
     @property
     def judged(self) -> int:
@@ -209,7 +230,7 @@ class Plan:
         settings = [
             (
                 f"--methods {shlex.quote(labels)}",
-                labels != ("plp" if o.base == "own" else DEFAULT_METHODS),
+                labels != default_methods(o.base),
             ),
             (f"--base {o.base}", o.base not in ("own", task.base)),
             (f"--lr {o.lr!r}", not o.tuned),

@@ -25,7 +25,7 @@ def summarise(
     outcomes: dict[str, dict[str, Any]],
     confidence: float,
     first_look: int,
-    workers: int,
+    workers: int | None,
 ) -> dict[str, Any]:
     """What pilot.json holds: strict JSON, every number of the table and every verdict.
 
@@ -34,20 +34,20 @@ def summarise(
         outcomes: of all final runs, by key.
         confidence: of the intervals that the verdicts use.
         first_look: the number of seeds at which a verdict was first read.
-        workers: for the time that more seeds would take.
+        workers: for the time that more seeds would take; None where no more can be asked for.
     """
     runs = {row.name: _runs(plan, row, outcomes, 1.0) for row in rows}
-    early = {row.name: _runs(plan, row, outcomes, EARLY) for row in rows}
+    speed = plan.options.speed
+    early = {row.name: _runs(plan, row, outcomes, EARLY) if speed else [] for row in rows}
     arms = [_arm(row, runs[row.name], early[row.name]) for row in rows]
     base, metric = arms[0], _metric(plan, arms[0])
-    seconds = _seconds_per_seed(runs, early) / workers
+    seconds = _seconds_per_seed(runs, early) / workers if workers else None
     verdicts = {}
     for predictor in (arm for arm in arms if arm.role in JUDGED):
         controls = _controls(predictor, arms)
-        answers = {
-            "quality": judge_quality(base, predictor, controls, metric, confidence),
-            "speed": judge_speed(base, predictor, metric, confidence),
-        }
+        answers = {"quality": judge_quality(base, predictor, controls, metric, confidence)}
+        if speed:
+            answers["speed"] = judge_speed(base, predictor, metric, confidence)
         verdicts[predictor.name] = {
             name: _stored(plan, verdict, first_look, seconds) for name, verdict in answers.items()
         }
@@ -58,7 +58,7 @@ def summarise(
         "task": plan.prepared.task.name,
         "metric": asdict(metric),
         "steps": total_steps(examples, o.batch_size, o.epochs),
-        "early_steps": total_steps(examples, o.batch_size, o.epochs, EARLY),
+        "early_steps": total_steps(examples, o.batch_size, o.epochs, EARLY) if speed else None,
         "seeds": o.seeds,
         "confidence": confidence,
         "table": [
@@ -120,12 +120,13 @@ def _table_row(
     row: dict[str, Any] = {
         "method": arm.name,
         "role": arm.role,
+        "of": arm.of,
         "lr": arm.lr,
         "mean": mean,
         "low": low,
         "high": high,
         "values": arm.values,
-        "early_mean": statistics.fmean(arm.early),
+        "early_mean": _mean_or_none(arm.early),
         "early_values": arm.early,
         "loss": statistics.fmean(run["test"]["loss"] for run in runs),
         "gap": _mean_or_none([run["gap"] for run in runs]),
@@ -145,13 +146,15 @@ def _table_row(
 def _seconds_per_seed(*groups: dict[str, list[dict[str, Any]]]) -> float:
     """Training seconds that one more seed costs, over all arms."""
     lists = [runs for group in groups for runs in group.values()]
-    return sum(statistics.fmean(run["seconds"] for run in runs) for runs in lists)
+    return sum(statistics.fmean(run["seconds"] for run in runs) for runs in lists if runs)
 
 
-def _stored(plan: Plan, verdict: Verdict, first: int, seconds_per_seed: float) -> dict[str, Any]:
+def _stored(
+    plan: Plan, verdict: Verdict, first: int, seconds_per_seed: float | None
+) -> dict[str, Any]:
     """The verdict as stored; one that needs more seeds names them, the time and the command."""
     stored = asdict(verdict)
-    if not verdict.needed:
+    if not verdict.needed or seconds_per_seed is None:
         return stored
     now = plan.options.seeds
     left = [seeds for seeds in (2 * first, 4 * first) if seeds > now]

@@ -15,6 +15,7 @@ class RunSpec:
     """Everything that determines the result of one training run on one machine.
 
     `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` the base optimizer;
+    `momentum` and `weight_decay` stand in for the task's own (None);
     `share` the part of the task's steps that the (complete) schedule spans; `phase` "tune" or
     "final", which have different seeds.
     """
@@ -32,6 +33,8 @@ class RunSpec:
     seed: int
     device: str
     versions: str
+    momentum: float | None = None
+    weight_decay: float | None = None
     protocol: int = PROTOCOL
 
     @property

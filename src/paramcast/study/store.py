@@ -22,6 +22,7 @@ from sqlalchemy import (
     Text,
     create_engine,
     event,
+    func,
     select,
 )
 from sqlalchemy.exc import DatabaseError, SQLAlchemyError
@@ -161,6 +162,22 @@ class Store:
             return {key: json.loads(text) for key, text in rows if key in wanted}
         except (json.JSONDecodeError, TypeError) as error:
             raise self._unreadable(error) from None
+
+    def runs(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Specification and outcome of every finished run."""
+        rows = self._read(lambda c: c.execute(select(_runs.c.spec, _runs.c.outcome)).all())
+        try:
+            return [(json.loads(spec), json.loads(outcome)) for spec, outcome in rows]
+        except (json.JSONDecodeError, TypeError) as error:
+            raise self._unreadable(error) from None
+
+    def counts(self) -> dict[str, int]:
+        """How many runs are stored, by phase, and how many attempts failed."""
+        phases = self._read(
+            lambda c: c.execute(select(_runs.c.phase, func.count()).group_by(_runs.c.phase)).all()
+        )
+        failed = self._read(lambda c: c.scalar(select(func.count()).select_from(_failures)))
+        return {**{phase: int(n) for phase, n in phases}, "failed": int(failed)}
 
     def looks(self) -> list[int]:
         """The numbers of final seeds at which a verdict was read, ascending."""

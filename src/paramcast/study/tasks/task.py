@@ -20,7 +20,8 @@ from ...errors import TaskError
 Split = tuple[Any, Any] | Dataset[Any]
 """Inputs and targets as two tensors or arrays, or a dataset of such pairs."""
 
-BASES = ("sgd", "nesterov", "adamw")
+BASES = ("sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema")
+"""What a method can be compared with; the last three are SGD with something on top."""
 SCHEDULES = ("constant", "cosine", "cyclic", "wsd")
 METRICS = ("accuracy", "mse", "mae")
 TOP5_FROM = 20
@@ -42,7 +43,8 @@ class Task:
             metric(outputs, targets) of a whole split that returns a number.
         higher_is_better: for a metric that is a function.
         epochs, batch_size, schedule: "constant", "cosine", "cyclic" or "wsd".
-        base: "sgd" (with momentum), "nesterov", "adamw", or a function
+        base: "sgd" (with momentum), "nesterov", "adamw", "rmsprop", "demon", "lookahead" or "ema"
+            (SGD with decaying momentum, with Lookahead, evaluated by an average), or a function
             base(parameters, lr) that returns a torch optimizer.
         momentum, weight_decay: of the named bases.
         lr_range: the learning rates to search, lowest and highest.

@@ -1,0 +1,217 @@
+"""The command line of studies: `paramcast study run, status, resume, list, show, export`."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from .errors import StoreError, StudyError
+
+if TYPE_CHECKING:
+    from .study.studies.file import StudyFile
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.group()
+def study() -> None:
+    """Run many comparisons as one study, from a file or a ready-made one.
+
+    \b
+    Examples:
+      paramcast study show                        the ready-made studies
+      paramcast study show sensitivity > my.toml  one of them, to change
+      paramcast study run sensitivity --dry-run   its runs and the time they take
+      paramcast study run my.toml                 Ctrl-C keeps what has finished
+      paramcast study resume paramcast-runs/NAME
+      paramcast study export paramcast-runs/NAME cells.csv
+    """
+
+
+@study.command()
+@click.argument("name")
+@click.option("--out", type=_FOLDER, help="Folder for study.json and study.db.")
+@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
+@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
+@click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
+@click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
+def run(name: str, **given: Any) -> None:
+    """Run a study: FILE.toml, or the NAME of a ready-made one.
+
+    Finished runs are kept in the folder: the same command goes on after Ctrl-C.
+    """
+    from .study.studies.file import open_study
+
+    opened, text = open_study(name)
+    _run(opened, text, given)
+
+
+@study.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
+@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
+@click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
+def resume(folder: Path, **given: Any) -> None:
+    """Go on with the study in FOLDER; its file is kept there."""
+    from .study.studies.file import read
+
+    about = _about(folder)
+    given.update(out=folder, dry_run=False, device=about["device"])
+    _run(read(about["text"], str(folder)), about["text"], given)
+
+
+@study.command()
+@click.argument("folder", type=_FOLDER)
+def status(folder: Path) -> None:
+    """Say how far the study in FOLDER is."""
+    click.echo(_status(folder))
+
+
+@study.command("list")
+@click.argument("parent", type=_FOLDER, default=Path("paramcast-runs"))
+def list_(parent: Path) -> None:
+    """List the studies in the folders of PARENT."""
+    from .study.studies.run import DATABASE
+
+    folders = sorted(path.parent for path in parent.glob(f"*/{DATABASE}"))
+    if not folders:
+        click.echo(f"no studies in {parent}")
+    for folder in folders:
+        try:
+            click.echo(_status(folder))
+        except StudyError as error:
+            click.echo(f"{folder}: {error}")
+
+
+@study.command()
+@click.argument("name", required=False)
+def show(name: str | None) -> None:
+    """Print a ready-made study's file, or what there is."""
+    from .study.studies.file import read, ready_made, ready_text
+
+    if name is not None:
+        click.echo(ready_text(name), nl=False)
+        return
+    for each in ready_made():
+        click.echo(f"{each:14} {read(ready_text(each), each).question}")
+
+
+@study.command()
+@click.argument("folder", type=_FOLDER)
+@click.argument("file", type=_FOLDER)
+@click.option("--runs", is_flag=True, help="A row per run instead of a row per cell and method.")
+def export(folder: Path, file: Path, *, runs: bool) -> None:
+    """Write the study in FOLDER to FILE.csv or FILE.parquet."""
+    from .study.studies.export import comparison_rows, read_result, run_rows, write
+
+    rows = run_rows(folder) if runs else comparison_rows(read_result(folder))
+    write(rows, file)
+    click.echo(f"wrote {len(rows)} rows to {file}")
+
+
+def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
+    from .study.server import start_early
+
+    if not given["dry_run"]:
+        start_early()
+    with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our output
+        output = _output(opened, text, given)
+    click.echo(output, nl=False)
+
+
+def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
+    from .cli import _device, _timeout, _workers, interruptible
+    from .study.studies.run import default_folder, run_study
+
+    out = given["out"] or default_folder(opened, text)
+    device, workers = _device(given["device"]), _workers(given["workers"])
+    timeout = _timeout(given["timeout"])
+    if given["dry_run"]:
+        return _dry_run(opened, out, workers, device, given)
+    with interruptible(f"kept in {out}") as watcher:
+        result = run_study(
+            opened,
+            text,
+            out,
+            workers=workers,
+            watcher=watcher,
+            device=device,
+            data_dir=given["data_dir"],
+            timeout=timeout,
+        )
+    if given["as_json"]:
+        return json.dumps(result, indent=1, allow_nan=False) + "\n"
+    from .report.study import render
+
+    return render(result)
+
+
+def _dry_run(opened: StudyFile, out: Path, workers: int, device: str, given: dict[str, Any]) -> str:
+    from .study.studies.cells import make_cells
+    from .study.studies.run import count, estimate
+
+    cells = make_cells(opened, out, device=device, data_dir=given["data_dir"])
+    tuning, final = count(cells)
+    seconds = estimate(cells, workers)
+    if given["as_json"]:
+        facts = {
+            "cells": len(cells),
+            "tuning_runs": tuning,
+            "final_runs": final,
+            "workers": workers,
+            "estimated_seconds": round(seconds, 1),
+            "out": str(out),
+        }
+        return json.dumps(facts, indent=1) + "\n"
+    return (
+        f"{opened.name}: {len(cells)} cells, {tuning} tuning runs and {final} final runs on "
+        f"{workers} workers, about {_time(seconds)}; results would go to {out}\n"
+    )
+
+
+def _status(folder: Path) -> str:
+    from .study.store import Store
+    from .study.studies.run import DATABASE, RESULT
+
+    about = _about(folder)
+    store = Store(folder / DATABASE)
+    try:
+        counts, planned = store.counts(), store.about("planned") or {}
+    finally:
+        store.close()
+    done = f"{counts.get('tune', 0)} of {planned.get('tuning', '?')} tuning runs, "
+    done += f"{counts.get('final', 0)} of at most {planned.get('final', '?')} final runs"
+    failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""
+    state = "finished" if (folder / RESULT).is_file() else "not finished"
+    return f"{folder}: study {about['name']}, {state}; {done}{failed}"
+
+
+def _about(folder: Path) -> dict[str, Any]:
+    """What the folder's store says of its study."""
+    from .study.store import Store
+    from .study.studies.run import DATABASE
+
+    if not (folder / DATABASE).is_file():
+        raise StoreError(f"{folder} holds no {DATABASE}; give the folder of a study")
+    store = Store(folder / DATABASE)
+    try:
+        about = store.about("study")
+    finally:
+        store.close()
+    if not isinstance(about, dict) or not {"name", "text", "device"} <= about.keys():
+        raise StoreError(f"{folder / DATABASE} is of no study; give the folder of a study")
+    return about
+
+
+def _time(seconds: float) -> str:
+    if seconds < 120:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

@@ -1,0 +1,74 @@
+"""A study in the terminal: one line per cell and judged method."""
+
+from __future__ import annotations
+
+import sys
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from ..study.verdict import Metric
+
+
+def render(result: dict[str, Any]) -> str:
+    """A study's cells and verdicts, for standard output."""
+    out = Console(file=sys.__stdout__)
+    if not out.is_terminal:
+        out = Console(file=sys.__stdout__, width=200)
+    with out.capture() as captured:
+        out.print(f"{result['study']}: {result['question']}", highlight=False, markup=False)
+        out.print(
+            f"{len(result['cells'])} cells, {result['wall_seconds']:.0f} s, "
+            f"{result['reused_runs']} runs reused\n",
+            highlight=False,
+        )
+        out.print(_table(result["cells"]))
+        for note in result["notes"]:
+            out.print(note, highlight=False, markup=False)
+        out.print(f"Details: {result['out']}/study.json", highlight=False, markup=False)
+    return captured.get()
+
+
+def _table(cells: list[dict[str, Any]]) -> Table:
+    axes = [name for name in cells[0]["settings"] if _varies(cells, name)]
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name in (*axes, "method"):
+        table.add_column(name, no_wrap=True)
+    for name in ("n", "base", "minus base", "minus lr x G", "verdict"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for cell in cells:
+        metric, rows = Metric(**cell["metric"]), {row["method"]: row for row in cell["table"]}
+        matched = {row["of"]: row for row in rows.values() if "-lr-matched" in row["method"]}
+        base = cell["table"][0]
+        for name, answers in cell["verdicts"].items():
+            difference, control = rows[name]["to_base"], matched.get(name)
+            low, high = metric.signed(difference["low"]), metric.signed(difference["high"])
+            words = [
+                *(_word(cell["settings"][axis]) for axis in axes),
+                name,
+                str(cell["seeds"]),
+                metric.value(base["mean"]),
+                f"{metric.signed(difference['mean'])} ({low} to {high})",
+                "" if control is None else _signed(metric, rows[name], control),
+                answers["quality"]["kind"],
+            ]
+            table.add_row(*map(escape, words))
+    return table
+
+
+def _signed(metric: Metric, row: dict[str, Any], control: dict[str, Any]) -> str:
+    gap = row["mean"] - control["mean"]
+    return metric.signed(gap if metric.higher_is_better else -gap)
+
+
+def _varies(cells: list[dict[str, Any]], name: str) -> bool:
+    values = {cell["settings"][name] for cell in cells}
+    return name == "task" or len(values) > 1
+
+
+def _word(value: Any) -> str:
+    if value is None:
+        return "own"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,1 @@
+"""Studies: many comparisons as one file, run into one store."""

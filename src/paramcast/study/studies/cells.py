@@ -1,0 +1,122 @@
+"""The cells of a study: each is a comparison like a pilot, at its own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import ParamcastError, StudyError
+from ..engine import Job
+from ..loop import adjusted
+from ..methods import Method, check_methods, parse_methods
+from ..plan import Options, Plan
+from ..tasks.source import find, load
+from ..tasks.task import Prepared
+from .file import AXES, Grid, StudyFile, Tune
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison of a study.
+
+    Attributes:
+        settings: the values of the axes, those of the task filled in; lr is None where tuned.
+        plan: its runs.
+    """
+
+    settings: dict[str, Any]
+    plan: Plan
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{k} {_short(v)}" for k, v in self.settings.items() if v is not None)
+
+
+def make_cells(study: StudyFile, out: Path, *, device: str, data_dir: str | None) -> list[Cell]:
+    """Every cell of a study, its tasks loaded and its methods checked.
+
+    Raises:
+        StudyError: a task or method that is not there or does not fit, with the grid it is in.
+    """
+    tasks: dict[str, tuple[Any, Prepared]] = {}
+    cells = []
+    for number, grid in enumerate(study.grid, 1):
+        try:
+            methods = parse_methods(", ".join(grid.methods))
+            for settings in grid.cells():
+                name = settings["task"]
+                if name not in tasks:
+                    source = find(name, data_dir=data_dir if _takes_data(name) else None)
+                    tasks[name] = (source, load(source, device))
+                cells.append(_cell(grid, settings, methods, *tasks[name], out, device))
+        except ParamcastError as error:
+            raise StudyError(f"grid[{number}]: {error}") from None
+    return cells
+
+
+def jobs(cells: Sequence[Cell], phase: str, chosen: Sequence[dict[str, float]]) -> list[Job]:
+    """The runs of all cells, task by task so that workers load each once; each run once."""
+    unique: dict[str, Job] = {}
+    for i, cell in enumerate(cells):
+        plan = cell.plan
+        specs = plan.tuning_specs() if phase == "tuning" else plan.final_specs(plan.rows(chosen[i]))
+        unique.update((job.spec.key, job) for job in plan.jobs(specs))
+    return sorted(unique.values(), key=lambda job: job.source.where)
+
+
+def _cell(
+    grid: Grid,
+    settings: dict[str, Any],
+    methods: tuple[Method, ...],
+    source: Any,
+    prepared: Prepared,
+    out: Path,
+    device: str,
+) -> Cell:
+    task, tune = prepared.task, grid.tune or Tune()
+    own = "own" if callable(task.base) else task.base
+    filled = {
+        "task": settings["task"],
+        "base": settings["base"] or own,
+        "momentum": settings["momentum"],
+        "weight_decay": settings["weight_decay"],
+        "lr": settings["lr"],
+        **{
+            name: getattr(task, name) if settings[name] is None else settings[name]
+            for name in ("schedule", "epochs", "batch_size")
+        },
+    }
+    changed = adjusted(task, settings["momentum"], settings["weight_decay"])
+    check_methods(changed, filled["base"], methods)
+    options = Options(
+        source=source,
+        methods=methods,
+        base=filled["base"],
+        lr=settings["lr"],
+        lr_range=tune.range or task.lr_range,
+        trials=tune.trials,
+        trial_seeds=tune.seeds,
+        seeds=grid.seeds,
+        epochs=filled["epochs"],
+        batch_size=filled["batch_size"],
+        schedule=filled["schedule"],
+        margin=grid.margin,
+        device=device,
+        momentum=settings["momentum"],
+        weight_decay=settings["weight_decay"],
+        speed=grid.speed,
+        random_jump=grid.random_jump,
+    )
+    return Cell(
+        {name: filled[name] for name in AXES}, Plan(options, replace(prepared, task=task), out)
+    )
+
+
+def _takes_data(name: str) -> bool:
+    return not name.endswith(".csv") and ".py" not in name and not Path(name).is_dir()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,206 @@
+"""A study as a file: what to compare, over which settings, with how many seeds."""
+
+from __future__ import annotations
+
+import itertools
+import sys
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+
+from ...errors import StudyError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
+"""What a grid crosses, the slowest axis first."""
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+Whole = Annotated[int, Field(ge=1, le=100_000, strict=True)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Texts = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
+Wholes = Annotated[list[Whole], BeforeValidator(_listed), Field(min_length=1)]
+Rates = Annotated[list[Rate], BeforeValidator(_listed), Field(min_length=1)]
+Bases = Annotated[
+    list[Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]],
+    BeforeValidator(_listed),
+    Field(min_length=1),
+]
+Schedules = Annotated[
+    list[Literal["constant", "cosine", "cyclic", "wsd"]],
+    BeforeValidator(_listed),
+    Field(min_length=1),
+]
+Momenta = Annotated[
+    list[Annotated[float, Field(ge=0, lt=1)]], BeforeValidator(_listed), Field(min_length=1)
+]
+Decays = Annotated[
+    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
+    BeforeValidator(_listed),
+    Field(min_length=1),
+]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tune(_Strict):
+    """How learning rates are searched: a power of two of points, some seeds each."""
+
+    trials: Literal[1, 2, 4, 8, 16, 32, 64] = 8
+    seeds: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
+    range: tuple[Rate, Rate] | None = None
+
+
+class Grid(_Strict):
+    """One block of cells: every combination of its axes; in each cell the same methods run.
+
+    Without `lr` the learning rate is tuned. What is left out is the task's own.
+    """
+
+    task: Texts
+    methods: Texts
+    seeds: Annotated[int, Field(ge=2, le=10_000, strict=True)]
+    base: Bases | None = None
+    schedule: Schedules | None = None
+    epochs: Wholes | None = None
+    batch_size: Wholes | None = None
+    momentum: Momenta | None = None
+    weight_decay: Decays | None = None
+    lr: Rates | None = None
+    tune: Tune | None = None
+    speed: bool = False
+    random_jump: bool = True
+    margin: Rate | None = None
+
+    @model_validator(mode="after")
+    def _one_way_to_a_rate(self) -> Grid:
+        if self.lr is not None and self.tune is not None:
+            raise ValueError("give lr or tune, not both")
+        return self
+
+    def cells(self) -> Iterator[dict[str, Any]]:
+        """Every combination of the axes, as settings; None leaves one to the task."""
+        axes = [getattr(self, name) or [None] for name in AXES]
+        for values in itertools.product(*axes):
+            yield dict(zip(AXES, values, strict=True))
+
+
+class StudyFile(_Strict):
+    """A whole study."""
+
+    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+    question: Annotated[str, Field(min_length=1)]
+    notes: list[str] = []
+    grid: Annotated[list[Grid], Field(min_length=1)]
+
+
+def read(text: str, where: str) -> StudyFile:
+    """Parse and check a study's text.
+
+    Args:
+        text: TOML.
+        where: its file, for messages.
+
+    Raises:
+        StudyError: no TOML, an unknown key, a value of the wrong type or range, an empty grid.
+    """
+    try:
+        values = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{where} is no valid TOML: {error}") from None
+    try:
+        return StudyFile.model_validate(values)
+    except ValidationError as error:
+        raise StudyError(f"{where}: {_explain(error)}") from None
+
+
+def open_study(name: str) -> tuple[StudyFile, str]:
+    """A study by its file or by the name of a ready-made one, and its text.
+
+    Raises:
+        StudyError: there is no such study, or it cannot be read.
+    """
+    text, where = _text(name)
+    return read(text, where), text
+
+
+def ready_made() -> list[str]:
+    """The names of the studies in the package."""
+    folder = files("paramcast.study.studies").joinpath("ready")
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def ready_text(name: str) -> str:
+    """The text of a study in the package.
+
+    Raises:
+        StudyError: there is none of that name.
+    """
+    if name not in ready_made():
+        raise StudyError(f"no ready-made study {name!r}; there is {', '.join(ready_made())}")
+    folder = files("paramcast.study.studies").joinpath("ready")
+    return folder.joinpath(f"{name}.toml").read_text("utf-8")
+
+
+def _text(name: str) -> tuple[str, str]:
+    if name in ready_made():
+        return ready_text(name), f"study {name}"
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise StudyError(
+            f"no study {name!r}; give a file ending in .toml, or one of {', '.join(ready_made())}"
+        )
+    try:
+        return path.read_text("utf-8"), path.name
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise StudyError(f"{name} cannot be read: {reason}") from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaints in words: the key, what is wrong, and what there is instead."""
+    lines = []
+    # a misspelt key first: it is why another one is missing
+    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
+    for problem in problems[:3]:
+        where = _path(problem["loc"])
+        known = _known(problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {where}; there is {', '.join(known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{where} is missing")
+        elif problem["type"] == "too_short":
+            lines.append(f"{where} is empty")
+        elif problem["type"] == "value_error":
+            lines.append(f"{where}: {problem['ctx']['error']}")
+        else:
+            text = problem["msg"].replace("Input should be", "must be")
+            lines.append(f"{where} {text}, got {problem['input']!r}")
+    return "; ".join(lines)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """grid[1].lr[0], the blocks of a file counted from 1."""
+    text = ""
+    for part in location:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".") or "the file"
+
+
+def _known(location: tuple[int | str, ...]) -> list[str]:
+    models: dict[str, type[BaseModel]] = {"grid": Grid, "tune": Tune}
+    names = [part for part in location[:-1] if isinstance(part, str)]
+    model = models.get(names[-1], StudyFile) if names else StudyFile
+    return list(model.model_fields)

@@ -1,0 +1,120 @@
+"""Running a study: what is missing of all cells, then each cell's table and verdicts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import StudyError
+from ..environment import describe_environment
+from ..pilot import estimate_seconds
+from ..result import summarise
+from ..runner import Runner, Watcher, opened, write_json
+from ..spec import hash_of
+from .cells import Cell, jobs, make_cells
+from .file import StudyFile
+
+DATABASE, RESULT = "study.db", "study.json"
+
+
+def run_study(
+    study: StudyFile,
+    text: str,
+    out: Path,
+    *,
+    workers: int,
+    watcher: Watcher,
+    device: str = "cpu",
+    data_dir: str | None = None,
+    timeout: float | None = None,
+) -> dict[str, Any]:
+    """Do what is not stored yet and write study.json.
+
+    Args:
+        study, text: the study and the text that it was read from, which is kept in the store.
+        out: the folder.
+
+    Returns:
+        What study.json holds: one entry per cell, as `result.summarise` makes them.
+
+    Raises:
+        StudyError: a grid that cannot be run as asked.
+        StoreError: the folder cannot be used, or holds another study's results.
+        RunError: runs failed twice.
+    """
+    begun = time.perf_counter()
+    cells = make_cells(study, out, device=device, data_dir=data_dir)
+    identity = {"identity": hash_of(text), "name": study.name, "text": text, "device": device}
+    with opened(out, DATABASE, "study", identity, _differs) as store:
+        tuning = jobs(cells, "tuning", [])
+        store.set_about("planned", {"tuning": len(tuning), "final": count(cells)[1]})
+        environment = describe_environment(cells[0].plan.options.source)
+        runner = Runner(store, out, environment, workers=workers, watcher=watcher, timeout=timeout)
+        outcomes = runner.phase("tuning", tuning)
+        chosen = [cell.plan.choose(outcomes) for cell in cells]
+        outcomes = runner.phase("final", jobs(cells, "final", chosen))
+        result = {
+            "schema": 1,
+            "study": study.name,
+            "question": study.question,
+            "notes": list(study.notes),
+            "cells": [_judge(cell, c, outcomes) for cell, c in zip(cells, chosen, strict=True)],
+            "environment": environment,
+            "reused_runs": runner.reused,
+            "wall_seconds": time.perf_counter() - begun,
+            "text": text,
+            "out": str(out),
+        }
+        write_json(out / RESULT, result)
+    return result
+
+
+def count(cells: Sequence[Cell]) -> tuple[int, int]:
+    """Tuning runs and final runs; those that two cells share are counted once.
+
+    Final runs at a tuned rate are counted as if every method had a rate of its own.
+    """
+    guess = [
+        dict.fromkeys(c.plan.with_own_rate, c.plan.options.lr or -1.0 - i)
+        for i, c in enumerate(cells)
+    ]
+    return len(jobs(cells, "tuning", [])), len(jobs(cells, "final", guess))
+
+
+def estimate(cells: Sequence[Cell], workers: int) -> float:
+    """Seconds that the study takes: one epoch measured per task, network and batch size."""
+    known: dict[tuple[str, int], float] = {}
+    total = 0.0
+    for cell in cells:
+        plan = cell.plan
+        kind = (cell.settings["task"], plan.options.batch_size)
+        tuning, final = plan.count()
+        work = (tuning + final) * plan.options.epochs
+        if kind not in known:
+            known[kind] = estimate_seconds(plan, workers) / work
+        total += known[kind] * work
+    return total
+
+
+def default_folder(study: StudyFile, text: str) -> Path:
+    """Where a study's results go unless told otherwise."""
+    return Path("paramcast-runs") / f"{study.name}-{hash_of(text)[:8]}"
+
+
+def _judge(cell: Cell, chosen: dict[str, float], outcomes: dict[str, Any]) -> dict[str, Any]:
+    plan = cell.plan
+    confidence = 1.0 - 0.05 / max(1, plan.judged)
+    result = summarise(
+        plan, plan.rows(chosen), chosen, outcomes, confidence, plan.options.seeds, None
+    )
+    for name in ("identity", "command", "out"):
+        del result[name]
+    return {"settings": cell.settings, "label": cell.label, **result}
+
+
+def _differs(found: dict[str, Any]) -> str:
+    if found.get("name") is None:
+        raise StudyError("the store names no study")
+    return f"study {found['name']}, of another text"

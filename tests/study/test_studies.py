@@ -1,0 +1,233 @@
+"""Studies: the file, the cells, a run of the real thing, resuming, and the tables."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import re
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, get_args
+
+import pandas as pd
+import pytest
+
+from paramcast.errors import StudyError
+from paramcast.study.studies import file as F
+from paramcast.study.studies.cells import jobs, make_cells
+from paramcast.study.studies.export import write
+from paramcast.study.studies.file import open_study, read, ready_made, ready_text
+from paramcast.study.tasks.task import BASES, SCHEDULES
+
+TINY = """
+name = "tiny"
+question = "Does it work?"
+[[grid]]
+task = "digits"
+methods = ["plp"]
+schedule = "constant"
+lr = [0.003, 0.01]
+batch_size = [64, 128]
+seeds = 6
+epochs = 1
+"""
+
+
+def grid(text: str) -> str:
+    return f'name = "x"\nquestion = "?"\n[[grid]]\ntask = "digits"\nmethods = "plp"\n{text}\n'
+
+
+# --- the file -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("name = ", "is no valid TOML"),
+        ('name = "x"', "question is missing; grid is missing"),
+        ('name = "x y"\nquestion = "?"\ngrid = []', "name String should match pattern"),
+        ('name = "x"\nquestion = "?"\ngrid = []', "grid is empty"),
+        ('nam = "x"', "unknown key nam; there is name, question, notes, grid"),
+        (grid("seeds = 8\nlearning_rate = 0.1"), r"unknown key grid\[1\].learning_rate; there is"),
+        (grid("seeds = 1"), r"grid\[1\].seeds must be greater than or equal to 2, got 1"),
+        (grid("seeds = 2.5"), r"grid\[1\].seeds must be a valid integer, got 2.5"),
+        (grid("seeds = 8\nlr = []"), r"grid\[1\].lr is empty"),
+        (grid("seeds = 8\nlr = [0.1, -1]"), r"grid\[1\].lr\[2\] must be greater than 0, got -1"),
+        (grid("seeds = 8\nlr = nan"), r"grid\[1\].lr\[1\] must be"),
+        (grid('seeds = 8\nbase = "sdg"'), r"grid\[1\].base\[1\] must be 'own', .* got 'sdg'"),
+        (grid('seeds = 8\nschedule = "cos"'), r"must be 'constant', 'cosine', 'cyclic' or 'wsd'"),
+        (grid("seeds = 8\nmomentum = 1.0"), r"momentum\[1\] must be less than 1, got 1.0"),
+        (grid("seeds = 8\nlr = 0.1\ntune = {}"), "give lr or tune, not both"),
+        (grid("seeds = 8\ntune = {trials = 3}"), r"grid\[1\].tune.trials must be 1, 2, 4"),
+        (grid("seeds = 8\ntune = {tries = 4}"), r"unknown key grid\[1\].tune.tries; there is"),
+    ],
+    ids=lambda value: None if "\n" in value else value[:40],
+)  # fmt: skip
+def test_what_is_wrong_with_a_file_is_said_with_its_key(text: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        read(text, "my.toml")
+
+
+def test_the_words_that_a_file_may_use_are_those_of_the_tasks() -> None:
+    def words(kind: Any) -> set[str]:
+        return set(get_args(get_args(get_args(kind)[0])[0]))
+
+    assert words(F.Bases) == {"own", *BASES}
+    assert words(F.Schedules) == set(SCHEDULES)
+
+
+def test_a_grid_is_every_combination_of_its_axes() -> None:
+    (block,) = read(TINY, "tiny").grid
+    cells = [(cell["batch_size"], cell["lr"]) for cell in block.cells()]
+    assert cells == [(64, 0.003), (64, 0.01), (128, 0.003), (128, 0.01)]
+
+
+@pytest.mark.parametrize("name", ready_made())
+def test_a_ready_made_study_can_be_read_and_says_what_it_asks(name: str) -> None:
+    study = read(ready_text(name), name)
+    assert study.name == name
+    assert study.question.endswith(("?", "."))
+    assert study.notes
+
+
+@pytest.mark.parametrize("name", ["sensitivity", "hybrids"])
+def test_the_digits_studies_have_cells_that_fit(name: str, tmp_path: Path) -> None:
+    study, _ = open_study(name)
+    cells = make_cells(study, tmp_path, device="cpu", data_dir=None)
+    assert len(cells) == {"sensitivity": 50, "hybrids": 7}[name]
+    labels = [cell.label for cell in cells]
+    assert len(set(labels)) == len(labels) or name == "sensitivity"  # its blocks share a centre
+
+
+def test_cells_that_share_runs_run_them_once(tmp_path: Path) -> None:
+    study = read(TINY + TINY.partition("[[grid]]")[1] + TINY.partition("[[grid]]")[2], "twice")
+    cells = make_cells(study, tmp_path, device="cpu", data_dir=None)
+    chosen = [cell.plan.choose({}) for cell in cells]
+    assert len(cells) == 8
+    assert len(jobs(cells, "final", chosen)) == 4 * 6 * 4  # cells, seeds, methods
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (('"digits"', '"digitz"'), r"grid\[1\]: unknown task 'digitz'"),
+        (('"digits"', '"digits/vgg"'), r"grid\[1\]: .*vgg.*cnn"),
+        (('"plp"', '"plq"'), r"grid\[1\]: unknown method 'plq'"),
+        (('"plp"', '"plp(far=1)"'), r"grid\[1\]: method plp has no knob 'far'"),
+        (("seeds = 6", 'seeds = 6\nbase = "demon"\nmomentum = 0'), r"grid\[1\]: .*momentum"),
+        (('["plp"]', '["plp", "demon"]\nbase = "demon"'), r"method demon is the base itself"),
+    ],
+)
+def test_a_grid_that_cannot_be_run_is_refused_before_anything_runs(
+    paramcast: Callable[..., Any], tmp_path: Path, change: tuple[str, str], message: str
+) -> None:
+    (tmp_path / "bad.toml").write_text(TINY.replace(*change))
+    ran = paramcast("study", "run", "bad.toml", "--out", "out")
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert re.search(message, ran.err), ran.err
+    assert not (tmp_path / "out").exists()
+
+
+# --- a study, run -------------------------------------------------------------------------------
+
+
+def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(TINY)
+    dry = paramcast("study", "run", "tiny.toml", "--dry-run", "--json", "--out", "out")
+    facts = json.loads(dry.out)
+    assert (facts["cells"], facts["tuning_runs"], facts["final_runs"]) == (4, 0, 96)
+    assert not (tmp_path / "out").exists()
+
+    ran = paramcast("study", "run", "tiny.toml", "--out", "out")
+    assert ran.code == 0, ran.err
+    assert "4 cells" in ran.out
+    result = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert result["reused_runs"] == 0
+    first = result["cells"][0]
+    assert [row["method"] for row in first["table"]] == [
+        "sgd", "sgd-lr-matched", "random-jump", "plp"
+    ]  # fmt: skip
+    assert first["settings"]["batch_size"] == 64
+    assert first["settings"]["lr"] == first["table"][0]["lr"] == 0.003
+    assert first["table"][1]["lr"] == pytest.approx(0.003 * 7 / 6)
+
+    with sqlite3.connect(tmp_path / "out" / "study.db") as database:  # as if a part had been lost
+        database.execute("DELETE FROM runs WHERE rowid % 3 = 0")
+    (tmp_path / "out" / "study.json").unlink()
+    status = paramcast("study", "status", "out").out
+    assert "study tiny, not finished; 0 of 0 tuning runs, 64 of at most 96 final runs" in status
+    assert paramcast("study", "export", "out", "cells.csv").code == 2  # not finished
+
+    again = paramcast("study", "resume", "out")
+    assert again.code == 0, again.err
+    repeated = json.loads((tmp_path / "out" / "study.json").read_text())
+    assert repeated["reused_runs"] == 64
+    for a, b in zip(result["cells"], repeated["cells"], strict=True):
+        assert [row["values"] for row in a["table"]] == [row["values"] for row in b["table"]]
+    assert "out: study tiny, finished" in paramcast("study", "list", ".").out
+
+    assert paramcast("study", "export", "out", "cells.csv").code == 0
+    assert paramcast("study", "export", "out", "runs.parquet", "--runs").code == 0
+    cells = list(csv.DictReader((tmp_path / "cells.csv").read_text().splitlines()))
+    assert len(cells) == 16
+    plp = next(row for row in cells if row["method"] == "plp")
+    values = {row["method"]: row["mean"] for row in first["table"]}
+    gap = values["plp"] - values["sgd-lr-matched"]
+    assert math.isclose(float(plp["minus_lr_matched"]), gap, abs_tol=1e-12)
+    runs = pd.read_parquet(tmp_path / "runs.parquet")
+    assert len(runs) == 96
+    assert set(runs["method"]) == {"base", "plp", "random-jump:plp"}
+
+    (tmp_path / "tiny.toml").write_text(TINY.replace("0.003", "0.004"))
+    other = paramcast("study", "run", "tiny.toml", "--out", "out")
+    assert other.code == 2
+    assert "study tiny, of another text" in other.err
+
+
+def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None:
+    text = TINY.replace("seeds = 6", "seeds = 6\nmomentum = [0.0, 0.9]\nweight_decay = 0.01")
+    cells = make_cells(read(text, "x"), tmp_path, device="cpu", data_dir=None)
+    specs = {job.spec for job in jobs(cells, "final", [c.plan.choose({}) for c in cells])}
+    assert {spec.momentum for spec in specs} == {0.0, 0.9}
+    assert {spec.weight_decay for spec in specs} == {0.01}
+
+
+# --- bad input ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("run", "nothing"), "no study 'nothing'; give a file ending in .toml, or one of hybrids"),
+        (("run", "nothing.toml"), "nothing.toml cannot be read: No such file or directory"),
+        (("show", "nothing"), "no ready-made study 'nothing'; there is hybrids, paper"),
+        (("status", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
+        (("resume", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
+        (("export", "nowhere", "x.csv"), "no study has finished there"),
+        (("run", "sensitivity", "--workers", "0"), "--workers must be at least 1, got 0"),
+        (("run", "sensitivity", "--timeout", "0"), "--timeout must be above 0 seconds, got 0"),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
+)
+def test_a_mistake_is_one_sentence(
+    paramcast: Callable[..., Any], words: tuple[str, ...], message: str
+) -> None:
+    ran = paramcast("study", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert len(ran.err.splitlines()) == 1
+
+
+def test_a_table_holds_no_formula_and_needs_a_known_ending(tmp_path: Path) -> None:
+    rows = [{"method": "=HYPERLINK(1)", "value": -1.5}, {"method": "plp", "value": 2.0}]
+    write(rows, tmp_path / "x.csv")
+    assert (tmp_path / "x.csv").read_text().splitlines() == [
+        "method,value", "'=HYPERLINK(1),-1.5", "plp,2.0"
+    ]  # fmt: skip
+    with pytest.raises(StudyError, match="must end in"):
+        write(rows, tmp_path / "x.xlsx")
+    with pytest.raises(StudyError, match="cannot be written"):
+        write(rows, tmp_path / "no" / "x.csv")
