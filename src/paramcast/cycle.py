@@ -201,7 +201,9 @@ class Cycle:
         scale = predictor.finish_(work)
         norms = norm(self.segments)
         finite = self._check_finite(scale, norms)
-        if rules.watched and (self.size is None or self.cycles % NORM_EVERY == 1):
+        # all processes take a sharded norm together, also those on which nobody watches
+        wanted = rules.watched or any(segment.groups for segment in self.segments)
+        if wanted and (self.size is None or self.cycles % NORM_EVERY == 1):
             self.size = _read(metrics.parameter_norms(self.segments))
         agreement: list[float] = []
         decision = Decision(False, NOT_FINITE, anomaly="non-finite: skip")

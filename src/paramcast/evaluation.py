@@ -59,6 +59,11 @@ class Averager:
             )
         if data is not None and model is None:
             raise ArgumentError("update_bn needs the model too: eval_weights(model, update_bn=...)")
+        if model is None and any(segment.groups for segment in self.segments):
+            raise ArgumentError(
+                "the parameters are sharded, and their modules keep whole copies of them: give the "
+                "model, eval_weights(model)"
+            )
         with torch.no_grad():
             live = [[point.clone() for point in segment.points] for segment in self.segments]
         statistics = {k: v.clone() for k, v in model.named_buffers()} if model is not None else {}

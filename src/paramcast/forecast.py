@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -170,26 +170,47 @@ class Forecast(Optimizer):
             What the base returns.
         """
         args: Any = (self,) if closure is None else (self, closure)
-        kwargs: Any = {}
+        args, kwargs, moved = self._before(args, {})
+        value = self.base.step(*args[1:], **kwargs)
+        self._after(args, kwargs, moved)
+        return value
+
+    # `torch.compile` compiles the base's step and leaves the bookkeeping around it alone.
+    step = torch._disable_dynamo(step, recursive=False)  # type: ignore[attr-defined]
+    # torch would otherwise wrap `step` so that global hooks fire here and in the base's step.
+    step.hooked = True  # type: ignore[attr-defined]
+
+    @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]
+    def _before(self, args: Any, kwargs: Any) -> tuple[Any, Any, bool]:
+        """What comes before a step of the base; tells whether anything will move."""
         for pre_hook in self._optimizer_step_pre_hooks.values():
             changed = pre_hook(self, args, kwargs)
             if changed is not None:
                 args, kwargs = changed
         if self._averager.open:
             raise ArgumentError("step() inside eval_weights(): leave it first, then train on")
-        loss = _step(self.base, self._rules, self._cycle, *args[1:], **kwargs)
-        if self.average is not None and loss.counted:
-            with torch.no_grad():
+        cycle, rules, to_come = self._cycle, self._rules, _closure(args, kwargs) is not None
+        with torch.no_grad():
+            cycle.follow(self.param_groups)
+            moved = not _is_phantom(self.base) and cycle.moved()
+            if cycle.done == 0:
+                cycle.observe(0, rules, self.state, gradients_to_come=to_come)
+        return args, kwargs, moved
+
+    @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]
+    def _after(self, args: Any, kwargs: Any, moved: bool) -> None:
+        """What comes after it: the next point of the cycle, a prediction, the average."""
+        if _closure(args, kwargs) is not None:  # gradients came with it
+            moved = self._cycle.moved()
+        with torch.no_grad():
+            if moved:
+                _count(self._cycle, self._rules, self.state)
+            if moved and self.average is not None:
                 learnable = [p for p in all_parameters(self.param_groups) if p.requires_grad]
-                self._averager.update(
-                    self.average, learnable, self._cycle.steps, self._rules.total_steps
-                )
+                steps, total_steps = self._cycle.steps, self._rules.total_steps
+                self._averager.update(self.average, learnable, steps, total_steps)
         for post_hook in self._optimizer_step_post_hooks.values():
             post_hook(self, args, kwargs)
-        return loss.value
-
-    # torch would otherwise wrap `step` so that global hooks fire here and in the base's step.
-    step.hooked = True  # type: ignore[attr-defined]
 
     def restart_cycle(self) -> None:
         """Forget the points of the running cycle; the next step starts a new one.
@@ -373,41 +394,23 @@ class PLP(Forecast):
         super().__init__(base, Midline(own, start=start, every=every), **options)
 
 
-class _Stepped(NamedTuple):
-    """What the base returned, and whether its step counts."""
-
-    value: Any
-    counted: bool
+def _closure(args: Any, kwargs: Any) -> Any:
+    return args[1] if len(args) > 1 else kwargs.get("closure")
 
 
-def _step(base: Optimizer, rules: Rules, cycle: Cycle, closure: Any = None) -> _Stepped:
-    """One base step within the cycle."""
-    with torch.no_grad():
-        cycle.follow(base.param_groups)
-        counts = not _is_phantom(base) and cycle.moved()
-        if cycle.done == 0:
-            cycle.observe(0, rules, base.state, gradients_to_come=closure is not None)
-    if closure is None:
-        value = base.step()
-    else:
-        value = base.step(closure)
-        counts = cycle.moved()
-    if not counts:
-        return _Stepped(value, counted=False)
-    with torch.no_grad():
-        cycle.steps += 1
-        cycle.done += 1
-        # a loss or a monitor may fail: the cycle goes on, or the next step starts a new one
-        try:
-            cycle.after_step(rules)
-        finally:
-            cycle.observe(cycle.done, rules, base.state)
-            if cycle.done == rules.predictor.every:
-                try:
-                    cycle.close(rules, base.state)
-                finally:
-                    cycle.begin()
-    return _Stepped(value, counted=True)
+def _count(cycle: Cycle, rules: Rules, state: Any) -> None:
+    """A step is complete; a loss or a monitor may fail, and the cycle goes on all the same."""
+    cycle.steps += 1
+    cycle.done += 1
+    try:
+        cycle.after_step(rules)
+    finally:
+        cycle.observe(cycle.done, rules, state)
+        if cycle.done == rules.predictor.every:
+            try:
+                cycle.close(rules, state)
+            finally:
+                cycle.begin()
 
 
 def _rules(
@@ -491,17 +494,17 @@ def _check_base(base: object) -> None:
             f"base is the class {base.__name__}; "
             f"construct it first: PLP({base.__name__}(model.parameters(), ...))"
         )
-    if not isinstance(base, Optimizer):
-        raise BaseOptimizerError(
-            f"base must be a torch.optim.Optimizer, got {name}; "
-            "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
-        )
     modules = {cls.__module__.split(".")[0] for cls in type(base).__mro__}
     framework = modules.intersection(_FRAMEWORKS)
     if framework:
         raise BaseOptimizerError(
             f"base is a {name} of {framework.pop()}, which counts micro-batches as steps; "
             "wrap the plain optimizer first and hand the wrapper to the framework"
+        )
+    if not isinstance(base, Optimizer):
+        raise BaseOptimizerError(
+            f"base must be a torch.optim.Optimizer, got {name}; "
+            "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
         )
     inner: object = base
     seen: set[int] = set()

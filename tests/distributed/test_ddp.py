@@ -15,6 +15,7 @@ from training import (
     GATES,
     JOINT,
     PREDICTORS,
+    TELLING,
     Net,
     assert_alike,
     assert_bitwise,
@@ -33,7 +34,7 @@ ALWAYS = {"none", "MaxRelativeJump", "Agreement-tensor", "Agreement-element"}
 
 @pytest.mark.compat(stack="DDP", feature="train")
 @pytest.mark.compat(stack="DDP", feature="metrics")
-@on_ranks(cases=list(GATES))
+@on_ranks(cases=GATES)
 def test_replicas_are_bitwise_equal_and_close_to_one_process(ranks: Ranks, case: str) -> None:
     place = (ranks.rank, ranks.world)
     runs = []
@@ -55,7 +56,7 @@ def test_replicas_are_bitwise_equal_and_close_to_one_process(ranks: Ranks, case:
 
 
 @pytest.mark.compat(stack="DDP", feature="train")
-@on_ranks(cases=list(PREDICTORS))
+@on_ranks(cases=PREDICTORS, quick=TELLING)
 def test_every_predictor_keeps_replicas_equal(ranks: Ranks, case: str) -> None:
     place = (ranks.rank, ranks.world)
     model, joint = DistributedDataParallel(Net(torch.float64)), Net(torch.float64)
@@ -66,7 +67,7 @@ def test_every_predictor_keeps_replicas_equal(ranks: Ranks, case: str) -> None:
 
 
 @pytest.mark.compat(stack="DDP", feature="resume in mid-cycle")
-@on_ranks(cases=list(BASES))
+@on_ranks(cases=BASES)
 def test_a_run_resumes_bitwise_at_every_cut(ranks: Ranks, case: str) -> None:
     place = (ranks.rank, ranks.world)
 

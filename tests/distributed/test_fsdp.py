@@ -22,6 +22,8 @@ from training import (
     GATES,
     JOINT,
     PREDICTORS,
+    REDUCED,
+    TELLING,
     Net,
     Untimed,
     assert_alike,
@@ -58,7 +60,7 @@ def both(ranks: Ranks, **options: Any) -> list[tuple[nn.Module, tuple[int, int],
 @pytest.mark.compat(stack="FSDP2", feature="train")
 @pytest.mark.compat(stack="FSDP2", feature="sharded")
 @pytest.mark.compat(stack="FSDP2", feature="metrics")
-@on_ranks(cases=list(GATES))
+@on_ranks(cases=GATES, quick=REDUCED)
 def test_every_gate_decides_by_whole_tensors(ranks: Ranks, case: str) -> None:
     runs = both(ranks, gate=case)
     for model, place, optimizer, _ in runs:
@@ -73,7 +75,7 @@ def test_every_gate_decides_by_whole_tensors(ranks: Ranks, case: str) -> None:
 
 
 @pytest.mark.compat(stack="FSDP2", feature="train")
-@on_ranks(cases=[*PREDICTORS, "SGD", "AdamW"])
+@on_ranks(cases=[*PREDICTORS, "SGD", "AdamW"], quick=[*TELLING, "AdamW"])
 def test_every_predictor_and_base_equals_the_unsharded_run(ranks: Ranks, case: str) -> None:
     options = {"predictor": PREDICTORS[case]} if case in PREDICTORS else {"base": BASES[case]}
     runs = both(ranks, **options)
@@ -216,6 +218,19 @@ def test_reductions_are_those_of_whole_tensors(ranks: Ranks) -> None:
 def test_a_number_becomes_its_mean_over_the_processes(ranks: Ranks) -> None:
     assert F.mean_over_ranks(float(ranks.rank + 1)) == 1.5
     assert math.isnan(F.mean_over_ranks([1.0, math.nan][ranks.rank]))
+
+
+@on_ranks
+def test_one_process_alone_may_be_watched(ranks: Ranks) -> None:
+    """Files are written by the first process: a monitor there must not make it wait for others."""
+    model, watched = sharded(), ranks.rank == 0
+    history = Untimed()
+    optimizer = pc.PLP(sgd(model.parameters()), monitors=[history] if watched else [])
+    train(model, optimizer, range(3 * 18), (ranks.rank, ranks.world))
+    assert len(history.rows) == (18 if watched else 0)
+    joint = Net(torch.float64)
+    train(joint, wrapped(joint, JOINT)[0], range(3 * 18))
+    assert_close(wholes(model), wholes(joint))
 
 
 @on_ranks

@@ -39,6 +39,7 @@ from two_processes import Ranks, on_ranks
 
 LAST = 8
 CUTS = range(LAST - 1)  # two cycles of three steps, every phase
+FEW = range(1, 4)  # one cycle
 
 
 @contextmanager
@@ -102,7 +103,7 @@ def averaged(model: nn.Module, optimizer: pc.Forecast) -> dict[str, Tensor]:
 
 @pytest.mark.compat(stack="FSDP2", feature="resume in mid-cycle")
 @pytest.mark.compat(stack="FSDP2", feature="sharded")
-@on_ranks(cases=list(STARTS))
+@on_ranks(cases=STARTS)
 def test_a_sharded_run_resumes_bitwise_at_every_cut(ranks: Ranks, case: str) -> None:
     """The interrupted run is not disturbed by saving, and the resumed one equals it."""
     place, start = (ranks.rank, ranks.world), STARTS[case]
@@ -148,9 +149,10 @@ def test_a_checkpoint_of_two_processes_continues_in_one(ranks: Ranks, case: str)
     for step in range(LAST):
         train(model, optimizer, [step], place)
         optimizer.zero_grad()
-        save(model, optimizer, ranks.folder / str(step))
+        if step in FEW:
+            save(model, optimizer, ranks.folder / str(step))
     wanted = wholes(model)
-    for step in range(LAST - 1):
+    for step in FEW:
         alone = Net(torch.float64)
         optimizer, _ = start(alone, JOINT)
         load(alone, optimizer, ranks.folder / str(step), no_dist=True)
@@ -168,10 +170,10 @@ def test_a_checkpoint_of_one_process_continues_in_two(ranks: Ranks, case: str) -
     for step in range(LAST):
         train(alone, optimizer, [step], JOINT)
         optimizer.zero_grad()
-        if ranks.rank == 0:
+        if ranks.rank == 0 and step in FEW:
             save(alone, optimizer, ranks.folder / str(step), no_dist=True)
     dist.barrier()
-    for step in range(LAST - 1):
+    for step in FEW:
         model = sharded(torch.float64)
         optimizer, _ = start(model, place)
         load(model, optimizer, ranks.folder / str(step))

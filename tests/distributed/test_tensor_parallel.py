@@ -26,6 +26,8 @@ from training import (
     GATES,
     JOINT,
     PREDICTORS,
+    REDUCED,
+    TELLING,
     Net,
     assert_alike,
     assert_bitwise,
@@ -72,13 +74,13 @@ def compare(*, with_fsdp: bool = False, **options: Any) -> None:
 @pytest.mark.compat(stack="tensor parallel", feature="train")
 @pytest.mark.compat(stack="tensor parallel", feature="sharded")
 @pytest.mark.compat(stack="tensor parallel", feature="metrics")
-@on_ranks(cases=list(GATES))
+@on_ranks(cases=GATES, quick=REDUCED)
 def test_every_gate_decides_by_whole_tensors(ranks: Ranks, case: str) -> None:
     compare(gate=case)
 
 
 @pytest.mark.compat(stack="tensor parallel", feature="train")
-@on_ranks(cases=list(PREDICTORS))
+@on_ranks(cases=PREDICTORS, quick=TELLING)
 def test_every_predictor_equals_the_unsharded_run(ranks: Ranks, case: str) -> None:
     compare(predictor=PREDICTORS[case])
 

@@ -117,6 +117,12 @@ PREDICTORS: dict[str, P.Predictor] = {
 }
 
 
+REDUCED = ("none", "Agreement", "Agreement-tensor", "MaxRelativeJump", "LossCheck", "Anomaly")
+"""Gates that decide by sums over the processes."""
+TELLING = ("Midline", "Lookahead", "RRE", "Aitken")
+"""Predictors that differ in what they need: a buffer, the base's momentum, sums over processes."""
+
+
 class Untimed(pc.monitors.History):
     """The events without the one field that differs from process to process."""
 

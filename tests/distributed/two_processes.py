@@ -3,8 +3,8 @@
     @on_ranks
     def test_something(ranks): ...          the body runs in both, with their `Ranks`
 
-    @on_ranks(cases=["a", "b"])
-    def test_another(ranks, case): ...      one test per case
+    @on_ranks(cases=["a", "b"], quick=["a"])
+    def test_another(ranks, case): ...      one test per case; those that are not quick are slow
 
 Starting torch takes seconds, so all chosen bodies run one after the other in one pair of processes,
 started once per test run. A body that fails in one process makes the other's next collective time
@@ -25,7 +25,7 @@ import tempfile
 import time
 import traceback
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -47,10 +47,12 @@ class Ranks(NamedTuple):
     folder: Path
 
 
-def on_ranks(body: Any = None, *, cases: Sequence[str] | None = None) -> Any:
+def on_ranks(
+    body: Any = None, *, cases: Iterable[str] | None = None, quick: Iterable[str] | None = None
+) -> Any:
     """Turn the body into a test that asks how it went in the two processes."""
     if body is None:
-        return functools.partial(on_ranks, cases=cases)
+        return functools.partial(on_ranks, cases=cases, quick=quick)
     name = f"{Path(inspect.unwrap(body).__code__.co_filename).stem}::{body.__name__}"
     BODIES[name] = body
     if cases is None:
@@ -63,7 +65,9 @@ def on_ranks(body: Any = None, *, cases: Sequence[str] | None = None) -> Any:
         def test(outcome: Callable[..., None], case: str) -> None:  # type: ignore[misc]
             outcome(name, case)
 
-        test = pytest.mark.parametrize("case", cases)(test)
+        fast = set(cases if quick is None else quick)
+        marked = [pytest.param(c, marks=() if c in fast else pytest.mark.slow) for c in cases]
+        test = pytest.mark.parametrize("case", marked)(test)
     test.__name__, test.__doc__, test.__module__ = body.__name__, body.__doc__, body.__module__
     test.check = name
     return test

@@ -24,7 +24,6 @@ BASES: dict[str, Callable[[Any], Base]] = {
 }
 # torch's own, bare or wrapped, where a backward pass is inside a compiled function.
 pytestmark = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
-TRACED = "Forecast.step is traced by Dynamo into its bookkeeping: it must be disabled there"
 
 
 @pytest.fixture(autouse=True)
@@ -143,7 +142,6 @@ def test_a_compiled_model_is_trained_as_by_hand_and_not_compiled_again(
 
 
 @pytest.mark.compat(stack="PyTorch: torch.compile of the step", feature="train")
-@pytest.mark.xfail(strict=True, reason=TRACED)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", BASES)
 def test_at_most_one_graph_break_more_and_as_many_graphs(name: str, way: str) -> None:
@@ -158,7 +156,6 @@ def test_at_most_one_graph_break_more_and_as_many_graphs(name: str, way: str) ->
 
 
 @pytest.mark.compat(stack="PyTorch: torch.compile of the step", feature="train")
-@pytest.mark.xfail(strict=True, reason=TRACED)
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", BASES)
 @pytest.mark.parametrize(
@@ -173,7 +170,6 @@ def test_a_compiled_step_is_the_compiled_bare_step_and_plp_by_hand(
 
 
 @pytest.mark.compat(stack="PyTorch: torch.compile of the step", feature="resume in mid-cycle")
-@pytest.mark.xfail(strict=True, reason=TRACED)
 @pytest.mark.parametrize("cut", [3, 4, 5])
 def test_a_run_with_a_compiled_step_resumes_bitwise(cut: int) -> None:
     def fresh() -> tuple[nn.Module, pc.PLP, Callable[[int], None]]:
@@ -194,7 +190,6 @@ def test_a_run_with_a_compiled_step_resumes_bitwise(cut: int) -> None:
     assert same_bits(model.parameters(), other.parameters())
 
 
-@pytest.mark.xfail(strict=True, reason=TRACED)
 def test_averages_gates_and_hooks_stay_out_of_the_graphs() -> None:
     def build() -> tuple[nn.Module, pc.Forecast, list[int]]:
         model = network()

@@ -4,7 +4,7 @@
 What the wrapper adds (its counters and buffers) travels here, under the same keys at every phase:
 
     header            everything plain (counters, horizon, pending event, anomaly rules) as JSON in
-                      a tensor of fixed length
+                      a tensor whose length depends on the parameters alone
     members, seen, averaged   one byte per parameter, in the order of their names
     buffers.<i>.<name>, average.<name>     sharded like the parameter of that name
 """
@@ -27,7 +27,7 @@ from ..saving import check_saved, load, save
 from ..segments import all_parameters
 
 HEADER = 1 << 14
-"""Bytes of the header; a tensor in a checkpoint must not change its length."""
+"""Bytes of the header, beside those for numbers of each parameter."""
 _FLAGS = ("members", "seen", "averaged")
 
 
@@ -79,7 +79,7 @@ class CycleState:
             kinds["average"], rows["average"] = torch.float32, average["buffers"]
             lists["averaged"] = [row is not None for row in average["buffers"]]
         order = sorted(range(len(parameters)), key=lambda i: names[id(parameters[i])])
-        state = {"header": _pack(saved)}
+        state = {"header": _pack(saved, _length([names[id(p)] for p in parameters]))}
         for flag in lists.keys() & set(_FLAGS):
             state[flag] = torch.tensor([lists[flag][i] for i in order], dtype=torch.uint8)
         with torch.no_grad():
@@ -201,14 +201,22 @@ def _like(parameter: Tensor, dtype: torch.dtype | None, shard: Tensor | None) ->
     return whole
 
 
-def _pack(values: dict[str, Any]) -> Tensor:
+def _length(names: list[str]) -> int:
+    """Bytes of the header: a tensor in a checkpoint must not change its length.
+
+    An event that waits for its score may hold a name and four numbers of each parameter.
+    """
+    return HEADER + sum(160 + 2 * len(name) for name in names)
+
+
+def _pack(values: dict[str, Any], length: int) -> Tensor:
     text = json.dumps(values).encode("ascii")
-    if len(text) > HEADER:
+    if len(text) > length:
         raise CheckpointError(
-            f"the cycle's plain values take {len(text)} bytes, at most {HEADER} fit: the "
+            f"the cycle's plain values take {len(text)} bytes, at most {length} fit: the "
             "predictor's weights or the anomaly rules are too many"
         )
-    return torch.frombuffer(bytearray(text.ljust(HEADER)), dtype=torch.uint8)
+    return torch.frombuffer(bytearray(text.ljust(length)), dtype=torch.uint8)
 
 
 def _unpack(header: Tensor) -> dict[str, Any]:

@@ -111,17 +111,14 @@ class RandomDirection(_Derived):
             if (device, shard) not in generators:  # what is replicated draws alike everywhere
                 generators[device, shard] = torch.Generator(device)
                 generators[device, shard].manual_seed(_hash(self.seed, work.cycle, *shard))
-            noises = [
-                torch.randn(
-                    b.shape, generator=generators[device, shard], device=device, dtype=b.dtype
+            generator = generators[device, shard]
+            for jump in jumps:  # one at a time: the noise of all would be one more buffer
+                noise = torch.randn(
+                    jump.shape, generator=generator, device=device, dtype=jump.dtype
                 )
-                for b in jumps
-            ]
-            lengths = tensor_dots(segment, jumps, jumps).sqrt()
-            drawn = tensor_dots(segment, noises, noises).sqrt()
-            shares = lengths / drawn.clamp_min(torch.finfo(drawn.dtype).tiny)
-            for jump, noise, share in zip(jumps, noises, shares, strict=True):
-                jump.copy_(noise.mul_(share))
+                length = tensor_dots(segment, [jump], [jump]).sqrt()
+                drawn = tensor_dots(segment, [noise], [noise]).sqrt()
+                jump.copy_(noise.mul_(length / drawn.clamp_min(torch.finfo(drawn.dtype).tiny)))
         return scale
 
 
