@@ -88,8 +88,14 @@ def refused(paramcast: Paramcast, tmp_path: Path) -> Callable[..., None]:
         ("--workers 0", r"--workers must be at least 1, got 0"),
         ("--timeout 0", r"--timeout must be above 0 seconds, got 0"),
         ("--timeout nan", r"--timeout must be above 0 seconds"),
-        ("--base adam", r"--base must be one of sgd, nesterov, adamw, got 'adam'"),
-        ("--base own", r"--base must be one of sgd, nesterov, adamw, got 'own'"),
+        (
+            "--base adam",
+            r"--base must be one of sgd, nesterov, adamw, rmsprop, demon, lookahead, ema, got 'adam'",
+        ),
+        (
+            "--base own",
+            r"--base must be one of sgd, nesterov, adamw, rmsprop, demon, lookahead, ema, got 'own'",
+        ),
         ("--schedule linear", r"--schedule must be one of constant, cosine, cyclic, wsd, got"),
         ("--device tpu", r"--device must be cpu, cuda or cuda:N, got 'tpu'"),
         ("--device meta", r"--device must be cpu, cuda or cuda:N"),
@@ -231,7 +237,10 @@ SETTINGS = [
     ("epochs=True", r"Task.epochs must be a whole number"),
     ("batch_size='8'", r"Task.batch_size must be a whole number from 1, got '8'"),
     ("schedule='linear'", r"Task.schedule must be one of constant, cosine, cyclic, wsd"),
-    ("base='adam'", r"Task.base must be sgd, nesterov, adamw or a function, got 'adam'"),
+    (
+        "base='adam'",
+        r"Task.base must be sgd, nesterov, adamw, rmsprop, demon, lookahead, ema or a function, got 'adam'",
+    ),
     ("metric='f1'", r"Task.metric must be accuracy, mse, mae or a function, got 'f1'"),
     ("loss=3", r"Task.loss must be a function"),
     ("lr_range=(0.1, 0.01)", r"Task.lr_range must satisfy 0 < low < high"),
