@@ -90,11 +90,11 @@ def refused(paramcast: Paramcast, tmp_path: Path) -> Callable[..., None]:
         ("--timeout nan", r"--timeout must be above 0 seconds"),
         (
             "--base adam",
-            r"--base must be one of sgd, nesterov, adamw, rmsprop, demon, lookahead, ema, got 'adam'",
+            r"--base must be one of sgd, nesterov, adamw, .*, ema, got 'adam'",
         ),
         (
             "--base own",
-            r"--base must be one of sgd, nesterov, adamw, rmsprop, demon, lookahead, ema, got 'own'",
+            r"--base must be one of sgd, nesterov, adamw, .*, ema, got 'own'",
         ),
         ("--schedule linear", r"--schedule must be one of constant, cosine, cyclic, wsd, got"),
         ("--device tpu", r"--device must be cpu, cuda or cuda:N, got 'tpu'"),
@@ -239,7 +239,7 @@ SETTINGS = [
     ("schedule='linear'", r"Task.schedule must be one of constant, cosine, cyclic, wsd"),
     (
         "base='adam'",
-        r"Task.base must be sgd, nesterov, adamw, rmsprop, demon, lookahead, ema or a function, got 'adam'",
+        r"Task.base must be sgd, nesterov, adamw, .*, ema or a function, got 'adam'",
     ),
     ("metric='f1'", r"Task.metric must be accuracy, mse, mae or a function, got 'f1'"),
     ("loss=3", r"Task.loss must be a function"),
