@@ -568,3 +568,16 @@ def test_a_loss_reported_to_nobody_is_refused() -> None:
     optimizer = pc.PLP(BASES["sgd"](parameters()), gate=G.Every(2))
     with pytest.raises(ArgumentError, match="nothing watches the loss"):
         optimizer.observe(1.0)
+
+
+def test_a_rule_that_lets_nothing_through_says_so_once(caplog: pytest.LogCaptureFixture) -> None:
+    p = torch.nn.Parameter(torch.ones(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=0.01), gate=Anomaly())
+    for t in range(3 * 250):
+        p.grad = torch.full((1,), float((-1) ** (t // 3)))
+        optimizer.step()
+    assert not optimizer.last_event.applied
+    assert [record.getMessage() for record in caplog.records] == [
+        "step 300: 100 jumps in a row were longer than 0.002 of the parameters: lower the learning "
+        "rate, give a larger jump=..., or train without predictions"
+    ]

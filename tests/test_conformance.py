@@ -3,7 +3,16 @@
 import paramcast.predictors as P
 from paramcast.anomalies import Anomaly
 from paramcast.averaging import EMA, LAWA, SWA
-from paramcast.gates import After, Agreement, Before, Every, LossCheck, MaxRelativeJump, Probability
+from paramcast.gates import (
+    After,
+    Agreement,
+    Before,
+    Every,
+    LossCheck,
+    MaxRelativeJump,
+    Probability,
+    Window,
+)
 from paramcast.testing import AverageConformance, GateConformance, PredictorConformance
 
 PREDICTORS = {
@@ -27,6 +36,7 @@ GATES = {
     "After": lambda: After(steps=4),
     "Before": lambda: Before(share=0.5),
     "Every": lambda: Every(2),
+    "Window": lambda: Window(0.2, 0.9, every=2),
     "Probability": lambda: Probability(0.5, seed=1),
     "Agreement": lambda: Agreement(0.2),
     "AgreementTensor": lambda: Agreement(0.2, per="tensor"),

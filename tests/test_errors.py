@@ -332,3 +332,48 @@ def test_predictors_that_differ_in_a_late_digit_are_told_apart() -> None:
     with pytest.raises(E.CheckpointError) as caught:
         other.load_state_dict(optimizer.state_dict())
     assert "horizon=1.0000001" in str(caught.value)
+
+
+def _observing(loss: object) -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    base = torch.optim.SGD([p], lr=0.1)
+    pc.PLP(base, gate=pc.anomalies.Anomaly(loss=4.0)).observe(loss)
+
+
+def _checking(loss: object) -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=0.1), gate=pc.gates.LossCheck(loss))
+    for _ in range(3):
+        p.grad = torch.ones(1)
+        optimizer.step()
+
+
+def _shadowed(shadow: object) -> None:
+    pc.PLP(torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1), shadow=shadow)
+
+
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (lambda: _observing("x"), "loss must be one number, got 'x'; reduce it first"),
+        (lambda: _observing(None), "loss must be one number, got None"),
+        (lambda: _observing(torch.ones(3)), r"loss must be one number, got .a tensor"),
+        (lambda: _checking(lambda: None), r"what loss\(\) returns must be one number, got None"),
+        (lambda: _checking(lambda x: x), "loss must be a function without arguments, calling"),
+        (lambda: _shadowed("yes"), "shadow must be True or False, got 'yes'"),
+        (lambda: pc.anomalies.Anomaly(actions="skip"), "actions must be a mapping such as"),
+        (lambda: pc.anomalies.Anomaly(actions={"drift": "off"}), "'drift' has an action but"),
+        (lambda: pc.anomalies.Anomaly(disagreement=1.5), "disagreement must be a whole number"),
+    ],
+)  # fmt: skip
+def test_more_mistakes_are_said_in_one_sentence(call: object, message: str) -> None:
+    with pytest.raises(pc.errors.ArgumentError, match=message):
+        call()
+
+
+def test_a_foreign_state_of_demon_is_refused() -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    demon = pc.schedules.Demon(torch.optim.SGD([p], lr=0.1, momentum=0.9), total_steps=5)
+    with pytest.raises(pc.errors.CheckpointError, match="lacks initial, steps, total_steps"):
+        demon.load_state_dict({"a": 1})
+    assert demon.steps == 0

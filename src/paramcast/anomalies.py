@@ -46,6 +46,9 @@ MEMORY = 0.9
 WARM_UP = 8
 """Values that a mean has seen before it judges the next one."""
 
+OFTEN = 100
+"""Long jumps in a row that are worth a warning."""
+
 _log = logging.getLogger("paramcast")
 
 
@@ -114,17 +117,30 @@ class Anomaly(Gate):
                 raise ArgumentError(
                     f"{name} must be above 0, or None to switch it off, got {value:g}"
                 )
+        if disagreement is not None:
+            whole("disagreement", disagreement, 1)
+        if actions is not None and not isinstance(actions, Mapping):
+            raise ArgumentError(
+                f'actions must be a mapping such as {{"jump": "off"}}, got {actions!r}'
+            )
         self.actions = {**DEFAULT_ACTION, **(actions or {})}
         for name, action in self.actions.items():
             if name not in ACTIONS or action not in ACTIONS[name]:
                 known = ", ".join(ACTIONS.get(name, ())) or f"rules {', '.join(ACTIONS)}"
                 raise ArgumentError(f"no action {action!r} for rule {name!r}; there is {known}")
+        for name in actions or ():
+            if name not in self.thresholds:
+                raise ArgumentError(
+                    f"the rule {name!r} has an action but no threshold, so it is off; "
+                    f"give {name}=..."
+                )
         self.pause = whole("pause", pause, 1)
         self.scored = bool({"disagreement", "drift"} & self.thresholds.keys())
         self.withdraws = "loss" in self.thresholds and self.actions["loss"] == "withdraw"
         self.watches_loss = "loss" in self.thresholds
         self.fired: list[Fired] = []
         self.paused_until = 0  # the last cycle that waits; -1: for good
+        self.refused = 0  # long jumps in a row, for a warning only
         self.against = 0  # disagreements in a row
         self.losses_seen = _Mean()
         self.errors_seen = _Mean()
@@ -150,7 +166,15 @@ class Anomaly(Gate):
             return Decision(True, "no anomaly")
         size, norm = proposal.jump_norm(), proposal.recent_norm()
         if size <= limit * norm:
+            self.refused = 0
             return Decision(True, "no anomaly")
+        self.refused += 1
+        if self.refused == OFTEN:
+            _log.warning(
+                "step %d: %d jumps in a row were longer than %g of the parameters: lower the "
+                "learning rate, give a larger jump=..., or train without predictions",
+                *(proposal.step, OFTEN, limit),
+            )
         relative = size / norm if norm else math.inf
         fired = self._fire(proposal.step, proposal.cycle, "jump", relative)
         return Decision(fired.action == "warn", fired.why, anomaly=fired.what)

@@ -28,8 +28,9 @@ def study() -> None:
       paramcast study show sensitivity > my.toml  one of them, to change
       paramcast study run sensitivity --dry-run   its runs and the time they take
       paramcast study run my.toml                 Ctrl-C keeps what has finished
-      paramcast study resume paramcast-runs/NAME
-      paramcast study export paramcast-runs/NAME cells.csv
+      paramcast study list                        where they are and how far
+      paramcast study resume paramcast-runs/NAME-HASH
+      paramcast study export paramcast-runs/NAME-HASH cells.csv
     """
 
 

@@ -20,7 +20,7 @@ from .evaluation import Averager, check_average
 from .events import ForecastEvent
 from .gates import Gate
 from .predictors import Affine, Midline, Predictor
-from .predictors.base import FARTHEST, whole, within
+from .predictors.base import FARTHEST, scalar, whole, within
 from .ranks import debug_monitors
 from .rules import Rules
 from .saving import check_saved, load, save
@@ -234,7 +234,7 @@ class Forecast(Optimizer):
                 "nothing watches the loss; construct the wrapper with gate=Anomaly(loss=...)"
             )
         with torch.no_grad():
-            self._cycle.watch_loss(F.mean_over_ranks(float(loss)), self._rules)
+            self._cycle.watch_loss(F.mean_over_ranks(scalar("loss", loss)), self._rules)
 
     def flush(self) -> None:
         """Tell the monitors about predictions that they have not been told about yet.
@@ -464,6 +464,8 @@ def _rules(
             f"the loss rule cannot withdraw the jumps of {predictor!r}, which change the base's "
             'momentum too; use momentum="keep" or another action, such as actions={"loss": "pause"}'
         )
+    if not isinstance(shadow, bool):
+        raise ArgumentError(f"shadow must be True or False, got {shadow!r}")
     if callable(monitors) or not isinstance(monitors, Sequence):
         raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")
     for monitor in monitors:

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from . import functional as F
 from .errors import ArgumentError
 from .events import Decision, Proposal
-from .predictors.base import finite, whole, within
+from .predictors.base import finite, scalar, whole, within
 from .segments import Segment, tensor_dots
 
 if TYPE_CHECKING:
@@ -131,6 +131,7 @@ class Window(Gate):
 
     Example:
         >>> gate = Window(start=0.1, stop=0.6)  # warm-up, and no prediction late in training
+        >>> whole_run, first_step_only = Window(stop=1.0), Window(stop=1)
     """
 
     def __init__(self, start: float = 0, stop: float | None = None, *, every: int = 1) -> None:
@@ -282,7 +283,13 @@ class LossCheck(Gate):
         self.evaluations += 1
         if self.model is not None:
             F.reshard_(self.model)
-        loss = F.mean_over_ranks(float(self.loss()))
+        try:
+            value = self.loss()
+        except TypeError as error:
+            raise ArgumentError(
+                f"loss must be a function without arguments, calling {self.loss!r} failed: {error}"
+            ) from error
+        loss = F.mean_over_ranks(scalar("what loss() returns", value))
         if self.model is not None:
             F.reshard_(self.model)
         return loss

@@ -13,7 +13,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
-from .errors import ArgumentError
+from .errors import ArgumentError, CheckpointError
 
 Horizon = Callable[[float], float]
 """A horizon as a function of progress."""
@@ -165,6 +165,12 @@ class Demon:
         return {"steps": self.steps, "total_steps": self.total_steps, "initial": list(self.initial)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        missing = {"steps", "total_steps", "initial"} - state_dict.keys()
+        if missing:
+            raise CheckpointError(
+                f"the state dict of Demon lacks {', '.join(sorted(missing))}; "
+                "load what its state_dict() returned"
+            )
         self.steps = state_dict["steps"]
         self.total_steps = state_dict["total_steps"]
         self.initial = list(state_dict["initial"])

@@ -176,7 +176,8 @@ def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_pat
     plp = next(row for row in cells if row["method"] == "plp")
     values = {row["method"]: row["mean"] for row in first["table"]}
     gap = values["plp"] - values["sgd-lr-matched"]
-    assert math.isclose(float(plp["minus_lr_matched"]), gap, abs_tol=1e-12)
+    assert math.isclose(float(plp["minus_lr_matched_mean"]), gap, abs_tol=1e-12)
+    assert float(plp["minus_lr_matched_low"]) < gap < float(plp["minus_lr_matched_high"])
     runs = pd.read_parquet(tmp_path / "runs.parquet")
     assert len(runs) == 96
     assert set(runs["method"]) == {"base", "plp", "random-jump:plp"}

@@ -130,6 +130,16 @@ def within(name: str, value: float, low: float, high: float, *, ends: str = "[]"
     return value
 
 
+def scalar(name: str, value: Any) -> float:
+    """One number, or a tensor of one element, whatever its size; NaN and infinity too."""
+    if isinstance(value, Tensor) and value.numel() == 1:
+        return float(value)
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        came = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
+        raise ArgumentError(f"{name} must be one number, got {_short(came)}; reduce it first")
+    return float(value)
+
+
 def whole(name: str, value: int, least: int, reader: str = "") -> int:
     """A whole number of at least `least`; `reader` says who reads so many points."""
     if isinstance(value, bool) or not isinstance(value, int):

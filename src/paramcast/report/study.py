@@ -10,13 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from ..study.verdict import Metric
+from .terminal import WIDE
 
 
 def render(result: dict[str, Any]) -> str:
     """A study's cells and verdicts, for standard output."""
     out = Console(file=sys.__stdout__)
-    if not out.is_terminal:
-        out = Console(file=sys.__stdout__, width=200)
+    if not out.is_terminal or out.width < WIDE:  # a long line is better than a cut number
+        out = Console(file=sys.__stdout__, width=WIDE + 50, soft_wrap=True)
     with out.capture() as captured:
         out.print(f"{result['study']}: {result['question']}", highlight=False, markup=False)
         out.print(
@@ -40,27 +41,26 @@ def _table(cells: list[dict[str, Any]]) -> Table:
         table.add_column(name, justify="right", no_wrap=True)
     for cell in cells:
         metric, rows = Metric(**cell["metric"]), {row["method"]: row for row in cell["table"]}
-        matched = {row["of"]: row for row in rows.values() if "-lr-matched" in row["method"]}
         base = cell["table"][0]
         for name, answers in cell["verdicts"].items():
-            difference, control = rows[name]["to_base"], matched.get(name)
-            low, high = metric.signed(difference["low"]), metric.signed(difference["high"])
             words = [
                 *(_word(cell["settings"][axis]) for axis in axes),
                 name,
                 str(cell["seeds"]),
                 metric.value(base["mean"]),
-                f"{metric.signed(difference['mean'])} ({low} to {high})",
-                "" if control is None else _signed(metric, rows[name], control),
+                _interval(metric, rows[name]["to_base"]),
+                _interval(metric, rows[name]["to_lr_matched"]),
                 answers["quality"]["kind"],
             ]
             table.add_row(*map(escape, words))
     return table
 
 
-def _signed(metric: Metric, row: dict[str, Any], control: dict[str, Any]) -> str:
-    gap = row["mean"] - control["mean"]
-    return metric.signed(gap if metric.higher_is_better else -gap)
+def _interval(metric: Metric, difference: dict[str, Any] | None) -> str:
+    if difference is None:
+        return ""
+    mean, low, high = (metric.signed(difference[k]) for k in ("mean", "low", "high"))
+    return f"{mean} ({low} to {high})"
 
 
 def _varies(cells: list[dict[str, Any]], name: str) -> bool:

@@ -62,7 +62,9 @@ def summarise(
         "seeds": o.seeds,
         "confidence": confidence,
         "table": [
-            _table_row(arm, runs[arm.name], early[arm.name], base, metric, confidence)
+            _table_row(
+                arm, runs[arm.name], early[arm.name], base, _matched(arm, arms), metric, confidence
+            )
             for arm in arms
         ],
         "verdicts": verdicts,
@@ -91,6 +93,12 @@ def _controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
     return [*own, *averages]
 
 
+def _matched(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
+    """The base at the predictor's learning rate times its gain."""
+    found = [a for a in arms if a.of == arm.name and "-lr-matched" in a.name]
+    return found[0] if found else None
+
+
 def _metric(plan: Plan, base: Arm) -> Metric:
     prepared, margin = plan.prepared, plan.options.margin
     accuracy = prepared.task.metric == "accuracy"
@@ -113,6 +121,7 @@ def _table_row(
     runs: list[dict[str, Any]],
     early: list[dict[str, Any]],
     base: Arm,
+    matched: Arm | None,
     metric: Metric,
     confidence: float,
 ) -> dict[str, Any]:
@@ -135,11 +144,14 @@ def _table_row(
         "diverged": sum(arm.diverged),
         "diverged_reasons": [run["reason"] for run in runs if run["reason"]],
         "to_base": None,
+        "to_lr_matched": None,
     }
     for name in ("top1_error", "top5_error"):
         row[name] = _mean_or_none([run["test"].get(name) for run in runs])
     if arm is not base:
         row["to_base"] = asdict(difference(arm.values, base.values, metric, confidence))
+    if matched is not None:
+        row["to_lr_matched"] = asdict(difference(arm.values, matched.values, metric, confidence))
     return row
 
 

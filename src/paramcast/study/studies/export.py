@@ -39,11 +39,10 @@ def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for cell in result["cells"]:
         base = cell["table"][0]
-        matched = {row["of"]: row for row in cell["table"] if "-lr-matched" in row["method"]}
         for row in cell["table"]:
             to_base = row["to_base"] or {}
             verdict = cell["verdicts"].get(row["method"], {}).get("quality", {})
-            control = matched.get(row["method"])
+            to_matched = row["to_lr_matched"] or {}
             rows.append(
                 {
                     **cell["settings"],
@@ -61,7 +60,7 @@ def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
                     "gap": row["gap"],
                     "diverged": row["diverged"],
                     **{f"minus_base_{k}": to_base.get(k) for k in ("mean", "low", "high", "p")},
-                    "minus_lr_matched": _difference(cell, row, control) if control else None,
+                    **{f"minus_lr_matched_{k}": to_matched.get(k) for k in ("mean", "low", "high")},
                     "verdict": verdict.get("kind"),
                     "base_mean": base["mean"],
                 }
@@ -110,11 +109,6 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
         partial.replace(path)
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
-
-
-def _difference(cell: dict[str, Any], row: dict[str, Any], control: dict[str, Any]) -> float:
-    sign = 1.0 if cell["metric"]["higher_is_better"] else -1.0
-    return sign * (float(row["mean"]) - float(control["mean"]))
 
 
 def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
