@@ -7,12 +7,11 @@ After each update step the average moves on by a weight w that depends on the me
 
 from __future__ import annotations
 
-import inspect
 import math
 from abc import ABC, abstractmethod
 
 from .errors import ArgumentError
-from .predictors.base import whole, within
+from .predictors.base import as_constructed, whole, within
 
 
 class Average(ABC):
@@ -37,10 +36,7 @@ class Average(ABC):
         """
 
     def __repr__(self) -> str:
-        names = inspect.signature(type(self)).parameters
-        knobs = {name: getattr(self, name, None) for name in names}
-        inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
-        return f"{type(self).__name__}({inside})"
+        return as_constructed(self)
 
 
 class EMA(Average):

@@ -6,7 +6,6 @@ that always refuses leaves the base optimizer, bitwise.
 
 from __future__ import annotations
 
-import inspect
 import random
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
@@ -17,7 +16,7 @@ from torch import Tensor, nn
 from . import functional as F
 from .errors import ArgumentError
 from .events import Decision, Proposal
-from .predictors.base import finite, scalar, whole, within
+from .predictors.base import as_constructed, finite, scalar, whole, within
 from .segments import Segment, tensor_dots
 
 if TYPE_CHECKING:
@@ -69,10 +68,7 @@ class Gate(ABC):
         return _Not(self)
 
     def __repr__(self) -> str:
-        names = inspect.signature(type(self)).parameters
-        knobs = {name: getattr(self, name, None) for name in names}
-        inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
-        return f"{type(self).__name__}({inside})"
+        return as_constructed(self)
 
 
 class After(Gate):

@@ -10,7 +10,16 @@ from ..segments import gram, tensor_dots
 from .base import Predictor, Workspace, finite, whole, within
 
 
-class OuterNesterov(Predictor):
+class _FromTheStart(Predictor):
+    """Keeps theta_0 in buffer 0."""
+
+    def observe_(self, point: int, work: Workspace) -> None:
+        if point == 0:
+            for segment in work.segments:
+                F.fold_(F.Fold(F.COPY), segment.buffers[0], segment.points)
+
+
+class OuterNesterov(_FromTheStart):
     """Nesterov momentum on the displacement of whole cycles (SNOO, DiLoCo with one worker).
 
         d          = theta_0 - theta_k                       the outer gradient
@@ -50,11 +59,6 @@ class OuterNesterov(Predictor):
     def extra_steps(self) -> float:
         return self.every * (self.lr / (1.0 - self.momentum) - 1.0)
 
-    def observe_(self, point: int, work: Workspace) -> None:
-        if point == 0:
-            for segment in work.segments:
-                F.fold_(F.Fold(F.COPY), segment.buffers[0], segment.points)
-
     def finish_(self, work: Workspace) -> float:
         for segment in work.segments:
             d, b = segment.buffers
@@ -67,7 +71,7 @@ class OuterNesterov(Predictor):
         return 1.0
 
 
-class ForwardEMA(Predictor):
+class ForwardEMA(_FromTheStart):
     """Each gradient is taken ahead, along an average of the displacements (EMA-Nesterov).
 
         theta_plus = x + strength * m          where the next gradient is taken
@@ -103,11 +107,6 @@ class ForwardEMA(Predictor):
     @property
     def extra_steps(self) -> float:
         return self.strength / (1.0 - self.strength)
-
-    def observe_(self, point: int, work: Workspace) -> None:
-        if point == 0:
-            for segment in work.segments:
-                F.fold_(F.Fold(F.COPY), segment.buffers[0], segment.points)
 
     def finish_(self, work: Workspace) -> float:
         for segment in work.segments:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -99,6 +100,14 @@ class Predictor(ABC):
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.knobs)
         return f"{type(self).__name__}({inside})"
+
+
+def as_constructed(part: object) -> str:
+    """A part as one writes it: its class, and the arguments that it keeps under their own names."""
+    names = inspect.signature(type(part)).parameters
+    knobs = {name: getattr(part, name, None) for name in names}
+    inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
+    return f"{type(part).__name__}({inside})"
 
 
 def finite(name: str, value: float) -> float:
