@@ -13,6 +13,7 @@ import click
 from .errors import StoreError, StudyError
 
 if TYPE_CHECKING:
+    from .study.store import Store
     from .study.studies.file import StudyFile
 
 _FOLDER = click.Path(path_type=Path)
@@ -63,8 +64,10 @@ def run(name: str, **given: Any) -> None:
 def resume(folder: Path, **given: Any) -> None:
     """Go on with the study in FOLDER; its file is kept there."""
     from .study.studies.file import read
+    from .study.studies.run import stored
 
-    about = _about(folder)
+    with stored(folder) as store:
+        about = _about(store)
     given.update(out=folder, dry_run=False, device=about["device"])
     _run(read(about["text"], str(folder)), about["text"], given)
 
@@ -179,15 +182,11 @@ def _dry_run(opened: StudyFile, out: Path, workers: int, device: str, given: dic
 
 
 def _status(folder: Path) -> str:
-    from .study.store import Store
-    from .study.studies.run import DATABASE, RESULT
+    from .study.studies.run import RESULT, stored
 
-    about = _about(folder)
-    store = Store(folder / DATABASE)
-    try:
+    with stored(folder) as store:
+        about = _about(store)
         counts, planned = store.counts(), store.about("planned") or {}
-    finally:
-        store.close()
     done = f"{counts.get('tune', 0)} of {planned.get('tuning', '?')} tuning runs, "
     done += f"{counts.get('final', 0)} of at most {planned.get('final', '?')} final runs"
     failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""
@@ -195,20 +194,11 @@ def _status(folder: Path) -> str:
     return f"{folder}: study {about['name']}, {state}; {done}{failed}"
 
 
-def _about(folder: Path) -> dict[str, Any]:
-    """What the folder's store says of its study."""
-    from .study.store import Store
-    from .study.studies.run import DATABASE
-
-    if not (folder / DATABASE).is_file():
-        raise StoreError(f"{folder} holds no {DATABASE}; give the folder of a study")
-    store = Store(folder / DATABASE)
-    try:
-        about = store.about("study")
-    finally:
-        store.close()
+def _about(store: Store) -> dict[str, Any]:
+    """What a store says of its study."""
+    about = store.about("study")
     if not isinstance(about, dict) or not {"name", "text", "device"} <= about.keys():
-        raise StoreError(f"{folder / DATABASE} is of no study; give the folder of a study")
+        raise StoreError(f"{store.path} is of no study; give the folder of a study")
     return about
 
 

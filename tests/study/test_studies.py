@@ -16,7 +16,7 @@ import pytest
 
 from paramcast.errors import StudyError
 from paramcast.study.studies import file as F
-from paramcast.study.studies.cells import jobs, make_cells
+from paramcast.study.studies.cells import final_jobs, make_cells
 from paramcast.study.studies.export import write
 from paramcast.study.studies.file import open_study, read, ready_made, ready_text
 from paramcast.study.tasks.task import BASES, SCHEDULES
@@ -106,7 +106,7 @@ def test_cells_that_share_runs_run_them_once(tmp_path: Path) -> None:
     cells = make_cells(study, tmp_path, device="cpu", data_dir=None)
     chosen = [cell.plan.choose({}) for cell in cells]
     assert len(cells) == 8
-    assert len(jobs(cells, "final", chosen)) == 4 * 6 * 4  # cells, seeds, methods
+    assert len(final_jobs(cells, chosen)) == 4 * 6 * 4  # cells, seeds, methods
 
 
 @pytest.mark.parametrize(
@@ -191,7 +191,7 @@ def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_pat
 def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None:
     text = TINY.replace("seeds = 6", "seeds = 6\nmomentum = [0.0, 0.9]\nweight_decay = 0.01")
     cells = make_cells(read(text, "x"), tmp_path, device="cpu", data_dir=None)
-    specs = {job.spec for job in jobs(cells, "final", [c.plan.choose({}) for c in cells])}
+    specs = {job.spec for job in final_jobs(cells, [c.plan.choose({}) for c in cells])}
     assert {spec.momentum for spec in specs} == {0.0, 0.9}
     assert {spec.weight_decay for spec in specs} == {0.01}
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -56,13 +56,22 @@ def make_cells(study: StudyFile, out: Path, *, device: str, data_dir: str | None
     return cells
 
 
-def jobs(cells: Sequence[Cell], phase: str, chosen: Sequence[dict[str, float]]) -> list[Job]:
-    """The runs of all cells, task by task so that workers load each once; each run once."""
-    unique: dict[str, Job] = {}
-    for i, cell in enumerate(cells):
-        plan = cell.plan
-        specs = plan.tuning_specs() if phase == "tuning" else plan.final_specs(plan.rows(chosen[i]))
-        unique.update((job.spec.key, job) for job in plan.jobs(specs))
+def tuning_jobs(cells: Sequence[Cell]) -> list[Job]:
+    """The tuning runs of all cells."""
+    return _once(job for cell in cells for job in cell.plan.jobs(cell.plan.tuning_specs()))
+
+
+def final_jobs(cells: Sequence[Cell], chosen: Sequence[dict[str, float]]) -> list[Job]:
+    """The final runs of all cells, at the learning rates chosen in each."""
+    plans = [(cell.plan, rates) for cell, rates in zip(cells, chosen, strict=True)]
+    return _once(
+        job for plan, rates in plans for job in plan.jobs(plan.final_specs(plan.rows(rates)))
+    )
+
+
+def _once(jobs: Iterable[Job]) -> list[Job]:
+    """Each run once, task by task so that workers load each once."""
+    unique = {job.spec.key: job for job in jobs}
     return sorted(unique.values(), key=lambda job: job.source.where)
 
 

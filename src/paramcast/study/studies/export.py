@@ -6,9 +6,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ...errors import StoreError, StudyError
-from ..store import Store
-from .run import DATABASE, RESULT
+from ...errors import StudyError
+from .run import RESULT, stored
 
 FORMATS = ("csv", "parquet")
 
@@ -74,14 +73,8 @@ def run_rows(folder: Path) -> list[dict[str, Any]]:
     Raises:
         StoreError: there is no store, or it cannot be read.
     """
-    path = folder / DATABASE
-    if not path.is_file():
-        raise StoreError(f"{folder} holds no {DATABASE}; give the folder of a study")
-    store = Store(path)
-    try:
+    with stored(folder) as store:
         return [_flat(spec, outcome) for spec, outcome in store.runs()]
-    finally:
-        store.close()
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:

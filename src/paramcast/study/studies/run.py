@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from ...errors import StudyError
+from ...errors import StoreError, StudyError
 from ..environment import describe_environment
 from ..pilot import estimate_seconds
 from ..result import summarise
 from ..runner import Runner, Watcher, opened, write_json
 from ..spec import hash_of
-from .cells import Cell, jobs, make_cells
+from ..store import Store
+from .cells import Cell, final_jobs, make_cells, tuning_jobs
 from .file import StudyFile
 
 DATABASE, RESULT = "study.db", "study.json"
@@ -48,13 +50,13 @@ def run_study(
     cells = make_cells(study, out, device=device, data_dir=data_dir)
     identity = {"identity": hash_of(text), "name": study.name, "text": text, "device": device}
     with opened(out, DATABASE, "study", identity, _differs) as store:
-        tuning = jobs(cells, "tuning", [])
-        store.set_about("planned", {"tuning": len(tuning), "final": count(cells)[1]})
+        tuning, final = count(cells)
+        store.set_about("planned", {"tuning": tuning, "final": final})
         environment = describe_environment(cells[0].plan.options.source)
         runner = Runner(store, out, environment, workers=workers, watcher=watcher, timeout=timeout)
-        outcomes = runner.phase("tuning", tuning)
+        outcomes = runner.phase("tuning", tuning_jobs(cells))
         chosen = [cell.plan.choose(outcomes) for cell in cells]
-        outcomes = runner.phase("final", jobs(cells, "final", chosen))
+        outcomes = runner.phase("final", final_jobs(cells, chosen))
         result = {
             "schema": 1,
             "study": study.name,
@@ -71,6 +73,23 @@ def run_study(
     return result
 
 
+@contextmanager
+def stored(folder: Path) -> Iterator[Store]:
+    """The store of a study's folder, to read.
+
+    Raises:
+        StoreError: there is none, or it cannot be read.
+    """
+    path = folder / DATABASE
+    if not path.is_file():
+        raise StoreError(f"{folder} holds no {DATABASE}; give the folder of a study")
+    store = Store(path)
+    try:
+        yield store
+    finally:
+        store.close()
+
+
 def count(cells: Sequence[Cell]) -> tuple[int, int]:
     """Tuning runs and final runs; those that two cells share are counted once.
 
@@ -80,7 +99,7 @@ def count(cells: Sequence[Cell]) -> tuple[int, int]:
         dict.fromkeys(c.plan.with_own_rate, c.plan.options.lr or -1.0 - i)
         for i, c in enumerate(cells)
     ]
-    return len(jobs(cells, "tuning", [])), len(jobs(cells, "final", guess))
+    return len(tuning_jobs(cells)), len(final_jobs(cells, guess))
 
 
 def estimate(cells: Sequence[Cell], workers: int) -> float:
