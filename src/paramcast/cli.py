@@ -16,13 +16,11 @@ try:
 except ImportError:  # pragma: no cover - the library alone has no command line
     sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
 
+from .cli_shared import Interrupted, check_device, check_timeout, count_workers, interruptible
 from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
-    from .report.terminal import LiveProgress
     from .study.plan import Options, Plan
     from .study.tasks.task import Prepared
 
@@ -101,10 +99,10 @@ def _pilot(given: dict[str, Any]) -> str:
     from .study.tasks.source import find, load
 
     source = find(given["task"], given["target"], given["data_dir"])
-    device = _device(given["device"])
+    device = check_device(given["device"])
     prepared = load(source, device)
     plan = Plan(_options(given, source, prepared, device), prepared, given["out"])
-    workers, timeout = _workers(given["workers"]), _timeout(given["timeout"])
+    workers, timeout = count_workers(given["workers"]), check_timeout(given["timeout"])
     if given["dry_run"]:
         return _dry_run(plan, workers, as_json=given["as_json"])
     plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
@@ -120,29 +118,6 @@ def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> s
     if as_json:
         return json.dumps(result, indent=1, allow_nan=False) + "\n"
     return render(result)
-
-
-@contextlib.contextmanager
-def interruptible(kept: str) -> Iterator[LiveProgress]:
-    """Progress on standard error; Ctrl-C ends in a sentence that says what is kept."""
-    from rich.console import Console
-
-    from .report.terminal import WIDE, LiveProgress
-
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.width = WIDE
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
-    with LiveProgress(console) as progress:
-        try:
-            yield progress
-        except KeyboardInterrupt:
-            raise _Interrupted(
-                f"interrupted; {progress.done} of {progress.total} runs are {kept}; "
-                "the same command goes on from there"
-            ) from None
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
@@ -242,36 +217,6 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
         raise StudyError(f"{option} must be one of {', '.join(allowed)}, got {value!r}")
 
 
-def _timeout(given: float | None) -> float | None:
-    if given is not None and not given > 0:
-        raise StudyError(f"--timeout must be above 0 seconds, got {given:g}")
-    return given
-
-
-def _workers(given: int | None) -> int:
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = given if given is not None else available or 1
-    if workers < 1:
-        raise StudyError(f"--workers must be at least 1, got {workers}")
-    return workers
-
-
-def _device(text: str) -> str:
-    import torch
-
-    try:
-        device = torch.device(text)
-    except RuntimeError:
-        raise StudyError(f"--device must be cpu, cuda or cuda:N, got {text!r}") from None
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise StudyError(
-            f"--device {text} is not there ({torch.cuda.device_count()} CUDA devices); use cpu"
-        )
-    if device.type not in ("cpu", "cuda"):
-        raise StudyError(f"--device must be cpu, cuda or cuda:N, got {text!r}")
-    return text
-
-
 @cli.command("new-task")
 @click.argument("file", type=click.Path(path_type=Path))
 def new_task(file: Path) -> None:
@@ -329,10 +274,6 @@ def tasks(data_dir: str | None) -> None:
 cli.add_command(study)
 
 
-class _Interrupted(Exception):  # noqa: N818 - no error
-    """The user stopped a command that can go on later."""
-
-
 def main() -> None:
     """Run the command line; every mistake of the user ends in one sentence."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
@@ -360,7 +301,7 @@ def _main() -> int:
         return _say(str(error), 1)
     except ParamcastError as error:
         return _say(str(error), 2)
-    except _Interrupted as error:
+    except Interrupted as error:
         return _say(str(error), 130)
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", 130)

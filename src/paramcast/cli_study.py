@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_shared import check_device, check_timeout, count_workers, interruptible
 from .errors import StoreError, StudyError
 
 if TYPE_CHECKING:
@@ -132,12 +133,11 @@ def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
 
 
 def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
-    from .cli import _device, _timeout, _workers, interruptible
     from .study.studies.run import default_folder, run_study
 
     out = given["out"] or default_folder(opened, text)
-    device, workers = _device(given["device"]), _workers(given["workers"])
-    timeout = _timeout(given["timeout"])
+    device, workers = check_device(given["device"]), count_workers(given["workers"])
+    timeout = check_timeout(given["timeout"])
     if given["dry_run"]:
         return _dry_run(opened, out, workers, device, given)
     with interruptible(f"kept in {out}") as watcher:
