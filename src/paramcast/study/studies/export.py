@@ -67,13 +67,17 @@ def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def run_rows(folder: Path) -> list[dict[str, Any]]:
+def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
     """One row per stored run: its specification and its outcome, without curves.
+
+    Args:
+        folder: of the study.
+        url: of its store; None for the one that the folder has or names.
 
     Raises:
         StoreError: there is no store, or it cannot be read.
     """
-    with stored(folder) as store:
+    with stored(folder, url) as store:
         return [_flat(spec, outcome) for spec, outcome in store.runs()]
 
 
