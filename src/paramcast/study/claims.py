@@ -17,7 +17,7 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, select
+from sqlalchemy import Connection, func, literal, select, union_all
 
 from ..errors import StoreError
 from .engine import ATTEMPTS, Finished, Job
@@ -92,14 +92,8 @@ class Claims:
 
     def _take(self, c: Connection, keys: list[str], most: int) -> Look:
         self._renew(c)
-        finished = set(c.scalars(select(runs.c.key).where(runs.c.key.in_(keys))))
-        failed = set(c.scalars(self._given_up(keys))) - finished
         living = select(drivers.c.id).where(drivers.c.expires > clock())
-        busy = set(
-            c.scalars(
-                select(claims.c.key).where(claims.c.key.in_(keys), claims.c.driver.in_(living))
-            )
-        )
+        finished, failed, busy = self._known(c, keys, living)
         free = [key for key in keys if key not in busy | finished | failed]
         wanted, free = free[:most], free[most:]
         if not wanted:
@@ -111,6 +105,20 @@ class Claims:
             c.execute(claims.delete().where(claims.c.key.in_(late)))
         mine = [key for key in wanted if key in claimed - late]
         return Look(mine, free, finished | late, failed)
+
+    def _known(self, c: Connection, keys: list[str], living: Any) -> tuple[set[str], ...]:
+        """Those that have finished, those given up, and those that a living driver has."""
+        queries = (
+            select(runs.c.key, literal(0)).where(runs.c.key.in_(keys)),
+            self._given_up(keys),
+            select(claims.c.key, literal(2)).where(
+                claims.c.key.in_(keys), claims.c.driver.in_(living)
+            ),
+        )
+        found: tuple[set[str], ...] = (set(), set(), set())
+        for key, kind in c.execute(union_all(*queries)):
+            found[kind].add(key)
+        return found[0], found[1] - found[0], found[2]
 
     def _claim(self, c: Connection, wanted: list[str], living: Any) -> set[str]:
         rows = [{"key": key, "driver": self.driver} for key in sorted(wanted)]  # no deadlocks
@@ -125,7 +133,7 @@ class Claims:
     def _given_up(self, keys: list[str]) -> Any:
         """Keys that failed as often as a run is tried, whoever tried, since this driver began."""
         return (
-            select(failures.c.key)
+            select(failures.c.key, literal(1))
             .where(failures.c.key.in_(keys), failures.c.id > self._since)
             .group_by(failures.c.key)
             .having(func.count() >= ATTEMPTS)

@@ -187,7 +187,8 @@ def version(connection: Connection) -> Any:
 
 def cause(error: Exception, secret: str | None = None) -> str:
     """What the database said, in one line and without the password."""
-    said = str(getattr(error, "orig", None) or error).strip()
+    raised = getattr(error, "orig", None) or error
+    said = getattr(getattr(raised, "diag", None), "message_primary", None) or str(raised).strip()
     said = " ".join(said.partition("\nMultiple connection attempts")[0].split())
     return said.replace(secret, "***") if secret else said
 

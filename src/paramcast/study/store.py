@@ -56,6 +56,9 @@ class Store:
     def __init__(self, place: Path | str, *, write: bool = True) -> None:
         self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
         self._engine = self.place.engine()
+        self._alone = self._engine
+        if self.shared:  # one round trip instead of three
+            self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         insert = sqlite.insert if isinstance(self.place, SqliteFile) else postgresql.insert
         self.insert: Callable[[Table], Any] = insert
         try:
@@ -154,15 +157,11 @@ class Store:
             "finished_at": _now(),
             "curve": curve,
         }
-        insert = self.insert(runs).on_conflict_do_nothing()
-        statement = insert.execution_options(preserve_rowcount=True)
-
-        def write(connection: Connection) -> bool:
-            written = connection.execute(statement, row).rowcount
-            _release(connection, spec.key, driver)
-            return written == 1
-
-        return bool(self.write(write))
+        statement = self.insert(runs).on_conflict_do_nothing()
+        if driver is not None:  # only PostgreSQL has drivers: it does both in one statement
+            statement = statement.add_cte(_release(spec.key, driver).cte("released"))
+        statement = statement.execution_options(preserve_rowcount=True)
+        return bool(self.write(lambda c: c.execute(statement, row).rowcount == 1, alone=True))
 
     def put_failure(
         self, spec: RunSpec, outcome: dict[str, Any], *, driver: str | None = None
@@ -178,7 +177,8 @@ class Store:
 
         def write(connection: Connection) -> None:
             connection.execute(failures.insert(), row)
-            _release(connection, spec.key, driver)
+            if driver is not None:
+                connection.execute(_release(spec.key, driver))
 
         self.write(write)
 
@@ -233,26 +233,32 @@ class Store:
         except SQLAlchemyError as error:
             raise self._unreadable(error) from None
 
-    def write(self, action: Callable[[Connection], Any]) -> Any:
+    def write(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
         """What an action returns, all of whose statements are written or none.
 
-        It may be called twice, where a connection was lost: it must be the same then.
+        It may be called again, where a connection was lost: that must change nothing.
+
+        Args:
+            alone: it is one statement, which needs no BEGIN and COMMIT of its own.
 
         Raises:
             StoreError: the database cannot be written.
         """
         try:
-            return self._transaction(action)
-        except SQLAlchemyError as error:
+            return self._transaction(action, alone=alone)
+        except DBAPIError as error:
+            lost = self.shared and getattr(error.orig, "sqlstate", None) is None
+            remedy = "see to its server" if lost else "make room or access"
             raise StoreError(
                 f"{self.name} cannot be written ({self._cause(error)}); what had finished before "
-                "is kept: make room or access, and start the command again"
+                f"is kept: {remedy}, and start the command again"
             ) from None
 
-    def _transaction(self, action: Callable[[Connection], Any]) -> Any:
+    def _transaction(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
+        engine = self._alone if alone else self._engine
         for again in (True, True, False):
             try:
-                with self._engine.begin() as connection:
+                with engine.begin() as connection:
                     return action(connection)
             except DBAPIError as error:
                 conflict = getattr(error.orig, "sqlstate", None) in CONFLICTS
@@ -303,9 +309,8 @@ def _all(connection: Connection, query: Any) -> Any:
     return connection.execute(query).all()
 
 
-def _release(connection: Connection, key: str, driver: str | None) -> None:
-    if driver is not None:
-        connection.execute(claims.delete().where(claims.c.key == key, claims.c.driver == driver))
+def _release(key: str, driver: str) -> Any:
+    return claims.delete().where(claims.c.key == key, claims.c.driver == driver)
 
 
 def _storable(text: str) -> str:
