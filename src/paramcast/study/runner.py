@@ -13,6 +13,7 @@ from .claims import LEASE, POLL, Claims, Share
 from .engine import ATTEMPTS, Finished, Job, run_all
 from .folder import opened as opened
 from .folder import write_json as write_json
+from .folder import write_text as write_text
 from .store import Store
 
 GOOD = ("done", "diverged")
