@@ -16,7 +16,14 @@ try:
 except ImportError:  # pragma: no cover - the library alone has no command line
     sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
 
-from .cli_shared import Interrupted, check_device, check_timeout, count_workers, interruptible
+from .cli_shared import (
+    Interrupted,
+    check_device,
+    check_timeout,
+    count_workers,
+    interruptible,
+    store_option,
+)
 from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
 
@@ -60,6 +67,7 @@ def cli() -> None:
 @click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for pilot.json and pilot.db.")
+@store_option
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print pilot.json's content and only that.")
 def pilot(**given: Any) -> None:
@@ -106,15 +114,19 @@ def _pilot(given: dict[str, Any]) -> str:
     if given["dry_run"]:
         return _dry_run(plan, workers, as_json=given["as_json"])
     plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
-    return _run(plan, workers, timeout, as_json=given["as_json"])
+    return _run(plan, workers, timeout, given["store"], as_json=given["as_json"])
 
 
-def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> str:
+def _run(
+    plan: Plan, workers: int, timeout: float | None, store: str | None, *, as_json: bool
+) -> str:
     from .report.terminal import render
     from .study.pilot import run_pilot
 
     with interruptible(f"kept in {plan.out}") as progress:
-        result = run_pilot(plan, workers=workers, watcher=progress, timeout=timeout)
+        result = run_pilot(
+            plan, workers=workers, watcher=progress, timeout=timeout, store_url=store
+        )
     if as_json:
         return json.dumps(result, indent=1, allow_nan=False) + "\n"
     return render(result)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from .errors import StudyError
 
@@ -40,6 +40,26 @@ def interruptible(kept: str) -> Iterator[LiveProgress]:
                 f"interrupted; {progress.done} of {progress.total} runs are {kept}; "
                 "the same command goes on from there"
             ) from None
+
+
+def store_option(command: Any) -> Any:
+    """The option --store, of every command that opens a store."""
+    import click
+
+    return click.option(
+        "--store",
+        metavar="URL",
+        callback=_check_store,
+        help="postgresql://USER@HOST/DATABASE, which drivers may share [a file in the folder].",
+    )(command)
+
+
+def _check_store(context: Any, parameter: Any, given: str | None) -> str | None:
+    if given is not None:
+        from .study.folder import check_url
+
+        check_url(given)
+    return given
 
 
 def check_timeout(given: float | None) -> float | None:
