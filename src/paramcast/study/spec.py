@@ -30,7 +30,8 @@ class RunSpec:
     `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` the base optimizer;
     `momentum` and `weight_decay` stand in for the task's own (None);
     `share` the part of the task's steps that the (complete) schedule spans; `phase` "tune" or
-    "final", which have different seeds; the last three fields are those of `Numerics`.
+    "final", which have different seeds; `probes` what a final run is asked about itself; the last
+    three fields are those of `Numerics`.
     """
 
     task: str
@@ -48,6 +49,7 @@ class RunSpec:
     versions: str
     momentum: float | None = None
     weight_decay: float | None = None
+    probes: tuple[str, ...] = ()
     protocol: int = PROTOCOL
     precision: str = "float32"
     compiled: bool = False

@@ -128,6 +128,7 @@ def _cell(
         speed=grid.speed,
         random_jump=grid.random_jump,
         numerics=numerics,
+        probes=tuple(grid.probes),
     )
     return Cell(
         {name: filled[name] for name in AXES}, Plan(options, replace(prepared, task=task), out)
