@@ -79,9 +79,12 @@ class Computation:
         task: whose loss is taken.
         model: on the run's device; its 4-dimensional weights are laid out channels-last where the
             run asks for it.
+        mode: torch.compile's; "reduce-overhead" records CUDA graphs, again for each new model.
     """
 
-    def __init__(self, spec: RunSpec, task: Task, model: nn.Module) -> None:
+    def __init__(
+        self, spec: RunSpec, task: Task, model: nn.Module, *, mode: str | None = None
+    ) -> None:
         self.model, self.batch_size = model, spec.batch_size
         self.numerics = Numerics(spec.precision, spec.compiled, spec.channels_last)
         if spec.channels_last:
@@ -89,7 +92,7 @@ class Computation:
         device, dtype = torch.device(spec.device).type, PRECISIONS[spec.precision]
         self._eager = self._full = training_loss(task.loss, device, dtype)
         if spec.compiled:
-            self._full = _compiled(task.model, task.loss, device, dtype, spec.batch_size)
+            self._full = _compiled(task.model, task.loss, device, dtype, spec.batch_size, mode)
 
     def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
         """The loss of one training batch."""
@@ -133,6 +136,7 @@ def _compiled(
     device: str,
     dtype: torch.dtype | None,
     batch_size: int,
+    mode: str | None,
 ) -> TrainingLoss:
     """The compiled training loss, one for each task, network and batch size of this process.
 
@@ -140,7 +144,7 @@ def _compiled(
     fresh module of the same kind uses the same code. `model` and `batch_size` tell the entries
     apart, so that no two share torch's limit of 8 compilations of one function.
     """
-    options: dict[str, Any] = {"backend": BACKEND, "dynamic": False}
+    options: dict[str, Any] = {"backend": BACKEND, "dynamic": False, "mode": mode}
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
         options["isolate_recompiles"] = True
     compiled: TrainingLoss = torch.compile(training_loss(loss, device, dtype), **options)
@@ -169,8 +173,8 @@ def evaluation_batch(inputs: Tensor, device: str) -> int:
 
 
 @contextlib.contextmanager
-def arithmetic(device: str) -> Iterator[None]:
-    """How a GPU multiplies while a run lasts: float32 is IEEE float32, no TensorFloat-32.
+def arithmetic(device: str, *, tf32: bool = False) -> Iterator[None]:
+    """How a GPU multiplies while a run lasts: float32 is IEEE float32, or TensorFloat-32.
 
     Convolutions of a fixed shape are timed once per process and run by the fastest algorithm.
     """
@@ -178,9 +182,9 @@ def arithmetic(device: str) -> Iterator[None]:
         yield
         return
     matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = False
+    torch.backends.cuda.matmul.allow_tf32 = tf32
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=False):
+        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
             yield
     finally:
         torch.backends.cuda.matmul.allow_tf32 = matmul
