@@ -37,8 +37,8 @@ class Inputs:
     drivers: int = 1
     median: float = 60.0  # duration of a run
     sigma: float = 0.5  # of its logarithm
-    dispatch: float = 0.0005  # of the driver, per run
-    write: float = 0.002  # of the store, per run
+    dispatch: float = 0.0007  # of the driver, per run
+    write: float = 0.0016  # of the store, per run
     slots: int = 1  # writes at a time
     ahead: float = 1.0  # runs handed out per worker beyond the running one
     heartbeat: float = 30.0
@@ -46,8 +46,8 @@ class Inputs:
     mtbf: float = math.inf  # between failures of one node
     repair: float = 600.0
     notice: float = 60.0
-    bytes_ahead: int = 10_000  # per run handed out
-    bytes_done: int = 10_000  # per finished run that a driver keeps
+    bytes_ahead: int = 700  # per run handed out
+    bytes_done: int = 2_000  # per finished run that a driver keeps
     law: str = "lognormal"  # or "exponential": durations, dispatch and writes, to check by theory
     seed: int = 0
 
@@ -264,8 +264,10 @@ class Cluster:
 # --- tables -------------------------------------------------------------------------------------
 
 COLUMNS = (
-    "| workers | drivers | median run, s | runs | runs/s | workers busy | drivers busy | store busy "
-    "| wait for the driver, s | driver memory, MB | runs lost | takes |\n" + "|---" * 12 + "|"
+    "| workers | drivers | median run, s | runs | runs/s | workers busy | drivers busy "
+    "| store busy | wait for the driver, s | driver memory, MB | runs lost | takes |\n"
+    + "|---" * 12
+    + "|"
 )
 
 
