@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +20,9 @@ except ImportError:  # pragma: no cover - the library alone has no command line
 from .cli_shared import (
     Interrupted,
     check_device,
+    check_numerics,
     check_timeout,
+    computing_options,
     count_workers,
     interruptible,
     store_option,
@@ -62,10 +65,10 @@ def cli() -> None:
 @click.option("--batch-size", type=int, help="Examples per step [the task's].")
 @click.option("--schedule", help="constant, cosine, cyclic or wsd [the task's].")
 @click.option("--margin", type=float, help="Differences within it do not matter [0.5 points; 5 %].")
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
+@click.option("--workers", type=int, help="Processes [one per core; two per GPU].")
 @click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
 @click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@computing_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for pilot.json and pilot.db.")
 @store_option
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
@@ -108,9 +111,11 @@ def _pilot(given: dict[str, Any]) -> str:
 
     source = find(given["task"], given["target"], given["data_dir"])
     device = check_device(given["device"])
+    numerics = check_numerics(given, device)
     prepared = load(source, device)
-    plan = Plan(_options(given, source, prepared, device), prepared, given["out"])
-    workers, timeout = count_workers(given["workers"]), check_timeout(given["timeout"])
+    options = _options(given, source, prepared, device)
+    plan = Plan(replace(options, numerics=numerics), prepared, given["out"])
+    workers, timeout = count_workers(given["workers"], device), check_timeout(given["timeout"])
     if given["dry_run"]:
         return _dry_run(plan, workers, as_json=given["as_json"])
     plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost

@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_shared import check_device, check_timeout, count_workers, interruptible, store_option
+from .cli_shared import (
+    check_device,
+    check_numerics,
+    check_timeout,
+    computing_options,
+    count_workers,
+    interruptible,
+    store_option,
+)
 from .errors import StoreError, StudyError
 
 if TYPE_CHECKING:
     from .study.store import Store
+    from .study.studies.cells import Cell
     from .study.studies.file import StudyFile
 
 _FOLDER = click.Path(path_type=Path)
@@ -40,9 +49,9 @@ def study() -> None:
 @study.command()
 @click.argument("name")
 @click.option("--out", type=_FOLDER, help="Folder for study.json and study.db.")
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
+@click.option("--workers", type=int, help="Processes [one per core; two per GPU].")
 @click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@computing_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
@@ -60,7 +69,7 @@ def run(name: str, **given: Any) -> None:
 
 @study.command()
 @click.argument("folder", type=_FOLDER)
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
+@click.option("--workers", type=int, help="Processes [one per core; two per GPU].")
 @click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
@@ -73,6 +82,7 @@ def resume(folder: Path, **given: Any) -> None:
     with stored(folder, given["store"]) as store:
         about = _about(store)
     given.update(out=folder, dry_run=False, device=about["device"])
+    given.update(_stored_numerics(about))
     _run(read(about["text"], str(folder)), about["text"], given)
 
 
@@ -169,13 +179,18 @@ def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
 
 
 def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
+    from .study.studies.cells import make_cells
     from .study.studies.run import default_folder, run_study
 
-    out = given["out"] or default_folder(opened, text)
-    device, workers = check_device(given["device"]), count_workers(given["workers"])
-    timeout = check_timeout(given["timeout"])
+    device = check_device(given["device"])
+    numerics = check_numerics(_asked(opened, given), device)
+    out = given["out"] or default_folder(opened, text, numerics)
+    workers, timeout = count_workers(given["workers"], device), check_timeout(given["timeout"])
     if given["dry_run"]:
-        return _dry_run(opened, out, workers, device, given)
+        cells = make_cells(
+            opened, out, device=device, numerics=numerics, data_dir=given["data_dir"]
+        )
+        return _dry_run(opened, cells, out, workers, as_json=given["as_json"])
     with interruptible(f"kept in {out}") as watcher:
         result = run_study(
             opened,
@@ -184,6 +199,7 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
             workers=workers,
             watcher=watcher,
             device=device,
+            numerics=numerics,
             data_dir=given["data_dir"],
             timeout=timeout,
             store_url=given["store"],
@@ -195,14 +211,28 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
     return render(result)
 
 
-def _dry_run(opened: StudyFile, out: Path, workers: int, device: str, given: dict[str, Any]) -> str:
-    from .study.studies.cells import make_cells
+def _asked(opened: StudyFile, given: dict[str, Any]) -> dict[str, Any]:
+    """The numerics of the command line or, where it says nothing, of the study's file."""
+    names = ("precision", "compile", "channels_last")
+    return {n: getattr(opened, n) if given[n] is None else given[n] for n in names}
+
+
+def _stored_numerics(about: dict[str, Any]) -> dict[str, Any]:
+    """What a stored study computes with, as options; a CPU's usual ones where it tells nothing."""
+    from .study.spec import DEFAULT
+
+    stored = {**DEFAULT._asdict(), **about.get("numerics", {})}
+    return {**stored, "compile": stored["compiled"]}
+
+
+def _dry_run(
+    opened: StudyFile, cells: list[Cell], out: Path, workers: int, *, as_json: bool
+) -> str:
     from .study.studies.run import count, estimate
 
-    cells = make_cells(opened, out, device=device, data_dir=given["data_dir"])
     tuning, final = count(cells)
     seconds = estimate(cells, workers)
-    if given["as_json"]:
+    if as_json:
         facts = {
             "cells": len(cells),
             "tuning_runs": tuning,

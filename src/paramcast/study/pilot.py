@@ -16,6 +16,7 @@ from .loop import run
 from .plan import Plan
 from .result import summarise
 from .runner import Runner, Watcher
+from .spec import DEFAULT
 
 DATABASE, RESULT = "pilot.db", "pilot.json"
 
@@ -125,4 +126,5 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    return {**{k: v for k, v in value.items() if k != "common"}, **value["common"]}
+    others = {k: v for k, v in value.items() if k != "common"}
+    return {**others, **DEFAULT._asdict(), **value["common"]}
