@@ -83,6 +83,7 @@ class Grid(_Strict):
     speed: bool = False
     random_jump: bool = True
     margin: Rate | None = None
+    probes: list[Literal["linearity", "jumps", "sharpness"]] = []
 
     @model_validator(mode="after")
     def _one_way_to_a_rate(self) -> Grid:
