@@ -11,7 +11,7 @@ from torch import Tensor
 from ..spec import axis_seed
 from ..tasks.streams import Parts, Stream, parts_of, shares
 
-PROBE = 32
+HELD_OUT = 32
 """Held-out examples of each split by which a step is measured."""
 
 
@@ -56,8 +56,8 @@ def arrivals(
                 i == count - 1,
                 new,
                 reservoir.draw(batch_size),
-                validation.take(PROBE, fresh),
-                test.take(PROBE, fresh),
+                validation.take(HELD_OUT, fresh),
+                test.take(HELD_OUT, fresh),
             )
             reservoir.add(new)
 
@@ -103,14 +103,16 @@ class Reservoir:
     """A memory in which each example that has arrived is kept with the same probability.
 
     Algorithm R: the first `size` are kept; the n-th takes a random place with probability size/n.
+    An example that arrives again, in a later pass, counts once.
 
     Source: Vitter, ACM Transactions on Mathematical Software 11(1), 1985; as a memory for replay:
     Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", arXiv 1902.10486 (2019).
     """
 
     def __init__(self, size: int, generator: torch.Generator) -> None:
-        self.size, self.generator, self.seen = size, generator, 0
+        self.size, self.generator = size, generator
         self.kept: list[int] = []
+        self.seen: set[int] = set()
 
     def add(self, indices: Tensor) -> None:
         """Examples that have arrived."""
@@ -118,10 +120,12 @@ class Reservoir:
             return
         chances = torch.rand(len(indices), generator=self.generator).tolist()
         for index, chance in zip(indices.tolist(), chances, strict=True):
-            self.seen += 1
+            if index in self.seen:
+                continue
+            self.seen.add(index)
             if len(self.kept) < self.size:
                 self.kept.append(index)
-            elif (place := int(chance * self.seen)) < self.size:
+            elif (place := int(chance * len(self.seen))) < self.size:
                 self.kept[place] = index
 
     def draw(self, count: int) -> Tensor:

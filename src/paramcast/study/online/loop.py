@@ -21,6 +21,7 @@ from ..loop import (
     total_steps,
 )
 from ..methods import ORACLE, build, reaction
+from ..probes import Watched, make_probes
 from ..spec import RunSpec, axis_seed
 from ..tasks.streams import parts_of
 from ..tasks.task import Prepared
@@ -54,6 +55,7 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     model = task.model().to(spec.device)
     noise_seed = axis_seed("control", spec.phase, spec.seed)
     optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
+    probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
     scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
     augmentation = torch.Generator(spec.device).manual_seed(
         axis_seed("augmentation", spec.phase, spec.seed)
@@ -66,7 +68,7 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     for t, arrival in enumerate(arrivals(stream, steps, spec.batch_size, spec.phase, spec.seed)):
         arriving = train.inputs[arrival.new.to(spec.device)]
         with evaluation_weights(optimizer, model, arriving, spec.batch_size):
-            record.probe(model, arrival)
+            record.look(model, arrival)
 
         start, lr = _clock(spec.device), optimizer.param_groups[0]["lr"]
         model.train()
@@ -91,12 +93,18 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         scheduler.step()
         for follower in followers:
             follower.step()
+        for probe in probes:
+            probe.step(t + 1)
         record.seconds += _clock(spec.device) - start
 
         if arrival.last:
             with evaluation_weights(optimizer, model, arriving, spec.batch_size):
                 record.segment_ends(model, lr)
-    outcome: dict[str, Any] = _no_nan(record.outcome(peak_memory(spec.device)))
+    probed: dict[str, float] = {}
+    if record.diverged_at is None:
+        for probe in probes:
+            probed.update(probe.finish())
+    outcome: dict[str, Any] = _no_nan(record.outcome(peak_memory(spec.device), probed))
     return outcome
 
 

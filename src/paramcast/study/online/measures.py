@@ -128,8 +128,8 @@ def drift_measures(
         recovery        the mean steps to recover, unrecovered drifts counted with all their steps;
                         recovery_abrupt and recovery_gradual of the one kind, where there are both
         unrecovered     how many drifts were not recovered from
-        before, lowest  the levels of `Recovery`, in the mean
-        delay, missed, false_alarms     of `Detection`
+        level_before, level_lowest      the levels of `Recovery`, in the mean
+        detection_delay, missed_drifts, false_alarms    of `Detection`
     """
     starts, ends = [0, *drifts[:-1]], [*drifts[1:], len(accuracy)]
     found = [
@@ -144,9 +144,9 @@ def drift_measures(
         "prequential": fmean(accuracy),
         **{name: fmean(r.steps for r in of) for name, of in kinds.items()},
         "unrecovered": float(sum(not r.recovered for r in found)),
-        "before": fmean(r.before for r in found),
-        "lowest": fmean(r.lowest for r in found),
-        "delay": met.delay,
-        "missed": float(met.missed),
+        "level_before": fmean(r.before for r in found),
+        "level_lowest": fmean(r.lowest for r in found),
+        "detection_delay": met.delay,
+        "missed_drifts": float(met.missed),
         "false_alarms": float(met.false),
     }

@@ -32,7 +32,7 @@ class Record:
     ) -> None:
         self.prepared, self.stream, self.parts, self.is_final = prepared, stream, parts, final
         self.splits = ("validation", "test") if final else ("validation",)
-        self.probes: dict[str, list[Values]] = {split: [] for split in self.splits}
+        self.held_out: dict[str, list[Values]] = {split: [] for split in self.splits}
         self.at_end: dict[str, list[Values]] = {}  # of each split, per segment
         self.losses: list[float] = []
         self.alarms: list[int] = []
@@ -47,7 +47,7 @@ class Record:
         """Whether the step under way is the first of a segment, but for the first segment."""
         return bool(self.ends) and len(self.losses) == self.ends[-1] + 1
 
-    def probe(self, model: nn.Module, arrival: Arrival) -> None:
+    def look(self, model: nn.Module, arrival: Arrival) -> None:
         """Measure the model on held-out examples of the distribution in force."""
         chosen = [self._examples(split, getattr(arrival, split)) for split in self.splits]
         model.eval()
@@ -55,7 +55,7 @@ class Record:
             outputs = model(torch.cat([examples.inputs for examples in chosen]))
         pieces = outputs.split([len(examples) for examples in chosen])
         for split, examples, piece in zip(self.splits, chosen, pieces, strict=True):
-            self.probes[split].append(self.prepared.measure(piece, examples.targets))
+            self.held_out[split].append(self.prepared.measure(piece, examples.targets))
 
     def trained(self, loss: float) -> bool:
         """Note a training loss; whether the run can go on."""
@@ -80,12 +80,17 @@ class Record:
             validation = mean_of(self.at_end["validation"][: len(self.ends)])
             point["segments"] = self.matrix[-1]
         else:
-            validation = mean_of(self.probes["validation"][begun:])
+            validation = mean_of(self.held_out["validation"][begun:])
         point.update((f"validation_{name}", value) for name, value in validation.items())
         self.curve.append(point)
 
-    def outcome(self, peak: int) -> dict[str, Any]:
-        """The outcome of a run that is over."""
+    def outcome(self, peak: int, probed: Values) -> dict[str, Any]:
+        """The outcome of a run that is over.
+
+        Args:
+            peak: bytes of memory.
+            probed: what the run's probes found.
+        """
         prepared, constant = self.prepared, self.prepared.constant(self.prepared.validation)
         outcome: dict[str, Any] = {
             "status": "done",
@@ -109,7 +114,7 @@ class Record:
                 outcome.update(test=prepared.constant(prepared.test), train_loss=None, gap=None)
             return outcome
         outcome["validation"] = self._judged("validation")
-        outcome["measures"] = self._measures()
+        outcome["measures"] = {**self._measures(), **probed}
         if self.is_final:
             test, train_loss = self._judged("test"), fmean(self.losses)
             outcome.update(test=test, train_loss=train_loss, gap=test["loss"] - train_loss)
@@ -118,7 +123,7 @@ class Record:
     def _diverged(self, constant: Values) -> str:
         if self.diverged_at is not None:
             return f"loss not finite at step {self.diverged_at}"
-        reached = mean_of(self.probes["validation"])["metric"]
+        reached = mean_of(self.held_out["validation"])["metric"]
         if reached > constant["metric"]:
             return ""
         return (
@@ -127,10 +132,10 @@ class Record:
         )
 
     def _judged(self, split: str) -> Values:
-        return mean_of(self.at_end[split] if self.stream.judged == FINAL else self.probes[split])
+        return mean_of(self.at_end[split] if self.stream.judged == FINAL else self.held_out[split])
 
     def _measures(self) -> Values:
-        accuracy = [values["metric"] for values in self.probes[self.splits[-1]]]
+        accuracy = [values["metric"] for values in self.held_out[self.splits[-1]]]
         gradual = [part.ramp > 0 for part in self.parts[1:]]
         measures = drift_measures(accuracy, self.ends[:-1], gradual, self.alarms)
         if self.matrix:

@@ -32,13 +32,13 @@ def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
 
 def digits_classes(name: str, network: Network) -> Task:
     """The digits, two classes after two, with a memory of 100 images: 1,000 train, 497 test."""
-    task = replace(_digits(name, network, train=1000, test=497), epochs=5, batch_size=16)
+    task = replace(_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
     return class_incremental(task, PAIRS, memory=100)
 
 
 def digits_drift(name: str, network: Network) -> Task:
     """The digits, drifting: labels swapped and back, images turned: 1,000 train, 497 test."""
-    task = replace(_digits(name, network, train=1000, test=497), epochs=5, batch_size=16)
+    task = replace(_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
     return drifting(task)
 
 

@@ -88,15 +88,16 @@ def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
         TaskError: more stretches than examples in a split.
     """
     shares = torch.tensor([concept.share for concept in concepts], dtype=torch.float64)
+    for split in SPLITS:
+        if len(_split(task, split)[0]) < len(concepts):
+            raise TaskError(
+                f"the {split} split has {len(_split(task, split)[0])} examples for "
+                f"{len(concepts)} stretches; give it more"
+            )
     changed: dict[str, Any] = {}
     chosen: list[list[Tensor]] = [[] for _ in concepts]
     for split in SPLITS:
         inputs, targets = _split(task, split)
-        if len(inputs) < len(concepts):
-            raise TaskError(
-                f"the {split} split has {len(inputs)} examples for {len(concepts)} stretches; "
-                "give it more"
-            )
         ends = [0, *(shares.cumsum(0) / shares.sum() * len(inputs)).round().long().tolist()]
         pieces = []
         for i, concept in enumerate(concepts):
