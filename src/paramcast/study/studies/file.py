@@ -51,6 +51,10 @@ Decays = Annotated[
 ]
 
 
+Analysis = Literal["table", "heatmap", "measures", "synergy", "conditions", "stability"]
+"""What `paramcast study analyse` can make of a study."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -104,6 +108,7 @@ class StudyFile(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
     question: Annotated[str, Field(min_length=1)]
     notes: list[str] = []
+    analysis: list[Analysis] = ["table"]
     grid: Annotated[list[Grid], Field(min_length=1)]
 
 
