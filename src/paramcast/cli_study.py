@@ -146,8 +146,8 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
     """Print the tables of the finished study in FOLDER as Markdown.
 
     \b
-    Analyses: table, heatmap, measures, synergy, conditions, stability; the study's file names its
-    own. Figures (SVG) are drawn with --out.
+    Analyses: table, heatmap, measures, synergy, conditions, stability, online; the study's file
+    names its own. Figures (SVG) are drawn with --out.
     """
     from .study.studies.analyses import ANALYSES, analyse
     from .study.studies.export import read_result

@@ -12,11 +12,11 @@ import torch
 from ..errors import StudyError
 from .environment import describe_environment
 from .folder import opened, write_json
-from .loop import run
 from .plan import Plan
 from .result import summarise
 from .runner import Runner, Watcher
 from .spec import DEFAULT
+from .worker import train
 
 DATABASE, RESULT = "pilot.db", "pilot.json"
 
@@ -100,13 +100,13 @@ def estimate_seconds(plan: Plan, workers: int) -> float:
     lr = plan.options.lr or plan.options.lr_range[0]
     spec = replace(plan.common, lr=lr, epochs=1, method="base")
     try:
-        run(spec, plan.prepared)
+        train(spec, plan.prepared)
     except Exception as error:
         raise StudyError(
             f"one epoch of the task failed with {type(error).__name__}: {error}"
         ) from error
     start = time.perf_counter()
-    run(spec, plan.prepared)
+    train(spec, plan.prepared)
     epoch = time.perf_counter() - start
     tuning, final = plan.count()
     share = sum(plan.shares) / len(plan.shares)

@@ -8,6 +8,7 @@ from typing import Any
 
 from .devices import settle
 from .loop import run
+from .online.loop import run_stream
 from .spec import RunSpec, hash_of
 from .tasks.source import Source, load
 from .tasks.task import Prepared
@@ -25,9 +26,14 @@ def execute(spec: RunSpec, source: Source) -> dict[str, Any]:
             )
         if spec.compiled:
             _compile(source, _first_step(spec))
-        return run(spec, prepared)
+        return train(spec, prepared)
     except (Exception, SystemExit) as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def train(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+    """Run one specification, in the loop that the task needs."""
+    return run(spec, prepared) if prepared.task.stream is None else run_stream(spec, prepared)
 
 
 @lru_cache(maxsize=2)
