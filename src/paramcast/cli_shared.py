@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import contextlib
-import os
 import signal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
+
+import click
 
 from .errors import StudyError
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from .report.terminal import LiveProgress
+    from .study.engines.local import LocalEngine
+    from .study.engines.ray import RayEngine
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -50,16 +53,76 @@ def check_timeout(given: float | None) -> float | None:
 
 
 def count_workers(given: int | None) -> int:
-    """Worker processes, at least 1; one per core if not given."""
-    available = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    workers = given if given is not None else available or 1
+    """Worker processes, at least 1; one per core that may be used if not given."""
+    from .study.engines.machine import usable_cores
+
+    workers = given if given is not None else usable_cores()
     if workers < 1:
         raise StudyError(f"--workers must be at least 1, got {workers}")
     return workers
 
 
-def check_device(text: str) -> str:
-    """A device that is there: cpu, cuda or cuda:N."""
+RAY_OPTIONS = ("address", "cpus_per_run", "gpus_per_run")
+
+
+def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say where runs go on."""
+    options = (
+        click.option("--workers", type=int, help="Runs at once, one thread each [one per core]."),
+        click.option("--timeout", type=float, help="Seconds that one run may take [no limit]."),
+        click.option(
+            "--engine",
+            type=click.Choice(["local", "ray"]),
+            default="local",
+            show_default=True,
+            help="This machine, or a Ray cluster.",
+        ),
+        click.option(
+            "--address", help="Of Ray: auto, local, HOST:6379 or ray://HOST:10001 [auto]."
+        ),
+        click.option("--cpus-per-run", type=float, help="What Ray reserves for a run [1]."),
+        click.option("--gpus-per-run", type=float, help="Such as 0.25: four runs share one [0]."),
+    )
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def make_engine(given: dict[str, Any]) -> LocalEngine | RayEngine:
+    """The engine that the options name; nothing is started or connected yet."""
+    timeout = check_timeout(given["timeout"])
+    if given["engine"] == "local":
+        from .study.engines.local import LocalEngine
+
+        for name in RAY_OPTIONS:
+            if given[name] is not None:
+                option = "--" + name.replace("_", "-")
+                raise StudyError(f"{option} is for Ray; add --engine ray, or leave it out")
+        return LocalEngine(count_workers(given["workers"]), timeout)
+    from .study.engines.ray import RayEngine
+
+    cpus = 1.0 if given["cpus_per_run"] is None else given["cpus_per_run"]
+    gpus = given["gpus_per_run"] or 0.0
+    if not 0 < cpus < 1e6:
+        raise StudyError(f"--cpus-per-run must be above 0, got {cpus:g}")
+    if not 0 <= gpus < 1e6 or (gpus > 1 and gpus % 1):
+        raise StudyError(f"--gpus-per-run must be from 0 to 1 or a whole number, got {gpus:g}")
+    if given["device"].startswith("cuda") != (gpus > 0):
+        raise StudyError(
+            f"--device {given['device']} and --gpus-per-run {gpus:g} do not fit: runs on GPUs need "
+            "--device cuda and --gpus-per-run above 0"
+        )
+    workers = None if given["workers"] is None else count_workers(given["workers"])
+    address = given["address"] or "auto"
+    return RayEngine(address, timeout, cpus_per_run=cpus, gpus_per_run=gpus, workers=workers)
+
+
+def check_device(text: str, engine: str = "local") -> str:
+    """A device that is there: cpu, cuda or cuda:N. On Ray "cuda" is the GPU that a run is given."""
+    if engine == "ray":
+        if text not in ("cpu", "cuda"):
+            raise StudyError(f"with --engine ray, --device must be cpu or cuda, got {text!r}")
+        return text
     import torch
 
     try:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_shared import check_device, check_timeout, count_workers, interruptible
+from .cli_shared import check_device, engine_options, interruptible, make_engine
 from .errors import StoreError, StudyError
 
 if TYPE_CHECKING:
@@ -39,8 +39,7 @@ def study() -> None:
 @study.command()
 @click.argument("name")
 @click.option("--out", type=_FOLDER, help="Folder for study.json and study.db.")
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@engine_options
 @click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
@@ -49,6 +48,10 @@ def run(name: str, **given: Any) -> None:
     """Run a study: FILE.toml, or the NAME of a ready-made one.
 
     Finished runs are kept in the folder: the same command goes on after Ctrl-C.
+
+    \b
+    Example:
+      paramcast study run sensitivity --engine ray --address ray://head:10001
     """
     from .study.studies.file import open_study
 
@@ -58,8 +61,7 @@ def run(name: str, **given: Any) -> None:
 
 @study.command()
 @click.argument("folder", type=_FOLDER)
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@engine_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
 def resume(folder: Path, **given: Any) -> None:
@@ -123,9 +125,9 @@ def export(folder: Path, file: Path, *, runs: bool) -> None:
 
 
 def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
-    from .study.server import start_early
+    if not given["dry_run"] and given["engine"] == "local":
+        from .study.server import start_early
 
-    if not given["dry_run"]:
         start_early()
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our output
         output = _output(opened, text, given)
@@ -136,20 +138,20 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
     from .study.studies.run import default_folder, run_study
 
     out = given["out"] or default_folder(opened, text)
-    device, workers = check_device(given["device"]), count_workers(given["workers"])
-    timeout = check_timeout(given["timeout"])
+    device, engine = check_device(given["device"], given["engine"]), make_engine(given)
     if given["dry_run"]:
-        return _dry_run(opened, out, workers, device, given)
-    with interruptible(f"kept in {out}") as watcher:
+        with engine:
+            return _dry_run(opened, out, engine.workers, device, given)
+    with interruptible(f"kept in {out}") as watcher, engine:
+        engine.say = watcher.say
         result = run_study(
             opened,
             text,
             out,
-            workers=workers,
+            engine=engine,
             watcher=watcher,
             device=device,
             data_dir=given["data_dir"],
-            timeout=timeout,
         )
     if given["as_json"]:
         return json.dumps(result, indent=1, allow_nan=False) + "\n"

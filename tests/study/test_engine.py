@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from paramcast.study.engine import Finished, Job, run_all
+from paramcast.study.engines import Finished, Job, LocalEngine
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
 
@@ -54,7 +54,7 @@ def run_specs(file: Path, specs: list[RunSpec], **settings: Any) -> list[Finishe
     finished: list[Finished] = []
     settings = {"workers": 2} | settings
     source = find(str(file))
-    run_all([Job(spec, source) for spec in specs], finished=finished.append, **settings)
+    LocalEngine(**settings).run([Job(spec, source) for spec in specs], finished.append)
     return finished
 
 
@@ -96,7 +96,10 @@ def test_the_order_of_the_runs_changes_nothing(task_file: Callable[..., Path]) -
         ("raise RuntimeError('boom')", "RuntimeError: boom"),
         ("raise MemoryError", "MemoryError"),
         ("os._exit(7)", "the worker process died (exit code 7)"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "the worker process died (exit code -9)"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "killed, probably for want of memory (exit code -9)",
+        ),
         ("sys.exit('boom')", "boom"),
     ],
     ids=["raises", "memory", "exits", "is-killed", "sys-exit"],

@@ -12,7 +12,7 @@ from typing import Any, Protocol
 from filelock import FileLock, Timeout
 
 from ..errors import RunError, StoreError
-from .engine import Finished, Job, run_all
+from .engines import Engine, Finished, Job
 from .store import Store
 
 LOCK = ".lock"
@@ -35,9 +35,8 @@ class Runner:
         store: where runs are kept.
         out: its folder, for messages.
         environment: stored with every run.
-        workers: processes with one thread each.
+        engine: what runs them.
         watcher: who is told how far it is.
-        timeout: seconds that one run may take.
     """
 
     def __init__(
@@ -46,12 +45,11 @@ class Runner:
         out: Path,
         environment: dict[str, Any],
         *,
-        workers: int,
+        engine: Engine,
         watcher: Watcher,
-        timeout: float | None = None,
     ) -> None:
         self.store, self.out, self.environment = store, out, environment
-        self.workers, self.watcher, self.timeout = workers, watcher, timeout
+        self.engine, self.watcher = engine, watcher
         self.reused = 0
         self.failures: dict[str, Finished] = {}
 
@@ -75,7 +73,7 @@ class Runner:
             self.watcher.finished(done)
 
         if missing:
-            run_all(missing, workers=self.workers, finished=note, timeout=self.timeout)
+            self.engine.run(missing, note)
         if self.failures:
             raise RunError(self._explain(name, len(unique)))
         return outcomes

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError, StudyError
+from ..engines import Engine
 from ..environment import describe_environment
 from ..pilot import estimate_seconds
 from ..result import summarise
@@ -26,17 +27,17 @@ def run_study(
     text: str,
     out: Path,
     *,
-    workers: int,
+    engine: Engine,
     watcher: Watcher,
     device: str = "cpu",
     data_dir: str | None = None,
-    timeout: float | None = None,
 ) -> dict[str, Any]:
     """Do what is not stored yet and write study.json.
 
     Args:
         study, text: the study and the text that it was read from, which is kept in the store.
         out: the folder.
+        engine: what runs it.
 
     Returns:
         What study.json holds: one entry per cell, as `result.summarise` makes them.
@@ -52,8 +53,8 @@ def run_study(
     with opened(out, DATABASE, "study", identity, _differs) as store:
         tuning, final = count(cells)
         store.set_about("planned", {"tuning": tuning, "final": final})
-        environment = describe_environment(cells[0].plan.options.source)
-        runner = Runner(store, out, environment, workers=workers, watcher=watcher, timeout=timeout)
+        environment = describe_environment(cells[0].plan.options.source, engine)
+        runner = Runner(store, out, environment, engine=engine, watcher=watcher)
         outcomes = runner.phase("tuning", tuning_jobs(cells))
         chosen = [cell.plan.choose(outcomes) for cell in cells]
         outcomes = runner.phase("final", final_jobs(cells, chosen))
