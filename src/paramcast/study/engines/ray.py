@@ -6,6 +6,8 @@ import contextlib
 import logging
 import math
 import os
+import secrets
+import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
@@ -27,7 +29,7 @@ OBJECT_STORE = 100 * 2**20
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anyone
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
-    "RAY_raylet_start_wait_time_s": "10",
+    "RAY_NUM_REDIS_GET_RETRIES": "5",  # seconds that a cluster has to accept us
     "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "5",
 }
 LOOK = 2.0
@@ -97,6 +99,8 @@ class RayEngine:
     # --- the connection -------------------------------------------------------------------------
 
     def __enter__(self) -> RayEngine:
+        if self.address.text == "local":
+            _lock_out_others()
         ray = _import_ray()
         self._ours = not ray.is_initialized()
         if self._ours:
@@ -133,10 +137,11 @@ class RayEngine:
         except (Exception, SystemExit) as error:
             with contextlib.suppress(Exception):
                 ray.shutdown()
-            text = " ".join(str(error).split())
-            hint = "start one with `ray start --head`, or use --address local"
+            lines = str(error).strip().splitlines() or [type(error).__name__]
             raise StudyError(
-                f"no Ray cluster can be used at {self.address.text} ({text[:300]}); {hint}"
+                f"no Ray cluster can be used at {self.address.text} ({lines[-1].strip()[:300]}); "
+                "start one with `ray start --head`, check Ray's version and token, or use "
+                "--address local"
             ) from None
         _leave_messages_to_us()
 
@@ -256,6 +261,15 @@ class _Tasks:
 
 def _nodes(ray: ModuleType) -> list[dict[str, float]]:
     return [each["Resources"] for each in ray.nodes() if each["Alive"]]
+
+
+def _lock_out_others() -> None:
+    """A secret for a cluster of our own, since Ray's servers listen on every interface.
+
+    Ray reads the mode when it is imported; if that has happened, it makes a secret by itself.
+    """
+    if not os.environ.get("RAY_AUTH_MODE") and "ray" not in sys.modules:
+        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
 
 
 def _import_ray() -> Any:
