@@ -61,7 +61,7 @@ def test_sources_validate_with_errors_and_load_nothing_unsafe(path):
 FLOORS = {
     "errors": 1, "events": 1, "functional": 1, "readback": 1, "segments": 1,
     "predictors": 2, "schedules": 2, "averaging": 2, "gates": 2, "anomalies": 2, "monitors": 2,
-    "ranks": 2,
+    "ranks": 2, "stability": 3,
     "rules": 3, "metrics": 3, "saving": 3, "cycle": 3, "evaluation": 3, "forecast": 3,
     "testing": 4, "integrations": 4, "optax": 4, "study": 4, "report": 5,
     "cli_shared": 6, "cli": 6, "cli_study": 6, "__main__": 7,

@@ -33,6 +33,7 @@ def study() -> None:
       paramcast study list                        where they are and how far
       paramcast study resume paramcast-runs/NAME-HASH
       paramcast study export paramcast-runs/NAME-HASH cells.csv
+      paramcast study analyse paramcast-runs/NAME-HASH --out results
     """
 
 
@@ -122,6 +123,36 @@ def export(folder: Path, file: Path, *, runs: bool) -> None:
     rows = run_rows(folder) if runs else comparison_rows(read_result(folder))
     write(rows, file)
     click.echo(f"wrote {len(rows)} rows to {file}")
+
+
+@study.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("--as", "names", multiple=True, help="Another analysis than the study's own.")
+@click.option("--out", type=_FOLDER, help="Write NAME.md and its figures here instead.")
+def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
+    """Print the tables of the finished study in FOLDER as Markdown.
+
+    \b
+    Analyses: table, heatmap, measures, synergy, conditions, stability; the study's file names its
+    own. Figures (SVG) are drawn with --out.
+    """
+    from .study.studies.analyses import ANALYSES, analyse
+    from .study.studies.export import read_result
+    from .study.studies.file import read
+
+    result = read_result(folder)
+    chosen = list(names) or list(read(result["text"], str(folder)).analysis)
+    unknown = [name for name in chosen if name not in ANALYSES]
+    if unknown:
+        raise StudyError(f"unknown analysis {unknown[0]!r}; choose from {', '.join(ANALYSES)}")
+    text = analyse(result, chosen, out)
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    from .study.runner import write_text
+
+    write_text(out / f"{result['study']}.md", f"# Study {result['study']}\n\n{text}")
+    click.echo(f"wrote {out / result['study']}.md")
 
 
 def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from paramcast.errors import StudyError
 from paramcast.study.methods import METHODS, build, check_methods, knobs, parse_methods
+from paramcast.study.noise import GradientNoise
 from paramcast.study.tasks.task import Prepared
 
 # --- reading ------------------------------------------------------------------------------------
@@ -265,3 +266,28 @@ def test_methods_that_do_not_fit_are_refused(
 def test_methods_that_fit_pass(task: Prepared, base: str) -> None:
     every = [name for name in METHODS if name != "nesterov" or base == "sgd"]
     check_methods(task.task, base, parse_methods(", ".join(every)))
+
+
+# --- gradient noise -----------------------------------------------------------------------------
+
+
+def test_gradient_noise_has_its_share_of_the_norm_and_comes_again_with_its_seed() -> None:
+    def step(seed: int, share: float) -> list[torch.Tensor]:
+        parameters = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((40, 50), (30,))]
+        sgd = torch.optim.SGD(parameters, lr=1.0)
+        GradientNoise(share).attach(sgd, seed)
+        for number, p in enumerate(parameters):
+            p.grad = torch.full_like(p, 1.0 + number)
+        sgd.step()
+        return [-p.detach() - (1.0 + number) for number, p in enumerate(parameters)]
+
+    size = (2000 * 1.0 + 30 * 4.0) ** 0.5
+    noise = torch.cat([n.reshape(-1) for n in step(1, 0.5)])
+    assert float(noise.norm()) == pytest.approx(0.5 * size, rel=1e-4)
+    assert abs(float(noise.mean())) < 4 * 0.5 * size / len(noise)  # four standard errors
+    again = torch.cat([n.reshape(-1) for n in step(1, 0.5)])
+    assert torch.equal(noise, again)
+    assert not torch.equal(noise, torch.cat([n.reshape(-1) for n in step(2, 0.5)]))
+    assert all(float(n.abs().max()) == 0 for n in step(1, 0.0))
+    with pytest.raises(StudyError, match=r"gradient-noise.*share must be in"):
+        parse_methods("gradient-noise(share=-1)")

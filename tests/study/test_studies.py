@@ -49,7 +49,7 @@ def grid(text: str) -> str:
         ('name = "x"', "question is missing; grid is missing"),
         ('name = "x y"\nquestion = "?"\ngrid = []', "name String should match pattern"),
         ('name = "x"\nquestion = "?"\ngrid = []', "grid is empty"),
-        ('nam = "x"', "unknown key nam; there is name, question, notes, grid"),
+        ('nam = "x"', "unknown key nam; there is name, question, notes, analysis, grid"),
         (grid("seeds = 8\nlearning_rate = 0.1"), r"unknown key grid\[1\].learning_rate; there is"),
         (grid("seeds = 1"), r"grid\[1\].seeds must be greater than or equal to 2, got 1"),
         (grid("seeds = 2.5"), r"grid\[1\].seeds must be a valid integer, got 2.5"),
@@ -202,9 +202,9 @@ def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("run", "nothing"), "no study 'nothing'; give a file ending in .toml, or one of hybrids"),
+        (("run", "nothing"), "no study 'nothing'; give a file ending in .toml, or one of conditions, hybrids"),
         (("run", "nothing.toml"), "nothing.toml cannot be read: No such file or directory"),
-        (("show", "nothing"), "no ready-made study 'nothing'; there is hybrids, paper"),
+        (("show", "nothing"), "no ready-made study 'nothing'; there is conditions, hybrids"),
         (("status", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
         (("resume", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
         (("export", "nowhere", "x.csv"), "no study has finished there"),

@@ -18,6 +18,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..forecast import Forecast
 from .methods import build
+from .probes import Watched, make_probes
 from .spec import RunSpec, axis_seed
 from .tasks.task import Examples, Prepared, Task
 
@@ -52,7 +53,8 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
 
     Returns:
         The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
-        the curve per epoch, and the values at the end on validation and, in a final run, on test.
+        the curve per epoch, the values at the end on validation and, in a final run, on test, and
+        what the probes measured (their time is in `seconds`).
     """
     task, train = adjusted(prepared.task, spec.momentum, spec.weight_decay), prepared.train
     per_epoch = math.ceil(len(train) / spec.batch_size)
@@ -61,6 +63,7 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     model = task.model().to(spec.device)
     noise_seed = axis_seed("control", spec.phase, spec.seed)
     optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
+    probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
     scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
     order = torch.Generator().manual_seed(axis_seed("order", spec.phase, spec.seed))
     augmentation = torch.Generator(spec.device).manual_seed(
@@ -72,6 +75,7 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     losses = torch.zeros(per_epoch, device=spec.device)
     curve: list[dict[str, float]] = []
     at_end: dict[str, Any] = {}
+    measures: dict[str, float] = {}
     seconds, step, diverged_at = 0.0, 0, None
     while step < steps and diverged_at is None:
         start, lr = _clock(spec.device), optimizer.param_groups[0]["lr"]
@@ -90,6 +94,8 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
             for follower in followers:
                 follower.step()
             losses[i] = loss.detach()
+            for probe in probes:
+                probe.step(step + i + 1)
         seconds += _clock(spec.device) - start
         finite = torch.isfinite(losses[: len(batches)])
         if not bool(finite.all()):
@@ -102,6 +108,8 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
             validation = evaluate(model, prepared, prepared.validation)
             if last and spec.phase == "final":
                 at_end = _final(model, prepared)
+                for probe in probes:
+                    measures.update(probe.finish())
         seconds += switched if last else 0.0  # charged once: the curve's evaluations are not
         if not math.isfinite(validation["loss"]) and diverged_at is None:
             diverged_at = step
@@ -124,6 +132,7 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         "peak_memory": memory,
         "curve": curve,
         "validation": validation,
+        "measures": measures,
     }
     constant = prepared.constant(prepared.validation)
     if diverged_at is None and not validation["loss"] < constant["loss"]:

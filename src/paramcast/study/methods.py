@@ -31,6 +31,7 @@ from ..predictors import (
     SignFlipped,
 )
 from ..schedules import Demon
+from .noise import GradientNoise
 from .tasks.task import Task
 
 PREDICTOR, AVERAGE = "predictor", "average"
@@ -53,11 +54,12 @@ class Kind:
     line: str
     predictor: Callable[..., Predictor] | None = None
     average: Callable[..., Average] | None = None
+    noise: Callable[..., GradientNoise] | None = None
 
     @property
     def make(self) -> Callable[..., Any] | None:
         """What the knobs belong to."""
-        return self.predictor or self.average
+        return self.predictor or self.average or self.noise
 
 
 def _ema(decay: float | None = None, share: float = 0.05) -> EMA:
@@ -82,6 +84,7 @@ METHODS: dict[str, Kind] = {
     "lawa": Kind(AVERAGE, "evaluate with the mean of the last snapshots", average=LAWA),
     "swa": Kind(AVERAGE, "evaluate with the mean from a share of the run on", average=_swa),
     "nesterov": Kind(CONTROL, "SGD with Nesterov momentum (base sgd only)"),
+    "gradient-noise": Kind(CONTROL, "Gaussian noise on every gradient", noise=GradientNoise),
     "sign-flipped": Kind(DERIVED, "each predictor's jump, backward"),
     "demon": Kind(REFERENCE, "decaying momentum"),
 }
@@ -267,13 +270,15 @@ def build(
         method: "base", a label of `parse_methods`, or a derived control such as
             "random-jump:plp".
         steps: the run's total number of steps.
-        noise_seed: of the random-jump control.
+        noise_seed: of the controls random-jump and gradient-noise.
     """
     derived, _, source = method.rpartition(":")
     parsed = None if method == "base" else parse_methods(source)[0]
     named = parsed.name if parsed else ""
     optimizer = make_base(task, "nesterov" if named == "nesterov" else base, model, lr)
     followers = [Demon(optimizer, steps)] if "demon" in (named, base) else []
+    if parsed is not None and parsed.kind.noise is not None:
+        parsed.kind.noise(**dict(parsed.knobs)).attach(optimizer, noise_seed)
     predictor: Predictor | None = None
     average: Average | None = _ema() if base == "ema" else None
     if parsed is not None and parsed.kind.average is not None:

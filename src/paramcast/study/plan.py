@@ -42,6 +42,7 @@ class Options:
     weight_decay: float | None = None
     speed: bool = True  # whether 0.8 T is run and judged too
     random_jump: bool = True  # whether that control runs
+    probes: tuple[str, ...] = ()  # of the final runs
 
     @property
     def tuned(self) -> bool:
@@ -101,6 +102,7 @@ class Plan:
             versions=f"paramcast {__version__}, torch {torch.__version__}",
             momentum=options.momentum,
             weight_decay=options.weight_decay,
+            probes=options.probes,
         )
         self.identity = hash_of(self.specification())
         label = "".join(c if c.isalnum() or c in "-_" else "-" for c in prepared.task.name)
@@ -183,7 +185,10 @@ class Plan:
         ]
 
     def spec(self, method: str, lr: float, phase: str, seed: int, share: float) -> RunSpec:
-        return replace(self.common, method=method, lr=lr, phase=phase, seed=seed, share=share)
+        probes = self.common.probes if phase == "final" else ()
+        return replace(
+            self.common, method=method, lr=lr, phase=phase, seed=seed, share=share, probes=probes
+        )
 
     def jobs(self, specs: Sequence[RunSpec]) -> list[Job]:
         """The specifications with where their task comes from."""

@@ -63,7 +63,14 @@ def summarise(
         "confidence": confidence,
         "table": [
             _table_row(
-                arm, runs[arm.name], early[arm.name], base, _matched(arm, arms), metric, confidence
+                arm,
+                runs[arm.name],
+                early[arm.name],
+                base,
+                runs[base.name],
+                _matched(arm, arms),
+                metric,
+                confidence,
             )
             for arm in arms
         ],
@@ -121,6 +128,7 @@ def _table_row(
     runs: list[dict[str, Any]],
     early: list[dict[str, Any]],
     base: Arm,
+    base_runs: list[dict[str, Any]],
     matched: Arm | None,
     metric: Metric,
     confidence: float,
@@ -148,11 +156,32 @@ def _table_row(
     }
     for name in ("top1_error", "top5_error"):
         row[name] = _mean_or_none([run["test"].get(name) for run in runs])
+    row["measures"] = _measures(runs, base_runs)
     if arm is not base:
         row["to_base"] = asdict(difference(arm.values, base.values, metric, confidence))
     if matched is not None:
         row["to_lr_matched"] = asdict(difference(arm.values, matched.values, metric, confidence))
     return row
+
+
+def _measures(
+    runs: list[dict[str, Any]], base_runs: list[dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What the runs measured beside their result: per name the values by seed, None where a run
+    has none, their mean, and the mean and 95 % interval of the differences to the base."""
+    found: dict[str, dict[str, Any]] = {}
+    for name in dict.fromkeys(name for run in runs for name in run["measures"]):
+        values = [run["measures"].get(name) for run in runs]
+        pairs = zip(values, (run["measures"].get(name) for run in base_runs), strict=True)
+        differences = [a - b for a, b in pairs if a is not None and b is not None]
+        found[name] = {
+            "values": values,
+            "mean": _mean_or_none(values),
+            "to_base": dict(zip(("mean", "low", "high"), interval(differences), strict=True))
+            if len(differences) > 1
+            else None,
+        }
+    return found
 
 
 def _seconds_per_seed(*groups: dict[str, list[dict[str, Any]]]) -> float:

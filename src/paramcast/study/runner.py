@@ -152,6 +152,18 @@ def opened(
 
 def write_json(path: Path, value: dict[str, Any]) -> None:
     """Write atomically: a reader sees the old file or the new one."""
+    write_text(path, json.dumps(value, indent=1, allow_nan=False))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write atomically.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
     partial = path.with_suffix(".partial")
-    partial.write_text(json.dumps(value, indent=1, allow_nan=False), encoding="utf-8")
-    os.replace(partial, path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        os.replace(partial, path)
+    except OSError as error:
+        raise StoreError(f"{path} cannot be written: {error.strerror}") from None

@@ -17,7 +17,7 @@ class RunSpec:
     `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` the base optimizer;
     `momentum` and `weight_decay` stand in for the task's own (None);
     `share` the part of the task's steps that the (complete) schedule spans; `phase` "tune" or
-    "final", which have different seeds.
+    "final", which have different seeds; `probes` what a final run is asked about itself.
     """
 
     task: str
@@ -35,6 +35,7 @@ class RunSpec:
     versions: str
     momentum: float | None = None
     weight_decay: float | None = None
+    probes: tuple[str, ...] = ()
     protocol: int = PROTOCOL
 
     @property

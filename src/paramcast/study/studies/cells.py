@@ -117,6 +117,7 @@ def _cell(
         weight_decay=settings["weight_decay"],
         speed=grid.speed,
         random_jump=grid.random_jump,
+        probes=tuple(grid.probes),
     )
     return Cell(
         {name: filled[name] for name in AXES}, Plan(options, replace(prepared, task=task), out)

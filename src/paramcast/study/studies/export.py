@@ -62,6 +62,7 @@ def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
                     **{f"minus_lr_matched_{k}": to_matched.get(k) for k in ("mean", "low", "high")},
                     "verdict": verdict.get("kind"),
                     "base_mean": base["mean"],
+                    **{name: found["mean"] for name, found in row["measures"].items()},
                 }
             )
     return rows
@@ -106,8 +107,9 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     names = ("status", "reason", "steps", "seconds", "peak_memory", "train_loss", "gap")
-    flat = dict(spec)
+    flat = {**spec, "probes": ", ".join(spec["probes"])}
     flat.update((name, outcome.get(name)) for name in names)
+    flat.update(outcome["measures"])
     for split in ("validation", "test"):
         values = outcome.get(split) or {}
         flat.update((f"{split}_{name}", value) for name, value in values.items())

@@ -51,6 +51,10 @@ Decays = Annotated[
 ]
 
 
+Analysis = Literal["table", "heatmap", "measures", "synergy", "conditions", "stability"]
+"""What `paramcast study analyse` can make of a study."""
+
+
 class _Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -83,6 +87,7 @@ class Grid(_Strict):
     speed: bool = False
     random_jump: bool = True
     margin: Rate | None = None
+    probes: list[Literal["linearity", "jumps", "sharpness"]] = []
 
     @model_validator(mode="after")
     def _one_way_to_a_rate(self) -> Grid:
@@ -103,6 +108,7 @@ class StudyFile(_Strict):
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
     question: Annotated[str, Field(min_length=1)]
     notes: list[str] = []
+    analysis: list[Analysis] = ["table"]
     grid: Annotated[list[Grid], Field(min_length=1)]
 
 

@@ -1,0 +1,44 @@
+"""What a finished study says: each analysis turns its cells into a page of tables and figures."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from ....errors import StudyError
+from . import conditions, heatmap, measures, stability, synergy, table
+from .page import Page
+
+ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
+    "table": table.analyse,
+    "heatmap": heatmap.analyse,
+    "measures": measures.analyse,
+    "synergy": synergy.analyse,
+    "conditions": conditions.analyse,
+    "stability": stability.analyse,
+}
+
+
+def analyse(result: dict[str, Any], names: list[str], folder: Path | None) -> str:
+    """Run analyses of a finished study.
+
+    Args:
+        result: what study.json holds.
+        names: which, in this order.
+        folder: where figures go as SVG files; None draws none.
+
+    Returns:
+        Markdown.
+
+    Raises:
+        StudyError: the study does not hold what an analysis needs, or the folder cannot be written.
+    """
+    pages = [ANALYSES[name](result) for name in names]
+    if folder is None:
+        return "\n".join(page.text() for page in pages)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        return "\n".join(page.text(folder, result["study"]) for page in pages)
+    except OSError as error:
+        raise StudyError(f"{folder} cannot be written: {error.strerror}") from None

@@ -1,0 +1,106 @@
+"""A page: Markdown, with figures that are drawn only where somebody wants the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ...stats import interval
+
+
+@dataclass
+class Page:
+    """Paragraphs, tables, and figures in their order."""
+
+    parts: list[str | Figure] = field(default_factory=list)
+
+    def say(self, text: str) -> None:
+        self.parts.append(text)
+
+    def table(self, header: Sequence[str], rows: Iterable[Sequence[Any]]) -> None:
+        lines = [_row(header), "|" + "---|" * len(header), *map(_row, rows)]
+        self.parts.append("\n".join(lines))
+
+    def figure(self, name: str, caption: str, draw: Callable[[], Any]) -> None:
+        """draw() returns a matplotlib figure."""
+        self.parts.append(Figure(name, caption, draw))
+
+    def text(self, folder: Path | None = None, prefix: str = "") -> str:
+        """The page; with a folder, its figures are written there as PREFIX-NAME.svg."""
+        written = []
+        for part in self.parts:
+            if isinstance(part, str):
+                written.append(part)
+            elif folder is not None:
+                file = folder / f"{prefix}-{part.name}.svg"
+                _save(part.draw(), file)
+                written.append(f"![{part.caption}]({file.name})")
+        return "\n\n".join(written) + "\n"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """A figure that is not drawn yet."""
+
+    name: str
+    caption: str
+    draw: Callable[[], Any]
+
+
+def spread(values: Sequence[float], form: str = "{:+.2f}") -> str:
+    """Mean and 95 % t interval in words."""
+    mean, low, high = (form.format(value) for value in interval(values))
+    return f"{mean} ({low} to {high})"
+
+
+def rows_of(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """A cell's table by method; the base is its first."""
+    return {row["method"]: row for row in cell["table"]}
+
+
+def differences(cell: dict[str, Any], method: str, other: str | None = None) -> list[float]:
+    """By seed: a method minus another (the base if None), plus = the first is better.
+
+    In points for an accuracy, else in the metric's unit.
+    """
+    rows, metric = rows_of(cell), cell["metric"]
+    base = cell["table"][0] if other is None else rows[other]
+    sign = 1.0 if metric["higher_is_better"] else -1.0
+    scale = sign * (100.0 if metric["name"] == "accuracy" else 1.0)
+    return [scale * (a - b) for a, b in zip(rows[method]["values"], base["values"], strict=True)]
+
+
+def matched_of(cell: dict[str, Any], method: str) -> str | None:
+    """The control "base at lr times the gain" of a method."""
+    rows = [r["method"] for r in cell["table"] if r["of"] == method]
+    return next((name for name in rows if "-lr-matched" in name), None)
+
+
+def made_by(result: dict[str, Any]) -> str:
+    """Hardware, versions and time, in a line."""
+    e = result["environment"]
+    return (
+        f"{len(result['cells'])} cells; {e['cpus']} cores ({e['cpu']}), one thread per run, "
+        f"torch {e['torch']}, Python {e['python']}, paramcast {e['paramcast']}; "
+        f"{result['wall_seconds']:.0f} s for the runs not stored before."
+    )
+
+
+def short(value: Any) -> str:
+    """A setting in a table."""
+    if value is None:
+        return "own"
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _row(cells: Sequence[Any]) -> str:
+    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+
+
+def _save(figure: Any, file: Path) -> None:
+    import matplotlib as mpl
+
+    with mpl.rc_context({"svg.hashsalt": "paramcast"}):  # the same figure is the same file
+        figure.savefig(file, metadata={"Date": None}, bbox_inches="tight")

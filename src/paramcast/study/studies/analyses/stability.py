@@ -1,0 +1,133 @@
+"""Why insertions can destabilise: predicted edges, and real runs up to and beyond them."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+import numpy as np
+
+from ....predictors import Affine, Midline
+from ....stability import edge, spectral_radius
+from ...methods import parse_methods
+from .page import Page, differences, made_by, short, spread
+
+MOMENTA, HORIZONS, CYCLES = (0.0, 0.5, 0.9, 0.99), (0.5, 1.0, 1.5, 2.5), (3, 6, 12, 30)
+USUAL_MOMENTUM = 0.9
+
+
+def analyse(result: dict[str, Any]) -> Page:
+    """The edge of every rule on a quadratic; learning rate times sharpness in real runs beside it;
+    and the loss jump at insertions against the final result."""
+    page = Page([f"{result['question']}\n\n{made_by(result)}"])
+    page.say("**The edge on a quadratic**: largest stable learning rate x curvature "
+             "(`paramcast.stability.edge`)")  # fmt: skip
+    page.table(("rule", *(f"momentum {m}" for m in MOMENTA)), _edges())
+    page.figure("radius", "Spectral radius per step on a quadratic, momentum 0.9", _draw_radius)
+    page.say(
+        "**Real runs.** Sharpness is the largest Hessian eigenvalue of the training loss at the "
+        "end; where a run sits at its edge, learning rate x sharpness is the edge."
+    )
+    groups: dict[str, list[dict[str, Any]]] = {}
+    for cell in result["cells"]:
+        settings = {k: v for k, v in cell["settings"].items() if k != "lr" and v is not None}
+        groups.setdefault(", ".join(f"{k} {short(v)}" for k, v in settings.items()), []).append(
+            cell
+        )
+    for label, cells in groups.items():
+        page.say(f"**{label}**, n = {cells[0]['seeds']} seeds")
+        page.table(
+            ("lr", "method", "result", "minus base", "diverged", "lr x sharpness", "edge",
+             "loss jump per insertion", "insertions that lower the loss"),
+            [_row(cell, row) for cell in cells for row in cell["table"] if _has_edge(row)],
+        )  # fmt: skip
+    _say_jumps(page, result["cells"])
+    return page
+
+
+def _has_edge(row: dict[str, Any]) -> bool:
+    """Whether the row is the bare base or a predictor with fixed weights."""
+    bare = row["role"] == "base" or "-lr-matched" in row["method"]
+    return bare or (row["role"] == "predictor" and isinstance(_predictor(row), Affine))
+
+
+def _predictor(row: dict[str, Any]) -> Any:
+    return parse_methods(row["method"])[0].predictor() if row["role"] == "predictor" else None
+
+
+def _edges() -> list[list[str]]:
+    rows = [["no prediction", *(f"{edge(None, m):.2f}" for m in MOMENTA)]]
+    for every, horizon in itertools.product(CYCLES, HORIZONS):
+        predictor = Midline(every=every, horizon=horizon)
+        values = (f"{edge(predictor, m):.2f}" for m in MOMENTA)
+        rows.append([f"plp, every {every}, horizon {horizon:g}", *values])
+    return rows
+
+
+def _row(cell: dict[str, Any], row: dict[str, Any]) -> list[str]:
+    momentum = cell["settings"]["momentum"]
+    measures = row["measures"]
+    at = edge(_predictor(row), USUAL_MOMENTUM if momentum is None else momentum)
+    sharpness = measures.get("sharpness", {}).get("mean")
+    jump, down = (measures.get(n, {}).get("mean") for n in ("jump_loss", "jump_lowers_loss"))
+    base = row is cell["table"][0]
+    return [
+        f"{row['lr']:.4g}",
+        row["method"],
+        f"{100 * row['mean']:.2f} %"
+        if cell["metric"]["name"] == "accuracy"
+        else f"{row['mean']:.4g}",
+        "" if base else spread(differences(cell, row["method"])),
+        str(row["diverged"] or ""),
+        "" if sharpness is None else f"{row['lr'] * sharpness:.3g}",
+        f"{at:.2f}",
+        "" if jump is None else f"{jump:+.2g}",
+        "" if down is None else f"{100 * down:.0f} %",
+    ]
+
+
+def _say_jumps(page: Page, cells: list[dict[str, Any]]) -> None:
+    from scipy.stats import spearmanr
+
+    jumps, ends = [], []
+    for cell in cells:
+        for row in cell["table"]:
+            found = row["measures"].get("jump_loss", {}).get("mean")
+            if row["role"] == "predictor" and found is not None:
+                jumps.append(found)
+                ends.append(float(np.mean(differences(cell, row["method"]))))
+    if len(jumps) < 4:
+        return
+    found = spearmanr(jumps, ends)
+    page.say(
+        f"**The loss jump at insertions against the final result**, over {len(jumps)} cells and "
+        f"methods: Spearman's correlation {found.statistic:+.2f} (p {found.pvalue:.2g}). Where an "
+        f"insertion raises the training loss on average ({sum(j > 0 for j in jumps)} of them), the "
+        f"result is {_mean(ends, [j > 0 for j in jumps])} against the base; where it lowers it, "
+        f"{_mean(ends, [j <= 0 for j in jumps])}."
+    )
+
+
+def _mean(values: list[float], chosen: list[bool]) -> str:
+    own = [v for v, take in zip(values, chosen, strict=True) if take]
+    return f"{np.mean(own):+.2f}" if own else "none"
+
+
+def _draw_radius() -> Any:
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(6, 3.6))
+    panel = figure.subplots()
+    x = np.geomspace(1e-3, 5, 400)
+    rules: list[tuple[str, Affine | None, int]] = [("no prediction", None, 1)]
+    rules += [(f"plp, every {k}", Midline(every=k), k) for k in CYCLES]
+    for label, rule, every in rules:
+        radii = [spectral_radius(rule, float(v), USUAL_MOMENTUM) ** (1 / every) for v in x]
+        panel.plot(x, radii, label=label, linewidth=1.2)
+    panel.axhline(1, color="gray", linewidth=0.8)
+    panel.set_xscale("log")
+    panel.set_ylim(0.85, 1.3)
+    panel.set_xlabel("learning rate x curvature")
+    panel.set_ylabel("spectral radius per step")
+    panel.legend(fontsize=8)
+    return figure

@@ -1,0 +1,258 @@
+"""What a finished study says: tables by pencil, rules on planted data, figures that are drawn."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from paramcast.errors import StudyError
+from paramcast.study.studies.analyses import ANALYSES, analyse
+from paramcast.study.studies.analyses.conditions import Rule, apply, fit
+from paramcast.study.studies.analyses.page import Page, differences, spread
+from paramcast.study.studies.file import Analysis, open_study, ready_made
+
+ENVIRONMENT = {"cpus": 2, "cpu": "x", "torch": "2", "python": "3", "paramcast": "0"}
+METRIC = {"name": "accuracy", "higher_is_better": True, "margin": 0.005, "half_example": 0.0005}
+
+
+def row(name: str, role: str, values: list[float], lr: float, of: str = "", **more: Any) -> dict:
+    return {
+        "method": name, "role": role, "of": of, "lr": lr, "values": values,
+        "mean": float(np.mean(values)), "gap": 0.25, "loss": 1.0, "diverged": 0,
+        "top1_error": 1 - float(np.mean(values)), "top5_error": None, "measures": {},
+        "to_base": None, "to_lr_matched": None, **more,
+    }  # fmt: skip
+
+
+def cell(task: str = "digits", gain: float = 0.0, matched: float = 0.0, **settings: Any) -> dict:
+    """Four seeds around 90 %; PLP and the larger step differ from the base by so many points."""
+    noise = np.array([-0.003, 0.001, 0.002, 0.0])
+    base = 0.9 + np.array([-0.01, 0.0, 0.02, 0.01])
+    lr = settings.get("lr", 0.1)
+    rows = [
+        row("sgd", "base", base.tolist(), lr),
+        row(
+            "sgd-lr-matched",
+            "control",
+            (base + matched / 100 + noise / 2).tolist(),
+            lr * 7 / 6,
+            "plp",
+        ),
+        row("plp", "predictor", (base + gain / 100 + noise).tolist(), lr),
+    ]
+    names = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
+    filled = dict.fromkeys(names) | {"task": task, "base": "sgd", "lr": lr} | settings
+    verdict = {"plp": {"quality": {"kind": "no difference"}}}
+    return {"settings": filled, "seeds": 4, "metric": METRIC, "table": rows, "verdicts": verdict}
+
+
+def result(*cells: dict) -> dict[str, Any]:
+    return {
+        "study": "made-up", "question": "Is it so?", "cells": list(cells),
+        "environment": ENVIRONMENT, "wall_seconds": 3.0, "notes": [],
+    }  # fmt: skip
+
+
+def table(text: str) -> list[list[str]]:
+    lines = [line for line in text.splitlines() if line.startswith("|") and "---" not in line]
+    return [[part.strip() for part in line.strip("|").split("|")] for line in lines]
+
+
+# --- numbers ------------------------------------------------------------------------------------
+
+
+def test_differences_are_points_of_accuracy_and_their_sign_is_plus_for_better() -> None:
+    one = cell(gain=2.0)
+    assert np.mean(differences(one, "plp")) == pytest.approx(2.0)
+    assert np.mean(differences(one, "plp", "sgd-lr-matched")) == pytest.approx(2.0)
+    one["metric"] = {**METRIC, "name": "mse", "higher_is_better": False}
+    assert np.mean(differences(one, "plp")) == pytest.approx(-0.02)
+
+
+def test_an_interval_in_words_is_the_t_interval() -> None:
+    # mean 2, sd 1, n 3: t(2; 97.5 %) = 4.303, half-width 4.303 / sqrt(3) = 2.484
+    assert spread([1.0, 2.0, 3.0]) == "+2.00 (-0.48 to +4.48)"
+
+
+def test_synergy_by_pencil() -> None:
+    cells = [cell(gain=1.0), cell(gain=3.0, base="adamw")]
+    rows = table(analyse(result(*cells), ["synergy"], None))
+    assert rows[1][0] == "sgd"
+    assert rows[1][4] == ""
+    assert rows[2][0] == "adamw"
+    assert rows[2][4] == "+2.00 (+2.00 to +2.00)"
+    with pytest.raises(StudyError, match="a cell of base sgd, task digits has none"):
+        analyse(result(cells[1]), ["synergy"], None)
+    with pytest.raises(StudyError, match="one cell per task and base, there are several"):
+        analyse(result(cells[0], cells[0]), ["synergy"], None)
+
+
+def test_the_heat_map_has_a_row_per_setting_and_a_column_per_rate(tmp_path: Path) -> None:
+    cells = [
+        cell(lr=lr, momentum=m, gain=10 * lr + (m or 0.0))
+        for lr in (0.01, 0.1)
+        for m in (None, 0.0, 0.5, 0.9)
+    ]
+    text = analyse(result(*cells), ["heatmap"], tmp_path)
+    rows = table(text)
+    assert rows[0] == ["minus SGD, momentum", "lr 0.01", "lr 0.1"]
+    assert [r[0] for r in rows[1:4]] == ["0", "0.5", "0.9"]  # the task's own is one of them
+    assert rows[3][1:] == ["+1.00", "+1.90"]
+    assert rows[1][1] == "(+0.10)"  # its interval crosses 0: 0.1 -+ 0.35
+    figure = (tmp_path / "made-up-digits-momentum.svg").read_text()
+    assert "made-up-digits-momentum.svg" in text
+    assert figure.startswith("<?xml")
+    with pytest.raises(StudyError, match="learning rate and one setting"):
+        analyse(result(cell()), ["heatmap"], None)
+
+
+def test_measures_are_listed_without_those_of_quarters_and_layers() -> None:
+    one = cell(gain=1.0)
+    found = {"values": [1.0] * 4, "mean": 1.0, "to_base": {"mean": 0.5, "low": 0.25, "high": 0.75}}
+    for each in one["table"]:
+        each["measures"] = {"sharpness": found, "r2_3@1": found, "r2_3:w": found}
+    rows = table(analyse(result(one), ["measures"], None))
+    assert rows[0] == ["method", "lr", "accuracy", "minus base", "gap", "sharpness", "diverged"]
+    assert rows[1][5] == "1"
+    assert rows[3][5] == "1 (+0.25 to +0.75)"
+    with pytest.raises(StudyError, match=r"give its grids `probes"):
+        analyse(result(cell()), ["measures"], None)
+
+
+def test_the_table_leaves_out_what_no_row_has() -> None:
+    rows = table(analyse(result(cell(gain=1.0), cell(gain=1.0, lr=0.2)), ["table"], None))
+    assert "lr" in rows[0]
+    assert "top-5 error" not in rows[0]
+    assert "minus base" not in rows[0]
+
+
+def test_text_from_a_task_cannot_break_the_table() -> None:
+    page = Page()
+    page.table(("a",), [("x|y",)])
+    assert "x\\|y" in page.text()
+
+
+# --- the rule of thumb ----------------------------------------------------------------------------
+
+
+def planted(cells: int = 24) -> dict[str, Any]:
+    """PLP helps by 2 points where cosine_10 > 0.8 and else costs 2; all else is noise."""
+    rng = np.random.default_rng(0)
+    made = []
+    for number in range(cells):
+        cosine = rng.uniform(0.6, 1.0)
+        gain = 2.0 if cosine > 0.8 else -2.0
+        one = cell(("digits/mlp", "fashion@9")[number % 2], gain, gain - 0.1, batch_size=number)
+        one["table"][0]["measures"] = {
+            name: {"mean": value}
+            for name, value in (("r2_3", rng.uniform()), ("cosine_10", cosine), ("r2_10:w", 0.5),
+                                ("cosine_10@4", rng.uniform()), ("cosine_10@1", 0.1))
+        }  # fmt: skip
+        made.append(one)
+    return result(*made)
+
+
+def test_a_planted_rule_is_found_on_both_data_sets(tmp_path: Path) -> None:
+    text = analyse(planted(), ["conditions"], tmp_path)
+    rows = {r[0]: r for r in table(text)}
+    found = rows["PLP clearly above the base"]
+    assert re.match(r"cosine_10 > 0\.(79|8)", found[1])
+    assert found[2].startswith("0 %")
+    assert float(found[3].split()[0]) <= 10
+    assert float(found[4].split()[0]) >= 30
+    assert rows["PLP clearly below the base"][1].startswith("cosine_10 <= ")
+    assert float(rows["cosine_10"][1].split()[0]) > 0.8
+    slope = re.search(r"gain = ([+-][\d.]+) \+ ([\d.]+)", text)
+    assert slope is not None
+    assert float(slope.group(2)) == pytest.approx(1.0, abs=0.01)
+    assert float(slope.group(1)) == pytest.approx(0.1, abs=0.01)
+    assert (tmp_path / "made-up-gain.svg").is_file()
+
+
+def test_a_rule_fitted_on_noise_does_not_pretend() -> None:
+    """Labels that depend on nothing: what is right where it was fitted fails where it was not."""
+    study = planted(60)
+    rng = np.random.default_rng(5)
+    cells = study["cells"]
+    for one in cells:
+        one["table"][0]["measures"]["cosine_10"]["mean"] = rng.uniform()
+    rows = {r[0]: r for r in table(analyse(study, ["conditions"], None))}
+    inside, outside = (float(rows["PLP clearly above the base"][i].split()[0]) for i in (2, 3))
+    assert outside > inside
+    assert outside > 30
+
+
+def test_rules_by_pencil() -> None:
+    features = np.array([[0.1], [0.2], [0.8], [0.9]])
+    helps = np.array([False, False, True, True])
+    rule = fit(features, helps, ["x"])
+    assert rule == Rule("x", True, pytest.approx(0.5))
+    assert str(Rule("x", False, 0.5)) == "x <= 0.5"
+    assert apply(rule, features, ["x"], False).tolist() == helps.tolist()
+    assert fit(features, ~helps, ["x"]) == Rule("x", False, pytest.approx(0.5))
+    assert fit(features, np.array([True] * 4), ["x"]) is None
+    assert apply(None, features, ["x"], True).all()
+
+
+def test_conditions_says_what_it_needs() -> None:
+    for made in (planted(6), result(*[cell() for _ in range(12)])):
+        with pytest.raises(StudyError, match="at least 8 cells of two data sets"):
+            analyse(made, ["conditions"], None)
+
+
+# --- stability ------------------------------------------------------------------------------------
+
+
+def test_stability_shows_edges_beside_rate_times_sharpness(tmp_path: Path) -> None:
+    one = cell(gain=-1.0, momentum=0.9)
+    for each, sharpness in zip(one["table"], (30.0, 25.0, 6.0), strict=True):
+        each["measures"] = {"sharpness": {"mean": sharpness, "to_base": None}}
+    one["table"][2]["measures"]["jump_loss"] = {"mean": 0.5, "to_base": None}
+    text = analyse(result(one), ["stability"], tmp_path)
+    rows = table(text)
+    assert ["no prediction", "2.00", "3.00", "3.80", "3.98"] in rows
+    real = {r[1]: r for r in rows if len(r) == 9}
+    assert real["sgd"][5:7] == ["3", "3.80"]
+    assert real["plp"][5:8] == ["0.6", "0.67", "+0.5"]
+    assert (tmp_path / "made-up-radius.svg").is_file()
+
+
+# --- the command ----------------------------------------------------------------------------------
+
+
+def test_analyses_of_the_files_are_those_that_there_are() -> None:
+    assert set(Analysis.__args__) == set(ANALYSES)
+    for name in ready_made():
+        assert set(open_study(name)[0].analysis) <= set(ANALYSES)
+
+
+def test_the_command_writes_a_page_with_its_figures(
+    paramcast: Callable[..., Any], tmp_path: Path
+) -> None:
+    folder = tmp_path / "run"
+    folder.mkdir()
+    text = 'name = "made-up"\nquestion = "?"\nanalysis = ["synergy"]\n[[grid]]\ntask = "digits"\n'
+    made = {"schema": 1, "text": text + 'methods = "plp"\nseeds = 4\n', **result(cell(gain=1.0))}
+    (folder / "study.json").write_text(json.dumps(made))
+    assert "synergy" in paramcast("study", "analyse", folder).out
+    done = paramcast("study", "analyse", folder, "--as", "stability", "--out", tmp_path / "new")
+    assert (done.code, done.out) == (0, f"wrote {tmp_path}/new/made-up.md\n")
+    page = (tmp_path / "new" / "made-up.md").read_text()
+    assert page.startswith("# Study made-up\n")
+    for name in re.findall(r"\]\((.*?)\)", page):
+        assert (tmp_path / "new" / name).is_file()
+    for words, message in (
+        ((folder, "--as", "heat"), "unknown analysis 'heat'; choose from table, heatmap"),
+        ((folder, "--as", "heatmap"), "a heat map needs cells"),
+        ((tmp_path / "nowhere",), "no study has finished there"),
+        ((folder, "--out", folder / "study.json"), "cannot be written"),
+    ):
+        done = paramcast("study", "analyse", *words)
+        assert done.code == 2, done
+        assert message in done.err
