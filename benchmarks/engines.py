@@ -37,10 +37,11 @@ def task():
 def jobs(file, count, first):
     source = find(str(file))
     load(source)
-    spec = dict(
-        task="tiny", fingerprint="", method="base", base="sgd", lr=0.1, schedule="constant",
-        epochs=1, batch_size=12, share=1.0, phase="final", device="cpu", versions="",
-    )  # fmt: skip
+    spec = {
+        "task": "tiny", "fingerprint": "", "method": "base", "base": "sgd", "lr": 0.1,
+        "schedule": "constant", "epochs": 1, "batch_size": 12, "share": 1.0, "phase": "final",
+        "device": "cpu", "versions": "",
+    }  # fmt: skip
     return [Job(RunSpec(seed=first + n, **spec), source) for n in range(count)]
 
 
@@ -85,8 +86,8 @@ def main():
         file = Path(folder) / "tiny.py"
         file.write_text(TASK)
         run = alone(file, given.runs)
-        print(f"torch {torch.__version__}, Python {platform.python_version()}, "
-              f"{os.cpu_count()} cores, load {os.getloadavg()[0]:.1f}, n = {given.runs} x {ROUNDS}")  # fmt: skip
+        print(f"torch {torch.__version__}, Python {platform.python_version()}, {os.cpu_count()} "
+              f"cores, load {os.getloadavg()[0]:.1f}, n = {given.runs} x {ROUNDS}")  # fmt: skip
         print(f"\na run in this process: {1e3 * run:.2f} ms\n")
         print("| engine, 1 worker | first start | later starts | per run | overhead per run |")
         print("|---|---|---|---|---|")
