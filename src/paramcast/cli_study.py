@@ -13,10 +13,10 @@ import click
 from .cli_shared import (
     check_device,
     check_numerics,
-    check_timeout,
     computing_options,
-    count_workers,
+    engine_options,
     interruptible,
+    make_engine,
     store_option,
 )
 from .errors import StoreError, StudyError
@@ -49,8 +49,7 @@ def study() -> None:
 @study.command()
 @click.argument("name")
 @click.option("--out", type=_FOLDER, help="Folder for study.json and study.db.")
-@click.option("--workers", type=int, help="Processes [one per core; two per GPU].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@engine_options
 @computing_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
@@ -60,6 +59,10 @@ def run(name: str, **given: Any) -> None:
     """Run a study: FILE.toml, or the NAME of a ready-made one.
 
     Finished runs are kept in the folder: the same command goes on after Ctrl-C.
+
+    \b
+    Example:
+      paramcast study run sensitivity --engine ray --address ray://head:10001
     """
     from .study.studies.file import open_study
 
@@ -69,8 +72,7 @@ def run(name: str, **given: Any) -> None:
 
 @study.command()
 @click.argument("folder", type=_FOLDER)
-@click.option("--workers", type=int, help="Processes [one per core; two per GPU].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@engine_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
@@ -169,9 +171,9 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
 
 
 def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
-    from .study.server import start_early
+    if not given["dry_run"] and given["engine"] == "local":
+        from .study.server import start_early
 
-    if not given["dry_run"]:
         start_early()
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our output
         output = _output(opened, text, given)
@@ -182,26 +184,26 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
     from .study.studies.cells import make_cells
     from .study.studies.run import default_folder, run_study
 
-    device = check_device(given["device"])
+    device, engine = check_device(given["device"], given["engine"]), make_engine(given)
     numerics = check_numerics(_asked(opened, given), device)
     out = given["out"] or default_folder(opened, text, numerics)
-    workers, timeout = count_workers(given["workers"], device), check_timeout(given["timeout"])
     if given["dry_run"]:
         cells = make_cells(
             opened, out, device=device, numerics=numerics, data_dir=given["data_dir"]
         )
-        return _dry_run(opened, cells, out, workers, as_json=given["as_json"])
-    with interruptible(f"kept in {out}") as watcher:
+        with engine:
+            return _dry_run(opened, cells, out, engine.workers, as_json=given["as_json"])
+    with interruptible(f"kept in {out}") as watcher, engine:
+        engine.say = watcher.say
         result = run_study(
             opened,
             text,
             out,
-            workers=workers,
+            engine=engine,
             watcher=watcher,
             device=device,
             numerics=numerics,
             data_dir=given["data_dir"],
-            timeout=timeout,
             store_url=given["store"],
         )
     if given["as_json"]:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from paramcast.study.devices import gpu_of, usual_workers
-from paramcast.study.engine import Job, run_all
+from paramcast.study.engines import Job, LocalEngine
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
 
@@ -77,10 +77,9 @@ def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(
         for seed in range(6)
     ]  # fmt: skip
     statuses: list[str] = []
-    run_all(
+    LocalEngine(2).run(
         [Job(s, find(str(file))) for s in specs],
-        workers=2,
-        finished=lambda done: statuses.append(done.outcome["status"]),
+        lambda done: statuses.append(done.outcome["status"]),
     )
     assert sorted(set(statuses)) == ["done", "failed"]
     held = sorted(path.name.split("-")[0] for path in tmp_path.glob("?-*"))

@@ -12,7 +12,7 @@ import torch
 
 from .. import __version__
 from ..errors import StudyError
-from .engine import Job
+from .engines import Job
 from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
 from .precision import usual
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying

@@ -55,7 +55,8 @@ def choose(
     precision = default.precision if precision is None else precision
     if precision not in PRECISIONS:
         raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    if device.startswith("cuda") and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
+    here = device.startswith("cuda") and torch.cuda.is_available()  # else it is a worker's, on Ray
+    if here and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
         raise StudyError(f"the GPU of --device {device} has no bfloat16; add --precision float32")
     return Numerics(
         precision,

@@ -11,6 +11,7 @@ from typing import Any
 
 from ...errors import StoreError, StudyError
 from ..claims import LEASE
+from ..engines import Engine
 from ..environment import describe_environment
 from ..folder import opened, remembers, where, write_json
 from ..pilot import estimate_seconds
@@ -29,12 +30,11 @@ def run_study(
     text: str,
     out: Path,
     *,
-    workers: int,
+    engine: Engine,
     watcher: Watcher,
     device: str = "cpu",
     numerics: Numerics = DEFAULT,
     data_dir: str | None = None,
-    timeout: float | None = None,
     store_url: str | None = None,
     lease: float = LEASE,
 ) -> dict[str, Any]:
@@ -43,6 +43,7 @@ def run_study(
     Args:
         study, text: the study and the text that it was read from, which is kept in the store.
         out: the folder.
+        engine: what runs it.
         store_url: of the PostgreSQL database that holds the runs; None for the one that the
             folder names, else study.db in it.
         lease: seconds after which other drivers take over what this one runs, if it dies.
@@ -67,16 +68,8 @@ def run_study(
     with opened(out, DATABASE, "study", identity, partial(_differs, text), store_url) as store:
         tuning, final = count(cells)
         store.set_about("planned", {"tuning": tuning, "final": final})
-        environment = describe_environment(cells[0].plan.options.source)
-        runner = Runner(
-            store,
-            out,
-            environment,
-            workers=workers,
-            watcher=watcher,
-            timeout=timeout,
-            lease=lease,
-        )
+        environment = describe_environment(cells[0].plan.options.source, engine)
+        runner = Runner(store, out, environment, engine=engine, watcher=watcher, lease=lease)
         outcomes = runner.phase("tuning", tuning_jobs(cells))
         chosen = [cell.plan.choose(outcomes) for cell in cells]
         outcomes = runner.phase("final", final_jobs(cells, chosen))
