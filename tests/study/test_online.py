@@ -555,8 +555,14 @@ def test_the_same_method_without_its_reaction(label: str, plain: str | None) -> 
 def test_the_analysis_compares_with_and_without(prepared: Make) -> None:
     def row(name: str, values: list[float], of: str = "") -> dict[str, Any]:
         recovery = {"mean": 5.0, "to_base": {"mean": 1.0, "low": -0.5, "high": 2.5}}
-        return {"method": name, "values": values, "lr": 0.1, "of": of, "to_base": None if name == "sgd" else {},
-                "measures": {"recovery": recovery}}  # fmt: skip
+        return {
+            "method": name,
+            "values": values,
+            "lr": 0.1,
+            "of": of,
+            "to_base": None if name == "sgd" else {},
+            "measures": {"recovery": recovery},
+        }
 
     cell = {
         "settings": {"task": "digits-drift", "base": "sgd"},
