@@ -5,7 +5,9 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -18,6 +20,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from ..errors import RunError
 from . import worker
+from .devices import take_slot
 from .server import start_early, workers_context
 from .spec import RunSpec
 from .tasks.source import Source
@@ -60,7 +63,10 @@ def run_all(
     start_early()
     waiting = iter(jobs)
     running: dict[Future[Any], tuple[Job, int]] = {}
-    pool = ProcessPool(max_workers=workers, context=workers_context(), initializer=_initialise)
+    slots = tempfile.mkdtemp(prefix="paramcast-workers-")
+    pool = ProcessPool(
+        max_workers=workers, context=workers_context(), initializer=_initialise, initargs=(slots,)
+    )
 
     def submit(job: Job, attempt: int) -> None:
         running[pool.schedule(worker.execute, args=[*job], timeout=timeout)] = (job, attempt)
@@ -85,6 +91,7 @@ def run_all(
     finally:
         pool.stop()
         pool.join()
+        shutil.rmtree(slots, ignore_errors=True)
 
 
 def _outcome(future: Future[Any], timeout: float | None) -> dict[str, Any]:
@@ -132,7 +139,7 @@ def _interrupts_wait() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _initialise() -> None:
+def _initialise(slots: str) -> None:
     """In a worker: leave Ctrl-C to the parent, print to standard error, use one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
@@ -142,3 +149,4 @@ def _initialise() -> None:
     torch.set_num_threads(1)
     with contextlib.suppress(RuntimeError):
         torch.set_num_interop_threads(1)
+    take_slot(slots)

@@ -11,16 +11,23 @@ import torch
 
 from ..errors import StudyError
 from .environment import describe_environment
+from .folder import opened, write_json
 from .plan import Plan
 from .result import summarise
-from .runner import Runner, Watcher, opened, write_json
+from .runner import Runner, Watcher
+from .spec import DEFAULT
 from .worker import train
 
 DATABASE, RESULT = "pilot.db", "pilot.json"
 
 
 def run_pilot(
-    plan: Plan, *, workers: int, watcher: Watcher, timeout: float | None = None
+    plan: Plan,
+    *,
+    workers: int,
+    watcher: Watcher,
+    timeout: float | None = None,
+    store_url: str | None = None,
 ) -> dict[str, Any]:
     """Do what is not stored yet, judge, and write pilot.json.
 
@@ -29,6 +36,8 @@ def run_pilot(
         workers: processes with one thread each.
         watcher: who is told how far it is.
         timeout: seconds that one run may take.
+        store_url: of the PostgreSQL database that holds the runs; None for the one that the
+            folder names, else pilot.db in it.
 
     Returns:
         What pilot.json holds.
@@ -45,6 +54,7 @@ def run_pilot(
         "pilot",
         {"identity": plan.identity, **specification},
         lambda found: _differences(found, specification),
+        store_url,
     ) as store:
         looks = store.looks()
         confidence = _confidence(plan, looks)
@@ -116,4 +126,5 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    return {**{k: v for k, v in value.items() if k != "common"}, **value["common"]}
+    others = {k: v for k, v in value.items() if k != "common"}
+    return {**others, **DEFAULT._asdict(), **value["common"]}

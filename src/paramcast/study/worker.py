@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
+from .devices import settle
 from .loop import run
 from .online.loop import run_stream
 from .spec import RunSpec, hash_of
@@ -15,12 +17,15 @@ from .tasks.task import Prepared
 def execute(spec: RunSpec, source: Source) -> dict[str, Any]:
     """Run one specification; an error becomes the outcome's reason."""
     try:
+        settle(spec.device)
         prepared, fingerprint = _prepared(source, spec.device)
         if spec.fingerprint and fingerprint != spec.fingerprint:
             raise ValueError(
                 "the task's data differ from process to process, so nothing would be paired; "
                 "fix the seed with which they are drawn or split"
             )
+        if spec.compiled and prepared.task.stream is None:
+            _compile(source, _first_step(spec))
         return train(spec, prepared)
     except (Exception, SystemExit) as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
@@ -40,6 +45,20 @@ def _prepared(source: Source, device: str) -> tuple[Prepared, str]:
     outputs = model(prepared.train.inputs[:batch])
     prepared.task.loss(outputs, prepared.train.targets[:batch]).backward()
     return prepared, fingerprint(prepared)
+
+
+def _first_step(spec: RunSpec) -> RunSpec:
+    """One step of the base, the same for all runs that share a compilation."""
+    return replace(
+        spec, method="base", base="sgd", lr=0.0, schedule="constant", epochs=1, share=0.0,
+        phase="tune", seed=0, momentum=None, weight_decay=None,
+    )  # fmt: skip
+
+
+@lru_cache(maxsize=16)
+def _compile(source: Source, first_step: RunSpec) -> None:
+    """Compile the training step outside any measurement: it takes up to minutes."""
+    run(first_step, _prepared(source, first_step.device)[0])
 
 
 def fingerprint(prepared: Prepared) -> str:
