@@ -689,3 +689,12 @@ def test_reacting_methods_are_refused_before_anything_runs(prepared: Make) -> No
     with pytest.raises(StudyError, match="state-reset reacts to drift, but task blobs is no"):
         check_methods(prepared().task, "sgd", parse_methods("state-reset"))
     check_methods(prepared(stream=stream()).task, "sgd", parse_methods("state-reset"))
+
+
+def test_half_precision_is_another_run_and_learns_too(prepared: Make) -> None:
+    task = prepared(stream=stream(memory=5))
+    plain = run_stream(spec(task), task)
+    half = run_stream(spec(task, precision="bfloat16"), task)
+    assert half["status"] == "done"
+    assert half["test"]["loss"] != plain["test"]["loss"]
+    assert half["test"]["loss"] == pytest.approx(plain["test"]["loss"], rel=0.1)

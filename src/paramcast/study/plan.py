@@ -11,7 +11,6 @@ from typing import Any
 import torch
 
 from .. import __version__
-from ..errors import StudyError
 from .engines import Job
 from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
 from .precision import usual
@@ -105,7 +104,7 @@ class Plan:
             versions=f"paramcast {__version__}, torch {torch.__version__}",
             momentum=options.momentum,
             weight_decay=options.weight_decay,
-            **_numerics(options, prepared)._asdict(),
+            **options.numerics._asdict(),
             probes=options.probes,
         )
         self.identity = hash_of(self.specification())
@@ -252,28 +251,12 @@ class Plan:
             (f"--schedule {o.schedule}", o.schedule != task.schedule),
             (f"--margin {o.margin!r}", o.margin is not None),
             (f"--device {o.device}", o.device != "cpu"),
-            *(() if task.stream else _numerics_words(o.numerics, usual(o.device))),
+            *_numerics_words(o.numerics, usual(o.device)),
             (f"--seeds {seeds}", True),
             (f"--out {shlex.quote(str(self.out))}", True),
         ]
         words = [text for text, needed in settings if needed]
         return " ".join(["paramcast pilot", _task_words(o.source), *words])
-
-
-def _numerics(options: Options, prepared: Prepared) -> Numerics:
-    """The numerics of the runs; streams know only the plain ones.
-
-    Raises:
-        StudyError: others were asked for on a stream.
-    """
-    if prepared.task.stream is None:
-        return options.numerics
-    if options.numerics not in (DEFAULT, usual(options.device)):
-        raise StudyError(
-            f"task {prepared.task.name} is a stream, which runs in float32 without compilation; "
-            "leave --precision, --compile and --channels-last out"
-        )
-    return DEFAULT
 
 
 def _numerics_words(given: Numerics, usual: Numerics) -> list[tuple[str, bool]]:

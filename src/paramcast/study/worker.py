@@ -30,7 +30,7 @@ def execute(spec: RunSpec, source: Source) -> dict[str, Any]:
                 "fix the seed with which they are drawn or split (and on a cluster let all nodes "
                 "have the same files and the same kind of processor)"
             )
-        if spec.compiled:
+        if spec.compiled and prepared.task.stream is None:
             _compile(source, _first_step(spec))
         return train(spec, prepared)
     except (Exception, SystemExit) as error:

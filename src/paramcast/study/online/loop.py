@@ -21,9 +21,9 @@ from ..loop import (
     total_steps,
 )
 from ..methods import ORACLE, build, reaction
+from ..precision import PRECISIONS, arithmetic, autocast, laid_out, widened
 from ..probes import Watched, make_probes
-from ..spec import RunSpec, axis_seed
-from ..tasks.streams import parts_of
+from ..spec import Numerics, RunSpec, axis_seed
 from ..tasks.task import Prepared
 from .arrival import arrivals
 from .drift import PageHinkley
@@ -45,7 +45,14 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         Diverged: a loss that is not finite, or a prequential accuracy on validation that is no
         better than the constant predictor's. (The loss is no guide: just after a drift it exceeds
         a constant's by far, however well the rest goes.)
+        Measuring, with averaged weights too, is not charged. Nothing is compiled: with replay the
+        batches change their size.
     """
+    with arithmetic(spec.device):
+        return _run(spec, prepared)
+
+
+def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     task, train, stream = prepared.task, prepared.train, prepared.task.stream
     if stream is None:
         raise StudyError(f"task {task.name} has no stream; run it with the epoch loop")
@@ -53,6 +60,10 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.share)
     torch.manual_seed(axis_seed("initialisation", spec.phase, spec.seed))
     model = task.model().to(spec.device)
+    numerics = Numerics(spec.precision, False, spec.channels_last)
+    if spec.channels_last:
+        model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    kind, dtype = torch.device(spec.device).type, PRECISIONS[spec.precision]
     noise_seed = axis_seed("control", spec.phase, spec.seed)
     optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
     probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
@@ -62,7 +73,7 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     )
     torch.manual_seed(axis_seed("dropout", spec.phase, spec.seed))
     reacts, detector = reaction(spec.method), PageHinkley()
-    record = Record(prepared, stream, parts_of(stream), final=spec.phase == "final")
+    record = Record(prepared, stream, numerics, final=spec.phase == "final")
 
     reset_peak_memory(spec.device)
     for t, arrival in enumerate(arrivals(stream, steps, spec.batch_size, spec.phase, spec.seed)):
@@ -77,8 +88,9 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         if task.augment is not None:
             inputs = task.augment(inputs, augmentation)
         optimizer.zero_grad()
-        outputs = model(inputs)
-        loss = task.loss(outputs, targets)
+        with autocast(kind, dtype):
+            outputs = widened(model(laid_out(inputs, numerics)))
+            loss = task.loss(outputs, targets)
         if not record.trained(float(loss.detach())):
             break
         new = len(arrival.new)

@@ -11,7 +11,9 @@ import torch
 from torch import Tensor, nn
 
 from ..loop import evaluate
-from ..tasks.streams import FINAL, Parts, Stream
+from ..precision import outputs
+from ..spec import Numerics
+from ..tasks.streams import FINAL, Stream, parts_of
 from ..tasks.task import Examples, Prepared
 from .arrival import Arrival
 from .measures import drift_measures, forgetting, learning
@@ -23,14 +25,16 @@ class Record:
     """The numbers of a run, and the outcome that they make.
 
     Args:
-        prepared, stream, parts: the task.
+        prepared, stream: the task.
+        numerics: how the model computes.
         final: whether the test split is measured too.
     """
 
     def __init__(
-        self, prepared: Prepared, stream: Stream, parts: Sequence[Parts], *, final: bool
+        self, prepared: Prepared, stream: Stream, numerics: Numerics, *, final: bool
     ) -> None:
-        self.prepared, self.stream, self.parts, self.is_final = prepared, stream, parts, final
+        self.prepared, self.stream, self.parts = prepared, stream, parts_of(stream)
+        self.numerics, self.is_final = numerics, final
         self.splits = ("validation", "test") if final else ("validation",)
         self.held_out: dict[str, list[Values]] = {split: [] for split in self.splits}
         self.at_end: dict[str, list[Values]] = {}  # of each split, per segment
@@ -52,8 +56,9 @@ class Record:
         chosen = [self._examples(split, getattr(arrival, split)) for split in self.splits]
         model.eval()
         with torch.inference_mode():
-            outputs = model(torch.cat([examples.inputs for examples in chosen]))
-        pieces = outputs.split([len(examples) for examples in chosen])
+            every = torch.cat([examples.inputs for examples in chosen])
+            computed = outputs(model, every, self.numerics)
+        pieces = computed.split([len(examples) for examples in chosen])
         for split, examples, piece in zip(self.splits, chosen, pieces, strict=True):
             self.held_out[split].append(self.prepared.measure(piece, examples.targets))
 
@@ -145,7 +150,9 @@ class Record:
 
     def _per_segment(self, model: nn.Module, split: str) -> list[Values]:
         return [
-            evaluate(model, self.prepared, self._examples(split, getattr(part, split)))
+            evaluate(
+                model, self.prepared, self._examples(split, getattr(part, split)), self.numerics
+            )
             for part in self.parts
         ]
 
