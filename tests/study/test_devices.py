@@ -81,7 +81,7 @@ def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(
         [Job(s, find(str(file))) for s in specs],
         lambda done: statuses.append(done.outcome["status"]),
     )
-    assert sorted(set(statuses)) == ["done", "failed"]
+    assert statuses == ["done"] * 6  # the one that died was measuring what a run takes
     held = sorted(path.name.split("-")[0] for path in tmp_path.glob("?-*"))
     assert held == ["0", "0", "1"]
 
