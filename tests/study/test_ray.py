@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
+import paramcast
 from paramcast.errors import StudyError, TaskError
 from paramcast.study.engines.address import check_reachable, read_address
 from paramcast.study.engines.parcel import Parcel, pack, unpack
-from paramcast.study.tasks.source import find, load
+from paramcast.study.tasks.source import Source, find, load
 
 pytest.importorskip("ray")
 SRC = Path(__file__).parents[2] / "src"
@@ -288,6 +289,13 @@ def test_a_task_loads_from_a_parcel_as_from_its_folder(
     finally:
         sys.modules.pop("beside")
         sys.path.remove(str(Path(moved.where).parent))
+
+
+def test_a_task_in_a_clone_of_paramcast_leaves_paramcast_out() -> None:
+    clone = Path(paramcast.__file__).parents[2]
+    source = Source("file", str(clone / "conftest.py"), "task")  # any file: it is not loaded
+    inside = [name for name, _ in pack(source).files if name.startswith("src/paramcast")]
+    assert inside == []
 
 
 def test_a_parcel_stays_in_its_folder(task_file: Callable[..., Path], tmp_path: Path) -> None:
