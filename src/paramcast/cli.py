@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,9 +20,12 @@ except ImportError:  # pragma: no cover - the library alone has no command line
 from .cli_shared import (
     Interrupted,
     check_device,
+    check_numerics,
+    computing_options,
     engine_options,
     interruptible,
     make_engine,
+    store_option,
 )
 from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
@@ -65,8 +69,9 @@ def cli() -> None:
 @click.option("--margin", type=float, help="Differences within it do not matter [0.5 points; 5 %].")
 @engine_options
 @click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@computing_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for pilot.json and pilot.db.")
+@store_option
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print pilot.json's content and only that.")
 def pilot(**given: Any) -> None:
@@ -108,23 +113,24 @@ def _pilot(given: dict[str, Any]) -> str:
 
     source = find(given["task"], given["target"], given["data_dir"])
     device = check_device(given["device"], given["engine"])
-    engine = make_engine(given)
+    engine, numerics = make_engine(given), check_numerics(given, device)
     prepared = load(source)
-    plan = Plan(_options(given, source, prepared, device), prepared, given["out"])
+    options = _options(given, source, prepared, device)
+    plan = Plan(replace(options, numerics=numerics), prepared, given["out"])
     if given["dry_run"]:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given["as_json"])
     plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
-    return _run(plan, engine, as_json=given["as_json"])
+    return _run(plan, engine, given["store"], as_json=given["as_json"])
 
 
-def _run(plan: Plan, engine: LocalEngine | RayEngine, *, as_json: bool) -> str:
+def _run(plan: Plan, engine: LocalEngine | RayEngine, store: str | None, *, as_json: bool) -> str:
     from .report.terminal import render
     from .study.pilot import run_pilot
 
     with interruptible(f"kept in {plan.out}") as progress, engine:
         engine.say = progress.say
-        result = run_pilot(plan, engine=engine, watcher=progress)
+        result = run_pilot(plan, engine=engine, watcher=progress, store_url=store)
     if as_json:
         return json.dumps(result, indent=1, allow_nan=False) + "\n"
     return render(result)

@@ -11,11 +11,12 @@ import click
 from .errors import StudyError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Mapping
 
     from .report.terminal import LiveProgress
     from .study.engines.local import LocalEngine
     from .study.engines.ray import RayEngine
+    from .study.spec import Numerics
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -45,6 +46,24 @@ def interruptible(kept: str) -> Iterator[LiveProgress]:
             ) from None
 
 
+def store_option(command: Any) -> Any:
+    """The option --store, of every command that opens a store."""
+    return click.option(
+        "--store",
+        metavar="URL",
+        callback=_check_store,
+        help="postgresql://USER@HOST/DATABASE, which drivers may share [a file in the folder].",
+    )(command)
+
+
+def _check_store(context: Any, parameter: Any, given: str | None) -> str | None:
+    if given is not None:
+        from .study.folder import check_url
+
+        check_url(given)
+    return given
+
+
 def check_timeout(given: float | None) -> float | None:
     """Seconds that one run may take, above 0; None for no limit."""
     if given is not None and not given > 0:
@@ -52,14 +71,35 @@ def check_timeout(given: float | None) -> float | None:
     return given
 
 
-def count_workers(given: int | None) -> int:
-    """Worker processes, at least 1; one per core that may be used if not given."""
+def count_workers(given: int | None, device: str = "cpu") -> int:
+    """Runs at once, at least 1; if not given, one per core that may be used, or two per GPU."""
+    import torch
+
+    from .study.devices import usual_workers
     from .study.engines.machine import usable_cores
 
-    workers = given if given is not None else usable_cores()
+    usual = usual_workers(device, usable_cores(), torch.cuda.device_count())
+    workers = usual if given is None else given
     if workers < 1:
         raise StudyError(f"--workers must be at least 1, got {workers}")
     return workers
+
+
+def computing_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """The options that say on what and how runs compute."""
+    options = (
+        click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N."),
+        click.option("--precision", help="float32 or bfloat16 [float32; bfloat16 on cuda]."),
+        click.option(
+            "--compile/--no-compile", default=None, help="Compile the training step [on cuda]."
+        ),
+        click.option(
+            "--channels-last/--no-channels-last",
+            default=None,
+            help="Memory layout of images [on cuda].",
+        ),
+    )
+    return _with(options, command)
 
 
 RAY_OPTIONS = ("address", "cpus_per_run", "gpus_per_run")
@@ -68,7 +108,7 @@ RAY_OPTIONS = ("address", "cpus_per_run", "gpus_per_run")
 def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """The options that say where runs go on."""
     options = (
-        click.option("--workers", type=int, help="Runs at once, one thread each [one per core]."),
+        click.option("--workers", type=int, help="Runs at once [one per core; two per GPU]."),
         click.option("--timeout", type=float, help="Seconds that one run may take [no limit]."),
         click.option(
             "--engine",
@@ -83,9 +123,20 @@ def engine_options(command: Callable[..., Any]) -> Callable[..., Any]:
         click.option("--cpus-per-run", type=float, help="What Ray reserves for a run [1]."),
         click.option("--gpus-per-run", type=float, help="Such as 0.25: four runs share one [0]."),
     )
-    for option in reversed(options):
+    return _with(options, command)
+
+
+def _with(options: Iterable[Callable[..., Any]], command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(tuple(options)):
         command = option(command)
     return command
+
+
+def check_numerics(given: Mapping[str, Any], device: str) -> Numerics:
+    """What the user chose of `computing_options`, the rest as is usual for the device."""
+    from .study.precision import choose
+
+    return choose(device, given["precision"], given["compile"], given["channels_last"])
 
 
 def make_engine(given: dict[str, Any]) -> LocalEngine | RayEngine:

@@ -12,21 +12,27 @@ import torch
 from ..errors import StudyError
 from .engines import Engine
 from .environment import describe_environment
-from .loop import run
+from .folder import opened, write_json
 from .plan import Plan
 from .result import summarise
-from .runner import Runner, Watcher, opened, write_json
+from .runner import Runner, Watcher
+from .spec import DEFAULT
+from .worker import train
 
 DATABASE, RESULT = "pilot.db", "pilot.json"
 
 
-def run_pilot(plan: Plan, *, engine: Engine, watcher: Watcher) -> dict[str, Any]:
+def run_pilot(
+    plan: Plan, *, engine: Engine, watcher: Watcher, store_url: str | None = None
+) -> dict[str, Any]:
     """Do what is not stored yet, judge, and write pilot.json.
 
     Args:
         plan: what to run, and where the results go.
         engine: what runs it.
         watcher: who is told how far it is.
+        store_url: of the PostgreSQL database that holds the runs; None for the one that the
+            folder names, else pilot.db in it.
 
     Returns:
         What pilot.json holds.
@@ -43,6 +49,7 @@ def run_pilot(plan: Plan, *, engine: Engine, watcher: Watcher) -> dict[str, Any]
         "pilot",
         {"identity": plan.identity, **specification},
         lambda found: _differences(found, specification),
+        store_url,
     ) as store:
         looks = store.looks()
         confidence = _confidence(plan, looks)
@@ -88,13 +95,13 @@ def estimate_seconds(plan: Plan, workers: int) -> float:
     spec = replace(plan.common, lr=lr, epochs=1, method="base")
     prepared = plan.prepared.to(spec.device)
     try:
-        run(spec, prepared)
+        train(spec, prepared)
     except Exception as error:
         raise StudyError(
             f"one epoch of the task failed with {type(error).__name__}: {error}"
         ) from error
     start = time.perf_counter()
-    run(spec, prepared)
+    train(spec, prepared)
     epoch = time.perf_counter() - start
     tuning, final = plan.count()
     share = sum(plan.shares) / len(plan.shares)
@@ -114,4 +121,5 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    return {**{k: v for k, v in value.items() if k != "common"}, **value["common"]}
+    others = {k: v for k, v in value.items() if k != "common"}
+    return {**others, **DEFAULT._asdict(), **value["common"]}

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 import threading
 import time
 from collections import Counter
@@ -19,6 +21,7 @@ from pebble import ProcessExpired, ProcessPool
 
 from ...errors import RunError
 from .. import worker
+from ..devices import take_slot
 from ..server import start_early, workers_context
 from .base import ATTEMPTS, Finished, Job, drive, pause
 from .machine import available_memory
@@ -76,8 +79,12 @@ class LocalEngine:
         """Run every job in worker processes: see Engine.run."""
         start_early()
         available = available_memory() if self._memory is None else self._memory
+        slots = tempfile.mkdtemp(prefix="paramcast-workers-")
         pool = ProcessPool(
-            max_workers=self.workers, context=workers_context(), initializer=_initialise
+            max_workers=self.workers,
+            context=workers_context(),
+            initializer=_initialise,
+            initargs=(slots,),
         )
         try:
             with _interrupts_wait():
@@ -87,6 +94,7 @@ class LocalEngine:
         finally:
             pool.stop()
             pool.join()
+            shutil.rmtree(slots, ignore_errors=True)
 
 
 Kind = tuple[Any, ...]
@@ -243,9 +251,10 @@ def _interrupts_wait() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
-def _initialise() -> None:
+def _initialise(slots: str) -> None:
     """In a worker: leave Ctrl-C to the parent, print to standard error, use one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     os.environ["OMP_NUM_THREADS"] = "1"
     worker.use_one_thread()
+    take_slot(slots)
