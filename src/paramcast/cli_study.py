@@ -10,11 +10,20 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_shared import check_device, check_timeout, count_workers, interruptible, store_option
+from .cli_shared import (
+    check_device,
+    check_numerics,
+    computing_options,
+    engine_options,
+    interruptible,
+    make_engine,
+    store_option,
+)
 from .errors import StoreError, StudyError
 
 if TYPE_CHECKING:
     from .study.store import Store
+    from .study.studies.cells import Cell
     from .study.studies.file import StudyFile
 
 _FOLDER = click.Path(path_type=Path)
@@ -40,9 +49,8 @@ def study() -> None:
 @study.command()
 @click.argument("name")
 @click.option("--out", type=_FOLDER, help="Folder for study.json and study.db.")
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@engine_options
+@computing_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
@@ -51,6 +59,10 @@ def run(name: str, **given: Any) -> None:
     """Run a study: FILE.toml, or the NAME of a ready-made one.
 
     Finished runs are kept in the folder: the same command goes on after Ctrl-C.
+
+    \b
+    Example:
+      paramcast study run sensitivity --engine ray --address ray://head:10001
     """
     from .study.studies.file import open_study
 
@@ -60,8 +72,7 @@ def run(name: str, **given: Any) -> None:
 
 @study.command()
 @click.argument("folder", type=_FOLDER)
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@engine_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
 @click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
@@ -73,6 +84,7 @@ def resume(folder: Path, **given: Any) -> None:
     with stored(folder, given["store"]) as store:
         about = _about(store)
     given.update(out=folder, dry_run=False, device=about["device"])
+    given.update(_stored_numerics(about))
     _run(read(about["text"], str(folder)), about["text"], given)
 
 
@@ -136,8 +148,8 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
     """Print the tables of the finished study in FOLDER as Markdown.
 
     \b
-    Analyses: table, heatmap, measures, synergy, conditions, stability; the study's file names its
-    own. Figures (SVG) are drawn with --out.
+    Analyses: table, heatmap, measures, synergy, conditions, stability, online; the study's file
+    names its own. Figures (SVG) are drawn with --out.
     """
     from .study.studies.analyses import ANALYSES, analyse
     from .study.studies.export import read_result
@@ -159,9 +171,9 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
 
 
 def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
-    from .study.server import start_early
+    if not given["dry_run"] and given["engine"] == "local":
+        from .study.server import start_early
 
-    if not given["dry_run"]:
         start_early()
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our output
         output = _output(opened, text, given)
@@ -169,23 +181,29 @@ def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
 
 
 def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
+    from .study.studies.cells import make_cells
     from .study.studies.run import default_folder, run_study
 
-    out = given["out"] or default_folder(opened, text)
-    device, workers = check_device(given["device"]), count_workers(given["workers"])
-    timeout = check_timeout(given["timeout"])
+    device, engine = check_device(given["device"], given["engine"]), make_engine(given)
+    numerics = check_numerics(_asked(opened, given), device)
+    out = given["out"] or default_folder(opened, text, numerics)
     if given["dry_run"]:
-        return _dry_run(opened, out, workers, device, given)
-    with interruptible(f"kept in {out}") as watcher:
+        cells = make_cells(
+            opened, out, device=device, numerics=numerics, data_dir=given["data_dir"]
+        )
+        with engine:
+            return _dry_run(opened, cells, out, engine.workers, as_json=given["as_json"])
+    with interruptible(f"kept in {out}") as watcher, engine:
+        engine.say = watcher.say
         result = run_study(
             opened,
             text,
             out,
-            workers=workers,
+            engine=engine,
             watcher=watcher,
             device=device,
+            numerics=numerics,
             data_dir=given["data_dir"],
-            timeout=timeout,
             store_url=given["store"],
         )
     if given["as_json"]:
@@ -195,14 +213,28 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
     return render(result)
 
 
-def _dry_run(opened: StudyFile, out: Path, workers: int, device: str, given: dict[str, Any]) -> str:
-    from .study.studies.cells import make_cells
+def _asked(opened: StudyFile, given: dict[str, Any]) -> dict[str, Any]:
+    """The numerics of the command line or, where it says nothing, of the study's file."""
+    names = ("precision", "compile", "channels_last")
+    return {n: getattr(opened, n) if given[n] is None else given[n] for n in names}
+
+
+def _stored_numerics(about: dict[str, Any]) -> dict[str, Any]:
+    """What a stored study computes with, as options; a CPU's usual ones where it tells nothing."""
+    from .study.spec import DEFAULT
+
+    stored = {**DEFAULT._asdict(), **about.get("numerics", {})}
+    return {**stored, "compile": stored["compiled"]}
+
+
+def _dry_run(
+    opened: StudyFile, cells: list[Cell], out: Path, workers: int, *, as_json: bool
+) -> str:
     from .study.studies.run import count, estimate
 
-    cells = make_cells(opened, out, device=device, data_dir=given["data_dir"])
     tuning, final = count(cells)
     seconds = estimate(cells, workers)
-    if given["as_json"]:
+    if as_json:
         facts = {
             "cells": len(cells),
             "tuning_runs": tuning,

@@ -20,7 +20,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, func, literal, select, union_all
 
 from ..errors import StoreError
-from .engine import ATTEMPTS, Finished, Job
+from .engines import ATTEMPTS, Finished, Job
 from .store import Store
 from .tables import claims, clock, drivers, failures, runs
 
@@ -161,8 +161,9 @@ class Claims:
 class Share:
     """The jobs that this driver gets, claimed a few at a time, as an iterator.
 
-    It ends where nothing can be claimed just now; asked again it looks again, at most once a
-    second. `left` counts the runs whose end is not known here: they are this or other drivers'.
+    It gives None where nothing can be claimed just now; asked again it looks again, at most once
+    a second. It ends with the last run that is with nobody. `left` counts the runs that are still
+    open here or with other drivers.
 
     Args:
         claims: of this driver.
@@ -183,15 +184,17 @@ class Share:
         self._busy: list[str] = []
         self._next_look = 0.0
 
-    def __iter__(self) -> Iterator[Job]:
+    def __iter__(self) -> Iterator[Job | None]:
         return self
 
-    def __next__(self) -> Job:
+    def __next__(self) -> Job | None:
         if not self._ready:
             self._look()
-        if not self._ready:
-            raise StopIteration
-        return self._jobs[self._ready.popleft()]
+        if self._ready:
+            return self._jobs[self._ready.popleft()]
+        if self.left:
+            return None
+        raise StopIteration
 
     @property
     def left(self) -> int:

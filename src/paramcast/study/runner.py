@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import itertools
-import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import RunError
-from .claims import LEASE, POLL, Claims, Share
-from .engine import ATTEMPTS, Finished, Job, run_all
+from .claims import LEASE, Claims, Share
+from .engines import Engine, Finished, Job
 from .folder import opened as opened
 from .folder import write_json as write_json
 from .folder import write_text as write_text
@@ -43,9 +41,8 @@ class Runner:
         store: where runs are kept.
         out: its folder, for messages.
         environment: stored with every run.
-        workers: processes with one thread each.
+        engine: what runs them.
         watcher: who is told how far it is.
-        timeout: seconds that one run may take.
         lease: seconds after which others take over what a dead driver was running.
     """
 
@@ -55,14 +52,12 @@ class Runner:
         out: Path,
         environment: dict[str, Any],
         *,
-        workers: int,
+        engine: Engine,
         watcher: Watcher,
-        timeout: float | None = None,
         lease: float = LEASE,
     ) -> None:
         self.store, self.out, self.environment = store, out, environment
-        self.workers, self.watcher, self.timeout = workers, watcher, timeout
-        self.lease = lease
+        self.engine, self.watcher, self.lease = engine, watcher, lease
         self.reused = 0
         self.failures: dict[str, Finished] = {}
 
@@ -100,29 +95,30 @@ class Runner:
     def _divide(self, missing: Mapping[str, Job], note: Callable[[Finished], None]) -> None:
         """Run what this driver can claim, until every run has ended here or elsewhere."""
         with Claims(self.store, self.lease) as claims:
-            share = Share(claims, missing, self.workers, note)
-            while True:
-                first = next(share, None)
-                if first is not None:
-                    self._run(itertools.chain([first], share), note, claims.driver)
-                    claims.release()  # of runs that the engine gave up without a word
-                elif share.left:
-                    self.watcher.waiting(share.left)
-                    time.sleep(POLL)
-                else:
-                    return
+            share = Share(claims, missing, self.engine.workers, note)
+            self._run(self._claimed(share), note, claims.driver)
 
-    def _run(self, jobs: Any, note: Callable[[Finished], None], driver: str | None = None) -> None:
+    def _claimed(self, share: Share) -> Iterator[Job | None]:
+        for job in share:
+            if job is None:
+                self.watcher.waiting(share.left)
+            yield job
+
+    def _run(
+        self,
+        jobs: Iterable[Job | None],
+        note: Callable[[Finished], None],
+        driver: str | None = None,
+    ) -> None:
         def keep(done: Finished) -> None:
             note(self._keep(done, driver))
 
-        run_all(jobs, workers=self.workers, finished=keep, timeout=self.timeout)
+        self.engine.run(jobs, keep)
 
     def _keep(self, done: Finished, driver: str | None) -> Finished:
         """Store an attempt; what comes back is what the store holds."""
         if done.outcome["status"] not in GOOD:
-            last = done.attempt >= ATTEMPTS
-            self.store.put_failure(done.spec, done.outcome, driver=driver if last else None)
+            self.store.put_failure(done.spec, done.outcome, driver=None if done.again else driver)
             return done
         if self.store.put(done.spec, done.outcome, self.environment, driver=driver):
             return done
