@@ -103,8 +103,8 @@ def _say_jumps(page: Page, cells: list[dict[str, Any]]) -> None:
         f"**The loss jump at insertions against the final result**, over {len(jumps)} cells and "
         f"methods: Spearman's correlation {found.statistic:+.2f} (p {found.pvalue:.2g}). Where an "
         f"insertion raises the training loss on average ({sum(j > 0 for j in jumps)} of them), the "
-        f"median result is {_median(ends, [j > 0 for j in jumps])} against the base; where it lowers "
-        f"it, {_median(ends, [j <= 0 for j in jumps])}."
+        f"median result is {_median(ends, [j > 0 for j in jumps])} against the base; where it "
+        f"lowers it, {_median(ends, [j <= 0 for j in jumps])}."
     )
 
 
