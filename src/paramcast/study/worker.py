@@ -57,7 +57,7 @@ def _first_step(spec: RunSpec) -> RunSpec:
     """One step of the base, the same for all runs that share a compilation."""
     return replace(
         spec, method="base", base="sgd", lr=0.0, schedule="constant", epochs=1, share=0.0,
-        phase="tune", seed=0, momentum=None, weight_decay=None,
+        phase="tune", seed=0, momentum=None, weight_decay=None, probes=(),
     )  # fmt: skip
 
 
