@@ -16,6 +16,7 @@ try:
 except ImportError:  # pragma: no cover - the library alone has no command line
     sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
 
+from .cli_report import roi
 from .cli_shared import Interrupted, check_device, check_timeout, count_workers, interruptible
 from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
@@ -272,6 +273,7 @@ def tasks(data_dir: str | None) -> None:
 
 
 cli.add_command(study)
+cli.add_command(roi)
 
 
 def main() -> None:

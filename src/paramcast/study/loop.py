@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..forecast import Forecast
+from .counts import class_counts
 from .methods import build
 from .probes import Watched, make_probes
 from .spec import RunSpec, axis_seed
@@ -147,6 +148,8 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     if spec.phase == "final":
         if outcome["status"] == "diverged":
             at_end = {"test": prepared.constant(prepared.test), "train_loss": None, "gap": None}
+            constant_outputs = prepared.prior.expand(len(prepared.test), *prepared.prior.shape)
+            at_end["class_counts"] = class_counts(prepared, constant_outputs)
         value = at_end["test"]["metric"]
         if not math.isfinite(value):
             of = "a constant, which a diverged run is scored as" if diverged_at else "test"
@@ -181,18 +184,24 @@ def evaluation_weights(
 
 
 def _final(model: nn.Module, prepared: Prepared) -> dict[str, Any]:
-    """Test values, training loss in evaluation mode, and the gap between the two losses."""
-    test = evaluate(model, prepared, prepared.test)
+    """Test values, training loss in evaluation mode, the gap, and test counts per class."""
+    outputs = predict(model, prepared.test)
+    test = prepared.measure(outputs, prepared.test.targets)
     train_loss = evaluate(model, prepared, prepared.train)["loss"]
-    return {"test": test, "train_loss": train_loss, "gap": test["loss"] - train_loss}
+    gap, counts = test["loss"] - train_loss, class_counts(prepared, outputs)
+    return {"test": test, "train_loss": train_loss, "gap": gap, "class_counts": counts}
 
 
 def evaluate(model: nn.Module, prepared: Prepared, examples: Examples) -> dict[str, float]:
     """Measure the model on a split, in evaluation mode."""
+    return prepared.measure(predict(model, examples), examples.targets)
+
+
+@torch.inference_mode()
+def predict(model: nn.Module, examples: Examples) -> Tensor:
+    """The model's outputs on a split, in evaluation mode."""
     model.eval()
-    with torch.inference_mode():
-        outputs = [model(inputs) for inputs in examples.inputs.split(EVALUATION_BATCH)]
-        return prepared.measure(torch.cat(outputs), examples.targets)
+    return torch.cat([model(inputs) for inputs in examples.inputs.split(EVALUATION_BATCH)])
 
 
 def _no_nan(value: Any) -> Any:

@@ -1,0 +1,36 @@
+"""Right and wrong predictions per class, counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import torch
+
+from paramcast.study.counts import MOST_CLASSES, class_counts
+from paramcast.study.tasks.task import Examples, Prepared
+
+
+def test_counts_by_hand(prepared: Callable[..., Prepared]) -> None:
+    targets = torch.tensor([0, 0, 0, 1, 1, 2])
+    chosen = torch.tensor([0, 1, 0, 1, 2, 0])  # hits: two of class 0, one of class 1
+    made = prepared()
+    small = replace(made, test=Examples(torch.zeros(6, 4), targets))
+    found = class_counts(small, torch.nn.functional.one_hot(chosen, 3).float())
+    assert found == {"actual": [3, 2, 1], "predicted": [3, 2, 1], "hits": [2, 1, 0]}
+
+
+def test_labels_in_a_row_count_each(prepared: Callable[..., Prepared]) -> None:
+    """Outputs (examples, classes, length), as of a language model."""
+    targets = torch.tensor([[0, 1], [2, 2]])
+    small = replace(prepared(), test=Examples(torch.zeros(2, 4), targets))
+    outputs = torch.nn.functional.one_hot(torch.tensor([[0, 2], [2, 1]]), 3).float().mT
+    found = class_counts(small, outputs)
+    assert found == {"actual": [1, 1, 2], "predicted": [1, 1, 2], "hits": [1, 0, 1]}
+
+
+def test_no_counts_without_classes_or_with_too_many(prepared: Callable[..., Prepared]) -> None:
+    made = prepared()
+    many = torch.zeros(len(made.test), MOST_CLASSES + 1)
+    assert class_counts(made, many) is None
+    assert class_counts(replace(made, classes=None), many[:, :3]) is None
