@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from .cli_shared import store_option
 from .errors import StudyError
 
 _PATH = click.Path(path_type=Path)
@@ -18,8 +19,14 @@ _PATH = click.Path(path_type=Path)
 @click.option("--template", is_flag=True, help="Print that file with its defaults and comments.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON and only that.")
 @click.option("--out", type=_PATH, help="Write to this file instead of standard output.")
+@store_option
 def roi(
-    folder: Path | None, inputs: Path | None, template: bool, as_json: bool, out: Path | None
+    folder: Path | None,
+    inputs: Path | None,
+    template: bool,
+    as_json: bool,
+    out: Path | None,
+    store: str | None,
 ) -> None:
     """Count key figures and the return on investment of the pilot in FOLDER.
 
@@ -41,7 +48,7 @@ def roi(
     if folder is None:
         raise StudyError("FOLDER is missing; give the folder of a finished pilot")
     checked = found.defaults() if inputs is None else found.open_inputs(inputs)
-    summary = found.summary(found.read(folder), checked)
+    summary = found.summary(found.read(folder, store), checked)
     if as_json:
         _put(json.dumps(summary, indent=1, allow_nan=False) + "\n", out)
         return

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
 import subprocess
@@ -13,12 +14,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 from roi_pilots import Made, adopted, store, useless, wave
 from scipy import stats
 
 from paramcast.report import roi
 from paramcast.report.roi import money
 from paramcast.report.roi.effects import ratio
+from paramcast.report.roi.terminal import show
 from paramcast.study.verdict import Metric
 
 EXACT = """
@@ -344,6 +347,50 @@ def test_a_metric_where_less_is_better(tmp_path: Path) -> None:
     assert "errors_base" not in values
     # 0.3 over lr x G, a unit being worth 600 a month
     assert found["cases"]["quality"]["at_value"]["benefit"] == pytest.approx(0.3 * 600)
+
+
+# --- the text -------------------------------------------------------------------------------------
+
+
+def text(folder: Path, inputs: roi.Inputs, width: int = 100) -> str:
+    screen = io.StringIO()
+    show(roi.summary(roi.read(folder), inputs), Console(file=screen, width=width))
+    return screen.getvalue()
+
+
+def test_the_text_says_the_verdict_first_and_the_formulas_last(tmp_path: Path) -> None:
+    said = text(store(tmp_path / "useless", useless()), exact())
+    assert said.startswith('plp: the pilot\'s verdict is "harmful" on quality')
+    assert "at effect 0" in said
+    assert "Beside it, free: sgd-lr-matched, NPV 3,600 EUR, from its effect of 1 (0.9106" in said
+    assert "robability" not in said
+    for name, formula in money.FORMULAS.items():
+        assert " ".join(f"{name} = {formula}".split()) in " ".join(said.split())
+
+
+def test_the_text_of_an_adopted_method(adopt: Path) -> None:
+    said = text(adopt, exact(currency="'[b]<i>'"))
+    assert "What matters most (NPV, [b]<i>)" in said
+    assert "Probability that it pays (NPV > 0): 100 %." in said
+    assert "Break-even (NPV 0): an effect of 0.3901 points, or at most 97.13 trainings" in said
+    assert "2,196" in said
+    assert "never" in said
+
+
+def test_nothing_invested_has_no_return_on_it(adopt: Path) -> None:
+    inputs = exact(integration_hours=0, price_per_compute_hour=0, watts=0)
+    case = counted(adopt, inputs)["cases"]["quality"]
+    assert case["at_value"]["investment"] == 0
+    assert case["at_value"]["roi"] is None
+    assert case["distribution"]["roi"] is None
+    assert case["at_value"]["payback"] == 0
+    assert "not defined" in text(adopt, inputs)
+
+
+def test_an_effect_without_value_never_breaks_even(adopt: Path) -> None:
+    inputs = exact(transfer=0)
+    assert counted(adopt, inputs)["cases"]["quality"]["break_even"]["effect"] is None
+    assert "No effect breaks even: the transfer or the value is 0." in text(adopt, inputs)
 
 
 # --- a real pilot ---------------------------------------------------------------------------------

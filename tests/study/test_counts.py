@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 
+import pytest
 import torch
 
 from paramcast.study.counts import MOST_CLASSES, class_counts
+from paramcast.study.loop import run
+from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.task import Examples, Prepared
 
 
@@ -34,3 +37,23 @@ def test_no_counts_without_classes_or_with_too_many(prepared: Callable[..., Prep
     many = torch.zeros(len(made.test), MOST_CLASSES + 1)
     assert class_counts(made, many) is None
     assert class_counts(replace(made, classes=None), many[:, :3]) is None
+
+
+@pytest.mark.parametrize(("lr", "status"), [(0.05, "done"), (1e30, "diverged")])
+def test_a_final_run_counts_what_it_scores(
+    prepared: Callable[..., Prepared], lr: float, status: str
+) -> None:
+    """A diverged run is scored and counted as the constant predictor."""
+    spec = RunSpec(
+        task="blobs", fingerprint="0", method="base", base="sgd", lr=lr, schedule="constant",
+        epochs=4, batch_size=16, share=1.0, phase="final", seed=0, device="cpu", versions="none",
+    )  # fmt: skip
+    outcome = run(spec, prepared())
+    counts = outcome["class_counts"]
+    assert outcome["status"] == status
+    assert counts["actual"] == [27, 27, 26]
+    assert sum(counts["predicted"]) == 80
+    assert sum(counts["hits"]) / 80 == pytest.approx(outcome["test"]["metric"])
+    if status == "diverged":
+        assert sorted(counts["predicted"]) == [0, 0, 80]
+    assert "class_counts" not in run(replace(spec, phase="tune"), prepared())

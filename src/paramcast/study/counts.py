@@ -27,7 +27,7 @@ def class_counts(prepared: Prepared, outputs: Tensor) -> dict[str, list[int]] | 
     """
     if prepared.classes is None or outputs.shape[1] > MOST_CLASSES:
         return None
-    actual, predicted = prepared.test.targets, outputs.argmax(1)
+    actual, predicted = prepared.test.targets.cpu(), outputs.argmax(1).cpu()
     counted = {"actual": actual, "predicted": predicted, "hits": actual[predicted == actual]}
     return {
         name: torch.bincount(labels.reshape(-1), minlength=outputs.shape[1]).tolist()

@@ -19,11 +19,10 @@ from torch.optim.lr_scheduler import LambdaLR
 from ..forecast import Forecast
 from .counts import class_counts
 from .methods import build
+from .precision import Computation, arithmetic, outputs
 from .probes import Watched, make_probes
-from .spec import RunSpec, axis_seed
+from .spec import DEFAULT, Numerics, RunSpec, axis_seed
 from .tasks.task import Examples, Prepared, Task
-
-EVALUATION_BATCH = 2048
 
 
 def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
@@ -52,16 +51,24 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
 def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     """Train once and measure.
 
+    Between two epochs' ends the host only gives orders: nothing that a device computed is read.
+
     Returns:
         The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
         the curve per epoch, the values at the end on validation and, in a final run, on test, and
         what the probes measured (their time is in `seconds`).
     """
+    with arithmetic(spec.device):
+        return _run(spec, prepared)
+
+
+def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     task, train = adjusted(prepared.task, spec.momentum, spec.weight_decay), prepared.train
     per_epoch = math.ceil(len(train) / spec.batch_size)
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.share)
     torch.manual_seed(axis_seed("initialisation", spec.phase, spec.seed))
     model = task.model().to(spec.device)
+    computation = Computation(spec, task, model)
     noise_seed = axis_seed("control", spec.phase, spec.seed)
     optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
     probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
@@ -88,7 +95,7 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
             if task.augment is not None:
                 inputs = task.augment(inputs, augmentation)
             optimizer.zero_grad()
-            loss = task.loss(model(inputs), targets)
+            loss = computation.loss(inputs, targets)
             loss.backward()
             optimizer.step()
             scheduler.step()
@@ -106,9 +113,9 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         start = _clock(spec.device)
         with evaluation_weights(optimizer, model, train.inputs, spec.batch_size):
             switched = _clock(spec.device) - start
-            validation = evaluate(model, prepared, prepared.validation)
+            validation = evaluate(model, prepared, prepared.validation, computation.numerics)
             if last and spec.phase == "final":
-                at_end = _final(model, prepared)
+                at_end = _final(model, prepared, computation.numerics)
                 for probe in probes:
                     measures.update(probe.finish())
         seconds += switched if last else 0.0  # charged once: the curve's evaluations are not
@@ -183,25 +190,24 @@ def evaluation_weights(
         yield
 
 
-def _final(model: nn.Module, prepared: Prepared) -> dict[str, Any]:
+def _final(model: nn.Module, prepared: Prepared, numerics: Numerics) -> dict[str, Any]:
     """Test values, training loss in evaluation mode, the gap, and test counts per class."""
-    outputs = predict(model, prepared.test)
-    test = prepared.measure(outputs, prepared.test.targets)
-    train_loss = evaluate(model, prepared, prepared.train)["loss"]
-    gap, counts = test["loss"] - train_loss, class_counts(prepared, outputs)
+    model.eval()
+    with torch.inference_mode():
+        found = outputs(model, prepared.test.inputs, numerics)
+        test = prepared.measure(found, prepared.test.targets)
+    train_loss = evaluate(model, prepared, prepared.train, numerics)["loss"]
+    gap, counts = test["loss"] - train_loss, class_counts(prepared, found)
     return {"test": test, "train_loss": train_loss, "gap": gap, "class_counts": counts}
 
 
-def evaluate(model: nn.Module, prepared: Prepared, examples: Examples) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, prepared: Prepared, examples: Examples, numerics: Numerics = DEFAULT
+) -> dict[str, float]:
     """Measure the model on a split, in evaluation mode."""
-    return prepared.measure(predict(model, examples), examples.targets)
-
-
-@torch.inference_mode()
-def predict(model: nn.Module, examples: Examples) -> Tensor:
-    """The model's outputs on a split, in evaluation mode."""
     model.eval()
-    return torch.cat([model(inputs) for inputs in examples.inputs.split(EVALUATION_BATCH)])
+    with torch.inference_mode():
+        return prepared.measure(outputs(model, examples.inputs, numerics), examples.targets)
 
 
 def _no_nan(value: Any) -> Any:

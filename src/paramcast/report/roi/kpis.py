@@ -88,8 +88,8 @@ def _mistakes(row: Row, base: Row, key: str, kind: str, label: int, predictions:
     counts = [r["runs"]["class_counts"] for r in (row, base)]
     if any(c is None for each in counts for c in each):
         reason = (
-            "no counts per class are stored (more than 100 classes, or an older paramcast): "
-            "run the pilot in a new folder"
+            "no counts per class are stored (a stream, more than 100 classes, or runs of an older "
+            "paramcast: run the pilot in a new folder)"
         )
         return _none(name, text, "a month", reason)
     classes = len(counts[0][0]["actual"])

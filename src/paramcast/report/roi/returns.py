@@ -196,7 +196,9 @@ def _case(case: Case, inputs: Inputs) -> dict[str, Any]:
     }
     if case.applies:
         drawn = draw(case, inputs)
-        found["distribution"] = {name: _spread(getattr(drawn, name)) for name in SHOWN}
+        found["distribution"] = {
+            name: _spread(getattr(drawn, name), endless=name == "payback") for name in SHOWN
+        }
         found["probability"] = float(np.mean(drawn.npv > 0))
         found["tornado"] = _tornado(case, inputs)
     return found
@@ -257,15 +259,22 @@ def _plain(terms: money.Terms) -> dict[str, Any]:
     }
 
 
-def _spread(values: Any) -> dict[str, Any] | None:
-    """Mean, median and 95 % range of draws; None where one is not defined."""
-    if np.isnan(values).any() or np.isneginf(values).any():
+def _spread(values: Any, *, endless: bool) -> dict[str, Any] | None:
+    """Mean, median and 95 % range of draws; None where one is not defined.
+
+    Args:
+        values: the draws.
+        endless: infinity means never, as for a pay-back; a quantile may be that, a mean not.
+    """
+    infinite = ~np.isfinite(values)
+    if infinite.any() and not endless:
         return None
     low, median, high = np.quantile(values, (0.025, 0.5, 0.975), method="inverted_cdf")
     shown = {"low": low, "median": median, "high": high}
     found = {k: float(v) if np.isfinite(v) else "never" for k, v in shown.items()}
-    never = float(np.mean(np.isinf(values)))
-    return found | ({"never": never} if never else {"mean": float(np.mean(values))})
+    if endless:
+        return {**found, "never": float(np.mean(infinite))}
+    return {**found, "mean": float(np.mean(values))}
 
 
 def _sentence(name: str, cases: Mapping[str, Case]) -> str:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError, StudyError
+from ...study.folder import remembers, where
 from ...study.store import Store
 from ...study.verdict import EARLY
 
@@ -18,8 +20,13 @@ MATCHED, RANDOM_JUMP = "-lr-matched", "random-jump"
 Row = dict[str, Any]
 
 
-def read(folder: Path) -> dict[str, Any]:
-    """What pilot.json holds, with the runs of pilot.db.
+def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
+    """What pilot.json holds, with the runs of its store; nothing is changed.
+
+    Args:
+        folder: of a finished pilot.
+        store_url: of the PostgreSQL database that holds its runs; None for the one that the folder
+            names, else pilot.db in it.
 
     Returns:
         The result; each row of its table also has `runs`: lists by seed of `seconds`,
@@ -31,16 +38,13 @@ def read(folder: Path) -> dict[str, Any]:
         StoreError: its runs cannot be read, or are not those of the result.
     """
     result = _result(folder)
-    path = folder / DATABASE
-    if not path.is_file():
+    if store_url is None and not remembers(folder, DATABASE):
         raise StoreError(
             f"{folder} holds {RESULT} without {DATABASE}; give the whole folder of the pilot"
         )
-    store = Store(path)
-    try:
+    place = where(folder, DATABASE, store_url)
+    with contextlib.closing(Store(place, write=False)) as store:
         runs = store.runs()
-    finally:
-        store.close()
     found = {
         (spec["method"], spec["lr"], spec["share"], spec["seed"]): outcome
         for spec, outcome in runs
@@ -131,7 +135,7 @@ def _runs(folder: Path, result: dict[str, Any], row: Row, found: dict[Any, Row])
         missing = [key for key in keys if key not in found]
         if missing:
             raise StoreError(
-                f"{folder / DATABASE} lacks {len(missing)} of the runs behind {row['method']} in "
+                f"the store of {folder} lacks {len(missing)} of the runs behind {row['method']} in "
                 f"{RESULT}; run the pilot's command again"
             )
         return [found[key] for key in keys]

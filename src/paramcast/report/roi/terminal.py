@@ -90,7 +90,7 @@ def _case(console: Console, case: dict[str, Any], currency: str) -> None:
         _say(console, f"Probability that it pays (NPV > 0): {100 * case['probability']:.0f} %.")
     _say(console, _break_even(case))
     if case["applies"]:
-        console.print(_tornado(case["tornado"], currency))
+        console.print(_tornado(case["tornado"], factor, currency))
 
 
 def _terms(case: dict[str, Any], currency: str) -> Table:
@@ -124,21 +124,20 @@ def _break_even(case: dict[str, Any]) -> str:
     return f"{text}."
 
 
-def _tornado(bars: Sequence[dict[str, Any]], currency: str) -> Table:
-    widest = max((bar["swing"] for bar in bars), default=0) or 1
-    cells = [
-        (
-            bar["input"],
-            f"{_number(bar['low'])} to {_number(bar['high'])}",
-            _number(bar["npv_at_low"]),
-            _number(bar["npv_at_high"]),
-            "█" * round(BAR * bar["swing"] / widest),
-        )
-        for bar in bars
-    ]
+def _tornado(bars: Sequence[dict[str, Any]], factor: int, currency: str) -> Table:
+    """One line per input that matters; `factor` turns the effect into its unit."""
+    widest = bars[0]["swing"]
+    cells = []
+    for bar in bars:
+        unit = factor if bar["input"] == "effect" else 1
+        ends = f"{_number(unit * bar['low'])} to {_number(unit * bar['high'])}"
+        values = _number(bar["npv_at_low"]), _number(bar["npv_at_high"])
+        if bar["swing"] > 0:
+            cells.append((bar["input"], ends, *values, "█" * round(BAR * bar["swing"] / widest)))
     table = _table(("input", "low to high", "NPV at low", "NPV at high", "swing"), cells)
     table.columns[-1].justify = "left"
-    table.title, table.title_justify = f"What matters most (NPV, {currency})", "left"
+    table.title = escape(f"What matters most (NPV, {currency})")
+    table.title_justify = "left"
     return table
 
 
@@ -182,6 +181,6 @@ def _number(value: Any) -> str:
         return "not defined"
     if isinstance(value, str):
         return value
-    if abs(value) >= 1000:
+    if abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:.4g}" if abs(value) >= 1e-12 else "0"
