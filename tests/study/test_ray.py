@@ -19,10 +19,11 @@ from typing import Any
 
 import pytest
 
+import paramcast
 from paramcast.errors import StudyError, TaskError
 from paramcast.study.engines.address import check_reachable, read_address
 from paramcast.study.engines.parcel import Parcel, pack, unpack
-from paramcast.study.tasks.source import find, load
+from paramcast.study.tasks.source import Source, find, load
 
 pytest.importorskip("ray")
 SRC = Path(__file__).parents[2] / "src"
@@ -96,7 +97,7 @@ def wait_for(port: int) -> None:
     raise TimeoutError(port)
 
 
-def kill_tree(pid: int) -> None:
+def kill_tree(pid: int, *, but_root: bool = False) -> None:
     """What the end of a machine does: every process at once, nobody says goodbye."""
     import psutil
 
@@ -104,7 +105,7 @@ def kill_tree(pid: int) -> None:
         root = psutil.Process(pid)
     except psutil.NoSuchProcess:
         return
-    for process in [*root.children(recursive=True), root]:
+    for process in [*root.children(recursive=True), *([] if but_root else [root])]:
         try:
             process.send_signal(signal.SIGKILL)
         except psutil.NoSuchProcess:
@@ -290,6 +291,13 @@ def test_a_task_loads_from_a_parcel_as_from_its_folder(
         sys.path.remove(str(Path(moved.where).parent))
 
 
+def test_a_task_in_a_clone_of_paramcast_leaves_paramcast_out() -> None:
+    clone = Path(paramcast.__file__).parents[2]
+    source = Source("file", str(clone / "conftest.py"), "task")  # any file: it is not loaded
+    inside = [name for name, _ in pack(source).files if name.startswith("src/paramcast")]
+    assert inside == []
+
+
 def test_a_parcel_stays_in_its_folder(task_file: Callable[..., Path], tmp_path: Path) -> None:
     source = find(str(task_file()))
     for name in ("../escaped.py", str(tmp_path / "escaped.py")):
@@ -333,8 +341,8 @@ def test_a_node_that_dies_loses_the_runs_in_progress_only(
     cluster.wait_for_nodes(2)
     driver = Driver(folder, "--engine", "ray", "--address", cluster.address)
     driver.wait_for_runs(4)
-    kill_tree(node.pid)
-    node.wait()  # Ray stumbles over zombies
+    kill_tree(node.pid, but_root=True)
+    node.wait()  # it collects its dead: Ray stumbles over zombies
     code, out, err = driver.ended()
     assert code == 0, err
     assert stored(driver) == stored(local)

@@ -17,7 +17,7 @@ from typing import Any
 from ...errors import RunError, StudyError
 from ..tasks.source import Source
 from . import node
-from .address import check_reachable, read_address
+from .address import CLIENT, check_reachable, read_address
 from .base import ATTEMPTS, Finished, Job, drive, pause
 from .machine import usable_cores
 from .parcel import pack
@@ -130,19 +130,24 @@ class RayEngine:
                 object_store_memory=OBJECT_STORE,
                 _node_ip_address="127.0.0.1",
             )
-        try:
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore")
-                ray.init(address=self.address.text, **settings)
-        except (Exception, SystemExit) as error:
-            with contextlib.suppress(Exception):
-                ray.shutdown()
-            lines = str(error).strip().splitlines() or [type(error).__name__]
-            raise StudyError(
-                f"no Ray cluster can be used at {self.address.text} ({lines[-1].strip()[:300]}); "
-                "start one with `ray start --head`, check Ray's version and token, or use "
-                "--address local"
-            ) from None
+        for attempt in range(2 if self.address.text.startswith(CLIENT) else 1):
+            # the server that a busy head starts for each client may come too late once
+            try:
+                with warnings.catch_warnings():
+                    warnings.simplefilter("ignore")
+                    ray.init(address=self.address.text, **settings)
+                break
+            except (Exception, SystemExit) as error:
+                with contextlib.suppress(Exception):
+                    ray.shutdown()
+                if attempt == 0 and self.address.text.startswith(CLIENT):
+                    continue
+                lines = str(error).strip().splitlines() or [type(error).__name__]
+                raise StudyError(
+                    f"no Ray cluster can be used at {self.address.text} "
+                    f"({lines[-1].strip()[:300]}); start one with `ray start --head`, check Ray's "
+                    "version and token, or use --address local"
+                ) from None
         _leave_messages_to_us()
 
     def __exit__(
