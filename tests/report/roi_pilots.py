@@ -115,7 +115,7 @@ def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
     return {
         "schema": 1, "task": "made", "metric": asdict(metric), "seeds": len(fine),
         "confidence": 0.95, "table": table, "verdicts": verdicts, "command": "paramcast pilot made",
-        "out": "made",
+        "out": "made", "steps": 100, "early_steps": 80,
     }  # fmt: skip
 
 

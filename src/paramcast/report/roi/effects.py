@@ -120,17 +120,29 @@ def added_share(row: Row, alternative: Row, base: Row) -> Effect:
     return _share(np.subtract(a, b), c)
 
 
-def saved_share(row: Row, alternative: Row, shortened: bool, base: Row) -> Effect:
-    """Training seconds that a shorter schedule saves over an alternative, as a share of the base's.
+def saved_share(
+    row: Row, alternative: Row, shortened: bool, base: Row, step_share: float
+) -> Effect:
+    """Training time that a schedule of 0.8 T saves over an alternative, as a share of the base's.
+
+    Seconds are compared among runs of one length, which ran at the same time, and then scaled by
+    their steps: the base's own seconds at T and at 0.8 T would compare the machine's load early
+    and late in the pilot.
 
     Args:
         row: the method, with 0.8 T.
         alternative: what it is counted over.
-        shortened: whether that too has 0.8 T.
-        base: its seconds at T are the unit.
+        shortened: whether that too has 0.8 T; else it is the base with T.
+        base: its time at T is the unit.
+        step_share: the steps of 0.8 T as a share of those of T.
     """
-    free = alternative["runs"]["early_seconds" if shortened else "seconds"]
-    return _share(np.subtract(free, row["runs"]["early_seconds"]), base["runs"]["seconds"])
+    own, unit = row["runs"]["early_seconds"], base["runs"]["early_seconds"]
+    if shortened:
+        return _share(np.subtract(alternative["runs"]["early_seconds"], own), unit).times(
+            step_share
+        )
+    used = _share(own, unit).times(step_share)
+    return Effect(1 - used.mean, 1 - used.high, 1 - used.low, used.n)
 
 
 def _share(numerator: Numbers, denominator: Numbers) -> Effect:

@@ -35,6 +35,8 @@ FORMULAS = {
     "benefit (quality)": "gain x value: points x value_per_point, or gain x predictions_per_month "
     "x cost_per_error",
     "benefit (speed)": "training_hours x saved share x delay",
+    "saved share": "1 - steps of 0.8 T / steps of T x seconds of the method / seconds of the base, "
+    "both with 0.8 T; over an alternative with 0.8 T: the difference of both",
     "added (quality)": "training_hours x added share (at least 0) x delay + memory",
     "added (speed)": "memory (the predictor's own seconds are in the saved share)",
     "memory": "trainings_per_month x training_hours x added_gib x price_per_gib_hour",
@@ -118,7 +120,7 @@ def speed(x: Values, saved_share: Any, pilot_hours: float) -> Terms:
 
     Args:
         x: inputs.
-        saved_share: training seconds of the best free alternative minus those of the predictor with
+        saved_share: training time of the best free alternative minus that of the predictor with
             the shorter schedule, as a share of the base's.
         pilot_hours: compute hours of the pilot.
     """

@@ -152,7 +152,8 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
     verdict = result["verdicts"][row["method"]]["speed"]["kind"]
     base, hours = rows[0], result["pilot_hours"]
     best, shortened = cheapest_speed(rows, metric, result["confidence"])
-    over_base = saved_share(best, base, False, base) if shortened else None
+    steps = result["early_steps"] / result["steps"]
+    over_base = saved_share(best, base, False, base, steps) if shortened else None
 
     def free(x: money.Values) -> Any:
         if over_base is None:
@@ -165,7 +166,7 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
         verdict,
         verdict == FASTER,
         f"{best['method']} with {EARLY} T" if shortened else f"{base['method']} with T",
-        saved_share(row, best, shortened, base),
+        saved_share(row, best, shortened, base, steps),
         "% of the training time",
         100,
         None,
