@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from scale import Cluster, Inputs
 
-from paramcast.study.engine import Finished, Job, run_all
+from paramcast.study.engines import Finished, Job, LocalEngine
 from paramcast.study.environment import describe_environment
 from paramcast.study.loop import run
 from paramcast.study.spec import RunSpec
@@ -44,7 +44,7 @@ def measure() -> None:
     print(f"write {write:.2g} s: Store.put on SQLite, curve of {EPOCHS} epochs, median of 300")
     jobs = [Job(specification(seed, share=0.0), find("digits/mlp")) for seed in range(300)]
     before = time.process_time()
-    run_all(jobs, workers=1, finished=lambda done: None)
+    LocalEngine(1).run(jobs, lambda done: None)
     dispatch = (time.process_time() - before) / len(jobs)
     print(f"dispatch {dispatch:.2g} s: the driver's CPU time per run of one step, n = 300")
     ahead, done = held_bytes(find("digits/mlp"), outcome)
@@ -141,7 +141,7 @@ def makespan(workers: int, runs: int) -> tuple[float, float, float]:
             writes.append(time.perf_counter() - start)
 
         before = time.process_time()
-        run_all(jobs, workers=workers, finished=finished)
+        LocalEngine(workers).run(jobs, finished)
         spent = (time.process_time() - before) / len(jobs)
         store.close()
     write = statistics.median(writes)

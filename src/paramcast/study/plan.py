@@ -11,7 +11,7 @@ from typing import Any
 import torch
 
 from .. import __version__
-from .engine import Job
+from .engines import Job
 from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
 from .precision import usual
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying

@@ -55,8 +55,9 @@ def choose(
     precision = default.precision if precision is None else precision
     if precision not in PRECISIONS:
         raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    here = not device.startswith("cuda") or torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bfloat16" and not here:
+    here = device.startswith("cuda") and torch.cuda.is_available()  # else it is a worker's, on Ray
+    able = not here or torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bfloat16" and not able:
         raise StudyError(f"the GPU of --device {device} has no bfloat16; add --precision float32")
     return Numerics(
         precision,

@@ -57,16 +57,13 @@ class RunSpec:
 
     @property
     def key(self) -> str:
-        """The sha256 of the canonical JSON of all fields, numerics where they are not the usual.
-
-        Leaving out float32 as it is keeps the results that were stored before there was a choice.
-        """
+        """The sha256 of the canonical JSON of all fields but unused later ones (`identifying`)."""
         return hash_of(identifying(asdict(self)))
 
 
 def identifying(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields of a specification without numerics that are a CPU's usual ones."""
-    usual = DEFAULT._asdict()
+    """The fields without those that are as they were before there was a choice."""
+    usual: dict[str, Any] = {**DEFAULT._asdict(), "probes": ()}
     return {name: value for name, value in fields.items() if usual.get(name, ...) != value}
 
 

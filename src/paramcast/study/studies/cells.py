@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ParamcastError, StudyError
-from ..engine import Job
+from ..engines import Job
 from ..loop import adjusted
 from ..methods import Method, check_methods, parse_methods
 from ..plan import Options, Plan
@@ -57,7 +57,7 @@ def make_cells(
                 name = settings["task"]
                 if name not in tasks:
                     source = find(name, data_dir=data_dir if _takes_data(name) else None)
-                    tasks[name] = (source, load(source, device))
+                    tasks[name] = (source, load(source))
                 cell = _cell(grid, settings, methods, *tasks[name], out, device, numerics)
                 cells.append(cell)
         except ParamcastError as error:

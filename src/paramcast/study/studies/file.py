@@ -51,7 +51,7 @@ Decays = Annotated[
 ]
 
 
-Analysis = Literal["table", "heatmap", "measures", "synergy", "conditions", "stability"]
+Analysis = Literal["table", "heatmap", "measures", "synergy", "conditions", "stability", "online"]
 """What `paramcast study analyse` can make of a study."""
 
 

@@ -10,10 +10,13 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError, StudyError
+from ..claims import LEASE
+from ..engines import Engine
 from ..environment import describe_environment
+from ..folder import opened, remembers, where, write_json
 from ..pilot import estimate_seconds
 from ..result import summarise
-from ..runner import Runner, Watcher, opened, write_json
+from ..runner import Runner, Watcher
 from ..spec import DEFAULT, Numerics, hash_of
 from ..store import Store
 from .cells import Cell, final_jobs, make_cells, tuning_jobs
@@ -27,18 +30,23 @@ def run_study(
     text: str,
     out: Path,
     *,
-    workers: int,
+    engine: Engine,
     watcher: Watcher,
     device: str = "cpu",
     numerics: Numerics = DEFAULT,
     data_dir: str | None = None,
-    timeout: float | None = None,
+    store_url: str | None = None,
+    lease: float = LEASE,
 ) -> dict[str, Any]:
     """Do what is not stored yet and write study.json.
 
     Args:
         study, text: the study and the text that it was read from, which is kept in the store.
         out: the folder.
+        engine: what runs it.
+        store_url: of the PostgreSQL database that holds the runs; None for the one that the
+            folder names, else study.db in it.
+        lease: seconds after which other drivers take over what this one runs, if it dies.
 
     Returns:
         What study.json holds: one entry per cell, as `result.summarise` makes them.
@@ -57,11 +65,11 @@ def run_study(
         "device": device,
         "numerics": numerics._asdict(),
     }
-    with opened(out, DATABASE, "study", identity, partial(_differs, text)) as store:
+    with opened(out, DATABASE, "study", identity, partial(_differs, text), store_url) as store:
         tuning, final = count(cells)
         store.set_about("planned", {"tuning": tuning, "final": final})
-        environment = describe_environment(cells[0].plan.options.source)
-        runner = Runner(store, out, environment, workers=workers, watcher=watcher, timeout=timeout)
+        environment = describe_environment(cells[0].plan.options.source, engine)
+        runner = Runner(store, out, environment, engine=engine, watcher=watcher, lease=lease)
         outcomes = runner.phase("tuning", tuning_jobs(cells))
         chosen = [cell.plan.choose(outcomes) for cell in cells]
         outcomes = runner.phase("final", final_jobs(cells, chosen))
@@ -82,16 +90,15 @@ def run_study(
 
 
 @contextmanager
-def stored(folder: Path) -> Iterator[Store]:
-    """The store of a study's folder, to read.
+def stored(folder: Path, url: str | None = None) -> Iterator[Store]:
+    """The store of a study's folder, to read, or of a URL.
 
     Raises:
         StoreError: there is none, or it cannot be read.
     """
-    path = folder / DATABASE
-    if not path.is_file():
+    if url is None and not remembers(folder, DATABASE):
         raise StoreError(f"{folder} holds no {DATABASE}; give the folder of a study")
-    store = Store(path)
+    store = Store(where(folder, DATABASE, url), write=False)
     try:
         yield store
     finally:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import StudyError
-from . import conditions, heatmap, measures, stability, synergy, table
+from . import conditions, heatmap, measures, online, stability, synergy, table
 from .page import Page
 
 ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
@@ -17,6 +17,7 @@ ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "synergy": synergy.analyse,
     "conditions": conditions.analyse,
     "stability": stability.analyse,
+    "online": online.analyse,
 }
 
 
