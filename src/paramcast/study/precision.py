@@ -56,8 +56,8 @@ def choose(
     if precision not in PRECISIONS:
         raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     here = device.startswith("cuda") and torch.cuda.is_available()  # else it is a worker's, on Ray
-    lacking = here and not torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bfloat16" and lacking:
+    able = not here or torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bfloat16" and not able:
         raise StudyError(f"the GPU of --device {device} has no bfloat16; add --precision float32")
     return Numerics(
         precision,
