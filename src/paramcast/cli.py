@@ -17,6 +17,7 @@ try:
 except ImportError:  # pragma: no cover - the library alone has no command line
     sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
 
+from .cli_report import roi
 from .cli_shared import (
     Interrupted,
     check_device,
@@ -288,6 +289,7 @@ def tasks(data_dir: str | None) -> None:
 
 
 cli.add_command(study)
+cli.add_command(roi)
 
 
 def main() -> None:

@@ -45,24 +45,27 @@ def test_a_killed_workers_number_is_given_to_the_next(tmp_path: Path) -> None:
 
 
 NOTES_ITS_SLOT = """
-import os, signal, time
+import os, time
 from pathlib import Path
 from paramcast.study import devices
+from paramcast.study.spec import axis_seed
 
 HERE = Path(__file__).parent
+SEEDS = [axis_seed("initialisation", "final", seed) for seed in range(1, 8)]
 
 def make_model():
-    if "slot" in devices._held:
+    if torch.initial_seed() in SEEDS:
         slot = devices._held["slot"][0]
         HERE.joinpath(f"{slot}-{os.getpid()}").touch()
         if slot == 0 and len(list(HERE.glob("0-*"))) == 1:
-            os.kill(os.getpid(), signal.SIGKILL)
+            os._exit(7)
         until = time.monotonic() + 60
         while len(list(HERE.glob("0-*"))) < 2 and time.monotonic() < until:
             time.sleep(0.02)
     return torch.nn.Linear(4, 3)
 """
-"""The first worker in place 0 dies; the one in place 1 waits until another has come there."""
+"""In the runs of seeds 1 to 7 the first worker in place 0 dies; the one in place 1 waits until
+another has come there. The run of seed 0, with which the engine measures memory, is left alone."""
 
 
 def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(
@@ -74,14 +77,14 @@ def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(
             task="blobs", fingerprint="", method="base", base="sgd", lr=0.05, schedule="cosine",
             epochs=1, batch_size=8, share=1.0, phase="final", seed=seed, device="cpu", versions="",
         )
-        for seed in range(6)
+        for seed in range(8)
     ]  # fmt: skip
     statuses: list[str] = []
     LocalEngine(2).run(
         [Job(s, find(str(file))) for s in specs],
         lambda done: statuses.append(done.outcome["status"]),
     )
-    assert statuses == ["done"] * 6  # the one that died was measuring what a run takes
+    assert statuses.count("failed") == 1
     held = sorted(path.name.split("-")[0] for path in tmp_path.glob("?-*"))
     assert held == ["0", "0", "1"]
 

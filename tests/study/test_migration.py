@@ -86,6 +86,22 @@ def check_migrated(path: Path) -> None:
         assert (store.about("pilot"), store.looks()) == ({"identity": "a"}, [6])
         assert store.counts() == {"final": 1200, "failed": 1}
     assert version(path) == "2"
+    assert layout(path) == layout_of_new(path.with_name("new.db"))
+
+
+def layout(path: Path) -> dict[str, set[str]]:
+    """Tables with their columns, and indices."""
+    with closing(sqlite3.connect(path)) as connection:
+        names = [name for (name,) in connection.execute("SELECT name FROM sqlite_master")]
+        return {
+            name: {row[1] for row in connection.execute(f"PRAGMA table_info('{name}')")}
+            for name in names
+        }
+
+
+def layout_of_new(path: Path) -> dict[str, set[str]]:
+    Store(path).close()
+    return layout(path)
 
 
 def test_nothing_is_lost_and_the_old_file_is_kept(old: Path) -> None:

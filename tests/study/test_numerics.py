@@ -6,6 +6,7 @@ test marked slow, which needs a C++ compiler, and on a GPU.
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -171,6 +172,16 @@ def test_a_run_through_the_code_generator_is_the_eager_run(monkeypatch: pytest.M
         assert losses(compiled) == pytest.approx(losses(eager), rel=1e-5)
 
 
+@pytest.mark.slow
+def test_workers_compile(paramcast: Callable[..., Any]) -> None:
+    # A daemon may have no children of its own; the code generator starts some.
+    words = ("pilot", "digits/mlp", *QUICK, "--workers", 2, "--json")
+    eager, compiled = paramcast(*words), paramcast(*words[:-1], "--json", "--out", "b", "--compile")
+    assert compiled.code == 0, compiled.err
+    for one, two in zip(eager.result["table"], compiled.result["table"], strict=True):
+        assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
+
+
 # --- no waiting for the device --------------------------------------------------------------------
 
 
@@ -241,6 +252,24 @@ def test_the_key_tells_numerics_apart_and_the_usual_ones_keep_it() -> None:
     others = [replace(plain, **{name: value}) for name, value in FAST.items()]
     assert len({s.key for s in (plain, *others)}) == 4
     assert replace(plain, **Numerics()._asdict()).key == plain.key
+
+
+@pytest.mark.parametrize("tf32", [False, True])
+def test_a_gpus_arithmetic_is_set_for_the_run_and_given_back(tf32: bool) -> None:
+    # Flags of torch, which are there without a GPU; `conv.fp32_precision` is what cuDNN is given.
+    def flags() -> tuple[Any, ...]:
+        backends = torch.backends
+        return (
+            backends.cuda.matmul.allow_tf32, backends.cudnn.conv.fp32_precision == "tf32",
+            backends.cudnn.benchmark,
+        )  # fmt: skip
+
+    before = flags()
+    with precision.arithmetic("cuda:0", tf32=tf32):
+        assert flags() == (tf32, tf32, True)
+    assert flags() == before
+    with precision.arithmetic("cpu", tf32=tf32):
+        assert flags() == before
 
 
 # --- the command line -----------------------------------------------------------------------------
@@ -335,19 +364,21 @@ def test_on_a_gpu_all_of_it_trains_to_nearly_the_same_loss(
 @pytest.mark.parametrize("method", ["base", "plp", "demon"])
 def test_on_a_gpu_a_step_waits_for_nothing(method: str, monkeypatch: pytest.MonkeyPatch) -> None:
     task = images(augment=crop_and_flip).to("cuda")
-    run(spec(task, method, device="cuda"), task)
     step = torch.optim.lr_scheduler.LambdaLR.step
-    waits: list[str] = []
 
     def watched(scheduler: Any, *args: Any) -> None:  # called in the middle of every training step
         torch.cuda.set_sync_debug_mode("warn")
         step(scheduler, *args)
 
+    def waits(size: int) -> int:
+        try:
+            with warnings.catch_warnings(record=True) as caught:
+                warnings.simplefilter("always")
+                run(spec(task, method, device="cuda", epochs=1, batch_size=size), task)
+        finally:
+            torch.cuda.set_sync_debug_mode("default")
+        return sum("synchronizing" in str(w.message) for w in caught)
+
+    waits(60)
     monkeypatch.setattr(torch.optim.lr_scheduler.LambdaLR, "step", watched)
-    try:
-        with pytest.warns(UserWarning, match="synchronizing") as caught:
-            run(spec(task, method, device="cuda", epochs=1, batch_size=10), task)
-    finally:
-        torch.cuda.set_sync_debug_mode("default")
-    waits = [str(w.message) for w in caught if "synchronizing" in str(w.message)]
-    assert len(waits) < 12 + 8  # those of an epoch's end, not one for each of 12 steps
+    assert waits(60) == waits(10) > 0  # at the epoch's end only, whether after 2 steps or 12

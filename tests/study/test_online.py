@@ -39,7 +39,7 @@ from paramcast.study.tasks.online import class_incremental, drifting
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.streams import Segment, Stream, shares
 from paramcast.study.tasks.task import Prepared, Task
-from paramcast.study.worker import train
+from paramcast.study.worker import measure, train
 
 Make = Callable[..., Prepared]
 
@@ -698,3 +698,17 @@ def test_half_precision_is_another_run_and_learns_too(prepared: Make) -> None:
     assert half["status"] == "done"
     assert half["test"]["loss"] != plain["test"]["loss"]
     assert half["test"]["loss"] == pytest.approx(plain["test"]["loss"], rel=0.1)
+
+
+def test_what_a_run_takes_is_measured_on_streams_of_many_segments(
+    task_file: Callable[..., Any],
+) -> None:
+    more = """
+        from paramcast.study.tasks.streams import Segment, Stream
+        def cut(size):
+            return [range(size * i, size * i + size) for i in range(10)]
+        STREAM = Stream(tuple(map(Segment, cut(4), cut(4), cut(6))))
+    """
+    source = find(str(task_file("stream=STREAM", more)))
+    s = spec(load(source), task="blobs", batch_size=1)
+    assert measure(s, source)[0] > 0  # the first 8 steps would be fewer than the segments

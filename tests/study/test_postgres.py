@@ -45,6 +45,7 @@ MODEL = "model=lambda: torch.nn.Sequential(Slow(4, 8), torch.nn.Tanh(), torch.nn
 DRIVER = """
 import sys
 from pathlib import Path
+from paramcast.study.engines import LocalEngine
 from paramcast.study.studies.file import open_study
 from paramcast.study.studies.run import run_study
 
@@ -56,8 +57,9 @@ if __name__ == "__main__":
     study, text = open_study("shared.toml")
     print("ready", flush=True)
     sys.stdin.readline()
-    run_study(study, text, Path(sys.argv[1]), workers=2, watcher=Quiet(),
-              store_url=sys.argv[2], lease=3.0)
+    with LocalEngine(workers=2) as engine:
+        run_study(study, text, Path(sys.argv[1]), engine=engine, watcher=Quiet(),
+                  store_url=sys.argv[2], lease=3.0)
 """
 COUNTING = [
     "CREATE TABLE started (key text, driver text)",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -94,7 +95,8 @@ def test_what_is_put_comes_back_to_the_last_bit(store: Store, place: Place) -> N
 def test_the_curve_is_kept_apart(store: Store) -> None:
     store.put(SPEC, OUTCOME, {})
     assert store.outcomes([SPEC.key]) == {SPEC.key: {"status": "done", "reason": "", "gap": None}}
-    assert store.runs() == [(asdict(SPEC), store.outcomes([SPEC.key])[SPEC.key])]
+    stored = json.loads(json.dumps(asdict(SPEC)))
+    assert store.runs() == [(stored, store.outcomes([SPEC.key])[SPEC.key])]
     assert store.curves([SPEC.key, "unknown"]) == {SPEC.key: OUTCOME["curve"]}
 
 

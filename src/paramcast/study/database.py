@@ -14,7 +14,17 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..errors import StoreError
-from .tables import FIRST_TABLES, SCHEMA, about, claims, drivers, failures_by_key, metadata, runs
+from .tables import (
+    FIRST_TABLES,
+    SCHEMA,
+    about,
+    claims,
+    drivers,
+    failures_by_key,
+    metadata,
+    runs,
+    runs_by_phase,
+)
 
 SCHEMES = ("postgresql", "postgresql+psycopg")
 SECRETS = ("password", "sslpassword", "passfile")
@@ -200,10 +210,11 @@ def _own_room(place: Place) -> str:
 
 
 def _migrate(connection: Connection) -> None:
-    """From version 1: the curve leaves the outcome; drivers, claims and an index come."""
+    """From version 1: the curve leaves the outcome; drivers, claims and indices come."""
     connection.execute(text("ALTER TABLE runs ADD COLUMN curve TEXT"))
     metadata.create_all(connection, tables=[drivers, claims])
-    failures_by_key.create(connection)
+    for index in (runs_by_phase, failures_by_key):
+        index.create(connection)
     keys = list(connection.scalars(select(runs.c.key)))
     for begin in range(0, len(keys), 500):
         part = runs.c.key.in_(keys[begin : begin + 500])

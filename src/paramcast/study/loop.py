@@ -17,6 +17,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
 from ..forecast import Forecast
+from .counts import class_counts
 from .methods import build
 from .precision import Computation, arithmetic, outputs
 from .probes import Watched, make_probes
@@ -154,6 +155,8 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     if spec.phase == "final":
         if outcome["status"] == "diverged":
             at_end = {"test": prepared.constant(prepared.test), "train_loss": None, "gap": None}
+            constant_outputs = prepared.prior.expand(len(prepared.test), *prepared.prior.shape)
+            at_end["class_counts"] = class_counts(prepared, constant_outputs)
         value = at_end["test"]["metric"]
         if not math.isfinite(value):
             of = "a constant, which a diverged run is scored as" if diverged_at else "test"
@@ -188,10 +191,14 @@ def evaluation_weights(
 
 
 def _final(model: nn.Module, prepared: Prepared, numerics: Numerics) -> dict[str, Any]:
-    """Test values, training loss in evaluation mode, and the gap between the two losses."""
-    test = evaluate(model, prepared, prepared.test, numerics)
+    """Test values, training loss in evaluation mode, the gap, and test counts per class."""
+    model.eval()
+    with torch.inference_mode():
+        found = outputs(model, prepared.test.inputs, numerics)
+        test = prepared.measure(found, prepared.test.targets)
     train_loss = evaluate(model, prepared, prepared.train, numerics)["loss"]
-    return {"test": test, "train_loss": train_loss, "gap": test["loss"] - train_loss}
+    gap, counts = test["loss"] - train_loss, class_counts(prepared, found)
+    return {"test": test, "train_loss": train_loss, "gap": gap, "class_counts": counts}
 
 
 def evaluate(

@@ -56,7 +56,8 @@ def choose(
     if precision not in PRECISIONS:
         raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     here = device.startswith("cuda") and torch.cuda.is_available()  # else it is a worker's, on Ray
-    if here and precision == "bfloat16" and not torch.cuda.is_bf16_supported():
+    able = not here or torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bfloat16" and not able:
         raise StudyError(f"the GPU of --device {device} has no bfloat16; add --precision float32")
     return Numerics(
         precision,
@@ -182,10 +183,10 @@ def arithmetic(device: str, *, tf32: bool = False) -> Iterator[None]:
     if not device.startswith("cuda"):
         yield
         return
-    matmul = torch.backends.cuda.matmul.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = tf32
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = tf32, tf32, True
     try:
-        with torch.backends.cudnn.flags(enabled=True, benchmark=True, allow_tf32=tf32):
-            yield
+        yield
     finally:
-        torch.backends.cuda.matmul.allow_tf32 = matmul
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before

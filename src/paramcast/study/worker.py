@@ -57,7 +57,7 @@ def _first_step(spec: RunSpec) -> RunSpec:
     """One step of the base, the same for all runs that share a compilation."""
     return replace(
         spec, method="base", base="sgd", lr=0.0, schedule="constant", epochs=1, share=0.0,
-        phase="tune", seed=0, momentum=None, weight_decay=None,
+        phase="tune", seed=0, momentum=None, weight_decay=None, probes=(),
     )  # fmt: skip
 
 
@@ -85,7 +85,9 @@ def measure(spec: RunSpec, source: Source) -> tuple[int, int]:
     prepared, _ = _prepared(source, spec.device)
     while_loading = peak_memory("cpu")
     per_epoch = math.ceil(len(prepared.train) / spec.batch_size)
-    few = min(1.0, MEASURED_STEPS / per_epoch)
+    stream = prepared.task.stream
+    least = max(MEASURED_STEPS, 0 if stream is None else len(stream.segments))
+    few = min(1.0, least / per_epoch)
     train(replace(spec, epochs=1, share=few, compiled=False), prepared)
     memory = psutil.Process().memory_full_info()
     peak = max(while_loading, peak_memory("cpu"))

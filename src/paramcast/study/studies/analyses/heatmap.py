@@ -120,10 +120,10 @@ def _draw(each: Map) -> Any:
         for (row, lr), (mean, low, high) in values.items():
             i, j = each.rows.index(row), each.lrs.index(lr)
             grid[i, j] = mean
-            clear = not low <= 0 <= high
-            panel.text(j, i, f"{mean:+.2f}", ha="center", va="center", fontsize=8,
-                       color="black" if clear else "dimgray",
-                       fontweight="bold" if clear else "normal")  # fmt: skip
+            clear, dark = not low <= 0 <= high, abs(mean) > 0.7 * limit
+            style = {"color": "white" if dark else "black" if clear else "dimgray",
+                     "fontweight": "bold" if clear else "normal"}  # fmt: skip
+            panel.text(j, i, f"{mean:+.2f}", ha="center", va="center", fontsize=8, **style)
         panel.imshow(grid, cmap="PuOr", vmin=-limit, vmax=limit, aspect="auto", alpha=0.75)
         panel.set_title(title, fontsize=9)
         panel.set_xticks(range(len(each.lrs)), [f"{lr:.4g}" for lr in each.lrs], fontsize=8)

@@ -1,0 +1,71 @@
+"""The command line of what is read off a finished pilot: `paramcast roi`."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import click
+
+from .cli_shared import store_option
+from .errors import StudyError
+
+_PATH = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("folder", type=_PATH, required=False)
+@click.option("--inputs", type=_PATH, help="Your costs and values, a TOML file [defaults].")
+@click.option("--template", is_flag=True, help="Print that file with its defaults and comments.")
+@click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON and only that.")
+@click.option("--out", type=_PATH, help="Write to this file instead of standard output.")
+@store_option
+def roi(
+    folder: Path | None,
+    inputs: Path | None,
+    template: bool,
+    as_json: bool,
+    out: Path | None,
+    store: str | None,
+) -> None:
+    """Count key figures and the return on investment of the pilot in FOLDER.
+
+    A return is counted over the best free alternative, and only where the pilot's verdict is
+    "adopt" (same steps, better model) or "faster" (fewer steps, same model).
+
+    \b
+    Examples:
+      paramcast roi --template > roi.toml
+      paramcast roi paramcast-runs/NAME-HASH --inputs roi.toml
+    """
+    from .report import roi as found
+
+    if template:
+        if folder is not None or inputs is not None or as_json:
+            raise StudyError("--template prints the file of inputs and takes nothing but --out")
+        _put(found.template(), out)
+        return
+    if folder is None:
+        raise StudyError("FOLDER is missing; give the folder of a finished pilot")
+    checked = found.defaults() if inputs is None else found.open_inputs(inputs)
+    summary = found.summary(found.read(folder, store), checked)
+    if as_json:
+        _put(json.dumps(summary, indent=1, allow_nan=False) + "\n", out)
+        return
+    from .report.roi.terminal import render
+
+    _put(render(summary), out)
+
+
+def _put(text: str, out: Path | None) -> None:
+    """Print, or write to a file."""
+    if out is None:
+        click.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StudyError(
+            f"--out {out} cannot be written ({error.strerror}); choose another file"
+        ) from None
+    click.echo(f"wrote {out}")

@@ -1,0 +1,150 @@
+"""Paired effects with their 95 % intervals: differences, and ratios of means."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+
+import numpy as np
+from scipy import stats
+
+from ...study.stats import BETTER, EQUAL
+from ...study.verdict import Metric, difference
+from .rows import Row
+
+CONFIDENCE = 0.95
+
+Numbers = Sequence[float] | np.ndarray
+
+
+@dataclass(frozen=True)
+class Effect:
+    """A mean over paired seeds and its 95 % interval, mean -+ t(n - 1) x standard error."""
+
+    mean: float
+    low: float
+    high: float
+    n: int
+
+    @property
+    def standard_error(self) -> float:
+        return (self.high - self.low) / 2 / _quantile(self.n)
+
+    def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
+        """mean + t(n - 1) x standard error, so many times."""
+        return self.mean + generator.standard_t(self.n - 1, count) * self.standard_error
+
+    def times(self, factor: float) -> Effect:
+        """The effect in another unit."""
+        low, high = sorted((self.low * factor, self.high * factor))
+        return Effect(self.mean * factor, low, high, self.n)
+
+    def stored(self) -> dict[str, float]:
+        """As strict JSON."""
+        return {**asdict(self), "standard_error": self.standard_error}
+
+
+def gain(a: Row, b: Row, metric: Metric) -> Effect:
+    """How much better a ends than b, seed by seed; plus = better."""
+    return _gain(a["values"], b["values"], metric)
+
+
+def early_gain(a: Row, b: Row, metric: Metric, *, both: bool) -> Effect:
+    """How much better a ends at 0.8 T than b at T or, with `both`, at 0.8 T."""
+    return _gain(a["early_values"], b["early_values" if both else "values"], metric)
+
+
+def _gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
+    found = difference(a, b, metric, CONFIDENCE)
+    return Effect(found.mean, found.low, found.high, found.n)
+
+
+def mean_difference(a: Numbers, b: Numbers) -> Effect:
+    """The mean of a - b."""
+    d = np.subtract(a, b, dtype=float)
+    return _effect(float(d.mean()), d)
+
+
+def ratio(a: Numbers, b: Numbers) -> Effect | None:
+    """The ratio of means R = mean(a) / mean(b), None if mean(b) is 0.
+
+    Its standard error is that of the residuals a - R b over mean(b) (the linearised ratio
+    estimator), so that the spread of both counts, and their pairing.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    if y.mean() == 0:
+        return None
+    r = float(x.mean() / y.mean())
+    return _effect(r, (x - r * y) / y.mean())
+
+
+def _effect(mean: float, spread: np.ndarray) -> Effect:
+    n = len(spread)
+    half = _quantile(n) * float(spread.std(ddof=1)) / math.sqrt(n)
+    return Effect(mean, mean - half, mean + half, n)
+
+
+def _quantile(n: int) -> float:
+    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
+
+
+def best_quality(rows: Sequence[Row], metric: Metric) -> Row:
+    """The best of the free alternatives at T, by their means; the first if several are."""
+    sign = 1 if metric.higher_is_better else -1
+    return max(rows, key=lambda row: sign * row["mean"])
+
+
+def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tuple[Row, bool]:
+    """The cheapest free way to the base's result: the base at T, or what 0.8 T is enough for.
+
+    Returns:
+        The row, and whether it is used with 0.8 T.
+    """
+    base = rows[0]
+    shorter = [
+        row
+        for row in rows
+        if row["early_values"]
+        and difference(row["early_values"], base["values"], metric, confidence).relation
+        in (EQUAL, BETTER)
+    ]
+    if not shorter:
+        return base, False
+    return min(shorter, key=lambda row: float(np.mean(row["runs"]["early_seconds"]))), True
+
+
+def added_share(row: Row, alternative: Row, base: Row) -> Effect:
+    """Training seconds over an alternative's, as a share of the base's."""
+    a, b, c = (r["runs"]["seconds"] for r in (row, alternative, base))
+    return _share(np.subtract(a, b), c)
+
+
+def saved_share(
+    row: Row, alternative: Row, shortened: bool, base: Row, step_share: float
+) -> Effect:
+    """Training time that a schedule of 0.8 T saves over an alternative, as a share of the base's.
+
+    Seconds are compared among runs of one length, which ran at the same time, and then scaled by
+    their steps: the base's own seconds at T and at 0.8 T would compare the machine's load early
+    and late in the pilot.
+
+    Args:
+        row: the method, with 0.8 T.
+        alternative: what it is counted over.
+        shortened: whether that too has 0.8 T; else it is the base with T.
+        base: its time at T is the unit.
+        step_share: the steps of 0.8 T as a share of those of T.
+    """
+    own, unit = row["runs"]["early_seconds"], base["runs"]["early_seconds"]
+    if shortened:
+        return _share(np.subtract(alternative["runs"]["early_seconds"], own), unit).times(
+            step_share
+        )
+    used = _share(own, unit).times(step_share)
+    return Effect(1 - used.mean, 1 - used.high, 1 - used.low, used.n)
+
+
+def _share(numerator: Numbers, denominator: Numbers) -> Effect:
+    found = ratio(numerator, denominator)
+    return Effect(0.0, 0.0, 0.0, len(denominator)) if found is None else found

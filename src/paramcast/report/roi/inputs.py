@@ -1,0 +1,241 @@
+"""What the user says of cost and value: a TOML file over stated defaults, checked."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, NamedTuple
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from ...errors import StudyError
+
+if sys.version_info >= (3, 11):
+    import tomllib
+else:
+    import tomli as tomllib
+
+
+class Quantity(NamedTuple):
+    """What an input is measured in, and from where on its unit must be a mistake."""
+
+    unit: str
+    most: float
+    expected: str
+    least: float = 0.0
+
+
+QUANTITIES = {
+    "training_hours": Quantity("h", 8784, "hours of one training, not seconds"),
+    "trainings_per_month": Quantity("a month", 1e6, "trainings per month"),
+    "critical_trainings_per_month": Quantity("a month", 1e6, "trainings per month"),
+    "price_per_compute_hour": Quantity("{currency}/h", 10_000, "the price of one hour"),
+    "watts": Quantity("W", 1e6, "watts, not kilowatts", least=1.0),
+    "price_per_kwh": Quantity("{currency}/kWh", 10, "the price of one kWh, such as 0.25"),
+    "added_gib": Quantity("GiB", 10_000, "GiB, not MiB or bytes"),
+    "price_per_gib_hour": Quantity("{currency}/GiB/h", 100, "the price of one GiB for one hour"),
+    "value_per_day": Quantity("{currency}/day", 1e9, "the value of one day"),
+    "value_per_point": Quantity("{currency}/point/month", 1e9, "the value of one point a month"),
+    "predictions_per_month": Quantity("a month", 1e12, "predictions per month"),
+    "cost_per_error": Quantity("{currency}/error", 1e9, "the cost of one wrong prediction"),
+    "integration_hours": Quantity("h", 100_000, "hours of work, once"),
+    "hourly_rate": Quantity("{currency}/h", 10_000, "the price of one hour of work"),
+    "monitoring_hours_per_month": Quantity("h/month", 744, "hours a month, which has 744"),
+    "failure_chance_per_month": Quantity("share", 1, "a share from 0 to 1: 0.02 for 2 %"),
+    "failure_cost": Quantity("{currency}", 1e9, "the cost of one failed training"),
+    "transfer": Quantity("share", 1, "a share from 0 to 1: 0.5 for half of the effect"),
+    "horizon_months": Quantity("months", 600, "whole months"),
+    "discount_rate": Quantity("share/year", 1, "a share per year: 0.08 for 8 %"),
+}
+WHOLE_FROM_1 = "horizon_months"
+OTHERS = ("currency", "positive_class")
+
+Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
+
+
+class Estimate(BaseModel):
+    """A best guess and the range that holds it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    value: Number
+    low: Number
+    high: Number
+
+
+@dataclass(frozen=True)
+class Inputs:
+    """Checked inputs.
+
+    Attributes:
+        currency: printed beside amounts.
+        positive_class: whose false positives and negatives are counted; None for no class.
+        estimates: by key. Of value_per_point and cost_per_error one is there.
+        given: the keys that the user's file sets to something else than the default.
+    """
+
+    currency: str
+    positive_class: int | None
+    estimates: Mapping[str, Estimate]
+    given: frozenset[str] = frozenset()
+
+    def at_value(self) -> dict[str, float]:
+        """Every input at its best guess."""
+        return {key: estimate.value for key, estimate in self.estimates.items()}
+
+    def unit(self, key: str) -> str:
+        """What an input is measured in."""
+        return QUANTITIES[key].unit.format(currency=self.currency)
+
+
+def template() -> str:
+    """The commented file of all inputs at their defaults."""
+    return files("paramcast.report.roi").joinpath("roi.toml").read_text("utf-8")
+
+
+def defaults() -> Inputs:
+    """Every input as the template states it."""
+    values = tomllib.loads(template())
+    estimates = {k: Estimate.model_validate(values[k]) for k in QUANTITIES if k in values}
+    return Inputs(values["currency"], None, estimates)
+
+
+def open_inputs(path: Path) -> Inputs:
+    """Read a file of inputs.
+
+    Raises:
+        StudyError: it cannot be read, or `read_inputs` refuses it.
+    """
+    try:
+        text = path.read_text("utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        raise StudyError(
+            f"--inputs {path} cannot be read ({reason}); "
+            "write one with `paramcast roi --template > roi.toml`"
+        ) from None
+    return read_inputs(text, path.name)
+
+
+def read_inputs(text: str, where: str) -> Inputs:
+    """Inputs from TOML, over the defaults.
+
+    Args:
+        text: TOML; each key a number, or a table of value, low and high.
+        where: its file, for messages.
+
+    Raises:
+        StudyError: no TOML, an unknown key, a value that is missing, negative, no number, outside
+            its own range, or so large that its unit must be wrong; two ways to value an error.
+    """
+    try:
+        found = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise StudyError(f"{where} is no valid TOML: {error}") from None
+    try:
+        return _over_defaults(found)
+    except StudyError as error:
+        raise StudyError(f"{where}: {error}") from None
+
+
+def _over_defaults(found: dict[str, Any]) -> Inputs:
+    known = defaults()
+    for key, value in found.items():
+        if key not in QUANTITIES and key not in OTHERS:
+            allowed = ", ".join((*OTHERS, *QUANTITIES))
+            raise StudyError(f"unknown key {key} (its value is {value!r}); allowed are {allowed}")
+    given = {key: _estimate(key, found[key]) for key in QUANTITIES if key in found}
+    estimates = {**known.estimates, **given}
+    if "cost_per_error" in given:
+        if "value_per_point" in given:
+            raise StudyError(
+                "value_per_point and cost_per_error both say what accuracy is worth; "
+                "leave out one of them"
+            )
+        if "predictions_per_month" not in given:
+            raise StudyError(
+                "predictions_per_month is missing: cost_per_error is the cost of one of their "
+                "errors; give both"
+            )
+        del estimates["value_per_point"]
+    _check_critical(estimates)
+    changed = frozenset(k for k in given if given[k] != known.estimates.get(k))
+    currency = _currency(found.get("currency", known.currency))
+    return Inputs(currency, _class(found.get("positive_class")), estimates, changed)
+
+
+def _estimate(key: str, value: Any) -> Estimate:
+    """One input: a bare number is exact, and a table without low or high has none on that side."""
+    table = dict(value) if isinstance(value, dict) else {"value": value}
+    if "value" in table:
+        table = {"low": table["value"], "high": table["value"], **table}
+    elif isinstance(value, dict) and not table.keys() - {"low", "high"}:
+        raise StudyError(f"{key}.value is missing; give a best guess beside low and high")
+    try:
+        estimate = Estimate.model_validate(table)
+    except ValidationError as error:
+        raise StudyError(_explain(key, isinstance(value, dict), error)) from None
+    for part, number in estimate:
+        _check_unit(key, key if not isinstance(value, dict) else f"{key}.{part}", number)
+    if estimate.low > estimate.high:
+        raise StudyError(
+            f"{key}: low {estimate.low:g} is above high {estimate.high:g}; exchange them"
+        )
+    if not estimate.low <= estimate.value <= estimate.high:
+        raise StudyError(
+            f"{key}: value {estimate.value:g} lies outside low {estimate.low:g} to high "
+            f"{estimate.high:g}; widen the range or correct the value"
+        )
+    return estimate
+
+
+def _check_unit(key: str, shown: str, number: float) -> None:
+    quantity = QUANTITIES[key]
+    if number < 0:
+        raise StudyError(f"{shown} must not be negative, got {number:g}")
+    if number > quantity.most or 0 < number < quantity.least:
+        raise StudyError(
+            f"{shown} = {number:g} looks like another unit; give {quantity.expected} "
+            f"(at most {quantity.most:g})"
+        )
+    if key == WHOLE_FROM_1 and (number < 1 or number != int(number)):
+        raise StudyError(f"{shown} must be a whole number from 1, got {number:g}")
+
+
+def _check_critical(estimates: Mapping[str, Estimate]) -> None:
+    critical = estimates["critical_trainings_per_month"].value
+    every = estimates["trainings_per_month"].value
+    if critical > every:
+        raise StudyError(
+            f"critical_trainings_per_month is {critical:g}, more than the {every:g} of "
+            "trainings_per_month that it is a part of; lower it"
+        )
+
+
+def _explain(key: str, table: bool, error: ValidationError) -> str:
+    problem = error.errors()[0]
+    part = problem["loc"][0]
+    if problem["type"] == "extra_forbidden":
+        return (
+            f"unknown key {key}.{part} (its value is {problem['input']!r}); "
+            "allowed are value, low, high"
+        )
+    text = problem["msg"].replace("Input should be", "must be")
+    return f"{f'{key}.{part}' if table else key} {text}, got {problem['input']!r}"
+
+
+def _currency(value: Any) -> str:
+    if not isinstance(value, str) or not 1 <= len(value) <= 8 or not value.isprintable():
+        raise StudyError(f'currency must be a short text such as "EUR", got {value!r}')
+    return value
+
+
+def _class(value: Any) -> int | None:
+    if value is None:
+        return None
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise StudyError(f"positive_class must be a whole number from 0, got {value!r}")
+    return value

@@ -1,0 +1,243 @@
+"""The file of inputs, and everything that `paramcast roi` refuses in one sentence."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from roi_pilots import adopted, store
+
+from paramcast import cli
+from paramcast.errors import StudyError
+from paramcast.report import roi
+from paramcast.report.roi.inputs import QUANTITIES
+from paramcast.study.verdict import Metric
+
+
+def call(*words: Any) -> tuple[int, str, str]:
+    """The command in this process: exit code, standard output, standard error."""
+    out, err = io.StringIO(), io.StringIO()
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.setattr(sys, "argv", ["paramcast", "roi", *map(str, words)])
+        patch.setattr(sys.modules["__main__"], "__package__", None)
+        code = cli._main()
+    return code, out.getvalue(), err.getvalue()
+
+
+def refused(*words: Any) -> str:
+    """What the command says when it ends with exit code 2: one line."""
+    code, out, err = call(*words)
+    assert (code, out) == (2, "")
+    assert err.count("\n") == 1
+    assert err.startswith("paramcast: ")
+    return err
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return store(tmp_path_factory.mktemp("pilot"), adopted())
+
+
+# --- the template ---------------------------------------------------------------------------------
+
+
+def test_the_template_is_the_defaults(tmp_path: Path) -> None:
+    code, text, _ = call("--template")
+    assert code == 0
+    read = roi.read_inputs(text, "roi.toml")
+    assert read == roi.defaults()
+    assert set(read.estimates) == set(QUANTITIES) - {"cost_per_error"}
+    for estimate in read.estimates.values():
+        assert estimate.low <= estimate.value <= estimate.high
+
+
+def test_every_optional_line_of_the_template_works() -> None:
+    lines = roi.template().splitlines()
+    lines = [line for line in lines if not line.startswith("value_per_point")]
+    optional = ("# cost_per_error", "# positive_class")
+    text = "\n".join(line[2:] if line.startswith(optional) else line for line in lines)
+    read = roi.read_inputs(text, "roi.toml")
+    assert read.positive_class == 1
+    assert read.estimates["cost_per_error"].value == 0.5
+
+
+def test_what_is_left_out_keeps_its_default() -> None:
+    read = roi.read_inputs("watts = 100\ntransfer = { value = 0.3, high = 0.4 }", "mine.toml")
+    assert read.given == {"watts", "transfer"}
+    assert read.estimates["watts"].model_dump() == {"value": 100, "low": 100, "high": 100}
+    assert read.estimates["transfer"].model_dump() == {"value": 0.3, "low": 0.3, "high": 0.4}
+    others = roi.defaults().estimates
+    assert all(read.estimates[k] == others[k] for k in others if k not in read.given)
+
+
+def test_defaults_are_named_as_such(folder: Path, tmp_path: Path) -> None:
+    assert "All inputs are defaults, which know nothing of you" in " ".join(call(folder)[1].split())
+    (tmp_path / "roi.toml").write_text('currency = "£"\nwatts = 100')
+    code, out, _ = call(folder, "--inputs", tmp_path / "roi.toml", "--json")
+    assert code == 0
+    found = json.loads(out)
+    assert found["currency"] == "£"
+    assert [k for k, v in found["inputs"].items() if not v["default"]] == ["watts"]
+    assert found["inputs"]["hourly_rate"]["unit"] == "£/h"
+    assert "training_hours" in found["notes"][-1]
+
+
+# --- bad inputs -----------------------------------------------------------------------------------
+
+BAD = [
+    ("watts = ", "is no valid TOML"),
+    ("wats = 300", "unknown key wats (its value is 300); allowed are currency, positive_class, tr"),
+    ("watts = { value = 300, lo = 1 }", "unknown key watts.lo (its value is 1); allowed are value"),
+    ("watts = { low = 1, high = 2 }", "watts.value is missing; give a best guess"),
+    ("watts = 'many'", "watts must be a valid number, got 'many'"),
+    ("watts = true", "watts must be a valid number, got True"),
+    ("watts = nan", "watts must be a finite number, got nan"),
+    ("watts = { value = inf }", "watts.value must be a finite number, got inf"),
+    ("watts = [300]", "watts must be a valid number, got [300]"),
+    ("watts = -1", "watts must not be negative, got -1"),
+    ("failure_cost = { value = 1, low = -5 }", "failure_cost.low must not be negative, got -5"),
+    ("watts = 0.3", "watts = 0.3 looks like another unit; give watts, not kilowatts"),
+    ("discount_rate = 8", "discount_rate = 8 looks like another unit; give a share per year: 0.08"),
+    ("transfer = 50", "transfer = 50 looks like another unit; give a share from 0 to 1"),
+    ("price_per_compute_hour = 20000", "give the price of one hour (at most 10000)"),
+    ("price_per_kwh = 25", "give the price of one kWh, such as 0.25 (at most 10)"),
+    ("training_hours = 36000", "give hours of one training, not seconds"),
+    ("watts = { value = 2, low = 3, high = 1 }", "watts: low 3 is above high 1; exchange them"),
+    ("watts = { value = 9, low = 1, high = 3 }", "watts: value 9 lies outside low 1 to high 3"),
+    ("horizon_months = 1.5", "horizon_months must be a whole number from 1, got 1.5"),
+    ("horizon_months = 0", "horizon_months must be a whole number from 1, got 0"),
+    ("cost_per_error = 1", "predictions_per_month is missing: cost_per_error is the cost of one"),
+    ("cost_per_error = 1\nvalue_per_point = 1", "both say what accuracy is worth; leave out one"),
+    ("critical_trainings_per_month = 30", "is 30, more than the 20 of trainings_per_month"),
+    ("currency = 5", 'currency must be a short text such as "EUR", got 5'),
+    ("positive_class = -1", "positive_class must be a whole number from 0, got -1"),
+    ("positive_class = 1.0", "positive_class must be a whole number from 0, got 1.0"),
+]
+
+
+@pytest.mark.parametrize(("text", "message"), BAD, ids=[text for text, _ in BAD])
+def test_bad_inputs(folder: Path, tmp_path: Path, text: str, message: str) -> None:
+    (tmp_path / "bad.toml").write_text(text)
+    said = refused(folder, "--inputs", tmp_path / "bad.toml")
+    assert message in said
+    assert "bad.toml" in said
+
+
+def test_inputs_that_cannot_be_read(folder: Path, tmp_path: Path) -> None:
+    said = refused(folder, "--inputs", tmp_path / "none.toml")
+    assert "cannot be read (No such file or directory)" in said
+    assert "paramcast roi --template > roi.toml" in said
+    (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
+    assert "it is no UTF-8 text" in refused(folder, "--inputs", tmp_path / "binary.toml")
+
+
+def test_inputs_that_do_not_fit_the_task(tmp_path: Path, folder: Path) -> None:
+    arms = adopted()
+    pilot = store(tmp_path / "mse", arms, Metric("mse", False, 0.05))
+    text = "cost_per_error = 1\npredictions_per_month = 10"
+    (tmp_path / "roi.toml").write_text(text)
+    said = refused(pilot, "--inputs", tmp_path / "roi.toml")
+    assert "cost_per_error needs the metric accuracy, this pilot's is mse" in said
+    counts = {"actual": [50, 50], "predicted": [50, 50], "hits": [45, 45]}
+    pilot = store(tmp_path / "two", [replace(arm, counts=counts) for arm in arms])
+    (tmp_path / "roi.toml").write_text("positive_class = 2")
+    said = refused(pilot, "--inputs", tmp_path / "roi.toml")
+    assert "positive_class is 2, the task has the classes 0 to 1" in said
+
+
+# --- bad folders ----------------------------------------------------------------------------------
+
+
+def newer(result: dict[str, Any]) -> None:
+    result["schema"] = 2
+
+
+def nothing_judged(result: dict[str, Any]) -> None:
+    result["verdicts"] = {}
+
+
+def without(key: str) -> Callable[[dict[str, Any]], None]:
+    return lambda result: result.pop(key)
+
+
+def more_seeds(result: dict[str, Any]) -> None:
+    result["seeds"] = 9
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (newer, "has schema 2, this paramcast reads 1; use the paramcast that wrote it"),
+        (nothing_judged, "judges no method; run the pilot with a predictor"),
+        (without("table"), "is not what a pilot writes (KeyError: 'table')"),
+        (more_seeds, "lacks 1 of the runs behind sgd in pilot.json; run the pilot's command again"),
+    ],
+)
+def test_bad_results(tmp_path: Path, change: Any, message: str) -> None:
+    assert message in refused(store(tmp_path / "out", adopted(), change=change))
+
+
+def one_seed(result: dict[str, Any]) -> None:
+    result["seeds"] = 1
+
+
+def test_one_seed(tmp_path: Path) -> None:
+    said = refused(store(tmp_path / "one", adopted(), change=one_seed))
+    assert "has 1 seed; without a spread there is no interval: run the pilot with --seeds 8" in said
+
+
+@pytest.mark.parametrize(("left", "name"), [(1, "sgd-lr-matched"), (2, "random-jump")])
+def test_a_missing_control(tmp_path: Path, left: int, name: str) -> None:
+    arms = adopted()
+    del arms[left]
+    said = refused(store(tmp_path / "out", arms))
+    assert f"the control {name} of plp is missing in pilot.json" in said
+
+
+def test_folders_without_a_pilot(tmp_path: Path, folder: Path) -> None:
+    assert "has no pilot.json: no pilot has finished there" in refused(tmp_path)
+    assert "FOLDER is missing" in refused()
+    text = (folder / "pilot.json").read_text()
+    (tmp_path / "pilot.json").write_text(text)
+    assert "holds pilot.json without pilot.db" in refused(tmp_path)
+    (tmp_path / "pilot.db").write_text("no database at all, but long enough to be read as one")
+    assert "pilot.db" in refused(tmp_path)
+    (tmp_path / "pilot.json").write_text("{")
+    assert "is not what a pilot writes" in refused(tmp_path)
+    (tmp_path / "pilot.json").write_text("[]")
+    assert "is not what a pilot writes" in refused(tmp_path)
+
+
+def test_a_bare_result_has_no_runs(folder: Path) -> None:
+    result = json.loads((folder / "pilot.json").read_text())
+    with pytest.raises(StudyError, match=r"open the folder with paramcast\.report\.roi\.read"):
+        roi.summary(result, roi.defaults())
+
+
+# --- where the output goes ------------------------------------------------------------------------
+
+
+def test_output_to_a_file(folder: Path, tmp_path: Path) -> None:
+    code, out, _ = call(folder, "--out", tmp_path / "roi.txt")
+    assert (code, out) == (0, f"wrote {tmp_path / 'roi.txt'}\n")
+    assert (tmp_path / "roi.txt").read_text().startswith("plp: the pilot's verdict is")
+    said = refused(folder, "--out", tmp_path / "none" / "roi.txt")
+    assert "cannot be written (No such file or directory); choose another file" in said
+    assert "cannot be written (Is a directory)" in refused("--template", "--out", tmp_path)
+
+
+def test_the_template_takes_nothing_else(folder: Path) -> None:
+    assert "--template prints the file of inputs and takes nothing but" in refused(
+        folder, "--template"
+    )

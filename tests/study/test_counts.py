@@ -1,0 +1,59 @@
+"""Right and wrong predictions per class, counted by hand."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import pytest
+import torch
+
+from paramcast.study.counts import MOST_CLASSES, class_counts
+from paramcast.study.loop import run
+from paramcast.study.spec import RunSpec
+from paramcast.study.tasks.task import Examples, Prepared
+
+
+def test_counts_by_hand(prepared: Callable[..., Prepared]) -> None:
+    targets = torch.tensor([0, 0, 0, 1, 1, 2])
+    chosen = torch.tensor([0, 1, 0, 1, 2, 0])  # hits: two of class 0, one of class 1
+    made = prepared()
+    small = replace(made, test=Examples(torch.zeros(6, 4), targets))
+    found = class_counts(small, torch.nn.functional.one_hot(chosen, 3).float())
+    assert found == {"actual": [3, 2, 1], "predicted": [3, 2, 1], "hits": [2, 1, 0]}
+
+
+def test_labels_in_a_row_count_each(prepared: Callable[..., Prepared]) -> None:
+    """Outputs (examples, classes, length), as of a language model."""
+    targets = torch.tensor([[0, 1], [2, 2]])
+    small = replace(prepared(), test=Examples(torch.zeros(2, 4), targets))
+    outputs = torch.nn.functional.one_hot(torch.tensor([[0, 2], [2, 1]]), 3).float().mT
+    found = class_counts(small, outputs)
+    assert found == {"actual": [1, 1, 2], "predicted": [1, 1, 2], "hits": [1, 0, 1]}
+
+
+def test_no_counts_without_classes_or_with_too_many(prepared: Callable[..., Prepared]) -> None:
+    made = prepared()
+    many = torch.zeros(len(made.test), MOST_CLASSES + 1)
+    assert class_counts(made, many) is None
+    assert class_counts(replace(made, classes=None), many[:, :3]) is None
+
+
+@pytest.mark.parametrize(("lr", "status"), [(0.05, "done"), (1e30, "diverged")])
+def test_a_final_run_counts_what_it_scores(
+    prepared: Callable[..., Prepared], lr: float, status: str
+) -> None:
+    """A diverged run is scored and counted as the constant predictor."""
+    spec = RunSpec(
+        task="blobs", fingerprint="0", method="base", base="sgd", lr=lr, schedule="constant",
+        epochs=4, batch_size=16, share=1.0, phase="final", seed=0, device="cpu", versions="none",
+    )  # fmt: skip
+    outcome = run(spec, prepared())
+    counts = outcome["class_counts"]
+    assert outcome["status"] == status
+    assert counts["actual"] == [27, 27, 26]
+    assert sum(counts["predicted"]) == 80
+    assert sum(counts["hits"]) / 80 == pytest.approx(outcome["test"]["metric"])
+    if status == "diverged":
+        assert sorted(counts["predicted"]) == [0, 0, 80]
+    assert "class_counts" not in run(replace(spec, phase="tune"), prepared())
