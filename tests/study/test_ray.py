@@ -21,8 +21,10 @@ import pytest
 
 import paramcast
 from paramcast.errors import StudyError, TaskError
+from paramcast.study.engines import node
 from paramcast.study.engines.address import check_reachable, read_address
 from paramcast.study.engines.parcel import Parcel, pack, unpack
+from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import Source, find, load
 
 pytest.importorskip("ray")
@@ -77,9 +79,9 @@ class Cluster:
         raise TimeoutError(seen.stdout + seen.stderr)
 
     def stop(self) -> None:
-        for node in reversed(self.nodes):
-            kill_tree(node.pid)
-            node.wait()
+        for process in reversed(self.nodes):
+            kill_tree(process.pid)
+            process.wait()
 
 
 def free_port() -> int:
@@ -312,6 +314,45 @@ def test_a_folder_of_images_must_be_there(tmp_path: Path) -> None:
     tmp_path.rmdir()
     with pytest.raises(TaskError, match="must lie at the same path on every node"):
         unpack(source, Parcel())
+
+
+# --- what a node does ---------------------------------------------------------------------------
+
+
+def on_node(file: Path, timeout: float | None = None, versions: str = "") -> dict[str, Any]:
+    spec = RunSpec(
+        task="blobs", fingerprint="", method="base", base="sgd", lr=0.05, schedule="cosine",
+        epochs=2, batch_size=8, share=1.0, phase="final", seed=0, device="cpu", versions=versions,
+    )  # fmt: skip
+    source = find(str(file))
+    return node.execute(spec, source, pack(source), timeout)
+
+
+def test_a_run_that_takes_too_long_is_stopped_on_its_node(task_file: Callable[..., Path]) -> None:
+    handler = signal.getsignal(signal.SIGALRM)
+    endless = """
+    import time
+    def eat(x, g):
+        try:
+            time.sleep(60)
+        except Exception:
+            pass
+    """
+    found = on_node(task_file("augment=eat", more=endless), timeout=1.0)
+    assert found == {"status": "timeout", "reason": "took longer than 1 s"}
+    assert on_node(task_file(), timeout=60.0)["status"] == "done"
+    assert signal.getsignal(signal.SIGALRM) is handler
+    assert signal.getitimer(signal.ITIMER_REAL) == (0.0, 0.0)
+
+
+def test_an_error_on_a_node_becomes_the_reason(task_file: Callable[..., Path]) -> None:
+    raises = "def eat(x, g):\n    raise RuntimeError('boom')"
+    found = on_node(task_file("augment=eat", more=raises))
+    assert found["status"] == "failed"
+    assert found["reason"].endswith("RuntimeError: boom")
+    found = on_node(task_file(), versions="paramcast 0.0.1, torch 1.0")
+    assert found["status"] == "failed"
+    assert "the run needs paramcast 0.0.1, torch 1.0; install the same" in found["reason"]
 
 
 # --- two nodes ----------------------------------------------------------------------------------
