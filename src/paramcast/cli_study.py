@@ -166,7 +166,9 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
         return
     from .study.runner import write_text
 
-    write_text(out / f"{result['study']}.md", f"# Study {result['study']}\n\n{text}")
+    how = f"`paramcast study run {result['study']}` and `paramcast study analyse FOLDER`"
+    head = f"# Study {result['study']}\n\n{how}, options as in the study's file.\n\n"
+    write_text(out / f"{result['study']}.md", head + text)
     click.echo(f"wrote {out / result['study']}.md")
 
 

@@ -57,7 +57,10 @@ def analyse(result: dict[str, Any]) -> Page:
         f"{total} cells, {result['cells'][0]['seeds']} seeds each. PLP - base is clearly above 0 "
         f"(95 % interval) in {helps}, clearly below in {hurts}, neither in {total - helps - hurts}."
     )
-    page.say("**How straight the base's path is** (mean over cells; quarters of the run)")
+    page.say(
+        "**How straight the base's path is**: mean over cells, in brackets how many have windows "
+        "that long; whole run and its quarters"
+    )
     page.table(("measure", "whole run", "1st", "2nd", "3rd", "4th"), _phases(result["cells"]))
     page.say("**By layer** (base, whole run, mean over the task's cells)")
     page.table(("task", "parameter", "R^2 over 10 steps", "R^2 over 30", "cosine over 10"),
@@ -180,10 +183,11 @@ def _rate(wrong: np.ndarray) -> str:
 
 def _phases(cells: list[dict[str, Any]]) -> list[list[str]]:
     names = [f"{kind}_{w}" for kind in ("r2", "cosine") for w in (3, 10, 30, 100, 300)]
-    return [
+    rows = [
         [name, *(_mean(cells, f"{name}{part}") for part in ("", "@1", "@2", "@3", "@4"))]
         for name in names
     ]
+    return [row for row in rows if any(row[1:])]
 
 
 def _mean(cells: list[dict[str, Any]], name: str) -> str:
