@@ -16,6 +16,7 @@ try:
 except ImportError:  # pragma: no cover - the library alone has no command line
     sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
 
+from .cli_report_html import beside, report
 from .cli_shared import Interrupted, check_device, check_timeout, count_workers, interruptible
 from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
@@ -115,9 +116,10 @@ def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> s
 
     with interruptible(f"kept in {plan.out}") as progress:
         result = run_pilot(plan, workers=workers, watcher=progress, timeout=timeout)
+    note = beside(plan.out)
     if as_json:
         return json.dumps(result, indent=1, allow_nan=False) + "\n"
-    return render(result)
+    return render(result) + note
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
@@ -272,6 +274,7 @@ def tasks(data_dir: str | None) -> None:
 
 
 cli.add_command(study)
+cli.add_command(report)
 
 
 def main() -> None:

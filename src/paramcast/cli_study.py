@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_report_html import beside
 from .cli_shared import check_device, check_timeout, count_workers, interruptible
 from .errors import StoreError, StudyError
 
@@ -182,11 +183,12 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
             data_dir=given["data_dir"],
             timeout=timeout,
         )
-    if given["as_json"]:
-        return json.dumps(result, indent=1, allow_nan=False) + "\n"
     from .report.study import render
 
-    return render(result)
+    note = beside(out)
+    if given["as_json"]:
+        return json.dumps(result, indent=1, allow_nan=False) + "\n"
+    return render(result) + note
 
 
 def _dry_run(opened: StudyFile, out: Path, workers: int, device: str, given: dict[str, Any]) -> str:

@@ -202,7 +202,10 @@ def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        (("run", "nothing"), "no study 'nothing'; give a file ending in .toml, or one of conditions, hybrids"),
+        (
+            ("run", "nothing"),
+            "no study 'nothing'; give a file ending in .toml, or one of conditions, hybrids",
+        ),
         (("run", "nothing.toml"), "nothing.toml cannot be read: No such file or directory"),
         (("show", "nothing"), "no ready-made study 'nothing'; there is conditions, hybrids"),
         (("status", "nowhere"), "nowhere holds no study.db; give the folder of a study"),

@@ -7,8 +7,15 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import StudyError
-from . import conditions, heatmap, measures, stability, synergy, table
+from . import conditions, heatmap, measures, synergy, table
 from .page import Page
+
+
+def _stability(result: dict[str, Any]) -> Page:
+    from . import stability  # the only one that needs torch: the report reads maps without it
+
+    return stability.analyse(result)
+
 
 ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "table": table.analyse,
@@ -16,7 +23,7 @@ ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "measures": measures.analyse,
     "synergy": synergy.analyse,
     "conditions": conditions.analyse,
-    "stability": stability.analyse,
+    "stability": _stability,
 }
 
 
