@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+import textwrap
 from pathlib import Path
 
 import pytest
@@ -43,3 +44,45 @@ def test_an_example_runs(example, tmp_path):
     )
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
+
+
+def _blocks(page, language):
+    text = page.read_text("utf-8")
+    found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.DOTALL | re.M)
+    return [textwrap.dedent(block) for _, block in found]
+
+
+def test_the_manifests_for_kubernetes_parse_and_have_what_kuberay_asks_for():
+    yaml = pytest.importorskip("yaml")
+    made = {m["kind"]: m for m in map(yaml.safe_load, _blocks(ROOT / "docs/cluster.md", "yaml"))}
+    assert set(made) == {"PersistentVolumeClaim", "RayJob", "RayCluster"}
+    for cluster in (made["RayJob"]["spec"]["rayClusterSpec"], made["RayCluster"]["spec"]):
+        assert set(cluster) == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
+        assert f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text().split()
+        assert cluster["authOptions"] == {"mode": "token"}
+        assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
+        for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):
+            (container,) = group["template"]["spec"]["containers"]
+            assert container["resources"]["limits"] == container["resources"]["requests"]
+            mounts = {m["name"] for m in container.get("volumeMounts", [])}
+            assert mounts == {v["name"] for v in group["template"]["spec"].get("volumes", [])}
+
+
+def test_the_commands_of_the_cluster_page_have_options_that_exist():
+    from click.testing import CliRunner
+
+    from paramcast.cli import cli
+
+    known = CliRunner().invoke(cli, ["study", "run", "--help"]).output
+    text = (ROOT / "docs" / "cluster.md").read_text("utf-8")
+    for command in re.findall(
+        r"paramcast (?:study run|pilot) .*?(?:\n\n|\n *```|--out)", text, re.S
+    ):
+        for option in re.findall(r"--[a-z-]+", command):
+            assert option in known or option == "--store", option
+
+
+def test_the_slurm_script_is_a_script():
+    (script,) = _blocks(ROOT / "docs" / "cluster.md", "bash")
+    done = subprocess.run(["bash", "-n"], input=script, capture_output=True, text=True)
+    assert (done.returncode, done.stderr) == (0, "")

@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -17,11 +18,22 @@ except ImportError:  # pragma: no cover - the library alone has no command line
     sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
 
 from .cli_report_html import beside, report
-from .cli_shared import Interrupted, check_device, check_timeout, count_workers, interruptible
+from .cli_shared import (
+    Interrupted,
+    check_device,
+    check_numerics,
+    computing_options,
+    engine_options,
+    interruptible,
+    make_engine,
+    store_option,
+)
 from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
 
 if TYPE_CHECKING:
+    from .study.engines.local import LocalEngine
+    from .study.engines.ray import RayEngine
     from .study.plan import Options, Plan
     from .study.tasks.task import Prepared
 
@@ -56,11 +68,11 @@ def cli() -> None:
 @click.option("--batch-size", type=int, help="Examples per step [the task's].")
 @click.option("--schedule", help="constant, cosine, cyclic or wsd [the task's].")
 @click.option("--margin", type=float, help="Differences within it do not matter [0.5 points; 5 %].")
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@engine_options
 @click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@computing_options
 @click.option("--out", type=click.Path(path_type=Path), help="Folder for pilot.json and pilot.db.")
+@store_option
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print pilot.json's content and only that.")
 def pilot(**given: Any) -> None:
@@ -82,12 +94,13 @@ def pilot(**given: Any) -> None:
       paramcast pilot my_task.py:task --base adamw
       paramcast pilot data.csv --target price
       paramcast pilot photos/ --methods 'plp, plp(horizon=0.5), lookahead'
+      paramcast pilot --engine ray --address ray://head:10001
 
     Exit codes: 0 finished whatever the verdict, 2 bad input, 1 runs failed, 130 interrupted.
     """
-    from .study.server import start_early
+    if not given["dry_run"] and given["engine"] == "local":
+        from .study.server import start_early
 
-    if not given["dry_run"]:
         start_early()
     with contextlib.redirect_stdout(sys.stderr):  # what the task prints is not our output
         text = _pilot(given)
@@ -100,22 +113,25 @@ def _pilot(given: dict[str, Any]) -> str:
     from .study.tasks.source import find, load
 
     source = find(given["task"], given["target"], given["data_dir"])
-    device = check_device(given["device"])
-    prepared = load(source, device)
-    plan = Plan(_options(given, source, prepared, device), prepared, given["out"])
-    workers, timeout = count_workers(given["workers"]), check_timeout(given["timeout"])
+    device = check_device(given["device"], given["engine"])
+    engine, numerics = make_engine(given), check_numerics(given, device)
+    prepared = load(source)
+    options = _options(given, source, prepared, device)
+    plan = Plan(replace(options, numerics=numerics), prepared, given["out"])
     if given["dry_run"]:
-        return _dry_run(plan, workers, as_json=given["as_json"])
+        with engine:
+            return _dry_run(plan, engine.workers, as_json=given["as_json"])
     plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
-    return _run(plan, workers, timeout, as_json=given["as_json"])
+    return _run(plan, engine, given["store"], as_json=given["as_json"])
 
 
-def _run(plan: Plan, workers: int, timeout: float | None, *, as_json: bool) -> str:
+def _run(plan: Plan, engine: LocalEngine | RayEngine, store: str | None, *, as_json: bool) -> str:
     from .report.terminal import render
     from .study.pilot import run_pilot
 
-    with interruptible(f"kept in {plan.out}") as progress:
-        result = run_pilot(plan, workers=workers, watcher=progress, timeout=timeout)
+    with interruptible(f"kept in {plan.out}") as progress, engine:
+        engine.say = progress.say
+        result = run_pilot(plan, engine=engine, watcher=progress, store_url=store)
     note = beside(plan.out)
     if as_json:
         return json.dumps(result, indent=1, allow_nan=False) + "\n"

@@ -11,11 +11,20 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from .cli_report_html import beside
-from .cli_shared import check_device, check_timeout, count_workers, interruptible
+from .cli_shared import (
+    check_device,
+    check_numerics,
+    computing_options,
+    engine_options,
+    interruptible,
+    make_engine,
+    store_option,
+)
 from .errors import StoreError, StudyError
 
 if TYPE_CHECKING:
     from .study.store import Store
+    from .study.studies.cells import Cell
     from .study.studies.file import StudyFile
 
 _FOLDER = click.Path(path_type=Path)
@@ -41,16 +50,20 @@ def study() -> None:
 @study.command()
 @click.argument("name")
 @click.option("--out", type=_FOLDER, help="Folder for study.json and study.db.")
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
-@click.option("--device", default="cpu", show_default=True, help="cpu, cuda or cuda:N.")
+@engine_options
+@computing_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
+@store_option
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
 def run(name: str, **given: Any) -> None:
     """Run a study: FILE.toml, or the NAME of a ready-made one.
 
     Finished runs are kept in the folder: the same command goes on after Ctrl-C.
+
+    \b
+    Example:
+      paramcast study run sensitivity --engine ray --address ray://head:10001
     """
     from .study.studies.file import open_study
 
@@ -60,35 +73,38 @@ def run(name: str, **given: Any) -> None:
 
 @study.command()
 @click.argument("folder", type=_FOLDER)
-@click.option("--workers", type=int, help="Processes, one thread each [one per core].")
-@click.option("--timeout", type=float, help="Seconds that one run may take [no limit].")
+@engine_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
+@store_option
 @click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
 def resume(folder: Path, **given: Any) -> None:
     """Go on with the study in FOLDER; its file is kept there."""
     from .study.studies.file import read
     from .study.studies.run import stored
 
-    with stored(folder) as store:
+    with stored(folder, given["store"]) as store:
         about = _about(store)
     given.update(out=folder, dry_run=False, device=about["device"])
+    given.update(_stored_numerics(about))
     _run(read(about["text"], str(folder)), about["text"], given)
 
 
 @study.command()
 @click.argument("folder", type=_FOLDER)
-def status(folder: Path) -> None:
+@store_option
+def status(folder: Path, store: str | None) -> None:
     """Say how far the study in FOLDER is."""
-    click.echo(_status(folder))
+    click.echo(_status(folder, store))
 
 
 @study.command("list")
 @click.argument("parent", type=_FOLDER, default=Path("paramcast-runs"))
 def list_(parent: Path) -> None:
     """List the studies in the folders of PARENT."""
+    from .study.folder import remembers
     from .study.studies.run import DATABASE
 
-    folders = sorted(path.parent for path in parent.glob(f"*/{DATABASE}"))
+    folders = sorted(path for path in parent.glob("*") if remembers(path, DATABASE))
     if not folders:
         click.echo(f"no studies in {parent}")
     for folder in folders:
@@ -115,11 +131,12 @@ def show(name: str | None) -> None:
 @click.argument("folder", type=_FOLDER)
 @click.argument("file", type=_FOLDER)
 @click.option("--runs", is_flag=True, help="A row per run instead of a row per cell and method.")
-def export(folder: Path, file: Path, *, runs: bool) -> None:
+@store_option
+def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
     """Write the study in FOLDER to FILE.csv or FILE.parquet."""
     from .study.studies.export import comparison_rows, read_result, run_rows, write
 
-    rows = run_rows(folder) if runs else comparison_rows(read_result(folder))
+    rows = run_rows(folder, store) if runs else comparison_rows(read_result(folder))
     write(rows, file)
     click.echo(f"wrote {len(rows)} rows to {file}")
 
@@ -132,8 +149,8 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
     """Print the tables of the finished study in FOLDER as Markdown.
 
     \b
-    Analyses: table, heatmap, measures, synergy, conditions, stability; the study's file names its
-    own. Figures (SVG) are drawn with --out.
+    Analyses: table, heatmap, measures, synergy, conditions, stability, online; the study's file
+    names its own. Figures (SVG) are drawn with --out.
     """
     from .study.studies.analyses import ANALYSES, analyse
     from .study.studies.export import read_result
@@ -155,9 +172,9 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
 
 
 def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
-    from .study.server import start_early
+    if not given["dry_run"] and given["engine"] == "local":
+        from .study.server import start_early
 
-    if not given["dry_run"]:
         start_early()
     with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our output
         output = _output(opened, text, given)
@@ -165,23 +182,30 @@ def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
 
 
 def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
+    from .study.studies.cells import make_cells
     from .study.studies.run import default_folder, run_study
 
-    out = given["out"] or default_folder(opened, text)
-    device, workers = check_device(given["device"]), count_workers(given["workers"])
-    timeout = check_timeout(given["timeout"])
+    device, engine = check_device(given["device"], given["engine"]), make_engine(given)
+    numerics = check_numerics(_asked(opened, given), device)
+    out = given["out"] or default_folder(opened, text, numerics)
     if given["dry_run"]:
-        return _dry_run(opened, out, workers, device, given)
-    with interruptible(f"kept in {out}") as watcher:
+        cells = make_cells(
+            opened, out, device=device, numerics=numerics, data_dir=given["data_dir"]
+        )
+        with engine:
+            return _dry_run(opened, cells, out, engine.workers, as_json=given["as_json"])
+    with interruptible(f"kept in {out}") as watcher, engine:
+        engine.say = watcher.say
         result = run_study(
             opened,
             text,
             out,
-            workers=workers,
+            engine=engine,
             watcher=watcher,
             device=device,
+            numerics=numerics,
             data_dir=given["data_dir"],
-            timeout=timeout,
+            store_url=given["store"],
         )
     from .report.study import render
 
@@ -191,14 +215,28 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
     return render(result) + note
 
 
-def _dry_run(opened: StudyFile, out: Path, workers: int, device: str, given: dict[str, Any]) -> str:
-    from .study.studies.cells import make_cells
+def _asked(opened: StudyFile, given: dict[str, Any]) -> dict[str, Any]:
+    """The numerics of the command line or, where it says nothing, of the study's file."""
+    names = ("precision", "compile", "channels_last")
+    return {n: getattr(opened, n) if given[n] is None else given[n] for n in names}
+
+
+def _stored_numerics(about: dict[str, Any]) -> dict[str, Any]:
+    """What a stored study computes with, as options; a CPU's usual ones where it tells nothing."""
+    from .study.spec import DEFAULT
+
+    stored = {**DEFAULT._asdict(), **about.get("numerics", {})}
+    return {**stored, "compile": stored["compiled"]}
+
+
+def _dry_run(
+    opened: StudyFile, cells: list[Cell], out: Path, workers: int, *, as_json: bool
+) -> str:
     from .study.studies.run import count, estimate
 
-    cells = make_cells(opened, out, device=device, data_dir=given["data_dir"])
     tuning, final = count(cells)
     seconds = estimate(cells, workers)
-    if given["as_json"]:
+    if as_json:
         facts = {
             "cells": len(cells),
             "tuning_runs": tuning,
@@ -214,15 +252,16 @@ def _dry_run(opened: StudyFile, out: Path, workers: int, device: str, given: dic
     )
 
 
-def _status(folder: Path) -> str:
+def _status(folder: Path, url: str | None = None) -> str:
     from .study.studies.run import RESULT, stored
 
-    with stored(folder) as store:
-        about = _about(store)
+    with stored(folder, url) as store:
+        about, drivers = _about(store), store.at_work()
         counts, planned = store.counts(), store.about("planned") or {}
     done = f"{counts.get('tune', 0)} of {planned.get('tuning', '?')} tuning runs, "
     done += f"{counts.get('final', 0)} of at most {planned.get('final', '?')} final runs"
     failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""
+    failed += f", {drivers} drivers at work" if drivers else ""
     state = "finished" if (folder / RESULT).is_file() else "not finished"
     return f"{folder}: study {about['name']}, {state}; {done}{failed}"
 
@@ -231,7 +270,7 @@ def _about(store: Store) -> dict[str, Any]:
     """What a store says of its study."""
     about = store.about("study")
     if not isinstance(about, dict) or not {"name", "text", "device"} <= about.keys():
-        raise StoreError(f"{store.path} is of no study; give the folder of a study")
+        raise StoreError(f"{store.name} is of no study; give the folder of a study")
     return about
 
 

@@ -17,6 +17,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import torch
+from postgres_server import Server, binaries
 
 from paramcast import cli
 from paramcast.study.methods import parse_methods
@@ -249,3 +250,26 @@ def unprivileged() -> Iterator[tuple[Path, Callable[[], contextlib.AbstractConte
 def command() -> Callable[..., Ran]:
     """command(folder, "pilot", ...): the command, started in a folder."""
     return call
+
+
+# --- databases ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="session")
+def postgres() -> Iterator[Server]:
+    """A real PostgreSQL server."""
+    pytest.importorskip("psycopg")
+    found = binaries()
+    if found is None:
+        pytest.skip("no PostgreSQL here: apt-get install postgresql")
+    server = Server(found)
+    yield server
+    server.remove()
+
+
+@pytest.fixture
+def schema(postgres: Server) -> Iterator[str]:
+    """An empty schema of it."""
+    name = postgres.schema()
+    yield name
+    postgres.sql(f"DROP SCHEMA {name} CASCADE")

@@ -212,7 +212,7 @@ def test_conditions_says_what_it_needs() -> None:
 def test_stability_shows_edges_beside_rate_times_sharpness(tmp_path: Path) -> None:
     one = cell(gain=-1.0, momentum=0.9)
     for each, sharpness in zip(one["table"], (30.0, 25.0, 6.0), strict=True):
-        each["measures"] = {"sharpness": {"mean": sharpness, "to_base": None}}
+        each["measures"] = {"sharpness_most": {"mean": sharpness, "to_base": None}}
     one["table"][2]["measures"]["jump_loss"] = {"mean": 0.5, "to_base": None}
     text = analyse(result(one), ["stability"], tmp_path)
     rows = table(text)

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import re
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 
-from paramcast.study.engine import Finished, Job, run_all
+from paramcast.study.engines import Finished, Job, LocalEngine
+from paramcast.study.engines.machine import available_memory, usable_cores
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
 
@@ -54,7 +58,7 @@ def run_specs(file: Path, specs: list[RunSpec], **settings: Any) -> list[Finishe
     finished: list[Finished] = []
     settings = {"workers": 2} | settings
     source = find(str(file))
-    run_all([Job(spec, source) for spec in specs], finished=finished.append, **settings)
+    LocalEngine(**settings).run([Job(spec, source) for spec in specs], finished.append)
     return finished
 
 
@@ -96,7 +100,10 @@ def test_the_order_of_the_runs_changes_nothing(task_file: Callable[..., Path]) -
         ("raise RuntimeError('boom')", "RuntimeError: boom"),
         ("raise MemoryError", "MemoryError"),
         ("os._exit(7)", "the worker process died (exit code 7)"),
-        ("os.kill(os.getpid(), signal.SIGKILL)", "the worker process died (exit code -9)"),
+        (
+            "os.kill(os.getpid(), signal.SIGKILL)",
+            "killed, probably for want of memory (exit code -9)",
+        ),
         ("sys.exit('boom')", "boom"),
     ],
     ids=["raises", "memory", "exits", "is-killed", "sys-exit"],
@@ -135,6 +142,172 @@ def test_a_run_that_takes_too_long_is_stopped(task_file: Callable[..., Path]) ->
     }
     reasons = {d.outcome["reason"] for d in finished if d.outcome["status"] == "timeout"}
     assert reasons == {"took longer than 2 s"}
+
+
+# --- cores and memory ---------------------------------------------------------------------------
+
+
+def group(folder: Path, files: dict[str, str], own: str) -> dict[str, Path]:
+    """A tree of control groups, and the file that says which is ours."""
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    (folder / "own").write_text(own)
+    return {"cgroups": folder, "own": folder / "own"}
+
+
+V2, V1 = "0::/a/b\n", "7:memory:/a/b\n4:cpu,cpuacct:/docker/unseen\n0::/\n"
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "cores"),
+    [
+        ({"a/b/cpu.max": "150000 100000\n"}, V2, 2),
+        ({"a/b/cpu.max": "max 100000", "a/cpu.max": "20000 100000"}, V2, 1),
+        ({"cpu.max": "100000 100000"}, V2, 1),  # a container sees its own group as the root
+        ({"a/b/cpu.max": "max 100000"}, V2, None),
+        ({"a/c/cpu.max": "100000 100000"}, V2, None),  # not ours
+        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, V1, 1),
+        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, V1, None),
+        ({}, "", None),
+    ],
+)
+def test_workers_stay_within_the_cpu_quota(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], own: str, cores: int
+) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
+    assert usable_cores(**group(tmp_path, files, own)) == (cores or 64)
+
+
+@pytest.mark.parametrize(
+    ("files", "own", "left"),
+    [
+        ({"a/b/memory.max": "1000", "a/b/memory.current": "700"}, V2, 300),
+        (
+            {
+                "a/memory.max": "1000",
+                "a/memory.current": "900",
+                "a/memory.stat": "anon 500\ninactive_file 350\n",
+            },
+            V2,
+            450,
+        ),
+        ({"memory/memory.limit_in_bytes": "10", "memory/memory.usage_in_bytes": "30"}, V1, 0),
+        ({"a/b/memory.max": "max", "a/b/memory.current": "700"}, V2, None),
+    ],
+)
+def test_available_memory_stays_within_the_limit(
+    tmp_path: Path, files: dict[str, str], own: str, left: int
+) -> None:
+    found = available_memory(**group(tmp_path, files, own))
+    assert found == left if left is not None else found > 2**20
+
+
+def test_this_machine_has_cores_and_memory() -> None:
+    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
+    assert 2**20 < available_memory() <= psutil.virtual_memory().total
+
+
+HUNGRY = """
+def changes():
+    return dict(augment=eat, epochs=1)
+
+def eat(inputs, generator):
+    import mmap, os, time
+    from pathlib import Path
+    with mmap.mmap(-1, 40 * 2**20) as food:
+        food.write(bytes([1]) * len(food))
+        marker = Path(__file__).with_name(f"eating{os.getpid()}")
+        marker.touch()
+        eaters = len(list(marker.parent.glob("eating*")))
+        with open(marker.with_name("most"), "a") as file:
+            file.write(f"{eaters} ")
+        time.sleep(0.02)
+        marker.unlink()
+    return inputs
+"""
+"""A task whose steps take 40 MiB more, and note how many of them go on at once."""
+
+
+def test_as_many_run_at_once_as_the_memory_holds(task_file: Callable[..., Path]) -> None:
+    file = task_file()
+    file.write_text(file.read_text() + HUNGRY)
+    jobs = [Job(s, find(str(file))) for s in SPECS[:4]]
+    most = file.with_name("most")
+
+    def at_once(memory: float) -> tuple[int, list[str]]:
+        most.unlink(missing_ok=True)
+        finished: list[Finished] = []
+        said: list[str] = []
+        LocalEngine(3, memory=int(memory), say=said.append).run(jobs, finished.append)
+        assert [f.outcome["status"] for f in finished] == ["done"] * 4
+        return max(map(int, most.read_text().split())), said
+
+    seen, said = at_once(1)
+    assert seen == 1
+    sentence = r"1 of 3 workers run at once: a run takes (0\.\d+) GiB, .* of memory are available"
+    found = re.fullmatch(sentence, said[0])
+    assert found
+    size = float(found[1]) * 2**30
+    assert size > 40 * 2**20
+    seen, said = at_once(2.6 * size)  # of which a tenth is kept free
+    assert seen <= 2
+    assert said[0].startswith("2 of 3 workers run at once")
+    assert at_once(100 * size)[1] == []
+
+
+def test_a_killed_run_is_tried_again_alone(task_file: Callable[..., Path]) -> None:
+    """The second attempt finds no other run beside it."""
+    alone = """
+        others = [p for p in Path(__file__).parent.glob("busy*")]
+        if not Path(__file__).with_name("killed").exists():
+            Path(__file__).with_name("killed").touch()
+            os.kill(os.getpid(), 9)
+        Path(__file__).with_name("beside").write_text(str(len(others)))"""
+    busy = """
+
+def changes():
+    return dict(augment=work)
+
+def work(inputs, generator):
+    import os, time
+    from pathlib import Path
+    busy = Path(__file__).with_name(f"busy{os.getpid()}")
+    if torch.initial_seed() == 0:
+        return inputs
+    busy.touch()
+    time.sleep(0.03)
+    busy.unlink()
+    return inputs
+"""
+    file = task_file(more=AT_SEED_1.replace("{what}", alone))
+    file.write_text(file.read_text() + busy)
+    finished = run_specs(file, [spec(seed=n) for n in (0, 1, 2, 3, 4, 5)], workers=2)
+    assert ends(finished)["base", 1] == ["failed", "done"]
+    again = {f.spec.seed: f.again for f in finished if f.outcome["status"] == "failed"}
+    assert again == {1: True}
+    assert file.with_name("beside").read_text() == "0"
+
+
+def test_jobs_are_taken_as_there_is_room(task_file: Callable[..., Path]) -> None:
+    """No more than twice as many as run at once lie ahead, and None means: not now."""
+    source, taken, done, ahead = find(str(task_file())), 0, 0, []
+
+    def lazily() -> Iterator[Job | None]:
+        nonlocal taken
+        for each in SPECS:
+            yield None
+            taken += 1
+            ahead.append(taken - done)
+            yield Job(each, source)
+
+    def note(_: Finished) -> None:
+        nonlocal done
+        done += 1
+
+    LocalEngine(2).run(lazily(), note)
+    assert (taken, done) == (len(SPECS), len(SPECS))
+    assert max(ahead) <= 4
 
 
 # --- as a pilot ---------------------------------------------------------------------------------

@@ -162,14 +162,14 @@ def test_the_store_holds_every_run_with_its_curve(
 ) -> None:
     _, folder, result = read(request, digits)
     tuned = digits == "tuned_digits"
-    runs = rows(folder, "SELECT phase, share, spec, outcome, environment FROM runs")
+    runs = rows(folder, "SELECT phase, share, spec, outcome, curve, environment FROM runs")
     assert len(runs) == (72 if tuned else 0) + 120
-    for phase, share, spec, outcome, environment in runs:
-        spec, outcome = json.loads(spec), json.loads(outcome)
+    for phase, share, spec, outcome, curve, environment in runs:
+        spec, outcome, curve = json.loads(spec), json.loads(outcome), json.loads(curve)
         steps = round(150 * share)
         assert outcome["status"] == "done"
-        assert outcome["steps"] == outcome["curve"][-1]["step"] == steps
-        assert len(outcome["curve"]) == steps / 10
+        assert outcome["steps"] == curve[-1]["step"] == steps
+        assert len(curve) == steps / 10
         assert ("test" in outcome) == (phase == "final")
         assert (spec["share"], spec["phase"], spec["task"]) == (share, phase, "digits")
         assert json.loads(environment) == result["environment"]

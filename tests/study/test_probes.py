@@ -109,8 +109,18 @@ def test_parameters_that_stand_still_and_runs_that_are_too_short_have_no_straigh
 def test_sharpness_is_the_largest_eigenvalue_of_the_whole_hessian() -> None:
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Dropout(0.5), nn.Linear(5, 4))
-    run = Watched(model, torch.optim.SGD(model.parameters()), TASK, DATA, 10)
-    found = Sharpness(run).finish()["sharpness"]
+    run = Watched(model, torch.optim.SGD(model.parameters()), TASK, DATA, 27)
+    probe = Sharpness(run)
+    with torch.no_grad():  # less sharp once, at a step that is looked at
+        model[3].weight.mul_(0.1)
+        probe.step(3)
+        model[3].weight.div_(0.1)
+    probe.step(4)
+    measured = probe.finish()
+    found = measured["sharpness"]
+    assert len(probe.seen) == 2
+    assert probe.seen[0] != found
+    assert measured["sharpness_most"] == max(probe.seen)
     assert model.training
     names = [name for name, _ in model.named_parameters()]
 
@@ -126,7 +136,7 @@ def test_sharpness_is_the_largest_eigenvalue_of_the_whole_hessian() -> None:
         for i, a in enumerate(sizes)
     ]
     exact = torch.linalg.eigvalsh(torch.cat(rows))
-    assert found == pytest.approx(float(exact[-1]), rel=0.01)
+    assert found == pytest.approx(float(exact[-1]), rel=0.03)
 
 
 def test_a_jump_costs_the_loss_with_it_minus_the_loss_without() -> None:

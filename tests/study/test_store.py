@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import subprocess
 import sys
@@ -9,7 +10,7 @@ import textwrap
 import threading
 from collections.abc import Iterator
 from contextlib import closing
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -30,39 +31,73 @@ def outcome(i: int) -> dict[str, Any]:
     return OUTCOME | {"number": i, "padding": "x" * 2000}
 
 
+Place = Path | str
+
+
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     return tmp_path / "pilot.db"
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def place(request: pytest.FixtureRequest, path: Path) -> Place:
+    """A file, and a schema of a real PostgreSQL."""
+    if request.param == "sqlite":
+        return path
+    server = request.getfixturevalue("postgres")
+    return server.url(request.getfixturevalue("schema"))
+
+
 @pytest.fixture
-def store(path: Path) -> Iterator[Store]:
-    opened = Store(path)
-    yield opened
-    opened.close()
+def store(place: Place) -> Iterator[Store]:
+    with closing(Store(place)) as opened:
+        yield opened
 
 
-def reopened(path: Path, *keys: str) -> dict[str, dict[str, Any]]:
+@pytest.fixture
+def file_store(path: Path) -> Iterator[Store]:
+    with closing(Store(path)) as opened:
+        yield opened
+
+
+def whole(store: Store, *keys: str) -> dict[str, dict[str, Any]]:
+    """The outcomes with their curves."""
+    curves = store.curves(keys)
+    return {key: found | {"curve": curves[key]} for key, found in store.outcomes(keys).items()}
+
+
+def reopened(place: Place, *keys: str) -> dict[str, dict[str, Any]]:
     """The outcomes that a new store finds there; everything else is read as well."""
-    again = Store(path)
-    try:
+    with closing(Store(place)) as again:
         again.about("pilot")
         again.looks()
-        return again.outcomes(keys)
-    finally:
-        again.close()
+        return whole(again, *keys)
 
 
-def sql(path: Path, statement: str) -> list[Any]:
-    with closing(sqlite3.connect(path)) as connection, connection:
-        return connection.execute(statement).fetchall()
+def sql(place: Place, statement: str) -> list[Any]:
+    if isinstance(place, Path):
+        with closing(sqlite3.connect(place)) as connection, connection:
+            return connection.execute(statement).fetchall()
+    import psycopg
+
+    with psycopg.connect(place) as connection:
+        cursor = connection.execute(statement)
+        return cursor.fetchall() if cursor.description else []
 
 
-def test_what_is_put_comes_back_to_the_last_bit(store: Store, path: Path) -> None:
-    store.put(SPEC, OUTCOME, {"torch": "2"})
-    assert store.outcomes([SPEC.key]) == {SPEC.key: OUTCOME}
+def test_what_is_put_comes_back_to_the_last_bit(store: Store, place: Place) -> None:
+    assert store.put(SPEC, OUTCOME, {"torch": "2"})
+    assert whole(store, SPEC.key) == {SPEC.key: OUTCOME}
     store.close()
-    assert reopened(path, SPEC.key) == {SPEC.key: OUTCOME}
+    assert reopened(place, SPEC.key) == {SPEC.key: OUTCOME}
+
+
+def test_the_curve_is_kept_apart(store: Store) -> None:
+    store.put(SPEC, OUTCOME, {})
+    assert store.outcomes([SPEC.key]) == {SPEC.key: {"status": "done", "reason": "", "gap": None}}
+    stored = json.loads(json.dumps(asdict(SPEC)))
+    assert store.runs() == [(stored, store.outcomes([SPEC.key])[SPEC.key])]
+    assert store.curves([SPEC.key, "unknown"]) == {SPEC.key: OUTCOME["curve"]}
 
 
 def test_only_the_wanted_keys_come_back(store: Store) -> None:
@@ -73,30 +108,45 @@ def test_only_the_wanted_keys_come_back(store: Store) -> None:
     assert store.outcomes([]) == {}
 
 
-def test_a_run_put_twice_is_stored_once(store: Store, path: Path) -> None:
-    store.put(SPEC, outcome(1), {})
-    store.put(SPEC, outcome(2), {})
-    assert store.outcomes([SPEC.key])[SPEC.key]["number"] == 2
-    assert sql(path, "SELECT count(*) FROM runs") == [(1,)]
+def test_more_keys_than_one_query_names(store: Store) -> None:
+    specs = [replace(SPEC, seed=i) for i in (0, 700, 1300)]
+    for spec in specs:
+        store.put(spec, outcome(spec.seed), {})
+    keys = [replace(SPEC, seed=i).key for i in range(1301)]
+    assert [found["number"] for found in store.outcomes(keys).values()] == [0, 700, 1300]
 
 
-def test_a_run_is_stored_with_everything_that_determined_it(store: Store, path: Path) -> None:
-    store.put(SPEC, OUTCOME, {"torch": "2.0"})
+def test_the_first_result_of_a_run_stays(store: Store, place: Place) -> None:
+    assert store.put(SPEC, outcome(1), {})
+    assert not store.put(SPEC, outcome(2), {})
+    assert store.outcomes([SPEC.key])[SPEC.key]["number"] == 1
+    assert sql(place, "SELECT count(*) FROM runs") == [(1,)]
+
+
+def test_a_run_is_stored_with_everything_that_determined_it(store: Store, place: Place) -> None:
+    spec = replace(SPEC, method="plp(" + "x" * 300 + ")")
+    store.put(spec, OUTCOME, {"torch": "2.0"})
     columns = "method, lr, phase, seed, share, status, spec, environment"
-    ((method, lr, phase, seed, share, status, spec, environment),) = sql(
-        path, f"SELECT {columns} FROM runs"
+    ((method, lr, phase, seed, share, status, text, environment),) = sql(
+        place, f"SELECT {columns} FROM runs"
     )
-    assert (method, lr, phase, seed) == (SPEC.method, SPEC.lr, "final", 0)
+    assert (method, lr, phase, seed) == (spec.method, spec.lr, "final", 0)
     assert (share, status, environment) == (1.0, "done", '{"torch": "2.0"}')
-    assert '"fingerprint": "f"' in spec
+    assert '"fingerprint": "f"' in text
 
 
-def test_failures_are_no_results(store: Store, path: Path) -> None:
+def test_failures_are_no_results(store: Store, place: Place) -> None:
     store.put_failure(SPEC, {"status": "failed", "reason": "boom"})
     store.put_failure(SPEC, {"status": "timeout", "reason": "slow"})
     assert store.outcomes([SPEC.key]) == {}
-    failed = sql(path, "SELECT key, status, reason FROM failures ORDER BY id")
+    failed = sql(place, "SELECT key, status, reason FROM failures ORDER BY id")
     assert failed == [(SPEC.key, "failed", "boom"), (SPEC.key, "timeout", "slow")]
+    assert store.counts() == {"failed": 2}
+
+
+def test_a_reason_may_hold_what_no_database_does(store: Store, place: Place) -> None:
+    store.put_failure(SPEC, {"status": "failed", "reason": "a\0b\udc80c"})
+    assert sql(place, "SELECT reason FROM failures") == [("a\\x00b\\udc80c",)]
 
 
 def test_numbers_that_json_does_not_know_are_not_written(store: Store) -> None:
@@ -110,10 +160,24 @@ def test_facts_and_looks(store: Store) -> None:
     store.set_about("pilot", {"identity": "a"})
     store.set_about("pilot", {"identity": "b"})
     assert store.about("pilot") == {"identity": "b"}
+    assert store.adopt("pilot", {"identity": "c"}) == {"identity": "b"}
+    assert store.adopt("study", "first") == store.adopt("study", "second") == "first"
     assert store.looks() == []
     for seeds in (12, 6, 12):
         store.add_look(seeds)
     assert store.looks() == [6, 12]
+
+
+def test_a_reader_changes_nothing(store: Store, place: Place, tmp_path: Path) -> None:
+    store.put(SPEC, OUTCOME, {})
+    with closing(Store(place, write=False)) as reader:
+        assert whole(reader, SPEC.key) == {SPEC.key: OUTCOME}
+        assert reader.counts() == {"final": 1, "failed": 0}
+    empty = tmp_path / "empty.db"
+    with pytest.raises(StoreError, match=r"empty\.db holds no study"):
+        Store(empty, write=False)
+    with closing(sqlite3.connect(empty)) as connection:
+        assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
 
 
 # --- what cannot be used ------------------------------------------------------------------------
@@ -135,20 +199,20 @@ def test_a_file_that_is_no_database(path: Path, content: bytes) -> None:
     refused(path, r"pilot\.db cannot be used as a store of runs .*move it away")
 
 
-def test_a_truncated_database(store: Store, path: Path) -> None:
+def test_a_truncated_database(file_store: Store, path: Path) -> None:
     for i in range(20):
-        store.put(replace(SPEC, seed=i), outcome(i), {})
-    store.close()
+        file_store.put(replace(SPEC, seed=i), outcome(i), {})
+    file_store.close()
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     refused(path, "malformed")
 
 
-def test_any_damaged_page_is_refused_or_harmless(store: Store, path: Path) -> None:
+def test_any_damaged_page_is_refused_or_harmless(file_store: Store, path: Path) -> None:
     specs = [replace(SPEC, seed=i) for i in range(12)]
     for i, spec in enumerate(specs):
-        store.put(spec, outcome(i), {})
-    store.add_look(6)
-    store.close()
+        file_store.put(spec, outcome(i), {})
+    file_store.add_look(6)
+    file_store.close()
     whole, keys = path.read_bytes(), [spec.key for spec in specs]
     healthy, refusals = reopened(path, *keys), 0
     for begin in range(0, len(whole), 4096):
@@ -160,17 +224,18 @@ def test_any_damaged_page_is_refused_or_harmless(store: Store, path: Path) -> No
     assert refusals > 5
 
 
-def test_an_unreadable_outcome_is_refused(store: Store, path: Path) -> None:
-    store.put(SPEC, OUTCOME, {})
-    store.close()
+def test_an_unreadable_outcome_is_refused(file_store: Store, path: Path) -> None:
+    file_store.put(SPEC, OUTCOME, {})
+    file_store.close()
     sql(path, "UPDATE runs SET outcome = '{'")
     refused(path, r"cannot be read .*move it away")
 
 
-def test_a_newer_schema_is_refused(store: Store, path: Path) -> None:
-    store.set_about("schema", 2)
-    store.close()
-    refused(path, "schema version 2, this paramcast reads 1; use the paramcast that wrote it")
+def test_a_newer_schema_is_refused(file_store: Store, path: Path) -> None:
+    file_store.set_about("schema", 3)
+    file_store.close()
+    refused(path, "schema version 3, this paramcast reads 2; use the paramcast that wrote it")
+    assert [child.name for child in path.parent.iterdir()] == [path.name]
 
 
 @pytest.mark.parametrize("table", ["runs (id INTEGER)", "songs (title TEXT)"])
@@ -202,9 +267,9 @@ def test_a_database_that_may_not_be_written(unprivileged: Any) -> None:
             write()
 
 
-def test_a_full_disk_is_reported_and_keeps_what_was_there(store: Store, path: Path) -> None:
-    store.put(SPEC, OUTCOME, {})
-    store.close()
+def test_a_full_disk_is_reported_and_keeps_what_was_there(file_store: Store, path: Path) -> None:
+    file_store.put(SPEC, OUTCOME, {})
+    file_store.close()
     ((pages,),) = sql(path, "PRAGMA page_count")
     full = Store(path)
     with full._engine.connect() as connection:  # SQLite's own limit stands for the disk's
@@ -231,7 +296,7 @@ for i in range(30):
     store.put(replace(SPEC, seed=i), outcome(i), {{}})
 half = sqlite3.connect(path)
 half.execute("INSERT INTO runs SELECT 'half', method, lr, phase, seed, share, status, spec, "
-             "outcome, environment, finished_at FROM runs LIMIT 1")
+             "outcome, environment, finished_at, curve FROM runs LIMIT 1")
 print("written", flush=True)
 time.sleep(60)
 """

@@ -92,11 +92,11 @@ def test_a_ready_made_study_can_be_read_and_says_what_it_asks(name: str) -> None
     assert study.notes
 
 
-@pytest.mark.parametrize("name", ["sensitivity", "hybrids"])
+@pytest.mark.parametrize("name", ["sensitivity", "hybrids", "conditions"])
 def test_the_digits_studies_have_cells_that_fit(name: str, tmp_path: Path) -> None:
     study, _ = open_study(name)
     cells = make_cells(study, tmp_path, device="cpu", data_dir=None)
-    assert len(cells) == {"sensitivity": 50, "hybrids": 7}[name]
+    assert len(cells) == {"sensitivity": 65, "hybrids": 7, "conditions": 82}[name]
     labels = [cell.label for cell in cells]
     assert len(set(labels)) == len(labels) or name == "sensitivity"  # its blocks share a centre
 

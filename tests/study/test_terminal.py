@@ -13,6 +13,7 @@ import pytest
 from rich.console import Console
 
 from paramcast.report.terminal import LiveProgress, show
+from paramcast.study.engines import LocalEngine
 from paramcast.study.pilot import run_pilot
 from paramcast.study.plan import Plan
 
@@ -22,7 +23,7 @@ def watched(plan: Plan, *, terminal: bool) -> tuple[str, LiveProgress]:
     screen = io.StringIO()
     console = Console(file=screen, force_terminal=terminal, width=100)
     with LiveProgress(console) as progress:
-        run_pilot(plan, workers=2, watcher=progress)
+        run_pilot(plan, engine=LocalEngine(2), watcher=progress)
     return re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", screen.getvalue()), progress
 
 

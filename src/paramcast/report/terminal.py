@@ -23,7 +23,7 @@ from rich.table import Table
 from ..study.verdict import EARLY, Metric
 
 if TYPE_CHECKING:
-    from ..study.engine import Finished
+    from ..study.engines import Finished
 
 WIDE = 150
 """Columns from which the table is printed in one piece."""
@@ -63,16 +63,21 @@ class LiveProgress:
         note = f"{reused} reused" if reused else "starting workers"
         self._task = self._progress.add_task(name, total=total, completed=reused, last=note)
 
+    def waiting(self, runs: int) -> None:
+        """Other drivers run all that is left."""
+        if self._task is not None:
+            self._progress.update(self._task, last=f"waiting for {runs} runs of other drivers")
+
+    def say(self, sentence: str) -> None:
+        """Something that the user should know, above the progress."""
+        self._console.print(sentence, markup=False, highlight=False)
+
     def finished(self, finished: Finished) -> None:
         """An attempt ended: move on, or say why it failed."""
         spec, outcome = finished.spec, finished.outcome
         if outcome["status"] in ("failed", "timeout"):
-            again = "; trying once more" if finished.attempt == 1 else ""
-            self._console.print(
-                f"{spec.method}, seed {spec.seed}: {outcome['reason']}{again}",
-                markup=False,
-                highlight=False,
-            )
+            again = "; trying once more" if finished.again else ""
+            self.say(f"{spec.method}, seed {spec.seed}: {outcome['reason']}{again}")
             return
         self.done += 1
         last = f"{spec.method} {outcome['status']}"

@@ -12,11 +12,12 @@ from typing import Any
 import torch
 
 from .. import __version__
+from .engines import Engine
 from .tasks.source import Source
 
 
-def describe_environment(source: Source) -> dict[str, Any]:
-    """Versions, hardware and the commit of the user's code, as stored with every run."""
+def describe_environment(source: Source, engine: Engine) -> dict[str, Any]:
+    """Versions, hardware, engine and commit of the user's code, as stored with every run."""
     folder = Path.cwd() if source.kind == "builtin" else Path(source.where).parent
     return {
         "paramcast": __version__,
@@ -27,6 +28,7 @@ def describe_environment(source: Source) -> dict[str, Any]:
         "cpus": os.cpu_count(),
         "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
         "threads_per_run": 1,
+        **engine.describe(),
         "git_commit": _git_commit(folder),
     }
 

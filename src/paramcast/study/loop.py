@@ -18,11 +18,10 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ..forecast import Forecast
 from .methods import build
+from .precision import Computation, arithmetic, outputs
 from .probes import Watched, make_probes
-from .spec import RunSpec, axis_seed
+from .spec import DEFAULT, Numerics, RunSpec, axis_seed
 from .tasks.task import Examples, Prepared, Task
-
-EVALUATION_BATCH = 2048
 
 
 def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
@@ -51,16 +50,24 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
 def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     """Train once and measure.
 
+    Between two epochs' ends the host only gives orders: nothing that a device computed is read.
+
     Returns:
         The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
         the curve per epoch, the values at the end on validation and, in a final run, on test, and
         what the probes measured (their time is in `seconds`).
     """
+    with arithmetic(spec.device):
+        return _run(spec, prepared)
+
+
+def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     task, train = adjusted(prepared.task, spec.momentum, spec.weight_decay), prepared.train
     per_epoch = math.ceil(len(train) / spec.batch_size)
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.share)
     torch.manual_seed(axis_seed("initialisation", spec.phase, spec.seed))
     model = task.model().to(spec.device)
+    computation = Computation(spec, task, model)
     noise_seed = axis_seed("control", spec.phase, spec.seed)
     optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
     probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
@@ -87,7 +94,7 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
             if task.augment is not None:
                 inputs = task.augment(inputs, augmentation)
             optimizer.zero_grad()
-            loss = task.loss(model(inputs), targets)
+            loss = computation.loss(inputs, targets)
             loss.backward()
             optimizer.step()
             scheduler.step()
@@ -105,9 +112,9 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         start = _clock(spec.device)
         with evaluation_weights(optimizer, model, train.inputs, spec.batch_size):
             switched = _clock(spec.device) - start
-            validation = evaluate(model, prepared, prepared.validation)
+            validation = evaluate(model, prepared, prepared.validation, computation.numerics)
             if last and spec.phase == "final":
-                at_end = _final(model, prepared)
+                at_end = _final(model, prepared, computation.numerics)
                 for probe in probes:
                     measures.update(probe.finish())
         seconds += switched if last else 0.0  # charged once: the curve's evaluations are not
@@ -180,19 +187,20 @@ def evaluation_weights(
         yield
 
 
-def _final(model: nn.Module, prepared: Prepared) -> dict[str, Any]:
+def _final(model: nn.Module, prepared: Prepared, numerics: Numerics) -> dict[str, Any]:
     """Test values, training loss in evaluation mode, and the gap between the two losses."""
-    test = evaluate(model, prepared, prepared.test)
-    train_loss = evaluate(model, prepared, prepared.train)["loss"]
+    test = evaluate(model, prepared, prepared.test, numerics)
+    train_loss = evaluate(model, prepared, prepared.train, numerics)["loss"]
     return {"test": test, "train_loss": train_loss, "gap": test["loss"] - train_loss}
 
 
-def evaluate(model: nn.Module, prepared: Prepared, examples: Examples) -> dict[str, float]:
+def evaluate(
+    model: nn.Module, prepared: Prepared, examples: Examples, numerics: Numerics = DEFAULT
+) -> dict[str, float]:
     """Measure the model on a split, in evaluation mode."""
     model.eval()
     with torch.inference_mode():
-        outputs = [model(inputs) for inputs in examples.inputs.split(EVALUATION_BATCH)]
-        return prepared.measure(torch.cat(outputs), examples.targets)
+        return prepared.measure(outputs(model, examples.inputs, numerics), examples.targets)
 
 
 def _no_nan(value: Any) -> Any:

@@ -86,10 +86,15 @@ METHODS: dict[str, Kind] = {
     "nesterov": Kind(CONTROL, "SGD with Nesterov momentum (base sgd only)"),
     "gradient-noise": Kind(CONTROL, "Gaussian noise on every gradient", noise=GradientNoise),
     "sign-flipped": Kind(DERIVED, "each predictor's jump, backward"),
+    "state-reset": Kind(CONTROL, "the base, its state cleared at detected drift (streams only)"),
     "demon": Kind(REFERENCE, "decaying momentum"),
 }
 RANDOM_JUMP, SIGN_FLIPPED = "random-jump", "sign-flipped"
 """Controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"."""
+RESET, ORACLE = "reset", "oracle"
+ON_DRIFT = "on_drift"
+"""The knob of all predictors: on a stream, start a new cycle at detected drift, or at every real
+one, which only the study knows."""
 
 
 @dataclass(frozen=True)
@@ -111,7 +116,29 @@ class Method:
     def predictor(self) -> Predictor:
         if self.kind.predictor is None:
             raise ArgumentError(f"{self.name} predicts nothing")
-        return self.kind.predictor(**dict(self.knobs))
+        return self.kind.predictor(**self._own)
+
+    @property
+    def on_drift(self) -> str:
+        """What it does at drift: "" (nothing), RESET or ORACLE."""
+        return RESET if self.name == "state-reset" else dict(self.knobs).get(ON_DRIFT, "")
+
+    @property
+    def _own(self) -> dict[str, Any]:
+        return {name: value for name, value in self.knobs if name != ON_DRIFT}
+
+    def check(self) -> None:
+        """Make what the knobs belong to once.
+
+        Raises:
+            ArgumentError, TypeError: a value that does not fit.
+        """
+        if ON_DRIFT in dict(self.knobs) and self.on_drift not in (RESET, ORACLE):
+            raise ArgumentError(
+                f"{ON_DRIFT} must be '{RESET}' or '{ORACLE}', got {self.on_drift!r}"
+            )
+        if self.kind.make is not None:
+            self.kind.make(**self._own)
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:
@@ -164,18 +191,23 @@ def _method(name: str, inside: str) -> Method:
                 f"got {value.strip()!r}"
             ) from None
     method = Method(name, tuple(sorted(values, key=lambda knob: knob[0])))
-    if method.kind.make is not None:
-        try:
-            method.kind.make(**dict(method.knobs))
-        except (ArgumentError, TypeError) as error:
-            raise StudyError(f"method {method.label}: {error}") from None
+    try:
+        method.check()
+    except (ArgumentError, TypeError) as error:
+        raise StudyError(f"method {method.label}: {error}") from None
     return method
 
 
 def knobs(name: str) -> list[str]:
     """The knobs of a method, by name."""
-    make = METHODS[name].make
-    return list(inspect.signature(make).parameters) if make else []
+    kind = METHODS[name]
+    own = list(inspect.signature(kind.make).parameters) if kind.make else []
+    return [*own, ON_DRIFT] if kind.predictor else own
+
+
+def reaction(method: str) -> str:
+    """What a run's method ("base" or as in `build`) does at drift: "", RESET or ORACLE."""
+    return "" if method == "base" else parse_methods(method.rpartition(":")[2])[0].on_drift
 
 
 def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
@@ -191,6 +223,11 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
     if base == "own":
         _check_own_base(task)
     for method in methods:
+        if method.on_drift and task.stream is None:
+            raise StudyError(
+                f"method {method.label} reacts to drift, but task {task.name} is no stream; "
+                "choose a task such as digits-drift, or leave it out"
+            )
         if method.label == base != "nesterov":
             raise StudyError(f"method {base} is the base itself; leave it out with --methods")
         if method.kind.role == PREDICTOR and method.predictor().gain <= 0:

@@ -10,25 +10,29 @@ from typing import Any
 import torch
 
 from ..errors import StudyError
+from .engines import Engine
 from .environment import describe_environment
-from .loop import run
+from .folder import opened, write_json
 from .plan import Plan
 from .result import summarise
-from .runner import Runner, Watcher, opened, write_json
+from .runner import Runner, Watcher
+from .spec import DEFAULT
+from .worker import train
 
 DATABASE, RESULT = "pilot.db", "pilot.json"
 
 
 def run_pilot(
-    plan: Plan, *, workers: int, watcher: Watcher, timeout: float | None = None
+    plan: Plan, *, engine: Engine, watcher: Watcher, store_url: str | None = None
 ) -> dict[str, Any]:
     """Do what is not stored yet, judge, and write pilot.json.
 
     Args:
         plan: what to run, and where the results go.
-        workers: processes with one thread each.
+        engine: what runs it.
         watcher: who is told how far it is.
-        timeout: seconds that one run may take.
+        store_url: of the PostgreSQL database that holds the runs; None for the one that the
+            folder names, else pilot.db in it.
 
     Returns:
         What pilot.json holds.
@@ -45,22 +49,22 @@ def run_pilot(
         "pilot",
         {"identity": plan.identity, **specification},
         lambda found: _differences(found, specification),
+        store_url,
     ) as store:
         looks = store.looks()
         confidence = _confidence(plan, looks)
         runner = Runner(
             store,
             plan.out,
-            describe_environment(plan.options.source),
-            workers=workers,
+            describe_environment(plan.options.source, engine),
+            engine=engine,
             watcher=watcher,
-            timeout=timeout,
         )
         chosen = plan.choose(runner.phase("tuning", plan.jobs(plan.tuning_specs())))
         rows = plan.rows(chosen)
         outcomes = runner.phase("final", plan.jobs(plan.final_specs(rows)))
         first_look = looks[0] if looks else plan.options.seeds
-        result = summarise(plan, rows, chosen, outcomes, confidence, first_look, workers)
+        result = summarise(plan, rows, chosen, outcomes, confidence, first_look, engine.workers)
         result["environment"] = runner.environment
         result["reused_runs"] = runner.reused
         result["wall_seconds"] = time.perf_counter() - begun
@@ -89,14 +93,15 @@ def estimate_seconds(plan: Plan, workers: int) -> float:
     torch.set_num_threads(1)
     lr = plan.options.lr or plan.options.lr_range[0]
     spec = replace(plan.common, lr=lr, epochs=1, method="base")
+    prepared = plan.prepared.to(spec.device)
     try:
-        run(spec, plan.prepared)
+        train(spec, prepared)
     except Exception as error:
         raise StudyError(
             f"one epoch of the task failed with {type(error).__name__}: {error}"
         ) from error
     start = time.perf_counter()
-    run(spec, plan.prepared)
+    train(spec, prepared)
     epoch = time.perf_counter() - start
     tuning, final = plan.count()
     share = sum(plan.shares) / len(plan.shares)
@@ -116,4 +121,5 @@ def _differences(found: dict[str, Any], wanted: dict[str, Any]) -> str:
 
 
 def _flat(value: dict[str, Any]) -> dict[str, Any]:
-    return {**{k: v for k, v in value.items() if k != "common"}, **value["common"]}
+    others = {k: v for k, v in value.items() if k != "common"}
+    return {**others, **DEFAULT._asdict(), **value["common"]}

@@ -11,9 +11,10 @@ from typing import Any
 import torch
 
 from .. import __version__
-from .engine import Job
+from .engines import Job
 from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
-from .spec import RunSpec, hash_of
+from .precision import usual
+from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
 from .tasks.source import Source
 from .tasks.task import Prepared
 from .tune import best_for_base, best_for_method, learning_rates
@@ -42,6 +43,7 @@ class Options:
     weight_decay: float | None = None
     speed: bool = True  # whether 0.8 T is run and judged too
     random_jump: bool = True  # whether that control runs
+    numerics: Numerics = DEFAULT
     probes: tuple[str, ...] = ()  # of the final runs
 
     @property
@@ -102,6 +104,7 @@ class Plan:
             versions=f"paramcast {__version__}, torch {torch.__version__}",
             momentum=options.momentum,
             weight_decay=options.weight_decay,
+            **options.numerics._asdict(),
             probes=options.probes,
         )
         self.identity = hash_of(self.specification())
@@ -112,7 +115,7 @@ class Plan:
         """What makes two pilots the same but for the number of final seeds."""
         o = self.options
         return {
-            "common": asdict(self.common),
+            "common": identifying(asdict(self.common)),
             "methods": [m.label for m in o.methods],
             "lr": o.lr,
             "tuning": None if o.lr is not None else [*o.lr_range, o.trials, o.trial_seeds],
@@ -248,11 +251,24 @@ class Plan:
             (f"--schedule {o.schedule}", o.schedule != task.schedule),
             (f"--margin {o.margin!r}", o.margin is not None),
             (f"--device {o.device}", o.device != "cpu"),
+            *_numerics_words(o.numerics, usual(o.device)),
             (f"--seeds {seeds}", True),
             (f"--out {shlex.quote(str(self.out))}", True),
         ]
         words = [text for text, needed in settings if needed]
         return " ".join(["paramcast pilot", _task_words(o.source), *words])
+
+
+def _numerics_words(given: Numerics, usual: Numerics) -> list[tuple[str, bool]]:
+    """Options for the numerics, and whether each is needed."""
+    return [
+        (f"--precision {given.precision}", given.precision != usual.precision),
+        (f"--{'' if given.compiled else 'no-'}compile", given.compiled != usual.compiled),
+        (
+            f"--{'' if given.channels_last else 'no-'}channels-last",
+            given.channels_last != usual.channels_last,
+        ),
+    ]
 
 
 def _task_words(source: Source) -> str:

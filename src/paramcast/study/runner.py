@@ -1,21 +1,20 @@
-"""What every comparison does: open its folder, run what is missing, keep what finishes."""
+"""What every comparison does: run what is missing, keep what finishes."""
 
 from __future__ import annotations
 
-import json
-import os
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from filelock import FileLock, Timeout
-
-from ..errors import RunError, StoreError
-from .engine import Finished, Job, run_all
+from ..errors import RunError
+from .claims import LEASE, Claims, Share
+from .engines import Engine, Finished, Job
+from .folder import opened as opened
+from .folder import write_json as write_json
+from .folder import write_text as write_text
 from .store import Store
 
-LOCK = ".lock"
+GOOD = ("done", "diverged")
 
 
 class Watcher(Protocol):
@@ -27,17 +26,24 @@ class Watcher(Protocol):
     def finished(self, finished: Finished) -> None:
         """An attempt ended."""
 
+    def waiting(self, runs: int) -> None:
+        """Other drivers have all runs that are left, so many."""
+
 
 class Runner:
     """Runs what is missing of a phase and stores it.
+
+    On a shared store other drivers may do the same: each run is claimed before it is started. A
+    run that failed twice, here or in another driver, is not tried again by those that were at work
+    then; who starts later tries it again.
 
     Args:
         store: where runs are kept.
         out: its folder, for messages.
         environment: stored with every run.
-        workers: processes with one thread each.
+        engine: what runs them.
         watcher: who is told how far it is.
-        timeout: seconds that one run may take.
+        lease: seconds after which others take over what a dead driver was running.
     """
 
     def __init__(
@@ -46,47 +52,78 @@ class Runner:
         out: Path,
         environment: dict[str, Any],
         *,
-        workers: int,
+        engine: Engine,
         watcher: Watcher,
-        timeout: float | None = None,
+        lease: float = LEASE,
     ) -> None:
         self.store, self.out, self.environment = store, out, environment
-        self.workers, self.watcher, self.timeout = workers, watcher, timeout
+        self.engine, self.watcher, self.lease = engine, watcher, lease
         self.reused = 0
         self.failures: dict[str, Finished] = {}
 
     def phase(self, name: str, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-        """All outcomes of these jobs, by the key of their specification.
+        """All outcomes of these jobs without their curves, by the key of their specification.
 
         Raises:
             RunError: runs failed twice.
+            StoreError: the store cannot be read or written.
         """
         unique = {job.spec.key: job for job in jobs}
         outcomes = self.store.outcomes(unique)
-        missing = [job for key, job in unique.items() if key not in outcomes]
+        missing = {key: job for key, job in unique.items() if key not in outcomes}
         self.reused += len(outcomes)
         if unique:
             self.watcher.phase(name, len(unique), len(outcomes))
 
         def note(done: Finished) -> None:
-            if done.outcome["status"] in ("done", "diverged"):
-                outcomes[done.spec.key] = done.outcome
-            self._keep(done)
+            if done.outcome["status"] in GOOD:
+                outcome = {k: v for k, v in done.outcome.items() if k != "curve"}
+                outcomes[done.spec.key] = outcome
+                self.failures.pop(done.spec.key, None)
+            else:
+                self.failures[done.spec.key] = done
             self.watcher.finished(done)
 
-        if missing:
-            run_all(missing, workers=self.workers, finished=note, timeout=self.timeout)
+        if missing and self.store.shared:
+            self._divide(missing, note)
+        elif missing:
+            self._run(missing.values(), note)
         if self.failures:
             raise RunError(self._explain(name, len(unique)))
         return outcomes
 
-    def _keep(self, done: Finished) -> None:
-        if done.outcome["status"] in ("done", "diverged"):
-            self.store.put(done.spec, done.outcome, self.environment)
-            self.failures.pop(done.spec.key, None)
-        else:
-            self.store.put_failure(done.spec, done.outcome)
-            self.failures[done.spec.key] = done
+    def _divide(self, missing: Mapping[str, Job], note: Callable[[Finished], None]) -> None:
+        """Run what this driver can claim, until every run has ended here or elsewhere."""
+        with Claims(self.store, self.lease) as claims:
+            share = Share(claims, missing, self.engine.workers, note)
+            self._run(self._claimed(share), note, claims.driver)
+
+    def _claimed(self, share: Share) -> Iterator[Job | None]:
+        for job in share:
+            if job is None:
+                self.watcher.waiting(share.left)
+            yield job
+
+    def _run(
+        self,
+        jobs: Iterable[Job | None],
+        note: Callable[[Finished], None],
+        driver: str | None = None,
+    ) -> None:
+        def keep(done: Finished) -> None:
+            note(self._keep(done, driver))
+
+        self.engine.run(jobs, keep)
+
+    def _keep(self, done: Finished, driver: str | None) -> Finished:
+        """Store an attempt; what comes back is what the store holds."""
+        if done.outcome["status"] not in GOOD:
+            self.store.put_failure(done.spec, done.outcome, driver=None if done.again else driver)
+            return done
+        if self.store.put(done.spec, done.outcome, self.environment, driver=driver):
+            return done
+        key = done.spec.key  # another driver was first: this one had been taken for dead
+        return done._replace(outcome=self.store.outcomes([key])[key])
 
     def _explain(self, name: str, total: int) -> str:
         first = next(iter(self.failures.values()))
@@ -96,76 +133,3 @@ class Runner:
             f"{first.spec.seed}: {first.outcome['reason']}. The finished runs are kept in "
             f"{self.out}; mend the cause and start the same command again"
         )
-
-
-@contextmanager
-def opened(
-    out: Path,
-    database: str,
-    kind: str,
-    identity: dict[str, Any],
-    differ: Callable[[dict[str, Any]], str],
-) -> Iterator[Store]:
-    """The folder's store, locked, checked to hold this specification's runs.
-
-    Args:
-        out: the folder; made where missing.
-        database: the file in it.
-        kind: "pilot" or "study": under this name the identity is kept in the store.
-        identity: what the store must be of; {"identity": hash, ...}.
-        differ: tells in words how a stored identity differs.
-
-    Raises:
-        StoreError: the folder cannot be used, or holds another specification's results.
-    """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"--out {out} cannot be a folder ({error.strerror}); choose another"
-        ) from None
-    if not os.access(out, os.W_OK):
-        raise StoreError(f"--out {out} is not writable; choose another folder")
-    lock = FileLock(out / LOCK, timeout=0)
-    try:
-        lock.acquire()
-    except Timeout:
-        raise StoreError(
-            f"another paramcast is running in {out}; wait for it, or choose another --out"
-        ) from None
-    try:
-        store = Store(out / database)
-        try:
-            found = store.about(kind)
-            if found is None:
-                store.set_about(kind, identity)
-            elif found["identity"] != identity["identity"]:
-                raise StoreError(
-                    f"{out} holds the results of another specification "
-                    f"({differ(found)}); "
-                    "choose another --out folder, nothing was changed"
-                )
-            yield store
-        finally:
-            store.close()
-    finally:
-        lock.release()
-
-
-def write_json(path: Path, value: dict[str, Any]) -> None:
-    """Write atomically: a reader sees the old file or the new one."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False))
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write atomically.
-
-    Raises:
-        StoreError: it cannot be written.
-    """
-    partial = path.with_suffix(".partial")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
-    except OSError as error:
-        raise StoreError(f"{path} cannot be written: {error.strerror}") from None

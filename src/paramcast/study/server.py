@@ -14,6 +14,9 @@ PRELOAD = [
     "sklearn.model_selection",
 ]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
+# A process that asked the CUDA runtime for devices cannot be forked; asking the driver's manager
+# (NVML) instead keeps the server fit for it.
+ENVIRONMENT = {**ONE_THREAD, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
 def workers_context() -> Any:
@@ -36,8 +39,8 @@ def start_early() -> None:
 
     main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited
-    before = {name: os.environ.get(name) for name in ONE_THREAD}
-    os.environ.update(ONE_THREAD)  # inherited: a server with one thread is safe to fork
+    before = {name: os.environ.get(name) for name in ENVIRONMENT}
+    os.environ.update(ENVIRONMENT)  # inherited: a server with one thread is safe to fork
     try:
         forkserver.ensure_running()
     finally:

@@ -5,9 +5,22 @@ from __future__ import annotations
 import hashlib
 import json
 from dataclasses import asdict, dataclass
+from typing import Any, NamedTuple
 
 PROTOCOL = 1
 """Version of what a run does; raising it makes all stored runs stale."""
+
+
+class Numerics(NamedTuple):
+    """How a run computes, where this can change its result (see `precision.choose`)."""
+
+    precision: str = "float32"
+    compiled: bool = False
+    channels_last: bool = False
+
+
+DEFAULT = Numerics()
+"""How a CPU computes unless told otherwise."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +30,8 @@ class RunSpec:
     `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` the base optimizer;
     `momentum` and `weight_decay` stand in for the task's own (None);
     `share` the part of the task's steps that the (complete) schedule spans; `phase` "tune" or
-    "final", which have different seeds; `probes` what a final run is asked about itself.
+    "final", which have different seeds; `probes` what a final run is asked about itself; the last
+    three fields are those of `Numerics`.
     """
 
     task: str
@@ -37,11 +51,20 @@ class RunSpec:
     weight_decay: float | None = None
     probes: tuple[str, ...] = ()
     protocol: int = PROTOCOL
+    precision: str = "float32"
+    compiled: bool = False
+    channels_last: bool = False
 
     @property
     def key(self) -> str:
-        """The sha256 of the canonical JSON of all fields."""
-        return hash_of(asdict(self))
+        """The sha256 of the canonical JSON of all fields but unused later ones (`identifying`)."""
+        return hash_of(identifying(asdict(self)))
+
+
+def identifying(fields: dict[str, Any]) -> dict[str, Any]:
+    """The fields without those that are as they were before there was a choice."""
+    usual: dict[str, Any] = {**DEFAULT._asdict(), "probes": ()}
+    return {name: value for name, value in fields.items() if usual.get(name, ...) != value}
 
 
 def hash_of(value: object) -> str:

@@ -1,252 +1,322 @@
-"""Finished runs, kept in a database: SQLite in the output folder."""
+"""Finished runs, kept in a database: SQLite in the output folder, or PostgreSQL for several."""
 
 from __future__ import annotations
 
-import contextlib
+import functools
 import json
-import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    Column,
-    Connection,
-    Float,
-    Integer,
-    MetaData,
-    String,
-    Table,
-    Text,
-    create_engine,
-    event,
-    func,
-    select,
-)
-from sqlalchemy.exc import DatabaseError, SQLAlchemyError
+from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
+from .database import (
+    PostgresSchema,
+    SqliteFile,
+    cause,
+    check_version,
+    is_full,
+    prepare,
+    split,
+    to_json,
+    version,
+)
 from .spec import RunSpec
+from .tables import SCHEMA, about, claims, clock, drivers, failures, looks, runs
 
-SCHEMA = 1
-
-_metadata = MetaData()
-_about = Table(
-    "about", _metadata, Column("name", String(64), primary_key=True), Column("value", Text)
-)
-_runs = Table(
-    "runs",
-    _metadata,
-    Column("key", String(64), primary_key=True),
-    Column("method", String(200), nullable=False),
-    Column("lr", Float, nullable=False),
-    Column("phase", String(16), nullable=False),
-    Column("seed", Integer, nullable=False),
-    Column("share", Float, nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("spec", Text, nullable=False),
-    Column("outcome", Text, nullable=False),
-    Column("environment", Text, nullable=False),
-    Column("finished_at", String(40), nullable=False),
-)
-_failures = Table(
-    "failures",
-    _metadata,
-    Column("id", Integer, primary_key=True),
-    Column("key", String(64), nullable=False),
-    Column("status", String(16), nullable=False),
-    Column("reason", Text, nullable=False),
-    Column("spec", Text, nullable=False),
-    Column("failed_at", String(40), nullable=False),
-)
-_looks = Table(
-    "looks",
-    _metadata,
-    Column("seeds", Integer, primary_key=True),
-    Column("looked_at", String(40), nullable=False),
-)
+CHUNK = 500  # keys in one query
+CONFLICTS = ("40001", "40P01")  # serialization failure, deadlock: the same again succeeds
 
 
 class Store:
-    """The runs of one output folder.
+    """The runs of one pilot or study.
 
     Each run is written in one transaction, so a killed process leaves no half run. Failures are
     kept apart and never taken for results.
 
     Args:
-        path: the SQLite file; it is created where missing.
+        place: the SQLite file, or the URL of a PostgreSQL database.
+        write: whether runs will be written. Then tables that are missing are made, and those of an
+            older version migrated; else nothing is changed.
 
     Raises:
-        StoreError: the file is no database, of another version, or cannot be written.
+        StoreError: it is no store, of a newer version, or cannot be reached, read or written.
+
+    Example::
+
+        with contextlib.closing(Store(Path("study.db"), write=False)) as store:
+            print(store.counts())
     """
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        _refuse_foreign(path)
-        self._engine = create_engine(f"sqlite:///{path}")
-        event.listen(self._engine, "connect", _set_pragmas)
+    def __init__(self, place: Path | str, *, write: bool = True) -> None:
+        self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
+        self._engine = self.place.engine()
+        self._alone = self._engine
+        if self.shared:  # one round trip instead of three
+            self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        insert = sqlite.insert if isinstance(self.place, SqliteFile) else postgresql.insert
+        self.insert: Callable[[Table], Any] = insert
         try:
-            _metadata.create_all(self._engine)
-            found = self.about("schema")
-            if found is None:
-                self.set_about("schema", SCHEMA)
-            elif found != SCHEMA:
-                raise StoreError(
-                    f"{path.name} has schema version {found}, this paramcast reads {SCHEMA}; "
-                    "use the paramcast that wrote it, or another --out folder"
-                )
-        except (DatabaseError, json.JSONDecodeError) as error:
+            self._connect()
+            if write:
+                prepare(self.place, self._engine)
+            else:
+                self._check()
+        except (SQLAlchemyError, OSError, ValueError) as error:
             self.close()
             raise StoreError(
-                f"{path} cannot be used as a store of runs ({_cause(error)}); "
-                "move it away, or choose another --out folder"
+                f"{self.name} cannot be used as a store of runs ({self._cause(error)}); "
+                f"{'make room' if is_full(error) else self.place.remedy}"
             ) from None
         except StoreError:
             self.close()
             raise
 
+    @property
+    def name(self) -> str:
+        """The file, or the URL without its password."""
+        return self.place.name
+
+    @property
+    def shared(self) -> bool:
+        """Whether several drivers may use it at once, and divide the work by claims."""
+        return self.place.shared
+
     def close(self) -> None:
         self._engine.dispose()
 
+    # --- facts --------------------------------------------------------------------------------
+
     def about(self, name: str) -> Any:
         """A stored fact about this store, None where there is none."""
-        value = self._read(lambda c: c.scalar(select(_about.c.value).where(_about.c.name == name)))
-        try:
-            return None if value is None else json.loads(value)
-        except json.JSONDecodeError as error:
-            raise self._unreadable(error) from None
+        value = self.read(lambda c: c.scalar(select(about.c.value).where(about.c.name == name)))
+        return None if value is None else self._loaded([value])[0]
 
     def set_about(self, name: str, value: Any) -> None:
-        with self._engine.begin() as connection:
-            connection.execute(_about.delete().where(_about.c.name == name))
-            connection.execute(_about.insert().values(name=name, value=json.dumps(value)))
+        statement = self.insert(about).values(name=name, value=json.dumps(value))
+        self.write(
+            lambda c: c.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["name"], set_={"value": statement.excluded.value}
+                )
+            )
+        )
 
-    def put(self, spec: RunSpec, outcome: dict[str, Any], environment: dict[str, Any]) -> None:
-        """Write one finished run.
+    def adopt(self, name: str, value: Any) -> Any:
+        """The stored fact; the given one becomes it where there is none (the first driver's)."""
+        found = self.about(name)
+        if found is None:
+            statement = self.insert(about).values(name=name, value=json.dumps(value))
+            self.write(lambda c: c.execute(statement.on_conflict_do_nothing()))
+            found = self.about(name)
+        return found
+
+    def looks(self) -> list[int]:
+        """The numbers of final seeds at which a verdict was read, ascending."""
+        return list(
+            self.read(lambda c: c.scalars(select(looks.c.seeds).order_by(looks.c.seeds)).all())
+        )
+
+    def add_look(self, seeds: int) -> None:
+        statement = self.insert(looks).values(seeds=seeds, looked_at=_now())
+        self.write(lambda c: c.execute(statement.on_conflict_do_nothing()))
+
+    # --- runs ---------------------------------------------------------------------------------
+
+    def put(
+        self,
+        spec: RunSpec,
+        outcome: dict[str, Any],
+        environment: dict[str, Any],
+        *,
+        driver: str | None = None,
+    ) -> bool:
+        """Write one finished run, and end the driver's claim to it in the same transaction.
+
+        Returns:
+            Whether it was written: the first result of a run stays.
 
         Raises:
-            StoreError: it cannot be written (no space, read-only, locked).
+            StoreError: it cannot be written (no space, read-only, locked, unreachable).
         """
+        without_curve, curve = split(outcome)
         row = {
             **{
                 name: getattr(spec, name)
                 for name in ("key", "method", "lr", "phase", "seed", "share")
             },
             "status": outcome["status"],
-            "spec": _json(asdict(spec)),
-            "outcome": _json(outcome),
-            "environment": _json(environment),
+            "spec": to_json(asdict(spec)),
+            "outcome": without_curve,
+            "environment": to_json(environment),
             "finished_at": _now(),
+            "curve": curve,
         }
-        self._write(_runs.insert().prefix_with("OR REPLACE").values(row))
+        statement = self.insert(runs).on_conflict_do_nothing()
+        if driver is not None:  # only PostgreSQL has drivers: it does both in one statement
+            statement = statement.add_cte(_release(spec.key, driver).cte("released"))
+        statement = statement.execution_options(preserve_rowcount=True)
+        return bool(self.write(lambda c: c.execute(statement, row).rowcount == 1, alone=True))
 
-    def put_failure(self, spec: RunSpec, outcome: dict[str, Any]) -> None:
-        """Note an attempt that failed."""
-        self._write(
-            _failures.insert().values(
-                key=spec.key,
-                status=outcome["status"],
-                reason=outcome["reason"],
-                spec=_json(asdict(spec)),
-                failed_at=_now(),
-            )
-        )
+    def put_failure(
+        self, spec: RunSpec, outcome: dict[str, Any], *, driver: str | None = None
+    ) -> None:
+        """Note an attempt that failed; a driver that gives the run up ends its claim to it."""
+        row = {
+            "key": spec.key,
+            "status": outcome["status"],
+            "reason": _storable(outcome["reason"]),
+            "spec": to_json(asdict(spec)),
+            "failed_at": _now(),
+        }
+
+        def write(connection: Connection) -> None:
+            connection.execute(failures.insert(), row)
+            if driver is not None:
+                connection.execute(_release(spec.key, driver))
+
+        self.write(write)
 
     def outcomes(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The outcomes of those of the keys that have finished."""
-        wanted = set(keys)
-        rows = self._read(lambda c: c.execute(select(_runs.c.key, _runs.c.outcome)).all())
-        try:
-            return {key: json.loads(text) for key, text in rows if key in wanted}
-        except (json.JSONDecodeError, TypeError) as error:
-            raise self._unreadable(error) from None
+        """The outcomes of those of the keys that have finished, without their curves."""
+        return self._by_key(runs.c.outcome, keys)
+
+    def curves(self, keys: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """The curves of those of the keys that have finished: a point per epoch."""
+        return self._by_key(func.coalesce(runs.c.curve, "[]"), keys)
 
     def runs(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Specification and outcome of every finished run."""
-        rows = self._read(lambda c: c.execute(select(_runs.c.spec, _runs.c.outcome)).all())
-        try:
-            return [(json.loads(spec), json.loads(outcome)) for spec, outcome in rows]
-        except (json.JSONDecodeError, TypeError) as error:
-            raise self._unreadable(error) from None
+        """Specification and outcome of every finished run, without its curve."""
+        query = select(runs.c.spec, runs.c.outcome)
+        rows = self.read(lambda c: c.execute(query).all())
+        specs = self._loaded([spec for spec, _ in rows])
+        return list(zip(specs, self._loaded([outcome for _, outcome in rows]), strict=True))
 
     def counts(self) -> dict[str, int]:
         """How many runs are stored, by phase, and how many attempts failed."""
-        phases = self._read(
-            lambda c: c.execute(select(_runs.c.phase, func.count()).group_by(_runs.c.phase)).all()
-        )
-        failed = self._read(lambda c: c.scalar(select(func.count()).select_from(_failures)))
+        by_phase = select(runs.c.phase, func.count()).group_by(runs.c.phase)
+        phases = self.read(lambda c: c.execute(by_phase).all())
+        failed = self.read(lambda c: c.scalar(select(func.count()).select_from(failures)))
         return {**{phase: int(n) for phase, n in phases}, "failed": int(failed)}
 
-    def looks(self) -> list[int]:
-        """The numbers of final seeds at which a verdict was read, ascending."""
-        seeds = self._read(
-            lambda c: c.scalars(select(_looks.c.seeds).order_by(_looks.c.seeds)).all()
-        )
-        return list(seeds)
+    def at_work(self) -> int:
+        """How many drivers share this store just now."""
+        if not self.shared:
+            return 0
+        query = select(func.count()).select_from(drivers).where(drivers.c.expires > clock())
+        return int(self.read(lambda c: c.scalar(query)))
 
-    def _read(self, query: Callable[[Connection], Any]) -> Any:
+    def _by_key(self, column: Any, keys: Iterable[str]) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for part in chunks(keys):
+            query = select(runs.c.key, column).where(runs.c.key.in_(part))
+            rows = self.read(functools.partial(_all, query=query))
+            loaded = self._loaded([text for _, text in rows])
+            found.update(zip((key for key, _ in rows), loaded, strict=True))
+        return found
+
+    # --- transactions ---------------------------------------------------------------------------
+
+    def read(self, query: Callable[[Connection], Any]) -> Any:
+        """What a query returns.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
         try:
-            with self._engine.connect() as connection:
-                return query(connection)
+            return self._transaction(query)
         except SQLAlchemyError as error:
             raise self._unreadable(error) from None
 
-    def _unreadable(self, error: Exception) -> StoreError:
-        return StoreError(
-            f"{self.path} cannot be read ({_cause(error)}); "
-            "move it away, or choose another --out folder"
-        )
+    def write(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
+        """What an action returns, all of whose statements are written or none.
 
-    def add_look(self, seeds: int) -> None:
-        if seeds not in self.looks():
-            self._write(_looks.insert().values(seeds=seeds, looked_at=_now()))
+        It may be called again, where a connection was lost: that must change nothing.
 
-    def _write(self, statement: Any) -> None:
+        Args:
+            alone: it is one statement, which needs no BEGIN and COMMIT of its own.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
         try:
-            with self._engine.begin() as connection:
-                connection.execute(statement)
-        except SQLAlchemyError as error:
+            return self._transaction(action, alone=alone)
+        except DBAPIError as error:
+            lost = self.shared and getattr(error.orig, "sqlstate", None) is None
+            remedy = "see to its server" if lost else "make room or access"
             raise StoreError(
-                f"{self.path} cannot be written ({_cause(error)}); "
-                "what had finished before is kept: make room or access, and start the command again"
+                f"{self.name} cannot be written ({self._cause(error)}); what had finished before "
+                f"is kept: {remedy}, and start the command again"
             ) from None
 
+    def _transaction(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
+        engine = self._alone if alone else self._engine
+        for again in (True, True, False):
+            try:
+                with engine.begin() as connection:
+                    return action(connection)
+            except DBAPIError as error:
+                conflict = getattr(error.orig, "sqlstate", None) in CONFLICTS
+                if not again or not (conflict or error.connection_invalidated):
+                    raise
+        raise StoreError(f"{self.name} was lost")  # pragma: no cover - the loop returns or raises
 
-def _refuse_foreign(path: Path) -> None:
-    """Leave a database alone that paramcast did not make: look at it without writing."""
-    if not path.is_file() or path.stat().st_size == 0:
-        return
-    try:
-        with contextlib.closing(
-            sqlite3.connect(f"{path.resolve().as_uri()}?mode=ro", uri=True)
-        ) as c:
-            tables = {name for (name,) in c.execute("SELECT name FROM sqlite_master")}
-    except sqlite3.Error:
-        return  # whatever is wrong with it is said when it is opened
-    if tables and not set(_metadata.tables) <= tables:
-        raise StoreError(
-            f"{path} is a database of something else (tables {', '.join(sorted(tables)[:3])}); "
-            "move it away, or choose another --out folder"
-        )
+    def _connect(self) -> None:
+        try:
+            with self._engine.connect():
+                pass
+        except SQLAlchemyError as error:
+            if not isinstance(self.place, PostgresSchema):
+                raise
+            raise StoreError(
+                f"{self.name} cannot be reached ({self._cause(error)}); check the address, the "
+                "database, the user and the password (PGPASSWORD or ~/.pgpass)"
+            ) from None
+
+    def _check(self) -> None:
+        """It is a store that can be read; version 1 differs in what is not read here."""
+        with self._engine.connect() as connection:
+            found = version(connection)
+        if found is None:
+            raise StoreError(f"{self.name} holds no study; give the folder or --store of one")
+        check_version(found, self.place, {1, SCHEMA})
+
+    def _loaded(self, texts: list[str]) -> list[Any]:
+        try:
+            return [json.loads(text) for text in texts]
+        except (ValueError, TypeError) as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        return StoreError(f"{self.name} cannot be read ({self._cause(error)}); {self.place.remedy}")
+
+    def _cause(self, error: Exception) -> str:
+        return cause(error, self.place.secret)
 
 
-def _set_pragmas(connection: Any, _record: Any) -> None:
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers need not wait; safe when killed
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.execute("PRAGMA busy_timeout=10000")
-    cursor.close()
+def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
+    """The keys, as many at a time as one query may name."""
+    ordered = list(dict.fromkeys(keys))
+    return (ordered[begin : begin + CHUNK] for begin in range(0, len(ordered), CHUNK))
 
 
-def _json(value: Any) -> str:
-    return json.dumps(value, sort_keys=True, allow_nan=False)
+def _all(connection: Connection, query: Any) -> Any:
+    return connection.execute(query).all()
+
+
+def _release(key: str, driver: str) -> Any:
+    return claims.delete().where(claims.c.key == key, claims.c.driver == driver)
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL, and no database holds half a character."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
 def _now() -> str:
     return datetime.now(timezone.utc).isoformat(timespec="seconds")
-
-
-def _cause(error: Exception) -> str:
-    return str(getattr(error, "orig", None) or error)

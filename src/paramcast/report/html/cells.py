@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ...study.spec import hash_of
+from ...study.spec import hash_of, identifying
 from ...study.verdict import EARLY, Metric
 from .load import Run, Stored
 
@@ -93,20 +93,23 @@ class Cell:
 
 def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
     """The comparisons of a folder; their labels name the settings in which a study's differ."""
-    by_key = {run.key: run for run in stored.runs}
+    known = {_identity(run.spec): run for run in stored.runs}
     if stored.kind == "pilot":
-        return [_cell(0, stored.result["task"], stored.result, by_key)]
+        return [_cell(0, stored.result["task"], stored.result, known)]
     results = stored.result["cells"]
     names = list(results[0]["settings"])
     axes = [n for n in names if len({str(result["settings"][n]) for result in results}) > 1]
     cells = []
     for i, result in enumerate(results):
-        known = [(n, result["settings"][n]) for n in axes or names]
-        label = ", ".join(
-            f"{axis_name(n)} {short(value)}" for n, value in known if value is not None
-        )
-        cells.append(_cell(i, label, result, by_key))
+        settings = [(axis_name(n), result["settings"][n]) for n in axes or names]
+        label = ", ".join(f"{n} {short(value)}" for n, value in settings if value is not None)
+        cells.append(_cell(i, label, result, known))
     return cells
+
+
+def _identity(spec: dict[str, Any]) -> str:
+    """What makes two runs the same, whichever version stored them: the key has changed."""
+    return hash_of(identifying({**spec, "probes": tuple(spec.get("probes", ()))}))
 
 
 def short(value: Any) -> str:
@@ -114,14 +117,14 @@ def short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _cell(index: int, label: str, result: dict[str, Any], by_key: dict[str, Run]) -> Cell:
+def _cell(index: int, label: str, result: dict[str, Any], known: dict[str, Run]) -> Cell:
     common = result["specification"]["common"]
 
     def find(method: str, lr: float, phase: str, seed: int, share: float) -> Run | None:
         own = {"method": method, "lr": lr, "phase": phase, "seed": seed, "share": share}
         if phase == "tune" and "probes" in common:
             own["probes"] = []
-        return by_key.get(hash_of({**common, **own}))
+        return known.get(_identity({**common, **own}))
 
     arms = []
     for row in result["table"]:

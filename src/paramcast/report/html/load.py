@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import contextlib
 import json
-import sqlite3
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sqlalchemy import inspect, null, select
+
 from ...errors import StoreError, StudyError
+from ...study.folder import remembers, where
+from ...study.store import Store
+from ...study.tables import failures, runs
 
 KINDS = {"pilot": ("pilot.json", "pilot.db"), "study": ("study.json", "study.db")}
 RESULT_SCHEMA = 1
-STORE_SCHEMAS = (1, 2)  # 2 keeps the curve in a column of its own
+FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
 
 
 class Run(NamedTuple):
@@ -60,12 +68,12 @@ def load(folder: Path) -> Stored:
             f"{folder / result_name} has fewer than 2 seeds, and a report compares seeds in pairs; "
             "run the same command with --seeds 6 or more"
         )
-    runs, failures = _read(folder / database)
-    if not runs:
+    finished, wrong = _read(folder, database)
+    if not finished:
         raise StudyError(
             f"{folder / database} holds no finished runs; start the command that made it again"
         )
-    return Stored(kind, folder, result, runs, failures)
+    return Stored(kind, folder, result, finished, wrong)
 
 
 def _kind(folder: Path) -> str:
@@ -75,7 +83,7 @@ def _kind(folder: Path) -> str:
         if (folder / result).is_file():
             return kind
     for kind, (result, database) in KINDS.items():
-        if (folder / database).is_file():
+        if remembers(folder, database):
             raise StudyError(
                 f"{folder} has no {result}: its {kind} has not finished; "
                 "start the same command again, and it goes on"
@@ -99,47 +107,43 @@ def _result(path: Path) -> dict[str, Any]:
     return dict(result)
 
 
-def _read(path: Path) -> tuple[list[Run], list[Failure]]:
-    if not path.is_file():
-        raise StoreError(f"{path} is missing; a report needs the runs beside their result")
+def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
+    """Every run and failure of the folder's store, a file or a PostgreSQL database."""
+    if not remembers(folder, database):
+        raise StoreError(
+            f"{folder / database} is missing; a report needs the runs beside their result"
+        )
+    with _opened(folder, database) as store:
+        columns = store.read(
+            lambda c: {column["name"] for column in inspect(c).get_columns("runs")}
+        )
+        curve = runs.c.curve if "curve" in columns else null()
+        query = select(runs.c.key, runs.c.spec, runs.c.outcome, curve, runs.c.finished_at)
+        found = store.read(lambda c: c.execute(query.order_by(runs.c.finished_at)).all())
+        wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
+        name = store.name
     try:
-        with contextlib.closing(_connect(path)) as connection:
-            found = connection.execute("SELECT value FROM about WHERE name = 'schema'").fetchone()
-            schema = json.loads(found[0]) if found else None
-            if schema not in STORE_SCHEMAS:
-                raise StoreError(
-                    f"{path.name} has schema version {schema}, this paramcast reads "
-                    f"{' and '.join(map(str, STORE_SCHEMAS))}; use the paramcast that wrote it"
-                )
-            return _runs(connection), _failures(connection)
-    except (sqlite3.Error, ValueError, TypeError) as error:
-        raise StoreError(f"{path} cannot be read as a store of runs ({error})") from None
+        return [_run(*row) for row in found], [Failure(json.loads(s), *rest) for s, *rest in wrong]
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
 
 
-def _connect(path: Path) -> sqlite3.Connection:
-    """Read-only. A write-ahead log needs a writable folder, unless there is nothing in it."""
-    where = path.resolve().as_uri()
-    connection = sqlite3.connect(f"{where}?mode=ro", uri=True)
-    try:
-        connection.execute("SELECT 1 FROM sqlite_master").fetchone()
-    except sqlite3.OperationalError:
-        connection.close()
-        return sqlite3.connect(f"{where}?immutable=1", uri=True)
-    return connection
+@contextlib.contextmanager
+def _opened(folder: Path, database: str) -> Iterator[Store]:
+    """The store, to read. SQLite's log needs a folder to write in: where it has none, a copy."""
+    place = where(folder, database)
+    with contextlib.ExitStack() as stack:
+        if isinstance(place, Path) and not os.access(folder, os.W_OK):
+            copies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paramcast-")))
+            for file in (place, place.with_name(f"{database}-wal")):
+                if file.is_file():
+                    shutil.copyfile(file, copies / file.name)
+            place = copies / database
+        yield stack.enter_context(contextlib.closing(Store(place, write=False)))
 
 
-def _runs(connection: sqlite3.Connection) -> list[Run]:
-    columns = {row[1] for row in connection.execute("PRAGMA table_info(runs)")}
-    curve = "curve" if "curve" in columns else "NULL"
-    query = f"SELECT key, spec, outcome, {curve}, finished_at FROM runs ORDER BY finished_at, key"  # noqa: S608
-    runs = []
-    for key, spec, outcome, apart, finished_at in connection.execute(query):
-        loaded = json.loads(outcome)
-        points = json.loads(apart) if apart else loaded.get("curve", [])
-        runs.append(Run(key, json.loads(spec), loaded, points, finished_at))
-    return runs
-
-
-def _failures(connection: sqlite3.Connection) -> list[Failure]:
-    query = "SELECT spec, status, reason, failed_at FROM failures ORDER BY id"
-    return [Failure(json.loads(spec), *rest) for spec, *rest in connection.execute(query)]
+def _run(key: str, spec: str, outcome: str, curve: str | None, finished_at: str) -> Run:
+    """Version 1 kept the curve inside the outcome."""
+    loaded = json.loads(outcome)
+    points = json.loads(curve) if curve else loaded.get("curve", [])
+    return Run(key, json.loads(spec), loaded, points, finished_at)

@@ -8,10 +8,11 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import ParamcastError, StudyError
-from ..engine import Job
+from ..engines import Job
 from ..loop import adjusted
 from ..methods import Method, check_methods, parse_methods
 from ..plan import Options, Plan
+from ..spec import DEFAULT, Numerics
 from ..tasks.source import find, load
 from ..tasks.task import Prepared
 from .file import AXES, Grid, StudyFile, Tune
@@ -34,7 +35,14 @@ class Cell:
         return ", ".join(f"{k} {_short(v)}" for k, v in self.settings.items() if v is not None)
 
 
-def make_cells(study: StudyFile, out: Path, *, device: str, data_dir: str | None) -> list[Cell]:
+def make_cells(
+    study: StudyFile,
+    out: Path,
+    *,
+    device: str,
+    numerics: Numerics = DEFAULT,
+    data_dir: str | None,
+) -> list[Cell]:
     """Every cell of a study, its tasks loaded and its methods checked.
 
     Raises:
@@ -49,8 +57,9 @@ def make_cells(study: StudyFile, out: Path, *, device: str, data_dir: str | None
                 name = settings["task"]
                 if name not in tasks:
                     source = find(name, data_dir=data_dir if _takes_data(name) else None)
-                    tasks[name] = (source, load(source, device))
-                cells.append(_cell(grid, settings, methods, *tasks[name], out, device))
+                    tasks[name] = (source, load(source))
+                cell = _cell(grid, settings, methods, *tasks[name], out, device, numerics)
+                cells.append(cell)
         except ParamcastError as error:
             raise StudyError(f"grid[{number}]: {error}") from None
     return cells
@@ -83,6 +92,7 @@ def _cell(
     prepared: Prepared,
     out: Path,
     device: str,
+    numerics: Numerics,
 ) -> Cell:
     task, tune = prepared.task, grid.tune or Tune()
     own = "own" if callable(task.base) else task.base
@@ -117,6 +127,7 @@ def _cell(
         weight_decay=settings["weight_decay"],
         speed=grid.speed,
         random_jump=grid.random_jump,
+        numerics=numerics,
         probes=tuple(grid.probes),
     )
     return Cell(

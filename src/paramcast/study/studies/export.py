@@ -68,13 +68,17 @@ def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     return rows
 
 
-def run_rows(folder: Path) -> list[dict[str, Any]]:
+def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
     """One row per stored run: its specification and its outcome, without curves.
+
+    Args:
+        folder: of the study.
+        url: of its store; None for the one that the folder has or names.
 
     Raises:
         StoreError: there is no store, or it cannot be read.
     """
-    with stored(folder) as store:
+    with stored(folder, url) as store:
         return [_flat(spec, outcome) for spec, outcome in store.runs()]
 
 
@@ -107,9 +111,9 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 
 def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     names = ("status", "reason", "steps", "seconds", "peak_memory", "train_loss", "gap")
-    flat = {**spec, "probes": ", ".join(spec["probes"])}
+    flat = {**spec, "probes": ", ".join(spec.get("probes", ()))}
     flat.update((name, outcome.get(name)) for name in names)
-    flat.update(outcome["measures"])
+    flat.update(outcome.get("measures", {}))
     for split in ("validation", "test"):
         values = outcome.get(split) or {}
         flat.update((f"{split}_{name}", value) for name, value in values.items())

@@ -51,7 +51,7 @@ Decays = Annotated[
 ]
 
 
-Analysis = Literal["table", "heatmap", "measures", "synergy", "conditions", "stability"]
+Analysis = Literal["table", "heatmap", "measures", "synergy", "conditions", "stability", "online"]
 """What `paramcast study analyse` can make of a study."""
 
 
@@ -103,13 +103,16 @@ class Grid(_Strict):
 
 
 class StudyFile(_Strict):
-    """A whole study."""
+    """A whole study. Numerics that it leaves out are the device's usual ones (docs/gpu.md)."""
 
     name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
     question: Annotated[str, Field(min_length=1)]
     notes: list[str] = []
     analysis: list[Analysis] = ["table"]
     grid: Annotated[list[Grid], Field(min_length=1)]
+    precision: Literal["float32", "bfloat16"] | None = None
+    compile: bool | None = None
+    channels_last: bool | None = None
 
 
 def read(text: str, where: str) -> StudyFile:

@@ -5,15 +5,19 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError, StudyError
+from ..claims import LEASE
+from ..engines import Engine
 from ..environment import describe_environment
+from ..folder import opened, remembers, where, write_json
 from ..pilot import estimate_seconds
 from ..result import summarise
-from ..runner import Runner, Watcher, opened, write_json
-from ..spec import hash_of
+from ..runner import Runner, Watcher
+from ..spec import DEFAULT, Numerics, hash_of
 from ..store import Store
 from .cells import Cell, final_jobs, make_cells, tuning_jobs
 from .file import StudyFile
@@ -26,17 +30,23 @@ def run_study(
     text: str,
     out: Path,
     *,
-    workers: int,
+    engine: Engine,
     watcher: Watcher,
     device: str = "cpu",
+    numerics: Numerics = DEFAULT,
     data_dir: str | None = None,
-    timeout: float | None = None,
+    store_url: str | None = None,
+    lease: float = LEASE,
 ) -> dict[str, Any]:
     """Do what is not stored yet and write study.json.
 
     Args:
         study, text: the study and the text that it was read from, which is kept in the store.
         out: the folder.
+        engine: what runs it.
+        store_url: of the PostgreSQL database that holds the runs; None for the one that the
+            folder names, else study.db in it.
+        lease: seconds after which other drivers take over what this one runs, if it dies.
 
     Returns:
         What study.json holds: one entry per cell, as `result.summarise` makes them.
@@ -47,13 +57,19 @@ def run_study(
         RunError: runs failed twice.
     """
     begun = time.perf_counter()
-    cells = make_cells(study, out, device=device, data_dir=data_dir)
-    identity = {"identity": hash_of(text), "name": study.name, "text": text, "device": device}
-    with opened(out, DATABASE, "study", identity, _differs) as store:
+    cells = make_cells(study, out, device=device, numerics=numerics, data_dir=data_dir)
+    identity = {
+        "identity": _identity(text, numerics),
+        "name": study.name,
+        "text": text,
+        "device": device,
+        "numerics": numerics._asdict(),
+    }
+    with opened(out, DATABASE, "study", identity, partial(_differs, text), store_url) as store:
         tuning, final = count(cells)
         store.set_about("planned", {"tuning": tuning, "final": final})
-        environment = describe_environment(cells[0].plan.options.source)
-        runner = Runner(store, out, environment, workers=workers, watcher=watcher, timeout=timeout)
+        environment = describe_environment(cells[0].plan.options.source, engine)
+        runner = Runner(store, out, environment, engine=engine, watcher=watcher, lease=lease)
         outcomes = runner.phase("tuning", tuning_jobs(cells))
         chosen = [cell.plan.choose(outcomes) for cell in cells]
         outcomes = runner.phase("final", final_jobs(cells, chosen))
@@ -74,16 +90,15 @@ def run_study(
 
 
 @contextmanager
-def stored(folder: Path) -> Iterator[Store]:
-    """The store of a study's folder, to read.
+def stored(folder: Path, url: str | None = None) -> Iterator[Store]:
+    """The store of a study's folder, to read, or of a URL.
 
     Raises:
         StoreError: there is none, or it cannot be read.
     """
-    path = folder / DATABASE
-    if not path.is_file():
+    if url is None and not remembers(folder, DATABASE):
         raise StoreError(f"{folder} holds no {DATABASE}; give the folder of a study")
-    store = Store(path)
+    store = Store(where(folder, DATABASE, url), write=False)
     try:
         yield store
     finally:
@@ -117,9 +132,14 @@ def estimate(cells: Sequence[Cell], workers: int) -> float:
     return total
 
 
-def default_folder(study: StudyFile, text: str) -> Path:
+def default_folder(study: StudyFile, text: str, numerics: Numerics = DEFAULT) -> Path:
     """Where a study's results go unless told otherwise."""
-    return Path("paramcast-runs") / f"{study.name}-{hash_of(text)[:8]}"
+    return Path("paramcast-runs") / f"{study.name}-{_identity(text, numerics)[:8]}"
+
+
+def _identity(text: str, numerics: Numerics) -> str:
+    """What makes two studies the same: the file and, where not the usual ones, the numerics."""
+    return hash_of(text if numerics == DEFAULT else [text, *numerics])
 
 
 def _judge(cell: Cell, chosen: dict[str, float], outcomes: dict[str, Any]) -> dict[str, Any]:
@@ -133,7 +153,10 @@ def _judge(cell: Cell, chosen: dict[str, float], outcomes: dict[str, Any]) -> di
     return {"settings": cell.settings, "label": cell.label, **result}
 
 
-def _differs(found: dict[str, Any]) -> str:
+def _differs(text: str, found: dict[str, Any]) -> str:
     if found.get("name") is None:
         raise StudyError("the store names no study")
-    return f"study {found['name']}, of another text"
+    if found["text"] != text:
+        return f"study {found['name']}, of another text"
+    stored = {**DEFAULT._asdict(), **found.get("numerics", {})}
+    return f"study {found['name']}, with {', '.join(f'{k} {v}' for k, v in stored.items())}"

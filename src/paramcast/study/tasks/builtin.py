@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
@@ -13,10 +13,12 @@ from ...errors import TaskError
 from .data.places import DataSet, locate
 from .language import SHAKESPEARE, shakespeare
 from .networks import CHARACTERS, IMAGES, Network, small_cnn, some
+from .online import class_incremental, drifting
 from .task import Task
 from .vision import CIFAR10, CIFAR100, FASHION, cifar10, cifar100, fashion
 
 SMALL_CNN = Network(small_cnn)
+PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
 
 
 def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
@@ -25,26 +27,53 @@ def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
     With the usual 60/20/20 the test accuracy saturates (3 errors in 360); few training images and
     many test images leave something to see.
     """
+    return _digits(name, network, train=300, test=1100)
+
+
+def digits_classes(name: str, network: Network) -> Task:
+    """The digits, two classes after two, with a memory of 100 images: 1,000 train, 497 test."""
+    task = replace(_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
+    return class_incremental(task, PAIRS, memory=100)
+
+
+def digits_drift(name: str, network: Network) -> Task:
+    """The digits, drifting: labels swapped and back, images turned: 1,000 train, 497 test."""
+    task = replace(_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
+    return drifting(task)
+
+
+def fashion_classes(name: str, network: Network, folder: Path, limit: int | None) -> Task:
+    """Fashion-MNIST, two classes after two, with a memory of 200 images."""
+    task = replace(fashion(name, network, folder, limit), epochs=2, batch_size=32)
+    return class_incremental(task, PAIRS, memory=200)
+
+
+def fashion_drift(name: str, network: Network, folder: Path, limit: int | None) -> Task:
+    """Fashion-MNIST, drifting: labels swapped and back, images turned."""
+    return drifting(replace(fashion(name, network, folder, limit), epochs=2, batch_size=32))
+
+
+def _digits(name: str, network: Network, train: int, test: int) -> Task:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
     bunch = load_digits()
     images = torch.tensor(bunch.images, dtype=torch.float32)[:, None] / 16
     labels = torch.tensor(bunch.target, dtype=torch.long)
-    rest, test = train_test_split(
-        range(len(labels)), test_size=1100, random_state=0, stratify=labels.numpy()
+    rest, held_out = train_test_split(
+        range(len(labels)), test_size=test, random_state=0, stratify=labels.numpy()
     )
-    train, validation = train_test_split(
-        rest, train_size=300, random_state=0, stratify=labels[rest].numpy()
+    chosen, validation = train_test_split(
+        rest, train_size=train, random_state=0, stratify=labels[rest].numpy()
     )
-    train_mean, train_std = images[train].mean(), images[train].std()
+    train_mean, train_std = images[chosen].mean(), images[chosen].std()
     images = (images - train_mean) / train_std
     return Task(
         name=name,
         model=partial(network.make, channels=1, classes=10, size=8),
-        train=(images[train], labels[train]),
+        train=(images[chosen], labels[chosen]),
         validation=(images[validation], labels[validation]),
-        test=(images[test], labels[test]),
+        test=(images[held_out], labels[held_out]),
         epochs=15,
         batch_size=32,
         lr_range=(0.003, 0.3),
@@ -75,17 +104,21 @@ class Builtin:
         return next(iter(self.networks))
 
 
+DIGITS_NETWORKS = {"cnn": SMALL_CNN, **some(IMAGES, "mlp", "resnet8")}
+FASHION_NETWORKS = some(
+    IMAGES, "cnn", "mlp", "resnet8", "resnet20", "resnet18", "googlenet", "vit-tiny"
+)
 CIFAR_NETWORKS = {"resnet8": IMAGES["resnet8"], **IMAGES}
 BUILTIN: dict[str, Builtin] = {
-    "digits": Builtin(digits, {"cnn": SMALL_CNN, **some(IMAGES, "mlp", "resnet8")}),
-    "fashion": Builtin(
-        fashion,
-        some(IMAGES, "cnn", "mlp", "resnet8", "resnet20", "resnet18", "googlenet", "vit-tiny"),
-        FASHION,
-    ),
+    "digits": Builtin(digits, DIGITS_NETWORKS),
+    "fashion": Builtin(fashion, FASHION_NETWORKS, FASHION),
     "cifar10": Builtin(cifar10, CIFAR_NETWORKS, CIFAR10.data),
     "cifar100": Builtin(cifar100, CIFAR_NETWORKS, CIFAR100.data),
     "shakespeare": Builtin(shakespeare, CHARACTERS, SHAKESPEARE),
+    "digits-classes": Builtin(digits_classes, DIGITS_NETWORKS),
+    "digits-drift": Builtin(digits_drift, DIGITS_NETWORKS),
+    "fashion-classes": Builtin(fashion_classes, FASHION_NETWORKS, FASHION),
+    "fashion-drift": Builtin(fashion_drift, FASHION_NETWORKS, FASHION),
 }
 
 

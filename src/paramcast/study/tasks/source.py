@@ -20,6 +20,7 @@ from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .networks import mlp, small_cnn
 from .task import Prepared, Task, prepare
 
+PACKAGE = Path(__file__).resolve().parents[2]
 IMAGE_SIZE = 32
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 FEWEST_PER_CLASS = 5
@@ -145,14 +146,24 @@ def _code_hash(source: Source) -> str:
     """A hash of the task file and of the modules beside it that it imported."""
     if source.kind != "file":
         return source.sha256
+    hashes = [_sha256(Path(file)) for file in code_files(source)]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+
+
+def code_files(source: Source) -> list[str]:
+    """A task file and the modules beside it that were imported, sorted.
+
+    Not paramcast's own, of which each process imports others: a task may lie in its clone.
+    """
     folder = Path(source.where).parent
     files = {source.where}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(folder) and "site-packages" not in file:
+        if not file or "site-packages" in file or Path(file).is_relative_to(PACKAGE):
+            continue
+        if Path(file).is_relative_to(folder):
             files.add(str(file))
-    hashes = [_sha256(Path(file)) for file in sorted(files) if Path(file).is_file()]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return [file for file in sorted(files) if Path(file).is_file()]
 
 
 def _line(error: BaseException, path: Path) -> str:

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from ...errors import TaskError
+from .streams import Stream, check_stream, digest
 
 Split = tuple[Any, Any] | Dataset[Any]
 """Inputs and targets as two tensors or arrays, or a dataset of such pairs."""
@@ -49,6 +50,8 @@ class Task:
         momentum, weight_decay: of the named bases.
         lr_range: the learning rates to search, lowest and highest.
         augment: optional, augment(inputs, generator) on each training batch.
+        stream: optional, the order in which the examples arrive, in segments; metric must then be
+            "accuracy", and `epochs` are the passes over each segment.
     """
 
     name: str
@@ -67,6 +70,7 @@ class Task:
     weight_decay: float = 1e-4
     lr_range: tuple[float, float] = (0.003, 0.3)
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
+    stream: Stream | None = None
 
 
 @dataclass(frozen=True)
@@ -142,19 +146,21 @@ class Prepared:
 
     def fingerprint(self) -> str:
         """A hash of the data, the settings and the freshly seeded model."""
-        digest = hashlib.sha256()
+        hashed = hashlib.sha256()
         for split in (self.train, self.validation, self.test):
             for tensor in (split.inputs, split.targets):
-                digest.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
-                digest.update(_bytes(tensor))
+                hashed.update(f"{tensor.dtype}{tuple(tensor.shape)}".encode())
+                hashed.update(_bytes(tensor))
         torch.manual_seed(0)
         for name, value in self.task.model().state_dict().items():
-            digest.update(f"{name}{tuple(value.shape)}".encode())
-            digest.update(_bytes(value))
+            hashed.update(f"{name}{tuple(value.shape)}".encode())
+            hashed.update(_bytes(value))
         task = self.task
         settings = (self.code, task.name, task.momentum, task.weight_decay, self.metric_name)
-        digest.update(repr((*settings, self.higher_is_better)).encode())
-        return digest.hexdigest()
+        hashed.update(repr((*settings, self.higher_is_better)).encode())
+        if task.stream is not None:
+            hashed.update(digest(task.stream).encode())
+        return hashed.hexdigest()
 
 
 def prepare(task: Any, code: str = "") -> Prepared:
@@ -178,6 +184,14 @@ def prepare(task: Any, code: str = "") -> Prepared:
     classes = None
     if task.metric == "accuracy":
         classes = _check_labels(task, {"train": train, "validation": validation, "test": test})
+    if task.stream is not None:
+        if classes is None:
+            raise TaskError(
+                f"a task with a stream needs metric 'accuracy', got {task.metric!r}; "
+                "give it labels, or leave out the stream"
+            )
+        splits = {"train": train, "validation": validation, "test": test}
+        check_stream(task.stream, {name: split.targets for name, split in splits.items()})
     outputs = _try_model(task, train, classes)
     return Prepared(task, train, validation, test, classes, _prior(task, train, outputs), code)
 

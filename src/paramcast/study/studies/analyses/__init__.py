@@ -10,9 +10,17 @@ from ....errors import StudyError
 from . import conditions, heatmap, measures, synergy, table
 from .page import Page
 
+# Two need torch, and the report reads the maps without it: they are imported when they are used.
+
+
+def _online(result: dict[str, Any]) -> Page:
+    from . import online
+
+    return online.analyse(result)
+
 
 def _stability(result: dict[str, Any]) -> Page:
-    from . import stability  # the only one that needs torch: the report reads maps without it
+    from . import stability
 
     return stability.analyse(result)
 
@@ -24,6 +32,7 @@ ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "synergy": synergy.analyse,
     "conditions": conditions.analyse,
     "stability": _stability,
+    "online": _online,
 }
 
 

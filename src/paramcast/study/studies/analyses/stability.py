@@ -25,8 +25,8 @@ def analyse(result: dict[str, Any]) -> Page:
     page.table(("rule", *(f"momentum {m}" for m in MOMENTA)), _edges())
     page.figure("radius", "Spectral radius per step on a quadratic, momentum 0.9", _draw_radius)
     page.say(
-        "**Real runs.** Sharpness is the largest Hessian eigenvalue of the training loss at the "
-        "end; where a run sits at its edge, learning rate x sharpness is the edge."
+        "**Real runs.** Sharpness is the largest Hessian eigenvalue of the training loss that was "
+        "seen in the run; where it sits at its edge, learning rate x sharpness is the edge."
     )
     groups: dict[str, list[dict[str, Any]]] = {}
     for cell in result["cells"]:
@@ -68,7 +68,7 @@ def _row(cell: dict[str, Any], row: dict[str, Any]) -> list[str]:
     momentum = cell["settings"]["momentum"]
     measures = row["measures"]
     at = edge(_predictor(row), USUAL_MOMENTUM if momentum is None else momentum)
-    sharpness = measures.get("sharpness", {}).get("mean")
+    sharpness = measures.get("sharpness_most", {}).get("mean")
     jump, down = (measures.get(n, {}).get("mean") for n in ("jump_loss", "jump_lowers_loss"))
     base = row is cell["table"][0]
     return [
@@ -103,14 +103,14 @@ def _say_jumps(page: Page, cells: list[dict[str, Any]]) -> None:
         f"**The loss jump at insertions against the final result**, over {len(jumps)} cells and "
         f"methods: Spearman's correlation {found.statistic:+.2f} (p {found.pvalue:.2g}). Where an "
         f"insertion raises the training loss on average ({sum(j > 0 for j in jumps)} of them), the "
-        f"result is {_mean(ends, [j > 0 for j in jumps])} against the base; where it lowers it, "
-        f"{_mean(ends, [j <= 0 for j in jumps])}."
+        f"median result is {_median(ends, [j > 0 for j in jumps])} against the base; where it "
+        f"lowers it, {_median(ends, [j <= 0 for j in jumps])}."
     )
 
 
-def _mean(values: list[float], chosen: list[bool]) -> str:
+def _median(values: list[float], chosen: list[bool]) -> str:
     own = [v for v, take in zip(values, chosen, strict=True) if take]
-    return f"{np.mean(own):+.2f}" if own else "none"
+    return f"{np.median(own):+.2f}" if own else "none"
 
 
 def _draw_radius() -> Any:

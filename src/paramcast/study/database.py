@@ -1,0 +1,257 @@
+"""Where a store's tables lie: a SQLite file or a PostgreSQL schema, opened, checked, migrated."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError
+
+from ..errors import StoreError
+from .tables import (
+    FIRST_TABLES,
+    SCHEMA,
+    about,
+    claims,
+    drivers,
+    failures_by_key,
+    metadata,
+    runs,
+    runs_by_phase,
+)
+
+SCHEMES = ("postgresql", "postgresql+psycopg")
+SECRETS = ("password", "sslpassword", "passfile")
+ADVISORY_LOCK = 0x70617263  # any number that others will not use: "parc"
+CONNECTING = {
+    "connect_timeout": 5,  # seconds per address of the host
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms: a server that vanished is noticed
+    "application_name": "paramcast",
+}
+FULL = ("disk is full", "No space left on device")
+
+
+class SqliteFile:
+    """A file in the output folder; one driver at a time, by the folder's lock."""
+
+    shared = False
+    remedy = "move it away, or choose another --out folder"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name, self.secret = path, str(path), None
+
+    def engine(self) -> Engine:
+        self._refuse_foreign()
+        engine = create_engine(f"sqlite:///{self.path}")
+        event.listen(engine, "connect", _set_pragmas)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def lock(self, connection: Connection) -> None:
+        """Nothing: a transaction with the option `write` has the file to itself."""
+
+    def back_up(self, version: int) -> None:
+        """A copy beside the file, made once."""
+        copy = self.path.with_name(f"{self.path.name}.v{version}.bak")
+        if copy.exists():
+            return
+        partial = copy.with_name(f"{copy.name}.partial")
+        partial.unlink(missing_ok=True)
+        with (
+            contextlib.closing(sqlite3.connect(self.path)) as source,
+            contextlib.closing(sqlite3.connect(partial)) as target,
+        ):
+            source.backup(target)
+        os.replace(partial, copy)
+
+    def _refuse_foreign(self) -> None:
+        """Leave a database alone that paramcast did not make: look at it without writing."""
+        if not self.path.is_file() or self.path.stat().st_size == 0:
+            return
+        uri = f"{self.path.resolve().as_uri()}?mode=ro"
+        try:
+            with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
+                found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+        except sqlite3.Error:
+            return  # whatever is wrong with it is said when it is opened
+        refuse_foreign(found, self)
+
+
+class PostgresSchema:
+    """The first schema of a PostgreSQL server's search path; drivers share it by claims.
+
+    Raises:
+        StoreError: the text is no such URL.
+    """
+
+    shared = True
+    remedy = "see docs/store.md, or give another --store"
+
+    def __init__(self, url: str) -> None:
+        self.url = parse(url)
+        self.name, self.secret = without_password(self.url), self.url.password
+
+    def engine(self) -> Engine:
+        given = {k: v for k, v in CONNECTING.items() if k not in self.url.query}
+        try:
+            return create_engine(self.url, connect_args=given)
+        except ImportError:
+            raise StoreError(
+                "--store postgresql://... needs a driver: pip install 'paramcast[postgres]'"
+            ) from None
+
+    def lock(self, connection: Connection) -> None:
+        """Wait for another driver that makes the tables just now."""
+        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": ADVISORY_LOCK})
+
+    def back_up(self, version: int) -> None:
+        """Nothing: there is no version of a PostgreSQL store to migrate."""
+
+
+Place = SqliteFile | PostgresSchema
+
+
+def parse(url: str) -> URL:
+    """A URL of PostgreSQL, for psycopg 3.
+
+    Raises:
+        StoreError: it cannot be read, or is of something else. It is not repeated: it may hold a
+            password.
+    """
+    form = "--store must be postgresql://USER@HOST/DATABASE"
+    try:
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"{form}, got something that is no URL") from None
+    if parsed.drivername == "sqlite":
+        raise StoreError(f"{form}; leave it out for the SQLite file in the --out folder")
+    if parsed.drivername not in SCHEMES:
+        raise StoreError(f"{form}, got the scheme {parsed.drivername!r}")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def without_password(url: URL) -> str:
+    """The URL as it may be shown and kept."""
+    query = {name: value for name, value in url.query.items() if name not in SECRETS}
+    public = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
+    return public.render_as_string()
+
+
+def prepare(place: Place, engine: Engine) -> None:
+    """Make the tables where there are none, migrate those of an older version.
+
+    Raises:
+        StoreError: they are somebody else's, or of a newer version.
+    """
+    with engine.connect() as connection:
+        if version(connection) == 1:
+            place.back_up(1)
+    with engine.connect().execution_options(write=True) as connection, connection.begin():
+        place.lock(connection)
+        found = set(inspect(connection).get_table_names())
+        if not found:
+            metadata.create_all(connection)
+            connection.execute(about.insert().values(name="schema", value=json.dumps(SCHEMA)))
+            return
+        refuse_foreign(found, place)
+        check_version(version(connection), place, {1, SCHEMA})
+        if version(connection) == 1:
+            _migrate(connection)
+
+
+def check_version(found: Any, place: Place, readable: set[int]) -> None:
+    """Refuse a store of a version that is not among these."""
+    if found not in readable:
+        raise StoreError(
+            f"{place.name} has schema version {found}, this paramcast reads {SCHEMA}; "
+            f"use the paramcast that wrote it, or {place.remedy.rpartition(', ')[2]}"
+        )
+
+
+def refuse_foreign(found: set[str], place: Place) -> None:
+    """Refuse tables that are not a store's."""
+    if found and not found >= FIRST_TABLES:
+        raise StoreError(
+            f"{place.name} is a database of something else (tables "
+            f"{', '.join(sorted(found)[:3])}); {_own_room(place)}"
+        )
+
+
+def version(connection: Connection) -> Any:
+    """The schema's version, None where there are no tables; 1 where a kill left it unsaid."""
+    if not inspect(connection).has_table(about.name):
+        return None
+    value = connection.scalar(select(about.c.value).where(about.c.name == "schema"))
+    return 1 if value is None else json.loads(value)
+
+
+def cause(error: Exception, secret: str | None = None) -> str:
+    """What the database said, in one line and without the password."""
+    raised = getattr(error, "orig", None) or error
+    said = getattr(getattr(raised, "diag", None), "message_primary", None) or str(raised).strip()
+    said = " ".join(said.partition("\nMultiple connection attempts")[0].split())
+    return said.replace(secret, "***") if secret else said
+
+
+def _own_room(place: Place) -> str:
+    if isinstance(place, SqliteFile):
+        return place.remedy
+    return "give it a schema of its own: CREATE SCHEMA name, and ?options=-csearch_path%3Dname"
+
+
+def _migrate(connection: Connection) -> None:
+    """From version 1: the curve leaves the outcome; drivers, claims and indices come."""
+    connection.execute(text("ALTER TABLE runs ADD COLUMN curve TEXT"))
+    metadata.create_all(connection, tables=[drivers, claims])
+    for index in (runs_by_phase, failures_by_key):
+        index.create(connection)
+    keys = list(connection.scalars(select(runs.c.key)))
+    for begin in range(0, len(keys), 500):
+        part = runs.c.key.in_(keys[begin : begin + 500])
+        for key, stored in connection.execute(select(runs.c.key, runs.c.outcome).where(part)).all():
+            outcome, curve = split(json.loads(stored))
+            connection.execute(
+                update(runs).where(runs.c.key == key).values(outcome=outcome, curve=curve)
+            )
+    connection.execute(about.delete().where(about.c.name == "schema"))
+    connection.execute(about.insert().values(name="schema", value=json.dumps(SCHEMA)))
+
+
+def split(outcome: dict[str, Any]) -> tuple[str, str | None]:
+    """The outcome without its curve, and the curve, as JSON."""
+    rest = {name: value for name, value in outcome.items() if name != "curve"}
+    return to_json(rest), to_json(outcome["curve"]) if "curve" in outcome else None
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON with sorted keys."""
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def is_full(error: Exception) -> bool:
+    """Whether the file system has no space left."""
+    return any(words in str(error) for words in FULL)
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # sqlite3 would begin no transaction for CREATE and ALTER
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.execute("PRAGMA journal_mode=WAL")  # readers need not wait; safe when killed
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,80 @@
+"""Ray addresses: read, and tried before Ray itself waits minutes for them."""
+
+from __future__ import annotations
+
+import os
+import socket
+from typing import NamedTuple
+
+from ...errors import StudyError
+
+CLIENT = "ray://"
+CLIENT_PORT, HEAD_PORT = 10001, 6379
+CONNECT_SECONDS, ANSWER_SECONDS = 4.0, 6.0
+
+
+class Address(NamedTuple):
+    """ "auto", "local", or a host and port, of a Ray client server or of a head node."""
+
+    text: str
+    host: str = ""
+    port: int = 0
+
+
+def read_address(text: str) -> Address:
+    """Read an --address.
+
+    Raises:
+        StudyError: it is none.
+
+    Example:
+        >>> read_address("ray://head")
+        Address(text='ray://head:10001', host='head', port=10001)
+    """
+    if text in ("auto", "local"):
+        return Address(text)
+    client = text.startswith(CLIENT)
+    host, colon, port = text.removeprefix(CLIENT).rpartition(":")
+    if not colon:
+        host, port = port, str(CLIENT_PORT if client else HEAD_PORT)
+    number = int(port) if port.isascii() and port.isdigit() and len(port) <= 5 else 0
+    if not host or not 0 < number < 65536 or any(c in host for c in "/@ "):
+        raise StudyError(
+            "--address must be auto, local, ray://HOST:10001 (from outside the cluster) or "
+            f"HOST:6379 (on a node of it), got {text!r}"
+        )
+    return Address(f"{CLIENT if client else ''}{host}:{number}", host, number)
+
+
+def check_reachable(address: Address) -> None:
+    """Refuse an address at which no Ray answers, within about ten seconds.
+
+    Raises:
+        StudyError: nobody listens there, or whoever does speaks no gRPC as Ray does.
+    """
+    if not address.host:
+        return
+    try:
+        with socket.create_connection((address.host.strip("[]"), address.port), CONNECT_SECONDS):
+            pass
+    except OSError as error:
+        raise StudyError(
+            f"no Ray cluster can be reached at {address.text} ({error.strerror or error}); start "
+            "one with `ray start --head`, or check host, port and firewall"
+        ) from None
+    if os.environ.get("RAY_USE_TLS", "0") == "0" and not _answers(address):
+        raise StudyError(
+            f"whoever listens at {address.text} is no Ray cluster; give the port of `ray start` "
+            f"({HEAD_PORT}) or of its clients (ray://HOST:{CLIENT_PORT})"
+        )
+
+
+def _answers(address: Address) -> bool:
+    import grpc
+
+    with grpc.insecure_channel(f"{address.host}:{address.port}") as channel:
+        try:
+            grpc.channel_ready_future(channel).result(timeout=ANSWER_SECONDS)
+        except grpc.FutureTimeoutError:
+            return False
+    return True

@@ -1,0 +1,139 @@
+"""What every engine does: start runs as there is room, and try again what failed."""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from types import TracebackType
+from typing import Any, NamedTuple, Protocol
+
+from ..spec import RunSpec
+from ..tasks.source import Source
+
+ATTEMPTS = 2
+POLL = 0.5
+"""Seconds after which an engine asks again whether there is something to start."""
+
+
+class Job(NamedTuple):
+    """A run, and where a worker loads its task from."""
+
+    spec: RunSpec
+    source: Source
+
+
+class Finished(NamedTuple):
+    """An attempt that ended: its outcome, whose status may be "failed" or "timeout".
+
+    `again` says whether the run will be tried once more.
+    """
+
+    spec: RunSpec
+    outcome: dict[str, Any]
+    attempt: int
+    again: bool = False
+
+
+class Engine(Protocol):
+    """Runs jobs somewhere; the same specifications give the same outcomes in every engine.
+
+    An engine is a context: what it holds (processes, a connection) is let go at its end.
+    """
+
+    @property
+    def workers(self) -> int:
+        """How many runs go on at once."""
+
+    def describe(self) -> dict[str, Any]:
+        """Its name and resources, as stored with every run."""
+
+    def run(self, jobs: Iterable[Job | None], finished: Callable[[Finished], None]) -> None:
+        """Run every job; results come in any order.
+
+        Args:
+            jobs: what to run, in the order in which to start. It may be lazy: no more than twice
+                as many as run at once are taken ahead. None says that there is nothing to start
+                at present; the engine asks again when a run ends, or after POLL seconds.
+            finished: called in this process for every attempt that ended.
+
+        Raises:
+            RunError: the engine cannot run anything.
+        """
+
+    def __enter__(self) -> Engine: ...
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None: ...
+
+
+class Backend(Protocol):
+    """The part in which engines differ."""
+
+    def has_room(self, running: int) -> bool:
+        """Whether another job should be taken, with so many started and not ended."""
+
+    def start(self, job: Job, running: int) -> Any:
+        """Start a job and return its handle; None if it has to wait for others to end."""
+
+    def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, dict[str, Any]]]:
+        """The handles that ended, with their outcomes; none after so many seconds."""
+
+    def attempts(self, outcome: dict[str, Any]) -> int:
+        """How often a run with this outcome is tried in all."""
+
+
+def drive(
+    backend: Backend, jobs: Iterable[Job | None], finished: Callable[[Finished], None]
+) -> None:
+    """Run every job on a backend; a run that fails is tried again before new ones start."""
+    source = _Source(jobs)
+    running: dict[Any, tuple[Job, int]] = {}
+    again: deque[tuple[Job, int]] = deque()
+    while True:
+        while backend.has_room(len(running)):
+            if not again and (job := source.take()) is not None:
+                again.append((job, 1))
+            if not again:
+                break
+            handle = backend.start(again[0][0], len(running))
+            if handle is None:
+                break
+            running[handle] = again.popleft()
+        if source.empty and not running and not again:
+            return
+        for handle, outcome in backend.wait(list(running), POLL):
+            job, attempt = running.pop(handle)
+            bad = outcome["status"] in ("failed", "timeout")
+            retry = bad and attempt < backend.attempts(outcome)
+            if retry:
+                again.append((job, attempt + 1))
+            finished(Finished(job.spec, outcome, attempt, retry))
+
+
+class _Source:
+    """The jobs, one at a time, and whether they have come to an end."""
+
+    def __init__(self, jobs: Iterable[Job | None]) -> None:
+        self._jobs: Iterator[Job | None] = iter(jobs)
+        self.empty = False
+
+    def take(self) -> Job | None:
+        if self.empty:
+            return None
+        try:
+            return next(self._jobs)
+        except StopIteration:
+            self.empty = True
+            return None
+
+
+def pause(handles: Sequence[Any], seconds: float) -> bool:
+    """Sleep where there is nothing to wait for; whether that was so."""
+    if not handles:
+        time.sleep(seconds)
+    return not handles

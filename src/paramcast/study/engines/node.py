@@ -1,0 +1,72 @@
+"""What a Ray worker does: one run, on one thread, within its time."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+from ..spec import RunSpec
+from ..tasks.source import Source
+from .parcel import Parcel, unpack
+
+GRACE = 15.0
+"""Seconds after its timeout at which a run that cannot be interrupted takes its process along."""
+
+
+def execute(spec: RunSpec, source: Source, parcel: Parcel, timeout: float | None) -> dict[str, Any]:
+    """Run one specification on this node; an error becomes the outcome's reason."""
+    try:
+        from .. import worker
+
+        worker.use_one_thread()
+        check_versions(spec)
+        with _limited(timeout):
+            return worker.execute(spec, unpack(source, parcel))
+    except _TookTooLong:
+        return {"status": "timeout", "reason": f"took longer than {timeout:g} s"}
+    except Exception as error:
+        return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
+
+
+def check_versions(spec: RunSpec) -> None:
+    """Refuse to run with other versions than those that the run's key promises."""
+    import torch
+
+    from ... import __version__
+
+    here = f"paramcast {__version__}, torch {torch.__version__}"
+    if spec.versions and spec.versions != here:
+        raise RuntimeError(
+            f"this node has {here}, the run needs {spec.versions}; install the same on every node"
+        )
+
+
+class _TookTooLong(BaseException):
+    """Raised by the alarm: no error that a task's `except Exception` would catch."""
+
+
+@contextlib.contextmanager
+def _limited(seconds: float | None) -> Iterator[None]:
+    """End what takes longer: by an exception, and if that is not heard by ending the process."""
+    if seconds is None:
+        yield
+        return
+
+    def ring(number: int, frame: Any) -> None:
+        raise _TookTooLong
+
+    last = threading.Timer(seconds + GRACE, os._exit, [1])
+    last.daemon = True
+    before = signal.signal(signal.SIGALRM, ring)
+    signal.setitimer(signal.ITIMER_REAL, seconds)
+    last.start()
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+        last.cancel()

@@ -1,0 +1,87 @@
+"""What a node of a cluster needs of a user's task: the files, unless it has the same ones."""
+
+from __future__ import annotations
+
+import atexit
+import hashlib
+import shutil
+import tempfile
+from dataclasses import dataclass, replace
+from functools import lru_cache
+from pathlib import Path, PurePosixPath
+
+from ...errors import StudyError, TaskError
+from ..tasks.source import Source, code_files
+
+LARGEST = 200 * 2**20
+
+
+@dataclass(frozen=True)
+class Parcel:
+    """The files of a task, by their place beside its own file; empty for built-in tasks."""
+
+    files: tuple[tuple[str, bytes], ...] = ()
+
+
+def pack(source: Source) -> Parcel:
+    """Read what a node may lack: a task's file and the modules beside it, or a table.
+
+    Folders of images are not sent: they must lie at the same path on every node.
+
+    Raises:
+        StudyError: the files are too large to send.
+    """
+    if source.kind == "table":
+        paths = [Path(source.where)]
+    elif source.kind == "file":
+        paths = [Path(file) for file in code_files(source)]
+    else:
+        return Parcel()
+    size = sum(path.stat().st_size for path in paths)
+    if size > LARGEST:
+        raise StudyError(
+            f"{source.label} has {size / 2**20:.0f} MiB, too much to send to every node (limit "
+            f"{LARGEST // 2**20} MiB); put it where all nodes see it at the same path"
+        )
+    folder = Path(source.where).parent
+    files = [(path.relative_to(folder).as_posix(), path.read_bytes()) for path in paths]
+    return Parcel(tuple(files))
+
+
+def unpack(source: Source, parcel: Parcel) -> Source:
+    """The task as this node can load it: in its own place if the same files lie there.
+
+    Raises:
+        TaskError: a folder of images that is not on this node, or a parcel that leaves its folder.
+    """
+    if source.kind == "images" and not Path(source.where).is_dir():
+        raise TaskError(
+            f"this node has no folder {source.where}; a folder of images must lie at the same "
+            "path on every node"
+        )
+    folder = Path(source.where).parent
+    if not parcel.files or all(_same(folder / name, data) for name, data in parcel.files):
+        return source
+    return replace(source, where=str(_write(parcel) / Path(source.where).name))
+
+
+def _same(path: Path, data: bytes) -> bool:
+    try:
+        found = path.read_bytes()
+    except OSError:
+        return False
+    return hashlib.sha256(found).digest() == hashlib.sha256(data).digest()
+
+
+@lru_cache(maxsize=8)
+def _write(parcel: Parcel) -> Path:
+    """A new folder of this process's own with the files; it goes when the process ends."""
+    folder = Path(tempfile.mkdtemp(prefix="paramcast-task-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, data in parcel.files:
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts:
+            raise TaskError(f"a task's file may not lie outside its folder, got {name!r}")
+        (folder / place).parent.mkdir(parents=True, exist_ok=True)
+        (folder / place).write_bytes(data)
+    return folder

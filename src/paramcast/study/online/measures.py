@@ -1,0 +1,152 @@
+"""What is measured on a stream: pure functions of accuracies and step numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from statistics import fmean
+from typing import NamedTuple
+
+WINDOW = 10
+"""Steps over which the running accuracy is a mean."""
+REGAINED = 0.95
+"""The share of the level before a drift at which it counts as recovered."""
+
+
+def forgetting(accuracy: Sequence[Sequence[float]]) -> float:
+    """How much of what was known once is lost at the end.
+
+    With a[i][j] the accuracy on segment j after learning segment i, of n,
+
+        the mean over j < n of  max over i < n of a[i][j]  minus  a[n][j].
+
+    Source: Chaudhry et al., "Riemannian Walk for Incremental Learning", ECCV 2018 (arXiv
+    1801.10112).
+
+    Example:
+        >>> forgetting([[0.9, 0.0], [0.4, 0.8]])
+        0.5
+    """
+    *earlier, final = accuracy
+    return fmean(max(row[j] for row in earlier) - final[j] for j in range(len(final) - 1))
+
+
+def learning(accuracy: Sequence[Sequence[float]]) -> float:
+    """The mean accuracy on each segment just after learning it: the diagonal."""
+    return fmean(row[i] for i, row in enumerate(accuracy))
+
+
+class Recovery(NamedTuple):
+    """What a drift did to the running accuracy.
+
+    Attributes:
+        before: the level, the mean of the last steps before the drift.
+        lowest: the lowest running accuracy until the next drift.
+        steps: from the drift until 95 % of the level are regained; 0 if they never were lost.
+        recovered: False if they never were regained: `steps` is then all there was, a lower bound.
+    """
+
+    before: float
+    lowest: float
+    steps: int
+    recovered: bool
+
+
+def running(values: Sequence[float], window: int = WINDOW) -> list[float]:
+    """The mean of the last `window` values, of fewer at the beginning."""
+    return [fmean(values[max(0, t + 1 - window) : t + 1]) for t in range(len(values))]
+
+
+def recovery(before: Sequence[float], after: Sequence[float], window: int = WINDOW) -> Recovery:
+    """The fall and the recovery of an accuracy around one drift.
+
+    The running accuracy after the drift starts anew there. Its lowest point is searched first and
+    the recovery behind it, because a gradual drift lets the accuracy fall only some time later.
+
+    Args:
+        before: the accuracy at each step before the drift, since the drift before.
+        after: at each step from the drift to the next.
+
+    Example:
+        >>> recovery([0.8, 0.8], [0.0, 0.4, 0.8, 0.8], window=2)
+        Recovery(before=0.8, lowest=0.0, steps=4, recovered=True)
+    """
+    level = fmean(before[-window:])
+    curve = running(after, window)
+    lowest = min(range(len(curve)), key=curve.__getitem__)
+    if curve[lowest] >= REGAINED * level:
+        return Recovery(level, curve[lowest], 0, True)
+    for t in range(lowest, len(curve)):
+        if curve[t] >= REGAINED * level:
+            return Recovery(level, curve[lowest], t + 1, True)
+    return Recovery(level, curve[lowest], len(curve), False)
+
+
+class Detection(NamedTuple):
+    """How well the alarms meet the drifts.
+
+    Attributes:
+        delay: steps from each drift to its alarm, in the mean; all steps to the next where missed.
+        missed: drifts without an alarm before the next drift.
+        false: alarms before the first drift, and all but the first after each.
+    """
+
+    delay: float
+    missed: int
+    false: int
+
+
+def detection(alarms: Sequence[int], drifts: Sequence[int], steps: int) -> Detection:
+    """Compare the steps of the alarms with those of the drifts, both counted from 0.
+
+    Example:
+        >>> detection([3, 12, 15], [10, 20], 30)  # 3 and 15 are false, the drift at 20 is missed
+        Detection(delay=6.0, missed=1, false=2)
+    """
+    ends = [*drifts[1:], steps]
+    false, missed, delays = sum(a < drifts[0] for a in alarms), 0, []
+    for start, end in zip(drifts, ends, strict=True):
+        inside = [a for a in alarms if start <= a < end]
+        missed += not inside
+        false += max(0, len(inside) - 1)
+        delays.append((min(inside) if inside else end) - start)
+    return Detection(fmean(delays), missed, false)
+
+
+def drift_measures(
+    accuracy: Sequence[float], drifts: Sequence[int], gradual: Sequence[bool], alarms: Sequence[int]
+) -> dict[str, float]:
+    """All numbers about the drifts of a run, by name.
+
+    Args:
+        accuracy: of each step, on held-out examples.
+        drifts: the steps at which a segment starts, but for the first.
+        gradual: of each of them, whether it has a ramp.
+        alarms: the steps at which a drift was detected.
+
+    Returns:
+        prequential     the mean of `accuracy`
+        recovery        the mean steps to recover, unrecovered drifts counted with all their steps;
+                        recovery_abrupt and recovery_gradual of the one kind, where there are both
+        unrecovered     how many drifts were not recovered from
+        level_before, level_lowest      the levels of `Recovery`, in the mean
+        detection_delay, missed_drifts, false_alarms    of `Detection`
+    """
+    starts, ends = [0, *drifts[:-1]], [*drifts[1:], len(accuracy)]
+    found = [
+        recovery(accuracy[a:b], accuracy[b:c]) for a, b, c in zip(starts, drifts, ends, strict=True)
+    ]
+    kinds = {"recovery": found}
+    if any(gradual) and not all(gradual):
+        kinds["recovery_abrupt"] = [r for r, g in zip(found, gradual, strict=True) if not g]
+        kinds["recovery_gradual"] = [r for r, g in zip(found, gradual, strict=True) if g]
+    met = detection(alarms, drifts, len(accuracy))
+    return {
+        "prequential": fmean(accuracy),
+        **{name: fmean(r.steps for r in of) for name, of in kinds.items()},
+        "unrecovered": float(sum(not r.recovered for r in found)),
+        "level_before": fmean(r.before for r in found),
+        "level_lowest": fmean(r.lowest for r in found),
+        "detection_delay": met.delay,
+        "missed_drifts": float(met.missed),
+        "false_alarms": float(met.false),
+    }

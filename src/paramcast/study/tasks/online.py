@@ -1,0 +1,117 @@
+"""The built-in streams: the image tasks with their classes one after another, and drifting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...errors import TaskError
+from .streams import FINAL, PREQUENTIAL, SPLITS, Segment, Stream
+from .task import Task
+
+Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
+
+
+def class_incremental(task: Task, groups: Sequence[Sequence[int]], memory: int) -> Task:
+    """The task with its classes in groups, one group after another; judged at the end.
+
+    Args:
+        task: a classification whose splits are pairs of tensors.
+        groups: the labels of each segment.
+        memory: how many past examples are kept and replayed.
+
+    Raises:
+        TaskError: a split in which a group has no examples.
+    """
+    segments = []
+    for group in groups:
+        chosen = []
+        for split in SPLITS:
+            labels = _split(task, split)[1]
+            indices = torch.isin(labels, torch.tensor(list(group))).nonzero().flatten()
+            if len(indices) == 0:
+                raise TaskError(f"the {split} split has no example of the classes {list(group)}")
+            chosen.append(indices)
+        train, validation, test = chosen
+        segments.append(Segment(train, validation, test))
+    return replace(task, stream=Stream(tuple(segments), FINAL, memory), schedule="constant")
+
+
+class Concept(NamedTuple):
+    """A stretch of a drifting stream.
+
+    Attributes:
+        share: of the examples, relative to the other stretches.
+        change: change(inputs, targets), what the examples are turned into.
+        ramp: as in `Segment`.
+    """
+
+    share: float
+    change: Change
+    ramp: float = 0.0
+
+
+def as_it_is(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The examples unchanged."""
+    return inputs, targets
+
+
+def swapped(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The labels 0 and 1, 2 and 3, ... take each other's place: what is right changes."""
+    return inputs, targets ^ 1
+
+
+def turned(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+    """The images are turned by 90 degrees: what comes changes."""
+    return torch.rot90(inputs, dims=(-2, -1)), targets
+
+
+STANDARD = (
+    Concept(1, as_it_is),
+    Concept(1, swapped),
+    Concept(1, as_it_is),
+    Concept(2, turned, ramp=0.5),
+)
+"""Two abrupt changes, the second of which brings the old labels back, and a gradual one."""
+
+
+def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
+    """The task with its splits cut into consecutive stretches, each changed; judged all along.
+
+    Every example appears in one stretch only.
+
+    Raises:
+        TaskError: more stretches than examples in a split.
+    """
+    shares = torch.tensor([concept.share for concept in concepts], dtype=torch.float64)
+    for split in SPLITS:
+        if len(_split(task, split)[0]) < len(concepts):
+            raise TaskError(
+                f"the {split} split has {len(_split(task, split)[0])} examples for "
+                f"{len(concepts)} stretches; give it more"
+            )
+    changed: dict[str, Any] = {}
+    chosen: list[list[Tensor]] = [[] for _ in concepts]
+    for split in SPLITS:
+        inputs, targets = _split(task, split)
+        ends = [0, *(shares.cumsum(0) / shares.sum() * len(inputs)).round().long().tolist()]
+        pieces = []
+        for i, concept in enumerate(concepts):
+            indices = torch.arange(ends[i], ends[i + 1])
+            chosen[i].append(indices)
+            pieces.append(concept.change(inputs[indices], targets[indices]))
+        changed[split] = tuple(torch.cat(part) for part in zip(*pieces, strict=True))
+    segments = tuple(
+        Segment(train, validation, test, concept.ramp)
+        for (train, validation, test), concept in zip(chosen, concepts, strict=True)
+    )
+    return replace(task, **changed, stream=Stream(segments, PREQUENTIAL), schedule="constant")
+
+
+def _split(task: Task, name: str) -> tuple[Tensor, Tensor]:
+    inputs, targets = getattr(task, name)
+    return inputs, targets

@@ -1,0 +1,107 @@
+"""Workers take places on a machine's GPUs in turn, and a dead worker's place is taken over."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from paramcast.study.devices import gpu_of, usual_workers
+from paramcast.study.engines import Job, LocalEngine
+from paramcast.study.spec import RunSpec
+from paramcast.study.tasks.source import find
+
+HOLD = """
+import sys
+from paramcast.study.devices import take_slot
+print(take_slot(sys.argv[1]), take_slot(sys.argv[1]), flush=True)
+sys.stdin.read()
+"""
+
+
+def test_a_killed_workers_number_is_given_to_the_next(tmp_path: Path) -> None:
+    running: list[subprocess.Popen[str]] = []
+
+    def start() -> str:
+        process = subprocess.Popen(
+            [sys.executable, "-c", HOLD, str(tmp_path)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+        )  # fmt: skip
+        running.append(process)
+        return process.stdout.readline().strip()
+
+    try:
+        assert [start(), start()] == ["0 0", "1 1"]  # a process keeps its own
+        running[0].kill()
+        running[0].communicate()
+        assert [start(), start()] == ["0 0", "2 2"]
+    finally:
+        for process in running:
+            process.kill()
+            process.communicate()
+
+
+NOTES_ITS_SLOT = """
+import os, signal, time
+from pathlib import Path
+from paramcast.study import devices
+
+HERE = Path(__file__).parent
+
+def make_model():
+    if "slot" in devices._held:
+        slot = devices._held["slot"][0]
+        HERE.joinpath(f"{slot}-{os.getpid()}").touch()
+        if slot == 0 and len(list(HERE.glob("0-*"))) == 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        until = time.monotonic() + 60
+        while len(list(HERE.glob("0-*"))) < 2 and time.monotonic() < until:
+            time.sleep(0.02)
+    return torch.nn.Linear(4, 3)
+"""
+"""The first worker in place 0 dies; the one in place 1 waits until another has come there."""
+
+
+def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(
+    task_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    file = task_file(more=NOTES_ITS_SLOT)
+    specs = [
+        RunSpec(
+            task="blobs", fingerprint="", method="base", base="sgd", lr=0.05, schedule="cosine",
+            epochs=1, batch_size=8, share=1.0, phase="final", seed=seed, device="cpu", versions="",
+        )
+        for seed in range(6)
+    ]  # fmt: skip
+    statuses: list[str] = []
+    LocalEngine(2).run(
+        [Job(s, find(str(file))) for s in specs],
+        lambda done: statuses.append(done.outcome["status"]),
+    )
+    assert statuses == ["done"] * 6  # the one that died was measuring what a run takes
+    held = sorted(path.name.split("-")[0] for path in tmp_path.glob("?-*"))
+    assert held == ["0", "0", "1"]
+
+
+@pytest.mark.parametrize(
+    ("gpus", "places"), [(1, [0, 0, 0, 0, 0]), (2, [0, 1, 0, 1, 0]), (4, [0, 1, 2, 3, 0])]
+)
+def test_workers_go_round_the_gpus(gpus: int, places: list[int]) -> None:
+    assert [gpu_of(slot, gpus) for slot in range(5)] == places
+
+
+@pytest.mark.parametrize(
+    ("device", "cores", "gpus", "workers"),
+    [
+        ("cpu", 8, 4, 8),
+        ("cuda", 16, 1, 2),
+        ("cuda", 16, 4, 8),
+        ("cuda:3", 16, 4, 2),
+        ("cuda", 1, 4, 1),  # each worker needs a core that gives its GPU orders
+    ],
+)
+def test_workers_unless_told_otherwise(device: str, cores: int, gpus: int, workers: int) -> None:
+    assert usual_workers(device, cores, gpus) == workers

@@ -1,0 +1,365 @@
+"""Studies on a real PostgreSQL: what it refuses, several drivers, deaths of drivers and servers."""
+
+from __future__ import annotations
+
+import json
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import psutil
+import pytest
+from postgres_server import PASSWORD, Server
+from test_engine import AT_SEED_1
+
+from paramcast.study.store import Store
+
+STUDY = """
+name = "shared"
+question = "Is it the same?"
+[[grid]]
+task = "blobs.py:task"
+methods = "plp"
+schedule = "constant"
+lr = [0.03, 0.1]
+seeds = 3
+epochs = 1
+"""
+RUNS = 2 * 3 * 4  # learning rates, seeds, methods with their controls
+SLOW = """
+import time
+
+class Slow(torch.nn.Linear):
+    def forward(self, x):
+        time.sleep(0.03 if self.training else 0)
+        return super().forward(x)
+"""
+MODEL = "model=lambda: torch.nn.Sequential(Slow(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))"
+DRIVER = """
+import sys
+from pathlib import Path
+from paramcast.study.engines import LocalEngine
+from paramcast.study.studies.file import open_study
+from paramcast.study.studies.run import run_study
+
+class Quiet:
+    def phase(self, *_): pass
+    finished = waiting = phase
+
+if __name__ == "__main__":
+    study, text = open_study("shared.toml")
+    print("ready", flush=True)
+    sys.stdin.readline()
+    with LocalEngine(workers=2) as engine:
+        run_study(study, text, Path(sys.argv[1]), engine=engine, watcher=Quiet(),
+                  store_url=sys.argv[2], lease=3.0)
+"""
+COUNTING = [
+    "CREATE TABLE started (key text, driver text)",
+    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
+    "'BEGIN INSERT INTO started VALUES (NEW.key, NEW.driver); RETURN NEW; END'",
+    "CREATE TRIGGER note AFTER INSERT OR UPDATE ON claims FOR EACH ROW EXECUTE FUNCTION note()",
+]
+"""Every claim ever made: a run is started once for each."""
+
+
+@pytest.fixture
+def url(postgres: Server, schema: str) -> str:
+    return postgres.url(schema)
+
+
+@pytest.fixture
+def study(tmp_path: Path, task_file: Callable[..., Path]) -> Path:
+    task_file(MODEL, SLOW)
+    (tmp_path / "shared.toml").write_text(STUDY)
+    return tmp_path
+
+
+@pytest.fixture
+def driver(study: Path) -> Any:
+    """driver(out, url): a process that waits for a line to begin; ended with the test.
+
+    Not from a file beside the task, which would be taken for a part of it.
+    """
+    begun: list[subprocess.Popen[str]] = []
+
+    def run(*words: str) -> subprocess.Popen[str]:
+        process = subprocess.Popen(
+            [sys.executable, "-c", DRIVER, *words], cwd=study, text=True,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
+        )  # fmt: skip
+        begun.append(process)
+        return process
+
+    yield run
+    for process in begun:
+        process.kill()
+        process.communicate()
+
+
+def table(folder: Path) -> list[dict[str, Any]]:
+    """The cells of a study.json, without what the clock and the machine say."""
+    result = json.loads((folder / "study.json").read_text("utf-8"))
+    measured = ("seconds", "peak_memory")
+    return [
+        {
+            "settings": cell["settings"],
+            "table": [{k: v for k, v in row.items() if k not in measured} for row in cell["table"]],
+        }
+        for cell in result["cells"]
+    ]
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., Any]) -> Any:
+    """The same study in a folder of its own, with one driver."""
+    from conftest import BLOBS
+
+    folder = tmp_path_factory.mktemp("local")
+    (folder / "blobs.py").write_text(BLOBS + SLOW + f"\ndef changes():\n    return dict({MODEL})\n")
+    (folder / "shared.toml").write_text(STUDY)
+    ran = command(folder, "study", "run", "shared.toml", "--out", "out", "--workers", 2)
+    assert ran.code == 0, ran.err
+    return table(folder / "out")
+
+
+def stored(server: Server, schema: str) -> int:
+    """Finished runs, 0 before there is a table."""
+    ((found,),) = server.sql(f"SELECT to_regclass('{schema}.runs')")
+    return int(server.sql("SELECT count(*) FROM runs", schema=schema)[0][0]) if found else 0
+
+
+def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:
+    for _ in range(2000):
+        if condition():
+            return
+        assert process.poll() is None, "it ended too early"
+        time.sleep(0.03)
+    pytest.fail("it took a minute")
+
+
+# --- several drivers ----------------------------------------------------------------------------
+
+
+def test_two_drivers_divide_a_study(
+    postgres: Server, schema: str, url: str, driver: Any, study: Path, local: Any
+) -> None:
+    Store(url).close()
+    postgres.sql(*COUNTING, schema=schema)
+    both = [driver("one", url), driver("two", url)]
+    for process in both:
+        assert process.stdout.readline() == "ready\n"
+    for process in both:
+        process.stdin.write("go\n")
+        process.stdin.flush()
+    assert [process.wait(120) for process in both] == [0, 0]
+    started = postgres.sql("SELECT key, driver FROM started", schema=schema)
+    assert len(started) == len({key for key, _ in started}) == RUNS
+    assert len({driver for _, driver in started}) == 2
+    assert stored(postgres, schema) == RUNS
+    assert postgres.sql("SELECT key FROM failures", schema=schema) == []
+    assert postgres.sql("SELECT key FROM claims", schema=schema) == []
+    assert table(study / "one") == table(study / "two") == local
+
+
+def test_a_killed_driver_is_survived_by_the_others(
+    postgres: Server, schema: str, url: str, driver: Any, study: Path, local: Any, paramcast: Any
+) -> None:
+    process = driver("one", url)
+    process.stdin.write("go\n")
+    process.stdin.flush()
+    until(lambda: stored(postgres, schema) >= 4, process)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    process.wait()
+    left = postgres.sql("SELECT key FROM claims", schema=schema)
+    before = stored(postgres, schema)
+    assert left
+    assert before < RUNS
+    ran = paramcast("study", "run", "shared.toml", "--out", "two", "--store", url, "--json")
+    assert ran.code == 0, ran.err
+    assert ran.result["reused_runs"] == before
+    assert table(study / "two") == local
+    assert postgres.sql("SELECT key FROM claims", schema=schema) == []
+    psutil.wait_procs(family, timeout=30)
+
+
+def test_ctrl_c_gives_the_claims_back_and_a_dead_server_is_said(
+    postgres: Server, schema: str, url: str, start: Any, study: Path, local: Any, paramcast: Any
+) -> None:
+    words = ("study", "run", "shared.toml", "--out", "out", "--workers", 2)
+    process = start(*words, "--store", url)
+    until(lambda: stored(postgres, schema) >= 2, process)
+    process.send_signal(signal.SIGINT)
+    _, err = process.communicate()
+    assert process.returncode == 130
+    kept = stored(postgres, schema)
+    said = rf"paramcast: interrupted; {kept} of {RUNS} runs are kept in .*\n"
+    assert re.fullmatch(said, err), err
+    assert kept < RUNS
+    assert postgres.sql("SELECT * FROM claims", schema=schema) == []
+    assert postgres.sql("SELECT * FROM drivers", schema=schema) == []
+
+    process = start(*words)  # the folder knows the address
+    until(lambda: stored(postgres, schema) > kept, process)
+    postgres.stop()
+    try:
+        out, err = process.communicate(timeout=60)
+    finally:
+        postgres.start()
+        postgres.sql("UPDATE drivers SET expires = 0", schema=schema)  # as if a minute had passed
+    assert (process.returncode, out) == (2, "")
+    assert re.fullmatch(r"paramcast: postgresql://owner@\S+ cannot be (written|read) .*\n", err), (
+        err
+    )
+
+    half = paramcast("study", "status", "out")
+    assert "study shared, not finished" in half.out
+    ran = paramcast("study", "resume", "out", "--workers", 2)
+    assert ran.code == 0, ran.err
+    assert table(study / "out") == local
+    assert (
+        f"finished; 0 of 0 tuning runs, {RUNS} of at most"
+        in paramcast("study", "status", "out").out
+    )
+    listed = paramcast("study", "list", ".")
+    assert "out: study shared, finished" in listed.out
+    assert paramcast("study", "export", "out", "runs.csv", "--runs").code == 0
+    assert len((study / "runs.csv").read_text().splitlines()) == RUNS + 1
+
+    (study / "other.toml").write_text(STUDY.replace("0.03", "0.04"))
+    other = paramcast("study", "run", "other.toml", "--out", "other", "--store", url)
+    assert other.code == 2
+    assert "holds the results of another specification (study shared, of another text)" in other.err
+    assert "choose another --store, nothing was changed" in other.err
+
+
+def test_runs_that_fail_end_a_pilot_as_they_do_in_a_folder(
+    postgres: Server, schema: str, url: str, task_file: Any, paramcast: Any
+) -> None:
+    task_file(more=AT_SEED_1.replace("{what}", "raise RuntimeError('boom')"))
+    words = ("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2, "--methods", "plp", "--out", "out")
+    for attempts in (16, 32):  # a driver that starts later tries again
+        ran = paramcast(*words, "--store", url)
+        assert ran.code == 1
+        assert "8 of 16 final runs failed twice, so there is no verdict" in ran.err
+        found = postgres.sql("SELECT status, reason FROM failures", schema=schema)
+        assert len(found) == attempts
+        assert set(found) == {("failed", "RuntimeError: boom")}
+    assert postgres.sql("SELECT key FROM claims", schema=schema) == []
+
+
+# --- passwords and what is refused --------------------------------------------------------------
+
+
+def test_a_password_is_used_and_never_kept(
+    postgres: Server, schema: str, paramcast: Any, task_file: Any, tmp_path: Path, monkeypatch: Any
+) -> None:
+    task_file()
+    postgres.sql(f"ALTER SCHEMA {schema} OWNER TO locked")
+    url = postgres.url(schema, user="locked")
+    secret = PASSWORD.replace(" ", "%20")
+    words = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 2, "--methods", "plp", "--out", "out")
+    ran = paramcast(*words, "--store", url.replace("locked@", f"locked:{secret}@"))
+    assert ran.code == 0, ran.err
+    assert (tmp_path / "out" / "pilot.url").read_text() == url + "\n"
+    kept = b"".join(file.read_bytes() for file in (tmp_path / "out").iterdir())
+    rows = repr([postgres.sql(f"SELECT * FROM {t}", schema=schema) for t in ("about", "runs")])
+    for text in (ran.out, ran.err, kept.decode(), rows):
+        assert PASSWORD not in text
+        assert secret not in text
+    again = paramcast(*words)
+    assert again.code == 2
+    assert re.fullmatch(r"paramcast: postgresql://locked@\S+ cannot be reached .*\n", again.err)
+    assert "no password supplied" in again.err
+    monkeypatch.setenv("PGPASSWORD", PASSWORD)
+    assert paramcast(*words, "--json").result["reused_runs"] == 16
+
+
+def refused(ran: Any, *messages: str) -> None:
+    assert (ran.code, ran.out) == (2, "")
+    assert ran.err.count("\n") == 1
+    for message in messages:
+        assert message in ran.err, ran.err
+
+
+@pytest.mark.parametrize(
+    ("url", "message"),
+    [
+        ("mysql://u:secret@h/db", "got the scheme 'mysql'"),
+        ("sqlite:///x.db", "leave it out for the SQLite file in the --out folder"),
+        ("secret", "got something that is no URL"),
+        ("postgresql://u:secret@h:port/db", "got something that is no URL"),
+        ("postgresql+psycopg2://u:secret@h/db", "got the scheme 'postgresql+psycopg2'"),
+    ],
+)
+def test_what_is_no_address_of_postgresql(paramcast: Any, url: str, message: str) -> None:
+    for words in (("pilot", "nothing.py"), ("study", "run", "nothing"), ("study", "status", ".")):
+        ran = paramcast(*words, "--store", url)
+        refused(ran, "--store must be postgresql://USER@HOST/DATABASE", message)
+        assert "secret" not in ran.err
+
+
+def test_a_missing_driver_is_named(paramcast: Any, monkeypatch: Any) -> None:
+    monkeypatch.setitem(sys.modules, "psycopg", None)
+    ran = paramcast("study", "status", ".", "--store", "postgresql://u@127.0.0.1:1/db")
+    refused(ran, "needs a driver: pip install 'paramcast[postgres]'")
+
+
+def test_nobody_listens_or_nobody_answers(paramcast: Any) -> None:
+    with closing(socket.socket()) as listener:
+        listener.bind(("127.0.0.1", 0))
+        port = listener.getsockname()[1]
+        url = f"postgresql://u:secret@127.0.0.1:{port}/db?connect_timeout=2"
+        silent = f"postgresql://u@127.0.0.1:{port}/db"
+        ran = paramcast("study", "status", ".", "--store", url)
+        refused(ran, f"{silent}?connect_timeout=2 cannot be reached (", "refused", "check the addr")
+        assert "secret" not in ran.err
+        listener.listen()
+        ran = paramcast("study", "status", ".", "--store", url)
+        refused(ran, "cannot be reached (", "timeout")
+
+
+def test_what_the_server_refuses(postgres: Server, schema: str, paramcast: Any) -> None:
+    def ran(url: str) -> Any:
+        return paramcast("pilot", "digits", "--out", "out", "--store", url)
+
+    locked = postgres.url(schema, "locked").replace("locked@", "locked:wrong@")
+    refused(ran(locked), "cannot be reached (", "password authentication failed", "PGPASSWORD")
+    refused(ran(postgres.url(database="nope")), 'database "nope" does not exist')
+    refused(ran(postgres.url("nope")), "no schema has been selected to create in", "docs/store.md")
+    postgres.sql(f"GRANT USAGE ON SCHEMA {schema} TO reader")
+    refused(ran(postgres.url(schema, "reader")), "permission denied", "docs/store.md")
+    postgres.sql("CREATE TABLE songs (title text)", schema=schema)
+    refused(ran(postgres.url(schema)), "is a database of something else (tables songs)",
+            "CREATE SCHEMA name")  # fmt: skip
+
+
+def test_a_newer_or_no_store_is_left_alone(
+    postgres: Server, schema: str, url: str, paramcast: Any
+) -> None:
+    refused(paramcast("study", "status", ".", "--store", url), "holds no study")
+    assert postgres.sql(f"SELECT * FROM pg_tables WHERE schemaname = '{schema}'") == []
+    with closing(Store(url)) as store:
+        store.set_about("schema", 3)
+    before = postgres.sql("SELECT * FROM about", schema=schema)
+    for words in (("pilot", "digits", "--out", "out"), ("study", "status", ".")):
+        refused(paramcast(*words, "--store", url), "schema version 3, this paramcast reads 2")
+    assert postgres.sql("SELECT * FROM about", schema=schema) == before
+
+
+def test_a_folder_has_one_store(paramcast: Any, tmp_path: Path) -> None:
+    (tmp_path / "out").mkdir()
+    Store(tmp_path / "out" / "study.db").close()
+    there = "postgresql://u@127.0.0.1:1/db"
+    refused(paramcast("study", "status", "out", "--store", there), "has a study.db of its own")
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "empty" / "study.url").write_text("nonsense")
+    refused(paramcast("study", "status", "empty"), "study.url holds no URL of a store")

@@ -1,0 +1,398 @@
+"""A real Ray cluster of two nodes: the same outcomes as here, whatever dies on the way."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import socket
+import sqlite3
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import paramcast
+from paramcast.errors import StudyError, TaskError
+from paramcast.study.engines.address import check_reachable, read_address
+from paramcast.study.engines.parcel import Parcel, pack, unpack
+from paramcast.study.tasks.source import Source, find, load
+
+pytest.importorskip("ray")
+SRC = Path(__file__).parents[2] / "src"
+NODE = ("--num-cpus=1", "--object-store-memory=80000000", "--disable-usage-stats")
+SECRET = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(SRC), **SECRET}
+
+
+NODES = """import logging, ray, sys
+ray.init(address=sys.argv[1], logging_level=logging.ERROR, log_to_driver=False)
+print(sum(node["Alive"] for node in ray.nodes()))"""
+
+
+class Cluster:
+    """Nodes on this machine, each a process of its own that can be killed."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.nodes = folder, []
+        self.port, self.client = free_port(), free_port()
+        head = ("--head", f"--port={self.port}", f"--ray-client-server-port={self.client}")
+        self.start(*head, "--include-dashboard=false", f"--temp-dir={folder}")
+        wait_for(self.port)
+        wait_for(self.client)
+
+    @property
+    def address(self) -> str:
+        return f"127.0.0.1:{self.port}"
+
+    def start(self, *words: str) -> subprocess.Popen[bytes]:
+        words = words or (f"--address={self.address}",)
+        log = (self.folder / f"node{len(self.nodes)}.log").open("wb")
+        node = subprocess.Popen(
+            [sys.executable, "-m", "ray.scripts.scripts", "start", "--block", *words, *NODE,
+             "--node-ip-address=127.0.0.1"],
+            env={**os.environ, **QUIET}, stdout=log, stderr=log, start_new_session=True,
+        )  # fmt: skip
+        log.close()
+        self.nodes.append(node)
+        return node
+
+    def wait_for_nodes(self, count: int) -> None:
+        """Until so many have joined, as Ray's own command sees it."""
+        for _ in range(60):
+            seen = subprocess.run(
+                [sys.executable, "-c", NODES, self.address],
+                env={**os.environ, **QUIET}, capture_output=True, text=True, check=False,
+            )  # fmt: skip
+            if seen.stdout.strip() == str(count):
+                return
+            time.sleep(0.5)
+        raise TimeoutError(seen.stdout + seen.stderr)
+
+    def stop(self) -> None:
+        for node in reversed(self.nodes):
+            kill_tree(node.pid)
+            node.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def wait_for(port: int) -> None:
+    for _ in range(600):
+        with socket.socket() as probe:
+            if probe.connect_ex(("127.0.0.1", port)) == 0:
+                return
+        time.sleep(0.1)
+    raise TimeoutError(port)
+
+
+def kill_tree(pid: int, *, but_root: bool = False) -> None:
+    """What the end of a machine does: every process at once, nobody says goodbye."""
+    import psutil
+
+    try:
+        root = psutil.Process(pid)
+    except psutil.NoSuchProcess:
+        return
+    for process in [*root.children(recursive=True), *([] if but_root else [root])]:
+        try:
+            process.send_signal(signal.SIGKILL)
+        except psutil.NoSuchProcess:
+            continue
+
+
+@pytest.fixture(scope="module")
+def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
+    # a short name: Ray's sockets lie below it, and their paths may have 107 characters
+    with tempfile.TemporaryDirectory(prefix="pcr", ignore_cleanup_errors=True) as folder:
+        made = Cluster(Path(folder))
+        try:
+            yield made
+        finally:
+            made.stop()
+
+
+BIN = [sys.executable, "-m", "paramcast"]
+PILOT = ("pilot", "slow.py", "--lr", "0.05", "--seeds", "2", "--methods", "plp", "--json")
+RUNS = 16
+SLOW = """
+import time
+import torch
+from paramcast.study import Task
+
+class Slow(torch.nn.Linear):
+    def forward(self, x):
+        if self.training:
+            time.sleep(0.03)
+        return super().forward(x)
+
+def split(seed):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.arange(40) % 3
+    return torch.eye(3)[y].repeat(1, 2)[:, :4] + torch.randn(40, 4, generator=g), y
+
+def task():
+    return Task(name="slow", model=lambda: Slow(4, 3), train=split(1), validation=split(2),
+                test=split(3), epochs=2, batch_size=8)
+"""
+"""A third of a second a run, so that something is in progress when a node is killed."""
+
+
+class Driver:
+    """paramcast as a process of its own, in the folder of the test."""
+
+    def __init__(self, folder: Path, *words: str, out: str = "out") -> None:
+        self.database = folder / out / "pilot.db"
+        self.process = subprocess.Popen(
+            [*BIN, *PILOT, "--out", out, *words], cwd=folder, env={**os.environ, **QUIET},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,
+        )  # fmt: skip
+
+    def ended(self) -> tuple[int, str, str]:
+        out, err = self.process.communicate(timeout=150)
+        return self.process.returncode, out, err
+
+    def rows(self, query: str = "SELECT key, spec, outcome FROM runs ORDER BY key") -> list[Any]:
+        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+
+    def wait_for_runs(self, count: int) -> None:
+        for _ in range(1200):
+            with contextlib.suppress(sqlite3.Error):
+                if self.rows("SELECT count(*) FROM runs")[0][0] >= count:
+                    return
+            assert self.process.poll() is None, self.ended()
+            time.sleep(0.05)
+        raise TimeoutError(count)
+
+
+CLOCK = {"seconds", "peak_memory", "seconds_per_run"}
+
+
+def timeless(value: Any) -> Any:
+    """What does not depend on the clock."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in CLOCK}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def stored(driver: Driver) -> dict[str, Any]:
+    """Every run by its key: specification and outcome."""
+    rows = {key: (spec, timeless(json.loads(outcome))) for key, spec, outcome in driver.rows()}
+    assert len(rows) == RUNS
+    return rows
+
+
+# --- addresses ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "host", "port"),
+    [
+        ("auto", "", 0),
+        ("local", "", 0),
+        ("ray://head", "head", 10001),
+        ("ray://10.0.0.1:7", "10.0.0.1", 7),
+        ("head", "head", 6379),
+        ("head:99", "head", 99),
+        ("[::1]:99", "[::1]", 99),
+    ],
+)
+def test_an_address_is_read(text: str, host: str, port: int) -> None:
+    assert read_address(text)[1:] == (host, port)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "ray://", ":1", "head:", "head:0", "head:65536", "http://head:1", "a b:1", "h:x"]
+)
+def test_what_is_no_address_is_refused(text: str) -> None:
+    with pytest.raises(StudyError, match=r"--address must be auto, local, ray://HOST:10001"):
+        read_address(text)
+
+
+def test_nobody_at_the_address_is_one_sentence(paramcast: Any) -> None:
+    ran = paramcast(
+        "pilot", "digits/mlp", "--engine", "ray", "--address", f"localhost:{free_port()}"
+    )
+    assert (ran.code, ran.out) == (2, "")
+    assert len(ran.err.splitlines()) == 1
+    assert "no Ray cluster can be reached at localhost:" in ran.err
+
+
+def test_whoever_is_no_ray_is_told_apart() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        address = read_address(f"127.0.0.1:{mute.getsockname()[1]}")
+        with pytest.raises(StudyError, match="is no Ray cluster; give the port of `ray start`"):
+            check_reachable(address)
+
+
+def test_without_ray_the_extra_is_named(paramcast: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "ray", None)
+    ran = paramcast("pilot", "digits/mlp", "--engine", "ray")
+    assert ran.code == 2
+    assert "paramcast: --engine ray needs one more package: pip install 'paramcast[ray]'" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("--address", "auto"), "--address is for Ray; add --engine ray"),
+        (("--cpus-per-run", 2), "--cpus-per-run is for Ray"),
+        (("--engine", "ray", "--cpus-per-run", 0), "--cpus-per-run must be above 0, got 0"),
+        (("--engine", "ray", "--gpus-per-run", 1.5), "must be from 0 to 1 or a whole number"),
+        (("--engine", "ray", "--gpus-per-run", 1), "--device cpu and --gpus-per-run 1 do not fit"),
+        (("--engine", "ray", "--device", "cuda"), "runs on GPUs need --device cuda and"),
+        (("--engine", "ray", "--device", "cuda:1"), "--device must be cpu or cuda, got 'cuda:1'"),
+        (("--engine", "dask"), "'dask' is not one of 'local', 'ray'"),
+    ],
+)
+def test_options_that_do_not_fit_are_refused(
+    paramcast: Any, words: tuple[Any, ...], message: str
+) -> None:
+    for command in (("pilot", "digits/mlp"), ("study", "run", "hybrids")):
+        ran = paramcast(*command, *words)
+        assert ran.code == 2
+        assert message in ran.err
+
+
+# --- what is sent -------------------------------------------------------------------------------
+
+
+def test_a_task_loads_from_a_parcel_as_from_its_folder(
+    task_file: Callable[..., Path], tmp_path: Path
+) -> None:
+    (tmp_path / "beside.py").write_text("EPOCHS = 3\n")
+    file = task_file("epochs=beside.EPOCHS", more="import beside")
+    source = find(str(file))
+    here = load(source).fingerprint()
+    parcel = pack(source)
+    assert sorted(name for name, _ in parcel.files) == ["beside.py", "blobs.py"]
+    assert unpack(source, parcel) == source  # the files are here: used in their place
+    for name in ("blobs.py", "beside.py"):
+        (tmp_path / name).unlink()
+    sys.modules.pop("beside")
+    moved = unpack(source, parcel)
+    assert moved.where != source.where
+    try:
+        assert load(moved).fingerprint() == here
+    finally:
+        sys.modules.pop("beside")
+        sys.path.remove(str(Path(moved.where).parent))
+
+
+def test_a_task_in_a_clone_of_paramcast_leaves_paramcast_out() -> None:
+    clone = Path(paramcast.__file__).parents[2]
+    source = Source("file", str(clone / "conftest.py"), "task")  # any file: it is not loaded
+    inside = [name for name, _ in pack(source).files if name.startswith("src/paramcast")]
+    assert inside == []
+
+
+def test_a_parcel_stays_in_its_folder(task_file: Callable[..., Path], tmp_path: Path) -> None:
+    source = find(str(task_file()))
+    for name in ("../escaped.py", str(tmp_path / "escaped.py")):
+        with pytest.raises(TaskError, match="may not lie outside its folder"):
+            unpack(source, Parcel(((name, b"x"),)))
+    assert not list(tmp_path.rglob("escaped.py"))
+
+
+def test_a_folder_of_images_must_be_there(tmp_path: Path) -> None:
+    source = find(str(tmp_path))
+    assert unpack(source, pack(source)) == source
+    tmp_path.rmdir()
+    with pytest.raises(TaskError, match="must lie at the same path on every node"):
+        unpack(source, Parcel())
+
+
+# --- two nodes ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def local(tmp_path_factory: pytest.TempPathFactory) -> Driver:
+    """What the local engine makes of the task."""
+    folder = tmp_path_factory.mktemp("local")
+    (folder / "slow.py").write_text(SLOW)
+    driver = Driver(folder)
+    code, _, err = driver.ended()
+    assert code == 0, err
+    return driver
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "slow.py").write_text(SLOW)
+    return tmp_path
+
+
+def test_a_node_that_dies_loses_the_runs_in_progress_only(
+    cluster: Cluster, local: Driver, folder: Path
+) -> None:
+    node = cluster.start()
+    cluster.wait_for_nodes(2)
+    driver = Driver(folder, "--engine", "ray", "--address", cluster.address)
+    driver.wait_for_runs(4)
+    kill_tree(node.pid, but_root=True)
+    node.wait()  # it collects its dead: Ray stumbles over zombies
+    code, out, err = driver.ended()
+    assert code == 0, err
+    assert stored(driver) == stored(local)
+    lost = driver.rows("SELECT key, reason FROM failures")
+    assert 1 <= len(lost) <= 4
+    assert all("the worker process or its node died" in reason for _, reason in lost)
+    assert err.count("; trying once more") == len(lost)
+    result = json.loads(out)
+    local_result = json.loads((local.database.parent / "pilot.json").read_text("utf-8"))
+    assert timeless(result["table"]) == timeless(local_result["table"])
+    environment = result["environment"]
+    assert (environment["engine"], environment["nodes"]) == ("ray", 2)
+    assert (environment["cluster_cpus"], environment["cpus_per_run"]) == (2.0, 1.0)
+    cluster.wait_for_nodes(1)
+
+
+def test_a_driver_that_is_stopped_or_killed_goes_on_where_it_was(
+    cluster: Cluster, local: Driver, folder: Path
+) -> None:
+    where = ("--engine", "ray", "--address", f"ray://127.0.0.1:{cluster.client}")
+    kept = 0
+    for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
+        driver = Driver(folder, *where)
+        driver.wait_for_runs(kept + 3)
+        driver.process.send_signal(number)
+        ended, out, err = driver.ended()
+        assert (ended, out) == (code, ""), err
+        kept, before = len(driver.rows()), kept
+        assert before + 3 <= kept < RUNS
+        if code == 130:
+            assert f"{kept} of {RUNS} runs are kept in out" in err.splitlines()[-1]
+    driver = Driver(folder, *where)
+    code, out, err = driver.ended()
+    assert code == 0, err
+    assert json.loads(out)["reused_runs"] == kept
+    assert stored(driver) == stored(local)
+    assert driver.rows("SELECT count(*) FROM failures") == [(0,)]
+
+
+def test_what_cannot_run_on_any_node_is_said_at_once(cluster: Cluster, folder: Path) -> None:
+    where = ("--engine", "ray", "--address", cluster.address, "--cpus-per-run", "64")
+    code, out, err = Driver(folder, *where).ended()
+    assert (code, out) == (2, "")
+    assert "a run needs 64 CPUs and 0 GPUs, and no node of the Ray cluster has them" in err
+
+
+def test_a_wrong_token_is_one_sentence(cluster: Cluster, folder: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(QUIET, "RAY_AUTH_TOKEN", "f" * 64)
+        begun = Driver(folder, "--engine", "ray", "--address", cluster.address)
+    code, out, err = begun.ended()
+    assert (code, out) == (2, "")
+    assert err.splitlines()[-1].startswith("paramcast: no Ray cluster can be used at 127.0.0.1:")
