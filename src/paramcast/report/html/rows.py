@@ -6,7 +6,7 @@ from typing import Any
 
 from .cells import Cell
 from .load import Run, Stored
-from .marks import number
+from .marks import NONE, number
 from .words import Words
 
 RUN_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "result", "loss",
@@ -70,6 +70,6 @@ def bad_of(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any]:
     for failure in stored.failures:
         spec = failure.spec
         status = words.either(f"status.{failure.status}", failure.status)
-        rows.append(["", spec["method"], str(spec["seed"]), f"{spec['lr']:.4g}", status,
+        rows.append([NONE, spec["method"], str(spec["seed"]), f"{spec['lr']:.4g}", status,
                      failure.reason])  # fmt: skip
     return {"rows": rows, "diverged": diverged}
