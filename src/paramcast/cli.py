@@ -18,6 +18,7 @@ except ImportError:  # pragma: no cover - the library alone has no command line
     sys.exit("paramcast: the command line needs more packages: pip install 'paramcast[study]'")
 
 from .cli_report import roi
+from .cli_report_html import beside, report
 from .cli_shared import (
     Interrupted,
     check_device,
@@ -132,9 +133,10 @@ def _run(plan: Plan, engine: LocalEngine | RayEngine, store: str | None, *, as_j
     with interruptible(f"kept in {plan.out}") as progress, engine:
         engine.say = progress.say
         result = run_pilot(plan, engine=engine, watcher=progress, store_url=store)
+    note = beside(plan.out)
     if as_json:
         return json.dumps(result, indent=1, allow_nan=False) + "\n"
-    return render(result)
+    return render(result) + note
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
@@ -290,6 +292,7 @@ def tasks(data_dir: str | None) -> None:
 
 cli.add_command(study)
 cli.add_command(roi)
+cli.add_command(report)
 
 
 def main() -> None:

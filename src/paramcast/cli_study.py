@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from .cli_report_html import beside
 from .cli_shared import (
     check_device,
     check_numerics,
@@ -208,11 +209,12 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
             data_dir=given["data_dir"],
             store_url=given["store"],
         )
-    if given["as_json"]:
-        return json.dumps(result, indent=1, allow_nan=False) + "\n"
     from .report.study import render
 
-    return render(result)
+    note = beside(out)
+    if given["as_json"]:
+        return json.dumps(result, indent=1, allow_nan=False) + "\n"
+    return render(result) + note
 
 
 def _asked(opened: StudyFile, given: dict[str, Any]) -> dict[str, Any]:

@@ -678,7 +678,9 @@ def test_the_table_goes_to_standard_output_and_nothing_to_the_other(
     assert ran.code == 0
     assert ran.err == ""
     assert ran.out.startswith("blobs: as I train today; 2 seeds, 10 steps (8 for 0.8 T)")
-    assert re.search(r"Details: paramcast-runs/blobs-[0-9a-f]{8}/pilot\.json\n$", ran.out)
+    folder = r"paramcast-runs/blobs-[0-9a-f]{8}"
+    last = rf"Details: {folder}/pilot\.json\nReport: {folder}/report\.html\n$"
+    assert re.search(last, ran.out)
 
 
 @pytest.mark.parametrize(

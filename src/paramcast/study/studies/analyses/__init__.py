@@ -7,8 +7,23 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import StudyError
-from . import conditions, heatmap, measures, online, stability, synergy, table
+from . import conditions, heatmap, measures, synergy, table
 from .page import Page
+
+# Two need torch, and the report reads the maps without it: they are imported when they are used.
+
+
+def _online(result: dict[str, Any]) -> Page:
+    from . import online
+
+    return online.analyse(result)
+
+
+def _stability(result: dict[str, Any]) -> Page:
+    from . import stability
+
+    return stability.analyse(result)
+
 
 ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "table": table.analyse,
@@ -16,8 +31,8 @@ ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "measures": measures.analyse,
     "synergy": synergy.analyse,
     "conditions": conditions.analyse,
-    "stability": stability.analyse,
-    "online": online.analyse,
+    "stability": _stability,
+    "online": _online,
 }
 
 

@@ -32,8 +32,8 @@ def analyse(result: dict[str, Any]) -> Page:
         StudyError: nothing varies beside the learning rate.
     """
     page = Page([f"{result['question']}\n\n{made_by(result)}"])
-    maps = [m for m in _maps(result["cells"]) if len(m.rows) > 1]
-    if not maps:
+    several = [m for m in maps(result["cells"]) if len(m.rows) > 1]
+    if not several:
         raise StudyError("a heat map needs cells that differ in the learning rate and one setting")
     unit = "points" if result["cells"][0]["metric"]["name"] == "accuracy" else "the metric's unit"
     seeds = result["cells"][0]["seeds"]
@@ -41,7 +41,7 @@ def analyse(result: dict[str, Any]) -> Page:
         f"Mean differences in {unit}, n = {seeds} seeds; in brackets where the 95 % interval of "
         "that cell crosses 0. With so many cells one in twenty differs by chance."
     )
-    for each in maps:
+    for each in several:
         page.say(f"**{each.task}: learning rate against {each.axis}**")
         for name, values in (("minus SGD", each.to_base), ("minus SGD at lr x G", each.to_matched)):
             header = (f"{name}, {each.axis}", *(f"lr {lr:.4g}" for lr in each.lrs))
@@ -63,8 +63,9 @@ def _line(row: str, lrs: list[float], values: dict[Any, tuple[float, float, floa
     return texts
 
 
-def _maps(cells: list[dict[str, Any]]) -> list[Map]:
-    maps = []
+def maps(cells: list[dict[str, Any]]) -> list[Map]:
+    """A map per task and axis, and one of the methods; those of one row are no maps."""
+    found = []
     for task in dict.fromkeys(cell["settings"]["task"] for cell in cells):
         own = [cell for cell in cells if cell["settings"]["task"] == task]
         axes = [name for name in own[0]["settings"] if name not in ("task", "lr")]
@@ -75,11 +76,11 @@ def _maps(cells: list[dict[str, Any]]) -> list[Map]:
             if len({cell["settings"][axis] for cell in chosen}) > 2:
                 # the task's own value is then among the others
                 chosen = [cell for cell in chosen if cell["settings"][axis] is not None]
-            maps.append(_map(task, axis, [(short(c["settings"][axis]), c, "plp") for c in chosen]))
+            found.append(_map(task, axis, [(short(c["settings"][axis]), c, "plp") for c in chosen]))
         plain = [c for c in own if all(c["settings"][n] == v for n, v in usual.items())]
         methods = [(name, cell, name) for cell in plain for name in cell["verdicts"]]
-        maps.append(_map(task, "method", methods))
-    return maps
+        found.append(_map(task, "method", methods))
+    return found
 
 
 def _map(task: str, axis: str, entries: list[tuple[str, dict[str, Any], str]]) -> Map:

@@ -1,0 +1,54 @@
+"""The command line of reports: `paramcast report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+_FOLDER = click.Path(path_type=Path)
+
+
+@click.command()
+@click.argument("folder", type=_FOLDER)
+@click.option("-o", "--out", type=_FOLDER, help="The file [report.html in FOLDER].")
+@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "md", "latex", "pdf"]),
+    help="What to write [by the ending of --out, else html].",
+)
+def report(folder: Path, out: Path | None, lang: str, form: str | None) -> None:
+    """Write the report of the finished pilot or study in FOLDER.
+
+    One HTML file that needs no network: verdict, effect, charts with a table each, all runs, the
+    protocol, the command that repeats it, and the data as CSV. Markdown is for mails, LaTeX is the
+    table for a paper (booktabs), PDF is printed by an installed Chromium.
+
+    \b
+    Examples:
+      paramcast report paramcast-runs/digits-1a2b3c4d
+      paramcast report paramcast-runs/digits-1a2b3c4d --lang ja -o report-ja.html
+      paramcast report paramcast-runs/digits-1a2b3c4d --format pdf
+    """
+    from .report.html.write import FORMATS, write_report
+
+    if form is None:
+        endings = {ending: name for name, ending in FORMATS.items()}
+        form = endings.get(out.suffix.lower(), "html") if out is not None else "html"
+    click.echo(f"wrote {write_report(folder, out, language=lang, form=form)}")
+
+
+def beside(folder: Path) -> str:
+    """At the end of a pilot or study: report.html in its folder, and the line that says so.
+
+    The verdict is what counts: whatever goes wrong with the page is a note on standard error.
+    """
+    try:
+        from .report.html.write import write_report
+
+        return f"Report: {write_report(folder)}\n"
+    except Exception as error:
+        click.echo(f"paramcast: no report was written: {error}", err=True)
+        return ""

@@ -1,0 +1,206 @@
+"""Which stored runs belong to which arm of a comparison, and what they add up to."""
+
+from __future__ import annotations
+
+import functools
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from ...study.spec import hash_of, identifying
+from ...study.verdict import EARLY, Metric
+from .load import Run, Stored
+
+BASE, PREDICTOR, CONTROL = "base", "predictor", "control"
+QUANTITIES = ("validation_metric", "validation_loss", "train_loss")
+
+
+class Point(NamedTuple):
+    """A point of a mean curve: where, and the mean with its 95 % band."""
+
+    step: int
+    seconds: float
+    mean: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One line of a table with the runs behind it, by seed (None where one is not stored)."""
+
+    row: dict[str, Any]
+    method: str
+    final: list[Run | None]
+    early: list[Run | None]
+
+    @property
+    def name(self) -> str:
+        return str(self.row["method"])
+
+    @property
+    def role(self) -> str:
+        return str(self.row["role"])
+
+    @functools.cached_property
+    def curves(self) -> dict[str, list[Point]]:
+        """By quantity: the mean curve of the final runs."""
+        curves = [run.curve for run in self.final if run is not None]
+        return {quantity: _mean_curve(curves, quantity) for quantity in QUANTITIES}
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison: a pilot is one, a study has many.
+
+    Attributes:
+        index, label: its place in a study, and its settings in words.
+        result: as stored.
+        metric: how its values read.
+        arms: the base first.
+        tuning: by method and learning rate, the tuning runs by seed.
+    """
+
+    index: int
+    label: str
+    result: dict[str, Any]
+    metric: Metric
+    arms: list[Arm]
+    tuning: dict[str, dict[float, list[Run]]]
+
+    @property
+    def scale(self) -> float:
+        """What a value is shown times: an accuracy in per cent."""
+        return 100.0 if self.metric.percent else 1.0
+
+    @property
+    def sign(self) -> float:
+        return 1.0 if self.metric.higher_is_better else -1.0
+
+    def signed(self, value: float) -> str:
+        """A difference in the unit shown."""
+        return f"{value:+.2f}" if self.metric.percent else f"{value:+.3g}"
+
+    def differences(self, arm: Arm, *, early: bool = False) -> list[float]:
+        """By seed: the arm (with 0.8 T steps if early) minus the base, plus = the arm is better."""
+        values = arm.row["early_values"] if early else arm.row["values"]
+        base = self.arms[0].row["values"]
+        factor = self.sign * self.scale
+        return [factor * (a - b) for a, b in zip(values, base, strict=False)]
+
+
+def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
+    """The comparisons of a folder; their labels name the settings in which a study's differ."""
+    known = {_identity(run.spec): run for run in stored.runs}
+    if stored.kind == "pilot":
+        return [_cell(0, stored.result["task"], stored.result, known)]
+    results = stored.result["cells"]
+    names = list(results[0]["settings"])
+    axes = [n for n in names if len({str(result["settings"][n]) for result in results}) > 1]
+    cells = []
+    for i, result in enumerate(results):
+        settings = [(axis_name(n), result["settings"][n]) for n in axes or names]
+        label = ", ".join(f"{n} {short(value)}" for n, value in settings if value is not None)
+        cells.append(_cell(i, label, result, known))
+    return cells
+
+
+def _identity(spec: dict[str, Any]) -> str:
+    """What makes two runs the same, whichever version stored them: the key has changed."""
+    return hash_of(identifying({**spec, "probes": tuple(spec.get("probes", ()))}))
+
+
+def short(value: Any) -> str:
+    """A setting in words."""
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cell(index: int, label: str, result: dict[str, Any], known: dict[str, Run]) -> Cell:
+    common = result["specification"]["common"]
+
+    def find(method: str, lr: float, phase: str, seed: int, share: float) -> Run | None:
+        own = {"method": method, "lr": lr, "phase": phase, "seed": seed, "share": share}
+        if phase == "tune" and "probes" in common:
+            own["probes"] = []
+        return known.get(_identity({**common, **own}))
+
+    arms = []
+    for row in result["table"]:
+        method, seeds = _method(row), range(result["seeds"])
+        final = [find(method, row["lr"], "final", seed, 1.0) for seed in seeds]
+        early = [find(method, row["lr"], "final", seed, EARLY) for seed in seeds]
+        arms.append(Arm(row, method, final, early if result.get("early_steps") else []))
+    return Cell(index, label, result, Metric(**result["metric"]), arms, _tuning(result, find))
+
+
+def _method(row: dict[str, Any]) -> str:
+    """The method that a table's row ran: the controls of a predictor have names of their own."""
+    name = str(row["method"])
+    if row["role"] == BASE or (row["of"] and "-lr-matched" in name):
+        return "base"
+    return f"{name.partition(' of ')[0]}:{row['of']}" if row["of"] else name
+
+
+def _tuning(
+    result: dict[str, Any], find: Callable[..., Run | None]
+) -> dict[str, dict[float, list[Run]]]:
+    tuning = result["specification"]["tuning"]
+    if tuning is None:
+        return {}
+    found: dict[str, dict[float, list[Run]]] = {}
+    for method in result["learning_rates"]["chosen"]:
+        for lr in sorted(result["learning_rates"]["tried"]):
+            runs = [find(method, lr, "tune", seed, 1.0) for seed in range(tuning[3])]
+            found.setdefault(method, {})[lr] = [run for run in runs if run is not None]
+    return found
+
+
+def band(values: Sequence[float]) -> tuple[float, float, float]:
+    """Mean and 95 % t interval; the mean alone where there is one value."""
+    n = len(values)
+    mean = math.fsum(values) / n
+    if n == 1:
+        return mean, mean, mean
+    squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev: 50 x slower
+    half = _quantile(n) * math.sqrt(squares / (n - 1) / n)
+    return mean, mean - half, mean + half
+
+
+@functools.cache
+def _quantile(n: int) -> float:
+    from scipy import stats
+
+    return float(stats.t.ppf(0.975, n - 1))
+
+
+def _mean_curve(curves: Sequence[list[dict[str, Any]]], quantity: str) -> list[Point]:
+    """By epoch, over the runs that reached it."""
+    points = []
+    for epoch in range(max(map(len, curves), default=0)):
+        here = [curve[epoch] for curve in curves if epoch < len(curve)]
+        known = [point for point in here if point.get(quantity) is not None]
+        if known:
+            seconds = statistics.median(point["seconds"] for point in known)
+            spread = band([point[quantity] for point in known])
+            points.append(Point(int(known[0]["step"]), seconds, *spread))
+    return points
+
+
+def target_of(cell: Cell) -> float | None:
+    """The base's median validation value at the end: what "reaching the target" means."""
+    values = [
+        run.outcome["validation"].get("metric") for run in cell.arms[0].final if run is not None
+    ]
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def reached(run: Run, target: float, *, higher: bool) -> tuple[int, float] | None:
+    """Step and seconds at which a run's validation metric first reached the target."""
+    for point in run.curve:
+        value = point.get("validation_metric")
+        if value is not None and (value >= target if higher else value <= target):
+            return int(point["step"]), float(point["seconds"])
+    return None

@@ -1,0 +1,232 @@
+"""Chart specifications of one comparison: plain dictionaries for Plotly, with a table for each.
+
+A colour is a name such as "$c1" ("$c1/33" with an alpha), which the page looks up in its own
+colours, so that a chart follows light, dark and print. A chart is
+
+    {"id", "title", "read", "views": [{"label", "data", "layout"}], "table": {"head", "rows"}}
+"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from .cells import Cell, reached, target_of
+from .marks import (
+    NONE,
+    Chart,
+    arm_of,
+    between,
+    by_arm,
+    chart,
+    dots_of,
+    line_of,
+    metric_name,
+    number,
+    plain,
+    scaled,
+    short,
+    spread,
+    style,
+    tests_of,
+    unit_of,
+    zone,
+)
+from .words import Words
+
+
+def charts_of(cell: Cell, words: Words) -> list[Chart]:
+    """Every chart that the cell's runs allow."""
+    made = [
+        _paired(cell, words), _controls(cell, words), _curves(cell, words), _errors(cell, words),
+        _target(cell, words), _tuning(cell, words),
+    ]  # fmt: skip
+    return [each for each in made if each is not None]
+
+
+def effect(cells: Sequence[Cell], words: Words) -> Chart:
+    """The judged methods minus the base, with intervals, for the first screen."""
+    cell = cells[0]
+    lines = []
+    for name in cell.result["verdicts"]:
+        row = next(arm.row for arm in cell.arms if arm.name == name)
+        lines.append((f"{name} − {cell.arms[0].name}", row["to_base"]))  # noqa: RUF001 - minus
+    return forest("effect", lines, cell, words)
+
+
+def forest(
+    name: str, lines: Sequence[tuple[str, dict[str, Any]]], cell: Cell, words: Words
+) -> Chart:
+    """Differences with their intervals, one line each, and the margin as a band."""
+    scale, unit = cell.scale, unit_of(cell, words)
+    rows, x, low, high = [], [], [], []
+    for label, c in lines:
+        mean, down, up = (scale * c[k] for k in ("mean", "low", "high"))
+        x.append(short(mean))
+        low.append(short(mean - down))
+        high.append(short(up - mean))
+        rows.append([label, cell.signed(mean), between(cell.signed, down, up), f"{c['p']:.2g}",
+                     str(c["n"]), words(f"relation.{c['relation']}")])  # fmt: skip
+    margin = scale * cell.metric.margin
+    trace = {
+        "type": "scatter", "mode": "markers", "x": x, "y": [plain(label) for label, _ in lines],
+        "error_x": {"array": high, "arrayminus": low, "color": "$c0", "thickness": 3, "width": 7},
+        "marker": {"color": "$c0", "size": 13, "symbol": "diamond"},
+        "hovertemplate": "%{y}: %{x}" + f" {plain(unit)}<extra></extra>", "showlegend": False,
+    }  # fmt: skip
+    layout = {
+        "xaxis": {"title": {"text": plain(words("chart.difference", unit=unit))}, "zeroline": True},
+        "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
+        "shapes": [zone("x", -margin, margin)],
+        "height": 110 + 46 * len(lines),
+    }
+    return chart(
+        name, words, [{"label": "", "data": [trace], "layout": layout}],
+        ("comparison", "mean", "interval", "p", "n", "relation"), rows,
+        margin=f"{margin:.3g} {unit}",
+    )  # fmt: skip
+
+
+def _paired(cell: Cell, words: Words) -> Chart | None:
+    others = cell.arms[1:]
+    if not others:
+        return None
+    unit, base = unit_of(cell, words), cell.arms[0].name
+    views, rows = [], []
+    lengths = [False, True] if cell.arms[0].early else [False]
+    for early in lengths:
+        arms = cell.arms if early else others
+        data = []
+        for i, arm in enumerate(arms):
+            values = [short(d) for d in cell.differences(arm, early=early)]
+            data += dots_of(arm, cell, i, values, words("chart.seed"))
+            share = "0.8 T" if early else "T"
+            by_seed = ", ".join(map(cell.signed, values))
+            rows.append([arm.name, share, *spread(values, cell.signed), by_seed])
+        label = words("view.early") if early else words("view.full")
+        what = words("chart.minus_base", base=base, unit=unit)
+        margin = cell.scale * cell.metric.margin
+        layout = by_arm(arms, what)
+        layout["shapes"] = [zone("y", -margin, margin)]
+        views.append({"label": label, "data": data, "layout": layout})
+    return chart(
+        "paired", words, views, ("method", "steps", "mean", "interval", "by_seed"), rows,
+        base=base, margin=f"{margin:.3g} {unit}",
+    )  # fmt: skip
+
+
+def _controls(cell: Cell, words: Words) -> Chart | None:
+    lines: dict[str, dict[str, Any]] = {}
+    for answers in cell.result["verdicts"].values():
+        lines.update(answers["quality"]["comparisons"])
+    if not lines:
+        named = [arm for arm in cell.arms[1:] if arm.row["to_base"]]
+        base = cell.arms[0].name
+        lines = {f"{arm.name} - {base}": arm.row["to_base"] for arm in named}
+    shown = [(label.replace(" - ", " − "), c) for label, c in lines.items()]  # noqa: RUF001
+    return forest("controls", shown, cell, words) if shown else None
+
+
+def _curves(cell: Cell, words: Words) -> Chart | None:
+    quantities = [
+        ("validation_metric", metric_name(cell, words), cell.scale),
+        ("validation_loss", words("chart.validation_loss"), 1.0),
+        ("train_loss", words("chart.train_loss"), 1.0),
+    ]
+    views, rows = [], []
+    for quantity, name, scale in quantities:
+        lines = [(arm, scaled(arm.curves[quantity], scale)) for arm in cell.arms]
+        if not any(points for _, points in lines):
+            continue
+        for column, axis in enumerate(("steps", "seconds")):
+            data = [t for arm, points in lines for t in line_of(arm, cell, points, column)]
+            along = words(f"chart.{axis}")
+            layout = {"xaxis": {"title": {"text": along}, "rangemode": "tozero"},
+                      "yaxis": {"title": {"text": plain(name)}}, "height": 420}  # fmt: skip
+            views.append({"label": words("view.along", what=name, along=along), "data": data,
+                          "layout": layout})  # fmt: skip
+        rows += [
+            [arm.name, name, str(p[-1].step), number(p[-1].seconds), number(p[-1].mean),
+             f"{number(p[-1].low)} … {number(p[-1].high)}"]
+            for arm, p in lines if p
+        ]  # fmt: skip
+    if not views:
+        return None
+    columns = ("method", "what", "steps", "seconds", "at_end", "interval")
+    return chart("curves", words, views, columns, rows)
+
+
+def _errors(cell: Cell, words: Words) -> Chart | None:
+    views, rows = [], []
+    for name in ("top1_error", "top5_error"):
+        lines = [(arm, tests_of(arm, name)) for arm in cell.arms]
+        if not all(values for _, values in lines):
+            continue
+        what = words(f"chart.{name}")
+        data = [t for i, (arm, values) in enumerate(lines)
+                for t in dots_of(arm, cell, i, values, words("chart.seed"))]  # fmt: skip
+        views.append({"label": what, "data": data, "layout": by_arm(cell.arms, what)})
+        rows += [[arm.name, what, *spread(values, number)] for arm, values in lines]
+    if not views:
+        return None
+    title = words("charts.errors" if len(views) > 1 else "charts.error")
+    columns = ("method", "what", "mean", "interval")
+    return chart("errors", words, views, columns, rows, title=title)
+
+
+def _target(cell: Cell, words: Words) -> Chart | None:
+    target = target_of(cell)
+    if target is None:
+        return None
+    higher, lines, rows = cell.metric.higher_is_better, [], []
+    for arm in cell.arms:
+        runs = [run for run in arm.final if run is not None]
+        found = [reached(run, target, higher=higher) for run in runs]
+        times = [time for time in found if time is not None]
+        lines.append((arm, times))
+        steps, seconds = ([time[k] for time in times] for k in (0, 1))
+        medians = [number(statistics.median(each)) if each else NONE for each in (steps, seconds)]
+        rows.append([arm.name, f"{len(times)} / {len(runs)}", *medians])
+    views = []
+    for k, axis in enumerate(("steps", "seconds")):
+        data = []
+        for i, (arm, times) in enumerate(lines):
+            data += dots_of(arm, cell, i, [short(time[k]) for time in times], "", mean=False)
+        layout = by_arm(cell.arms, words(f"chart.{axis}_to_target"))
+        layout["yaxis"]["rangemode"] = "tozero"
+        views.append({"label": words(f"chart.{axis}"), "data": data, "layout": layout})
+    columns = ("method", "reached", "median_steps", "median_seconds")
+    base, value = cell.arms[0].name, cell.metric.value(target)
+    return chart("target", words, views, columns, rows, base=base, target=value)
+
+
+def _tuning(cell: Cell, words: Words) -> Chart | None:
+    if not cell.tuning:
+        return None
+    chosen, base = cell.result["learning_rates"]["chosen"], cell.arms[0].name
+    data, rows = [], []
+    for method, by_lr in cell.tuning.items():
+        name = base if method == "base" else method
+        losses = {lr: [run.outcome["validation"]["loss"] for run in runs]
+                  for lr, runs in by_lr.items() if runs}  # fmt: skip
+        means = {lr: short(statistics.fmean(values)) for lr, values in losses.items()}
+        picked = [lr == chosen[method] for lr in means]
+        colour, symbol, dash = style(arm_of(cell, name), cell)
+        data.append(
+            {"type": "scatter", "mode": "lines+markers", "name": plain(name),
+             "x": list(means), "y": list(means.values()), "line": {"color": colour, "dash": dash},
+             "marker": {"color": colour, "size": [15 if p else 7 for p in picked],
+                        "symbol": ["star" if p else symbol for p in picked]},
+             "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
+        )  # fmt: skip
+        rows += [[name, f"{lr:.4g}", number(mean), ", ".join(map(number, losses[lr])),
+                  words("chart.chosen") if lr == chosen[method] else ""]
+                 for lr, mean in means.items()]  # fmt: skip
+    rates = sorted(cell.result["learning_rates"]["tried"])
+    layout = {"xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": rates,
+                        "ticktext": [f"{lr:.2g}" for lr in rates]},
+              "yaxis": {"title": {"text": words("chart.tuning_loss")}}, "height": 400}  # fmt: skip
+    views = [{"label": "", "data": data, "layout": layout}]
+    columns = ("method", "lr", "mean", "by_seed", "chosen")
+    return chart("tuning", words, views, columns, rows)

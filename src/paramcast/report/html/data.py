@@ -1,0 +1,307 @@
+"""Everything that a report shows, as a plain dictionary in one language."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from typing import Any
+
+from ... import __version__
+from ...errors import StudyError
+from . import maps, tables
+from .cells import CONTROL, Arm, Cell, cells_of
+from .charts import charts_of, effect
+from .load import Stored
+from .marks import number
+from .rows import BAD_HEAD, RUN_HEAD, bad_of, behind_of, run_row
+from .words import Words
+
+MOST_CELLS = 120
+"""Comparisons whose own charts are in the page; a reader chooses one at a time."""
+FAMILIES = ("lr-matched", "random-jump", "sign-flipped")
+
+
+def build(stored: Stored, words: Words) -> dict[str, Any]:
+    """What the page, the Markdown and the LaTeX show.
+
+    Args:
+        stored: a folder's files.
+        words: the language.
+
+    Raises:
+        StudyError: the stored result lacks what a report needs.
+    """
+    try:
+        return _build(stored, words)
+    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
+        raise StudyError(
+            f"{stored.folder / stored.kind}.json is not as this paramcast writes it "
+            f"({type(error).__name__}: {error}); run the same command again to write it anew"
+        ) from error
+
+
+def _build(stored: Stored, words: Words) -> dict[str, Any]:
+    study, result = stored.kind == "study", stored.result
+    cells = cells_of(stored, lambda axis: words.either(f"axis.{axis}", axis))
+    behind = behind_of(cells)
+    bad = bad_of(stored, cells, words)
+    heads = words.section("head")
+    return {
+        "language": words.language,
+        "kind": stored.kind,
+        "name": result["study"] if study else result["task"],
+        "question": result["question"] if study else _question(cells[0], words),
+        "asked": None if study else words("page.asked", how=words.said(result["question"])),
+        "verdicts": _study_verdicts(cells, words) if study else _verdicts(cells[0], words),
+        "notes": _notes(stored, cells, words),
+        "facts": _facts(stored, cells, bad, words),
+        "effect": effect(cells, words) if not study and result["verdicts"] else None,
+        "whole": maps.charts_of(cells, words) if study else [],
+        "cells": [
+            {"label": f"{cell.index + 1}: {cell.label}", "charts": charts_of(cell, words)}
+            for cell in cells[:MOST_CELLS]
+        ],
+        "count": len(cells),
+        "table": _table(cells, words),
+        "failed": {
+            "head": [heads[k] for k in BAD_HEAD],
+            "rows": bad["rows"],
+        },
+        "runs": {
+            "head": [heads[k] for k in (RUN_HEAD if study else RUN_HEAD[1:])],
+            "rows": [
+                run_row(run, behind.get(run.key, []), words, study=study) for run in stored.runs
+            ],
+        },
+        "arms": _arms(cells, words),
+        "protocol": _protocol(cells, words),
+        "environment": [
+            [words.either(f"env.{k}", k), str(v)]
+            for k, v in result["environment"].items() if v is not None
+        ],
+        "specification": _specification(stored),
+        "study_text": result["text"] if study else None,
+        "command": _command(stored),
+        "downloads": _downloads(stored, cells, words),
+        "made": words("page.made", version=__version__, folder=str(stored.folder)),
+    }  # fmt: skip
+
+
+# --- the first screen -----------------------------------------------------------------------------
+
+
+def _question(cell: Cell, words: Words) -> str:
+    methods, base = ", ".join(cell.result["verdicts"]), cell.arms[0].name
+    key = "page.question_pilot" if methods else "page.question_none"
+    return words(key, methods=methods, base=base, task=cell.result["task"])
+
+
+def _verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
+    found = []
+    for method, answers in cell.result["verdicts"].items():
+        for question, verdict in answers.items():
+            found.append(
+                {
+                    "method": method,
+                    "about": words(f"page.{question}"),
+                    "kind": verdict["kind"],
+                    "word": words.either(f"kind.{verdict['kind']}", verdict["kind"]),
+                    "sentence": words.said(verdict["sentence"]),
+                    "next": words.said(verdict["next"]),
+                    "command": verdict.get("command"),
+                }
+            )
+    return found or [_none(words)]
+
+
+def _study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
+    """A study is many comparisons: how often each verdict was given, and what is usual."""
+    found = []
+    for method, kinds in maps.counts(cells).items():
+        usual = max(kinds, key=lambda kind: kinds[kind])
+        names = ("adopt", "instead", "same", "unclear", "harmful")
+        short = dict(zip(maps.KINDS, names, strict=True))
+        sentence = words(
+            "page.study_headline", method=method, n=kinds.total(),
+            **{short[kind]: kinds[kind] for kind in maps.KINDS},
+        )  # fmt: skip
+        next_ = words(f"page.study_next_{short[usual]}")
+        found.append({"method": method, "about": words("page.quality"), "kind": usual,
+                      "word": words(f"kind.{usual}"), "sentence": sentence, "next": next_,
+                      "command": None})  # fmt: skip
+    return found or [_none(words)]
+
+
+def _none(words: Words) -> dict[str, Any]:
+    empty = dict.fromkeys(("method", "about", "kind", "word"), "")
+    told = {"sentence": words("page.no_verdict"), "next": words("page.none_judged_next")}
+    return {**empty, **told, "command": None}
+
+
+def _facts(
+    stored: Stored, cells: list[Cell], bad: dict[str, Any], words: Words
+) -> list[tuple[str, str, str]]:
+    """Label, value, and the place in the page that it leads to."""
+    phases = Counter(run.spec["phase"] for run in stored.runs)
+    seconds = sum(run.outcome["seconds"] for run in stored.runs)
+    facts = [
+        ("runs", words("facts.runs_value", final=phases["final"], tune=phases["tune"]), "runs"),
+        ("time", _time(seconds, words), "runs"),
+        ("wall", _time(stored.result["wall_seconds"], words), "how"),
+        (
+            "bad",
+            words("facts.bad_value", diverged=bad["diverged"], failed=len(stored.failures)),
+            "failed",
+        ),
+    ]
+    seeds = sorted({cell.result["seeds"] for cell in cells})
+    n = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
+    facts.insert(0, ("seeds", words("facts.paired", n=n), "table"))
+    if stored.kind == "study":
+        facts.insert(0, ("comparisons", str(len(cells)), "table"))
+    else:
+        result, metric = stored.result, cells[0].metric
+        key = "steps_early" if result["early_steps"] else "steps_value"
+        steps = words(f"facts.{key}", full=result["steps"], early=result["early_steps"])
+        facts.insert(1, ("steps", steps, "how"))
+        facts.insert(2, ("margin", words.said(metric.amount(metric.margin)), "how"))
+    return [(words(f"facts.{name}"), value, place) for name, value, place in facts]
+
+
+def _time(seconds: float, words: Words) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return words(f"facts.{unit}", n=f"{seconds / size:.1f}")
+    return words("facts.seconds", n=f"{seconds:.3g}")
+
+
+def _notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, bool]]:
+    """Each note, and whether it is the user's own words."""
+    study = stored.kind == "study"
+    own = [(note, True) for note in stored.result["notes"]] if study else []
+    ours = dict.fromkeys(note for cell in cells for note in cell.result["notes"])
+    return own + [(words.said(note), False) for note in ours]
+
+
+# --- tables ---------------------------------------------------------------------------------------
+
+
+def _table(cells: list[Cell], words: Words) -> dict[str, Any]:
+    """Every arm of every comparison; a cell's "runs" are the filters of the rows behind it."""
+    heads, many = words.section("head"), len(cells) > 1
+    percent = any(arm.row.get("top1_error") is not None for cell in cells for arm in cell.arms)
+    early = any(arm.early for cell in cells for arm in cell.arms)
+    names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
+             *(["early"] if early else []), "minus_base", "p", "minus_matched",
+             *(["top1", "top5"] if percent else []), "loss", "gap", "seconds", "memory",
+             "diverged", "verdict"]  # fmt: skip
+    rows = []
+    for cell in cells:
+        for arm in cell.arms:
+            known = _arm_row(cell, arm, words)
+            filters = {"cell": cell.index, "method": arm.name, "phase": "final"}
+            rows.append(
+                {
+                    "cells": [known[name] for name in names],
+                    "runs": {"value": filters | {"share": "1"},
+                             "early": filters | {"share": "0.8"},
+                             "diverged": filters | {"status": "diverged"}},
+                    "judged": arm.name in cell.result["verdicts"],
+                }
+            )  # fmt: skip
+    return {"head": [heads[name] for name in names], "names": names, "rows": rows}
+
+
+def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
+    row, metric = arm.row, cell.metric
+    verdict = cell.result["verdicts"].get(arm.name, {}).get("quality", {}).get("kind", "")
+    half = (row["high"] - row["low"]) / 2
+    return {
+        "comparison": f"{cell.index + 1}: {cell.label}",
+        "method": arm.name,
+        "role": words.either(f"role.{arm.role}", arm.role),
+        "lr": f"{row['lr']:.4g}",
+        "value": f"{metric.value(row['mean'])} ± {cell.scale * half:.2g}",
+        "early": "" if row["early_mean"] is None else metric.value(row["early_mean"]),
+        "minus_base": _difference(cell, row["to_base"]),
+        "p": "" if row["to_base"] is None else f"{row['to_base']['p']:.2g}",
+        "minus_matched": _difference(cell, row["to_lr_matched"]),
+        "top1": _percent(row.get("top1_error")),
+        "top5": _percent(row.get("top5_error")),
+        "loss": number(row["loss"]),
+        "gap": "" if row["gap"] is None else f"{row['gap']:+.4g}",
+        "seconds": f"{row['seconds']:.3g}",
+        "memory": f"{row['peak_memory'] / 2**20:.0f}",
+        "diverged": f"{row['diverged']}/{cell.result['seeds']}",
+        "verdict": words.either(f"kind.{verdict}", verdict),
+    }
+
+
+def _difference(cell: Cell, c: dict[str, Any] | None) -> str:
+    if c is None:
+        return ""
+    mean, low, high = (cell.metric.signed(c[k]) for k in ("mean", "low", "high"))
+    return f"{mean} ({low} … {high})"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"
+
+
+# --- method, protocol, specification --------------------------------------------------------------
+
+
+def _arms(cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
+    """Name, role and description of every arm."""
+    found: dict[str, tuple[str, str, str]] = {}
+    for arm in (arm for cell in cells for arm in cell.arms):
+        family = next((f for f in FAMILIES if f in arm.name), arm.name.partition("(")[0])
+        key = "base" if arm.role == "base" else family
+        role = words.either(f"role.{arm.role}", arm.role)
+        found[arm.name] = (arm.name, role, words.either(f"method.{key}", ""))
+    return list(found.values())
+
+
+def _protocol(cells: list[Cell], words: Words) -> list[str]:
+    tunings = [cell.result["specification"]["tuning"] for cell in cells]
+    first = next((tuning for tuning in tunings if tuning is not None), None)
+    keys = ["paired", "test", "interval", "diverged", "data"]
+    if any(arm.role == CONTROL for cell in cells for arm in cell.arms):
+        keys.insert(3, "controls")
+    if any(arm.early for cell in cells for arm in cell.arms):
+        keys.insert(3, "speed")
+    how = words("protocol.given")
+    if first is not None:
+        how = words("protocol.tuned", points=first[2], seeds=first[3])
+    level = f"{100 * min(cell.result['confidence'] for cell in cells):.4g}"
+    return [how, *(words(f"protocol.{key}", level=level) for key in keys)]
+
+
+def _specification(stored: Stored) -> str:
+    if stored.kind == "pilot":
+        return json.dumps(stored.result["specification"], indent=1, ensure_ascii=False)
+    several = [{"comparison": i, **cell["specification"]}
+               for i, cell in enumerate(stored.result["cells"], 1)]  # fmt: skip
+    return "\n".join(json.dumps(one, ensure_ascii=False) for one in several)
+
+
+def _command(stored: Stored) -> str:
+    if stored.kind == "pilot":
+        return str(stored.result["command"])
+    return f"paramcast study resume {stored.result['out']}"
+
+
+def _downloads(stored: Stored, cells: list[Cell], words: Words) -> list[dict[str, str]]:
+    curves = tables.curve_rows(cells)
+    comparisons = tables.comparison_rows(cells)
+    runs = [tables.run_row(run) for run in stored.runs]
+    made = (
+        ("comparisons", tables.COMPARISON, comparisons),
+        ("runs", tables.run_head(), runs),
+        ("curves", tables.CURVE, curves),
+    )
+    return [
+        {"file": f"{name}.csv", "label": words(f"page.download_{name}", n=len(rows)),
+         "csv": tables.to_csv(head, rows)}
+        for name, head, rows in made
+    ]  # fmt: skip

@@ -1,0 +1,149 @@
+"""The files of a pilot's or study's folder, read and checked; nothing is written."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import inspect, null, select
+
+from ...errors import StoreError, StudyError
+from ...study.folder import remembers, where
+from ...study.store import Store
+from ...study.tables import failures, runs
+
+KINDS = {"pilot": ("pilot.json", "pilot.db"), "study": ("study.json", "study.db")}
+RESULT_SCHEMA = 1
+FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
+
+
+class Run(NamedTuple):
+    """A finished run: its key, specification, outcome, curve by epoch, and when it ended."""
+
+    key: str
+    spec: dict[str, Any]
+    outcome: dict[str, Any]
+    curve: list[dict[str, Any]]
+    finished_at: str
+
+
+class Failure(NamedTuple):
+    """An attempt that failed."""
+
+    spec: dict[str, Any]
+    status: str
+    reason: str
+    failed_at: str
+
+
+class Stored(NamedTuple):
+    """What a folder holds: "pilot" or "study", its result as written, runs and failures."""
+
+    kind: str
+    folder: Path
+    result: dict[str, Any]
+    runs: list[Run]
+    failures: list[Failure]
+
+
+def load(folder: Path) -> Stored:
+    """Read a folder that `paramcast pilot` or `paramcast study run` wrote.
+
+    Raises:
+        StudyError: nothing has finished there, or it is of another version, or one seed.
+        StoreError: the runs cannot be read.
+    """
+    kind = _kind(folder)
+    result_name, database = KINDS[kind]
+    result = _result(folder / result_name)
+    cells = result["cells"] if kind == "study" else [result]
+    if not cells or min(cell["seeds"] for cell in cells) < 2:
+        raise StudyError(
+            f"{folder / result_name} has fewer than 2 seeds, and a report compares seeds in pairs; "
+            "run the same command with --seeds 6 or more"
+        )
+    finished, wrong = _read(folder, database)
+    if not finished:
+        raise StudyError(
+            f"{folder / database} holds no finished runs; start the command that made it again"
+        )
+    return Stored(kind, folder, result, finished, wrong)
+
+
+def _kind(folder: Path) -> str:
+    if not folder.is_dir():
+        raise StudyError(f"{folder} is no folder; give the folder of a pilot or study")
+    for kind, (result, _) in KINDS.items():
+        if (folder / result).is_file():
+            return kind
+    for kind, (result, database) in KINDS.items():
+        if remembers(folder, database):
+            raise StudyError(
+                f"{folder} has no {result}: its {kind} has not finished; "
+                "start the same command again, and it goes on"
+            )
+    raise StudyError(
+        f"{folder} holds neither pilot.json nor study.json; give the folder of a pilot or study"
+    )
+
+
+def _result(path: Path) -> dict[str, Any]:
+    try:
+        result = json.loads(path.read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read: {error}") from None
+    schema = result.get("schema") if isinstance(result, dict) else None
+    if schema != RESULT_SCHEMA:
+        raise StudyError(
+            f"{path} has schema {schema}, this paramcast reads {RESULT_SCHEMA}; "
+            "use the paramcast that wrote it"
+        )
+    return dict(result)
+
+
+def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
+    """Every run and failure of the folder's store, a file or a PostgreSQL database."""
+    if not remembers(folder, database):
+        raise StoreError(
+            f"{folder / database} is missing; a report needs the runs beside their result"
+        )
+    with _opened(folder, database) as store:
+        columns = store.read(
+            lambda c: {column["name"] for column in inspect(c).get_columns("runs")}
+        )
+        curve = runs.c.curve if "curve" in columns else null()
+        query = select(runs.c.key, runs.c.spec, runs.c.outcome, curve, runs.c.finished_at)
+        found = store.read(lambda c: c.execute(query.order_by(runs.c.finished_at)).all())
+        wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
+        name = store.name
+    try:
+        return [_run(*row) for row in found], [Failure(json.loads(s), *rest) for s, *rest in wrong]
+    except (ValueError, TypeError) as error:
+        raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
+
+
+@contextlib.contextmanager
+def _opened(folder: Path, database: str) -> Iterator[Store]:
+    """The store, to read. SQLite's log needs a folder to write in: where it has none, a copy."""
+    place = where(folder, database)
+    with contextlib.ExitStack() as stack:
+        if isinstance(place, Path) and not os.access(folder, os.W_OK):
+            copies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paramcast-")))
+            for file in (place, place.with_name(f"{database}-wal")):
+                if file.is_file():
+                    shutil.copyfile(file, copies / file.name)
+            place = copies / database
+        yield stack.enter_context(contextlib.closing(Store(place, write=False)))
+
+
+def _run(key: str, spec: str, outcome: str, curve: str | None, finished_at: str) -> Run:
+    """Version 1 kept the curve inside the outcome."""
+    loaded = json.loads(outcome)
+    points = json.loads(curve) if curve else loaded.get("curve", [])
+    return Run(key, json.loads(spec), loaded, points, finished_at)

@@ -1,0 +1,169 @@
+"""Chart specifications of a whole study: verdicts, all differences, heat maps."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ...study.studies.analyses.heatmap import Map, maps
+from .cells import Cell
+from .marks import Chart, between, chart, plain, short, unit_of
+from .words import Words
+
+KINDS = ("adopt", "use the control instead", "no difference", "inconclusive", "harmful")
+FILLS = ("$c0", "$c4", "$base", "$faint", "$c1")
+SHAPES = ("", "/", "", ".", "x")
+
+
+def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
+    """By judged method: how often each verdict was given."""
+    found: dict[str, Counter[str]] = {}
+    for cell in cells:
+        for method, answers in cell.result["verdicts"].items():
+            found.setdefault(method, Counter())[answers["quality"]["kind"]] += 1
+    return found
+
+
+def charts_of(cells: list[Cell], words: Words) -> list[Chart]:
+    """The charts that show every comparison at once."""
+    return [_verdicts(cells, words), *_forests(cells, words), *_heat(cells, words)]
+
+
+def _verdicts(cells: list[Cell], words: Words) -> Chart:
+    found = counts(cells)
+    methods = list(found)
+    data = [
+        {
+            "type": "bar", "orientation": "h", "name": words(f"kind.{kind}"),
+            "y": [plain(m) for m in methods], "x": [found[m][kind] for m in methods],
+            "text": [str(found[m][kind] or "") for m in methods], "textposition": "inside",
+            "insidetextfont": {"color": "$bg"}, "insidetextanchor": "middle",
+            "marker": {"color": fill, "pattern": {"shape": shape, "fillmode": "overlay",
+                                                  "fgcolor": "$bg", "size": 7, "solidity": 0.2}},
+            "hovertemplate": "%{y}: %{x}<extra>" + plain(words(f"kind.{kind}")) + "</extra>",
+        }
+        for kind, fill, shape in zip(KINDS, FILLS, SHAPES, strict=True)
+    ]  # fmt: skip
+    layout = {
+        "barmode": "stack",
+        "height": 150 + 38 * len(methods),
+        "xaxis": {"title": {"text": words("chart.comparisons")}, "rangemode": "tozero"},
+        "yaxis": {"automargin": True, "autorange": "reversed", "type": "category"},
+    }
+    rows = [[m, *(str(found[m][kind]) for kind in KINDS)] for m in methods]
+    made = chart(
+        "verdicts", words, [{"label": "", "data": data, "layout": layout}], ("method",), rows
+    )
+    made["table"]["head"] += [words(f"kind.{kind}") for kind in KINDS]
+    return made
+
+
+def _forests(cells: list[Cell], words: Words) -> list[Chart]:
+    """Per task, a line per comparison and judged method, against the base and the larger step."""
+    made = []
+    tasks = dict.fromkeys(cell.result["task"] for cell in cells)
+    for k, task in enumerate(tasks):
+        own = [cell for cell in cells if cell.result["task"] == task]
+        unit = unit_of(own[0], words)
+        views: list[dict[str, Any]] = []
+        rows: list[list[str]] = []
+        for against in ("to_base", "to_lr_matched"):
+            view = _forest(own, against, unit, words, rows)
+            if view["data"][0]["x"]:
+                views.append(view)
+        if not views:
+            continue
+        columns = ("comparison", "method", "against", "mean", "interval", "relation")
+        title = words("charts.all", task=task)
+        one = chart("all", words, views, columns, rows, title=title)
+        made.append({**one, "id": f"all-{k}"})
+    return made
+
+
+def _forest(
+    cells: list[Cell], against: str, unit: str, words: Words, rows: list[list[str]]
+) -> dict[str, Any]:
+    name = words(f"view.{against}")
+    x, y, low, high, hover, colours = [], [], [], [], [], []
+    for cell in cells:
+        for arm in cell.arms:
+            c = arm.row[against]
+            if arm.name not in cell.result["verdicts"] or c is None:
+                continue
+            mean, down, up = (cell.scale * c[part] for part in ("mean", "low", "high"))
+            x.append(short(mean))
+            y.append(f"{cell.index + 1} {plain(arm.name)}")
+            low.append(short(mean - down))
+            high.append(short(up - mean))
+            hover.append(plain(cell.label))
+            colours.append("$c0" if down > 0 else "$c1" if up < 0 else "$base")
+            rows.append(
+                [f"{cell.index + 1}: {cell.label}", arm.name, name, cell.signed(mean),
+                 between(cell.signed, down, up), words(f"relation.{c['relation']}")]
+            )  # fmt: skip
+    trace = {
+        "type": "scatter", "mode": "markers", "x": x, "y": y, "customdata": hover,
+        "error_x": {"array": high, "arrayminus": low, "thickness": 1.4, "width": 0,
+                    "color": "$base"},
+        "marker": {"color": colours, "size": 8}, "showlegend": False,
+        "hovertemplate": "%{customdata}<br>%{x}" + f" {plain(unit)}<extra></extra>",
+    }  # fmt: skip
+    layout = {
+        "xaxis": {"title": {"text": plain(words("chart.difference", unit=unit))}, "zeroline": True},
+        "yaxis": {
+            "type": "category",
+            "range": [len(x) - 0.5, -0.5],
+            "automargin": True,
+            "dtick": 1,
+        },
+        "height": 90 + 17 * len(x),
+    }
+    return {"label": name, "data": [trace], "layout": layout}
+
+
+def _heat(cells: list[Cell], words: Words) -> list[Chart]:
+    results = [cell.result for cell in cells if cell.result["verdicts"]]
+    several = [m for m in maps(results) if len(m.rows) > 1 and len(m.lrs) > 1]
+    units = {cell.result["settings"]["task"]: unit_of(cell, words) for cell in cells}
+    return [_map(i, each, units[each.task], words) for i, each in enumerate(several)]
+
+
+def _map(i: int, each: Map, unit: str, words: Words) -> Chart:
+    axis = words.either(f"axis.{each.axis}", each.axis)
+    views, rows = [], []
+    limit = max((min(2.0, abs(v[0])) for v in each.to_base.values()), default=1.0) or 1.0
+    for key, values in (("to_base", each.to_base), ("to_lr_matched", each.to_matched)):
+        if not values:
+            continue
+        name = words(f"view.{key}")
+        z: list[list[float | None]] = []
+        texts: list[list[str]] = []
+        for row in each.rows:
+            found = [values.get((row, lr)) for lr in each.lrs]
+            z.append([None if v is None else short(v[0]) for v in found])
+            texts.append(["" if v is None else _text(v) for v in found])
+            rows.append([name, row, *("" if v is None else _bracketed(v) for v in found)])
+        data = [{"type": "heatmap", "x": [f"{lr:.4g}" for lr in each.lrs],
+                 "y": [plain(row) for row in each.rows], "z": z, "text": texts,
+                 "texttemplate": "%{text}", "zmin": -limit, "zmax": limit, "xgap": 2, "ygap": 2,
+                 "colorscale": [[0, "$neg"], [0.5, "$mid"], [1, "$pos"]],
+                 "colorbar": {"title": {"text": plain(unit)}, "thickness": 14},
+                 "hovertemplate": "%{y}, %{x}: %{z}<extra></extra>"}]  # fmt: skip
+        layout = {"xaxis": {"type": "category", "title": {"text": words("chart.lr")}},
+                  "yaxis": {"type": "category", "title": {"text": plain(axis)},
+                            "automargin": True, "showgrid": False},
+                  "height": 170 + 44 * len(each.rows)}  # fmt: skip
+        views.append({"label": name, "data": data, "layout": layout})
+    title = words("charts.heat", task=each.task, axis=axis)
+    made = chart("heat", words, views, ("against",), rows, title=title, unit=unit)
+    made["table"]["head"] += [axis, *(f"{lr:.4g}" for lr in each.lrs)]
+    return {**made, "id": f"heat-{i}"}
+
+
+def _text(value: tuple[float, float, float]) -> str:
+    mean, low, high = value
+    return f"({mean:+.2f})" if low <= 0 <= high else f"<b>{mean:+.2f}</b>"
+
+
+def _bracketed(value: tuple[float, float, float]) -> str:
+    return _text(value).replace("<b>", "").replace("</b>", "")

@@ -1,0 +1,178 @@
+"""The parts that charts are made of: an arm's colour, its dots, its curve, and how numbers read."""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from .cells import BASE, PREDICTOR, Arm, Cell, Point, band
+from .words import Words
+
+Chart = dict[str, Any]
+COLOURS = ("$c0", "$c1", "$c2", "$c3", "$c4", "$c5")
+SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+NONE = "\u2013"
+
+
+def chart(
+    name: str,
+    words: Words,
+    views: list[dict[str, Any]],
+    columns: Sequence[str],
+    rows: list[list[str]],
+    *,
+    title: str | None = None,
+    **read: str,
+) -> Chart:
+    """A chart as the page draws it, and the same as a table.
+
+    Args:
+        name: under which the catalogue has its title and how to read it.
+        views: what a reader can switch between: {"label", "data", "layout"}.
+        columns, rows: of the table; the columns by their names in the catalogue.
+        title: another one than the catalogue's.
+        read: what the text on how to read it holds.
+    """
+    return {
+        "id": name,
+        "title": title or words(f"charts.{name}"),
+        "read": words(f"read.{name}", **read),
+        "views": views,
+        "table": {"head": [words(f"head.{column}") for column in columns], "rows": rows},
+    }
+
+
+def style(arm: Arm | None, cell: Cell) -> tuple[str, str, str]:
+    """Colour, symbol and dash of an arm: the base grey, the first predictor blue."""
+    if arm is None or arm.role == BASE:
+        return "$base", "circle-open", "solid"
+    order = [a for a in cell.arms if a.role == PREDICTOR] + [
+        a for a in cell.arms if a.role not in (BASE, PREDICTOR)
+    ]
+    i = order.index(arm)
+    colour = COLOURS[i % len(COLOURS)]
+    return colour, SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)]
+
+
+def arm_of(cell: Cell, name: str) -> Arm | None:
+    """The arm of that name."""
+    return next((arm for arm in cell.arms if arm.name == name), None)
+
+
+def dots_of(
+    arm: Arm, cell: Cell, i: int, values: Sequence[float], seed: str, *, mean: bool = True
+) -> list[dict[str, Any]]:
+    """A dot per seed, side by side, and their mean with its interval."""
+    colour, symbol, _ = style(arm, cell)
+    n, name = len(values), plain(arm.name)
+    x = [round(i - 0.22 + 0.3 * (s + 0.5) / n, 3) for s in range(n)]
+    hover = (f"{plain(seed)} %{{customdata}}: " if seed else "") + "%{y:.4g}<extra>"
+    dots = {
+        "type": "scatter", "mode": "markers", "name": name, "x": x, "y": list(values),
+        "customdata": list(range(n)), "hovertemplate": f"{hover}{name}</extra>",
+        "marker": {"color": colour, "size": 8, "symbol": symbol, "opacity": 0.85},
+        "showlegend": False,
+    }  # fmt: skip
+    if not mean or not values:
+        return [dots]
+    centre, low, high = band(values)
+    bar = {
+        "type": "scatter", "mode": "markers", "name": name, "x": [i + 0.24], "y": [short(centre)],
+        "error_y": {"array": [short(high - centre)], "arrayminus": [short(centre - low)],
+                    "color": colour, "thickness": 2.5, "width": 6},
+        "marker": {"color": colour, "size": 11, "symbol": "line-ew-open", "line": {"width": 3}},
+        "hovertemplate": "%{y:.4g}" + f"<extra>{name}</extra>", "showlegend": False,
+    }  # fmt: skip
+    return [dots, bar]
+
+
+def scaled(points: list[Point], scale: float) -> list[Point]:
+    """A curve in the unit shown."""
+    return [Point(p.step, p.seconds, *(scale * value for value in p[2:])) for p in points]
+
+
+def line_of(arm: Arm, cell: Cell, points: list[Point], column: int) -> list[dict[str, Any]]:
+    """A curve with its band: the band is one closed line, down one side and back the other."""
+    if not points:
+        return []
+    colour, _, dash = style(arm, cell)
+    x, name = [short(p[column]) for p in points], plain(arm.name)
+    around = [short(p.high) for p in points] + [short(p.low) for p in reversed(points)]
+    shade = {
+        "type": "scatter", "mode": "lines", "x": x + x[::-1], "y": around, "fill": "toself",
+        "fillcolor": f"{colour}/26", "line": {"width": 0, "color": f"{colour}/00"},
+        "hoverinfo": "skip", "showlegend": False, "legendgroup": name,
+    }  # fmt: skip
+    line = {
+        "type": "scatter", "mode": "lines", "name": name, "x": x,
+        "y": [short(p.mean) for p in points],
+        "line": {"color": colour, "dash": dash, "width": 2.2}, "legendgroup": name,
+        "hovertemplate": "%{x:.4g}: %{y:.4g}" + f"<extra>{name}</extra>",
+    }  # fmt: skip
+    return [shade, line]
+
+
+def by_arm(arms: Sequence[Arm], what: str) -> dict[str, Any]:
+    """A layout with a column per arm."""
+    names = [plain(arm.name) for arm in arms]
+    return {
+        "xaxis": {"tickvals": list(range(len(arms))), "ticktext": names, "zeroline": False,
+                  "range": [-0.6, len(arms) - 0.4], "showgrid": False, "automargin": True},
+        "yaxis": {"title": {"text": plain(what)}, "zeroline": True},
+        "height": 400,
+    }  # fmt: skip
+
+
+def zone(axis: str, low: float, high: float) -> dict[str, Any]:
+    """A shaded band across the whole chart."""
+    other = "y" if axis == "x" else "x"
+    return {"type": "rect", f"{axis}ref": axis, f"{other}ref": "paper", f"{axis}0": low,
+            f"{axis}1": high, f"{other}0": 0, f"{other}1": 1, "layer": "below",
+            "fillcolor": "$zone", "line": {"width": 0}}  # fmt: skip
+
+
+def tests_of(arm: Arm, name: str) -> list[float]:
+    """By seed, in per cent; nothing unless every run has it."""
+    values = [run.outcome["test"].get(name) if run is not None else None for run in arm.final]
+    known = [short(100 * value) for value in values if value is not None]
+    return known if len(known) == len(values) else []
+
+
+def spread(values: Sequence[float], form: Callable[[float], str]) -> tuple[str, str]:
+    """Mean and interval in words."""
+    if not values:
+        return NONE, NONE
+    mean, low, high = band(values)
+    return form(mean), between(form, low, high)
+
+
+def between(form: Callable[[float], str], low: float, high: float) -> str:
+    """An interval in words."""
+    return f"{form(low)} … {form(high)}"
+
+
+def unit_of(cell: Cell, words: Words) -> str:
+    """Of a difference."""
+    return words("chart.points") if cell.metric.percent else cell.metric.name
+
+
+def metric_name(cell: Cell, words: Words) -> str:
+    """The primary metric on the validation split."""
+    return words("chart.accuracy") if cell.metric.percent else cell.metric.name
+
+
+def plain(text: str) -> str:
+    """Text for Plotly, which reads some HTML: none of it is."""
+    return html.escape(text, quote=False)
+
+
+def short(value: float) -> float:
+    """Five digits are enough for a screen, and half the page."""
+    return float(f"{value:.5g}")
+
+
+def number(value: float) -> str:
+    """A value in a table."""
+    return f"{value:.4g}"

@@ -1,0 +1,103 @@
+"""A report as one self-contained HTML file.
+
+Scripts run only if their hash is in the page's Content-Security-Policy, and nothing is loaded from
+anywhere: neither a stored name nor an address can become code or a request.
+"""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import importlib.util
+import json
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+from ...errors import StudyError
+from .words import Words
+
+INSTALL = "pip install 'paramcast[study]'"
+
+
+def render(data: dict[str, Any], words: Words, *, eager: bool = False) -> str:
+    """The page.
+
+    Args:
+        data: what `data.build` returns.
+        words: the language.
+        eager: draw every chart at once instead of when it comes into view (for printing).
+
+    Raises:
+        StudyError: Jinja2 or Plotly is not installed.
+    """
+    plotly, own = plotly_js(), _static("report.js")
+    page = {
+        "charts": [*([data["effect"]] if data["effect"] else []), *data["whole"]],
+        "cells": data["cells"],
+        "runs": data["runs"]["rows"],
+        "text": {**words.section("js"), "save": words("page.save")},
+        "eager": eager,
+    }
+    return str(
+        _template().render(
+            d=data, w=words, policy=_policy(plotly, own), plotly=plotly, script=own,
+            style=_static("report.css"), data_json=_in_script(page), data_uri=_data_uri,
+        )
+    )  # fmt: skip
+
+
+@functools.cache
+def plotly_js() -> str:
+    """Plotly's minified script, from the installed package (which is not imported)."""
+    found = importlib.util.find_spec("plotly")
+    if found is None or not found.submodule_search_locations:
+        raise StudyError(f"the report draws with plotly, which is not installed: {INSTALL}")
+    path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
+    try:
+        return path.read_text("utf-8").replace("</script", "<\\/script")
+    except OSError as error:
+        raise StudyError(
+            f"{path} cannot be read ({error.strerror}); install plotly again: {INSTALL}"
+        ) from None
+
+
+@functools.cache
+def _template() -> Any:
+    try:
+        from jinja2 import Environment, PackageLoader, StrictUndefined
+    except ImportError:
+        raise StudyError(f"the report needs jinja2, which is not installed: {INSTALL}") from None
+    environment = Environment(
+        loader=PackageLoader("paramcast.report.html", "templates"),
+        autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
+    )  # fmt: skip
+    return environment.get_template("page.html")
+
+
+@functools.cache
+def _static(name: str) -> str:
+    return files("paramcast.report.html").joinpath(f"static/{name}").read_text("utf-8")
+
+
+def _policy(*scripts: str) -> str:
+    hashes = " ".join(
+        f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
+        for script in scripts
+    )
+    return (
+        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        "img-src data: blob:; base-uri 'none'; form-action 'none'"
+    )
+
+
+def _in_script(value: Any) -> str:
+    """JSON that cannot end the script element which holds it."""
+    text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
+    return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
+
+
+def _data_uri(text: str) -> str:
+    encoded = base64.b64encode(("\ufeff" + text).encode()).decode()
+    return f"data:text/csv;charset=utf-8;base64,{encoded}"

@@ -1,0 +1,107 @@
+"""A report as Markdown, for a mail, and its table as LaTeX, for a paper."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .words import Words
+
+COLUMNS = ("comparison", "method", "lr", "value", "early", "minus_base", "p", "minus_matched",
+           "diverged", "verdict")  # fmt: skip
+LATEX = {
+    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
+    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
+    "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "…": r"\dots{}", "–": "--",  # noqa: RUF001
+    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
+}  # fmt: skip
+
+
+def markdown(data: dict[str, Any], words: Words) -> str:
+    """Verdicts, facts, the table, how it was made and the command."""
+    head, rows = _columns(data)
+    parts = [f"# {_md(data['question'])}"]
+    if data["asked"]:
+        parts.append(_md(data["asked"]))
+    for v in data["verdicts"]:
+        parts.append(f"**{_md(v['sentence'])}**\n\n{words('page.next')}: {_md(v['next'])}")
+        if v["command"]:
+            parts.append(_code(v["command"]))
+    parts += [
+        "\n".join(f"- {_md(label)}: {_md(value)}" for label, value, _ in data["facts"]),
+        "\n".join([_line(head), "|" + "---|" * len(head), *map(_line, rows)]),
+        "\n".join(f"- {_md(note)}" for note, _ in data["notes"]),
+        f"## {words('page.failed_heading')}",
+        words("page.failed_none"),
+        f"## {words('page.protocol_heading')}",
+        "\n".join(f"- {_md(line)}" for line in data["protocol"]),
+        f"## {words('page.environment_heading')}",
+        "\n".join(f"- {_md(name)}: {_md(value)}" for name, value in data["environment"]),
+        _code(data["command"]),
+    ]
+    if data["failed"]["rows"]:
+        bad = data["failed"]
+        table = [_line(bad["head"]), "|" + "---|" * len(bad["head"]), *map(_line, bad["rows"])]
+        parts[parts.index(words("page.failed_none"))] = "\n".join(table)
+    return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def latex(data: dict[str, Any], words: Words) -> str:
+    """The table for booktabs, with a caption that says what was asked and of what."""
+    head, rows = _columns(data)
+    align = "".join("l" if name in ("comparison", "method", "verdict") else "r"
+                    for name in _shown(data))  # fmt: skip
+    seeds = next(value for label, value, _ in data["facts"] if label == words("facts.seeds"))
+    caption = f"{data['question']} {data['asked'] or ''} {seeds}. {words('page.table_read')}"
+    return "\n".join(
+        [
+            "% \\usepackage{booktabs}",
+            "\\begin{table}",
+            "\\centering",
+            f"\\caption{{{_tex(' '.join(caption.split()))}}}",
+            f"\\begin{{tabular}}{{{align}}}",
+            "\\toprule",
+            " & ".join(map(_tex, head)) + " \\\\",
+            "\\midrule",
+            *(" & ".join(map(_tex, row)) + " \\\\" for row in rows),
+            "\\bottomrule",
+            "\\end{tabular}",
+            "\\end{table}",
+            "",
+        ]
+    )
+
+
+def _shown(data: dict[str, Any]) -> list[str]:
+    """The columns that fit on paper."""
+    return [name for name in data["table"]["names"] if name in COLUMNS]
+
+
+def _columns(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+    table = data["table"]
+    places = [table["names"].index(name) for name in _shown(data)]
+    rows = [[row["cells"][i] for i in places] for row in table["rows"]]
+    return [table["head"][i] for i in places], rows
+
+
+def _line(cells: list[str]) -> str:
+    return "| " + " | ".join(map(_md, cells)) + " |"
+
+
+def _md(text: str) -> str:
+    """Text in which Markdown finds neither tables, HTML, links nor emphasis."""
+    text = " ".join(str(text).split())
+    for mark in "\\|`*_[]":
+        text = text.replace(mark, "\\" + mark)
+    return text.replace("&", "&amp;").replace("<", "&lt;")
+
+
+def _code(text: str) -> str:
+    """A block of code whose fence is longer than any within."""
+    fence = "```"
+    while fence in text:
+        fence += "`"
+    return f"{fence}\n{text}\n{fence}"
+
+
+def _tex(text: str) -> str:
+    return "".join(LATEX.get(character, character) for character in str(text))

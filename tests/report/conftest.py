@@ -1,0 +1,127 @@
+"""Synthetic folders, the command, and a browser."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import shutil
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+from synthetic import EVIL, write_pilot, write_study
+
+from paramcast import cli
+from paramcast.report.html.write import write_report
+
+ARGUMENTS = [
+    "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
+    "--disable-background-networking", "--disable-component-update",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A pilot with every chart: top-5 errors, tuning, speed; a diverged run, a failed attempt."""
+    folder = tmp_path_factory.mktemp("pilot")
+    write_pilot(
+        folder, name=EVIL, classes=20, seeds=8, diverged=(("demon", 2),),
+        failed=((0, "ValueError: <b>no</b> such file"),),
+    )  # fmt: skip
+    return folder
+
+
+@pytest.fixture(scope="session")
+def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("study")
+    write_study(folder)
+    return folder
+
+
+class Ran(NamedTuple):
+    """What a command left."""
+
+    code: int
+    out: str
+    err: str
+
+
+@pytest.fixture
+def paramcast(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+    """paramcast("report", folder): the command, in this process."""
+
+    def call(*words: Any) -> Ran:
+        out, err = io.StringIO(), io.StringIO()
+        monkeypatch.setattr(sys, "argv", ["paramcast", *map(str, words)])
+        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
+            code = cli._main()
+        return Ran(code, out.getvalue(), err.getvalue())
+
+    return call
+
+
+@pytest.fixture(scope="session")
+def chromium() -> str:
+    found = shutil.which("chromium")
+    if found is None:
+        pytest.skip("needs chromium")
+    return found
+
+
+@pytest.fixture(scope="session")
+def browser(chromium: str) -> Iterator[Any]:
+    api = pytest.importorskip("playwright.sync_api")
+    with api.sync_playwright() as play:
+        opened = play.chromium.launch(executable_path=chromium, args=ARGUMENTS)
+        yield opened
+        opened.close()
+
+
+@pytest.fixture(scope="session")
+def files(
+    pilot: Path, study: Path, tmp_path_factory: pytest.TempPathFactory
+) -> dict[tuple[str, str], Path]:
+    """The pages, by folder and language."""
+    out = tmp_path_factory.mktemp("pages")
+    return {
+        (name, language): write_report(folder, out / f"{name}-{language}.html", language=language)
+        for name, folder in (("pilot", pilot), ("study", study))
+        for language in ("en", "ja")
+    }
+
+
+@pytest.fixture
+def visit(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
+    """visit("pilot", "ja", color_scheme="dark"): a page with every chart drawn.
+
+    At the end nothing may have been asked of a network, logged as an error, or shown in a dialog.
+    """
+    wrong: list[str] = []
+    contexts = []
+
+    def heard(message: Any) -> None:
+        if message.type in ("error", "warning"):
+            wrong.append(message.text)
+
+    def opened(name: str, language: str = "en", **options: Any) -> Any:
+        context = browser.new_context(**options)
+        contexts.append(context)
+        page = context.new_page()
+        page.on("console", heard)
+        page.on("pageerror", lambda error: wrong.append(str(error)))
+        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
+        page.on(
+            "request",
+            lambda r: r.url.startswith(("file:", "blob:", "data:")) or wrong.append(r.url),
+        )
+        page.goto(files[name, language].as_uri())
+        page.evaluate("dispatchEvent(new Event('beforeprint'))")
+        page.evaluate("dispatchEvent(new Event('afterprint'))")
+        return page
+
+    yield opened
+    for context in contexts:
+        context.close()
+    assert wrong == []

@@ -1,0 +1,187 @@
+"""Folders as a pilot and a study leave them, from drawn outcomes instead of trainings.
+
+Everything but the trainings is real: plans, keys, store, choice of rates, verdicts, files.
+"""
+
+from __future__ import annotations
+
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from paramcast.study.folder import write_json
+from paramcast.study.loop import total_steps
+from paramcast.study.methods import parse_methods
+from paramcast.study.plan import Options, Plan
+from paramcast.study.result import summarise
+from paramcast.study.spec import RunSpec
+from paramcast.study.store import Store
+from paramcast.study.studies.cells import final_jobs, make_cells, tuning_jobs
+from paramcast.study.studies.file import read
+from paramcast.study.tasks.source import find
+from paramcast.study.tasks.task import Task, prepare
+
+EXAMPLES = 100
+EVIL = "<img src=x onerror=alert(1)>"
+"""A name that would be code, if a page took it for code."""
+ENVIRONMENT = {
+    "paramcast": "0.1.0", "torch": torch.__version__, "python": "3.11.7", "platform": "Linux",
+    "cpu": "a processor", "cpus": 2, "gpu": None, "threads_per_run": 1, "git_commit": None,
+}  # fmt: skip
+
+
+def make_task(name: str, classes: int, **changes: Any) -> Any:
+    inputs, targets = torch.zeros(EXAMPLES, 2), torch.arange(EXAMPLES) % classes
+    split = (inputs, targets)
+    return prepare(Task(name, lambda: torch.nn.Linear(2, classes), split, split, split, **changes))
+
+
+def draw(spec: RunSpec, steps: int, classes: int, effects: dict[str, float]) -> dict[str, Any]:
+    """An outcome: the seed decides most, the method's effect is added to the accuracy."""
+    shared = np.random.default_rng([spec.seed, spec.phase == "tune"])
+    own = np.random.default_rng(list(f"{spec.method}{spec.lr}{spec.share}{spec.seed}".encode()))
+    end = 0.9 + 0.02 * shared.standard_normal() + 0.002 * own.standard_normal()
+    end += effects.get(spec.method, 0.0) - 0.01 * (1 - spec.share)
+    end -= 0.03 * abs(math.log10(spec.lr / 0.05))
+    end = min(1.0, max(0.0, end))
+    curve = []
+    for epoch in range(1, spec.epochs + 1):
+        share = epoch / spec.epochs
+        value = end * (1 - math.exp(-5 * share)) / (1 - math.exp(-5))
+        curve.append(
+            {
+                "step": round(steps * share), "lr": spec.lr, "seconds": 2 * share * spec.share,
+                "train_loss": 1.2 - value, "validation_loss": 1.3 - value,
+                "validation_metric": value, "validation_top1_error": 1 - value,
+            }
+        )  # fmt: skip
+    split = {"metric": end, "loss": 1.2 - end, "top1_error": 1 - end}
+    if classes >= 20:
+        split["top5_error"] = (1 - end) / 4
+    outcome: dict[str, Any] = {
+        "status": "done", "reason": "", "steps": steps, "seconds": 2 * spec.share,
+        "peak_memory": 400 * 2**20, "curve": curve, "validation": dict(split), "measures": {},
+    }  # fmt: skip
+    if spec.phase == "final":
+        outcome.update(test=dict(split), train_loss=0.1, gap=0.05)
+    return outcome
+
+
+def diverge(outcome: dict[str, Any], classes: int) -> None:
+    constant = {"metric": 1 / classes, "loss": math.log(classes), "top1_error": 1 - 1 / classes}
+    outcome.update(
+        status="diverged", reason="loss not finite at step 7", validation=constant,
+        test=constant, train_loss=None, gap=None, curve=outcome["curve"][:1],
+    )  # fmt: skip
+    outcome["curve"][0]["validation_metric"] = None
+
+
+def write_pilot(
+    folder: Path,
+    *,
+    name: str = "digits",
+    methods: str = "demon, plp",
+    seeds: int = 8,
+    classes: int = 10,
+    effects: dict[str, float] | None = None,
+    diverged: tuple[tuple[str, int], ...] = (),
+    failed: tuple[tuple[int, str], ...] = (),
+    **changes: Any,
+) -> dict[str, Any]:
+    """A finished pilot; what pilot.json holds.
+
+    Args:
+        effects: what a method adds to the accuracy, by its name in the runs.
+        diverged: runs (method, seed) that did, at the end and at 0.8 T.
+        failed: attempts (seed, reason) of plp that did.
+        changes: of the options.
+    """
+    prepared = make_task(name, classes)
+    settings: dict[str, Any] = {
+        "source": find("digits"), "methods": parse_methods(methods), "base": "sgd", "lr": None,
+        "lr_range": (0.003, 0.3), "trials": 4, "trial_seeds": 2, "seeds": seeds, "epochs": 6,
+        "batch_size": 10, "schedule": "cosine", "margin": None, "device": "cpu",
+    }  # fmt: skip
+    plan = Plan(Options(**(settings | changes)), prepared, folder)
+    outcomes: dict[str, dict[str, Any]] = {}
+
+    folder.mkdir(parents=True, exist_ok=True)
+    store = Store(folder / "pilot.db")
+
+    def run(specs: Any) -> None:
+        for spec in specs:
+            if spec.key in outcomes:
+                continue
+            steps = total_steps(EXAMPLES, spec.batch_size, spec.epochs, spec.share)
+            outcome = draw(spec, steps, classes, effects or {})
+            if spec.phase == "final" and (spec.method, spec.seed) in diverged:
+                diverge(outcome, classes)
+            outcomes[spec.key] = outcome
+            store.put(spec, outcome, ENVIRONMENT)
+
+    run(plan.tuning_specs())
+    chosen = plan.choose(outcomes)
+    rows = plan.rows(chosen)
+    run(plan.final_specs(rows))
+    for seed, reason in failed:
+        spec = plan.spec("plp", chosen["plp"], "final", seed, 1.0)
+        store.put_failure(spec, {"status": "failed", "reason": reason})
+    store.add_look(seeds)
+    store.close()
+    result = summarise(plan, rows, chosen, outcomes, 0.95, seeds, 2)
+    result |= {"environment": ENVIRONMENT, "reused_runs": 0, "wall_seconds": 12.5}
+    write_json(folder / "pilot.json", result)
+    return result
+
+
+STUDY = """
+name = "small"
+question = "Does PLP help <at> any rate?"
+notes = ["Six cells & a note of my own."]
+analysis = ["heatmap"]
+
+[[grid]]
+task = "digits"
+methods = ["plp"]
+seeds = 6
+epochs = 4
+batch_size = [16, 32]
+lr = [0.01, 0.05, 0.2]
+"""
+
+
+def write_study(folder: Path, text: str = STUDY) -> dict[str, Any]:
+    """A finished study; what study.json holds."""
+    study = read(text, "study.toml")
+    cells = make_cells(study, folder, device="cpu", data_dir=None)
+    folder.mkdir(parents=True, exist_ok=True)
+    outcomes: dict[str, dict[str, Any]] = {}
+    store = Store(folder / "study.db")
+
+    def run(jobs: Any) -> None:
+        for spec in (job.spec for job in jobs):
+            effect = {"plp": 0.02 - 0.4 * spec.lr}
+            outcomes[spec.key] = draw(spec, 10 * spec.epochs, 10, effect)
+            store.put(spec, outcomes[spec.key], ENVIRONMENT)
+
+    run(tuning_jobs(cells))
+    chosen = [cell.plan.choose(outcomes) for cell in cells]
+    run(final_jobs(cells, chosen))
+    store.close()
+    results = []
+    for cell, rates in zip(cells, chosen, strict=True):
+        plan = cell.plan
+        result = summarise(plan, plan.rows(rates), rates, outcomes, 0.95, plan.options.seeds, None)
+        for key in ("identity", "command", "out"):
+            del result[key]
+        results.append({"settings": cell.settings, "label": cell.label, **result})
+    written = {
+        "schema": 1, "study": study.name, "question": study.question, "notes": list(study.notes),
+        "cells": results, "environment": ENVIRONMENT, "reused_runs": 0, "wall_seconds": 30.0,
+        "text": text, "out": str(folder),
+    }  # fmt: skip
+    write_json(folder / "study.json", written)
+    return written

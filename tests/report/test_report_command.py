@@ -1,0 +1,334 @@
+"""`paramcast report`: formats, bad input, no torch; and the page that pilots and studies leave."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import EVIL, write_pilot
+
+from paramcast import cli_report_html
+from paramcast.errors import StudyError
+from paramcast.report.html import page, pdf, write
+
+Paramcast = Callable[..., Any]
+
+WITHOUT_TORCH = """
+import sys
+
+class Refuse:
+    def find_spec(self, name, path=None, target=None):
+        if name.partition(".")[0] == "torch":
+            raise ImportError("torch is not to be imported")
+
+sys.meta_path.insert(0, Refuse())
+from paramcast.cli import main
+main()
+"""
+
+
+@pytest.mark.parametrize("kind", ["pilot", "study"])
+def test_it_needs_no_torch(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
+    out = tmp_path / "report.html"
+    words = ["report", str(request.getfixturevalue(kind)), "-o", str(out), "--lang", "ja"]
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == f"wrote {out}\n"
+    assert '<html lang="ja">' in out.read_text("utf-8")
+
+
+def test_the_default_file_is_in_the_folder(paramcast: Paramcast, pilot: Path) -> None:
+    ran = paramcast("report", pilot)
+    assert (ran.code, ran.out, ran.err) == (0, f"wrote {pilot}/report.html\n", "")
+    (pilot / "report.html").unlink()
+
+
+def test_the_ending_tells_the_format(paramcast: Paramcast, pilot: Path, tmp_path: Path) -> None:
+    assert paramcast("report", pilot, "-o", tmp_path / "r.md").code == 0
+    assert paramcast("report", pilot, "-o", tmp_path / "r.tex").code == 0
+    assert (tmp_path / "r.md").read_text("utf-8").startswith("# Should plp replace sgd on &lt;img")
+    assert (tmp_path / "r.tex").read_text("utf-8").startswith("% \\usepackage{booktabs}\n")
+
+
+@pytest.mark.parametrize("kind", ["pilot", "study"])
+def test_markdown_is_a_table_that_names_cannot_break(
+    kind: str, request: pytest.FixtureRequest
+) -> None:
+    markdown = pytest.importorskip("markdown")
+    text = write.content(request.getfixturevalue(kind), "en", "md").decode()
+    made = markdown.markdown(text, extensions=["tables", "fenced_code"])
+    assert "<img" not in made
+    rows = re.findall(r"<tr>(.*?)</tr>", made, re.DOTALL)
+    table = json.loads((request.getfixturevalue(kind) / f"{kind}.json").read_text())
+    arms = [r for c in table.get("cells", [table]) for r in c["table"]]
+    columns = len(re.findall("<th", rows[0]))
+    assert [len(re.findall("<td", row)) for row in rows[1 : len(arms) + 1]] == [columns] * len(arms)
+
+
+def test_the_latex_table_has_as_many_cells_as_columns(study: Path, tmp_path: Path) -> None:
+    text = write.content(study, "en", "latex").decode()
+    align = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
+    assert align is not None
+    body = text[text.index("\\toprule") : text.index("\\bottomrule")]
+    rows = [line for line in body.splitlines() if line.endswith("\\\\")]
+    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(align[1]) - 1}
+    assert r"95 \%" in text
+
+
+def test_latex_text_is_escaped(tmp_path: Path) -> None:
+    write_pilot(tmp_path, name=r"a_b & 50% {#1} \input{x} ^~$", seeds=6)
+    text = write.content(tmp_path, "en", "latex").decode()
+    assert (r"a\_b \& 50\% \{\#1\} \textbackslash{}input\{x\} \textasciicircum{}"
+            r"\textasciitilde{}\$") in text  # fmt: skip
+
+
+def test_a_pdf_is_printed(chromium: str, paramcast: Paramcast, pilot: Path, tmp_path: Path) -> None:
+    out = tmp_path / "report.pdf"
+    assert paramcast("report", pilot, "-o", out).code == 0
+    assert out.read_bytes().startswith(b"%PDF-")
+    assert out.stat().st_size > 50_000
+    assert len(re.findall(rb"/Type\s*/Page\b", out.read_bytes())) >= 4
+
+
+def test_without_a_browser_there_is_no_pdf(
+    paramcast: Paramcast, pilot: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(shutil, "which", lambda name: None)
+    ran = paramcast("report", pilot, "--format", "pdf")
+    assert ran.code == 2
+    assert ran.err.startswith("paramcast: --format pdf prints with Chromium, and none was found; ")
+    assert ran.err.count("\n") == 1
+
+
+def test_a_browser_that_prints_nothing_is_said(tmp_path: Path, monkeypatch: Any) -> None:
+    fake = tmp_path / "chromium"
+    fake.write_text("#!/bin/sh\necho first >&2\necho no display >&2\nexit 1\n")
+    fake.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    with pytest.raises(StudyError, match=r"did not print the report: no display$"):
+        pdf.to_pdf("<p>x</p>")
+
+
+# --- bad input ------------------------------------------------------------------------------------
+
+
+def copy(folder: Path, to: Path) -> Path:
+    shutil.copytree(folder, to)
+    return to
+
+
+def change(folder: Path, **changes: Any) -> None:
+    path = folder / "pilot.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
+
+
+def no_folder(folder: Path) -> Path:
+    return folder / "nothing"
+
+
+def empty(folder: Path) -> Path:
+    (folder / "empty").mkdir()
+    return folder / "empty"
+
+
+def not_finished(folder: Path) -> Path:
+    (folder / "pilot.json").unlink()
+    return folder
+
+
+def no_runs(folder: Path) -> Path:
+    with sqlite3.connect(folder / "pilot.db") as connection:
+        connection.execute("DELETE FROM runs")
+    return folder
+
+
+def no_store(folder: Path) -> Path:
+    (folder / "pilot.db").unlink()
+    return folder
+
+
+def no_database(folder: Path) -> Path:
+    for file in folder.glob("pilot.db*"):
+        file.unlink()
+    (folder / "pilot.db").write_text("not a database, but long enough to be looked at" * 9)
+    return folder
+
+
+def newer_result(folder: Path) -> Path:
+    change(folder, schema=9)
+    return folder
+
+
+def newer_store(folder: Path) -> Path:
+    with sqlite3.connect(folder / "pilot.db") as connection:
+        connection.execute("UPDATE about SET value = '9' WHERE name = 'schema'")
+    return folder
+
+
+def one_seed(folder: Path) -> Path:
+    change(folder, seeds=1)
+    return folder
+
+
+def no_json(folder: Path) -> Path:
+    (folder / "pilot.json").write_text("{")
+    return folder
+
+
+def no_table(folder: Path) -> Path:
+    change(folder, table=[])
+    return folder
+
+
+def damaged_run(folder: Path) -> Path:
+    with sqlite3.connect(folder / "pilot.db") as connection:
+        connection.execute("UPDATE runs SET outcome = '{'")
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("spoil", "message"),
+    [
+        (no_folder, "is no folder; give the folder of a pilot or study"),
+        (empty, "holds neither pilot.json nor study.json; give the folder of a pilot or study"),
+        (not_finished, "has no pilot.json: its pilot has not finished; start the same command"),
+        (no_runs, "holds no finished runs; start the command that made it again"),
+        (no_store, "pilot.db is missing; a report needs the runs beside their result"),
+        (no_database, "cannot be used as a store of runs"),
+        (newer_result, "pilot.json has schema 9, this paramcast reads 1"),
+        (newer_store, "has schema version 9"),
+        (one_seed, "pilot.json has fewer than 2 seeds, and a report compares seeds in pairs"),
+        (no_json, "pilot.json cannot be read: "),
+        (no_table, "pilot.json is not as this paramcast writes it (IndexError"),
+        (damaged_run, "cannot be read ("),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_a_folder_that_cannot_be_reported(
+    spoil: Callable[[Path], Path], message: str, paramcast: Paramcast, pilot: Path, tmp_path: Path
+) -> None:
+    ran = paramcast("report", spoil(copy(pilot, tmp_path / "copy")), "-o", tmp_path / "r.html")
+    assert ran.code == 2
+    assert ran.err.startswith("paramcast: ")
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+    assert not (tmp_path / "r.html").exists()
+
+
+@pytest.mark.parametrize("where", ["missing/report.html", "folder", "file/report.html"])
+def test_a_file_that_cannot_be_written(
+    where: str, paramcast: Paramcast, pilot: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "folder").mkdir()
+    (tmp_path / "file").write_text("")
+    ran = paramcast("report", pilot, "-o", tmp_path / where)
+    assert ran.code == 2
+    assert ran.err.startswith(f"paramcast: {tmp_path / where} cannot be written: ")
+    assert ran.err.endswith("; give another file with -o\n")
+
+
+def test_a_full_disk_leaves_the_old_page(
+    pilot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    out = tmp_path / "report.html"
+    out.write_text("old")
+
+    def full(*_: Any) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "replace", full)
+    with pytest.raises(StudyError, match="cannot be written: No space left on device"):
+        write.write_report(pilot, out)
+    assert out.read_text() == "old"
+    assert os.listdir(tmp_path) == ["report.html"]
+
+
+def test_a_read_only_folder_is_read(pilot: Path, tmp_path: Path) -> None:
+    folder = copy(pilot, tmp_path / "copy")
+    before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
+    folder.chmod(0o555)
+    code = (
+        "import os, sys\n"
+        "from pathlib import Path\n"
+        "from paramcast.report.html.load import load\n"
+        "load(Path(sys.argv[1]))\n"  # imports everything while the packages can be read
+        "os.getuid() or os.setresuid(65534, 65534, 65534)\n"
+        "print(len(load(Path(sys.argv[2])).runs))"
+    )
+    for parent in (tmp_path, *tmp_path.parents[:3]):
+        parent.chmod(parent.stat().st_mode | 0o055)
+    done = subprocess.run(
+        [sys.executable, "-c", code, pilot, folder], capture_output=True, text=True
+    )
+    folder.chmod(0o755)
+    assert done.returncode == 0, done.stderr
+    assert int(done.stdout) > 80
+    assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
+
+
+def test_without_plotly_there_is_one_sentence(pilot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None)
+    page.plotly_js.cache_clear()
+    with pytest.raises(StudyError, match=r"not installed: pip install 'paramcast\[study\]'"):
+        write.content(pilot, "en", "html")
+    page.plotly_js.cache_clear()
+
+
+# --- at the end of a pilot and a study ------------------------------------------------------------
+
+TASK = f"""
+import torch
+from paramcast.study import Task
+
+def split(n, seed):
+    g = torch.Generator().manual_seed(seed)
+    y = torch.arange(n) % 3
+    return torch.nn.functional.one_hot(y, 3) + 0.5 * torch.randn(n, 3, generator=g), y
+
+def task():
+    return Task("{EVIL}", lambda: torch.nn.Linear(3, 3), split(60, 0), split(60, 1), split(60, 2),
+                epochs=2, batch_size=10)
+"""
+
+
+def test_a_pilot_leaves_its_report(
+    paramcast: Paramcast, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    Path("evil.py").write_text(TASK)
+    words = ("pilot", "evil.py:task", "--lr", 0.1, "--seeds", 6, "--workers", 1, "--out", "out")
+    ran = paramcast(*words)
+    assert (ran.code, ran.err) == (0, "")
+    assert ran.out.endswith("Report: out/report.html\n")
+    text = Path("out/report.html").read_text("utf-8")
+    assert EVIL not in text
+    assert "&lt;img src=x onerror=alert(1)&gt;" in text
+    Path("out/report.html").unlink()
+    Path("out/report.html").mkdir()  # cannot be written now
+    again = paramcast(*words, "--json")
+    assert again.code == 0
+    assert json.loads(again.out)["seeds"] == 6
+    assert again.err.startswith("paramcast: no report was written: out/report.html cannot be")
+
+
+def test_a_mistake_of_the_report_costs_no_verdict(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def fails(folder: Path) -> None:
+        raise ZeroDivisionError("of ours")
+
+    monkeypatch.setattr(write, "write_report", fails)
+    assert cli_report_html.beside(tmp_path) == ""
+    assert capsys.readouterr().err == "paramcast: no report was written: of ours\n"

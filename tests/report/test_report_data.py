@@ -1,0 +1,234 @@
+"""What a report says is what is stored."""
+
+from __future__ import annotations
+
+import base64
+import csv
+import io
+import json
+import re
+import sqlite3
+import statistics
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import write_pilot, write_study
+
+from paramcast.report.html.data import build
+from paramcast.report.html.load import load
+from paramcast.report.html.page import render
+from paramcast.report.html.words import Words
+from paramcast.study.stats import interval
+from paramcast.study.studies.analyses.heatmap import maps
+
+
+def data_of(folder: Path, language: str = "en") -> dict[str, Any]:
+    return build(load(folder), Words(language))
+
+
+def chart(data: dict[str, Any], name: str, cell: int = 0) -> dict[str, Any]:
+    return next(c for c in data["cells"][cell]["charts"] if c["id"] == name)
+
+
+def result_of(folder: Path, kind: str = "pilot") -> dict[str, Any]:
+    return json.loads((folder / f"{kind}.json").read_text())
+
+
+def stored_runs(folder: Path, kind: str = "pilot") -> list[dict[str, Any]]:
+    with sqlite3.connect(folder / f"{kind}.db") as connection:
+        return [json.loads(spec) for (spec,) in connection.execute("SELECT spec FROM runs")]
+
+
+def test_the_first_screen_is_the_stored_verdict(pilot: Path) -> None:
+    data, result = data_of(pilot), result_of(pilot)
+    stored = [v for answers in result["verdicts"].values() for v in answers.values()]
+    assert [v["sentence"] for v in data["verdicts"]] == [v["sentence"] for v in stored]
+    assert [v["next"] for v in data["verdicts"]] == [v["next"] for v in stored]
+    facts = {label: value for label, value, _ in data["facts"]}
+    assert facts["Seeds"] == "n = 8, paired"
+    assert facts["Diverged, failed"] == "2, 1"  # at T and at 0.8 T
+    to_base = next(r for r in result["table"] if r["method"] == "plp")["to_base"]
+    trace = data["effect"]["views"][0]["data"][0]
+    assert trace["x"] == [pytest.approx(100 * to_base["mean"], rel=1e-4)]
+    low = trace["x"][0] - trace["error_x"]["arrayminus"][0]
+    assert low == pytest.approx(100 * to_base["low"], abs=1e-3)
+    zone = data["effect"]["views"][0]["layout"]["shapes"][0]
+    assert (zone["x0"], zone["x1"]) == (-0.5, 0.5)
+
+
+def test_every_seed_is_a_dot(pilot: Path) -> None:
+    result, views = result_of(pilot), chart(data_of(pilot), "paired")["views"]
+    base = result["table"][0]["values"]
+    for row in result["table"][1:]:
+        for view, name in ((views[0], "values"), (views[1], "early_values")):
+            dots = next(t for t in view["data"] if t["name"] == row["method"])
+            wanted = [100 * (a - b) for a, b in zip(row[name], base, strict=True)]
+            assert dots["y"] == pytest.approx(wanted, abs=1e-3)
+            assert len(dots["x"]) == len(set(dots["x"])) == result["seeds"]
+
+
+def test_every_run_is_found_behind_its_number(pilot: Path, study: Path) -> None:
+    for folder, kind in ((pilot, "pilot"), (study, "study")):
+        data = data_of(folder)
+        rows = data["runs"]["rows"]
+        assert len(rows) == len(stored_runs(folder, kind))
+        assert all(row["cells"] for row in rows)
+        for row in data["table"]["rows"]:
+            for place, filters in row["runs"].items():
+                if place == "diverged" or place not in data["table"]["names"]:
+                    continue
+                behind = [
+                    r for r in rows
+                    if filters["cell"] in r["cells"] and filters["method"] in r["methods"]
+                    and (r["phase"], r["share"]) == (filters["phase"], filters["share"])
+                ]  # fmt: skip
+                assert len(behind) == (8 if kind == "pilot" else 6)
+
+
+def test_curves_are_means_with_t_bands_and_end_where_the_runs_end(pilot: Path) -> None:
+    data, stored = data_of(pilot), load(pilot)
+    last = [
+        run.curve[-1]["validation_loss"] for run in stored.runs
+        if (run.spec["method"], run.spec["phase"], run.spec["share"]) == ("plp", "final", 1.0)
+    ]  # fmt: skip
+    mean, low, high = interval(last)
+    views = chart(data, "curves")["views"]
+    assert [v["label"] for v in views] == [
+        f"{what} by {along}"
+        for what in ("validation accuracy, %", "validation loss", "training loss")
+        for along in ("steps", "seconds")
+    ]
+    line = next(t for t in views[2]["data"] if t.get("name") == "plp")
+    shade = views[2]["data"][views[2]["data"].index(line) - 1]
+    assert line["y"][-1] == pytest.approx(mean, rel=1e-4)
+    assert max(shade["y"][5:7]) == pytest.approx(high, rel=1e-4)
+    assert min(shade["y"][5:7]) == pytest.approx(low, rel=1e-4)
+    assert line["x"] == [10, 20, 30, 40, 50, 60]
+
+
+def test_a_diverged_run_leaves_the_curve_and_stays_in_the_tables(pilot: Path) -> None:
+    data = data_of(pilot)
+    row = next(r for r in data["table"]["rows"] if r["cells"][0] == "demon")
+    assert row["cells"][data["table"]["names"].index("diverged")] == "1/8"
+    assert [r[1:] for r in data["failed"]["rows"]] == [
+        ["demon", "2", row["cells"][2], "diverged", "loss not finite at step 7"],
+        ["demon", "2", row["cells"][2], "diverged", "loss not finite at step 7"],
+        ["plp", "0", data["failed"]["rows"][2][3], "failed", "ValueError: <b>no</b> such file"],
+    ]
+    reached = next(r for r in chart(data, "target")["table"]["rows"] if r[0] == "demon")
+    assert reached[1].endswith("/ 8")
+
+
+def test_the_tuning_chart_marks_the_chosen_rate(pilot: Path) -> None:
+    result, data = result_of(pilot), chart(data_of(pilot), "tuning")["views"][0]["data"]
+    chosen = result["learning_rates"]["chosen"]
+    for name, method in (("sgd", "base"), ("plp", "plp"), ("demon", "demon")):
+        trace = next(t for t in data if t["name"] == name)
+        stars = [
+            x for x, s in zip(trace["x"], trace["marker"]["symbol"], strict=True) if s == "star"
+        ]
+        assert stars == [chosen[method]]
+        assert sorted(trace["x"]) == sorted(result["learning_rates"]["tried"])
+
+
+def test_time_to_target_counts_those_that_reach_it(tmp_path: Path) -> None:
+    write_pilot(tmp_path, effects={"plp": -0.2}, seeds=6)
+    rows = {r[0]: r for r in chart(data_of(tmp_path), "target")["table"]["rows"]}
+    assert rows["plp"][1:] == ["0 / 6", "\u2013", "\u2013"]
+    ends = [
+        run.outcome["validation"]["metric"] for run in load(tmp_path).runs
+        if (run.spec["method"], run.spec["phase"], run.spec["share"]) == ("base", "final", 1.0)
+        and run.spec["lr"] == result_of(tmp_path)["learning_rates"]["chosen"]["base"]
+    ]  # fmt: skip
+    assert f"{100 * statistics.median(ends):.2f} %" in chart(data_of(tmp_path), "target")["read"]
+    assert rows["sgd"][1] == "3 / 6"
+
+
+def test_two_predictors_one_given_rate_and_no_speed(tmp_path: Path) -> None:
+    write_pilot(
+        tmp_path, methods="plp, plp(horizon=0.5), ema", lr=0.05, speed=False, seeds=6, classes=3
+    )
+    data = data_of(tmp_path)
+    assert {v["method"] for v in data["verdicts"]} == {"plp", "plp(horizon=0.5)", "ema"}
+    assert len(data["effect"]["views"][0]["data"][0]["x"]) == 3
+    names = [c["id"] for c in data["cells"][0]["charts"]]
+    assert names == ["paired", "controls", "curves", "errors", "target"]
+    assert len(chart(data, "paired")["views"]) == 1
+    assert "early" not in data["table"]["names"]
+    assert all(row["cells"] for row in data["runs"]["rows"])
+
+
+def test_only_references(tmp_path: Path) -> None:
+    write_pilot(tmp_path, methods="demon", seeds=6)
+    data = data_of(tmp_path)
+    assert data["effect"] is None
+    assert data["verdicts"][0]["sentence"].startswith("No method was judged")
+    assert "No method was judged" in render(data, Words("en"))
+
+
+def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
+    data, result = data_of(study), result_of(study, "study")
+    kinds = [cell["verdicts"]["plp"]["quality"]["kind"] for cell in result["cells"]]
+    assert data["verdicts"][0]["sentence"] == (
+        f"plp: of 6 comparisons, {kinds.count('adopt')} say adopt, 0 use the control instead, "
+        f"{kinds.count('no difference')} no difference, {kinds.count('inconclusive')} "
+        f"inconclusive, {kinds.count('harmful')} harmful."
+    )
+    assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "heat-0"]
+    heat = data["whole"][2]["views"][0]["data"][0]
+    (wanted,) = [m for m in maps(result["cells"]) if len(m.rows) > 1]
+    for i, row in enumerate(heat["y"]):
+        for j, lr in enumerate(wanted.lrs):
+            assert heat["z"][i][j] == pytest.approx(wanted.to_base[row, lr][0], rel=1e-4)
+    assert [c["label"] for c in data["cells"]] == [
+        f"{i}: batch size {b}, learning rate {lr}"
+        for i, (b, lr) in enumerate([(b, lr) for b in (16, 32) for lr in (0.01, 0.05, 0.2)], 1)
+    ]
+
+
+def test_a_study_of_an_older_version_has_a_report(tmp_path: Path) -> None:
+    result = write_study(tmp_path)
+    for cell in result["cells"]:
+        for row in cell["table"]:
+            del row["measures"]
+        for name in ("probes", "precision", "compiled", "channels_last"):
+            cell["specification"]["common"].pop(name, None)
+    (tmp_path / "study.json").write_text(json.dumps(result))
+    assert all(row["cells"] for row in data_of(tmp_path)["runs"]["rows"])
+
+
+def test_downloads_are_csv_that_no_spreadsheet_executes(tmp_path: Path) -> None:
+    write_pilot(tmp_path, name="=HYPERLINK(1)", seeds=6, diverged=(("plp", 0),))
+    data = data_of(tmp_path)
+    tables = {f["file"]: list(csv.DictReader(io.StringIO(f["csv"]))) for f in data["downloads"]}
+    assert {k: len(v) for k, v in tables.items()} == {
+        "comparisons.csv": 5, "runs.csv": len(stored_runs(tmp_path)), "curves.csv": 5 * 3 * 6,
+    }  # fmt: skip
+    assert {row["task"] for row in tables["runs.csv"]} == {"'=HYPERLINK(1)"}
+    plp = next(r for r in tables["comparisons.csv"] if r["method"] == "plp")
+    stored = next(r for r in result_of(tmp_path)["table"] if r["method"] == "plp")
+    assert float(plp["minus_base_mean"]) == stored["to_base"]["mean"]
+    assert float(plp["mean"]) == stored["mean"]
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_page_is_closed_to_code_and_to_the_network(pilot: Path, language: str) -> None:
+    page = render(data_of(pilot, language), Words(language))
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
+    own = re.sub(r"<script>.*?</script>", "", page, flags=re.DOTALL)
+    assert not re.search(r"(?:src|href|action)=\"(?!#|data:)", own)
+    policy = re.search(r'Content-Security-Policy" content="([^"]*)"', page)
+    assert policy is not None
+    assert policy[1].startswith("default-src &#39;none&#39;; script-src &#39;sha256-")
+    assert "unsafe-eval" not in policy[1]
+    assert len(page) < 6e6
+
+
+def test_the_csv_in_the_page_is_the_csv(pilot: Path) -> None:
+    data = data_of(pilot)
+    links = re.findall(r'download="(\w+\.csv)" href="data:text/csv;charset=utf-8;base64,([^"]+)"',
+                       render(data, Words("en")))  # fmt: skip
+    found = {name: base64.b64decode(text).decode("utf-8-sig") for name, text in links}
+    assert found == {f["file"]: f["csv"] for f in data["downloads"]}
