@@ -1,7 +1,7 @@
 """Three policies of the test suite.
 
-Under PARAMCAST_REQUIRE_ALL=1 (CI) a test that would skip for a missing part fails, GPU tests
-excepted. The tests named in tests/known_limits.txt state demands that are not met yet: they are
+Under PARAMCAST_REQUIRE_ALL=1 (CI) a test that would skip for a missing part fails; excepted are
+GPU tests and those that mount a file system, which some containers forbid. The tests named in tests/known_limits.txt state demands that are not met yet: they are
 expected to fail, and one that passes fails until its line is removed.
 
 `pytest -m compat --compat docs/compatibility.md` writes the table of frameworks and features from
@@ -47,7 +47,8 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(wrapper=True)
 def pytest_runtest_makereport(item):
     report = yield
-    required = os.environ.get("PARAMCAST_REQUIRE_ALL") == "1" and "gpu" not in item.keywords
+    excepted = {"gpu", "mount"} & set(item.keywords)
+    required = os.environ.get("PARAMCAST_REQUIRE_ALL") == "1" and not excepted
     if required and report.skipped and not hasattr(report, "wasxfail"):
         report.outcome = "failed"
         report.longrepr = f"skipped under PARAMCAST_REQUIRE_ALL=1: {report.longrepr}"

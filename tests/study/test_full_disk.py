@@ -13,6 +13,8 @@ from typing import Any
 
 import pytest
 
+pytestmark = pytest.mark.mount
+
 PILOT = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 6, "--methods", "plp", "--out", "small/out")
 
 
@@ -23,7 +25,10 @@ def small(tmp_path: Path) -> Iterator[Path]:
         pytest.skip("only root may mount a file system")
     folder = tmp_path / "small"
     folder.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], check=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder]
+    done = subprocess.run(mount, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"no file system may be mounted here: {done.stderr.strip()}")
     yield folder
     subprocess.run(["umount", folder], check=True)
 
