@@ -51,13 +51,16 @@
     };
   }
 
+  const dataOf = (chart, view) =>
+    view.data || chart.views[view.like].data.map((trace, i) => ({ ...trace, x: view.x[i] }));
+
   function draw(section) {
     const chart = chartOf(section), plot = section.querySelector(".plot");
     section.hidden = !chart;
     if (!chart) return;
     const view = chart.views[Number(section.dataset.view || 0)] || chart.views[0];
     const style = getComputedStyle(document.documentElement);
-    Plotly.react(plot, coloured(view.data, style), layoutOf(view.layout, style, plot.clientWidth), {
+    Plotly.react(plot, coloured(dataOf(chart, view), style), layoutOf(view.layout, style, plot.clientWidth), {
       displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false,
     });
     section.dataset.drawn = "true";
