@@ -136,7 +136,8 @@ def _curves(cell: Cell, words: Words) -> Chart | None:
         ("validation_loss", words("chart.validation_loss"), 1.0),
         ("train_loss", words("chart.train_loss"), 1.0),
     ]
-    views, rows = [], []
+    views: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
     for quantity, name, scale in quantities:
         lines = [(arm, scaled(arm.curves[quantity], scale)) for arm in cell.arms]
         if not any(points for _, points in lines):

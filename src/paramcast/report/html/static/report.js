@@ -233,9 +233,14 @@
   for (const media of ["(prefers-color-scheme: dark)", "print"]) {
     matchMedia(media).addEventListener("change", redraw);
   }
+  // the style sheet is still that of the screen when this event comes
   addEventListener("beforeprint", () => {
+    document.documentElement.dataset.print = "true";
     drawAll();
     redraw();
   });
-  addEventListener("afterprint", redraw);
+  addEventListener("afterprint", () => {
+    delete document.documentElement.dataset.print;
+    redraw();
+  });
 })();
