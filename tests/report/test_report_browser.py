@@ -145,15 +145,35 @@ def test_data_and_figures_are_saved(visit: Visit, tmp_path: Path) -> None:
 def test_dark_and_print_have_their_own_colours(visit: Visit) -> None:
     page = visit("pilot", color_scheme="dark")
     colour = "document.querySelector('#effect .plot').data[0].marker.color"
+    frames = "new Promise(r => requestAnimationFrame(() => requestAnimationFrame(r)))"
     dark = page.evaluate(colour)
     page.emulate_media(color_scheme="light")
+    page.evaluate(frames)
     light = page.evaluate(colour)
-    page.emulate_media(color_scheme="dark", media="print")
     assert dark != light
+    page.emulate_media(color_scheme="dark")
+    page.evaluate(frames)
+    page.evaluate("dispatchEvent(new Event('beforeprint'))")
+    assert page.evaluate(colour) == light
+    page.evaluate("dispatchEvent(new Event('afterprint'))")
+    assert page.evaluate(colour) == dark
+    page.emulate_media(color_scheme="dark", media="print")
+    page.evaluate(frames)
     assert page.evaluate(colour) == light
     assert page.evaluate("getComputedStyle(document.body).backgroundColor") == "rgb(255, 255, 255)"
     assert not page.locator("nav").is_visible()
     assert len(page.pdf()) > 50_000
+
+
+def test_a_long_table_is_printed_to_its_end(visit: Visit) -> None:
+    page = visit("study")
+    page.emulate_media(media="print")
+    page.locator("#table .wide").evaluate("e => e.classList.add('tall')")
+    page.locator("#table tbody").evaluate(
+        "body => { for (let i = 0; i < 4; i++) body.append(...body.cloneNode(true).rows); }"
+    )
+    end, after = (page.locator(s).bounding_box() for s in ("#table tbody tr:last-child", "#failed"))
+    assert end["y"] + end["height"] <= after["y"]
 
 
 def test_a_chart_out_of_sight_waits_until_it_is_seen(browser: Any, files: Any) -> None:
@@ -172,7 +192,10 @@ def test_no_width_scrolls_sideways(visit: Visit, name: str) -> None:
     page = visit(name, "ja", viewport={"width": 1400, "height": 800})
     for width in (1400, 768, 390, 320):
         page.set_viewport_size({"width": width, "height": 800})
-        page.wait_for_function("document.querySelector('.main-svg').clientWidth < innerWidth")
+        for _ in range(100):  # Plotly waits before it follows
+            if page.evaluate("document.documentElement.scrollWidth") <= width:
+                break
+            page.wait_for_timeout(50)
         assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import base64
 import csv
+import html
 import io
 import json
 import re
@@ -11,6 +11,7 @@ import sqlite3
 import statistics
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 import pytest
 from synthetic import write_pilot, write_study
@@ -104,6 +105,8 @@ def test_curves_are_means_with_t_bands_and_end_where_the_runs_end(pilot: Path) -
     assert line["y"][-1] == pytest.approx(mean, rel=1e-4)
     assert max(shade["y"][5:7]) == pytest.approx(high, rel=1e-4)
     assert min(shade["y"][5:7]) == pytest.approx(low, rel=1e-4)
+    assert views[3]["like"] == 2
+    assert views[3]["x"][views[2]["data"].index(line)][-1] == 2.0
     assert line["x"] == [10, 20, 30, 40, 50, 60]
 
 
@@ -226,9 +229,14 @@ def test_a_page_is_closed_to_code_and_to_the_network(pilot: Path, language: str)
     assert len(page) < 6e6
 
 
-def test_the_csv_in_the_page_is_the_csv(pilot: Path) -> None:
-    data = data_of(pilot)
-    links = re.findall(r'download="(\w+\.csv)" href="data:text/csv;charset=utf-8;base64,([^"]+)"',
-                       render(data, Words("en")))  # fmt: skip
-    found = {name: base64.b64decode(text).decode("utf-8-sig") for name, text in links}
+@pytest.mark.parametrize("name", ["a, \"b\" <i> #1 % 'c'\nd", "\u8868 100 %"])
+def test_the_csv_in_the_page_is_the_csv(name: str, tmp_path: Path) -> None:
+    write_pilot(tmp_path, name=name, seeds=6)
+    data = data_of(tmp_path)
+    page = render(data, Words("en"))
+    links = re.findall(r'download="(\w+\.csv)" href="data:text/csv;charset=utf-8,([^"]+)"', page)
+    found = {
+        name: unquote(html.unescape(text), errors="strict").removeprefix("\ufeff")
+        for name, text in links
+    }
     assert found == {f["file"]: f["csv"] for f in data["downloads"]}

@@ -4,6 +4,8 @@ A colour is a name such as "$c1" ("$c1/33" with an alpha), which the page looks 
 colours, so that a chart follows light, dark and print. A chart is
 
     {"id", "title", "read", "views": [{"label", "data", "layout"}], "table": {"head", "rows"}}
+
+where a view that has "like" instead of "data" is that of this number with other "x" values.
 """
 
 from __future__ import annotations
@@ -134,7 +136,8 @@ def _curves(cell: Cell, words: Words) -> Chart | None:
         ("validation_loss", words("chart.validation_loss"), 1.0),
         ("train_loss", words("chart.train_loss"), 1.0),
     ]
-    views, rows = [], []
+    views: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
     for quantity, name, scale in quantities:
         lines = [(arm, scaled(arm.curves[quantity], scale)) for arm in cell.arms]
         if not any(points for _, points in lines):
@@ -144,8 +147,15 @@ def _curves(cell: Cell, words: Words) -> Chart | None:
             along = words(f"chart.{axis}")
             layout = {"xaxis": {"title": {"text": along}, "rangemode": "tozero"},
                       "yaxis": {"title": {"text": plain(name)}}, "height": 420}  # fmt: skip
-            views.append({"label": words("view.along", what=name, along=along), "data": data,
-                          "layout": layout})  # fmt: skip
+            view: dict[str, Any] = {
+                "label": words("view.along", what=name, along=along),
+                "layout": layout,
+            }
+            if column == 0:
+                view["data"] = data
+            else:  # the same lines along another axis: only that is stored
+                view.update(like=len(views) - 1, x=[trace["x"] for trace in data])
+            views.append(view)
         rows += [
             [arm.name, name, str(p[-1].step), number(p[-1].seconds), number(p[-1].mean),
              f"{number(p[-1].low)} … {number(p[-1].high)}"]

@@ -51,13 +51,16 @@
     };
   }
 
+  const dataOf = (chart, view) =>
+    view.data || chart.views[view.like].data.map((trace, i) => ({ ...trace, x: view.x[i] }));
+
   function draw(section) {
     const chart = chartOf(section), plot = section.querySelector(".plot");
     section.hidden = !chart;
     if (!chart) return;
     const view = chart.views[Number(section.dataset.view || 0)] || chart.views[0];
     const style = getComputedStyle(document.documentElement);
-    Plotly.react(plot, coloured(view.data, style), layoutOf(view.layout, style, plot.clientWidth), {
+    Plotly.react(plot, coloured(dataOf(chart, view), style), layoutOf(view.layout, style, plot.clientWidth), {
       displayModeBar: false, responsive: true, scrollZoom: false, doubleClick: false,
     });
     section.dataset.drawn = "true";
@@ -230,9 +233,14 @@
   for (const media of ["(prefers-color-scheme: dark)", "print"]) {
     matchMedia(media).addEventListener("change", redraw);
   }
+  // the style sheet is still that of the screen when this event comes
   addEventListener("beforeprint", () => {
+    document.documentElement.dataset.print = "true";
     drawAll();
     redraw();
   });
-  addEventListener("afterprint", redraw);
+  addEventListener("afterprint", () => {
+    delete document.documentElement.dataset.print;
+    redraw();
+  });
 })();
