@@ -15,6 +15,7 @@ import pandas as pd
 import pytest
 
 from paramcast.errors import StudyError
+from paramcast.study.probes import PROBES
 from paramcast.study.studies import file as F
 from paramcast.study.studies.cells import final_jobs, make_cells
 from paramcast.study.studies.export import write
@@ -60,6 +61,10 @@ def grid(text: str) -> str:
         (grid('seeds = 8\nschedule = "cos"'), r"must be 'constant', 'cosine', 'cyclic' or 'wsd'"),
         (grid("seeds = 8\nmomentum = 1.0"), r"momentum\[1\] must be less than 1, got 1.0"),
         (grid("seeds = 8\nlr = 0.1\ntune = {}"), "give lr or tune, not both"),
+        (grid("seeds = 8\nlr = [0.1, 0.2, 0.1]"), r"grid\[1\].lr: 0.1 is there twice"),
+        (grid('seeds = 8\nspeed = "no"'), r"grid\[1\].speed must be a valid boolean, got 'no'"),
+        (grid('seeds = 8\nprobes = ["jump"]'), r"probes\[1\] must be 'linearity', 'jumps'"),
+        ('name = "x"\nquestion = "?"\n[grid]\ntask = "digits"', r"grid: write \[\[grid\]\]"),
         (grid("seeds = 8\ntune = {trials = 3}"), r"grid\[1\].tune.trials must be 1, 2, 4"),
         (grid("seeds = 8\ntune = {tries = 4}"), r"unknown key grid\[1\].tune.tries; there is"),
     ],
@@ -71,11 +76,9 @@ def test_what_is_wrong_with_a_file_is_said_with_its_key(text: str, message: str)
 
 
 def test_the_words_that_a_file_may_use_are_those_of_the_tasks() -> None:
-    def words(kind: Any) -> set[str]:
-        return set(get_args(get_args(get_args(kind)[0])[0]))
-
-    assert words(F.Bases) == {"own", *BASES}
-    assert words(F.Schedules) == set(SCHEDULES)
+    assert set(get_args(F.Base)) == {"own", *BASES}
+    assert set(get_args(F.Schedule)) == set(SCHEDULES)
+    assert set(get_args(F.Probe)) == set(PROBES)
 
 
 def test_a_grid_is_every_combination_of_its_axes() -> None:

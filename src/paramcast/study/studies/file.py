@@ -7,9 +7,17 @@ import sys
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
 
 from ...errors import StudyError
 
@@ -22,35 +30,36 @@ AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_
 """What a grid crosses, the slowest axis first."""
 
 
+T = TypeVar("T")
+
+
 def _listed(value: Any) -> Any:
     return value if isinstance(value, list) else [value]
 
 
+def _each_once(values: list[T]) -> list[T]:
+    for number, value in enumerate(values):
+        if value in values[:number]:
+            raise ValueError(f"{value!r} is there twice; name each value once")
+    return values
+
+
+def _in_double_brackets(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("write [[grid]], in double brackets, because there may be several")
+    return value
+
+
+Axis = Annotated[list[T], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1)]
+"""One value or a list of different ones."""
 Whole = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
-Texts = Annotated[list[str], BeforeValidator(_listed), Field(min_length=1)]
-Wholes = Annotated[list[Whole], BeforeValidator(_listed), Field(min_length=1)]
-Rates = Annotated[list[Rate], BeforeValidator(_listed), Field(min_length=1)]
-Bases = Annotated[
-    list[Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]],
-    BeforeValidator(_listed),
-    Field(min_length=1),
-]
-Schedules = Annotated[
-    list[Literal["constant", "cosine", "cyclic", "wsd"]],
-    BeforeValidator(_listed),
-    Field(min_length=1),
-]
-Momenta = Annotated[
-    list[Annotated[float, Field(ge=0, lt=1)]], BeforeValidator(_listed), Field(min_length=1)
-]
-Decays = Annotated[
-    list[Annotated[float, Field(ge=0, allow_inf_nan=False)]],
-    BeforeValidator(_listed),
-    Field(min_length=1),
-]
-
-
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
+Base = Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
+Schedule = Literal["constant", "cosine", "cyclic", "wsd"]
+Probe = Literal["linearity", "jumps", "sharpness"]
 Analysis = Literal["table", "heatmap", "measures", "synergy", "conditions", "stability", "online"]
 """What `paramcast study analyse` can make of a study."""
 
@@ -73,21 +82,21 @@ class Grid(_Strict):
     Without `lr` the learning rate is tuned. What is left out is the task's own.
     """
 
-    task: Texts
-    methods: Texts
+    task: Axis[str]
+    methods: Axis[str]
     seeds: Annotated[int, Field(ge=2, le=10_000, strict=True)]
-    base: Bases | None = None
-    schedule: Schedules | None = None
-    epochs: Wholes | None = None
-    batch_size: Wholes | None = None
-    momentum: Momenta | None = None
-    weight_decay: Decays | None = None
-    lr: Rates | None = None
+    base: Axis[Base] | None = None
+    schedule: Axis[Schedule] | None = None
+    epochs: Axis[Whole] | None = None
+    batch_size: Axis[Whole] | None = None
+    momentum: Axis[Momentum] | None = None
+    weight_decay: Axis[Decay] | None = None
+    lr: Axis[Rate] | None = None
     tune: Tune | None = None
-    speed: bool = False
-    random_jump: bool = True
+    speed: Switch = False
+    random_jump: Switch = True
     margin: Rate | None = None
-    probes: list[Literal["linearity", "jumps", "sharpness"]] = []
+    probes: list[Probe] = []
 
     @model_validator(mode="after")
     def _one_way_to_a_rate(self) -> Grid:
@@ -109,10 +118,10 @@ class StudyFile(_Strict):
     question: Annotated[str, Field(min_length=1)]
     notes: list[str] = []
     analysis: list[Analysis] = ["table"]
-    grid: Annotated[list[Grid], Field(min_length=1)]
+    grid: Annotated[list[Grid], BeforeValidator(_in_double_brackets), Field(min_length=1)]
     precision: Literal["float32", "bfloat16"] | None = None
-    compile: bool | None = None
-    channels_last: bool | None = None
+    compile: Switch | None = None
+    channels_last: Switch | None = None
 
 
 def read(text: str, where: str) -> StudyFile:
