@@ -254,8 +254,11 @@ def test_the_key_tells_numerics_apart_and_the_usual_ones_keep_it() -> None:
     assert replace(plain, **Numerics()._asdict()).key == plain.key
 
 
+@pytest.mark.parametrize("frozen", [False, True])
 @pytest.mark.parametrize("tf32", [False, True])
-def test_a_gpus_arithmetic_is_set_for_the_run_and_given_back(tf32: bool) -> None:
+def test_a_gpus_arithmetic_is_set_for_the_run_and_given_back(
+    tf32: bool, frozen: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
     # Flags of torch, which are there without a GPU; `conv.fp32_precision` is what cuDNN is given.
     def flags() -> tuple[Any, ...]:
         backends = torch.backends
@@ -265,6 +268,8 @@ def test_a_gpus_arithmetic_is_set_for_the_run_and_given_back(tf32: bool) -> None
         )  # fmt: skip
 
     before = flags()
+    # torch's own test helpers, which other tests load, freeze them for the rest of the process
+    monkeypatch.setattr(torch.backends, "__allow_nonbracketed_mutation_flag", not frozen)
     with precision.arithmetic("cuda:0", tf32=tf32):
         assert flags() == (tf32, tf32, True)
     assert flags() == before

@@ -184,9 +184,17 @@ def arithmetic(device: str, *, tf32: bool = False) -> Iterator[None]:
         yield
         return
     matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
-    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = tf32, tf32, True
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = tf32
     try:
-        yield
+        # the context manager also works where a program has frozen these flags
+        with cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=True,
+            benchmark_limit=cudnn.benchmark_limit,
+            deterministic=cudnn.deterministic,
+            allow_tf32=tf32,
+        ):
+            yield
     finally:
-        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
+        matmul.allow_tf32 = before
