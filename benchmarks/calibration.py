@@ -3,6 +3,7 @@
     python benchmarks/calibration.py simulated 10000
     python benchmarks/calibration.py resampled 10000    # real digits runs, results/paired-null.csv
     python benchmarks/calibration.py trained            # 60 pilots, results/null-pilots.csv
+    python benchmarks/calibration.py coverage 10000     # of the t intervals, n = 3 to 8
 
 Every pilot is judged by the product's own functions: the choice of the learning rates (`tune`), the
 comparisons (`stats`) and the verdict (`verdict`). Effects count margins m = 0.5 points of accuracy.
@@ -23,7 +24,7 @@ import platform
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from math import sqrt
 from pathlib import Path
@@ -400,6 +401,77 @@ def trained() -> list[str]:
     return [f"{hits} of {found.pilots} pilots found a difference"] if hits > 7 else []
 
 
+# --- intervals ----------------------------------------------------------------------------------
+
+Population = Callable[[np.random.Generator, int], np.ndarray]
+"""Draws n differences in points; their mean in truth is 0."""
+
+
+def ties(examples: int, changed: float) -> Population:
+    """Differences of two accuracies: each of the examples is won or lost with a small chance."""
+
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+        won, lost = rng.binomial(examples, changed / examples, (2, n))
+        return (won - lost) / examples
+
+    return draw
+
+
+def one_diverged(rng: np.random.Generator, n: int) -> np.ndarray:
+    """Exactly one of the 2 n runs diverged."""
+    differences = rng.normal(0, MARGIN, n)
+    differences[rng.integers(n)] += 0.8 * rng.choice((-1, 1))
+    return differences
+
+
+def real(bank: Bank, rate: int) -> Population:
+    """Two draws each of n seeds of the stored runs."""
+
+    def draw(rng: np.random.Generator, n: int) -> np.ndarray:
+        seeds = rng.permutation(bank.count)[:n]
+        one, two = rng.permuted(np.tile(np.arange(bank.draws), (n, 1)), axis=1).T[:2]
+        return bank.value[rate, seeds, one] - bank.value[rate, seeds, two]
+
+    return draw
+
+
+POPULATIONS: dict[str, tuple[Population, float]] = {
+    "normal": (lambda rng, n: rng.normal(0, MARGIN, n), 0.0),
+    "uniform": (lambda rng, n: rng.uniform(-MARGIN, MARGIN, n), 0.0),
+    "skewed (exponential)": (lambda rng, n: MARGIN * (rng.exponential(size=n) - 1), 0.0),
+    "ties, 1,100 test examples, 5 change": (ties(1100, 5), 0.5 / 1100),
+    "ties, 50 test examples, 1 changes": (ties(50, 1), 0.5 / 50),
+    "ties, 50 test examples, 0.1 change": (ties(50, 0.1), 0.5 / 50),
+    "all equal": (lambda rng, n: np.zeros(n), 0.5 / 1100),
+    "one diverged run": (one_diverged, 0.5 / 1100),
+}
+"""With the smallest half-width that the pilot would use."""
+
+
+def covered(population: Population, half_example: float, n: int, samples: int) -> float:
+    """Per cent of the intervals that hold the truth, 0."""
+    rng, found = np.random.default_rng(n), 0
+    for _ in range(samples):
+        c = stats.compare(population(rng, n), MARGIN, half_example=half_example)
+        found += c.low <= 0.0 <= c.high
+    return 100 * found / samples
+
+
+def coverage(samples: int) -> list[str]:
+    """How many of the 95 % intervals hold the truth."""
+    sizes = range(3, 9)
+    populations = dict(POPULATIONS)
+    bank = Bank(RESULTS / "paired-null.csv")
+    for i, lr in enumerate(bank.rates):
+        populations[f"real digits runs, rate {lr:.4g}"] = real(bank, i), 0.5 / TESTS
+    print(f"\n| differences | {' | '.join(f'n = {n}' for n in sizes)} |")
+    print("|---|" + "---|" * len(sizes))
+    for name, (population, half_example) in populations.items():
+        shares = [covered(population, half_example, n, samples) for n in sizes]
+        print(f"| {name} | {' | '.join(f'{share:.1f}' for share in shares)} |", flush=True)
+    return []
+
+
 def write_table(source: Path, target: Path) -> list[str]:
     """From a study's exported runs to the columns that a pilot needs."""
     import pandas as pd
@@ -427,6 +499,8 @@ def main(words: Sequence[str]) -> int:
             broken = resampled(int(count))
         case ["trained"]:
             broken = trained()
+        case ["coverage", count]:
+            broken = coverage(int(count))
         case ["table", source, target]:
             broken = write_table(Path(source), Path(target))
         case _:
