@@ -92,6 +92,11 @@ def verdicts() -> list[Any]:
             other = arm("sgd", 0.0, "base", noise=noise, early=early)
             early_base = Arm(*{**vars(early_base), "early": other.early}.values())
             found.append(judge_speed(early_base, p, metric, 0.95))
+        close = [
+            arm(name, 0.0, role, noise=0, early=sign * early * metric.margin)
+            for name, role, early in (("sgd", "base", -1.1), ("plp", "predictor", -0.9))
+        ]
+        found.append(judge_speed(*close, metric, 0.95))
         found.append(judge_speed(bad, arm("plp", 0.0), metric, 0.95))
     assert {v.kind for v in found} == {
         "adopt", "use the control instead", "no difference", "harmful", "inconclusive", "faster",

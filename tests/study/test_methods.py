@@ -292,3 +292,68 @@ def test_gradient_noise_has_its_share_of_the_norm_and_comes_again_with_its_seed(
     assert all(float(n.abs().max()) == 0 for n in step(1, 0.0))
     with pytest.raises(StudyError, match=r"gradient-noise.*share must be in"):
         parse_methods("gradient-noise(share=-1)")
+
+
+# --- the paired null ----------------------------------------------------------------------------
+
+
+def start(prepared: Prepared, method: str, base: str = "sgd", seed: int = 0) -> list[torch.Tensor]:
+    """The weights from which a run begins."""
+    model, *_ = built(prepared, method, base, seed)
+    return [p.detach().clone() for p in model.parameters()]
+
+
+@pytest.mark.parametrize("share", [0.001, 0.5])
+def test_perturbed_moves_each_tensor_by_its_share(task: Prepared, share: float) -> None:
+    at, moved = start(task, "base"), start(task, f"perturbed(share={share})")
+    assert any(not p.any() for p in at)  # batch-norm biases start at 0 and stay there
+    for p, q in zip(at, moved, strict=True):
+        assert float((q - p).norm()) == pytest.approx(share * float(p.norm()), rel=1e-3)
+
+
+def test_perturbed_comes_again_with_seed_and_draw_only(task: Prepared) -> None:
+    def together(method: str, seed: int = 0) -> torch.Tensor:
+        return torch.cat([p.reshape(-1) for p in start(task, method, seed=seed)])
+
+    moved = together("perturbed(draw=1)", 7)
+    assert torch.equal(moved, together("perturbed(draw=1)", 7))
+    moves = [
+        together(method, seed) - together("base")
+        for method, seed in (("perturbed(draw=1)", 7), ("perturbed(draw=2)", 7), ("perturbed", 70))
+    ]
+    for a, b in ((0, 1), (0, 2), (1, 2)):
+        assert abs(torch.cosine_similarity(moves[a], moves[b], 0)) < 0.7
+    assert torch.equal(together("perturbed(share=0)"), together("base"))
+    torch.manual_seed(0)
+    task.task.model()
+    after = torch.get_rng_state()
+    built(task, "perturbed")
+    assert torch.equal(torch.get_rng_state(), after)
+
+
+def test_perturbed_comes_before_the_base_and_leaves_frozen_weights(
+    prepared: Callable[..., Prepared],
+) -> None:
+    def model() -> torch.nn.Module:
+        net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))
+        net[0].requires_grad_(False)
+        return net
+
+    net, optimizer, _ = built(prepared(model=model), "perturbed(share=0.5)", base="lookahead")
+    torch.manual_seed(0)
+    assert torch.equal(net[0].weight, model()[0].weight)
+    (hook,) = optimizer._optimizer_step_post_hooks.values()
+    assert torch.equal(hook.slow[0], net[1].weight)  # its slow weights begin where the run does
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("perturbed(share=1.5)", r"perturbed.*share must be in \[0, 1\], got 1.5"),
+        ("perturbed(draw=-1)", r"perturbed.*draw must be >= 0, got -1"),
+        ("perturbed(draw=0.5)", r"perturbed.*draw must be a whole number"),
+    ],
+)
+def test_perturbed_refuses_other_shares_and_draws(text: str, message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        parse_methods(text)

@@ -31,7 +31,7 @@ from ..predictors import (
     SignFlipped,
 )
 from ..schedules import Demon
-from .noise import GradientNoise
+from .noise import GradientNoise, PerturbedStart
 from .tasks.task import Task
 
 PREDICTOR, AVERAGE = "predictor", "average"
@@ -55,11 +55,12 @@ class Kind:
     predictor: Callable[..., Predictor] | None = None
     average: Callable[..., Average] | None = None
     noise: Callable[..., GradientNoise] | None = None
+    start: Callable[..., PerturbedStart] | None = None
 
     @property
     def make(self) -> Callable[..., Any] | None:
         """What the knobs belong to."""
-        return self.predictor or self.average or self.noise
+        return self.predictor or self.average or self.noise or self.start
 
 
 def _ema(decay: float | None = None, share: float = 0.05) -> EMA:
@@ -88,6 +89,9 @@ METHODS: dict[str, Kind] = {
     "sign-flipped": Kind(DERIVED, "each predictor's jump, backward"),
     "state-reset": Kind(CONTROL, "the base, its state cleared at detected drift (streams only)"),
     "demon": Kind(REFERENCE, "decaying momentum"),
+    "perturbed": Kind(
+        REFERENCE, "the base from initial weights moved by 0.1 %", start=PerturbedStart
+    ),
 }
 RANDOM_JUMP, SIGN_FLIPPED = "random-jump", "sign-flipped"
 """Controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"."""
@@ -307,11 +311,13 @@ def build(
         method: "base", a label of `parse_methods`, or a derived control such as
             "random-jump:plp".
         steps: the run's total number of steps.
-        noise_seed: of the controls random-jump and gradient-noise.
+        noise_seed: of random-jump, gradient-noise and perturbed.
     """
     derived, _, source = method.rpartition(":")
     parsed = None if method == "base" else parse_methods(source)[0]
     named = parsed.name if parsed else ""
+    if parsed is not None and parsed.kind.start is not None:  # first: some bases copy the weights
+        parsed.kind.start(**dict(parsed.knobs)).apply(model, noise_seed)
     optimizer = make_base(task, "nesterov" if named == "nesterov" else base, model, lr)
     followers = [Demon(optimizer, steps)] if "demon" in (named, base) else []
     if parsed is not None and parsed.kind.noise is not None:

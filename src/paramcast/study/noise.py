@@ -1,13 +1,14 @@
-"""Noise on the gradients, as a control of what the prediction error might do."""
+"""Noise on the gradients, a control of what the prediction error might do; and on the start."""
 
 from __future__ import annotations
 
 from typing import Any
 
 import torch
+from torch import nn
 from torch.optim import Optimizer
 
-from ..predictors.base import within
+from ..predictors.base import whole, within
 
 
 class GradientNoise:
@@ -49,3 +50,33 @@ class GradientNoise:
             torch._foreach_add_(gradients, noise)
 
         optimizer.register_step_pre_hook(before)
+
+
+class PerturbedStart:
+    """Each tensor of the initial weights, moved a little in a random direction.
+
+        theta <- theta + share |theta| z / |z|,     z normal, |.| of each tensor
+
+    The run is the base's in all that matters, yet ends elsewhere: what two such runs of one seed
+    differ by is what no method should be praised or blamed for (the paired null).
+
+    Args:
+        share: the length of the move as a share of the tensor's, 0 to 1.
+        draw: a whole number of at least 0; another one draws another direction.
+
+    Raises:
+        ArgumentError: a share or a draw outside.
+    """
+
+    def __init__(self, share: float = 1e-3, draw: int = 0) -> None:
+        self.share = within("share", share, 0.0, 1.0)
+        self.draw = whole("draw", draw, 0)
+
+    @torch.no_grad()
+    def apply(self, model: nn.Module, seed: int) -> None:
+        """Move the learnable parameters; the same seed and draw move them alike."""
+        generator = torch.Generator().manual_seed((seed + self.draw) % 2**63)
+        for p in model.parameters():
+            if p.requires_grad:
+                z = torch.randn(p.shape, generator=generator).to(p)
+                p.add_(z, alpha=float(self.share * p.norm() / z.norm()))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import stats
+from scipy import special, stats
 
 EQUAL, BETTER, WORSE, UNCLEAR = "equal", "better", "worse", "unclear"
 FEWEST = 6
@@ -59,7 +59,7 @@ def compare(
     """
     d = np.asarray(differences, dtype=float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
-    half = max(float(stats.t.ppf((1 + confidence) / 2, n - 1)) * sd / math.sqrt(n), half_example)
+    half = max(_t_quantile(n, confidence) * sd / math.sqrt(n), half_example)
     low, high = mean - half, mean + half
     return Comparison(
         n, mean, sd, low, high, _p_value(mean, sd, n), _sign_flip(d), margin,
@@ -80,7 +80,12 @@ def _relation(n: int, low: float, high: float, margin: float) -> str:
 def _p_value(mean: float, sd: float, n: int) -> float:
     if sd == 0.0:
         return 1.0 if mean == 0.0 else 0.0
-    return float(2 * stats.t.sf(abs(mean) / (sd / math.sqrt(n)), n - 1))
+    return float(2 * special.stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
+
+
+def _t_quantile(n: int, confidence: float) -> float:
+    """Of Student's t with n - 1 degrees of freedom; `stats.t.ppf` is the same, 80 times slower."""
+    return float(special.stdtrit(n - 1, (1 + confidence) / 2))
 
 
 def _sign_flip(d: np.ndarray) -> float:
@@ -103,7 +108,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     mean = float(v.mean())
     if len(v) < 2:
         return mean, mean, mean
-    half = float(stats.t.ppf((1 + confidence) / 2, len(v) - 1) * v.std(ddof=1) / math.sqrt(len(v)))
+    half = _t_quantile(len(v), confidence) * float(v.std(ddof=1)) / math.sqrt(len(v))
     return mean, mean - half, mean + half
 
 
