@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from . import functional as F
@@ -16,6 +18,8 @@ from .segments import all_parameters, fill, make_segments, rows
 if TYPE_CHECKING:
     from .cycle import Cycle
 
+LARGEST = 2**53
+"""The largest whole number that a float can hold exactly."""
 FORMAT = 1
 """Version of the "paramcast" entry of a state dict."""
 
@@ -98,8 +102,9 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
     right = {
         **{name: _is_whole(saved[name]) for name in ("steps", "cycles", "done", "writes")},
         **{name: isinstance(saved[name], list) for name in (*LISTS, "anomalies")},
-        **{name: _is_number_or_none(saved[name]) for name in ("horizon", "size")},
-        "written": _is_number(saved["written"]),
+        "horizon": saved["horizon"] is None or _is_finite(saved["horizon"]),
+        "size": _is_number_or_none(saved["size"]),
+        "written": _is_finite(saved["written"]),
         **{name: isinstance(saved[name], bool) for name in ("filled", "scoring")},
         "pending": saved["pending"] is None or _is_event(saved["pending"]),
     }
@@ -142,6 +147,10 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
                 f"{rules.layout.total}; use the same gate and monitors, or drop the entry"
             )
         for buffer in row or []:
+            if not is_buffer_of(buffer, p):
+                raise CheckpointError(
+                    f"{damaged}a buffer of parameter {i} is {buffer.layout} of {buffer.dtype}"
+                )
             if buffer.shape != F.local(p).shape:
                 raise CheckpointError(
                     f"the state dict's buffer {i} has shape {tuple(buffer.shape)}, the parameter "
@@ -149,8 +158,18 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
                 )
 
 
+def is_buffer_of(buffer: Tensor, parameter: Tensor) -> bool:
+    """Whether a saved tensor can be copied into a buffer of this parameter."""
+    number = buffer.is_floating_point() or (buffer.is_complex() and parameter.is_complex())
+    return number and buffer.layout == torch.strided and not buffer.is_meta
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, float) or (_is_whole(value, -LARGEST) and not isinstance(value, bool))
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
 
 
 def _is_number_or_none(value: Any) -> bool:
@@ -209,4 +228,4 @@ def _is_list_of(value: Any, length: int) -> bool:
 
 
 def _is_whole(value: Any, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST

@@ -6,6 +6,7 @@ import contextlib
 import io
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -35,6 +36,11 @@ class Ran(NamedTuple):
     code: int
     out: str
     err: str
+
+    @property
+    def said(self) -> str:
+        """Standard error without the line that says whose code runs."""
+        return re.sub(r"^paramcast: running the code in .*\n", "", self.err, count=1)
 
     @property
     def result(self) -> dict[str, Any]:
