@@ -33,7 +33,7 @@ from .cli_shared import (
 )
 from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
-from .study.reading import printable
+from .study.reading import MOST_SEEDS, printable
 
 if TYPE_CHECKING:
     from .study.engines.local import LocalEngine
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
     from .study.plan import Options, Plan
     from .study.tasks.task import Prepared
 
-MOST_SEEDS, MOST_TRIALS = 10_000, 1024
+MOST_TRIALS = 1024
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})

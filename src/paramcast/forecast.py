@@ -339,7 +339,7 @@ class Forecast(Optimizer):
                 check_average(ours["average"], all_parameters(self.param_groups))
         try:
             self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "paramcast"})
-        except (KeyError, TypeError, AttributeError, IndexError, ValueError) as error:
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
             raise CheckpointError(
                 f"the base's part of the state dict does not fit {type(self.base).__name__} "
                 f"({type(error).__name__}: {error}); load what was saved with the same optimizer "

@@ -94,6 +94,8 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
     missing = keys - saved.keys()
     if missing:
         raise CheckpointError(f"{damaged}it lacks {', '.join(sorted(missing))}")
+    if not isinstance(saved["predictor"], str):
+        raise CheckpointError(f"{damaged}predictor has the wrong type")
     if saved["predictor"] != repr(rules.predictor):
         raise CheckpointError(
             f"the state dict was written with {saved['predictor']}, this optimizer has "
@@ -101,7 +103,8 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
         )
     right = {
         **{name: _is_whole(saved[name]) for name in ("steps", "cycles", "done", "writes")},
-        **{name: isinstance(saved[name], list) for name in (*LISTS, "anomalies")},
+        **{name: isinstance(saved[name], list) for name in ("buffers", "anomalies")},
+        **{name: _is_list_of(saved[name], bool) for name in ("members", "seen")},
         "horizon": saved["horizon"] is None or _is_finite(saved["horizon"]),
         "size": _is_number_or_none(saved["size"]),
         "written": _is_finite(saved["written"]),
@@ -187,7 +190,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 
 def _is_event(value: Any) -> bool:
-    return _is_list_of(value, len(ForecastEvent._fields)) and all(
+    return _has_length(value, len(ForecastEvent._fields)) and all(
         _FITS.get(name, _is_number_or_none)(field)
         for name, field in zip(ForecastEvent._fields, value, strict=True)
     )
@@ -197,7 +200,7 @@ def _are_tensors(value: Any) -> bool:
     """Whether it holds the numbers of each parameter, by name."""
     return isinstance(value, dict) and all(
         isinstance(name, str)
-        and _is_list_of(row, len(TensorMetrics._fields))
+        and _has_length(row, len(TensorMetrics._fields))
         and all(map(_is_number_or_none, row))
         for name, row in value.items()
     )
@@ -216,14 +219,18 @@ def _is_anomaly(value: Any) -> bool:
 def _is_mean(value: Any) -> bool:
     """Whether it is a count, a mean and a variance."""
     return (
-        _is_list_of(value, 3)
+        _has_length(value, 3)
         and _is_whole(value[0])
         and all(map(_is_number, value[1:]))
         and value[2] >= 0
     )
 
 
-def _is_list_of(value: Any, length: int) -> bool:
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(each) is kind for each in value)
+
+
+def _has_length(value: Any, length: int) -> bool:
     return isinstance(value, list) and len(value) == length
 
 

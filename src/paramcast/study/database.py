@@ -54,10 +54,12 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self.path, self.name, self.secret = path, str(path), None
 
-    def engine(self) -> Engine:
+    def engine(self, *, write: bool) -> Engine:
         self._refuse_foreign()
         engine = create_engine(URL.create("sqlite", database=str(self.path)))  # "?" is a name too
         event.listen(engine, "connect", _set_pragmas)
+        if write:
+            event.listen(engine, "connect", _keep_a_log)
         event.listen(engine, "begin", _begin)
         return engine
 
@@ -110,7 +112,7 @@ class PostgresSchema:
         self.url = parse(url)
         self.name, self.secret = without_password(self.url), self.url.password
 
-    def engine(self) -> Engine:
+    def engine(self, *, write: bool) -> Engine:
         given = {k: v for k, v in CONNECTING.items() if k not in self.url.query}
         try:
             return create_engine(self.url, connect_args=given)
@@ -185,10 +187,10 @@ def prepare(place: Place, engine: Engine) -> None:
 
 def check_version(found: Any, place: Place, readable: set[int]) -> None:
     """Refuse a store of a version that is not among these."""
-    if found not in readable:
+    if type(found) is not int or found not in readable:
         raise StoreError(
             f"{place.name} has schema version {shown(found)}, this paramcast reads {SCHEMA}; "
-            f"use the paramcast that wrote it, or {place.remedy.rpartition(', ')[2]}"
+            f"use the paramcast that wrote it, or {place.remedy.rpartition(', or ')[2]}"
         )
 
 
@@ -264,9 +266,12 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     cursor.execute("PRAGMA trusted_schema=OFF")
     cursor.execute("PRAGMA cell_size_check=ON")  # a damaged page is an error, not a wrong value
     cursor.execute("PRAGMA busy_timeout=10000")
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers need not wait; safe when killed
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+def _keep_a_log(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")  # readers need not wait; safe when killed
 
 
 def _refuse_living(query: Callable[..., Any], place: SqliteFile) -> None:

@@ -26,8 +26,10 @@ else:
 MOST_TOML = 256 * 2**10
 MOST_JSON = 256 * 2**20
 MOST_PARTS = 500
+MOST_SEEDS = 10_000
+"""Of a comparison."""
 DAMAGE = (KeyError, TypeError, IndexError, AttributeError, ValueError, ArithmeticError,
-          RecursionError)  # fmt: skip
+          RecursionError, StopIteration)  # fmt: skip
 """What code raises that reads values of another form than it was written for."""
 
 
@@ -131,6 +133,13 @@ def from_toml(text: str) -> dict[str, Any]:
         return values
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
+
+
+def count_of_seeds(value: Any) -> int:
+    """A number of seeds that a file names: it is counted up to."""
+    if type(value) is not int or not 0 <= value <= MOST_SEEDS:
+        raise ValueError(f"{shown(value, 40)} is no number of seeds")
+    return value
 
 
 @contextlib.contextmanager

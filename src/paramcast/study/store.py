@@ -57,7 +57,7 @@ class Store:
 
     def __init__(self, place: Path | str, *, write: bool = True) -> None:
         self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
-        self._engine = self.place.engine()
+        self._engine = self.place.engine(write=write)
         self._alone = self._engine
         if self.shared:  # one round trip instead of three
             self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")

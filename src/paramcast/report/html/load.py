@@ -17,6 +17,7 @@ from ...study.folder import remembers, where
 from ...study.reading import (
     MOST_JSON,
     as_written,
+    count_of_seeds,
     from_json,
     object_from_json,
     read_text,
@@ -72,7 +73,7 @@ def load(folder: Path) -> Stored:
     result = _result(folder / result_name)
     with as_written(folder / result_name, AGAIN):
         cells = result["cells"] if kind == "study" else [result]
-        few = not cells or min(cell["seeds"] for cell in cells) < 2
+        few = not cells or min(count_of_seeds(cell["seeds"]) for cell in cells) < 2
     if few:
         raise StudyError(
             f"{folder / result_name} has fewer than 2 seeds, and a report compares seeds in pairs; "
@@ -133,6 +134,8 @@ def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
         name = store.name
     try:
         failed = [Failure(object_from_json(spec), *rest) for spec, *rest in wrong]
+        if not all(isinstance(text, str) for _, *texts in failed for text in texts):
+            raise ValueError("a failure is no text")
         return [_run(*row) for row in found], failed
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
@@ -154,6 +157,8 @@ def _opened(folder: Path, database: str) -> Iterator[Store]:
 
 def _run(key: str, spec: str, outcome: str, curve: str | None, finished_at: str) -> Run:
     """Version 1 kept the curve inside the outcome."""
+    if not isinstance(key, str) or not isinstance(finished_at, str):
+        raise ValueError("a run's key or time is no text")
     loaded = object_from_json(outcome)
     points = from_json(curve) if curve else loaded.get("curve", [])
     return Run(key, object_from_json(spec), loaded, points, finished_at)

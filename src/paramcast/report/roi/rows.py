@@ -9,7 +9,14 @@ from typing import Any
 
 from ...errors import StoreError, StudyError
 from ...study.folder import remembers, where
-from ...study.reading import MOST_JSON, as_written, object_from_json, read_text, shown
+from ...study.reading import (
+    MOST_JSON,
+    as_written,
+    count_of_seeds,
+    object_from_json,
+    read_text,
+    shown,
+)
 from ...study.store import Store
 from ...study.verdict import EARLY
 
@@ -104,9 +111,8 @@ def _result(folder: Path) -> dict[str, Any]:
         )
     try:
         result = object_from_json(read_text(path, MOST_JSON))
-        schema, seeds = result["schema"], result["seeds"]
+        schema, seeds = result["schema"], count_of_seeds(result["seeds"])
         known = isinstance(result["table"], list) and isinstance(result["verdicts"], dict)
-        few = seeds < 2
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(
             f"{path} is not what a pilot writes ({type(error).__name__}: {error}); {AGAIN}"
@@ -116,7 +122,7 @@ def _result(folder: Path) -> dict[str, Any]:
             f"{path} has schema {shown(schema)}, this paramcast reads {SCHEMA}; "
             "use the paramcast that wrote it"
         )
-    if few:
+    if seeds < 2:
         raise StudyError(
             f"{path} has {seeds} seed; without a spread there is no interval: "
             "run the pilot with --seeds 8 or more"

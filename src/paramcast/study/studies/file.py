@@ -193,7 +193,7 @@ def _text(name: str) -> tuple[str, str]:
         return read_text(path, MOST_TOML), path.name
     except (OSError, ValueError) as error:
         raise StudyError(
-            f"{shown(name)} cannot be read: {getattr(error, 'strerror', None) or error}"
+            f"{name[:200]} cannot be read: {getattr(error, 'strerror', None) or error}"
         ) from None
 
 
