@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import json
 import math
 import os
@@ -20,6 +21,7 @@ except ImportError:  # pragma: no cover - the library alone has no command line
 from .cli_report import roi
 from .cli_report_html import beside, report
 from .cli_shared import (
+    PATH,
     Interrupted,
     check_device,
     check_numerics,
@@ -31,6 +33,7 @@ from .cli_shared import (
 )
 from .cli_study import study
 from .errors import ParamcastError, RunError, StudyError
+from .study.reading import MOST_SEEDS, printable
 
 if TYPE_CHECKING:
     from .study.engines.local import LocalEngine
@@ -38,7 +41,7 @@ if TYPE_CHECKING:
     from .study.plan import Options, Plan
     from .study.tasks.task import Prepared
 
-MOST_SEEDS, MOST_TRIALS = 10_000, 1024
+MOST_TRIALS = 1024
 
 
 @click.group(context_settings={"help_option_names": ["-h", "--help"]})
@@ -72,7 +75,7 @@ def cli() -> None:
 @engine_options
 @click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")
 @computing_options
-@click.option("--out", type=click.Path(path_type=Path), help="Folder for pilot.json and pilot.db.")
+@click.option("--out", type=PATH, help="Folder for pilot.json and pilot.db.")
 @store_option
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print pilot.json's content and only that.")
@@ -237,7 +240,7 @@ def _one_of(option: str, value: str, allowed: tuple[str, ...]) -> None:
 
 
 @cli.command("new-task")
-@click.argument("file", type=click.Path(path_type=Path))
+@click.argument("file", type=PATH)
 def new_task(file: Path) -> None:
     """Write a commented example task to FILE, which runs as it is.
 
@@ -299,6 +302,8 @@ def main() -> None:
     """Run the command line; every mistake of the user ends in one sentence."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         signal.signal(signal.SIGINT, _leave)
+    if isinstance(sys.stdout, io.TextIOWrapper):  # or a name that its encoding lacks is an error
+        sys.stdout.reconfigure(errors="backslashreplace")
     sys.exit(_main())
 
 
@@ -330,5 +335,5 @@ def _main() -> int:
 
 
 def _say(message: str, code: int) -> int:
-    click.echo(f"paramcast: {' '.join(message.split())}", err=True)
+    click.echo(f"paramcast: {printable(' '.join(message.split()))}", err=True)
     return code

@@ -7,18 +7,16 @@ from pathlib import Path
 
 import click
 
-from .cli_shared import store_option
+from .cli_shared import PATH, store_option
 from .errors import StudyError
-
-_PATH = click.Path(path_type=Path)
 
 
 @click.command()
-@click.argument("folder", type=_PATH, required=False)
-@click.option("--inputs", type=_PATH, help="Your costs and values, a TOML file [defaults].")
+@click.argument("folder", type=PATH, required=False)
+@click.option("--inputs", type=PATH, help="Your costs and values, a TOML file [defaults].")
 @click.option("--template", is_flag=True, help="Print that file with its defaults and comments.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON and only that.")
-@click.option("--out", type=_PATH, help="Write to this file instead of standard output.")
+@click.option("--out", type=PATH, help="Write to this file instead of standard output.")
 @store_option
 def roi(
     folder: Path | None,
@@ -48,13 +46,15 @@ def roi(
     if folder is None:
         raise StudyError("FOLDER is missing; give the folder of a finished pilot")
     checked = found.defaults() if inputs is None else found.open_inputs(inputs)
-    summary = found.summary(found.read(folder, store), checked)
-    if as_json:
-        _put(json.dumps(summary, indent=1, allow_nan=False) + "\n", out)
-        return
+    result = found.read(folder, store)
     from .report.roi.terminal import render
+    from .study.reading import as_written
 
-    _put(render(summary), out)
+    with as_written(folder / "pilot.json", "run the pilot again"):
+        summary = found.summary(result, checked)
+        strict = json.dumps(summary, indent=1, allow_nan=False) + "\n"
+        text = strict if as_json else render(summary)
+    _put(text, out)
 
 
 def _put(text: str, out: Path | None) -> None:

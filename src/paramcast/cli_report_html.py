@@ -6,12 +6,13 @@ from pathlib import Path
 
 import click
 
-_FOLDER = click.Path(path_type=Path)
+from .cli_shared import PATH
+from .study.reading import printable
 
 
 @click.command()
-@click.argument("folder", type=_FOLDER)
-@click.option("-o", "--out", type=_FOLDER, help="The file [report.html in FOLDER].")
+@click.argument("folder", type=PATH)
+@click.option("-o", "--out", type=PATH, help="The file [report.html in FOLDER].")
 @click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True)
 @click.option(
     "--format",
@@ -50,5 +51,5 @@ def beside(folder: Path) -> str:
 
         return f"Report: {write_report(folder)}\n"
     except Exception as error:
-        click.echo(f"paramcast: no report was written: {error}", err=True)
+        click.echo(f"paramcast: no report was written: {printable(str(error))}", err=True)
         return ""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import signal
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from .errors import StudyError
+from .study.reading import usable_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -21,6 +23,19 @@ if TYPE_CHECKING:
 
 class Interrupted(Exception):  # noqa: N818 - no error
     """The user stopped a command that can go on later."""
+
+
+class UsablePath(click.ParamType):  # type: ignore[type-arg] # generic in newer versions
+    """A path that can be looked up, whatever is there or not."""
+
+    name = "path"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Path:
+        option = isinstance(parameter, click.Option)
+        return usable_path(value, parameter.opts[-1] if option else parameter.human_readable_name)
+
+
+PATH = UsablePath()
 
 
 @contextlib.contextmanager

@@ -12,6 +12,7 @@ import click
 
 from .cli_report_html import beside
 from .cli_shared import (
+    PATH,
     check_device,
     check_numerics,
     computing_options,
@@ -21,13 +22,14 @@ from .cli_shared import (
     store_option,
 )
 from .errors import StoreError, StudyError
+from .study.reading import as_written, printable
 
 if TYPE_CHECKING:
     from .study.store import Store
     from .study.studies.cells import Cell
     from .study.studies.file import StudyFile
 
-_FOLDER = click.Path(path_type=Path)
+RESUME = "give the folder of a study that this paramcast wrote"
 
 
 @click.group()
@@ -49,7 +51,7 @@ def study() -> None:
 
 @study.command()
 @click.argument("name")
-@click.option("--out", type=_FOLDER, help="Folder for study.json and study.db.")
+@click.option("--out", type=PATH, help="Folder for study.json and study.db.")
 @engine_options
 @computing_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
@@ -72,7 +74,7 @@ def run(name: str, **given: Any) -> None:
 
 
 @study.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=PATH)
 @engine_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
@@ -82,23 +84,24 @@ def resume(folder: Path, **given: Any) -> None:
     from .study.studies.file import read
     from .study.studies.run import stored
 
-    with stored(folder, given["store"]) as store:
+    with stored(folder, given["store"]) as store, as_written(store.name, RESUME):
         about = _about(store)
-    given.update(out=folder, dry_run=False, device=about["device"])
-    given.update(_stored_numerics(about))
-    _run(read(about["text"], str(folder)), about["text"], given)
+        given.update(out=folder, dry_run=False, device=about["device"])
+        given.update(_stored_numerics(about))
+        opened = read(about["text"], str(folder))
+    _run(opened, about["text"], given)
 
 
 @study.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=PATH)
 @store_option
 def status(folder: Path, store: str | None) -> None:
     """Say how far the study in FOLDER is."""
-    click.echo(_status(folder, store))
+    click.echo(printable(_status(folder, store)))
 
 
 @study.command("list")
-@click.argument("parent", type=_FOLDER, default=Path("paramcast-runs"))
+@click.argument("parent", type=PATH, default=Path("paramcast-runs"))
 def list_(parent: Path) -> None:
     """List the studies in the folders of PARENT."""
     from .study.folder import remembers
@@ -109,9 +112,9 @@ def list_(parent: Path) -> None:
         click.echo(f"no studies in {parent}")
     for folder in folders:
         try:
-            click.echo(_status(folder))
+            click.echo(printable(_status(folder)))
         except StudyError as error:
-            click.echo(f"{folder}: {error}")
+            click.echo(printable(f"{folder}: {error}"))
 
 
 @study.command()
@@ -128,8 +131,8 @@ def show(name: str | None) -> None:
 
 
 @study.command()
-@click.argument("folder", type=_FOLDER)
-@click.argument("file", type=_FOLDER)
+@click.argument("folder", type=PATH)
+@click.argument("file", type=PATH)
 @click.option("--runs", is_flag=True, help="A row per run instead of a row per cell and method.")
 @store_option
 def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
@@ -142,9 +145,9 @@ def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
 
 
 @study.command()
-@click.argument("folder", type=_FOLDER)
+@click.argument("folder", type=PATH)
 @click.option("--as", "names", multiple=True, help="Another analysis than the study's own.")
-@click.option("--out", type=_FOLDER, help="Write NAME.md and its figures here instead.")
+@click.option("--out", type=PATH, help="Write NAME.md and its figures here instead.")
 def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
     """Print the tables of the finished study in FOLDER as Markdown.
 
@@ -157,13 +160,13 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
     from .study.studies.file import read
 
     result = read_result(folder)
-    chosen = list(names) or list(read(result["text"], str(folder)).analysis)
+    chosen = list(names) or list(read(str(result.get("text")), str(folder)).analysis)
     unknown = [name for name in chosen if name not in ANALYSES]
     if unknown:
         raise StudyError(f"unknown analysis {unknown[0]!r}; choose from {', '.join(ANALYSES)}")
     text = analyse(result, chosen, out)
     if out is None:
-        click.echo(text, nl=False)
+        click.echo(printable(text), nl=False)
         return
     from .study.runner import write_text
 
@@ -257,9 +260,9 @@ def _dry_run(
 def _status(folder: Path, url: str | None = None) -> str:
     from .study.studies.run import RESULT, stored
 
-    with stored(folder, url) as store:
+    with stored(folder, url) as store, as_written(store.name, RESUME):
         about, drivers = _about(store), store.at_work()
-        counts, planned = store.counts(), store.about("planned") or {}
+        counts, planned = store.counts(), dict(store.about("planned") or {})
     done = f"{counts.get('tune', 0)} of {planned.get('tuning', '?')} tuning runs, "
     done += f"{counts.get('final', 0)} of at most {planned.get('final', '?')} final runs"
     failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""

@@ -13,6 +13,7 @@ from torch.optim.swa_utils import update_bn
 from . import functional as F
 from .averaging import Average
 from .errors import ArgumentError, CheckpointError
+from .saving import LARGEST, is_buffer_of
 from .segments import Segment, all_parameters, carry_over, make_segments, members, views
 
 
@@ -125,7 +126,7 @@ def check_average(saved: Any, parameters: Sequence[Tensor]) -> None:
     if not isinstance(saved, dict) or {"updates", "buffers"} - saved.keys():
         raise damaged
     updates, buffers = saved["updates"], saved["buffers"]
-    if not isinstance(updates, int) or updates < 0 or not isinstance(buffers, list):
+    if type(updates) is not int or not 0 <= updates <= LARGEST or not isinstance(buffers, list):
         raise damaged
     if not all(b is None or isinstance(b, Tensor) for b in buffers):
         raise damaged
@@ -140,3 +141,5 @@ def check_average(saved: Any, parameters: Sequence[Tensor]) -> None:
             f"the average in the state dict has {len(shapes)} parameters of other shapes than "
             f"these {len(wanted)}; load it into the model that it was saved from"
         )
+    if not all(b is None or is_buffer_of(b, p) for b, p in zip(buffers, parameters, strict=True)):
+        raise damaged

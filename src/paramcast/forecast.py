@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -15,7 +15,7 @@ from . import functional as F
 from . import schedules
 from .averaging import Average
 from .cycle import Cycle
-from .errors import ArgumentError, BaseOptimizerError
+from .errors import ArgumentError, BaseOptimizerError, CheckpointError
 from .evaluation import Averager, check_average
 from .events import ForecastEvent
 from .gates import Gate
@@ -320,11 +320,14 @@ class Forecast(Optimizer):
         if the state was saved inside `eval_weights()`, when the model held the average.
 
         Raises:
-            CheckpointError: the entry is of a newer format, another predictor or other shapes.
+            CheckpointError: the entry is of a newer format, another predictor or other shapes, or
+                the base's part is damaged.
         """
         if self._averager.open:
             raise ArgumentError("load_state_dict() inside eval_weights(): leave it first")
-        state_dict = state_dict.copy()
+        if not isinstance(state_dict, Mapping):
+            raise CheckpointError(f"a state dict must be a dict, got {type(state_dict).__name__}")
+        state_dict = dict(state_dict)
         for pre_hook in self._optimizer_load_state_dict_pre_hooks.values():
             changed = pre_hook(self, state_dict)
             if changed is not None:
@@ -334,7 +337,14 @@ class Forecast(Optimizer):
             check_saved(ours, self._rules, all_parameters(self.param_groups))
             if self.average is not None and "average" in ours:
                 check_average(ours["average"], all_parameters(self.param_groups))
-        self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "paramcast"})
+        try:
+            self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "paramcast"})
+        except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the base's part of the state dict does not fit {type(self.base).__name__} "
+                f"({type(error).__name__}: {error}); load what was saved with the same optimizer "
+                "and model"
+            ) from error
         self._cycle.restart()
         self._cycle.last = self._cycle.last_told = self._cycle.untold = None
         self._averager.updates = 0

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+import torch
 from torch import Tensor
 
 from . import functional as F
@@ -16,6 +18,8 @@ from .segments import all_parameters, fill, make_segments, rows
 if TYPE_CHECKING:
     from .cycle import Cycle
 
+LARGEST = 2**53
+"""The largest whole number that a float can hold exactly."""
 FORMAT = 1
 """Version of the "paramcast" entry of a state dict."""
 
@@ -90,6 +94,8 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
     missing = keys - saved.keys()
     if missing:
         raise CheckpointError(f"{damaged}it lacks {', '.join(sorted(missing))}")
+    if not isinstance(saved["predictor"], str):
+        raise CheckpointError(f"{damaged}predictor has the wrong type")
     if saved["predictor"] != repr(rules.predictor):
         raise CheckpointError(
             f"the state dict was written with {saved['predictor']}, this optimizer has "
@@ -97,9 +103,11 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
         )
     right = {
         **{name: _is_whole(saved[name]) for name in ("steps", "cycles", "done", "writes")},
-        **{name: isinstance(saved[name], list) for name in (*LISTS, "anomalies")},
-        **{name: _is_number_or_none(saved[name]) for name in ("horizon", "size")},
-        "written": _is_number(saved["written"]),
+        **{name: isinstance(saved[name], list) for name in ("buffers", "anomalies")},
+        **{name: _is_list_of(saved[name], bool) for name in ("members", "seen")},
+        "horizon": saved["horizon"] is None or _is_finite(saved["horizon"]),
+        "size": _is_number_or_none(saved["size"]),
+        "written": _is_finite(saved["written"]),
         **{name: isinstance(saved[name], bool) for name in ("filled", "scoring")},
         "pending": saved["pending"] is None or _is_event(saved["pending"]),
     }
@@ -142,6 +150,10 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
                 f"{rules.layout.total}; use the same gate and monitors, or drop the entry"
             )
         for buffer in row or []:
+            if not is_buffer_of(buffer, p):
+                raise CheckpointError(
+                    f"{damaged}a buffer of parameter {i} is {buffer.layout} of {buffer.dtype}"
+                )
             if buffer.shape != F.local(p).shape:
                 raise CheckpointError(
                     f"the state dict's buffer {i} has shape {tuple(buffer.shape)}, the parameter "
@@ -149,8 +161,18 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
                 )
 
 
+def is_buffer_of(buffer: Tensor, parameter: Tensor) -> bool:
+    """Whether a saved tensor can be copied into a buffer of this parameter."""
+    number = buffer.is_floating_point() or (buffer.is_complex() and parameter.is_complex())
+    return number and buffer.layout == torch.strided and not buffer.is_meta
+
+
 def _is_number(value: Any) -> bool:
-    return isinstance(value, (int, float)) and not isinstance(value, bool)
+    return isinstance(value, float) or (_is_whole(value, -LARGEST) and not isinstance(value, bool))
+
+
+def _is_finite(value: Any) -> bool:
+    return _is_number(value) and math.isfinite(value)
 
 
 def _is_number_or_none(value: Any) -> bool:
@@ -168,7 +190,7 @@ _FITS: dict[str, Callable[[Any], bool]] = {
 
 
 def _is_event(value: Any) -> bool:
-    return _is_list_of(value, len(ForecastEvent._fields)) and all(
+    return _has_length(value, len(ForecastEvent._fields)) and all(
         _FITS.get(name, _is_number_or_none)(field)
         for name, field in zip(ForecastEvent._fields, value, strict=True)
     )
@@ -178,7 +200,7 @@ def _are_tensors(value: Any) -> bool:
     """Whether it holds the numbers of each parameter, by name."""
     return isinstance(value, dict) and all(
         isinstance(name, str)
-        and _is_list_of(row, len(TensorMetrics._fields))
+        and _has_length(row, len(TensorMetrics._fields))
         and all(map(_is_number_or_none, row))
         for name, row in value.items()
     )
@@ -197,16 +219,20 @@ def _is_anomaly(value: Any) -> bool:
 def _is_mean(value: Any) -> bool:
     """Whether it is a count, a mean and a variance."""
     return (
-        _is_list_of(value, 3)
+        _has_length(value, 3)
         and _is_whole(value[0])
         and all(map(_is_number, value[1:]))
         and value[2] >= 0
     )
 
 
-def _is_list_of(value: Any, length: int) -> bool:
+def _is_list_of(value: Any, kind: type) -> bool:
+    return isinstance(value, list) and all(type(each) is kind for each in value)
+
+
+def _has_length(value: Any, length: int) -> bool:
     return isinstance(value, list) and len(value) == length
 
 
 def _is_whole(value: Any, least: int = 0) -> bool:
-    return isinstance(value, int) and not isinstance(value, bool) and value >= least
+    return isinstance(value, int) and not isinstance(value, bool) and least <= value <= LARGEST

@@ -165,15 +165,27 @@ class Demon:
         return {"steps": self.steps, "total_steps": self.total_steps, "initial": list(self.initial)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        missing = {"steps", "total_steps", "initial"} - state_dict.keys()
+        missing = {"steps", "total_steps", "initial"} - dict(state_dict).keys()
         if missing:
             raise CheckpointError(
                 f"the state dict of Demon lacks {', '.join(sorted(missing))}; "
                 "load what its state_dict() returned"
             )
-        self.steps = state_dict["steps"]
-        self.total_steps = state_dict["total_steps"]
-        self.initial = list(state_dict["initial"])
+        steps, total, initial = (state_dict[k] for k in ("steps", "total_steps", "initial"))
+        right = (
+            type(steps) is type(total) is int
+            and steps >= 0
+            and total >= 1
+            and isinstance(initial, (list, tuple))
+            and len(initial) <= len(self.optimizer.param_groups)
+            and all(type(momentum) is float and 0 < momentum < 1 for momentum in initial)
+        )
+        if not right:
+            raise CheckpointError(
+                "the state dict of Demon is damaged or of another optimizer; "
+                "load what its state_dict() returned"
+            )
+        self.steps, self.total_steps, self.initial = steps, total, list(initial)
 
 
 def _momentum(group: dict[str, Any]) -> float:

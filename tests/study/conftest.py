@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
-import json
 import os
 import signal
 import subprocess
@@ -13,13 +11,13 @@ import tempfile
 import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 import torch
 from postgres_server import Server, binaries
 
-from paramcast import cli
+from command import Ran, call, strict_json
 from paramcast.study.methods import parse_methods
 from paramcast.study.plan import Options, Plan
 from paramcast.study.tasks.source import find, load
@@ -27,48 +25,6 @@ from paramcast.study.tasks.task import Prepared, Task, prepare
 
 COMMAND = [sys.executable, "-m", "paramcast"]
 NOBODY = 65534
-
-
-class Ran(NamedTuple):
-    """What a command left: its exit code, standard output and standard error."""
-
-    code: int
-    out: str
-    err: str
-
-    @property
-    def result(self) -> dict[str, Any]:
-        """Standard output as strict JSON."""
-        return strict_json(self.out)
-
-
-def strict_json(text: str) -> dict[str, Any]:
-    def refuse(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
-
-    loaded: dict[str, Any] = json.loads(text, parse_constant=refuse)
-    return loaded
-
-
-def call(folder: Path, *words: Any) -> Ran:
-    """One command in this process (workers are real processes), started in `folder`."""
-    out, err = io.StringIO(), io.StringIO()
-    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        patch.chdir(folder)
-        patch.setattr(sys, "argv", ["paramcast", *map(str, words)])
-        patch.setattr(sys.modules["__main__"], "__package__", None)  # click would name pytest's
-        patch.setattr(sys, "path", [*sys.path])  # a task's folder is put there
-        try:
-            code = cli._main()
-        finally:
-            for name, handler in before.items():
-                signal.signal(name, handler)
-    return Ran(code, out.getvalue(), err.getvalue())
 
 
 @pytest.fixture(scope="session")

@@ -34,11 +34,11 @@ def refused(paramcast: Paramcast, tmp_path: Path) -> Callable[..., None]:
         before = snapshot(tmp_path)
         ran = paramcast(*words)
         assert (ran.code, ran.out) == (code, "")
-        assert re.search(message, ran.err), ran.err
-        assert ran.err.startswith("paramcast: ")
-        assert ran.err.count("\n") == 1
-        assert ran.err.endswith("\n")
-        assert "Traceback" not in ran.err
+        assert re.search(message, ran.said), ran.said
+        assert ran.said.startswith("paramcast: ")
+        assert ran.said.count("\n") == 1
+        assert ran.said.endswith("\n")
+        assert "Traceback" not in ran.said
         assert snapshot(tmp_path) == before
 
     return check
@@ -154,13 +154,13 @@ def test_new_task_overwrites_nothing(refused: Callable[..., None], tmp_path: Pat
 def test_no_command_shows_the_help_as_it_is(paramcast: Paramcast) -> None:
     ran = paramcast()
     assert ran.code in (0, 2)
-    assert ran.out + ran.err == paramcast("--help").out
+    assert ran.out + ran.said == paramcast("--help").out
 
 
 @pytest.mark.parametrize("words", [("--help",), ("pilot", "-h"), ("new-task", "--help")])
 def test_help_is_help(paramcast: Paramcast, words: tuple[str, ...]) -> None:
     ran = paramcast(*words)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.said) == (0, "")
     assert ran.out.startswith("Usage: ")
 
 
@@ -369,7 +369,7 @@ def test_data_that_every_process_draws_anew(paramcast: Paramcast, task_file: Tas
     )
     ran = paramcast("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2)
     assert (ran.code in (1, 2), ran.out) == (True, "")
-    assert "seed" in ran.err.splitlines()[-1]
+    assert "seed" in ran.said.splitlines()[-1]
 
 
 def test_nesterov_without_momentum(refused: Callable[..., None], task_file: TaskFile) -> None:
@@ -406,8 +406,8 @@ def test_a_dry_run_of_a_failing_task_ends_in_words(
     task_file(more=FAILS_IN_TRAINING)
     ran = paramcast("pilot", "blobs.py", "--dry-run")
     assert ran.code in (1, 2)
-    assert ran.err.startswith("paramcast: ")
-    assert "only in training" in ran.err
+    assert ran.said.startswith("paramcast: ")
+    assert "only in training" in ran.said
 
 
 def test_a_metric_that_is_no_number_fails_the_runs(
@@ -416,7 +416,7 @@ def test_a_metric_that_is_no_number_fails_the_runs(
     task_file(changes="metric=lambda o, t: float('nan')")
     ran = paramcast("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2)
     assert (ran.code, ran.out) == (1, "")
-    last = ran.err.splitlines()[-1]
+    last = ran.said.splitlines()[-1]
     assert last.startswith("paramcast: 20 of 20 final runs failed twice")
     assert "the metric <lambda> returned nan on test" in last
 
@@ -429,7 +429,7 @@ def test_any_name_is_shown_as_it_is(
 ) -> None:
     task_file(changes=f"name={name!r}")
     ran = paramcast("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2)
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.said) == (0, "")
     assert ran.out.startswith(f"{name}: as I train today")
     (folder,) = (tmp_path / "paramcast-runs").iterdir()
     assert (folder / "pilot.json").is_file()
@@ -458,8 +458,8 @@ def test_out_may_not_be_written(command: Callable[..., Any], unprivileged: Any) 
         for out in (readonly, readonly / "below"):
             ran = command(folder, "pilot", "digits", "--quick", "--out", out)
             assert (ran.code, ran.out) == (2, "")
-            assert re.search(r"is not writable; choose another|cannot be a folder", ran.err)
-            assert ran.err.count("\n") == 1
+            assert re.search(r"is not writable; choose another|cannot be a folder", ran.said)
+            assert ran.said.count("\n") == 1
     assert not list(readonly.iterdir())
 
 
@@ -480,7 +480,7 @@ def test_pilot_db_is_no_store(
     database.write_bytes(content)
     ran = paramcast(*SMALL, "out")
     assert (ran.code, ran.out) == (2, "")
-    assert re.search(message, ran.err)
+    assert re.search(message, ran.said)
     assert database.read_bytes() == content
     assert {p.name for p in database.parent.iterdir()} <= {"pilot.db", ".lock"}
 
@@ -505,7 +505,7 @@ def test_a_store_that_was_tampered_with(
     connection.close()
     ran = paramcast(*SMALL, "out")
     assert (ran.code, ran.out) == (2, "")
-    assert re.fullmatch(r"paramcast: \S*pilot\.db .*\n", ran.err)
+    assert re.fullmatch(r"paramcast: \S*pilot\.db .*\n", ran.said)
     assert (tmp_path / "out" / "pilot.json").read_bytes() == kept
 
 

@@ -368,7 +368,7 @@ def test_diverged_runs_are_results(
 ) -> None:
     task_file(changes=POINTS + "metric='mse'", more=REGRESSION.replace("torch.nn.Tanh(), ", ""))
     ran = paramcast("pilot", "blobs.py", "--lr", 1000, "--seeds", 6, "--out", "out", "--json")
-    assert (ran.code, ran.err) == (0, "")
+    assert (ran.code, ran.said) == (0, "")
     row = ran.result["table"][-1]
     assert row["diverged"] == 6
     assert len(row["diverged_reasons"]) == 6

@@ -11,6 +11,7 @@ What the wrapper adds (its counters and buffers) travels here, under the same ke
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Mapping
 from typing import Any
@@ -103,7 +104,9 @@ class CycleState:
         flags = {
             flag: dict(zip(sorted(keys), map(bool, state_dict[flag].tolist()), strict=True))
             for flag in _FLAGS
-            if flag in state_dict and len(state_dict[flag]) == len(keys)
+            if isinstance(state_dict.get(flag), Tensor)
+            and state_dict[flag].shape == (len(keys),)
+            and state_dict[flag].layout == torch.strided
         }
         if not {"members", "seen"} <= flags.keys():
             raise CheckpointError(
@@ -220,10 +223,10 @@ def _pack(values: dict[str, Any], length: int) -> Tensor:
 
 
 def _unpack(header: Tensor) -> dict[str, Any]:
-    try:
-        values = json.loads(bytes(header.tolist()))
-    except (ValueError, TypeError):
-        values = None
+    values = None
+    if header.dtype == torch.uint8 and header.ndim == 1 and header.layout == torch.strided:
+        with contextlib.suppress(ValueError, RecursionError):
+            values = json.loads(bytes(header.tolist()))
     if not isinstance(values, dict):
         raise CheckpointError("the checkpoint's cycle is damaged: its header cannot be read")
     return values

@@ -38,7 +38,8 @@ def unpack(arrays: Any) -> Any:
     """
     try:
         return _rebuild(json.loads(_tensor(arrays["tree"]).numpy().tobytes()), arrays)
-    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError) as error:
+    except (KeyError, ValueError, TypeError, IndexError, AttributeError, RuntimeError,
+            OverflowError) as error:  # fmt: skip # a RecursionError is a RuntimeError
         raise CheckpointError(
             f"the saved state of the optimizer is damaged ({type(error).__name__}: {error}); "
             "load the weights alone, or an earlier file"

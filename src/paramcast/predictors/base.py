@@ -16,6 +16,10 @@ from ..segments import Segment
 
 FARTHEST = 1e6
 """The longest horizon, in steps; far beyond any use."""
+LONGEST = 100_000
+"""The most points that a predictor reads; far beyond any use, and each has a weight."""
+MOST = 2**53
+"""The largest whole number that a float can hold exactly."""
 
 
 class Workspace(NamedTuple):
@@ -152,9 +156,12 @@ def scalar(name: str, value: Any) -> float:
 def whole(name: str, value: int, least: int, reader: str = "") -> int:
     """A whole number of at least `least`; `reader` says who reads so many points."""
     if isinstance(value, bool) or not isinstance(value, int):
-        raise ArgumentError(f"{name} must be a whole number, got {value!r}")
+        raise ArgumentError(f"{name} must be a whole number, got {_short(value)}")
     if value < least:
         plural = "s" if least > 1 else ""
         why = f" ({reader} reads {least} point{plural})" if reader else ""
-        raise ArgumentError(f"{name} must be >= {least}{why}, got {value}")
+        raise ArgumentError(f"{name} must be >= {least}{why}, got {_short(value)}")
+    most = LONGEST if reader else MOST
+    if value > most:
+        raise ArgumentError(f"{name} must be at most {most}, got {_short(value)}")
     return value

@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +15,7 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
 from ..errors import StoreError
+from .reading import from_json, object_from_json, shown
 from .tables import (
     FIRST_TABLES,
     SCHEMA,
@@ -38,6 +40,9 @@ CONNECTING = {
     "application_name": "paramcast",
 }
 FULL = ("disk is full", "No space left on device")
+PLAIN = ("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ")
+MOST_BYTES = 64 * 2**20
+"""Of one stored value; the curve of 100,000 epochs has a third of that."""
 
 
 class SqliteFile:
@@ -49,12 +54,18 @@ class SqliteFile:
     def __init__(self, path: Path) -> None:
         self.path, self.name, self.secret = path, str(path), None
 
-    def engine(self) -> Engine:
+    def engine(self, *, write: bool) -> Engine:
         self._refuse_foreign()
-        engine = create_engine(f"sqlite:///{self.path}")
+        engine = create_engine(URL.create("sqlite", database=str(self.path)))  # "?" is a name too
         event.listen(engine, "connect", _set_pragmas)
+        if write:
+            event.listen(engine, "connect", _keep_a_log)
         event.listen(engine, "begin", _begin)
         return engine
+
+    def check(self, connection: Connection) -> None:
+        """Refuse a file that computes something by itself when it is read or written."""
+        _refuse_living(connection.exec_driver_sql, self)
 
     def lock(self, connection: Connection) -> None:
         """Nothing: a transaction with the option `write` has the file to itself."""
@@ -81,9 +92,10 @@ class SqliteFile:
         try:
             with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
                 found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
+                refuse_foreign(found, self)
+                _refuse_living(connection.execute, self)
         except sqlite3.Error:
             return  # whatever is wrong with it is said when it is opened
-        refuse_foreign(found, self)
 
 
 class PostgresSchema:
@@ -100,7 +112,7 @@ class PostgresSchema:
         self.url = parse(url)
         self.name, self.secret = without_password(self.url), self.url.password
 
-    def engine(self) -> Engine:
+    def engine(self, *, write: bool) -> Engine:
         given = {k: v for k, v in CONNECTING.items() if k not in self.url.query}
         try:
             return create_engine(self.url, connect_args=given)
@@ -108,6 +120,9 @@ class PostgresSchema:
             raise StoreError(
                 "--store postgresql://... needs a driver: pip install 'paramcast[postgres]'"
             ) from None
+
+    def check(self, connection: Connection) -> None:
+        """Nothing: what its schema holds is the business of whoever owns it."""
 
     def lock(self, connection: Connection) -> None:
         """Wait for another driver that makes the tables just now."""
@@ -130,6 +145,7 @@ def parse(url: str) -> URL:
     """
     form = "--store must be postgresql://USER@HOST/DATABASE"
     try:
+        url.encode()
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise StoreError(f"{form}, got something that is no URL") from None
@@ -171,10 +187,10 @@ def prepare(place: Place, engine: Engine) -> None:
 
 def check_version(found: Any, place: Place, readable: set[int]) -> None:
     """Refuse a store of a version that is not among these."""
-    if found not in readable:
+    if type(found) is not int or found not in readable:
         raise StoreError(
-            f"{place.name} has schema version {found}, this paramcast reads {SCHEMA}; "
-            f"use the paramcast that wrote it, or {place.remedy.rpartition(', ')[2]}"
+            f"{place.name} has schema version {shown(found)}, this paramcast reads {SCHEMA}; "
+            f"use the paramcast that wrote it, or {place.remedy.rpartition(', or ')[2]}"
         )
 
 
@@ -192,7 +208,7 @@ def version(connection: Connection) -> Any:
     if not inspect(connection).has_table(about.name):
         return None
     value = connection.scalar(select(about.c.value).where(about.c.name == "schema"))
-    return 1 if value is None else json.loads(value)
+    return 1 if value is None else from_json(value)
 
 
 def cause(error: Exception, secret: str | None = None) -> str:
@@ -219,7 +235,7 @@ def _migrate(connection: Connection) -> None:
     for begin in range(0, len(keys), 500):
         part = runs.c.key.in_(keys[begin : begin + 500])
         for key, stored in connection.execute(select(runs.c.key, runs.c.outcome).where(part)).all():
-            outcome, curve = split(json.loads(stored))
+            outcome, curve = split(object_from_json(stored))
             connection.execute(
                 update(runs).where(runs.c.key == key).values(outcome=outcome, curve=curve)
             )
@@ -245,11 +261,39 @@ def is_full(error: Exception) -> bool:
 
 def _set_pragmas(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # sqlite3 would begin no transaction for CREATE and ALTER
+    _limit(connection)
     cursor = connection.cursor()
+    cursor.execute("PRAGMA trusted_schema=OFF")
+    cursor.execute("PRAGMA cell_size_check=ON")  # a damaged page is an error, not a wrong value
     cursor.execute("PRAGMA busy_timeout=10000")
-    cursor.execute("PRAGMA journal_mode=WAL")  # readers need not wait; safe when killed
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
+
+
+def _keep_a_log(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA journal_mode=WAL")  # readers need not wait; safe when killed
+
+
+def _refuse_living(query: Callable[..., Any], place: SqliteFile) -> None:
+    """Refuse views, triggers, virtual tables and computed columns.
+
+    They run when a table is read or written, for ever if they like. SQLite goes by the statement,
+    not by the type beside it.
+    """
+    computed = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden > 0"
+    for name, statement in query("SELECT name, sql FROM sqlite_master").fetchall():
+        plain = statement is None or str(statement).upper().startswith(PLAIN)
+        if not plain or query(computed, (name,)).fetchone()[0]:
+            raise StoreError(
+                f"{place.name} holds {shown(name)}, which is no plain table of values and would "
+                f"compute something when it is read; {place.remedy}"
+            )
+
+
+def _limit(connection: Any) -> None:
+    """No value may be larger than any that a store has; needs Python 3.11."""
+    if hasattr(connection, "setlimit"):
+        connection.setlimit(0, MOST_BYTES)  # 0: SQLITE_LIMIT_LENGTH
 
 
 def _begin(connection: Connection) -> None:

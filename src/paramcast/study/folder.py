@@ -15,9 +15,11 @@ from filelock import FileLock, Timeout
 
 from ..errors import StoreError
 from .database import parse, without_password
+from .reading import read_text
 from .store import Store
 
 LOCK = ".lock"
+MOST_URL = 4096
 
 
 @contextmanager
@@ -78,7 +80,7 @@ def where(out: Path, database: str, url: str | None = None) -> Path | str:
     if not remembered.is_file():
         return path
     try:
-        kept = remembered.read_text("utf-8").strip()
+        kept = read_text(remembered, MOST_URL).strip()
         parse(kept)
     except (OSError, ValueError, StoreError):
         raise StoreError(
@@ -114,17 +116,25 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """As write_json."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        replace(path, text.encode())
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise StoreError(
             f"{path} cannot be written ({error.strerror}); what had finished is kept: "
             "make room or access, and start the command again"
         ) from None
+
+
+def replace(path: Path, content: bytes) -> None:
+    """Write atomically, with a new file beside the old one; failing leaves the old one."""
+    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.partial")
+    try:
+        partial.write_bytes(content)
+        os.replace(partial, path)
+    except OSError:
+        with contextlib.suppress(OSError):
+            partial.unlink()
+        raise
 
 
 def _make(out: Path) -> None:

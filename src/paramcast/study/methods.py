@@ -32,12 +32,16 @@ from ..predictors import (
 )
 from ..schedules import Demon
 from .noise import GradientNoise, PerturbedStart
+from .reading import shown
 from .tasks.task import Task
 
 PREDICTOR, AVERAGE = "predictor", "average"
 REFERENCE, CONTROL, DERIVED = "reference", "control", "derived"
 JUDGED = (PREDICTOR, AVERAGE)
 """The roles that get a verdict."""
+
+
+MOST_CHARACTERS = 10_000
 
 
 @dataclass(frozen=True)
@@ -152,15 +156,19 @@ def parse_methods(text: str) -> tuple[Method, ...]:
         StudyError: an unknown method or knob, a value that is not a literal, a method named twice.
     """
     methods: list[Method] = []
+    if len(text) > MOST_CHARACTERS:
+        raise StudyError(
+            f"methods are {len(text)} characters, more than {MOST_CHARACTERS}; name fewer"
+        )
     rest = text.strip()
     while rest:
-        match = re.match(r"([A-Za-z0-9-]+)\s*(\(([^()]*)\))?\s*(,|$)\s*", rest)
+        match = re.match(r"([A-Za-z0-9-]+)\s*(?:\(([^()]*)\)\s*)?(?:,|$)\s*", rest)
         if match is None:
             raise StudyError(
-                f"methods cannot be read at {rest!r}; "
+                f"methods cannot be read at {shown(rest)}; "
                 "write them like 'plp, plp(horizon=0.5), demon'"
             )
-        method = _method(match.group(1), match.group(3) or "")
+        method = _method(match.group(1), match.group(2) or "")
         if method in methods:
             raise StudyError(f"method {method.label} is named twice; name each once")
         methods.append(method)
@@ -173,7 +181,7 @@ def parse_methods(text: str) -> tuple[Method, ...]:
 def _method(name: str, inside: str) -> Method:
     if name not in METHODS:
         raise StudyError(
-            f"unknown method {name!r}; choose from {', '.join(METHODS)} "
+            f"unknown method {shown(name)}; choose from {', '.join(METHODS)} "
             "(the base and the controls of a predictor always run)"
         )
     known = knobs(name)
@@ -185,20 +193,21 @@ def _method(name: str, inside: str) -> Method:
             raise StudyError(f"the knob {knob} of {name} is given twice")
         if not equals or knob not in known:
             raise StudyError(
-                f"method {name} has no knob {knob!r}; it has {', '.join(known) or 'none'}"
+                f"method {name} has no knob {shown(knob)}; it has {', '.join(known) or 'none'}"
             )
         try:
             values.append((knob, ast.literal_eval(value.strip())))
         except (ValueError, SyntaxError, MemoryError, RecursionError):
             raise StudyError(
                 f"the knob {knob} of {name} must be a number or a quoted word, "
-                f"got {value.strip()!r}"
+                f"got {shown(value.strip())}"
             ) from None
     method = Method(name, tuple(sorted(values, key=lambda knob: knob[0])))
     try:
         method.check()
     except (ArgumentError, TypeError) as error:
-        raise StudyError(f"method {method.label}: {error}") from None
+        inside = ", ".join(f"{knob}={shown(value, 20)}" for knob, value in method.knobs)
+        raise StudyError(f"method {name}({inside}): {error}") from None
     return method
 
 

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from .. import __version__
+from ..errors import StudyError
 from .engines import Job
 from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
 from .precision import usual
@@ -63,6 +64,8 @@ class Row:
     advice: str = ""
 
 
+MOST_RUNS = 2_000_000
+"""In one pilot or study; each takes a kilobyte of memory."""
 FULL = {"seeds": 12, "trials": 8, "trial_seeds": 3}
 QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
 DERIVED_ADVICE = {
@@ -70,6 +73,14 @@ DERIVED_ADVICE = {
     "regularisation",
     SIGN_FLIPPED: "a backward jump helps: average the weights or decay the learning rate",
 }
+
+
+def too_many(runs: int) -> str:
+    """The sentence that refuses so many runs."""
+    return (
+        f"that would be about {runs} runs, and at most {MOST_RUNS} can be planned; "
+        "take fewer seeds, learning rates, methods or cells"
+    )
 
 
 def default_methods(base: str) -> str:
@@ -108,6 +119,8 @@ class Plan:
             probes=options.probes,
         )
         self.identity = hash_of(self.specification())
+        if self.most_runs > MOST_RUNS:
+            raise StudyError(too_many(self.most_runs))
         label = "".join(c if c.isalnum() or c in "-_" else "-" for c in prepared.task.name)
         self.out = out or Path("paramcast-runs") / f"{label}-{self.identity[:8]}"
 
@@ -230,6 +243,13 @@ class Plan:
         lrs = dict.fromkeys(self.with_own_rate, self.options.lr or 1.0)
         final = {spec.key for spec in self.final_specs(self.rows(lrs))}
         return len(self.tuning_specs()), len(final)
+
+    @property
+    def most_runs(self) -> int:
+        """How many runs there are, those shared by two arms counted twice."""
+        o, arms = self.options, len(self.rows(dict.fromkeys(self.with_own_rate, 1.0)))
+        tuning = o.trials * o.trial_seeds * len(self.with_own_rate) if o.tuned else 0
+        return tuning + o.seeds * len(self.shares) * arms
 
     def command(self, seeds: int) -> str:
         """The command line that continues this pilot with so many seeds; defaults are left out."""

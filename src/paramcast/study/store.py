@@ -26,9 +26,11 @@ from .database import (
     to_json,
     version,
 )
+from .reading import from_json, object_from_json
 from .spec import RunSpec
 from .tables import SCHEMA, about, claims, clock, drivers, failures, looks, runs
 
+Read = Callable[[str], Any]
 CHUNK = 500  # keys in one query
 CONFLICTS = ("40001", "40P01")  # serialization failure, deadlock: the same again succeeds
 
@@ -55,7 +57,7 @@ class Store:
 
     def __init__(self, place: Path | str, *, write: bool = True) -> None:
         self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
-        self._engine = self.place.engine()
+        self._engine = self.place.engine(write=write)
         self._alone = self._engine
         if self.shared:  # one round trip instead of three
             self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -184,18 +186,19 @@ class Store:
 
     def outcomes(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The outcomes of those of the keys that have finished, without their curves."""
-        return self._by_key(runs.c.outcome, keys)
+        return self._by_key(runs.c.outcome, keys, object_from_json)
 
     def curves(self, keys: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
         """The curves of those of the keys that have finished: a point per epoch."""
-        return self._by_key(func.coalesce(runs.c.curve, "[]"), keys)
+        return self._by_key(func.coalesce(runs.c.curve, "[]"), keys, from_json)
 
     def runs(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
         """Specification and outcome of every finished run, without its curve."""
         query = select(runs.c.spec, runs.c.outcome)
         rows = self.read(lambda c: c.execute(query).all())
-        specs = self._loaded([spec for spec, _ in rows])
-        return list(zip(specs, self._loaded([outcome for _, outcome in rows]), strict=True))
+        specs = self._loaded([spec for spec, _ in rows], object_from_json)
+        outcomes = self._loaded([outcome for _, outcome in rows], object_from_json)
+        return list(zip(specs, outcomes, strict=True))
 
     def counts(self) -> dict[str, int]:
         """How many runs are stored, by phase, and how many attempts failed."""
@@ -211,12 +214,12 @@ class Store:
         query = select(func.count()).select_from(drivers).where(drivers.c.expires > clock())
         return int(self.read(lambda c: c.scalar(query)))
 
-    def _by_key(self, column: Any, keys: Iterable[str]) -> dict[str, Any]:
+    def _by_key(self, column: Any, keys: Iterable[str], read: Read) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for part in chunks(keys):
             query = select(runs.c.key, column).where(runs.c.key.in_(part))
             rows = self.read(functools.partial(_all, query=query))
-            loaded = self._loaded([text for _, text in rows])
+            loaded = self._loaded([text for _, text in rows], read)
             found.update(zip((key for key, _ in rows), loaded, strict=True))
         return found
 
@@ -268,8 +271,8 @@ class Store:
 
     def _connect(self) -> None:
         try:
-            with self._engine.connect():
-                pass
+            with self._engine.connect() as connection:
+                self.place.check(connection)
         except SQLAlchemyError as error:
             if not isinstance(self.place, PostgresSchema):
                 raise
@@ -286,10 +289,10 @@ class Store:
             raise StoreError(f"{self.name} holds no study; give the folder or --store of one")
         check_version(found, self.place, {1, SCHEMA})
 
-    def _loaded(self, texts: list[str]) -> list[Any]:
+    def _loaded(self, texts: list[str], read: Read = from_json) -> list[Any]:
         try:
-            return [json.loads(text) for text in texts]
-        except (ValueError, TypeError) as error:
+            return [read(text) for text in texts]
+        except ValueError as error:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> StoreError:

@@ -45,7 +45,7 @@ def train(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
 @lru_cache(maxsize=2)
 def _prepared(source: Source, device: str) -> tuple[Prepared, str]:
     """The task, its fingerprint, and one training step outside any measurement: it is slow."""
-    prepared = load(source, device)
+    prepared = load(source, device, quiet=True)  # the driver has said whose code runs
     model = prepared.task.model().to(device)
     batch = min(len(prepared.train), prepared.task.batch_size)
     outputs = model(prepared.train.inputs[:batch])

@@ -9,6 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ...study.reading import count_of_seeds
 from ...study.spec import hash_of, identifying
 from ...study.verdict import EARLY, Metric
 from .load import Run, Stored
@@ -152,7 +153,8 @@ def _tuning(
     found: dict[str, dict[float, list[Run]]] = {}
     for method in result["learning_rates"]["chosen"]:
         for lr in sorted(result["learning_rates"]["tried"]):
-            runs = [find(method, lr, "tune", seed, 1.0) for seed in range(tuning[3])]
+            seeds = range(count_of_seeds(tuning[3]))
+            runs = [find(method, lr, "tune", seed, 1.0) for seed in seeds]
             found.setdefault(method, {})[lr] = [run for run in runs if run is not None]
     return found
 

@@ -7,11 +7,11 @@ from collections import Counter
 from typing import Any
 
 from ... import __version__
-from ...errors import StudyError
+from ...study.reading import as_written
 from . import maps, tables
 from .cells import CONTROL, Arm, Cell, cells_of
 from .charts import charts_of, effect
-from .load import Stored
+from .load import AGAIN, Stored
 from .marks import number
 from .rows import BAD_HEAD, RUN_HEAD, bad_of, behind_of, run_row
 from .words import Words
@@ -31,13 +31,8 @@ def build(stored: Stored, words: Words) -> dict[str, Any]:
     Raises:
         StudyError: the stored result lacks what a report needs.
     """
-    try:
+    with as_written(f"{stored.folder / stored.kind}.json", AGAIN):
         return _build(stored, words)
-    except (KeyError, TypeError, IndexError, AttributeError, ValueError) as error:
-        raise StudyError(
-            f"{stored.folder / stored.kind}.json is not as this paramcast writes it "
-            f"({type(error).__name__}: {error}); run the same command again to write it anew"
-        ) from error
 
 
 def _build(stored: Stored, words: Words) -> dict[str, Any]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import json
 import os
 import shutil
 import tempfile
@@ -15,11 +14,21 @@ from sqlalchemy import inspect, null, select
 
 from ...errors import StoreError, StudyError
 from ...study.folder import remembers, where
+from ...study.reading import (
+    MOST_JSON,
+    as_written,
+    count_of_seeds,
+    from_json,
+    object_from_json,
+    read_text,
+    shown,
+)
 from ...study.store import Store
 from ...study.tables import failures, runs
 
 KINDS = {"pilot": ("pilot.json", "pilot.db"), "study": ("study.json", "study.db")}
 RESULT_SCHEMA = 1
+AGAIN = "run the same command again to write it anew"
 FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
 
 
@@ -62,8 +71,10 @@ def load(folder: Path) -> Stored:
     kind = _kind(folder)
     result_name, database = KINDS[kind]
     result = _result(folder / result_name)
-    cells = result["cells"] if kind == "study" else [result]
-    if not cells or min(cell["seeds"] for cell in cells) < 2:
+    with as_written(folder / result_name, AGAIN):
+        cells = result["cells"] if kind == "study" else [result]
+        few = not cells or min(count_of_seeds(cell["seeds"]) for cell in cells) < 2
+    if few:
         raise StudyError(
             f"{folder / result_name} has fewer than 2 seeds, and a report compares seeds in pairs; "
             "run the same command with --seeds 6 or more"
@@ -95,16 +106,15 @@ def _kind(folder: Path) -> str:
 
 def _result(path: Path) -> dict[str, Any]:
     try:
-        result = json.loads(path.read_text("utf-8"))
+        result = object_from_json(read_text(path, MOST_JSON))
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read: {error}") from None
-    schema = result.get("schema") if isinstance(result, dict) else None
-    if schema != RESULT_SCHEMA:
+    if result.get("schema") != RESULT_SCHEMA:
         raise StudyError(
-            f"{path} has schema {schema}, this paramcast reads {RESULT_SCHEMA}; "
-            "use the paramcast that wrote it"
+            f"{path} has schema {shown(result.get('schema'))}, this paramcast reads "
+            f"{RESULT_SCHEMA}; use the paramcast that wrote it"
         )
-    return dict(result)
+    return result
 
 
 def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
@@ -123,7 +133,10 @@ def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
         wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
         name = store.name
     try:
-        return [_run(*row) for row in found], [Failure(json.loads(s), *rest) for s, *rest in wrong]
+        failed = [Failure(object_from_json(spec), *rest) for spec, *rest in wrong]
+        if not all(isinstance(text, str) for _, *texts in failed for text in texts):
+            raise ValueError("a failure is no text")
+        return [_run(*row) for row in found], failed
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
 
@@ -144,6 +157,8 @@ def _opened(folder: Path, database: str) -> Iterator[Store]:
 
 def _run(key: str, spec: str, outcome: str, curve: str | None, finished_at: str) -> Run:
     """Version 1 kept the curve inside the outcome."""
-    loaded = json.loads(outcome)
-    points = json.loads(curve) if curve else loaded.get("curve", [])
-    return Run(key, json.loads(spec), loaded, points, finished_at)
+    if not isinstance(key, str) or not isinstance(finished_at, str):
+        raise ValueError("a run's key or time is no text")
+    loaded = object_from_json(outcome)
+    points = from_json(curve) if curve else loaded.get("curve", [])
+    return Run(key, object_from_json(spec), loaded, points, finished_at)

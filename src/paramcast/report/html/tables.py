@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from ...study.sheets import harmless
 from .cells import QUANTITIES, Cell
 from .load import Run
 
@@ -84,8 +85,3 @@ def to_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
     writer.writerow(head)
     writer.writerows([harmless(value) for value in row] for row in rows)
     return out.getvalue()
-
-
-def harmless(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r\n") else value

@@ -10,6 +10,8 @@ from typing import Any
 from ...errors import StudyError
 
 LANGUAGES = ("en", "ja")
+MOST_CHARACTERS = 1000
+"""Of a sentence that is translated; ours are shorter."""
 NUMBER = r"[-+.0-9einfa]+"
 COMPARED = rf"{NUMBER} [^()]+ \(plus = better; [^()]*\)"
 
@@ -55,6 +57,8 @@ class Words:
         return self._known[sentence]
 
     def _translate(self, sentence: str) -> str:
+        if len(sentence) > MOST_CHARACTERS:  # matching takes time by the cube of the length
+            return sentence
         for key, pattern in self._patterns:
             found = pattern.fullmatch(sentence)
             if found:

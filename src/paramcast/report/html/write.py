@@ -5,10 +5,12 @@ from __future__ import annotations
 import os
 import tempfile
 from pathlib import Path
+from typing import Any
 
 from ...errors import StudyError
+from ...study.reading import as_written
 from .data import build
-from .load import load
+from .load import AGAIN, load
 from .words import Words
 
 FORMATS = {"html": ".html", "md": ".md", "latex": ".tex", "pdf": ".pdf"}
@@ -45,8 +47,12 @@ def write_report(
 
 def content(folder: Path, language: str, form: str) -> bytes:
     """What the file holds."""
-    words = Words(language)
-    data = build(load(folder), words)
+    words, stored = Words(language), load(folder)
+    with as_written(f"{folder / stored.kind}.json", AGAIN):
+        return _content(build(stored, words), words, form)
+
+
+def _content(data: dict[str, Any], words: Words, form: str) -> bytes:
     if form in ("html", "pdf"):
         from .page import render
 

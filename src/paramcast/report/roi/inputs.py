@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
@@ -12,11 +11,7 @@ from typing import Annotated, Any, NamedTuple
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ...errors import StudyError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ...study.reading import MOST_TOML, from_toml, read_text, shown
 
 
 class Quantity(NamedTuple):
@@ -98,7 +93,7 @@ def template() -> str:
 
 def defaults() -> Inputs:
     """Every input as the template states it."""
-    values = tomllib.loads(template())
+    values = from_toml(template())
     estimates = {k: Estimate.model_validate(values[k]) for k in QUANTITIES if k in values}
     return Inputs(values["currency"], None, estimates)
 
@@ -110,9 +105,9 @@ def open_inputs(path: Path) -> Inputs:
         StudyError: it cannot be read, or `read_inputs` refuses it.
     """
     try:
-        text = path.read_text("utf-8")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
+        text = read_text(path, MOST_TOML)
+    except (OSError, ValueError) as error:
+        reason = getattr(error, "strerror", None) or error
         raise StudyError(
             f"--inputs {path} cannot be read ({reason}); "
             "write one with `paramcast roi --template > roi.toml`"
@@ -132,8 +127,8 @@ def read_inputs(text: str, where: str) -> Inputs:
             its own range, or so large that its unit must be wrong; two ways to value an error.
     """
     try:
-        found = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        found = from_toml(text)
+    except ValueError as error:
         raise StudyError(f"{where} is no valid TOML: {error}") from None
     try:
         return _over_defaults(found)
@@ -146,7 +141,9 @@ def _over_defaults(found: dict[str, Any]) -> Inputs:
     for key, value in found.items():
         if key not in QUANTITIES and key not in OTHERS:
             allowed = ", ".join((*OTHERS, *QUANTITIES))
-            raise StudyError(f"unknown key {key} (its value is {value!r}); allowed are {allowed}")
+            raise StudyError(
+                f"unknown key {key} (its value is {shown(value)}); allowed are {allowed}"
+            )
     given = {key: _estimate(key, found[key]) for key in QUANTITIES if key in found}
     estimates = {**known.estimates, **given}
     if "cost_per_error" in given:
@@ -220,16 +217,16 @@ def _explain(key: str, table: bool, error: ValidationError) -> str:
     part = problem["loc"][0]
     if problem["type"] == "extra_forbidden":
         return (
-            f"unknown key {key}.{part} (its value is {problem['input']!r}); "
+            f"unknown key {key}.{part} (its value is {shown(problem['input'])}); "
             "allowed are value, low, high"
         )
     text = problem["msg"].replace("Input should be", "must be")
-    return f"{f'{key}.{part}' if table else key} {text}, got {problem['input']!r}"
+    return f"{f'{key}.{part}' if table else key} {text}, got {shown(problem['input'])}"
 
 
 def _currency(value: Any) -> str:
     if not isinstance(value, str) or not 1 <= len(value) <= 8 or not value.isprintable():
-        raise StudyError(f'currency must be a short text such as "EUR", got {value!r}')
+        raise StudyError(f'currency must be a short text such as "EUR", got {shown(value)}')
     return value
 
 
@@ -237,5 +234,5 @@ def _class(value: Any) -> int | None:
     if value is None:
         return None
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise StudyError(f"positive_class must be a whole number from 0, got {value!r}")
+        raise StudyError(f"positive_class must be a whole number from 0, got {shown(value)}")
     return value

@@ -10,12 +10,13 @@ from typing import Any
 import numpy as np
 
 from ...errors import StudyError
+from ...study.reading import as_written
 from ...study.verdict import ADOPT, EARLY, FASTER, Metric
 from . import money
 from .effects import Effect, added_share, best_quality, cheapest_speed, gain, saved_share
 from .inputs import Inputs
 from .kpis import kpis
-from .rows import REFERENCE, Row, alternatives, row_of
+from .rows import AGAIN, REFERENCE, RESULT, Row, alternatives, row_of
 
 DRAWS, SEED = 10_000, 0
 SHOWN = ("net", "npv", "roi", "payback")
@@ -72,6 +73,11 @@ def summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
     """
     if "pilot_hours" not in result:
         raise StudyError("the result has no runs; open the folder with paramcast.report.roi.read")
+    with as_written(RESULT, AGAIN):
+        return _summary(result, inputs)
+
+
+def _summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
     metric = Metric(**result["metric"])
     if "cost_per_error" in inputs.estimates and not metric.percent:
         raise StudyError(

@@ -3,19 +3,27 @@
 from __future__ import annotations
 
 import contextlib
-import json
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError, StudyError
 from ...study.folder import remembers, where
+from ...study.reading import (
+    MOST_JSON,
+    as_written,
+    count_of_seeds,
+    object_from_json,
+    read_text,
+    shown,
+)
 from ...study.store import Store
 from ...study.verdict import EARLY
 
 RESULT, DATABASE, SCHEMA = "pilot.json", "pilot.db", 1
 PREDICTOR, AVERAGE, CONTROL, REFERENCE = "predictor", "average", "control", "reference"
 MATCHED, RANDOM_JUMP = "-lr-matched", "random-jump"
+AGAIN = "run the pilot again"
 
 Row = dict[str, Any]
 
@@ -45,14 +53,15 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
     place = where(folder, DATABASE, store_url)
     with contextlib.closing(Store(place, write=False)) as store:
         runs = store.runs()
-    found = {
-        (spec["method"], spec["lr"], spec["share"], spec["seed"]): outcome
-        for spec, outcome in runs
-        if spec["phase"] == "final"
-    }
-    for row in result["table"]:
-        row["runs"] = _runs(folder, result, row, found)
-    result["pilot_hours"] = sum(outcome["seconds"] for _, outcome in runs) / 3600
+    with as_written(f"what {folder} holds", AGAIN):
+        found = {
+            (spec["method"], spec["lr"], spec["share"], spec["seed"]): outcome
+            for spec, outcome in runs
+            if spec["phase"] == "final"
+        }
+        for row in result["table"]:
+            row["runs"] = _runs(folder, result, row, found)
+        result["pilot_hours"] = sum(outcome["seconds"] for _, outcome in runs) / 3600
     return result
 
 
@@ -101,17 +110,16 @@ def _result(folder: Path) -> dict[str, Any]:
             "`paramcast pilot` names in its last line"
         )
     try:
-        result: dict[str, Any] = json.loads(path.read_text("utf-8"))
-        schema, seeds = result["schema"], result["seeds"]
+        result = object_from_json(read_text(path, MOST_JSON))
+        schema, seeds = result["schema"], count_of_seeds(result["seeds"])
         known = isinstance(result["table"], list) and isinstance(result["verdicts"], dict)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StudyError(
-            f"{path} is not what a pilot writes ({type(error).__name__}: {error}); "
-            "run the pilot again"
+            f"{path} is not what a pilot writes ({type(error).__name__}: {error}); {AGAIN}"
         ) from None
     if schema != SCHEMA:
         raise StudyError(
-            f"{path} has schema {schema}, this paramcast reads {SCHEMA}; "
+            f"{path} has schema {shown(schema)}, this paramcast reads {SCHEMA}; "
             "use the paramcast that wrote it"
         )
     if seeds < 2:

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ...study.reading import printable
+
 WIDTH, BAR = 110, 30
 TERMS = (
     ("investment", "I0, once"),
@@ -28,12 +30,22 @@ TERMS = (
 
 def render(found: dict[str, Any]) -> str:
     """A summary as text for standard output, in colour on a terminal."""
+    found = _printable(found)
     console = Console(file=sys.__stdout__)
     if not console.is_terminal:
         console = Console(file=sys.__stdout__, width=WIDTH + 10)
     with console.capture() as captured:
         show(found, console)
     return captured.get()
+
+
+def _printable(value: Any) -> Any:
+    """The summary without characters that a terminal acts on: names come from a file."""
+    if isinstance(value, dict):
+        return {key: _printable(each) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_printable(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def show(found: dict[str, Any], console: Console) -> None:

@@ -7,6 +7,7 @@ import socket
 from typing import NamedTuple
 
 from ...errors import StudyError
+from ..reading import shown
 
 CLIENT = "ray://"
 CLIENT_PORT, HEAD_PORT = 10001, 6379
@@ -41,7 +42,7 @@ def read_address(text: str) -> Address:
     if not host or not 0 < number < 65536 or any(c in host for c in "/@ "):
         raise StudyError(
             "--address must be auto, local, ray://HOST:10001 (from outside the cluster) or "
-            f"HOST:6379 (on a node of it), got {text!r}"
+            f"HOST:6379 (on a node of it), got {shown(text)}"
         )
     return Address(f"{CLIENT if client else ''}{host}:{number}", host, number)
 
@@ -57,9 +58,10 @@ def check_reachable(address: Address) -> None:
     try:
         with socket.create_connection((address.host.strip("[]"), address.port), CONNECT_SECONDS):
             pass
-    except OSError as error:
+    except (OSError, UnicodeError) as error:  # a name that no host can have
+        reason = getattr(error, "strerror", None) or error
         raise StudyError(
-            f"no Ray cluster can be reached at {address.text} ({error.strerror or error}); start "
+            f"no Ray cluster can be reached at {address.text[:80]} ({reason}); start "
             "one with `ray start --head`, or check host, port and firewall"
         ) from None
     if os.environ.get("RAY_USE_TLS", "0") == "0" and not _answers(address):

@@ -11,7 +11,8 @@ from ...errors import ParamcastError, StudyError
 from ..engines import Job
 from ..loop import adjusted
 from ..methods import Method, check_methods, parse_methods
-from ..plan import Options, Plan
+from ..plan import MOST_RUNS, Options, Plan, too_many
+from ..reading import usable_path
 from ..spec import DEFAULT, Numerics
 from ..tasks.source import find, load
 from ..tasks.task import Prepared
@@ -49,7 +50,7 @@ def make_cells(
         StudyError: a task or method that is not there or does not fit, with the grid it is in.
     """
     tasks: dict[str, tuple[Any, Prepared]] = {}
-    cells = []
+    cells, runs = [], 0
     for number, grid in enumerate(study.grid, 1):
         try:
             methods = parse_methods(", ".join(grid.methods))
@@ -60,6 +61,9 @@ def make_cells(
                     tasks[name] = (source, load(source))
                 cell = _cell(grid, settings, methods, *tasks[name], out, device, numerics)
                 cells.append(cell)
+                runs += cell.plan.most_runs
+                if runs > MOST_RUNS:
+                    raise StudyError(too_many(runs))
         except ParamcastError as error:
             raise StudyError(f"grid[{number}]: {error}") from None
     return cells
@@ -136,7 +140,9 @@ def _cell(
 
 
 def _takes_data(name: str) -> bool:
-    return not name.endswith(".csv") and ".py" not in name and not Path(name).is_dir()
+    if name.endswith(".csv") or ".py" in name:
+        return False
+    return not usable_path(name, "task").is_dir()
 
 
 def _short(value: Any) -> str:

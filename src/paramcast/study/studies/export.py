@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
-import json
+import re
 from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
+from ..folder import replace
+from ..reading import MOST_JSON, as_written, object_from_json, read_text, shown
+from ..sheets import harmless
+from .file import NAME
 from .run import RESULT, stored
 
-FORMATS = ("csv", "parquet")
+AGAIN = "go on with `paramcast study resume`, which writes it anew"
 
 
 def read_result(folder: Path) -> dict[str, Any]:
@@ -25,16 +29,30 @@ def read_result(folder: Path) -> dict[str, Any]:
             "see `paramcast study status`, or go on with `paramcast study resume`"
         )
     try:
-        result: dict[str, Any] = json.loads(path.read_text("utf-8"))
+        result = object_from_json(read_text(path, MOST_JSON))
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read: {error}") from None
     if result.get("schema") != 1:
-        raise StudyError(f"{path} has schema {result.get('schema')}, this paramcast reads 1")
+        raise StudyError(f"{path} has schema {shown(result.get('schema'))}, this paramcast reads 1")
+    with as_written(path, AGAIN):
+        if not re.fullmatch(NAME, result["study"]):  # files are named after it
+            raise ValueError(f"the study is called {shown(result['study'])}")
+        if not result["cells"]:
+            raise ValueError("it has no cells")
     return result
 
 
 def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per cell and method: its value, and its differences to the base and to lr x G."""
+    """One row per cell and method: its value, and its differences to the base and to lr x G.
+
+    Raises:
+        StudyError: the result has another form than a study writes.
+    """
+    with as_written(RESULT, AGAIN):
+        return _comparison_rows(result)
+
+
+def _comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
     rows = []
     for cell in result["cells"]:
         base = cell["table"][0]
@@ -78,7 +96,7 @@ def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
     Raises:
         StoreError: there is no store, or it cannot be read.
     """
-    with stored(folder, url) as store:
+    with stored(folder, url) as store, as_written(store.name, AGAIN):
         return [_flat(spec, outcome) for spec, outcome in store.runs()]
 
 
@@ -88,23 +106,24 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
     Text that a spreadsheet would take for a formula is quoted with an apostrophe in CSV.
 
     Raises:
-        StudyError: another ending, or the file cannot be written.
+        StudyError: another ending, values that fit in no table, or the file cannot be written.
     """
     import pandas as pd
 
-    frame = pd.DataFrame(rows)
-    partial = path.with_name(path.name + ".partial")
-    try:
+    if path.suffix not in (".csv", ".parquet"):
+        raise StudyError(f"{path} must end in .csv or .parquet")
+    with as_written("what the study holds", AGAIN):
+        frame = pd.DataFrame(rows)
         if path.suffix == ".csv":
+            frame.columns = [harmless(name) for name in frame.columns]
             texts = frame.select_dtypes(include=["object", "str"]).columns
             for name in texts:
-                frame[name] = frame[name].map(_harmless)
-            frame.to_csv(partial, index=False)
-        elif path.suffix == ".parquet":
-            frame.to_parquet(partial, index=False)
+                frame[name] = frame[name].map(harmless)
+            content = frame.to_csv(index=False).encode()
         else:
-            raise StudyError(f"{path.name} must end in .csv or .parquet")
-        partial.replace(path)
+            content = frame.to_parquet(index=False)
+    try:
+        replace(path, content)
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
 
@@ -118,7 +137,3 @@ def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
         values = outcome.get(split) or {}
         flat.update((f"{split}_{name}", value) for name, value in values.items())
     return flat
-
-
-def _harmless(value: Any) -> Any:
-    return f"'{value}" if isinstance(value, str) and value[:1] in tuple("=+-@\t\r") else value

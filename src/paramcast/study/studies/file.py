@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-import sys
+import math
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -20,15 +20,14 @@ from pydantic import (
 )
 
 from ...errors import StudyError
-
-if sys.version_info >= (3, 11):
-    import tomllib
-else:
-    import tomli as tomllib
+from ..reading import MOST_TOML, from_toml, read_text, shown
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
 """What a grid crosses, the slowest axis first."""
-
+NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
+"""Of a study: files and folders are called after it."""
+MOST_CELLS = 10_000
+"""Of one grid."""
 
 T = TypeVar("T")
 
@@ -38,9 +37,11 @@ def _listed(value: Any) -> Any:
 
 
 def _each_once(values: list[T]) -> list[T]:
-    for number, value in enumerate(values):
-        if value in values[:number]:
-            raise ValueError(f"{value!r} is there twice; name each value once")
+    known = set()
+    for value in values:
+        if value in known:
+            raise ValueError(f"{shown(value)} is there twice; name each value once")
+        known.add(value)
     return values
 
 
@@ -104,6 +105,13 @@ class Grid(_Strict):
             raise ValueError("give lr or tune, not both")
         return self
 
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Grid:
+        count = math.prod(len(getattr(self, name) or [None]) for name in AXES)
+        if count > MOST_CELLS:
+            raise ValueError(f"its axes make {count} cells, more than {MOST_CELLS}; name fewer")
+        return self
+
     def cells(self) -> Iterator[dict[str, Any]]:
         """Every combination of the axes, as settings; None leaves one to the task."""
         axes = [getattr(self, name) or [None] for name in AXES]
@@ -114,7 +122,7 @@ class Grid(_Strict):
 class StudyFile(_Strict):
     """A whole study. Numerics that it leaves out are the device's usual ones (docs/gpu.md)."""
 
-    name: Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9-]{0,40}$")]
+    name: Annotated[str, Field(pattern=NAME)]
     question: Annotated[str, Field(min_length=1)]
     notes: list[str] = []
     analysis: list[Analysis] = ["table"]
@@ -135,8 +143,8 @@ def read(text: str, where: str) -> StudyFile:
         StudyError: no TOML, an unknown key, a value of the wrong type or range, an empty grid.
     """
     try:
-        values = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
+        values = from_toml(text)
+    except ValueError as error:
         raise StudyError(f"{where} is no valid TOML: {error}") from None
     try:
         return StudyFile.model_validate(values)
@@ -167,7 +175,7 @@ def ready_text(name: str) -> str:
         StudyError: there is none of that name.
     """
     if name not in ready_made():
-        raise StudyError(f"no ready-made study {name!r}; there is {', '.join(ready_made())}")
+        raise StudyError(f"no ready-made study {shown(name)}; there is {', '.join(ready_made())}")
     folder = files("paramcast.study.studies").joinpath("ready")
     return folder.joinpath(f"{name}.toml").read_text("utf-8")
 
@@ -178,13 +186,15 @@ def _text(name: str) -> tuple[str, str]:
     path = Path(name)
     if path.suffix != ".toml":
         raise StudyError(
-            f"no study {name!r}; give a file ending in .toml, or one of {', '.join(ready_made())}"
+            f"no study {shown(name)}; give a file ending in .toml, or one of "
+            f"{', '.join(ready_made())}"
         )
     try:
-        return path.read_text("utf-8"), path.name
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "it is no UTF-8 text"
-        raise StudyError(f"{name} cannot be read: {reason}") from None
+        return read_text(path, MOST_TOML), path.name
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{name[:200]} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
 
 
 def _explain(error: ValidationError) -> str:
@@ -205,7 +215,7 @@ def _explain(error: ValidationError) -> str:
             lines.append(f"{where}: {problem['ctx']['error']}")
         else:
             text = problem["msg"].replace("Input should be", "must be")
-            lines.append(f"{where} {text}, got {problem['input']!r}")
+            lines.append(f"{where} {text}, got {shown(problem['input'])}")
     return "; ".join(lines)
 
 

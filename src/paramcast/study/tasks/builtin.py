@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from ...errors import TaskError
+from ..reading import shown
 from .data.places import DataSet, locate
 from .language import SHAKESPEARE, shakespeare
 from .networks import CHARACTERS, IMAGES, Network, small_cnn, some
@@ -165,14 +166,14 @@ def choose(text: str) -> Choice:
     if slash and network not in known:
         folder = f"; for the folder write ./{text}" if Path(text).is_dir() else ""
         raise TaskError(
-            f"task {task} has no network {network!r}; it has {', '.join(known)}{folder}"
+            f"task {task} has no network {shown(network)}; it has {', '.join(known)}{folder}"
         )
     if not at:
         return Choice(task, network or BUILTIN[task].default)
     if BUILTIN[task].data is None:
-        raise TaskError(f"task {task} is small and takes no @N; got {text!r}")
+        raise TaskError(f"task {task} is small and takes no @N; got {shown(text)}")
     if not (count.isascii() and count.isdigit()) or len(count) > 9 or int(count) == 0:
-        raise TaskError(f"N of {words}@N must be a whole number of examples, got {count!r}")
+        raise TaskError(f"N of {words}@N must be a whole number of examples, got {shown(count)}")
     return Choice(task, network or BUILTIN[task].default, int(count))
 
 

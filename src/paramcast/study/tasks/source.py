@@ -6,6 +6,7 @@ import hashlib
 import importlib.util
 import math
 import sys
+import warnings
 from dataclasses import dataclass
 from functools import partial
 from importlib.machinery import SourceFileLoader
@@ -16,6 +17,7 @@ import torch
 import torch.nn.functional as nnf
 
 from ...errors import TaskError
+from ..reading import printable, shown, usable_path
 from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .networks import mlp, small_cnn
 from .task import Prepared, Task, prepare
@@ -23,6 +25,9 @@ from .task import Prepared, Task, prepare
 PACKAGE = Path(__file__).resolve().parents[2]
 IMAGE_SIZE = 32
 IMAGE_ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+IMAGE_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+MOST_PIXELS = 100_000_000
+"""Of an image; in memory it takes three bytes for each."""
 FEWEST_PER_CLASS = 5
 MOST_CATEGORIES = 50
 
@@ -57,15 +62,15 @@ def find(text: str, target: str | None = None, data_dir: str | None = None) -> S
             are nowhere.
     """
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
-    path = Path(name).expanduser()
+    path = usable_path(name, "TASK", home=True)
     if target is not None and path.suffix.lower() != ".csv":
-        raise TaskError(f"--target is for tables (a .csv file), the task is {text!r}")
+        raise TaskError(f"--target is for tables (a .csv file), the task is {shown(text)}")
     if is_builtin(text):
         choice = choose(text)
         found = find_data(choice, data_dir)
         return Source("builtin", choice.name, data=found, data_dir=data_dir or "")
     if data_dir is not None:
-        raise TaskError(f"--data-dir is for built-in tasks, the task is {text!r}")
+        raise TaskError(f"--data-dir is for built-in tasks, the task is {shown(text)}")
     if path.suffix == ".py":
         return Source("file", str(_file(path)), function or "task", _sha256(path))
     if path.suffix.lower() == ".csv":
@@ -75,22 +80,30 @@ def find(text: str, target: str | None = None, data_dir: str | None = None) -> S
     if path.is_dir():
         return Source("images", str(path.resolve()))
     raise TaskError(
-        f"unknown task {text!r}; give one of {', '.join(BUILTIN)}, a file my_task.py:function, "
-        "a table data.csv with --target, or a folder with one folder of images per class"
+        f"unknown task {shown(text)}; give one of {', '.join(BUILTIN)}, a file "
+        "my_task.py:function, a table data.csv with --target, or a folder with one folder of "
+        "images per class"
     )
 
 
-def load(source: Source, device: str = "cpu") -> Prepared:
+def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepared:
     """Load and check a task, once per process.
 
-    A task file is Python code and runs as such, with the user's rights.
+    A task file is Python code and runs as such, with the user's rights; unless `quiet`, standard
+    error says so.
 
     Raises:
         TaskError: the file, the data or the model cannot be used.
     """
+    if source.kind == "file" and not quiet:
+        _announce(f"running the code in {source.where}, with your rights")
     make = {"builtin": _builtin, "file": _from_file, "table": _table, "images": _images}
     task = make[source.kind](source)
     return prepare(task, _code_hash(source)).to(device)
+
+
+def _announce(text: str) -> None:
+    print(f"paramcast: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201 - not silent
 
 
 def _builtin(source: Source) -> Task:
@@ -182,9 +195,14 @@ def _table(source: Source) -> Task:
 
     path, target = Path(source.where), source.item
     try:
-        frame = pd.read_csv(path)
-    except (ValueError, OSError) as error:
+        frame = pd.read_csv(path, low_memory=False)  # or types are guessed part by part
+    except (ValueError, OSError, OverflowError) as error:
         raise TaskError(f"{path.name} cannot be read as a table: {error}") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # or every cell counts for its neighbour
+        raise TaskError(
+            f"{path.name} has more cells in its rows than names in its first line; name every "
+            "column there"
+        )
     if target not in frame.columns:
         raise TaskError(
             f"{path.name} has no column {target!r}; it has {', '.join(map(str, frame.columns))}"
@@ -246,7 +264,6 @@ def _table(source: Source) -> Task:
 def _images(source: Source) -> Task:
     """A folder of images per class, resized to 32x32, and a small convolutional network."""
     import numpy as np
-    from PIL import Image
 
     root = Path(source.where)
     folders = sorted(d for d in root.iterdir() if d.is_dir() and not d.name.startswith("."))
@@ -261,17 +278,10 @@ def _images(source: Source) -> Task:
             f"{root.name} holds {len(folders)} folders with {len(files)} images; "
             "put the images of each class into a folder of its own, at least 2 classes"
         )
-    pixels = []
-    for file, _ in files:
-        try:
-            with Image.open(file) as image:
-                small = image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE))
-        except (OSError, ValueError, Image.DecompressionBombError) as error:
-            raise TaskError(
-                f"{file.parent.name}/{file.name} cannot be read as an image ({error}); remove it"
-            ) from None
-        pixels.append(np.asarray(small, dtype=np.uint8))
-    inputs = torch.tensor(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
+    inputs = (
+        torch.tensor(np.stack([_pixels(file) for file, _ in files])).permute(0, 3, 1, 2).float()
+        / 255
+    )
     targets = torch.tensor([label for _, label in files])
     _check_classes(root.name, [folder.name for folder in folders], targets)
     train, validation, test = _split(len(inputs), targets, root.name)
@@ -286,6 +296,35 @@ def _images(source: Source) -> Task:
         test=(inputs[test], targets[test]),
         epochs=15,
     )
+
+
+def _pixels(file: Path) -> Any:
+    """An image in 32x32 colours.
+
+    Raises:
+        TaskError: it is no image of a known kind, damaged, or so large that it fills the memory.
+    """
+    import numpy as np
+    from PIL import Image
+
+    try:
+        if not file.is_file():  # a pipe would be waited for
+            raise ValueError("it is no regular file")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", Image.DecompressionBombWarning)  # ours is stricter
+            # other formats than these call programs (PostScript) or are read by little-used code
+            with Image.open(file, formats=IMAGE_FORMATS) as image:
+                if image.width * image.height > MOST_PIXELS:
+                    raise ValueError(
+                        f"{image.width} x {image.height} pixels, more than {MOST_PIXELS}"
+                    )
+                small = image.convert("RGB").resize((IMAGE_SIZE, IMAGE_SIZE))
+    except Exception as error:  # a damaged file lets a decoder raise anything
+        raise TaskError(
+            f"{file.parent.name}/{file.name} cannot be read as an image "
+            f"({str(error) or type(error).__name__}); remove it"
+        ) from None
+    return np.asarray(small, dtype=np.uint8)
 
 
 def _check_classes(name: str, labels: list[str], targets: torch.Tensor) -> None:
@@ -321,7 +360,7 @@ def _split(count: int, stratify: torch.Tensor | None, name: str) -> tuple[list[i
 
 def _file(path: Path) -> Path:
     if not path.is_file():
-        raise TaskError(f"there is no file {str(path)!r}; check the path")
+        raise TaskError(f"there is no file {shown(str(path))}; check the path")
     return path.resolve()
 
 

@@ -16,6 +16,7 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from ...errors import TaskError
+from ..reading import is_text, shown
 from .streams import Stream, check_stream, digest
 
 Split = tuple[Any, Any] | Dataset[Any]
@@ -197,8 +198,8 @@ def prepare(task: Any, code: str = "") -> Prepared:
 
 
 def _check_settings(task: Task) -> None:
-    if not isinstance(task.name, str) or not task.name.strip():
-        raise TaskError(f"Task.name must be a word or two, got {task.name!r}")
+    if not isinstance(task.name, str) or not task.name.strip() or not is_text(task.name):
+        raise TaskError(f"Task.name must be a word or two, got {shown(task.name)}")
     for name, top in (("momentum", 1.0), ("weight_decay", math.inf)):
         value = getattr(task, name)
         if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < top:
@@ -251,9 +252,15 @@ def _examples(split: Any, name: str) -> Examples:
     if isinstance(split, (tuple, list)) and len(split) == 2:
         inputs, targets = (_tensor(part, name) for part in split)
     elif isinstance(split, Sized) and hasattr(split, "__getitem__"):
-        if len(split) == 0:
+        try:
+            pairs = [split[i] for i in range(len(split))]
+        except Exception as error:
+            raise TaskError(
+                f"the {name} dataset failed with {type(error).__name__}: {error}; it must give "
+                "an example for every index from 0 to its length - 1"
+            ) from error
+        if not pairs:
             raise TaskError(f"the {name} split is empty; give it at least one example")
-        pairs = [split[i] for i in range(len(split))]
         if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
             raise TaskError(f"the {name} dataset must give pairs of input and target")
         try:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ....errors import StudyError
+from ...reading import as_written
 from . import conditions, heatmap, measures, synergy, table
 from .page import Page
 
@@ -50,11 +51,12 @@ def analyse(result: dict[str, Any], names: list[str], folder: Path | None) -> st
     Raises:
         StudyError: the study does not hold what an analysis needs, or the folder cannot be written.
     """
-    pages = [ANALYSES[name](result) for name in names]
-    if folder is None:
-        return "\n".join(page.text() for page in pages)
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return "\n".join(page.text(folder, result["study"]) for page in pages)
-    except OSError as error:
-        raise StudyError(f"{folder} cannot be written: {error.strerror}") from None
+    with as_written("study.json", "go on with `paramcast study resume`, which writes it anew"):
+        pages = [ANALYSES[name](result) for name in names]
+        if folder is None:
+            return "\n".join(page.text() for page in pages)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            return "\n".join(page.text(folder, result["study"]) for page in pages)
+        except OSError as error:
+            raise StudyError(f"{folder} cannot be written: {error.strerror}") from None

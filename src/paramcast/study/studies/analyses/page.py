@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from ...stats import interval
+
+UNSAFE = re.compile(r"[^\w.:-]")
+"""In a file's name."""
 
 
 @dataclass
@@ -32,11 +36,11 @@ class Page:
         written = []
         for part in self.parts:
             if isinstance(part, str):
-                written.append(part)
+                written.append(_harmless(part))
             elif folder is not None:
-                file = folder / f"{prefix}-{part.name}.svg"
+                file = folder / f"{prefix}-{UNSAFE.sub('-', part.name)[:100]}.svg"
                 _save(part.draw(), file)
-                written.append(f"![{part.caption}]({file.name})")
+                written.append(f"![{_harmless(part.caption)}]({file.name})")
         return "\n\n".join(written) + "\n"
 
 
@@ -96,7 +100,13 @@ def short(value: Any) -> str:
 
 
 def _row(cells: Sequence[Any]) -> str:
-    return "| " + " | ".join(str(cell).replace("|", "\\|") for cell in cells) + " |"
+    texts = (" ".join(str(cell).split()).replace("|", "\\|") for cell in cells)
+    return "| " + " | ".join(texts) + " |"
+
+
+def _harmless(text: str) -> str:
+    """Text in which no name is HTML or a link."""
+    return re.sub(r"<(?=[A-Za-z/!?])", "&lt;", text).replace("](", "]\\(")
 
 
 def _save(figure: Any, file: Path) -> None:

@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from ....errors import TaskError
 from .files import damaged, regular_file
+from .pages import largest_page
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -22,6 +23,8 @@ MOST_PNG_BYTES = 16_384
 """Of one image: 32x32 colours are 3,072 bytes, and PNG adds little."""
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
 BATCH = 1000
+MOST_BATCH_BYTES = 128 * 2**20
+"""Of what is unpacked at once; a page of all images of a split has as many."""
 
 
 class Part(NamedTuple):
@@ -92,11 +95,17 @@ class _Shard:
 
         self.path, self.column, self.classes = path, column, classes
         try:
-            self.file = pq.ParquetFile(path, memory_map=False)
+            self.file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
             self.rows: int = self.file.metadata.num_rows
             self._check(pa, self.file.schema_arrow)
-        except (pa.ArrowException, OSError) as error:
+            with path.open("rb") as opened:
+                page = largest_page(opened, self.file.metadata, ("img.bytes", column))
+        except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
             raise damaged(path, f"it is no parquet file ({_first_line(error)})") from None
+        if page > MOST_BATCH_BYTES:
+            raise damaged(path, f"it has a page of {page} bytes")
+        # a page's largest value may be repeated by every row
+        self.batch = max(1, min(BATCH, MOST_BATCH_BYTES // max(1, page)))
 
     def _check(self, pa: Any, schema: Any) -> None:
         image = schema.field("img").type if "img" in schema.names else None
@@ -125,7 +134,7 @@ class _Shard:
         seen = 0
         try:
             columns = ["img.bytes", self.column]
-            for batch in self.file.iter_batches(BATCH, columns=columns, use_threads=False):
+            for batch in self.file.iter_batches(self.batch, columns=columns, use_threads=False):
                 if batch.nbytes > (BATCH + 1) * MOST_PNG_BYTES:
                     raise damaged(self.path, "it holds images far larger than 32x32")
                 pngs = batch.column("img").field("bytes").to_pylist()
@@ -139,7 +148,7 @@ class _Shard:
                         )
                     yield self._decode(png, seen), label
                     seen += 1
-        except (pa.ArrowException, OSError) as error:
+        except (pa.ArrowException, OSError, KeyError) as error:
             raise damaged(self.path, f"it breaks off ({_first_line(error)})") from None
         if seen != self.rows:
             raise damaged(self.path, f"it holds {seen} of the {self.rows} rows it promises")

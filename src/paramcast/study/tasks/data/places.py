@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ....errors import TaskError
+from ...reading import usable_path
 from .download import Remote, download
 
 VARIABLE = "PARAMCAST_DATA"
@@ -108,7 +109,7 @@ def cache() -> Path:
 
 def _folder(text: str, name: str) -> Path:
     """The folder that an option or a variable names."""
-    place = Path(text).expanduser()
+    place = usable_path(text, name, home=True)
     if not place.is_dir():
         raise TaskError(f"{name} {text} is no folder; name one that holds the data")
     return place

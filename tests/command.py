@@ -1,0 +1,63 @@
+"""The command line as a user calls it, in this process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import re
+import signal
+import sys
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import pytest
+
+from paramcast import cli
+
+
+class Ran(NamedTuple):
+    """What a command left: its exit code, standard output and standard error."""
+
+    code: int
+    out: str
+    err: str
+
+    @property
+    def said(self) -> str:
+        """Standard error without the line that says whose code runs."""
+        return re.sub(r"^paramcast: running the code in .*\n", "", self.err, count=1)
+
+    @property
+    def result(self) -> dict[str, Any]:
+        """Standard output as strict JSON."""
+        return strict_json(self.out)
+
+
+def strict_json(text: str) -> dict[str, Any]:
+    def refuse(name: str) -> None:
+        raise ValueError(f"{name} is no JSON")
+
+    loaded: dict[str, Any] = json.loads(text, parse_constant=refuse)
+    return loaded
+
+
+def call(folder: Path, *words: Any) -> Ran:
+    """One command in this process (workers are real processes), started in `folder`."""
+    out, err = io.StringIO(), io.StringIO()
+    before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
+    with (
+        pytest.MonkeyPatch.context() as patch,
+        contextlib.redirect_stdout(out),
+        contextlib.redirect_stderr(err),
+    ):
+        patch.chdir(folder)
+        patch.setattr(sys, "argv", ["paramcast", *map(str, words)])
+        patch.setattr(sys.modules["__main__"], "__package__", None)  # click would name pytest's
+        patch.setattr(sys, "path", [*sys.path])  # a task's folder is put there
+        try:
+            code = cli._main()
+        finally:
+            for name, handler in before.items():
+                signal.signal(name, handler)
+    return Ran(code, out.getvalue(), err.getvalue())

@@ -1,0 +1,455 @@
+"""Every parser as a function of bytes: it returns, or fails with one of our own errors."""
+
+from __future__ import annotations
+
+import contextlib
+import copy
+import gzip
+import hashlib
+import io
+import json
+import sqlite3
+import tarfile
+import warnings
+from collections.abc import Callable
+from functools import cache, partial
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import torch
+from odd import ODD, TENSORS, Choices, edited, spliced
+from PIL import Image
+
+import paramcast as pc
+from folders import copy_of, pilot_folder, scratch, study_folder
+from paramcast.cli_study import _status as status
+from paramcast.errors import ParamcastError
+from paramcast.integrations.checkpoint import CycleState
+from paramcast.integrations.packing import pack, unpack
+from paramcast.report import roi
+from paramcast.report.html.words import Words
+from paramcast.report.html.write import content as report
+from paramcast.report.roi.terminal import render
+from paramcast.study.database import parse, without_password
+from paramcast.study.engines.address import read_address
+from paramcast.study.methods import parse_methods
+from paramcast.study.reading import from_json
+from paramcast.study.store import Store
+from paramcast.study.studies.analyses import ANALYSES, analyse
+from paramcast.study.studies.export import comparison_rows, read_result, run_rows, write
+from paramcast.study.studies.file import open_study, ready_made, ready_text
+from paramcast.study.tasks.builtin import choose
+from paramcast.study.tasks.data.cifar import _from_archive, records
+from paramcast.study.tasks.data.idx import read_idx
+from paramcast.study.tasks.data.parquet import decode_png, read_parquet
+from paramcast.study.tasks.source import _pixels, find, load
+from paramcast.study.tasks.task import Task, prepare
+
+SCRATCH = scratch()
+
+
+class Target(NamedTuple):
+    """A parser, and inputs that it reads without an error, from which mutations start."""
+
+    check: Callable[[bytes], None]
+    seeds: Callable[[], list[bytes]] = list
+    own: tuple[type[Exception], ...] = (ParamcastError,)
+
+
+def run(name: str, content: bytes) -> None:
+    """Feed a target; anything but an error of ours comes out."""
+    with contextlib.suppress(*TARGETS[name].own):
+        TARGETS[name].check(content)
+
+
+def file(name: str, content: bytes) -> Path:
+    path = SCRATCH / name
+    path.write_bytes(content)
+    return path
+
+
+def text(content: bytes) -> str:
+    return content.decode("utf-8", "surrogateescape")
+
+
+# --- files of text --------------------------------------------------------------------------------
+
+
+def study_toml(content: bytes) -> None:
+    open_study(str(file("study.toml", content)))
+
+
+def roi_toml(content: bytes) -> None:
+    roi.open_inputs(file("roi.toml", content))
+
+
+def table(content: bytes) -> None:
+    load(find(str(file("table.csv", content)), "y"))
+
+
+CSV = "a,b,y\n" + "".join(f"{i * 37 % 50},{'uv'[i % 2]},{i % 3 // 2}\n" for i in range(40))
+NUMBERS = "a,y\n" + "".join(f"{i}.5,{i * i}e-2\n" for i in range(30))
+
+
+# --- data files -----------------------------------------------------------------------------------
+
+
+def idx(content: bytes) -> None:
+    zipped = content[:2] == b"\x1f\x8b"
+    read_idx(file("x.gz" if zipped else "x", content), (2, 3))
+
+
+IDX = b"\0\0\x08\x02\0\0\0\x02\0\0\0\x03abcdef"
+
+
+def parquet(content: bytes) -> None:
+    folder = SCRATCH / "parquet"
+    folder.mkdir(exist_ok=True)
+    (folder / "test-00000-of-00001.parquet").write_bytes(content)
+    read_parquet(folder, "test", 3, "fine_label", 10)
+
+
+def parquet_seeds() -> list[bytes]:
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    images = [{"bytes": png(32, i), "path": f"{i}.png"} for i in range(3)]
+    columns = {"img": images, "fine_label": [1, 2, 3]}
+    seeds = []
+    for compression, dictionary in (("none", False), ("zstd", True), ("snappy", True)):
+        out = io.BytesIO()
+        pq.write_table(
+            pa.table(columns), out, compression=compression, use_dictionary=dictionary,
+            data_page_version="2.0" if dictionary else "1.0",
+        )  # fmt: skip
+        seeds.append(out.getvalue())
+    return seeds
+
+
+def png(side: int, seed: int = 0, kind: str = "PNG") -> bytes:
+    out = io.BytesIO()
+    pixels = np.full((side, side, 3), 40 * seed, np.uint8)
+    Image.fromarray(pixels).save(out, kind)
+    return out.getvalue()
+
+
+def archive(content: bytes) -> None:
+    """A CIFAR archive: here its checksum is always right, to get behind it."""
+    packed = content if content[:2] == b"\x1f\x8b" else gzip.compress(content, 1)
+    path = file("archive.tar.gz", packed)
+    parts = _from_archive(path, hashlib.sha256(packed).hexdigest(), {"folder/test.bin": 2 * 3074})
+    records(b"".join(parts), 2)
+
+
+def archive_seeds() -> list[bytes]:
+    out = io.BytesIO()
+    with tarfile.open(fileobj=out, mode="w") as made:
+        member = tarfile.TarInfo("folder/test.bin")
+        member.size = 2 * 3074
+        made.addfile(member, io.BytesIO(bytes(member.size)))
+    return [out.getvalue()]
+
+
+def small_png(content: bytes) -> None:
+    with contextlib.suppress(ValueError):  # its caller adds the file's name
+        decode_png(content)
+
+
+def image(content: bytes) -> None:
+    folder = SCRATCH / "images"
+    folder.mkdir(exist_ok=True)
+    path = folder / "x.png"
+    path.write_bytes(content)
+    _pixels(path)
+
+
+def image_seeds() -> list[bytes]:
+    return [png(4, 1, kind) for kind in ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")]
+
+
+# --- texts ----------------------------------------------------------------------------------------
+
+
+def said(content: bytes) -> None:
+    words("ja").said(text(content))
+
+
+@cache
+def words(language: str) -> Words:
+    return Words(language)
+
+
+def url(content: bytes) -> None:
+    without_password(parse(text(content)))
+
+
+# --- checkpoints ----------------------------------------------------------------------------------
+
+
+def optimizer(*, trained: int = 0) -> tuple[torch.nn.Module, pc.PLP]:
+    torch.manual_seed(0)
+    model = torch.nn.Linear(3, 1)
+    base = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    wrapped = pc.PLP(
+        base, gate=pc.anomalies.Anomaly(), average=pc.averaging.EMA(0.9), total_steps=20
+    )
+    for _ in range(trained):
+        step(model, wrapped)
+    return model, wrapped
+
+
+def step(model: torch.nn.Module, wrapped: pc.PLP) -> None:
+    wrapped.zero_grad()
+    loss = model(torch.ones(2, 3)).square().mean()
+    loss.backward()
+    wrapped.step()
+    wrapped.observe(float(loss.detach()))
+
+
+@cache
+def saved_states() -> list[dict[str, Any]]:
+    return [copy.deepcopy(optimizer(trained=n)[1].state_dict()) for n in (1, 2, 5)]
+
+
+def checkpoint(content: bytes) -> None:
+    """The wrapper's own entry: refused, or training goes on."""
+    choices = Choices(content)
+    state = copy.deepcopy(saved_states()[choices.below(3)])
+    state["paramcast"] = edited(state["paramcast"], choices, ODD + TENSORS)
+    model, wrapped = optimizer()
+    wrapped.load_state_dict(state)
+    for _ in range(4):
+        step(model, wrapped)
+    wrapped.state_dict()
+
+
+def checkpoint_base(content: bytes) -> None:
+    """The base's part."""
+    choices = Choices(content)
+    state = edited(saved_states()[choices.below(3)], choices, ODD + TENSORS)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Casting complex values", UserWarning)  # torch's own
+        optimizer()[1].load_state_dict(state)
+
+
+def cycle_state(content: bytes) -> None:
+    choices = Choices(content)
+    saved = CycleState(*optimizer(trained=2)).state_dict()
+    if choices.below(2):
+        header = json.loads(bytes(saved["header"].tolist()))
+        spoilt = json.dumps(edited(header, choices, JSON_ODD)).encode()
+        saved["header"] = torch.tensor(list(spoilt), dtype=torch.uint8)
+    saved = edited(saved, choices, ODD + TENSORS)
+    if isinstance(saved, dict):
+        CycleState(*optimizer()).load_state_dict(saved)
+
+
+def packed(content: bytes) -> None:
+    choices = Choices(content)
+    arrays = pack({"state": {0: torch.ones(2, 3)}, "lr": 0.1, "betas": (0.9, 0.99)})
+    tree = json.dumps(edited(json.loads(arrays["tree"].tobytes()), choices, JSON_ODD))
+    arrays["tree"] = np.frombuffer(tree.encode(), np.uint8)
+    unpack(arrays)
+
+
+# --- what a task file returns ---------------------------------------------------------------------
+
+
+class Broken:
+    """A data set that lies about its length."""
+
+    def __len__(self) -> int:
+        return 3
+
+    def __getitem__(self, index: int) -> Any:
+        if index == 2:
+            raise KeyError(index)
+        return torch.zeros(4), 0
+
+
+MODELS: list[Callable[[], Any]] = [
+    lambda: lambda: torch.nn.Linear(4, 3), lambda: lambda: None, lambda: lambda: 1 / 0,
+    lambda: torch.nn.Identity, lambda: Broken(), lambda: lambda x, y=None: 0.5,
+    lambda: (torch.zeros(3, 4), torch.zeros(3).long()), lambda: (torch.zeros(3, 4), [0, 1, 10**9]),
+    lambda: (torch.zeros(3, 4).bool(), torch.zeros(3).bool()), lambda: "accuracy", lambda: "mse",
+    lambda: (np.zeros((3, 4)), np.array(["a", "b", "c"])), lambda: (range(3), range(3)),
+    lambda: [(torch.zeros(4), 0)] * 3, lambda: (torch.zeros(3, 4), torch.zeros(3, 1)),
+]  # fmt: skip
+
+
+def task(content: bytes) -> None:
+    choices = Choices(content)
+    split = (torch.zeros(6, 4), torch.arange(6) % 3)
+    fields: dict[str, Any] = {
+        "name": "t", "model": lambda: torch.nn.Linear(4, 3), "train": split, "validation": split,
+        "test": split, "loss": torch.nn.functional.cross_entropy, "metric": "accuracy",
+        "higher_is_better": True, "epochs": 2, "batch_size": 2, "schedule": "cosine", "base": "sgd",
+        "momentum": 0.9, "weight_decay": 0.0, "lr_range": (0.1, 1.0), "augment": None,
+        "stream": None,
+    }  # fmt: skip
+    pool = ODD + TENSORS + MODELS
+    for _ in range(1 + choices.below(2)):
+        name = list(fields)[choices.below(len(fields))]
+        fields[name] = pool[choices.below(len(pool))]()
+    prepare(Task(**fields) if choices.below(10) else pool[choices.below(len(pool))]())
+
+
+# --- stores and results ---------------------------------------------------------------------------
+
+JSON_ODD = [make for make in ODD if not isinstance(make(), int) or abs(make()) < 10**400]
+
+
+def fresh(folder: Path) -> Path:
+    return copy_of(folder, SCRATCH / "copy")
+
+
+def spoil_result(path: Path, choices: Choices) -> None:
+    spoilt = edited(json.loads(path.read_text()), choices, JSON_ODD)
+    path.write_text(json.dumps(spoilt))
+
+
+def spoil_rows(path: Path, choices: Choices) -> None:
+    """Change the JSON, or the whole value, of a column in one row or all."""
+    columns = (("runs", "spec"), ("runs", "outcome"), ("runs", "curve"), ("about", "value"),
+               ("runs", "finished_at"), ("runs", "key"))  # fmt: skip
+    name, column = columns[choices.below(len(columns))]
+    with contextlib.closing(sqlite3.connect(path)) as connection, connection:
+        rows = connection.execute(f"SELECT rowid, {column} FROM {name} ORDER BY rowid").fetchall()
+        for rowid, value in rows if choices.below(2) else [rows[choices.below(len(rows))]]:
+            new = RAW[choices.below(len(RAW))] if choices.below(4) == 1 else None
+            with contextlib.suppress(ValueError, TypeError):
+                new = json.dumps(edited(json.loads(value), choices, JSON_ODD))
+            with contextlib.suppress(sqlite3.IntegrityError):
+                connection.execute(f"UPDATE {name} SET {column} = ? WHERE rowid = ?", (new, rowid))
+
+
+RAW = [None, 7, 0.5, b"\xff\xfe", "", "{", "null", "[" * 100_000, "1e999", "NaN", "9" * 5000]
+
+
+def each(*readers: Callable[[], Any]) -> None:
+    """Every reader is tried, whatever the ones before it said."""
+    for read in readers:
+        with contextlib.suppress(ParamcastError):
+            read()
+
+
+def pilot_results(content: bytes) -> None:
+    choices = Choices(content)
+    folder = fresh(pilot_folder())
+    if choices.below(2):
+        spoil_rows(folder / "pilot.db", choices)
+    else:
+        spoil_result(folder / "pilot.json", choices)
+    readers = [
+        lambda: report(folder, "ja", "html"),
+        lambda: report(folder, "en", "md"),
+        lambda: report(folder, "en", "latex"),
+        lambda: render(roi.summary(roi.read(folder), roi.defaults())),
+    ]
+    each(readers[choices.below(len(readers))])
+
+
+def study_results(content: bytes) -> None:
+    """A spoilt study.json: analysed, exported, reported."""
+    choices = Choices(content)
+    folder = fresh(study_folder())
+    spoil_result(folder / "study.json", choices)
+    readers = [
+        lambda: report(folder, "en", "html"),
+        lambda: write(comparison_rows(read_result(folder)), folder / "cells.csv"),
+        lambda: write(comparison_rows(read_result(folder)), folder / "cells.parquet"),
+        *(partial(analyse_one, folder, name) for name in ANALYSES),
+    ]
+    each(readers[choices.below(len(readers))])
+
+
+def analyse_one(folder: Path, name: str) -> None:
+    analyse(read_result(folder), [name], folder)
+
+
+def study_rows(content: bytes) -> None:
+    """Spoilt rows of study.db: exported, reported, counted."""
+    choices = Choices(content)
+    folder = fresh(study_folder())
+    spoil_rows(folder / "study.db", choices)
+    readers = [
+        lambda: report(folder, "en", "html"),
+        lambda: write(run_rows(folder), folder / "runs.csv"),
+        lambda: write(run_rows(folder), folder / "runs.parquet"),
+        lambda: status(folder),
+    ]
+    each(readers[choices.below(len(readers))])
+
+
+def database(content: bytes) -> None:
+    """A damaged SQLite file, read and opened to write."""
+    for write_too in (False, True):
+        path = file("damaged.db", content)
+        for log in ("-wal", "-shm"):
+            path.with_name(path.name + log).unlink(missing_ok=True)
+        with (
+            contextlib.suppress(ParamcastError),
+            contextlib.closing(Store(path, write=write_too)) as store,
+        ):
+            each(store.runs, store.counts, store.looks, lambda: store.about("pilot"),
+                 lambda: store.curves(["x"]))  # fmt: skip
+
+
+def database_seeds() -> list[bytes]:
+    path = fresh(pilot_folder()) / "pilot.db"
+    with contextlib.closing(sqlite3.connect(path)) as connection:
+        connection.execute("DELETE FROM runs WHERE rowid > 2")
+        connection.commit()
+        connection.execute("PRAGMA journal_mode=DELETE")
+        connection.execute("VACUUM")
+    return [path.read_bytes()]
+
+
+TARGETS: dict[str, Target] = {
+    "study-toml": Target(study_toml, lambda: [ready_text(n).encode() for n in ready_made()]),
+    "roi-toml": Target(roi_toml, lambda: [roi.template().encode()]),
+    "table": Target(table, lambda: [CSV.encode(), NUMBERS.encode()]),
+    "idx": Target(idx, lambda: [IDX, gzip.compress(IDX)]),
+    "parquet": Target(parquet, parquet_seeds),
+    "cifar-archive": Target(archive, archive_seeds),
+    "small-png": Target(small_png, lambda: [png(32)]),
+    "image": Target(image, image_seeds),
+    "methods": Target(
+        lambda content: parse_methods(text(content)) and None,
+        lambda: [b"plp, plp(horizon=0.5), lookahead(every=5, alpha=0.8)", b"lawa(last=3)"],
+    ),
+    "task-name": Target(lambda c: choose(text(c)) and None, lambda: [b"fashion/cnn@10000"]),
+    "address": Target(
+        lambda c: read_address(text(c)) and None, lambda: [b"ray://head:10001", b"[::1]:6379"]
+    ),
+    "store-url": Target(
+        url, lambda: [b"postgresql://u:p@h:5432/db?options=-csearch_path%3Da&sslmode=require"]
+    ),
+    "sentence": Target(
+        said, lambda: [t.encode() for t in words("en")._texts["said"].values()][:20]
+    ),
+    "json": Target(
+        lambda c: from_json(text(c)), lambda: [b'{"a": [1, 2.5, "\\u00e9", null]}'], (ValueError,)
+    ),
+    "database": Target(database, database_seeds),
+    "checkpoint": Target(checkpoint),
+    "checkpoint-base": Target(checkpoint_base),
+    "cycle-state": Target(cycle_state),
+    "packed-state": Target(packed),
+    "task": Target(task),
+    "pilot-results": Target(pilot_results),
+    "study-results": Target(study_results),
+    "study-rows": Target(study_rows),
+}
+
+
+@cache
+def seeds_of(name: str) -> tuple[bytes, ...]:
+    return tuple(TARGETS[name].seeds())
+
+
+def mutated(name: str, content: bytes) -> bytes:
+    """Bytes for a target: edits of a seed where it has some, else the bytes themselves."""
+    seeds, choices = seeds_of(name), Choices(content)
+    return spliced(seeds[choices.below(len(seeds))], choices) if seeds else content

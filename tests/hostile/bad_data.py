@@ -1,0 +1,231 @@
+"""Bad tables, images, and data files of built-in tasks."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+import io
+import os
+import struct
+import tarfile
+import zlib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+from inputs import Bad
+from PIL import Image
+
+from paramcast.study.tasks.data.cifar import _from_archive
+from paramcast.study.tasks.data.idx import read_idx
+from paramcast.study.tasks.data.parquet import read_parquet
+
+Made = Callable[[Path], tuple[Any, ...]]
+
+# --- tables ---------------------------------------------------------------------------------------
+
+GOOD = [f"{i * 37 % 50},{'uv'[i % 2]},{i % 3 // 2}" for i in range(60)]
+
+
+def table(*lines: str, content: bytes = b"") -> Made:
+    def make(folder: Path) -> tuple[Any, ...]:
+        (folder / "data.csv").write_bytes(content or "".join(f"{x}\n" for x in lines).encode())
+        return ("pilot", "data.csv", "--target", "y")
+
+    return make
+
+
+TABLES = [
+    Bad("a table with more cells in its rows than names in its first line",
+        "data.csv has more cells in its rows than names in its first line; name every column there",
+        table("b,y", *GOOD)),
+    Bad("a table with a quotation mark that never closes",
+        "data.csv cannot be read as a table: Error tokenizing data. C error: EOF inside string …",
+        table("a,b,y", *GOOD, '"5,u,1')),
+    Bad("a table with a number of 400 digits", "data.csv has infinite cells in a; replace them",
+        table("a,b,y", *GOOD, "9" * 400 + ".0,u,1")),
+    Bad("a table whose column is called like a command for the terminal",
+        r"data.csv has no column 'y'; it has a, b, \x1b[2J", table("a,b,\x1b[2J", *GOOD)),
+    Bad("a table that is a compressed file", "data.csv cannot be read as a table: 'utf-8' codec …",
+        table(content=gzip.compress(b"a,y\n1,2\n"))),
+]  # fmt: skip
+
+# --- images ---------------------------------------------------------------------------------------
+
+
+def png(side: int = 4, *, claims: tuple[int, int] | None = None) -> bytes:
+    """A PNG, whose header may claim another size."""
+    out = io.BytesIO()
+    Image.fromarray(np.zeros((side, side, 3), np.uint8)).save(out, "PNG")
+    content = out.getvalue()
+    if claims is not None:
+        head = content[12:16] + struct.pack(">II", *claims) + content[24:29]
+        content = content[:12] + head + struct.pack(">I", zlib.crc32(head)) + content[33:]
+    return content
+
+
+def photos(content: bytes | Callable[[Path], Any]) -> Made:
+    """A folder of images with one more."""
+
+    def make(folder: Path) -> tuple[Any, ...]:
+        for label in "ab":
+            (folder / "photos" / label).mkdir(parents=True)
+        place = folder / "photos" / "a" / "x.png"
+        place.write_bytes(content) if isinstance(content, bytes) else content(place)
+        return ("pilot", "photos")
+
+    return make
+
+
+BAD = "a/x.png cannot be read as an image ({}); remove it"
+IMAGES = [
+    Bad("an image that claims 100,000 x 100,000 pixels", BAD.format("Image size (10000000000 "
+        "pixels) exceeds limit of …, could be decompression bomb DOS attack."),
+        photos(png(claims=(100_000, 100_000)))),
+    Bad("an image that claims 15,000 x 10,000 pixels",
+        BAD.format("15000 x 10000 pixels, more than 100000000"),
+        photos(png(claims=(15_000, 10_000)))),
+    Bad("a PostScript program that is called x.png, for which Ghostscript would be started",
+        BAD.format("cannot identify image file …"),
+        photos(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")),
+    Bad("a pipe that is called x.png", BAD.format("it is no regular file"), photos(os.mkfifo)),
+    Bad("a link to an endless device that is called x.png", BAD.format("it is no regular file"),
+        photos(lambda path: path.symlink_to("/dev/zero"))),
+    Bad("a link to nothing that is called x.png", BAD.format("it is no regular file"),
+        photos(lambda path: path.symlink_to("nothing"))),
+]  # fmt: skip
+
+# --- data files -----------------------------------------------------------------------------------
+
+
+def shard(**changes: Any) -> bytes:
+    """A parquet file of images."""
+    settings = {"store_schema": False, "write_statistics": False, "compression": "none"} | changes
+    rows, value = settings.pop("rows", 2), settings.pop("value", png(32))
+    images = pa.DictionaryArray.from_arrays(np.zeros(rows, np.int32), pa.array([value]))
+    column = pa.StructArray.from_arrays([images, pa.array([""] * rows)], ["bytes", "path"])
+    out = io.BytesIO()
+    pq.write_table(
+        pa.table({"img": column, "fine_label": np.zeros(rows, np.int64)}), out, **settings
+    )
+    return out.getvalue()
+
+
+def repeating() -> bytes:
+    """One value of ten megabytes that 50,000 rows repeat."""
+    value = bytes(10_000_000)
+    return shard(rows=50_000, value=value, compression="zstd", dictionary_pagesize_limit=2**30)
+
+
+def large_page() -> bytes:
+    return shard(value=bytes(200_000_000), compression="zstd", dictionary_pagesize_limit=2**30)
+
+
+def varint(value: int) -> bytes:
+    """As Thrift's compact protocol writes it."""
+    value, out = value << 1, bytearray()
+    while value > 127:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def lying(content: bytes, claimed: int, *names: str) -> bytes:
+    """A parquet file whose footer says another number in place of some of its true ones."""
+    meta = pq.ParquetFile(io.BytesIO(content)).metadata
+    group = meta.row_group(0)
+    true = {
+        "num_rows": meta.num_rows,
+        "group": group.total_byte_size,
+        "packed": group.column(0).total_compressed_size,
+        "unpacked": group.column(0).total_uncompressed_size,
+    }
+    length = int.from_bytes(content[-8:-4], "little")
+    body, footer = content[: -8 - length], content[-8 - length : -8]
+    for name in names:
+        footer = footer.replace(varint(true[name]), varint(claimed))
+    return body + footer + len(footer).to_bytes(4, "little") + b"PAR1"
+
+
+def parquet(content: Callable[[], bytes], rows: int = 2) -> Callable[[Path], Callable[[], Any]]:
+    def make(folder: Path) -> Callable[[], Any]:
+        (folder / "test-00000-of-00001.parquet").write_bytes(content())
+        return lambda: read_parquet(folder, "test", rows, "fine_label", 10)
+
+    return make
+
+
+def archive(*members: tarfile.TarInfo) -> Callable[[Path], Callable[[], Any]]:
+    """An archive with the right checksum, as if its home had been taken over."""
+
+    def make(folder: Path) -> Callable[[], Any]:
+        path = folder / "cifar.tar.gz"
+        headers = b"".join(each.tobuf() for each in members)
+        path.write_bytes(gzip.compress(headers + bytes(10_240)))
+        sha256 = hashlib.sha256(path.read_bytes()).hexdigest()
+        return lambda: list(_from_archive(path, sha256, {"cifar/test.bin": 3074}))
+
+    return make
+
+
+def member(name: str, size: int = 3074, kind: bytes = tarfile.REGTYPE, link: str = "") -> Any:
+    made = tarfile.TarInfo(name)
+    made.size, made.type, made.linkname = size if kind == tarfile.REGTYPE else 0, kind, link
+    return made
+
+
+def idx(content: bytes) -> Callable[[Path], Callable[[], Any]]:
+    def make(folder: Path) -> Callable[[], Any]:
+        (folder / "labels.gz").write_bytes(content)
+        return lambda: read_idx(folder / "labels.gz", (3,))
+
+    return make
+
+
+UNDAMAGED = "; replace it by an undamaged copy"
+ONE = "…test-00000-of-00001.parquet cannot be used: {}" + UNDAMAGED
+ARCHIVE = "…cifar.tar.gz cannot be used: {}" + UNDAMAGED
+NO_FILE = ARCHIVE.format("cifar/test.bin in it is no file of 3074 bytes")
+MISSING = ARCHIVE.format("it cannot be unpacked (\"filename 'cifar/test.bin' not found\")")
+DATA_FILES = [
+    Bad("a parquet file that claims ten million million images",
+        "… cannot be used: its test shards hold 10000000000000 images, needed are 2003" + UNDAMAGED,
+        parquet(lambda: lying(shard(rows=2003), 10**13, "num_rows"), 2003)),
+    Bad("a parquet file whose images claim ten terabytes",
+        ONE.format("it says that 2 small images fill 10000000000000 bytes"),
+        parquet(lambda: lying(shard(), 10**13, "group"))),
+    Bad("a parquet file with a column that claims ten terabytes",
+        ONE.format("it is no parquet file (column img.bytes lies outside it)"),
+        parquet(lambda: lying(shard(), 10**13, "packed"))),
+    Bad("a parquet file of 1.4 kilobytes whose rows repeat ten megabytes each",
+        ONE.format("it holds images far larger than 32x32"), parquet(repeating, 50_000)),
+    Bad("a parquet file of 7 kilobytes with a page of 200 megabytes, which its footer denies",
+        ONE.format("it has a page of 200000004 bytes"),
+        parquet(lambda: lying(large_page(), 5000, "group", "unpacked"))),
+    Bad("a parquet file that breaks off", ONE.format("it is no parquet file (…)"),
+        parquet(lambda: shard()[:400])),
+    Bad("an archive with a symbolic link in place of a file", NO_FILE,
+        archive(member("cifar/test.bin", kind=tarfile.SYMTYPE, link="/etc/passwd"))),
+    Bad("an archive with a hard link out of its folder", NO_FILE,
+        archive(member("cifar/test.bin", kind=tarfile.LNKTYPE, link="../../etc/passwd"))),
+    Bad("an archive with a device in place of a file", NO_FILE,
+        archive(member("cifar/test.bin", kind=tarfile.CHRTYPE))),
+    Bad("an archive whose file claims ten terabytes",
+        ARCHIVE.format("it cannot be unpacked (unexpected end of data)"),
+        archive(member("cifar/test.bin", 10**13))),
+    Bad("an archive whose file lies at ../../cifar/test.bin", MISSING,
+        archive(member("../../cifar/test.bin"))),
+    Bad("an archive whose file lies at /cifar/test.bin", MISSING,
+        archive(member("/cifar/test.bin"))),
+    Bad("a labels file that unpacks to 100 megabytes",
+        "…labels.gz cannot be used: it holds more than the 11 bytes of its header's shape"
+        + UNDAMAGED, idx(gzip.compress(b"\0\0\x08\x01\0\0\0\x03" + bytes(100_000_000), 1))),
+    Bad("a labels file that claims four thousand million labels",
+        "…labels.gz cannot be used: it says it has the shape (4294967295,), needed is (3,)"
+        + UNDAMAGED, idx(gzip.compress(b"\0\0\x08\x01\xff\xff\xff\xffabc"))),
+    Bad("a labels file that is no gzip", "…labels.gz cannot be used: it cannot be read (Not a "
+        "gzipped file (b'no'))" + UNDAMAGED, idx(b"no gzip")),
+]  # fmt: skip

@@ -1,0 +1,237 @@
+"""Stores and results that are damaged, foreign, of another version, or made to harm."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from inputs import Bad
+
+from folders import copy_of, pilot_folder, study_folder
+
+Made = Callable[[Path], tuple[Any, ...]]
+REPORT = ("report", "pilot", "-o", "page.html")
+AWAY = "move it away, or choose another --out folder"
+USED = "pilot/pilot.db cannot be used as a store of runs ({}); " + AWAY
+READ = "pilot/pilot.db cannot be read ({}); " + AWAY
+LIVING = (
+    "pilot/pilot.db holds '{}', which is no plain table of values and would compute something when "
+    "it is read; " + AWAY
+)
+ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
+
+
+def pilot(spoil: Callable[[Path], Any], *words: Any) -> Made:
+    """A finished pilot, of which something is spoilt, and a command that reads it."""
+
+    def make(folder: Path) -> tuple[Any, ...]:
+        spoil(copy_of(pilot_folder(), folder / "pilot"))
+        return words or REPORT
+
+    return make
+
+
+def study(spoil: Callable[[Path], Any], *words: Any) -> Made:
+    def make(folder: Path) -> tuple[Any, ...]:
+        spoil(copy_of(study_folder(), folder / "study"))
+        return words or ("study", "status", "study")
+
+    return make
+
+
+def bytes_of(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
+    """The database as one file, with changed bytes."""
+
+    def spoil(folder: Path) -> None:
+        path = folder / "pilot.db"
+        with contextlib.closing(sqlite3.connect(path)) as connection:
+            connection.execute("PRAGMA journal_mode=DELETE")
+        path.write_bytes(change(path.read_bytes()))
+
+    return spoil
+
+
+def sql(*statements: str, name: str = "pilot.db") -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        with contextlib.closing(sqlite3.connect(folder / name)) as connection:
+            for statement in statements:
+                connection.execute(statement)
+            connection.commit()
+
+    return spoil
+
+
+def outcome(value: str) -> Callable[[Path], None]:
+    return sql(f"UPDATE runs SET outcome = {value}")
+
+
+def placed(make: Callable[[Path], Any], name: str = "pilot.db") -> Callable[[Path], None]:
+    """Something else in the place of a file."""
+
+    def spoil(folder: Path) -> None:
+        for old in folder.glob(f"{name}*"):
+            old.unlink()
+        make(folder / name)
+
+    return spoil
+
+
+def foreign(path: Path) -> None:
+    sql("CREATE TABLE photos (name TEXT)", name=path.name)(path.parent)
+
+
+def resumed(value: Any) -> Made:
+    """A study whose store says something else of itself."""
+    text = value if isinstance(value, str) else json.dumps(value)
+    spoil = sql(f"INSERT INTO about VALUES ('study', '{text}')", name="study.db")
+    return study(spoil, "study", "resume", "study")
+
+
+ABOUT = {"name": "small", "text": "a = 1", "device": "cpu"}
+STORES = [
+    Bad("a store that breaks off", USED.format("database disk image is malformed"),
+        pilot(bytes_of(lambda content: content[:9000]))),
+    Bad("a store of zeros behind its first page", USED.format("database disk image is malformed"),
+        pilot(bytes_of(lambda content: content[:4096] + bytes(len(content) - 4096)))),
+    Bad("a store in whose place there is a folder",
+        "pilot/pilot.db is missing; a report needs the runs beside their result",
+        pilot(placed(Path.mkdir))),
+    Bad("a store in whose place there is a pipe",
+        "pilot/pilot.db is missing; a report needs the runs beside their result",
+        pilot(placed(os.mkfifo))),
+    Bad("a store in whose place there is a database of something else",
+        f"pilot/pilot.db is a database of something else (tables photos); {AWAY}",
+        pilot(placed(foreign))),
+    Bad("a store whose version is a word", "pilot/pilot.db has schema version 'new', this "
+        "paramcast reads 2; use the paramcast that wrote it, or choose another --out folder",
+        pilot(sql("""UPDATE about SET value = '"new"' WHERE name = 'schema'"""))),
+    Bad("a store whose table of runs is a view that never ends", LIVING.format("runs"),
+        pilot(sql("DROP TABLE runs", f"CREATE VIEW runs AS {ENDLESS}"))),
+    Bad("a store with a trigger that never ends", LIVING.format("more"),
+        pilot(sql("CREATE TRIGGER more AFTER INSERT ON looks BEGIN "
+                  f"INSERT INTO claims SELECT i, i FROM ({ENDLESS}); END"))),
+    Bad("a store with a column that is computed", LIVING.format("runs"),
+        pilot(sql("ALTER TABLE runs ADD COLUMN big AS (hex(zeroblob(400000000)))"))),
+    Bad("a store with a virtual table", LIVING.format("search"),
+        pilot(sql("CREATE VIRTUAL TABLE search USING fts5(word)"))),
+    Bad("a store without the column of the outcomes", READ.format("no such column: runs.outcome"),
+        pilot(sql("ALTER TABLE runs RENAME COLUMN outcome TO other"))),
+    Bad("an outcome of 100,000 brackets",
+        "pilot/pilot.db cannot be read (it is nested too deeply); move it away and run again",
+        pilot(outcome("'" + "[" * 100_000 + "'"))),
+    Bad("an outcome that is a list",
+        "pilot/pilot.db cannot be read (it holds [1], not an object); move it away and run again",
+        pilot(outcome("'[1]'"))),
+    Bad("an outcome that is a number",
+        "pilot/pilot.db cannot be read (it holds 7, not an object); move it away and run again",
+        pilot(outcome("7"))),
+    Bad("an outcome of bytes",
+        "pilot/pilot.db cannot be read (…not text); move it away and run again",
+        pilot(outcome("x'ff00'"))),
+    Bad("an outcome with NaN",
+        "pilot/pilot.db cannot be read (NaN is no JSON); move it away and run again",
+        pilot(outcome("""'{"seconds": NaN}'"""))),
+    Bad("an outcome with a number beyond all floats",
+        "pilot/pilot.db cannot be read (1e999 is out of range); move it away and run again",
+        pilot(outcome("""'{"seconds": 1e999}'"""))),
+    Bad("an outcome with nothing in it", "what pilot holds is not as this paramcast writes it "
+        "(KeyError: 'seconds'); run the pilot again", pilot(outcome("'{}'"), "roi", "pilot")),
+    Bad("a .url file that is no URL",
+        "pilot/pilot.url holds no URL of a store; give it again with --store",
+        pilot(placed(lambda path: path.with_suffix(".url").write_text("mysql://root@home")))),
+    Bad("a lock that is a link to another file",
+        "--out pilot cannot be locked (Too many levels of symbolic links); make room or access",
+        lambda folder: locked(folder)),
+    Bad("a study whose store holds no study",
+        "study/study.db is of no study; give the folder of a study", resumed([])),
+    Bad("a study whose stored text is no study",
+        "study: unknown key a; there is name, question, notes, analysis, grid, precision, compile, "
+        "channels_last; name is missing; question is missing", resumed(ABOUT)),
+    Bad("a study whose stored text is a number", "study is no valid TOML: it is no text of at most "
+        "262144 characters", resumed(ABOUT | {"text": 3})),
+    Bad("a study whose stored numerics are a word", "study/study.db is not as this paramcast "
+        "writes it (TypeError: …); give the folder of a study that this paramcast wrote",
+        resumed(ABOUT | {"numerics": "fast"})),
+]  # fmt: skip
+
+
+def locked(folder: Path) -> tuple[Any, ...]:
+    """Opening the lock would empty the file behind the link."""
+    (folder / "pilot").mkdir()
+    (folder / "precious").write_text("precious")
+    (folder / "pilot" / ".lock").symlink_to(folder / "precious")
+    return ("pilot", "digits/mlp", "--lr", 0.1, "--seeds", 2, "--out", "pilot")
+
+
+# --- results --------------------------------------------------------------------------------------
+
+
+def text(value: str, kind: str = "pilot") -> Callable[[Path], Any]:
+    return lambda folder: (folder / f"{kind}.json").write_text(value)
+
+
+def changed(kind: str = "pilot", **changes: Any) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        path = folder / f"{kind}.json"
+        path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return spoil
+
+
+def mixed(folder: Path) -> None:
+    """A number in one row of a column, a text in the next."""
+    result = json.loads((folder / "study.json").read_text())
+    for i, cell in enumerate(result["cells"]):
+        cell["settings"]["epochs"] = "one" if i % 2 else 1
+    (folder / "study.json").write_text(json.dumps(result))
+
+
+NOT = "{0}/{0}.json is not as this paramcast writes it ({1}); {2}"
+ANEW = "run the same command again to write it anew"
+RESUME = "go on with `paramcast study resume`, which writes it anew"
+ANALYSE, EXPORT = ("study", "analyse", "study"), ("study", "export", "study", "cells.csv")
+RESULTS = [
+    Bad("a result of 100,000 brackets", "pilot/pilot.json cannot be read: it is nested too deeply",
+        pilot(text("[" * 100_000))),
+    Bad("a result that is a list", "pilot/pilot.json cannot be read: it holds [], not an object",
+        pilot(text("[]"))),
+    Bad("a result with infinity", "pilot/pilot.json cannot be read: Infinity is no JSON",
+        pilot(text('{"schema": Infinity}'))),
+    Bad("a result with half a character", "pilot/pilot.json cannot be read: 'utf-8' codec can't "
+        "encode character '\\ud800' in position …: surrogates not allowed",
+        pilot(text('{"task": "\\ud800"}'))),
+    Bad("a result with a number of 5,000 digits",
+        "pilot/pilot.json cannot be read: Exceeds the limit …", pilot(text("9" * 5000))),
+    Bad("a result that is a pipe", "pilot has no pilot.json: its pilot has not finished; start the "
+        "same command again, and it goes on", pilot(placed(os.mkfifo, "pilot.json"))),
+    Bad("a result of a version that is a list", "pilot/pilot.json has schema [1], this paramcast "
+        "reads 1; use the paramcast that wrote it", pilot(changed(schema=[1]))),
+    Bad("a result with many seeds", NOT.format("pilot", "TypeError: …", ANEW),
+        pilot(changed(seeds="many"))),
+    Bad("a result without a metric", NOT.format("pilot", "TypeError: …", ANEW),
+        pilot(changed(metric=None))),
+    Bad("a result whose table holds a word", NOT.format("pilot", "…", ANEW),
+        pilot(changed(table=["plp"]))),
+    Bad("a result for `paramcast roi` without a metric", "pilot.json is not as this paramcast "
+        "writes it (TypeError: …); run the pilot again", pilot(changed(metric=3), "roi", "pilot")),
+    Bad("a study's result that is called ../../up, as its files would be",
+        NOT.format("study", "ValueError: the study is called '../../up'", RESUME),
+        study(changed("study", study="../../up"), *ANALYSE, "--out", "pages")),
+    Bad("a study's result without cells",
+        NOT.format("study", "ValueError: it has no cells", RESUME),
+        study(changed("study", cells=[]), *EXPORT)),
+    Bad("a study's result whose cells are words",
+        "study.json is not as this paramcast writes it (TypeError: …); " + RESUME,
+        study(changed("study", cells=["digits"]), *EXPORT)),
+    Bad("a study's result without an environment, analysed",
+        "study.json is not as this paramcast writes it (TypeError: …); " + RESUME,
+        study(changed("study", environment=None), *ANALYSE, "--as", "table")),
+    Bad("a study's result that a spreadsheet's columns cannot hold",
+        "what the study holds is not as this paramcast writes it (…); " + RESUME,
+        study(mixed, *EXPORT[:-1], "cells.parquet")),
+]  # fmt: skip

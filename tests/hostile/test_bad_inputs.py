@@ -1,0 +1,58 @@
+"""Every row of the table: one sentence, nothing changed; and the page that shows it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import pytest
+from inputs import PAGE, Bad, page, table
+
+from command import call
+from paramcast.errors import ParamcastError
+
+ROWS = [row for rows in table().values() for row in rows]
+SQLITE_OWN = ("-wal", "-shm", ".lock")
+
+
+def contents(folder: Path) -> dict[str, bytes | None]:
+    """Everything in a folder but what SQLite, the lock and Python keep for themselves."""
+    return {
+        str(path.relative_to(folder)): path.read_bytes() if path.is_file() else None
+        for path in folder.rglob("*")
+        if not path.name.endswith(SQLITE_OWN) and "__pycache__" not in path.parts
+    }
+
+
+def answer(made: Any, folder: Path) -> str:
+    """What comes back from a command's words, or from a function."""
+    if callable(made):
+        with pytest.raises(ParamcastError) as caught:
+            made()
+        return str(caught.value)
+    ran = call(folder, *made)
+    assert (ran.code, ran.out) == (2, ""), ran.err
+    assert ran.said.startswith("paramcast: ")
+    assert ran.said.endswith("\n")
+    assert ran.said.count("\n") == 1
+    return ran.said.removeprefix("paramcast: ").removesuffix("\n")
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
+def test_a_bad_input_gives_one_sentence_and_changes_nothing(row: Bad, tmp_path: Path) -> None:
+    made = row.make(tmp_path)
+    before = contents(tmp_path)
+    message = answer(made, tmp_path)
+    assert row.fits(message), message
+    assert message.isprintable()
+    assert contents(tmp_path) == before
+
+
+def test_the_page_is_the_table() -> None:
+    assert PAGE.read_text("utf-8") == page()
+
+
+def test_the_table_is_large_and_names_each_input_once() -> None:
+    assert len(ROWS) >= 60
+    assert [name for name, n in Counter(row.name for row in ROWS).items() if n > 1] == []
