@@ -51,6 +51,14 @@ ONCE = """marker = Path(__file__).with_name("happened")
             {what}"""
 
 
+NO_MEMORY = """import resource
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (size + 2**26, hard))
+        try:
+            torch.ones(2**27)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))"""
 MID_SENTENCE = """frame = sys._getframe()
         while "pipe" not in frame.f_locals:
             frame = frame.f_back
@@ -111,6 +119,7 @@ def test_the_order_of_the_runs_changes_nothing(task_file: Callable[..., Path]) -
     [
         ("raise RuntimeError('boom')", "RuntimeError: boom"),
         ("raise MemoryError", "MemoryError"),
+        (NO_MEMORY, "can't allocate memory"),
         ("os._exit(7)", "the worker process died (exit code 7)"),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
@@ -119,7 +128,15 @@ def test_the_order_of_the_runs_changes_nothing(task_file: Callable[..., Path]) -
         ("sys.exit('boom')", "boom"),
         (MID_SENTENCE, "killed, probably for want of memory (exit code -9)"),
     ],
-    ids=["raises", "memory", "exits", "is-killed", "sys-exit", "is-killed-in-mid-sentence"],
+    ids=[
+        "raises",
+        "memory",
+        "memory-of-torch",
+        "exits",
+        "is-killed",
+        "sys-exit",
+        "is-killed-in-mid-sentence",
+    ],
 )
 def test_a_run_that_fails_is_tried_twice_and_the_others_go_on(
     task_file: Callable[..., Path], what: str, reason: str
