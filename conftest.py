@@ -1,7 +1,7 @@
 """Three policies of the test suite.
 
 Under PARAMCAST_REQUIRE_ALL=1 (CI) a test that would skip for a missing part fails; excepted are
-GPU tests and those that mount a file system, which some containers forbid. The tests named in
+GPU tests and those that mount a file system or make a control group, which some containers forbid. The tests named in
 tests/known_limits.txt state demands that are not met yet: they are expected to fail, and one that
 passes fails until its line is removed.
 

@@ -136,7 +136,6 @@ FOREIGN = [
     "rich",
     "click",
     "pandas",
-    "pebble",
     "psutil",
     "torch.distributed.tensor",
     "paramcast.study",

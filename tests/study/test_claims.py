@@ -151,3 +151,34 @@ def test_the_clock_is_the_databases(store: Store, monkeypatch: Any) -> None:
             "SELECT expires - extract(epoch FROM clock_timestamp()) FROM drivers"
         )).one()  # fmt: skip
     assert 90 < left <= 100
+
+
+SHIFTED = [
+    "CREATE TABLE shift (seconds float)",
+    "INSERT INTO shift VALUES (0)",
+    "CREATE FUNCTION clock_timestamp() RETURNS timestamptz LANGUAGE sql AS 'SELECT "
+    "pg_catalog.clock_timestamp() + make_interval(secs => (SELECT seconds FROM shift))'",
+]
+"""A clock that can be set, found before the server's own where the search path says so."""
+
+
+@pytest.mark.parametrize("jump", [-3600, 3600])
+def test_a_clock_that_is_set_costs_double_work_at_most(
+    postgres: Server, schema: str, jump: int
+) -> None:
+    Store(postgres.url(schema)).close()
+    postgres.sql(*SHIFTED, schema=schema)
+    with closing(Store(postgres.url(f"{schema},pg_catalog"))) as store, Claims(store) as dead:
+        fall_asleep(dead)
+        store.write(dead._renew)
+        with Claims(store) as one, Claims(store) as other:
+            assert dead.take(KEYS, 2).claimed == KEYS[:2]
+            assert one.take(KEYS, 2).claimed == KEYS[2:4]
+            assert other.take(KEYS, 9).claimed == KEYS[4:]
+            postgres.sql(f"UPDATE shift SET seconds = {jump}", schema=schema)
+            assert other.take(KEYS, 9).claimed == KEYS[:4]  # both leases look as if they were over
+            store.write(one._renew)  # its heart beats on
+            assert one.take(KEYS, 9).claimed == []
+            assert store.put(SPECS[KEYS[2]], outcome(1), {}, driver=one.driver)
+            assert not store.put(SPECS[KEYS[2]], outcome(2), {}, driver=other.driver)
+            assert one.take(KEYS, 9).finished == {KEYS[2]}

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import sqlite3
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Any
 import psutil
 import pytest
 
+from paramcast.errors import RunError
 from paramcast.study.engines import Finished, Job, LocalEngine
+from paramcast.study.engines.crew import Crew
 from paramcast.study.engines.machine import available_memory, usable_cores
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
@@ -45,6 +49,22 @@ ONCE = """marker = Path(__file__).with_name("happened")
         if not marker.exists():
             marker.touch()
             {what}"""
+
+
+NO_MEMORY = """import resource
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        size = int(Path("/proc/self/statm").read_text().split()[0]) * os.sysconf("SC_PAGESIZE")
+        resource.setrlimit(resource.RLIMIT_AS, (size + 2**26, hard))
+        try:
+            torch.ones(2**27)
+        finally:
+            resource.setrlimit(resource.RLIMIT_AS, (hard, hard))"""
+MID_SENTENCE = """frame = sys._getframe()
+        while "pipe" not in frame.f_locals:
+            frame = frame.f_back
+        os.write(frame.f_locals["pipe"].fileno(), (10**6).to_bytes(4, "big") + b"half a message")
+        os.kill(os.getpid(), signal.SIGKILL)"""
+"""The worst moment: the driver has read a part of what the worker was saying."""
 
 
 def spec(method: str = "base", seed: int = 0, phase: str = "final") -> RunSpec:
@@ -99,14 +119,24 @@ def test_the_order_of_the_runs_changes_nothing(task_file: Callable[..., Path]) -
     [
         ("raise RuntimeError('boom')", "RuntimeError: boom"),
         ("raise MemoryError", "MemoryError"),
+        (NO_MEMORY, "can't allocate memory"),
         ("os._exit(7)", "the worker process died (exit code 7)"),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
             "killed, probably for want of memory (exit code -9)",
         ),
         ("sys.exit('boom')", "boom"),
+        (MID_SENTENCE, "killed, probably for want of memory (exit code -9)"),
     ],
-    ids=["raises", "memory", "exits", "is-killed", "sys-exit"],
+    ids=[
+        "raises",
+        "memory",
+        "memory-of-torch",
+        "exits",
+        "is-killed",
+        "sys-exit",
+        "is-killed-in-mid-sentence",
+    ],
 )
 def test_a_run_that_fails_is_tried_twice_and_the_others_go_on(
     task_file: Callable[..., Path], what: str, reason: str
@@ -118,6 +148,13 @@ def test_a_run_that_fails_is_tried_twice_and_the_others_go_on(
     }
     reasons = {done.outcome["reason"] for done in finished if done.outcome["status"] == "failed"}
     assert all(reason in found for found in reasons)
+
+
+def test_workers_that_die_before_they_are_ready_are_not_started_for_ever() -> None:
+    crew = Crew(2, None, os._exit, 3)
+    with pytest.raises(RunError, match=r"cannot start; in a script of your own, start the pilot u"):
+        crew.start()
+    crew.stop()
 
 
 def test_a_run_that_fails_once_is_done_the_second_time(task_file: Callable[..., Path]) -> None:
@@ -132,7 +169,11 @@ def test_a_run_that_fails_once_is_done_the_second_time(task_file: Callable[..., 
     assert found == expected
 
 
-def test_a_run_that_takes_too_long_is_stopped(task_file: Callable[..., Path]) -> None:
+def test_a_run_that_takes_too_long_is_stopped_whatever_the_time_of_day(
+    task_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    days = itertools.count(time.time(), 86_400)
+    monkeypatch.setattr(time, "time", lambda: next(days))  # each look at the clock is a day later
     file = task_file(more=AT_SEED_1.replace("{what}", "time.sleep(60)"))
     finished = run_specs(file, [spec(seed=0), spec(seed=1), spec(seed=2)], timeout=2.0)
     assert ends(finished) == {

@@ -191,7 +191,7 @@ def test_a_killed_driver_is_survived_by_the_others(
     psutil.wait_procs(family, timeout=30)
 
 
-def test_ctrl_c_gives_the_claims_back_and_a_dead_server_is_said(
+def test_ctrl_c_gives_the_claims_back_and_a_server_that_starts_anew_is_waited_for(
     postgres: Server, schema: str, url: str, start: Any, study: Path, local: Any, paramcast: Any
 ) -> None:
     words = ("study", "run", "shared.toml", "--out", "out", "--workers", 2)
@@ -206,25 +206,17 @@ def test_ctrl_c_gives_the_claims_back_and_a_dead_server_is_said(
     assert kept < RUNS
     assert postgres.sql("SELECT * FROM claims", schema=schema) == []
     assert postgres.sql("SELECT * FROM drivers", schema=schema) == []
+    assert "study shared, not finished" in paramcast("study", "status", "out").out
 
-    process = start(*words)  # the folder knows the address
+    process = start("study", "resume", "out", "--workers", 2)  # the folder knows the address
     until(lambda: stored(postgres, schema) > kept, process)
     postgres.stop()
-    try:
-        out, err = process.communicate(timeout=60)
-    finally:
-        postgres.start()
-        postgres.sql("UPDATE drivers SET expires = 0", schema=schema)  # as if a minute had passed
-    assert (process.returncode, out) == (2, "")
-    assert re.fullmatch(r"paramcast: postgresql://owner@\S+ cannot be (written|read) .*\n", err), (
-        err
-    )
-
-    half = paramcast("study", "status", "out")
-    assert "study shared, not finished" in half.out
-    ran = paramcast("study", "resume", "out", "--workers", 2)
-    assert ran.code == 0, ran.err
+    assert process.poll() is None
+    postgres.start()
+    assert process.communicate(timeout=120)[1] == ""
+    assert process.returncode == 0
     assert table(study / "out") == local
+    assert postgres.sql("SELECT key FROM failures", schema=schema) == []
     assert (
         f"finished; 0 of 0 tuning runs, {RUNS} of at most"
         in paramcast("study", "status", "out").out
@@ -239,6 +231,26 @@ def test_ctrl_c_gives_the_claims_back_and_a_dead_server_is_said(
     assert other.code == 2
     assert "holds the results of another specification (study shared, of another text)" in other.err
     assert "choose another --store, nothing was changed" in other.err
+
+
+@pytest.mark.slow
+def test_a_server_that_stays_away_is_said_and_the_study_goes_on_once_it_is_back(
+    postgres: Server, schema: str, url: str, start: Any, study: Path, local: Any, paramcast: Any
+) -> None:
+    process = start("study", "run", "shared.toml", "--out", "out", "--store", url)
+    until(lambda: stored(postgres, schema) > 2, process)
+    postgres.stop()
+    try:
+        out, err = process.communicate(timeout=120)
+    finally:
+        postgres.start()
+        postgres.sql("UPDATE drivers SET expires = 0", schema=schema)  # as if a minute had passed
+    assert (process.returncode, out) == (2, "")
+    said = r"paramcast: postgresql://owner@\S+ cannot be (written|read) .* see to its server.*\n"
+    assert re.fullmatch(said, err), err
+    ran = paramcast("study", "resume", "out", "--workers", 2)
+    assert ran.code == 0, ran.err
+    assert table(study / "out") == local
 
 
 def test_runs_that_fail_end_a_pilot_as_they_do_in_a_folder(

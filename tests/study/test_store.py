@@ -8,15 +8,17 @@ import subprocess
 import sys
 import textwrap
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from postgres_server import Server
 
 from paramcast.errors import StoreError
+from paramcast.study import database
 from paramcast.study.spec import RunSpec
 from paramcast.study.store import Store
 
@@ -338,3 +340,89 @@ def test_two_stores_at_once(path: Path) -> None:
     assert stores[0].outcomes(keys) == stores[1].outcomes(keys)
     for store in stores:
         store.close()
+
+
+HOLDER = """
+import sqlite3, sys
+connection = sqlite3.connect(sys.argv[1], isolation_level=None)
+connection.execute("BEGIN IMMEDIATE")
+print("held", flush=True)
+sys.stdin.readline()
+"""
+
+
+@pytest.fixture
+def lock(path: Path) -> Iterator[Callable[[], Callable[[], None]]]:
+    """lock(): another process locks the file; what comes back unlocks it."""
+    begun: list[subprocess.Popen[str]] = []
+
+    def hold() -> Callable[[], None]:
+        command, pipe = [sys.executable, "-c", HOLDER, path], subprocess.PIPE
+        process = subprocess.Popen(command, stdin=pipe, stdout=pipe, text=True)
+        begun.append(process)
+        assert process.stdin is not None
+        assert process.stdout is not None
+        assert process.stdout.readline() == "held\n"
+        return process.stdin.close
+
+    yield hold
+    for process in begun:
+        with process:  # closes its pipes and waits
+            pass
+
+
+def test_a_locked_file_is_waited_for(file_store: Store, path: Path, lock: Any) -> None:
+    timer = threading.Timer(0.3, lock())
+    timer.start()
+    assert file_store.put(SPEC, OUTCOME, {})
+    assert timer.finished.is_set()
+    assert reopened(path, SPEC.key) == {SPEC.key: OUTCOME}
+
+
+def test_a_file_that_stays_locked_is_one_sentence(
+    path: Path, lock: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "PATIENCE", 0.1)
+    with closing(Store(path)) as store:
+        assert store.put(SPEC, OUTCOME, {})
+        unlock = lock()
+        with closing(Store(path, write=False)) as reader:  # a reader need not wait
+            assert reader.counts() == {"final": 1, "failed": 0}
+        said = r"pilot\.db cannot be written \(database is locked\); .* another program has locked"
+        for write in (
+            lambda: store.put(replace(SPEC, seed=1), OUTCOME, {}),
+            lambda: store.put_failure(SPEC, {"status": "failed", "reason": "boom"}),
+            lambda: store.set_about("pilot", 1),
+        ):
+            with pytest.raises(StoreError, match=said):
+                write()
+        refused(path, r"pilot\.db cannot be used .*locked\); another program has locked it: wait")
+        unlock()
+        assert store.put(replace(SPEC, seed=1), OUTCOME, {})
+        assert store.counts() == {"final": 2, "failed": 0}
+
+
+def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_said(
+    postgres: Server, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with closing(Store(postgres.url(schema))) as store:
+        store.put(SPEC, OUTCOME, {})
+        postgres.stop()
+        coming = threading.Timer(0.3, postgres.start)
+        coming.start()
+        try:
+            assert store.put(replace(SPEC, seed=1), OUTCOME, {})
+            store.put_failure(SPEC, {"status": "failed", "reason": "boom"})
+        finally:
+            coming.join()
+        assert store.counts() == {"final": 2, "failed": 1}
+        monkeypatch.setattr(database, "PATIENCE", 0.5)
+        postgres.stop()
+        try:
+            for use in (lambda: store.put(replace(SPEC, seed=2), OUTCOME, {}), store.counts):
+                with pytest.raises(StoreError, match=r"cannot be (written|read) .*see to its serv"):
+                    use()
+        finally:
+            postgres.start()
+        assert store.put(replace(SPEC, seed=2), OUTCOME, {})
+        assert store.counts() == {"final": 3, "failed": 1}

@@ -2,7 +2,8 @@
 
 A driver has a lease, which a thread renews; while it lasts, its claims hold. A driver that dies
 renews no more: when the lease has run out others take its claims over. A driver that only slept
-goes on; the first result of a run is the one that is kept. All times are the database's.
+goes on; the first result of a run is the one that is kept. All times are the database's, and if its
+clock is set, runs may be run twice, but none waits longer than a lease.
 """
 
 from __future__ import annotations
@@ -44,7 +45,7 @@ class Claims:
     Args:
         store: a store that is shared.
         lease: seconds after which the claims of a driver that died are free; it is renewed in a
-            third of that time.
+            third of that time. The same for all drivers.
 
     Raises:
         StoreError: the store cannot be read or written.
@@ -92,7 +93,9 @@ class Claims:
 
     def _take(self, c: Connection, keys: list[str], most: int) -> Look:
         self._renew(c)
-        living = select(drivers.c.id).where(drivers.c.expires > clock())
+        # a lease that ends later than one that begins now is of before the clock was set back
+        expires = drivers.c.expires
+        living = select(drivers.c.id).where(expires > clock(), expires <= clock() + self.lease)
         finished, failed, busy = self._known(c, keys, living)
         free = [key for key in keys if key not in busy | finished | failed]
         wanted, free = free[:most], free[most:]

@@ -12,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from ..errors import StoreError
 from .reading import from_json, object_from_json, shown
@@ -39,10 +39,13 @@ CONNECTING = {
     "tcp_user_timeout": 30_000,  # ms: a server that vanished is noticed
     "application_name": "paramcast",
 }
+PATIENCE = 10.0
+"""Seconds for which a locked database, or a server that is away, is waited for."""
 FULL = ("disk is full", "No space left on device")
 PLAIN = ("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ")
 MOST_BYTES = 64 * 2**20
 """Of one stored value; the curve of 100,000 epochs has a third of that."""
+LOCKED = ("database is locked", "lock timeout")
 
 
 class SqliteFile:
@@ -126,7 +129,7 @@ class PostgresSchema:
 
     def lock(self, connection: Connection) -> None:
         """Wait for another driver that makes the tables just now."""
-        connection.execute(text("SET LOCAL lock_timeout = '10s'"))
+        connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE:g}s'"))
         connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": ADVISORY_LOCK})
 
     def back_up(self, version: int) -> None:
@@ -254,9 +257,20 @@ def to_json(value: Any) -> str:
     return json.dumps(value, sort_keys=True, allow_nan=False)
 
 
-def is_full(error: Exception) -> bool:
-    """Whether the file system has no space left."""
-    return any(words in str(error) for words in FULL)
+def remedy(error: Exception, usual: str) -> str:
+    """What to do about a database that cannot be used."""
+    if any(words in str(error) for words in FULL):
+        return "make room"
+    if any(words in str(error) for words in LOCKED):
+        return "another program has locked it: wait for it, or end it"
+    return usual
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether the server is gone, or is just stopping or starting."""
+    state = getattr(error.orig, "sqlstate", None)
+    lost = error.connection_invalidated or (state is None and isinstance(error, OperationalError))
+    return lost or str(state).startswith(("57P", "08"))
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:
@@ -265,7 +279,7 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     cursor = connection.cursor()
     cursor.execute("PRAGMA trusted_schema=OFF")
     cursor.execute("PRAGMA cell_size_check=ON")  # a damaged page is an error, not a wrong value
-    cursor.execute("PRAGMA busy_timeout=10000")
+    cursor.execute(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import json
+import time
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -15,13 +16,15 @@ from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
+from . import database
 from .database import (
     PostgresSchema,
     SqliteFile,
     cause,
     check_version,
-    is_full,
+    is_away,
     prepare,
+    remedy,
     split,
     to_json,
     version,
@@ -33,6 +36,7 @@ from .tables import SCHEMA, about, claims, clock, drivers, failures, looks, runs
 Read = Callable[[str], Any]
 CHUNK = 500  # keys in one query
 CONFLICTS = ("40001", "40P01")  # serialization failure, deadlock: the same again succeeds
+RECONNECT = 0.2  # seconds between two attempts to reach a server that is away
 
 
 class Store:
@@ -58,6 +62,7 @@ class Store:
     def __init__(self, place: Path | str, *, write: bool = True) -> None:
         self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
         self._engine = self.place.engine(write=write)
+        self._gone = False  # the server stayed away too long
         self._alone = self._engine
         if self.shared:  # one round trip instead of three
             self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
@@ -73,7 +78,7 @@ class Store:
             self.close()
             raise StoreError(
                 f"{self.name} cannot be used as a store of runs ({self._cause(error)}); "
-                f"{'make room' if is_full(error) else self.place.remedy}"
+                f"{self._remedy(error, self.place.remedy)}"
             ) from None
         except StoreError:
             self.close()
@@ -174,11 +179,16 @@ class Store:
             "status": outcome["status"],
             "reason": _storable(outcome["reason"]),
             "spec": to_json(asdict(spec)),
-            "failed_at": _now(),
+            "failed_at": _now("microseconds"),
         }
+        same = select(failures.c.id).where(
+            failures.c.key == spec.key, failures.c.failed_at == row["failed_at"]
+        )
 
         def write(connection: Connection) -> None:
-            connection.execute(failures.insert(), row)
+            # a connection that was lost may have written it after all
+            if not self.shared or connection.scalar(same) is None:
+                connection.execute(failures.insert(), row)
             if driver is not None:
                 connection.execute(_release(spec.key, driver))
 
@@ -239,7 +249,8 @@ class Store:
     def write(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
         """What an action returns, all of whose statements are written or none.
 
-        It may be called again, where a connection was lost: that must change nothing.
+        It may be called again, where a connection was lost: that must change nothing. A server
+        that is away is waited for, `database.PATIENCE` seconds.
 
         Args:
             alone: it is one statement, which needs no BEGIN and COMMIT of its own.
@@ -250,24 +261,32 @@ class Store:
         try:
             return self._transaction(action, alone=alone)
         except DBAPIError as error:
-            lost = self.shared and getattr(error.orig, "sqlstate", None) is None
-            remedy = "see to its server" if lost else "make room or access"
+            what = self._remedy(error, "make room or access")
             raise StoreError(
                 f"{self.name} cannot be written ({self._cause(error)}); what had finished before "
-                f"is kept: {remedy}, and start the command again"
+                f"is kept: {what}, and start the command again"
             ) from None
 
     def _transaction(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
         engine = self._alone if alone else self._engine
-        for again in (True, True, False):
+        begun, conflicts = time.monotonic(), 0
+        while True:
             try:
                 with engine.begin() as connection:
-                    return action(connection)
+                    found = action(connection)
+                self._gone = False
+                return found
             except DBAPIError as error:
                 conflict = getattr(error.orig, "sqlstate", None) in CONFLICTS
-                if not again or not (conflict or error.connection_invalidated):
+                conflicts += conflict
+                if conflict and conflicts < 3:
+                    continue
+                if not (self.shared and is_away(error)):
                     raise
-        raise StoreError(f"{self.name} was lost")  # pragma: no cover - the loop returns or raises
+                if self._gone or time.monotonic() - begun > database.PATIENCE:
+                    self._gone = True  # whoever asks next need not wait again
+                    raise
+                time.sleep(RECONNECT)
 
     def _connect(self) -> None:
         try:
@@ -296,7 +315,12 @@ class Store:
             raise self._unreadable(error) from None
 
     def _unreadable(self, error: Exception) -> StoreError:
-        return StoreError(f"{self.name} cannot be read ({self._cause(error)}); {self.place.remedy}")
+        what = self._remedy(error, self.place.remedy)
+        return StoreError(f"{self.name} cannot be read ({self._cause(error)}); {what}")
+
+    def _remedy(self, error: Exception, usual: str) -> str:
+        away = self.shared and isinstance(error, DBAPIError) and is_away(error)
+        return "see to its server" if away else remedy(error, usual)
 
     def _cause(self, error: Exception) -> str:
         return cause(error, self.place.secret)
@@ -321,5 +345,5 @@ def _storable(text: str) -> str:
     return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
-def _now() -> str:
-    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+def _now(precision: str = "seconds") -> str:
+    return datetime.now(timezone.utc).isoformat(timespec=precision)

@@ -8,22 +8,15 @@ import shutil
 import signal
 import tempfile
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures import TimeoutError as RunTimeout
-from concurrent.futures.process import BrokenProcessPool
 from types import TracebackType
 from typing import Any
 
-from pebble import ProcessExpired, ProcessPool
-
-from ...errors import RunError
 from .. import worker
 from ..devices import take_slot
-from ..server import start_early, workers_context
 from .base import ATTEMPTS, Finished, Job, drive, pause
+from .crew import Crew, Ended, Task
 from .machine import available_memory
 
 KEPT_FREE = 0.1
@@ -77,24 +70,17 @@ class LocalEngine:
 
     def run(self, jobs: Iterable[Job | None], finished: Callable[[Finished], None]) -> None:
         """Run every job in worker processes: see Engine.run."""
-        start_early()
         available = available_memory() if self._memory is None else self._memory
         slots = tempfile.mkdtemp(prefix="paramcast-workers-")
-        pool = ProcessPool(
-            max_workers=self.workers,
-            context=workers_context(),
-            initializer=_initialise,
-            initargs=(slots,),
-        )
+        crew = Crew(self.workers, self.timeout, _initialise, slots)
         try:
             with _interrupts_wait():
-                wait([pool.schedule(_ready) for _ in range(self.workers)])
-            drive(_Pool(pool, self.workers, self.timeout, available, self.say), jobs, finished)
-            pool.close()
+                crew.start()
+            drive(_Pool(crew, self.workers, self.timeout, available, self.say), jobs, finished)
         finally:
-            pool.stop()
-            pool.join()
-            shutil.rmtree(slots, ignore_errors=True)
+            with _interrupts_wait():
+                crew.stop()
+                shutil.rmtree(slots, ignore_errors=True)
 
 
 Kind = tuple[Any, ...]
@@ -102,34 +88,34 @@ Kind = tuple[Any, ...]
 
 
 class _Pool:
-    """A pool of processes that knows what its runs take."""
+    """A crew of processes, and what its runs take."""
 
     def __init__(
         self,
-        pool: ProcessPool,
+        crew: Crew,
         workers: int,
         timeout: float | None,
         available: int,
         say: Callable[[str], None],
     ) -> None:
-        self._pool, self._workers, self._timeout, self._say = pool, workers, timeout, say
+        self._crew, self._workers, self._timeout, self._say = crew, workers, timeout, say
         self._available, self._budget = available, int(available * (1 - KEPT_FREE))
         self._sizes: dict[Kind, int] = {}
         self._shared = 0  # bytes that a worker shares with the others
-        self._measuring: dict[Kind, Future[Any]] = {}
-        self._jobs: dict[Future[Any], Job] = {}
+        self._measuring: dict[Kind, Task] = {}
+        self._jobs: dict[Task, Job] = {}
         self._alone: set[str] = set()  # keys of runs for which the memory did not suffice
         self._said = workers
 
     def has_room(self, running: int) -> bool:
         return running < 2 * self._workers  # a worker that ends has its next run waiting
 
-    def start(self, job: Job, running: int) -> Future[Any] | None:
+    def start(self, job: Job, running: int) -> Task | None:
         if self._workers > 1 and not self._fits(job, running):
             return None
-        future = self._pool.schedule(worker.execute, args=[*job], timeout=self._timeout)
-        self._jobs[future] = job
-        return future
+        task = self._crew.submit(worker.execute, *job)
+        self._jobs[task] = job
+        return task
 
     def _fits(self, job: Job, running: int) -> bool:
         """Whether it may start beside those that run."""
@@ -158,33 +144,27 @@ class _Pool:
         if kind in self._sizes:
             return True
         if kind not in self._measuring:
-            self._measuring[kind] = self._pool.schedule(
-                worker.measure, args=[*job], timeout=self._timeout
-            )
-        if not self._measuring[kind].done():
+            self._measuring[kind] = self._crew.submit(worker.measure, *job)
+        ended = self._measuring[kind].ended
+        if ended is None:
             return False
-        try:
-            peak, shared = self._measuring[kind].result()
-        except Exception:  # whatever is wrong with the task is said by its runs
-            peak, shared = 0, 0
+        # whatever is wrong with the task is said by its runs
+        peak, shared = ended.value if ended.how == "value" else (0, 0)
         self._sizes[kind], self._shared = max(0, peak - shared), shared
         del self._measuring[kind]
         return True
 
-    def wait(
-        self, handles: Sequence[Future[Any]], seconds: float
-    ) -> list[tuple[Future[Any], dict[str, Any]]]:
-        both = [*handles, *self._measuring.values()]
-        if pause(both, seconds):
+    def wait(self, handles: Sequence[Task], seconds: float) -> list[tuple[Task, dict[str, Any]]]:
+        if pause([*handles, *self._measuring], seconds):
             return []
-        done, _ = wait(both, timeout=seconds, return_when=FIRST_COMPLETED)
-        return [(future, self._ended(future)) for future in handles if future in done]
+        done = self._crew.wait(seconds)
+        return [(task, self._ended(task)) for task in done if task in self._jobs]
 
     def attempts(self, outcome: dict[str, Any]) -> int:
         return ATTEMPTS
 
-    def _ended(self, future: Future[Any]) -> dict[str, Any]:
-        job, outcome = self._jobs.pop(future), _outcome(future, self._timeout)
+    def _ended(self, task: Task) -> dict[str, Any]:
+        job, outcome = self._jobs.pop(task), _outcome(task.ended, self._timeout)
         if outcome["status"] == "failed" and _lacked_memory(outcome["reason"]):
             self._alone.add(job.spec.key)
         elif "peak_memory" in outcome and job.spec.device == "cpu":
@@ -204,36 +184,26 @@ def _gb(size: int) -> str:
 KILLED = "killed, probably for want of memory"
 
 
-def _outcome(future: Future[Any], timeout: float | None) -> dict[str, Any]:
-    try:
-        outcome: dict[str, Any] = future.result()
-    except BrokenProcessPool as error:
-        raise RunError(
-            "the worker processes cannot start; in a script of your own, start the pilot under "
-            "`if __name__ == '__main__':`"
-        ) from error
-    except RunTimeout:
+def _outcome(ended: Ended | None, timeout: float | None) -> dict[str, Any]:
+    how, value = ended or Ended("death")
+    if how == "value":
+        outcome: dict[str, Any] = value
+        return outcome
+    if how == "late":
         return {"status": "timeout", "reason": f"took longer than {timeout:g} s"}
-    except ProcessExpired as error:
-        died = KILLED if error.exitcode == -9 else "the worker process died"
-        return {"status": "failed", "reason": f"{died} (exit code {error.exitcode})"}
-    except Exception as error:
-        return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-    return outcome
+    if how == "death":
+        died = KILLED if value == -9 else "the worker process died"
+        value = f"{died} (exit code {value})"
+    return {"status": "failed", "reason": value}
 
 
 def _lacked_memory(reason: str) -> bool:
     return reason.startswith((KILLED, "MemoryError")) or "can't allocate memory" in reason
 
 
-def _ready() -> None:
-    """In a worker: it has started; long enough for each worker to take one."""
-    time.sleep(0.05)
-
-
 @contextlib.contextmanager
 def _interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start: stopped half-way they would complain one by one."""
+    """Hold Ctrl-C back while workers start or end: half-way they would complain one by one."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return

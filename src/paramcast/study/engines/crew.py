@@ -1,0 +1,233 @@
+"""Worker processes, each with a pipe of its own, so that one that dies takes nobody with it.
+
+Workers that share a queue would not do: one that is killed while it holds the queue's lock, or
+half-way through a message, stops all others for good.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from multiprocessing import connection, parent_process
+from multiprocessing.process import BaseProcess
+from typing import Any, NamedTuple
+
+from ...errors import RunError
+from ..server import start_early, workers_context
+
+STARTS = 4
+"""Workers in a row that may die before they are ready."""
+GRACE = 3.0
+"""Seconds that a process has to end when it is told to."""
+
+
+class Ended(NamedTuple):
+    """How a task ended: with a "value", an "error" (in words), by "death" (exit code), "late"."""
+
+    how: str
+    value: Any = None
+
+
+class Task:
+    """A function that a worker runs.
+
+    Attributes:
+        ended: how, None before.
+    """
+
+    def __init__(self, call: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
+        self.call = call
+        self.ended: Ended | None = None
+
+
+class Crew:
+    """So many worker processes, which run tasks in the order of their submission.
+
+    Args:
+        size: processes.
+        timeout: seconds that a task may take; its worker is killed then. The clock is one that
+            nobody sets and that stands while the machine sleeps.
+        prepare: called in each worker before its first task.
+    """
+
+    def __init__(
+        self, size: int, timeout: float | None, prepare: Callable[..., None], *arguments: Any
+    ) -> None:
+        self._size, self._timeout = size, timeout
+        self._prepare = prepare, arguments
+        self._workers: list[_Worker] = []
+        self._waiting: deque[Task] = deque()
+        self._died_early = 0
+
+    def start(self) -> None:
+        """Start all workers and wait until they are ready.
+
+        Raises:
+            RunError: they die before that.
+        """
+        while not (self._full() and all(worker.ready for worker in self._workers)):
+            self._hire()
+            self.wait(1.0)
+
+    def submit(self, function: Callable[..., Any], *arguments: Any) -> Task:
+        """Have a worker run a function, the next that is free."""
+        task = Task((function, arguments))
+        self._waiting.append(task)
+        self._hand_out()
+        return task
+
+    def wait(self, seconds: float) -> list[Task]:
+        """The tasks that have ended, as soon as there are any; none after so many seconds."""
+        now = time.monotonic()
+        left = (w.begun + self._timeout - now for w in self._workers if w.task and self._timeout)
+        pipes = {worker.pipe: worker for worker in self._workers}
+        ready = connection.wait(list(pipes), max(0.0, min((seconds, *left))))
+        # what has come in before its time ran out counts, however long nobody looked
+        tasks = [self._hear(pipes[pipe]) for pipe in ready]  # type: ignore[index]
+        tasks += [self._stop_late(worker) for worker in list(self._workers)]
+        self._hand_out()
+        return [task for task in tasks if task is not None]
+
+    def stop(self) -> None:
+        """End all workers, whatever they do."""
+        for worker in self._workers:
+            worker.process.terminate()
+        for worker in self._workers:
+            worker.end()
+        self._workers.clear()
+
+    def _full(self) -> bool:
+        return len(self._workers) >= self._size
+
+    def _hire(self) -> None:
+        while not self._full():
+            try:
+                self._workers.append(_Worker(*self._prepare))
+            except (OSError, EOFError):  # the process that forks has died: it is started anew
+                self._count_early_death()
+
+    def _hand_out(self) -> None:
+        """Give waiting tasks to idle workers, and replace dead ones where there is work."""
+        if self._waiting:
+            self._hire()
+        for worker in self._workers:
+            if self._waiting and worker.ready and worker.task is None:
+                task = self._waiting.popleft()
+                if not worker.begin(task):
+                    self._waiting.appendleft(task)  # its death is heard of in a moment
+
+    def _hear(self, worker: _Worker) -> Task | None:
+        """Take in what a worker says, or that it is dead; the task that thereby ended."""
+        try:
+            ended: Ended | None = worker.pipe.recv()
+        except Exception:  # the end of its pipe, or half a message
+            ended = self._bury(worker)
+        if not worker.ready:
+            worker.ready = ended is None
+            self._died_early = 0 if worker.ready else self._died_early
+            return None
+        task, worker.task = worker.task, None
+        if task is not None:
+            task.ended = ended
+        return task
+
+    def _bury(self, worker: _Worker) -> Ended:
+        self._workers.remove(worker)
+        code = worker.end()
+        if not worker.ready:
+            self._count_early_death()
+        return Ended("death", code)
+
+    def _count_early_death(self) -> None:
+        self._died_early += 1
+        if self._died_early >= STARTS:
+            raise RunError(
+                "the worker processes cannot start; in a script of your own, start the pilot under "
+                "`if __name__ == '__main__':`"
+            )
+
+    def _stop_late(self, worker: _Worker) -> Task | None:
+        task = worker.task
+        if task is None or self._timeout is None:
+            return None
+        if time.monotonic() - worker.begun <= self._timeout:
+            return None
+        self._workers.remove(worker)
+        worker.process.kill()
+        worker.end()
+        task.ended = Ended("late")
+        return task
+
+
+class _Worker:
+    """A process, what it is doing, and since when."""
+
+    def __init__(self, prepare: Callable[..., None], arguments: tuple[Any, ...]) -> None:
+        start_early()  # where it was killed: with the environment that it needs
+        context = workers_context()
+        self.pipe, theirs = context.Pipe()
+        self.process: BaseProcess = context.Process(
+            target=_work, args=(theirs, prepare, arguments), name="paramcast worker"
+        )
+        try:
+            self.process.start()
+        finally:
+            theirs.close()  # the worker's end alone is left, so that its death is heard
+        self.ready = False
+        self.task: Task | None = None
+        self.begun = 0.0
+
+    def begin(self, task: Task) -> bool:
+        """Whether the worker could be told."""
+        try:
+            self.pipe.send(task.call)
+        except OSError:
+            return False
+        self.task, self.begun = task, time.monotonic()
+        return True
+
+    def end(self) -> int | None:
+        """Wait for the end of the process, if need be force it; its exit code."""
+        self.process.join(GRACE)
+        if self.process.exitcode is None:
+            self.process.kill()
+            self.process.join(GRACE)
+        self.pipe.close()
+        return self.process.exitcode
+
+
+def _work(
+    pipe: connection.Connection, prepare: Callable[..., None], arguments: tuple[Any, ...]
+) -> None:
+    """In a worker: run what comes, until the driver is gone."""
+    signal.signal(signal.SIGTERM, signal.SIG_DFL)
+    threading.Thread(target=_end_with_driver, name="end with driver", daemon=True).start()
+    prepare(*arguments)
+    pipe.send(None)  # ready
+    while True:
+        try:
+            function, given = pipe.recv()
+        except (EOFError, OSError):
+            return
+        try:
+            ended = Ended("value", function(*given))
+        except BaseException as error:
+            ended = Ended("error", f"{type(error).__name__}: {error}")
+        try:
+            pipe.send(ended)
+        except OSError:
+            return
+        except Exception as error:  # a result that cannot be sent; nothing of it was
+            pipe.send(Ended("error", f"{type(error).__name__}: {error}"))
+
+
+def _end_with_driver() -> None:
+    """A run whose driver was killed is of use to nobody, and may take hours more."""
+    driver = parent_process()
+    if driver is not None:
+        driver.join()
+        os._exit(1)
