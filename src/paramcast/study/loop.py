@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -23,6 +23,9 @@ from .precision import Computation, arithmetic, outputs
 from .probes import Watched, make_probes
 from .spec import DEFAULT, Numerics, RunSpec, axis_seed
 from .tasks.task import Examples, Prepared, Task
+
+Progress = Callable[[dict[str, Any]], None]
+"""Is told each point of a curve."""
 
 
 def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
@@ -48,10 +51,13 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
     return 1.0
 
 
-def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def run(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> dict[str, Any]:
     """Train once and measure.
 
     Between two epochs' ends the host only gives orders: nothing that a device computed is read.
+
+    Args:
+        progress: called with each point of the curve, for who watches.
 
     Returns:
         The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
@@ -59,10 +65,10 @@ def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         what the probes measured (their time is in `seconds`).
     """
     with arithmetic(spec.device):
-        return _run(spec, prepared)
+        return _run(spec, prepared, progress)
 
 
-def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[str, Any]:
     task, train = adjusted(prepared.task, spec.momentum, spec.weight_decay), prepared.train
     per_epoch = math.ceil(len(train) / spec.batch_size)
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.share)
@@ -130,6 +136,8 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
                 **{f"validation_{name}": value for name, value in validation.items()},
             }
         )
+        if progress is not None:
+            progress(_no_nan(curve[-1]))
     memory = peak_memory(spec.device)
 
     outcome: dict[str, Any] = {

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ...errors import StudyError
 from ...forecast import Forecast
 from ..loop import (
+    Progress,
     _clock,
     _no_nan,
     adjusted,
@@ -30,7 +31,9 @@ from .drift import PageHinkley
 from .record import Record
 
 
-def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def run_stream(
+    spec: RunSpec, prepared: Prepared, progress: Progress | None = None
+) -> dict[str, Any]:
     """Train once on a task's stream and measure.
 
     Each step first measures the model on held-out examples of the distribution in force, then
@@ -49,10 +52,10 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         batches change their size.
     """
     with arithmetic(spec.device):
-        return _run(spec, prepared)
+        return _run(spec, prepared, progress)
 
 
-def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[str, Any]:
     task, train, stream = prepared.task, prepared.train, prepared.task.stream
     if stream is None:
         raise StudyError(f"task {task.name} has no stream; run it with the epoch loop")
@@ -112,6 +115,8 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         if arrival.last:
             with evaluation_weights(optimizer, model, arriving, spec.batch_size):
                 record.segment_ends(model, lr)
+                if progress is not None:
+                    progress(_no_nan(record.curve[-1]))
     probed: dict[str, float] = {}
     if record.diverged_at is None:
         for probe in probes:
