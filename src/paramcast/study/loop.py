@@ -20,6 +20,7 @@ from ..forecast import Forecast
 from .counts import class_counts
 from .methods import build
 from .precision import Computation, arithmetic, outputs
+from .predictions import Predictions
 from .probes import Watched, make_probes
 from .spec import DEFAULT, Numerics, RunSpec, axis_seed
 from .tasks.task import Examples, Prepared, Task
@@ -54,7 +55,8 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
 def run(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> dict[str, Any]:
     """Train once and measure.
 
-    Between two epochs' ends the host only gives orders: nothing that a device computed is read.
+    Between two epochs' ends the host only gives orders: nothing that a device computed is read but
+    the few predictions that a final run scores.
 
     Args:
         progress: called with each point of the curve, for who watches.
@@ -62,7 +64,8 @@ def run(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> 
     Returns:
         The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
         the curve per epoch, the values at the end on validation and, in a final run, on test, and
-        what the probes measured (their time is in `seconds`).
+        what the probes measured (their time is in `seconds`). In a final run each point of the
+        curve also tells of the predictions since the one before (see `Predictions.note`).
     """
     with arithmetic(spec.device):
         return _run(spec, prepared, progress)
@@ -76,7 +79,10 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     model = task.model().to(spec.device)
     computation = Computation(spec, task, model)
     noise_seed = axis_seed("control", spec.phase, spec.seed)
-    optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
+    watch = Predictions() if spec.phase == "final" else None
+    optimizer, followers = build(
+        task, spec.base, spec.method, model, spec.lr, steps, noise_seed, watch
+    )
     probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
     scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
     order = torch.Generator().manual_seed(axis_seed("order", spec.phase, spec.seed))
@@ -87,7 +93,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
 
     reset_peak_memory(spec.device)
     losses = torch.zeros(per_epoch, device=spec.device)
-    curve: list[dict[str, float]] = []
+    curve: list[dict[str, Any]] = []
     at_end: dict[str, Any] = {}
     measures: dict[str, float] = {}
     seconds, step, diverged_at = 0.0, 0, None
@@ -139,6 +145,8 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         if progress is not None:
             progress(_no_nan(curve[-1]))
     memory = peak_memory(spec.device)
+    if watch is not None:
+        memory -= tell(watch, optimizer, curve)
 
     outcome: dict[str, Any] = {
         "status": "done",
@@ -172,6 +180,14 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         outcome.update(at_end)
     cleaned: dict[str, Any] = _no_nan(outcome)
     return cleaned
+
+
+def tell(watch: Predictions, optimizer: Optimizer, curve: list[dict[str, Any]]) -> int:
+    """Note in the curve what a run's predictions were like; the bytes that watching took."""
+    if isinstance(optimizer, Forecast):
+        optimizer.flush()
+    watch.note(curve)
+    return watch.memory
 
 
 def adjusted(task: Task, momentum: float | None, weight_decay: float | None) -> Task:

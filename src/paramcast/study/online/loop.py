@@ -19,10 +19,12 @@ from ..loop import (
     lr_factor,
     peak_memory,
     reset_peak_memory,
+    tell,
     total_steps,
 )
 from ..methods import ORACLE, build, reaction
 from ..precision import PRECISIONS, arithmetic, autocast, laid_out, widened
+from ..predictions import Predictions
 from ..probes import Watched, make_probes
 from ..spec import Numerics, RunSpec, axis_seed
 from ..tasks.task import Prepared
@@ -68,7 +70,10 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     kind, dtype = torch.device(spec.device).type, PRECISIONS[spec.precision]
     noise_seed = axis_seed("control", spec.phase, spec.seed)
-    optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
+    watch = Predictions() if spec.phase == "final" else None
+    optimizer, followers = build(
+        task, spec.base, spec.method, model, spec.lr, steps, noise_seed, watch
+    )
     probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
     scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
     augmentation = torch.Generator(spec.device).manual_seed(
@@ -121,7 +126,10 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     if record.diverged_at is None:
         for probe in probes:
             probed.update(probe.finish())
-    outcome: dict[str, Any] = _no_nan(record.outcome(peak_memory(spec.device), probed))
+    memory = peak_memory(spec.device)
+    if watch is not None:
+        memory -= tell(watch, optimizer, record.curve)
+    outcome: dict[str, Any] = _no_nan(record.outcome(memory, probed))
     return outcome
 
 
