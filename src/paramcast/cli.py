@@ -30,7 +30,7 @@ from .cli_shared import (
     store_option,
 )
 from .cli_study import study
-from .cli_watch import make_trackers, tracker_options, watch
+from .cli_watch import check_task_was_not_taken, make_trackers, tracker_options, watch
 from .errors import ParamcastError, RunError, StudyError
 
 if TYPE_CHECKING:
@@ -115,6 +115,7 @@ def _pilot(given: dict[str, Any]) -> str:
     from .study.plan import Plan
     from .study.tasks.source import find, load
 
+    check_task_was_not_taken(given)
     source = find(given["task"], given["target"], given["data_dir"])
     device = check_device(given["device"], given["engine"])
     engine, numerics = make_engine(given), check_numerics(given, device)

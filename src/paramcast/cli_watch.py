@@ -157,3 +157,24 @@ def make_trackers(given: Mapping[str, Any], out: Path) -> list[Tracker]:
 
         found.append(WandB(out, "paramcast" if project == DEFAULT else project))
     return found
+
+
+def check_task_was_not_taken(given: Mapping[str, Any]) -> None:
+    """Refuse `paramcast pilot --tensorboard digits`, where the task became the option's value.
+
+    Raises:
+        StudyError: that happened.
+    """
+    from .study.tasks.builtin import BUILTIN
+
+    source = click.get_current_context().get_parameter_source("task")
+    for name in ("tensorboard", "mlflow", "wandb"):
+        value = str(given[name])
+        task = value.partition("/")[0].partition("@")[0] in BUILTIN
+        if source == click.core.ParameterSource.DEFAULT and (
+            task or ".py:" in value or value.endswith(".csv")
+        ):
+            raise StudyError(
+                f"--{name} took {value} as its own value; write the task before it: "
+                f"paramcast pilot {value} --{name}"
+            )

@@ -15,6 +15,13 @@ MOST = 1000
 """Metrics that MLflow takes at once, and runs that it tells of at once."""
 
 
+SETTINGS = {
+    "MLFLOW_DISABLE_TELEMETRY": "true",  # nothing is told to anyone else
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",  # of 7, which take four minutes
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "30",
+}
+
+
 class MLflow:
     """Writes each run once it has finished: settings as parameters, its curve as metrics.
 
@@ -32,7 +39,8 @@ class MLflow:
     name = "MLflow"
 
     def __init__(self, experiment: str, uri: str | None) -> None:
-        os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # nothing is told to anyone else
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
         try:
             from mlflow import MlflowClient, entities
         except ImportError:
@@ -49,7 +57,7 @@ class MLflow:
             self._experiment = str(number)
             self._there = self._known()
         except Exception as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise StudyError(
                 f"--mlflow {uri or ''} cannot be used ({said}); give a tracking server's address "
                 "or a file such as sqlite:///mlflow.db"

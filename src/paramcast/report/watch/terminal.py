@@ -16,7 +16,7 @@ from rich.text import Text
 BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
 WIDTH, BAR = 20, 28
 STATES = {"running": "green", "finished": "cyan", "stopped": "yellow"}
-FIXED, EVENTS = 16, 8
+FIXED, EVENTS = 17, 8
 """Lines that are always there, and events shown."""
 NONE = "–"  # noqa: RUF001 - an en dash on purpose
 
@@ -114,7 +114,7 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _arms(view: dict[str, Any], bars: str, room: int | None) -> Table:
+def _arms(view: dict[str, Any], bars: str, room: int | None) -> RenderableType:
     arms, table = view["arms"], _new_table()
     heads = ["method", "lr", "runs", "diverged", f"validation {view['metric']}", "loss"]
     for i, heading in enumerate(heads):
@@ -139,15 +139,14 @@ def _arms(view: dict[str, Any], bars: str, room: int | None) -> Table:
             numbers = (_last(arm, "cosine"), _last(arm, "error"))
             cells += [*("" if n is None else f"{n:.2f}" for n in numbers), alarms]
         table.add_row(*map(escape, cells))
-    _rest(table, len(arms), room)
-    return table
+    return _with_rest(table, len(arms), room)
 
 
 def _last(arm: dict[str, Any], name: str) -> float | None:
     return next((v for v in reversed(arm["predictions"][name]) if v is not None), None)
 
 
-def _tuning(view: dict[str, Any], bars: str, room: int | None) -> Table:
+def _tuning(view: dict[str, Any], bars: str, room: int | None) -> RenderableType:
     table = _new_table()
     for heading in ("method", "rates tried", "best lr", "its loss", "loss from low to high rates"):
         table.add_column(heading, justify="left" if heading[0] in "m" else "right", no_wrap=True)
@@ -159,8 +158,7 @@ def _tuning(view: dict[str, Any], bars: str, room: int | None) -> Table:
             escape(row["method"]), str(len(losses)), f"{best[0]:.4g}", f"{best[1]:.4f}",
             sparkline(losses, bars),
         )  # fmt: skip
-    _rest(table, len(view["tuning"]), room)
-    return table
+    return _with_rest(table, len(view["tuning"]), room)
 
 
 def _running(view: dict[str, Any], bars: str) -> Table:
@@ -188,9 +186,10 @@ def _event(event: dict[str, Any]) -> Text:
     return line
 
 
-def _rest(table: Table, rows: int, room: int | None) -> None:
-    if room is not None and rows > room:
-        table.add_row(f"and {rows - room} more: watch with --once or --web", style="dim")
+def _with_rest(table: Table, rows: int, room: int | None) -> RenderableType:
+    if room is None or rows <= room:
+        return table
+    return Group(table, Text(f"and {rows - room} more: watch with --once or --web", style="dim"))
 
 
 def _new_table() -> Table:
