@@ -127,7 +127,7 @@ class Follower:
         curve = runs.c.curve if "curve" in names else null()  # version 1: inside the outcome
         query = select(runs.c.key, runs.c.spec, runs.c.outcome, curve, runs.c.finished_at)
         for part in chunks(new):
-            chosen = query.where(runs.c.key.in_(part)).order_by(runs.c.finished_at)
+            chosen = query.where(runs.c.key.in_(part)).order_by(runs.c.finished_at, runs.c.key)
             for row in store.read(functools.partial(_all, query=chosen)):
                 self._ended(_loaded(store, *row))
                 self._seen.add(row.key)

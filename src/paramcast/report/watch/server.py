@@ -19,7 +19,7 @@ from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs, urlsplit
+from urllib.parse import parse_qs
 
 from ...errors import StudyError
 from ..html.page import plotly_js
@@ -123,9 +123,9 @@ class Handler(BaseHTTPRequestHandler):
         if refused is not None:
             self._send(*refused)
             return
-        asked = urlsplit(self.path)
-        if asked.path == "/view.json":
-            cell = parse_qs(asked.query).get("cell", [""])[0]
+        path, _, query = self.path.partition("?")
+        if path == "/view.json":
+            cell = parse_qs(query).get("cell", [""])[0]
             number = int(cell) if cell.isascii() and cell.isdigit() and len(cell) < 6 else None
             self._send(200, self.server.answer(number), "application/json", "no-store")
         elif self.path in _pages():

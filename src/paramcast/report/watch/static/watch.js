@@ -82,8 +82,9 @@
   function pick(view) {
     const select = $("#pick select");
     $("#pick").hidden = view.cells.length < 2;
-    const labels = ["the latest", ...view.cells];
-    if (select.options.length !== labels.length || select.dataset.labels !== labels.join("\n")) {
+    const latest = cell === null ? "the latest: " + view.cells[view.cell] : "the latest";
+    const labels = [latest, ...view.cells];
+    if (select.dataset.labels !== labels.join("\n")) {
       select.replaceChildren(...labels.map((label, i) => {
         const option = element("option", label);
         option.value = i === 0 ? "" : String(i - 1);
