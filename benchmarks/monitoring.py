@@ -28,6 +28,7 @@ import torch
 import paramcast as pc
 from paramcast.anomalies import Anomaly
 from paramcast.monitors import History, TensorBoard
+from paramcast.study.predictions import Predictions
 from paramcast.study.tasks.networks import IMAGES
 
 CYCLES = 16
@@ -39,6 +40,7 @@ WATCHED: dict[str, Callable[[], dict[str, Any]]] = {
     "TensorBoard(...)": lambda: {"monitors": [TensorBoard(FOLDER)]},
     "all three": lambda: {"gate": Anomaly(), "monitors": [History(), TensorBoard(FOLDER)]},
     "TensorBoard(every=20)": lambda: {"monitors": [TensorBoard(FOLDER, every=20)]},
+    "a study's final run": lambda: {"monitors": [Predictions()]},
     "History(every=20, scored, per_tensor)": lambda: {
         "monitors": [History(every=20, scored=True, per_tensor=True)]
     },

@@ -64,7 +64,8 @@ FLOORS = {
     "ranks": 2, "stability": 3,
     "rules": 3, "metrics": 3, "saving": 3, "cycle": 3, "evaluation": 3, "forecast": 3,
     "testing": 4, "integrations": 4, "optax": 4, "study": 4, "report": 5,
-    "cli_shared": 6, "cli": 6, "cli_study": 6, "cli_report": 6, "cli_report_html": 6, "__main__": 7,
+    "cli_shared": 6, "cli": 6, "cli_study": 6, "cli_report": 6, "cli_report_html": 6,
+    "cli_watch": 6, "__main__": 7,
 }  # fmt: skip
 
 

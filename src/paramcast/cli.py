@@ -32,6 +32,7 @@ from .cli_shared import (
     store_option,
 )
 from .cli_study import study
+from .cli_watch import check_task_was_not_taken, make_trackers, tracker_options, watch
 from .errors import ParamcastError, RunError, StudyError
 from .study.reading import MOST_SEEDS, printable
 
@@ -77,6 +78,7 @@ def cli() -> None:
 @computing_options
 @click.option("--out", type=PATH, help="Folder for pilot.json and pilot.db.")
 @store_option
+@tracker_options
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print pilot.json's content and only that.")
 def pilot(**given: Any) -> None:
@@ -116,6 +118,7 @@ def _pilot(given: dict[str, Any]) -> str:
     from .study.plan import Plan
     from .study.tasks.source import find, load
 
+    check_task_was_not_taken(given)
     source = find(given["task"], given["target"], given["data_dir"])
     device = check_device(given["device"], given["engine"])
     engine, numerics = make_engine(given), check_numerics(given, device)
@@ -126,18 +129,24 @@ def _pilot(given: dict[str, Any]) -> str:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given["as_json"])
     plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
-    return _run(plan, engine, given["store"], as_json=given["as_json"])
+    return _run(plan, engine, given)
 
 
-def _run(plan: Plan, engine: LocalEngine | RayEngine, store: str | None, *, as_json: bool) -> str:
+def _run(plan: Plan, engine: LocalEngine | RayEngine, given: dict[str, Any]) -> str:
     from .report.terminal import render
+    from .report.trackers import Following
     from .study.pilot import run_pilot
 
-    with interruptible(f"kept in {plan.out}") as progress, engine:
+    store, trackers = given["store"], make_trackers(given, plan.out)
+    with (
+        interruptible(f"kept in {plan.out}") as progress,
+        engine,
+        Following(plan.out, store, trackers, progress.say),
+    ):
         engine.say = progress.say
         result = run_pilot(plan, engine=engine, watcher=progress, store_url=store)
     note = beside(plan.out)
-    if as_json:
+    if given["as_json"]:
         return json.dumps(result, indent=1, allow_nan=False) + "\n"
     return render(result) + note
 
@@ -296,6 +305,7 @@ def tasks(data_dir: str | None) -> None:
 cli.add_command(study)
 cli.add_command(roi)
 cli.add_command(report)
+cli.add_command(watch)
 
 
 def main() -> None:

@@ -21,6 +21,7 @@ from .cli_shared import (
     make_engine,
     store_option,
 )
+from .cli_watch import make_trackers, tracker_options
 from .errors import StoreError, StudyError
 from .study.reading import as_written, printable
 
@@ -56,6 +57,7 @@ def study() -> None:
 @computing_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
+@tracker_options
 @click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
 @click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
 def run(name: str, **given: Any) -> None:
@@ -78,6 +80,7 @@ def run(name: str, **given: Any) -> None:
 @engine_options
 @click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
 @store_option
+@tracker_options
 @click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
 def resume(folder: Path, **given: Any) -> None:
     """Go on with the study in FOLDER; its file is kept there."""
@@ -187,6 +190,7 @@ def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
 
 
 def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
+    from .report.trackers import Following
     from .study.studies.cells import make_cells
     from .study.studies.run import default_folder, run_study
 
@@ -199,7 +203,12 @@ def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
         )
         with engine:
             return _dry_run(opened, cells, out, engine.workers, as_json=given["as_json"])
-    with interruptible(f"kept in {out}") as watcher, engine:
+    trackers = make_trackers(given, out)
+    with (
+        interruptible(f"kept in {out}") as watcher,
+        engine,
+        Following(out, given["store"], trackers, watcher.say),
+    ):
         engine.say = watcher.say
         result = run_study(
             opened,

@@ -110,6 +110,7 @@ def write_pilot(
 
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "pilot.db")
+    store.adopt("pilot", {"identity": plan.identity, **plan.specification()})
 
     def run(specs: Any) -> None:
         for spec in specs:
@@ -160,6 +161,7 @@ def write_study(folder: Path, text: str = STUDY) -> dict[str, Any]:
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: dict[str, dict[str, Any]] = {}
     store = Store(folder / "study.db")
+    store.adopt("study", {"name": study.name, "text": text, "device": "cpu"})
 
     def run(jobs: Any) -> None:
         for spec in (job.spec for job in jobs):

@@ -19,6 +19,10 @@ import pytest
 from postgres_server import PASSWORD, Server
 from test_engine import AT_SEED_1
 
+from paramcast.errors import StoreError
+from paramcast.report.watch.watching import Watching
+from paramcast.study.claims import Claims
+from paramcast.study.spec import RunSpec
 from paramcast.study.store import Store
 
 STUDY = """
@@ -375,3 +379,26 @@ def test_a_folder_has_one_store(paramcast: Any, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "study.url").write_text("nonsense")
     refused(paramcast("study", "status", "empty"), "study.url holds no URL of a store")
+
+
+def test_a_shared_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
+    """Also where no folder is: runs, drivers and what they have claimed come from the store."""
+    spec = RunSpec(
+        task="t", fingerprint="f", method="plp", base="sgd", lr=0.1, schedule="cosine", epochs=1,
+        batch_size=8, share=1.0, phase="final", seed=0, device="cpu", versions="v",
+    )  # fmt: skip
+    point = {"step": 5, "seconds": 1.0, "validation_loss": 0.5}
+    outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}, "curve": [point]}
+    watching = Watching(tmp_path / "none", url)
+    with closing(Store(url)) as store:
+        with pytest.raises(StoreError, match="is of no pilot or study"):
+            watching.view()
+        store.adopt("study", {"name": "shared", "text": "", "device": "cpu"})
+        store.set_about("planned", {"tuning": 0, "final": 3})
+        with Claims(store) as claims:
+            claims.take(["a", "b"], 2)
+            store.put(spec, outcome, {})
+            view = watching.view()
+            assert (view["state"], view["drivers"], view["claimed"]) == ("running", 1, 2)
+            assert view["phases"] == [{"name": "final", "done": 1, "total": 3}]
+        assert watching.view()["state"] == "stopped"

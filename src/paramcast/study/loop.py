@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -20,9 +20,13 @@ from ..forecast import Forecast
 from .counts import class_counts
 from .methods import build
 from .precision import Computation, arithmetic, outputs
+from .predictions import Predictions
 from .probes import Watched, make_probes
 from .spec import DEFAULT, Numerics, RunSpec, axis_seed
 from .tasks.task import Examples, Prepared, Task
+
+Progress = Callable[[dict[str, Any]], None]
+"""Is told each point of a curve."""
 
 
 def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
@@ -48,21 +52,26 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
     return 1.0
 
 
-def run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def run(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> dict[str, Any]:
     """Train once and measure.
 
-    Between two epochs' ends the host only gives orders: nothing that a device computed is read.
+    Between two epochs' ends the host only gives orders: nothing that a device computed is read but
+    the few predictions that a final run scores.
+
+    Args:
+        progress: called with each point of the curve, for who watches.
 
     Returns:
         The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
         the curve per epoch, the values at the end on validation and, in a final run, on test, and
-        what the probes measured (their time is in `seconds`).
+        what the probes measured (their time is in `seconds`). In a final run each point of the
+        curve also tells of the predictions since the one before (see `Predictions.note`).
     """
     with arithmetic(spec.device):
-        return _run(spec, prepared)
+        return _run(spec, prepared, progress)
 
 
-def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[str, Any]:
     task, train = adjusted(prepared.task, spec.momentum, spec.weight_decay), prepared.train
     per_epoch = math.ceil(len(train) / spec.batch_size)
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.share)
@@ -70,7 +79,10 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
     model = task.model().to(spec.device)
     computation = Computation(spec, task, model)
     noise_seed = axis_seed("control", spec.phase, spec.seed)
-    optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
+    watch = Predictions() if spec.phase == "final" else None
+    optimizer, followers = build(
+        task, spec.base, spec.method, model, spec.lr, steps, noise_seed, watch
+    )
     probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
     scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
     order = torch.Generator().manual_seed(axis_seed("order", spec.phase, spec.seed))
@@ -81,7 +93,7 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
 
     reset_peak_memory(spec.device)
     losses = torch.zeros(per_epoch, device=spec.device)
-    curve: list[dict[str, float]] = []
+    curve: list[dict[str, Any]] = []
     at_end: dict[str, Any] = {}
     measures: dict[str, float] = {}
     seconds, step, diverged_at = 0.0, 0, None
@@ -130,7 +142,11 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
                 **{f"validation_{name}": value for name, value in validation.items()},
             }
         )
+        if progress is not None:
+            progress(_no_nan(curve[-1]))
     memory = peak_memory(spec.device)
+    if watch is not None:
+        memory -= tell(watch, optimizer, curve)
 
     outcome: dict[str, Any] = {
         "status": "done",
@@ -164,6 +180,14 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         outcome.update(at_end)
     cleaned: dict[str, Any] = _no_nan(outcome)
     return cleaned
+
+
+def tell(watch: Predictions, optimizer: Optimizer, curve: list[dict[str, Any]]) -> int:
+    """Note in the curve what a run's predictions were like; the bytes that watching took."""
+    if isinstance(optimizer, Forecast):
+        optimizer.flush()
+    watch.note(curve)
+    return watch.memory
 
 
 def adjusted(task: Task, momentum: float | None, weight_decay: float | None) -> Task:

@@ -32,6 +32,7 @@ from ..predictors import (
 )
 from ..schedules import Demon
 from .noise import GradientNoise, PerturbedStart
+from .predictions import Predictions
 from .reading import shown
 from .tasks.task import Task
 
@@ -312,7 +313,14 @@ class _Lookahead:
 
 
 def build(
-    task: Task, base: str, method: str, model: nn.Module, lr: float, steps: int, noise_seed: int
+    task: Task,
+    base: str,
+    method: str,
+    model: nn.Module,
+    lr: float,
+    steps: int,
+    noise_seed: int,
+    watch: Predictions | None = None,
 ) -> tuple[Optimizer, list[Demon]]:
     """The optimizer of a run, and what else takes a step after each of its steps.
 
@@ -321,6 +329,7 @@ def build(
             "random-jump:plp".
         steps: the run's total number of steps.
         noise_seed: of random-jump, gradient-noise and perturbed.
+        watch: what is told of each prediction.
     """
     derived, _, source = method.rpartition(":")
     parsed = None if method == "base" else parse_methods(source)[0]
@@ -343,4 +352,9 @@ def build(
             predictor = SignFlipped(predictor)
     if predictor is None and average is None:
         return optimizer, followers
-    return Forecast(optimizer, predictor, average=average, total_steps=steps), followers
+    monitors = []
+    if watch is not None and predictor is not None:
+        learnable = (p for p in model.parameters() if p.requires_grad)
+        monitors = [watch.begin(learnable, steps // predictor.every)]
+    wrapped = Forecast(optimizer, predictor, average=average, total_steps=steps, monitors=monitors)
+    return wrapped, followers

@@ -13,9 +13,10 @@ from ..errors import StudyError
 from .engines import Engine
 from .environment import describe_environment
 from .folder import opened, write_json
+from .live import Live
 from .plan import Plan
 from .result import summarise
-from .runner import Runner, Watcher
+from .runner import PLANNED, Runner, Watcher
 from .spec import DEFAULT
 from .worker import train
 
@@ -43,22 +44,28 @@ def run_pilot(
     """
     begun = time.perf_counter()
     specification = plan.specification()
-    with opened(
-        plan.out,
-        DATABASE,
-        "pilot",
-        {"identity": plan.identity, **specification},
-        lambda found: _differences(found, specification),
-        store_url,
-    ) as store:
+    with (
+        opened(
+            plan.out,
+            DATABASE,
+            "pilot",
+            {"identity": plan.identity, **specification},
+            lambda found: _differences(found, specification),
+            store_url,
+        ) as store,
+        Live(plan.out) as live,
+    ):
         looks = store.looks()
         confidence = _confidence(plan, looks)
+        tuning, final = plan.count()
+        store.set_about(PLANNED, {"tuning": tuning, "final": final, "seeds": plan.options.seeds})
         runner = Runner(
             store,
             plan.out,
             describe_environment(plan.options.source, engine),
             engine=engine,
             watcher=watcher,
+            live=live,
         )
         chosen = plan.choose(runner.phase("tuning", plan.jobs(plan.tuning_specs())))
         rows = plan.rows(chosen)

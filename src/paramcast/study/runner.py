@@ -12,9 +12,12 @@ from .engines import Engine, Finished, Job
 from .folder import opened as opened
 from .folder import write_json as write_json
 from .folder import write_text as write_text
+from .live import Live
 from .store import Store
 
 GOOD = ("done", "diverged")
+PLANNED = "planned"
+"""What a store says of the number of runs, by phase."""
 
 
 class Watcher(Protocol):
@@ -44,6 +47,7 @@ class Runner:
         engine: what runs them.
         watcher: who is told how far it is.
         lease: seconds after which others take over what a dead driver was running.
+        live: where runs tell how far they are.
     """
 
     def __init__(
@@ -55,8 +59,9 @@ class Runner:
         engine: Engine,
         watcher: Watcher,
         lease: float = LEASE,
+        live: Live | None = None,
     ) -> None:
-        self.store, self.out, self.environment = store, out, environment
+        self.store, self.out, self.environment, self.live = store, out, environment, live
         self.engine, self.watcher, self.lease = engine, watcher, lease
         self.reused = 0
         self.failures: dict[str, Finished] = {}
@@ -68,7 +73,9 @@ class Runner:
             RunError: runs failed twice.
             StoreError: the store cannot be read or written.
         """
-        unique = {job.spec.key: job for job in jobs}
+        place = None if self.live is None else str(self.live.path)
+        unique = {job.spec.key: job._replace(live=place) for job in jobs}
+        self._plan(name, len(unique))
         outcomes = self.store.outcomes(unique)
         missing = {key: job for key, job in unique.items() if key not in outcomes}
         self.reused += len(outcomes)
@@ -92,6 +99,12 @@ class Runner:
             raise RunError(self._explain(name, len(unique)))
         return outcomes
 
+    def _plan(self, name: str, runs: int) -> None:
+        """Note how many runs the phase has, for who watches."""
+        planned = self.store.about(PLANNED) or {}
+        if planned.get(name) != runs:
+            self.store.set_about(PLANNED, {**planned, name: runs})
+
     def _divide(self, missing: Mapping[str, Job], note: Callable[[Finished], None]) -> None:
         """Run what this driver can claim, until every run has ended here or elsewhere."""
         with Claims(self.store, self.lease) as claims:
@@ -112,6 +125,8 @@ class Runner:
     ) -> None:
         def keep(done: Finished) -> None:
             note(self._keep(done, driver))
+            if self.live is not None:
+                self.live.ended(done.spec.key)
 
         self.engine.run(jobs, keep)
 

@@ -12,15 +12,20 @@ import psutil
 import torch
 
 from .devices import settle
-from .loop import peak_memory, run
+from .live import Telling
+from .loop import Progress, peak_memory, run, total_steps
 from .online.loop import run_stream
 from .spec import RunSpec, hash_of
 from .tasks.source import Source, load
 from .tasks.task import Prepared
 
 
-def execute(spec: RunSpec, source: Source) -> dict[str, Any]:
-    """Run one specification; an error becomes the outcome's reason."""
+def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str, Any]:
+    """Run one specification; an error becomes the outcome's reason.
+
+    Args:
+        live: the folder in which the run tells how far it is (see `live`).
+    """
     try:
         settle(spec.device)
         prepared, fingerprint = _prepared(source, spec.device)
@@ -32,14 +37,19 @@ def execute(spec: RunSpec, source: Source) -> dict[str, Any]:
             )
         if spec.compiled and prepared.task.stream is None:
             _compile(source, _first_step(spec))
-        return train(spec, prepared)
+        return train(spec, prepared, Telling(live, spec, _steps(spec, prepared)))
     except (Exception, SystemExit) as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
 
 
-def train(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def train(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> dict[str, Any]:
     """Run one specification, in the loop that the task needs."""
-    return run(spec, prepared) if prepared.task.stream is None else run_stream(spec, prepared)
+    loop = run if prepared.task.stream is None else run_stream
+    return loop(spec, prepared, progress)
+
+
+def _steps(spec: RunSpec, prepared: Prepared) -> int:
+    return total_steps(len(prepared.train), spec.batch_size, spec.epochs, spec.share)
 
 
 @lru_cache(maxsize=2)
@@ -76,10 +86,11 @@ MEASURED_STEPS = 8
 """Steps after which every buffer of an optimizer and of a cycle is there."""
 
 
-def measure(spec: RunSpec, source: Source) -> tuple[int, int]:
+def measure(spec: RunSpec, source: Source, live: str | None = None) -> tuple[int, int]:
     """What a run takes, from its first steps: bytes at the peak, and those shared of them.
 
     Shared are the pages that workers have in common with the process that they were forked from.
+    `live` is not used: nothing is told of a measurement.
     """
     settle(spec.device)
     prepared, _ = _prepared(source, spec.device)

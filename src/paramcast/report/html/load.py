@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import shutil
-import tempfile
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from sqlalchemy import inspect, null, select
 
 from ...errors import StoreError, StudyError
-from ...study.folder import remembers, where
+from ...study.folder import remembers
 from ...study.reading import (
     MOST_JSON,
     as_written,
@@ -23,10 +18,9 @@ from ...study.reading import (
     read_text,
     shown,
 )
-from ...study.store import Store
 from ...study.tables import failures, runs
+from ..reading import KINDS, opened
 
-KINDS = {"pilot": ("pilot.json", "pilot.db"), "study": ("study.json", "study.db")}
 RESULT_SCHEMA = 1
 AGAIN = "run the same command again to write it anew"
 FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
@@ -123,7 +117,7 @@ def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
         raise StoreError(
             f"{folder / database} is missing; a report needs the runs beside their result"
         )
-    with _opened(folder, database) as store:
+    with opened(folder, database) as store:
         columns = store.read(
             lambda c: {column["name"] for column in inspect(c).get_columns("runs")}
         )
@@ -139,20 +133,6 @@ def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
         return [_run(*row) for row in found], failed
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
-
-
-@contextlib.contextmanager
-def _opened(folder: Path, database: str) -> Iterator[Store]:
-    """The store, to read. SQLite's log needs a folder to write in: where it has none, a copy."""
-    place = where(folder, database)
-    with contextlib.ExitStack() as stack:
-        if isinstance(place, Path) and not os.access(folder, os.W_OK):
-            copies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paramcast-")))
-            for file in (place, place.with_name(f"{database}-wal")):
-                if file.is_file():
-                    shutil.copyfile(file, copies / file.name)
-            place = copies / database
-        yield stack.enter_context(contextlib.closing(Store(place, write=False)))
 
 
 def _run(key: str, spec: str, outcome: str, curve: str | None, finished_at: str) -> Run:

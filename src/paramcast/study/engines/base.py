@@ -17,10 +17,14 @@ POLL = 0.5
 
 
 class Job(NamedTuple):
-    """A run, and where a worker loads its task from."""
+    """A run, and where a worker loads its task from.
+
+    `live` is the folder in which it tells how far it is, on an engine whose runs can reach it.
+    """
 
     spec: RunSpec
     source: Source
+    live: str | None = None
 
 
 class Finished(NamedTuple):

@@ -11,6 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from ...errors import StudyError
 from ...forecast import Forecast
 from ..loop import (
+    Progress,
     _clock,
     _no_nan,
     adjusted,
@@ -18,10 +19,12 @@ from ..loop import (
     lr_factor,
     peak_memory,
     reset_peak_memory,
+    tell,
     total_steps,
 )
 from ..methods import ORACLE, build, reaction
 from ..precision import PRECISIONS, arithmetic, autocast, laid_out, widened
+from ..predictions import Predictions
 from ..probes import Watched, make_probes
 from ..spec import Numerics, RunSpec, axis_seed
 from ..tasks.task import Prepared
@@ -30,7 +33,9 @@ from .drift import PageHinkley
 from .record import Record
 
 
-def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def run_stream(
+    spec: RunSpec, prepared: Prepared, progress: Progress | None = None
+) -> dict[str, Any]:
     """Train once on a task's stream and measure.
 
     Each step first measures the model on held-out examples of the distribution in force, then
@@ -49,10 +54,10 @@ def run_stream(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         batches change their size.
     """
     with arithmetic(spec.device):
-        return _run(spec, prepared)
+        return _run(spec, prepared, progress)
 
 
-def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
+def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[str, Any]:
     task, train, stream = prepared.task, prepared.train, prepared.task.stream
     if stream is None:
         raise StudyError(f"task {task.name} has no stream; run it with the epoch loop")
@@ -65,7 +70,10 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     kind, dtype = torch.device(spec.device).type, PRECISIONS[spec.precision]
     noise_seed = axis_seed("control", spec.phase, spec.seed)
-    optimizer, followers = build(task, spec.base, spec.method, model, spec.lr, steps, noise_seed)
+    watch = Predictions() if spec.phase == "final" else None
+    optimizer, followers = build(
+        task, spec.base, spec.method, model, spec.lr, steps, noise_seed, watch
+    )
     probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
     scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
     augmentation = torch.Generator(spec.device).manual_seed(
@@ -112,11 +120,16 @@ def _run(spec: RunSpec, prepared: Prepared) -> dict[str, Any]:
         if arrival.last:
             with evaluation_weights(optimizer, model, arriving, spec.batch_size):
                 record.segment_ends(model, lr)
+                if progress is not None:
+                    progress(_no_nan(record.curve[-1]))
     probed: dict[str, float] = {}
     if record.diverged_at is None:
         for probe in probes:
             probed.update(probe.finish())
-    outcome: dict[str, Any] = _no_nan(record.outcome(peak_memory(spec.device), probed))
+    memory = peak_memory(spec.device)
+    if watch is not None:
+        memory -= tell(watch, optimizer, record.curve)
+    outcome: dict[str, Any] = _no_nan(record.outcome(memory, probed))
     return outcome
 
 

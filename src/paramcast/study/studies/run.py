@@ -14,9 +14,10 @@ from ..claims import LEASE
 from ..engines import Engine
 from ..environment import describe_environment
 from ..folder import opened, remembers, where, write_json
+from ..live import Live
 from ..pilot import estimate_seconds
 from ..result import summarise
-from ..runner import Runner, Watcher
+from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, hash_of
 from ..store import Store
 from .cells import Cell, final_jobs, make_cells, tuning_jobs
@@ -65,11 +66,16 @@ def run_study(
         "device": device,
         "numerics": numerics._asdict(),
     }
-    with opened(out, DATABASE, "study", identity, partial(_differs, text), store_url) as store:
+    with (
+        opened(out, DATABASE, "study", identity, partial(_differs, text), store_url) as store,
+        Live(out) as live,
+    ):
         tuning, final = count(cells)
-        store.set_about("planned", {"tuning": tuning, "final": final})
+        store.set_about(PLANNED, {"tuning": tuning, "final": final})
         environment = describe_environment(cells[0].plan.options.source, engine)
-        runner = Runner(store, out, environment, engine=engine, watcher=watcher, lease=lease)
+        runner = Runner(
+            store, out, environment, engine=engine, watcher=watcher, lease=lease, live=live
+        )
         outcomes = runner.phase("tuning", tuning_jobs(cells))
         chosen = [cell.plan.choose(outcomes) for cell in cells]
         outcomes = runner.phase("final", final_jobs(cells, chosen))

@@ -1,0 +1,20 @@
+"""Watching predictions: functions of a `ForecastEvent`, called once for each prediction.
+
+Any function of an event is a monitor. Those here take `every=n` to look at every n-th prediction
+only, and two requests, which cost only where they look: `scored=True` compares the prediction with
+the step that follows it (`error` and `cosine` of the event, which then comes one step later; two
+more elements of memory per parameter), `per_tensor=True` adds the numbers of each parameter.
+
+On an accelerator an event comes one cycle later, when its numbers have arrived, so that nobody
+waits; events that are scored or hold the numbers of each parameter do wait. `optimizer.flush()` at
+the end of a run tells what still waits.
+"""
+
+from .base import History as History
+from .base import Logger as Logger
+from .base import Monitor as Monitor
+from .files import CSV as CSV
+from .files import JSONLines as JSONLines
+from .trackers import MLflow as MLflow
+from .trackers import TensorBoard as TensorBoard
+from .trackers import WandB as WandB

@@ -1,0 +1,118 @@
+"""Monitors in memory and in the log, and what all monitors share."""
+
+from __future__ import annotations
+
+import logging
+import math
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import Any
+
+from ..errors import ArgumentError
+from ..events import ForecastEvent, TensorMetrics
+from ..predictors.base import whole
+
+
+class Monitor(ABC):
+    """Looks at every n-th prediction.
+
+    Args:
+        every: n, at least 1.
+        scored: ask for `error` and `cosine`.
+        per_tensor: ask for `tensors`.
+    """
+
+    def __init__(self, *, every: int = 1, scored: bool = False, per_tensor: bool = False) -> None:
+        self.every, self.scored = whole("every", every, 1), scored
+        self.per_tensor = per_tensor
+
+    def __call__(self, event: ForecastEvent) -> None:
+        if event.cycle % self.every == 0:
+            self.look(event)
+
+    @abstractmethod
+    def look(self, event: ForecastEvent) -> None:
+        """Take in one event."""
+
+
+class History(Monitor):
+    """Keep the events in memory.
+
+    Attributes:
+        rows: the events, oldest first.
+
+    Example:
+        >>> history = History()
+        >>> history(ForecastEvent(3, 1, True, "predicted", 0.5, 1.0))
+        >>> history.rows[0].jump_norm, history.accepted
+        (0.5, 1.0)
+    """
+
+    def __init__(self, *, every: int = 1, scored: bool = False, per_tensor: bool = False) -> None:
+        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+        self.rows: list[ForecastEvent] = []
+
+    def look(self, event: ForecastEvent) -> None:
+        self.rows.append(event)
+
+    @property
+    def accepted(self) -> float:
+        """Share of the predictions that were written; NaN before the first."""
+        return sum(row.applied for row in self.rows) / len(self.rows) if self.rows else math.nan
+
+    def to_pandas(self) -> Any:
+        """The events as a pandas DataFrame, one row each (needs pandas)."""
+        return _frame(
+            [row._replace(tensors=None) for row in self.rows], ForecastEvent._fields
+        ).drop(columns="tensors")
+
+    def tensors_to_pandas(self) -> Any:
+        """The numbers of each parameter, one row per event and parameter (needs pandas)."""
+        rows = [
+            (event.step, event.cycle, name, *numbers)
+            for event in self.rows
+            for name, numbers in (event.tensors or {}).items()
+        ]
+        return _frame(rows, ("step", "cycle", "parameter", *TensorMetrics._fields))
+
+
+def _frame(rows: Sequence[Any], columns: Sequence[str]) -> Any:
+    try:
+        import pandas as pd
+    except ImportError:
+        raise ArgumentError("a table of events needs pandas: pip install pandas") from None
+    return pd.DataFrame(rows, columns=columns)
+
+
+class Logger(Monitor):
+    """Write a line per event with Python's standard logging.
+
+    Args:
+        logger: where to; the logger "paramcast" if not given.
+        level: of the lines.
+    """
+
+    def __init__(
+        self,
+        logger: logging.Logger | None = None,
+        *,
+        level: int = logging.INFO,
+        every: int = 1,
+        scored: bool = False,
+    ) -> None:
+        super().__init__(every=every, scored=scored)
+        self.logger, self.level = logger or logging.getLogger("paramcast"), level
+
+    def look(self, event: ForecastEvent) -> None:
+        done = "written" if event.applied else "not written"
+        error = "" if event.error is None else f", error {event.error:.3g}"
+        self.logger.log(
+            self.level,
+            "step %d: prediction %s (%s), jump %.3g%s%s",
+            event.step,
+            done,
+            event.reason,
+            event.jump_norm,
+            "" if event.relative_jump is None else f" ({event.relative_jump:.2%} of the weights)",
+            error,
+        )

@@ -1,0 +1,104 @@
+"""Monitors that append to a file."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+import os
+from pathlib import Path
+from types import TracebackType
+from typing import Any, TextIO
+
+from ..errors import ArgumentError
+from ..events import ForecastEvent
+from .base import Monitor
+
+
+class _File(Monitor):
+    """Append to a text file, flushed at each event; a context manager that closes it."""
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        scored: bool = False,
+        per_tensor: bool = False,
+    ) -> None:
+        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+        self.path = Path(path)
+        try:
+            self.file: TextIO = self.path.open("a", encoding="utf-8", newline="")
+        except OSError as error:
+            raise ArgumentError(f"{self.path} cannot be written: {error.strerror}") from None
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _File:
+        return self  # one file: a copied optimizer writes to it too
+
+    def close(self) -> None:
+        """Close the file."""
+        self.file.close()
+
+    def __enter__(self) -> _File:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+class JSONLines(_File):
+    """Append each event as one line of JSON.
+
+    Args:
+        path: the file; created where missing.
+
+    Raises:
+        ArgumentError: it cannot be written.
+    """
+
+    def look(self, event: ForecastEvent) -> None:
+        row: dict[str, Any] = {k: _finite_or_none(v) for k, v in event._asdict().items()}
+        if event.tensors is not None:
+            row["tensors"] = {
+                name: {k: _finite_or_none(v) for k, v in numbers._asdict().items()}
+                for name, numbers in event.tensors.items()
+            }
+        self.file.write(json.dumps(row, allow_nan=False) + "\n")
+        self.file.flush()
+
+
+class CSV(_File):
+    """Append each event as one row of a table; a new file starts with the names.
+
+    The numbers of each parameter have no place in it: use `JSONLines` for them.
+
+    Args:
+        path: the file; created where missing.
+
+    Raises:
+        ArgumentError: it cannot be written.
+    """
+
+    FIELDS = tuple(name for name in ForecastEvent._fields if name != "tensors")
+
+    def __init__(
+        self, path: str | os.PathLike[str], *, every: int = 1, scored: bool = False
+    ) -> None:
+        super().__init__(path, every=every, scored=scored)
+
+    def look(self, event: ForecastEvent) -> None:
+        writer = csv.writer(self.file)
+        if self.file.tell() == 0:
+            writer.writerow(self.FIELDS)
+        writer.writerow(event[: len(self.FIELDS)])
+        self.file.flush()
+
+
+def _finite_or_none(value: Any) -> Any:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,189 @@
+"""Monitors that write to experiment trackers."""
+
+from __future__ import annotations
+
+import os
+import time
+from abc import abstractmethod
+from typing import Any
+
+from ..errors import ArgumentError
+from ..events import ForecastEvent
+from .base import Monitor
+
+
+class _Tracker(Monitor):
+    """Writes the numbers of each event under "paramcast/", and anomalies as text."""
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> _Tracker:
+        return self  # one connection: a copied optimizer writes to it too
+
+    def look(self, event: ForecastEvent) -> None:
+        found = _numbers("paramcast", event._asdict())
+        for name, numbers in (event.tensors or {}).items():
+            found |= _numbers(f"paramcast/{name}", numbers._asdict())
+        self._write(found, event.reason if event.anomaly else "", event.step)
+
+    @abstractmethod
+    def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:
+        """Write the numbers by name, and what an anomaly rule said, if one fired."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Write what is left and close."""
+
+
+def _numbers(prefix: str, fields: dict[str, Any]) -> dict[str, float]:
+    """The numbers that there are; counts are left out."""
+    known = {name: value for name, value in fields.items() if isinstance(value, (bool, float))}
+    return {f"{prefix}/{name}": float(value) for name, value in known.items()}
+
+
+class TensorBoard(_Tracker):
+    """Write the numbers of each event to TensorBoard, under "paramcast/".
+
+    Anomalies appear as text; the numbers of each parameter under "paramcast/NAME/".
+
+    Args:
+        logdir: TensorBoard's folder.
+
+    Raises:
+        ArgumentError: TensorBoard is not installed (pip install 'paramcast[tensorboard]').
+    """
+
+    def __init__(
+        self,
+        logdir: str | os.PathLike[str],
+        *,
+        every: int = 1,
+        scored: bool = False,
+        per_tensor: bool = False,
+    ) -> None:
+        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+        try:
+            from torch.utils.tensorboard import SummaryWriter
+        except ImportError:
+            raise ArgumentError(
+                "TensorBoard is not installed: pip install 'paramcast[tensorboard]'"
+            ) from None
+        self.writer = SummaryWriter(str(logdir))  # type: ignore[no-untyped-call]
+
+    def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:
+        for name, value in numbers.items():
+            self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+        if anomaly:
+            self.writer.add_text("paramcast/anomaly", anomaly, step)  # type: ignore[no-untyped-call]
+
+    def close(self) -> None:
+        self.writer.close()  # type: ignore[no-untyped-call]
+
+
+class MLflow(_Tracker):
+    """Write the numbers of each event to an MLflow run, under "paramcast/".
+
+    The last anomaly is the tag "paramcast.anomaly".
+
+    Args:
+        run_id: the run; None for the active one (`mlflow.start_run()`), or if there is none a new
+            one, which `close` ends.
+        tracking_uri: where the run is; None for MLflow's own setting.
+        experiment: in which a new run is made.
+
+    Raises:
+        ArgumentError: MLflow is not installed (pip install 'paramcast[mlflow]').
+
+    Example::
+
+        with mlflow.start_run():
+            optimizer = PLP(base, monitors=[MLflow(every=20)])
+    """
+
+    def __init__(
+        self,
+        run_id: str | None = None,
+        *,
+        tracking_uri: str | None = None,
+        experiment: str = "paramcast",
+        every: int = 1,
+        scored: bool = False,
+        per_tensor: bool = False,
+    ) -> None:
+        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+        try:
+            import mlflow
+            from mlflow.entities import Metric
+        except ImportError:
+            raise ArgumentError(
+                "MLflow is not installed: pip install 'paramcast[mlflow]'"
+            ) from None
+        self._metric = Metric
+        self.client = mlflow.MlflowClient(tracking_uri)
+        active = mlflow.active_run() if run_id is None else None
+        self._ours = run_id is None and active is None
+        self.run_id = run_id if active is None else active.info.run_id
+        if self.run_id is None:
+            found = self.client.get_experiment_by_name(experiment)
+            number = found.experiment_id if found else self.client.create_experiment(experiment)
+            self.run_id = self.client.create_run(number).info.run_id
+
+    def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:
+        now = int(1000 * time.time())
+        metrics = [self._metric(name, value, now, step) for name, value in numbers.items()]
+        for begin in range(0, len(metrics), 1000):  # as many as MLflow takes at once
+            self.client.log_batch(self.run_id, metrics=metrics[begin : begin + 1000])
+        if anomaly:
+            self.client.set_tag(self.run_id, "paramcast.anomaly", f"step {step}: {anomaly}")
+
+    def close(self) -> None:
+        if self._ours:
+            self.client.set_terminated(self.run_id)
+
+
+class WandB(_Tracker):
+    """Write the numbers of each event to a run of Weights & Biases, under "paramcast/".
+
+    They are drawn against "paramcast/step", so that they do not disturb the steps of what else the
+    run logs. Anomalies are the text "paramcast/anomaly".
+
+    Args:
+        run: what `wandb.init()` returned; None for the one under way, or if there is none a new
+            one, which `close` ends.
+        project: of a new run.
+
+    Raises:
+        ArgumentError: W&B is not installed (pip install 'paramcast[wandb]').
+
+    Example::
+
+        run = wandb.init(project="mine")
+        optimizer = PLP(base, monitors=[WandB(run, every=20)])
+    """
+
+    def __init__(
+        self,
+        run: Any = None,
+        *,
+        project: str = "paramcast",
+        every: int = 1,
+        scored: bool = False,
+        per_tensor: bool = False,
+    ) -> None:
+        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+        try:
+            import wandb
+        except ImportError:
+            raise ArgumentError(
+                "Weights & Biases is not installed: pip install 'paramcast[wandb]'"
+            ) from None
+        given = run if run is not None else wandb.run
+        self._ours = given is None
+        self.run = wandb.init(project=project) if given is None else given
+        self.run.define_metric("paramcast/*", step_metric="paramcast/step")
+
+    def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:
+        text = {"paramcast/anomaly": anomaly} if anomaly else {}
+        self.run.log({**numbers, **text, "paramcast/step": step})
+
+    def close(self) -> None:
+        if self._ours:
+            self.run.finish()

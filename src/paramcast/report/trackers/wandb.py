@@ -1,0 +1,93 @@
+"""Final runs in Weights & Biases: a group for the pilot or study, a run for each run."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from ...errors import StudyError
+from ..watch.board import anomalies, run_name
+from ..watch.follow import Ended, Failed, Look
+from . import names
+
+SENT = "sent-{project}.txt"
+
+
+class WandB:
+    """Writes each final run once it has finished: settings as config, its curve as history.
+
+    Tuning runs are left out: W&B takes about a second a run, and they are many and short. A file
+    in the output folder notes which runs were sent.
+
+    Args:
+        out: the output folder; W&B's own files go to "wandb" in it.
+        project: W&B's.
+
+    Raises:
+        StudyError: W&B is not installed, or nobody is logged in.
+    """
+
+    name = "Weights & Biases"
+
+    def __init__(self, out: Path, project: str) -> None:
+        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        try:
+            import wandb
+        except ImportError:
+            raise StudyError(
+                "--wandb needs more packages: pip install 'paramcast[wandb]'"
+            ) from None
+        self._wandb, self._out, self._project = wandb, out, project
+        self._verdict = ""
+        if os.environ.get("WANDB_MODE", "online") == "online":
+            try:
+                wandb.login()  # asks now, not while runs go on
+            except Exception as error:
+                said = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise StudyError(
+                    f"--wandb cannot be used ({said}); log in with `wandb login`, or set "
+                    "WANDB_MODE=offline and send the runs later with `wandb sync`"
+                ) from None
+        self._list = out / "wandb" / SENT.format(project=names.safe(project))
+        self._sent = set(self._list.read_text("utf-8").split()) if self._list.is_file() else set()
+
+    def ended(self, run: Ended, kind: str) -> None:
+        if run.spec["phase"] != "final" or run.key in self._sent:
+            return
+        made = self._init(run_name(run.spec), run.key[:32], names.settings(run.spec), "final")
+        for step, _, found in names.points(run):
+            made.log(found, step=step)
+        made.summary["status"] = run.outcome["status"]
+        texts = [run.outcome["reason"], *(text for _, text in anomalies(run.curve))]
+        made.summary["events"] = "\n".join(filter(None, texts))
+        made.finish(exit_code=0)
+        with self._list.open("a", encoding="utf-8") as file:
+            file.write(run.key + "\n")
+        self._sent.add(run.key)
+
+    def _init(self, name: str, number: str, config: dict[str, Any], kind: str) -> Any:
+        self._list.parent.mkdir(parents=True, exist_ok=True)
+        quiet = self._wandb.Settings(
+            silent=True, console="off", disable_git=True, disable_code=True, x_disable_stats=True
+        )
+        return self._wandb.init(
+            project=self._project, group=self._out.name, name=name, id=number, job_type=kind,
+            dir=str(self._out), config=config, reinit="create_new", settings=quiet,
+        )  # fmt: skip
+
+    def failed(self, failure: Failed) -> None:
+        """Nothing: an attempt is no run; what fails twice ends the command with its reason."""
+
+    def look(self, look: Look) -> None:
+        verdict = names.verdicts(look)
+        identity = str(look.about.get("identity", ""))[:24]
+        if not verdict or verdict == self._verdict:
+            return
+        self._verdict = verdict
+        made = self._init("verdict", f"verdict-{identity}", {}, "verdict")
+        made.summary["verdict"] = verdict
+        made.finish(exit_code=0)
+
+    def close(self) -> None:
+        self._wandb.teardown()

@@ -1,0 +1,208 @@
+"""Following a pilot or study: each look reads what has come since the last one."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from sqlalchemy import Connection, func, inspect, null, select
+
+from ...errors import StoreError, StudyError
+from ...study.folder import remembers
+from ...study.live import InProgress, at_work, in_progress
+from ...study.reading import MOST_JSON, from_json, object_from_json, read_text
+from ...study.store import Store, chunks
+from ...study.tables import claims, failures, runs
+from ..reading import KINDS, opened
+
+
+class Ended(NamedTuple):
+    """A finished run as the store holds it."""
+
+    key: str
+    spec: dict[str, Any]
+    outcome: dict[str, Any]
+    curve: list[dict[str, Any]]
+    finished_at: str
+
+
+class Failed(NamedTuple):
+    """An attempt that failed."""
+
+    spec: dict[str, Any]
+    status: str
+    reason: str
+    failed_at: str
+
+
+class Look(NamedTuple):
+    """What a look found beside the runs.
+
+    Attributes:
+        kind: "pilot" or "study".
+        about: what the store is of.
+        planned: runs by phase ("tuning", "final"), and a pilot's "seeds"; empty if not known.
+        result: pilot.json or study.json; None until the verdict.
+        drivers: how many are at work.
+        claimed: runs that the drivers of a shared store have taken.
+        running: runs in progress that can be seen from here.
+    """
+
+    kind: str
+    about: dict[str, Any]
+    planned: dict[str, Any]
+    result: dict[str, Any] | None
+    drivers: int
+    claimed: int
+    running: list[InProgress]
+
+    @property
+    def finished(self) -> bool:
+        """Whether the verdict is there, for the seeds that were asked for last."""
+        if self.result is None or self.drivers:
+            return False
+        asked = self.planned.get("seeds")
+        return self.kind == "study" or asked is None or self.result.get("seeds") == asked
+
+
+class Follower:
+    """Reads a folder's store again and again, each run once.
+
+    Args:
+        folder: of a pilot or study; for another place of the store it may be missing.
+        url: of a PostgreSQL store; None for the one that the folder names, else its file.
+        ended, failed: told of each finished run and of each failed attempt, once.
+    """
+
+    def __init__(
+        self,
+        folder: Path,
+        url: str | None = None,
+        *,
+        ended: Callable[[Ended], None],
+        failed: Callable[[Failed], None] = lambda _: None,
+    ) -> None:
+        self.folder, self.url = folder, url
+        self._ended, self._failed = ended, failed
+        self.kind = ""  # as soon as it is known
+        self._seen: set[str] = set()
+        self._last_failure = 0
+        self._verdict: tuple[int, dict[str, Any] | None] = (0, None)
+
+    def is_there(self) -> bool:
+        """Whether there is a store to read."""
+        return self.url is not None or _kind_of(self.folder) is not None
+
+    def look(self) -> Look:
+        """Read what is new.
+
+        Raises:
+            StudyError: there is no store, or it cannot be read.
+        """
+        kind = _kind_of(self.folder)
+        if kind is None and self.url is None:
+            raise StudyError(
+                f"{self.folder} holds no pilot or study yet; give the folder of one (its --out)"
+            )
+        with opened(self.folder, KINDS[kind or "study"][1], self.url) as store:
+            kind, about = _about(store)
+            self.kind = kind
+            self._read_runs(store)
+            self._read_failures(store)
+            planned = store.about("planned") or {}
+            drivers, claimed = _others(store)
+        running = [run for run in in_progress(self.folder) if run.key not in self._seen]
+        result = self._result(self.folder / KINDS[kind][0])
+        drivers = drivers or at_work(self.folder)
+        return Look(kind, about, planned, result, drivers, claimed, running)
+
+    def _read_runs(self, store: Store) -> None:
+        keys = store.read(lambda c: c.scalars(select(runs.c.key)).all())
+        new = [key for key in keys if key not in self._seen]
+        if not new:
+            return
+        names = store.read(lambda c: {each["name"] for each in inspect(c).get_columns("runs")})
+        curve = runs.c.curve if "curve" in names else null()  # version 1: inside the outcome
+        query = select(runs.c.key, runs.c.spec, runs.c.outcome, curve, runs.c.finished_at)
+        for part in chunks(new):
+            chosen = query.where(runs.c.key.in_(part)).order_by(runs.c.finished_at, runs.c.key)
+            for row in store.read(functools.partial(_all, query=chosen)):
+                self._ended(_loaded(store, *row))
+                self._seen.add(row.key)
+
+    def _read_failures(self, store: Store) -> None:
+        query = select(
+            failures.c.id,
+            failures.c.spec,
+            failures.c.status,
+            failures.c.reason,
+            failures.c.failed_at,
+        ).order_by(failures.c.id)
+        chosen = query.where(failures.c.id > self._last_failure)
+        for number, spec, *rest in store.read(lambda c: c.execute(chosen).all()):
+            self._last_failure = number
+            try:
+                self._failed(Failed(object_from_json(spec), *rest))
+            except ValueError as error:
+                raise StoreError(f"{store.name} cannot be read ({error})") from None
+
+    def _result(self, path: Path) -> dict[str, Any] | None:
+        """The verdict's file, if it is there, read again when it changes; a damaged one is none."""
+        try:
+            changed = path.stat().st_mtime_ns
+            if self._verdict[0] != changed:
+                self._verdict = (changed, object_from_json(read_text(path, MOST_JSON)))
+        except (OSError, ValueError):
+            return None
+        return self._verdict[1]
+
+
+def _all(connection: Connection, query: Any) -> Any:
+    return connection.execute(query).all()
+
+
+def newest(parent: Path) -> Path:
+    """The folder itself if it has a store, else that of its folders whose store changed last."""
+    if _kind_of(parent) is not None:
+        return parent
+    found = [(_changed(folder), folder) for folder in parent.glob("*") if _kind_of(folder)]
+    return max(found)[1] if found else parent
+
+
+def _changed(folder: Path) -> float:
+    times = [path.stat().st_mtime for path in folder.glob("*") if path.is_file()]
+    return max(times, default=0.0)
+
+
+def _kind_of(folder: Path) -> str | None:
+    found = [kind for kind, (_, database) in KINDS.items() if remembers(folder, database)]
+    return found[0] if found else None
+
+
+def _about(store: Store) -> tuple[str, dict[str, Any]]:
+    for kind in KINDS:
+        found = store.about(kind)
+        if isinstance(found, dict):
+            return kind, found
+    raise StoreError(f"{store.name} is of no pilot or study; give the folder or --store of one")
+
+
+def _others(store: Store) -> tuple[int, int]:
+    """The drivers of a shared store, and the runs that they have claimed."""
+    if not store.shared:
+        return 0, 0
+    count = select(func.count()).select_from(claims)
+    return store.at_work(), int(store.read(lambda c: c.scalar(count)))
+
+
+def _loaded(
+    store: Store, key: str, spec: str, outcome: str, curve: str | None, finished_at: str
+) -> Ended:
+    try:
+        loaded = object_from_json(outcome)
+        points = from_json(curve) if curve else loaded.get("curve", [])
+        return Ended(key, object_from_json(spec), loaded, points, finished_at)
+    except (ValueError, TypeError, AttributeError) as error:
+        raise StoreError(f"{store.name} cannot be read (run {key[:8]}: {error})") from None

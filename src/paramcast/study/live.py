@@ -1,0 +1,145 @@
+"""What is going on just now, beside the store: a folder per driver, a file per run in progress.
+
+    FOLDER/.live/HOST-PID/driver.json       the driver
+    FOLDER/.live/HOST-PID/KEY.jsonl         the run's specification, then a line per epoch
+
+It is for watching only. The store alone says what has finished; nothing here is read by a study,
+and a failure to write it stops no run.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import shutil
+import socket
+import time
+from collections.abc import Iterator
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import psutil
+
+from .spec import RunSpec
+
+FOLDER = ".live"
+DRIVER, ENDING = "driver.json", ".jsonl"
+SILENCE = 600.0
+"""Seconds without a sign after which a driver of another machine is taken for dead."""
+
+
+class InProgress(NamedTuple):
+    """A run that has not ended: its key, specification, steps in all, and curve so far."""
+
+    key: str
+    spec: dict[str, Any]
+    steps: int
+    curve: list[dict[str, Any]]
+
+
+class Live:
+    """A driver's own folder, as a context: it goes with the driver.
+
+    Args:
+        out: the output folder.
+    """
+
+    def __init__(self, out: Path) -> None:
+        host = re.sub(r"[^A-Za-z0-9.-]", "-", socket.gethostname())
+        self._parent = out / FOLDER
+        self.path = self._parent / f"{host}-{os.getpid()}"
+
+    def __enter__(self) -> Live:
+        with contextlib.suppress(OSError):
+            for folder in _drivers(self._parent):
+                if not _at_work(folder):
+                    shutil.rmtree(folder, ignore_errors=True)
+            shutil.rmtree(self.path, ignore_errors=True)
+            self.path.mkdir(parents=True)
+            me = psutil.Process()
+            about = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()}
+            (self.path / DRIVER).write_text(json.dumps(about), encoding="utf-8")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        shutil.rmtree(self.path, ignore_errors=True)
+        with contextlib.suppress(OSError):  # other drivers are still at work
+            self._parent.rmdir()
+
+    def ended(self, key: str) -> None:
+        """A run, or an attempt at it, is over."""
+        with contextlib.suppress(OSError):
+            (self.path / f"{key}{ENDING}").unlink(missing_ok=True)
+
+
+class Telling:
+    """In a worker: tells how far a run is, a line per point of its curve.
+
+    Args:
+        folder: the driver's; None tells nothing.
+        spec, steps: the run, and its steps in all.
+    """
+
+    def __init__(self, folder: str | None, spec: RunSpec, steps: int) -> None:
+        self._path = None if folder is None else Path(folder) / f"{spec.key}{ENDING}"
+        self._write("w", {"spec": asdict(spec), "steps": steps})
+
+    def __call__(self, point: dict[str, Any]) -> None:
+        self._write("a", point)
+
+    def _write(self, mode: str, value: dict[str, Any]) -> None:
+        if self._path is None:
+            return
+        with contextlib.suppress(OSError), self._path.open(mode, encoding="utf-8") as file:
+            file.write(json.dumps(value) + "\n")
+
+
+def at_work(out: Path) -> int:
+    """How many drivers write into this folder just now."""
+    return sum(map(_at_work, _drivers(out / FOLDER)))
+
+
+def in_progress(out: Path) -> Iterator[InProgress]:
+    """The runs that are going on in a folder, on this machine or on one that shares the folder."""
+    for folder in _drivers(out / FOLDER):
+        if not _at_work(folder):
+            continue
+        for path in sorted(folder.glob(f"*{ENDING}")):
+            run = _read(path)
+            if run is not None:
+                yield run
+
+
+def _drivers(parent: Path) -> list[Path]:
+    return sorted(path.parent for path in parent.glob(f"*/{DRIVER}"))
+
+
+def _at_work(folder: Path) -> bool:
+    """A driver of this machine is looked up, of another one a recent sign is looked for."""
+    try:
+        about = json.loads((folder / DRIVER).read_text("utf-8"))
+        if about["host"] == socket.gethostname():
+            begun = psutil.Process(about["pid"]).create_time()
+            return bool(abs(begun - about["started"]) < 1.0)
+        latest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+        return time.time() - latest < SILENCE
+    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
+        return False
+
+
+def _read(path: Path) -> InProgress | None:
+    """A run as far as it is told; None if it has just ended. A last line may be half written."""
+    try:
+        lines = path.read_text("utf-8").splitlines()
+        head = json.loads(lines[0])
+        spec, steps = dict(head["spec"]), int(head["steps"])
+    except (OSError, ValueError, IndexError, KeyError, TypeError):
+        return None
+    curve = []
+    for line in lines[1:]:
+        with contextlib.suppress(ValueError):
+            curve.append(json.loads(line))
+    return InProgress(path.name.removesuffix(ENDING), spec, steps, curve)

@@ -1,0 +1,319 @@
+"""Watching: what is read, what is shown, and when it ends."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import pty
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from statistics import fmean
+from typing import Any
+
+import pytest
+from rich.console import Console
+from synthetic import ENVIRONMENT, EVIL, STUDY, draw, write_pilot, write_study
+
+from paramcast.errors import StudyError
+from paramcast.report.watch import terminal
+from paramcast.report.watch.board import Board
+from paramcast.report.watch.follow import Ended, Follower, newest
+from paramcast.report.watch.watching import Watching
+from paramcast.study.live import Live, Telling
+from paramcast.study.spec import RunSpec
+from paramcast.study.store import Store
+
+SPEC = {
+    "task": "digits", "fingerprint": "f", "method": "plp", "base": "sgd", "lr": 0.1, "seed": 0,
+    "schedule": "cosine", "epochs": 2, "batch_size": 8, "share": 1.0, "phase": "final",
+    "device": "cpu", "versions": "v", "momentum": None, "weight_decay": None, "probes": (),
+}  # fmt: skip
+Command = Callable[..., Any]
+
+
+def text_of(view: dict[str, Any], width: int = 120, height: int | None = None) -> str:
+    """The view as a terminal shows it."""
+    out = io.StringIO()
+    console = Console(file=out, width=width)
+    console.print(terminal.draw(view, console, height))
+    return out.getvalue()
+
+
+# --- what is read ---------------------------------------------------------------------------------
+
+
+def test_a_pilot_is_shown_as_its_store_has_it(pilot: Path) -> None:
+    view = Watching(pilot).view()
+    assert (view["kind"], view["name"], view["state"]) == ("pilot", EVIL, "finished")
+    assert [(p["name"], p["done"]) for p in view["phases"]] == [("tuning", 24), ("final", 80)]
+    assert (view["diverged"], view["failed"]) == (2, 1)
+    full = [arm for arm in view["arms"] if arm["share"] == 1.0]
+    names = [arm["method"] for arm in full]
+    assert names == ["sgd", "sgd-lr-matched", "plp", "demon", "random-jump of plp"]
+    assert {arm["done"] for arm in view["arms"]} == {8}
+    assert [arm["diverged"] for arm in full] == [0, 0, 0, 1, 0]
+    assert view["metric"] == "accuracy, %"
+    assert [event["kind"] for event in view["events"]].count("diverged") == 2
+    assert any("<b>no</b> such file" in event["text"] for event in view["events"])
+    result = json.loads((pilot / "pilot.json").read_text())
+    tuned = {row["method"]: row["lr"] for row in view["tuning"]}
+    assert tuned["sgd"] == pytest.approx(result["learning_rates"]["chosen"]["base"])
+    assert len(view["verdicts"]) == 2
+    assert result["verdicts"]["plp"]["quality"]["sentence"] in view["verdicts"][0]
+
+
+def test_a_curve_is_the_mean_over_the_runs(pilot: Path) -> None:
+    (sgd,) = (a for a in Watching(pilot).view()["arms"][:1])
+    store = Store(pilot / "pilot.db", write=False)
+    keys = [RunSpec(**{**spec, "probes": tuple(spec["probes"])}).key for spec, _ in store.runs()
+            if (spec["method"], spec["lr"], spec["phase"], spec["share"])
+            == ("base", sgd["lr"], "final", 1.0)]  # fmt: skip
+    curves = list(store.curves(keys).values())
+    store.close()
+    assert len(curves) == 8
+    expected = [fmean(curve[i]["validation_loss"] for curve in curves) for i in range(6)]
+    assert sgd["curve"]["loss"] == pytest.approx(expected, rel=1e-4)
+    assert sgd["curve"]["step"] == [point["step"] for point in curves[0]]
+
+
+def test_no_value_of_the_test_split_is_shown(pilot: Path) -> None:
+    """Looking at it seed by seed finds differences that are not there."""
+    board = Board()
+    Follower(pilot, ended=board.ended).look()
+    tests = set()
+    store = Store(pilot / "pilot.db", write=False)
+    for _, outcome in store.runs():
+        tests |= {f"{value:.5g}" for value in outcome.get("test", {}).values()}
+    store.close()
+    validation = {f"{v:.5g}" for arm in board.arms.values() for v in arm.curve.of("step") if v}
+    assert tests - validation
+    view = Watching(pilot).view()
+    assert "test" not in {key for arm in view["arms"] for key in (*arm, *arm["curve"])}
+
+
+def test_each_run_is_read_once_and_a_new_one_at_the_next_look(tmp_path: Path) -> None:
+    write_pilot(tmp_path, methods="plp", seeds=6)
+    heard: list[Ended] = []
+    follower = Follower(tmp_path, ended=heard.append)
+    first = follower.look()
+    assert first.finished
+    before = len(heard)
+    follower.look()
+    assert len(heard) == before == len({run.key for run in heard})
+    template = next(run for run in heard if run.spec["phase"] == "final")
+    spec = RunSpec(**{**template.spec, "probes": (), "seed": 99})
+    store = Store(tmp_path / "pilot.db")
+    store.put(spec, draw(spec, 60, 10, {}), ENVIRONMENT)
+    store.close()
+    follower.look()
+    assert [run.key for run in heard[before:]] == [spec.key]
+    assert len(heard[-1].curve) == 6
+
+
+def test_a_study_is_shown_comparison_by_comparison(study: Path) -> None:
+    watching = Watching(study)
+    view = watching.view()
+    assert view["kind"] == "study"
+    assert sorted(view["cells"]) == ["batch size 16", "batch size 32"]
+    other = watching.view(1 - view["cell"])
+    assert other["cell"] != view["cell"]
+    for each in (view, other):
+        assert {arm["done"] for arm in each["arms"]} == {6}
+        assert {arm["method"] for arm in each["arms"]} == {
+            "sgd", "sgd-lr-matched", "plp", "random-jump of plp",
+        }  # fmt: skip
+    assert watching.view(99)["cell"] == view["cell"]
+    assert view["verdicts"]
+    assert view["verdicts"][0].startswith("plp: ")
+
+
+def test_predictions_and_what_anomaly_rules_did_are_shown() -> None:
+    board = Board()
+    point = {"step": 5, "validation_loss": 0.5, "predictions": {
+        "count": 2, "accepted": 0.5, "cosine": 0.25, "error": 0.75, "relative_jump": 0.01,
+        "anomalies": [{"rule": "jump", "action": "skip", "step": 3, "count": 1}]}}  # fmt: skip
+    other = {"step": 5, "validation_loss": 0.7, "predictions": {
+        "count": 2, "accepted": 1.0, "cosine": 0.75, "error": None,
+        "anomalies": [{"rule": "jump", "action": "none", "step": 3, "count": 2}]}}  # fmt: skip
+    outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}}
+    at = "2026-01-02T03:04:05+00:00"
+    board.ended(Ended("a", SPEC, outcome, [point], at))
+    board.ended(Ended("b", {**SPEC, "seed": 1}, outcome, [other], at))
+    (arm,) = board.arms.values()
+    assert arm.predictions.of("cosine") == [0.5]
+    assert arm.predictions.of("accepted") == [0.75]
+    assert arm.predictions.of("error") == [0.75]
+    assert arm.anomalous == 2
+    (event,) = board.events()  # a rule that only watches is no event
+    assert event == (at, "anomaly", "plp, final, lr 0.1, seed 0: jump: skip, at step 3")
+
+
+# --- states ---------------------------------------------------------------------------------------
+
+
+def test_it_is_running_while_a_driver_is_at_work_and_shows_what_runs(tmp_path: Path) -> None:
+    write_pilot(tmp_path, methods="plp", seeds=6)
+    store = Store(tmp_path / "pilot.db")
+    store.set_about("planned", {"tuning": 16, "final": 96, "seeds": 12})  # extended
+    store.close()
+    assert Watching(tmp_path).view()["state"] == "stopped"
+    assert "the same command goes on" in text_of(Watching(tmp_path).view())
+    spec = RunSpec(**{**SPEC, "probes": (), "method": "plp"})
+    with Live(tmp_path) as driver:
+        tell = Telling(str(driver.path), spec, 150)
+        tell({"step": 30, "validation_loss": 0.5})
+        view = Watching(tmp_path).view()
+        assert view["state"] == "running"
+        assert view["verdicts"] == []
+        assert [(r["method"], r["step"], r["steps"], r["loss"]) for r in view["running"]] == [
+            ("plp", 30, 150, [0.5])
+        ]
+        assert "30 of 150" in text_of(view)
+        assert "48 of 96 runs" in text_of(view)
+
+
+def test_a_folder_without_a_store_or_with_a_damaged_url_says_so(tmp_path: Path) -> None:
+    """A shared store itself is watched in tests/study/test_postgres.py."""
+    with pytest.raises(StudyError, match="holds no pilot or study yet"):
+        Watching(tmp_path).view()
+    (tmp_path / "pilot.url").write_text("mysql://nobody@nowhere/none")
+    with pytest.raises(StudyError, match="holds no URL of a store"):
+        Watching(tmp_path).view()
+
+
+def test_of_several_folders_the_one_that_changed_last_is_watched(tmp_path: Path) -> None:
+    assert newest(tmp_path) == tmp_path
+    for name, when in (("a", 2000), ("b", 3000), ("c", 1000)):
+        write_pilot(tmp_path / name, methods="plp", seeds=2, trials=1)
+        for file in (tmp_path / name).iterdir():
+            os.utime(file, (when, when))
+    assert newest(tmp_path) == tmp_path / "b"
+    assert newest(tmp_path / "c") == tmp_path / "c"
+
+
+def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs"
+    write_pilot(folder, methods="plp", seeds=2, trials=1)
+    for name in ("pilot.db-wal", "pilot.db-shm"):
+        (folder / name).unlink(missing_ok=True)
+    before = sorted(path.name for path in folder.iterdir())
+    os.chmod(folder, 0o555)
+    code = (
+        "import os, sys; from pathlib import Path\n"
+        "from paramcast.report.watch.watching import Watching\n"
+        "if os.getuid() == 0: os.setresuid(65534, 65534, 65534)\n"
+        "print(Watching(Path(sys.argv[1])).view()['state'])\n"
+        "print('torch' in sys.modules)"
+    )
+    for parent in (tmp_path, *list(tmp_path.parents)[:2]):
+        os.chmod(parent, 0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(folder)], capture_output=True, text=True, check=False
+    )
+    os.chmod(folder, 0o755)
+    assert (done.stdout, done.stderr) == ("finished\nFalse\n", "")
+    assert sorted(path.name for path in folder.iterdir()) == before
+
+
+# --- the terminal ---------------------------------------------------------------------------------
+
+
+def test_names_are_text_in_the_terminal(tmp_path: Path) -> None:
+    write_pilot(tmp_path, name="[red]digits[/red]", methods="plp(horizon=0.5)", seeds=2, trials=1)
+    shown = text_of(Watching(tmp_path).view(), width=160)
+    assert "[red]digits[/red]" in shown
+    assert "plp(horizon=0.5)" in shown
+
+
+def test_a_small_window_shows_what_fits_and_says_that_there_is_more(study: Path) -> None:
+    view = Watching(study).view()
+    shown = text_of(view, width=80, height=24)
+    assert len(shown.splitlines()) <= 24
+    assert "more: watch with --once or --web" in shown
+    assert all(len(line) <= 80 for line in shown.splitlines())
+
+
+def test_without_unicode_bars_are_ascii() -> None:
+    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=100)
+    board = Board()
+    curve = [{"step": s, "validation_loss": 2.0**-s} for s in range(8)]
+    outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}}
+    board.ended(Ended("a", SPEC, outcome, curve, "2026-01-02T03:04:05+00:00"))
+    (arm,) = board.arms.values()
+    assert console.options.ascii_only
+    assert terminal.sparkline(arm.curve.of("validation_loss"), terminal.PLAIN) == "@#*+=-_."
+    assert terminal.sparkline([]) == ""
+    assert terminal.sparkline([None, 1.0, 1.0]) == " ▁▁"
+    assert len(terminal.sparkline([float(i) for i in range(1000)])) <= terminal.WIDTH
+
+
+def test_the_command_prints_once_where_there_is_no_terminal(
+    pilot: Path, paramcast: Command
+) -> None:
+    ran = paramcast("watch", pilot)
+    assert (ran.code, ran.err) == (0, "")
+    assert "80 of 80 runs" in ran.out or "80 runs" in ran.out
+    assert ran.out == paramcast("watch", pilot, "--once").out
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["missing"], "missing holds no pilot or study yet; give the folder of one (its --out)"),
+        (["missing", "--every", "0"], "--every must be from 0.1 to 3600 seconds, got 0"),
+        (["missing", "--every", "nan"], "--every must be from 0.1 to 3600 seconds, got nan"),
+        (["missing", "--port", "80"], "--port is for --web and from 0 to 65535, got 80"),
+        (["missing", "--web", "--port", "70000"], "--port is for --web and from 0 to 65535, got"),
+        (["missing", "--web", "--once"], "--once prints and --web serves; give one of them"),
+        (["file"], "file is a file; give the folder of a pilot or study"),
+        (["missing", "--store", "x"], "--store must be postgresql://USER@HOST/DATABASE"),
+    ],
+)
+def test_bad_input_is_one_sentence(
+    words: list[str], message: str, tmp_path: Path, monkeypatch: Any, paramcast: Command
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("file").write_text("")
+    ran = paramcast("watch", *words)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
+    assert ran.err.count("\n") == 1
+
+
+def test_it_waits_for_the_store_and_ends_with_the_pilot(tmp_path: Path) -> None:
+    """In a real terminal: it says that it waits, shows what comes, and leaves the last picture."""
+    master, slave = pty.openpty()
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paramcast", "watch", "out", "--every", "0.1"],
+        cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave,
+        env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
+    )  # fmt: skip
+    os.close(slave)
+    shown = b""
+    try:
+        while b"waiting" not in shown:
+            shown += os.read(master, 4096)
+        write_pilot(tmp_path / "out", methods="plp", seeds=2, trials=1)
+        with contextlib.suppress(OSError):  # the other end is closed
+            while True:
+                shown += os.read(master, 4096)
+        assert process.wait() == 0
+    finally:
+        process.kill()
+        process.wait()
+        os.close(master)
+    screen, _, after = shown.partition(b"\x1b[?1049l")  # back from the alternate screen
+    assert b"holds no pilot or study yet" in screen
+    assert b"16 runs" in after
+    assert b"finished" in after
+
+
+def test_an_unfinished_study_has_no_verdict(tmp_path: Path) -> None:
+    write_study(tmp_path, STUDY)
+    (tmp_path / "study.json").write_text("{ damaged")
+    view = Watching(tmp_path).view()
+    assert (view["state"], view["verdicts"]) == ("stopped", [])
