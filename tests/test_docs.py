@@ -1,6 +1,9 @@
 """Every Python block of the README and the docs runs, in a folder of its own."""
 
+import os
 import re
+import shlex
+import signal
 import subprocess
 import sys
 import textwrap
@@ -14,6 +17,8 @@ PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
 STRICT = ["-W", "error", "-W", "ignore:`isinstance(treespec, LeafSpec)`:FutureWarning",
           "-W", "ignore:The 'train_dataloader' does not have many workers:UserWarning",
           "-W", "ignore:The 'val_dataloader' does not have many workers:UserWarning"]  # fmt: skip
+ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
+"""Several threads on a busy machine wait for each other."""
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
 
 
@@ -25,8 +30,9 @@ def _python_blocks(page):
 def test_the_python_blocks_of_a_page_run_in_order(page, tmp_path):
     code = _python_blocks(page)
     done = subprocess.run(
-        [sys.executable, *STRICT, "-c", code], cwd=tmp_path, capture_output=True, text=True
-    )
+        [sys.executable, *STRICT, "-c", code],
+        cwd=tmp_path, env=ONE_THREAD, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
 
 
@@ -40,8 +46,9 @@ def test_relative_links_lead_somewhere(page):
 @pytest.mark.parametrize("example", EXAMPLES, ids=lambda example: example.name)
 def test_an_example_runs(example, tmp_path):
     done = subprocess.run(
-        [sys.executable, *STRICT, str(example)], cwd=tmp_path, capture_output=True, text=True
-    )
+        [sys.executable, *STRICT, str(example)],
+        cwd=tmp_path, env=ONE_THREAD, capture_output=True, text=True,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     assert done.stdout.strip()
 
@@ -50,6 +57,36 @@ def _blocks(page, language):
     text = page.read_text("utf-8")
     found = re.findall(rf"^( *)```{language}\n(.*?)^ *```", text, re.DOTALL | re.M)
     return [textwrap.dedent(block) for _, block in found]
+
+
+SMALL = ["--epochs", "1", "--seeds", "6", "--workers", "1"]
+TUNED = ["--trials", "1", "--trial-seeds", "1"]
+
+
+def test_the_commands_of_the_adoption_guide_run_in_order(tmp_path, monkeypatch):
+    """As they stand, but for smaller pilots."""
+    from click.testing import CliRunner
+
+    from paramcast.cli import cli
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(sys, "path", [*sys.path])  # a task's folder is put there
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    lines = "".join(_blocks(ROOT / "docs" / "adopt.md", "sh")).splitlines()
+    try:
+        for line in lines:
+            program, *words = shlex.split(line)
+            assert program == "paramcast"
+            if words[0] == "pilot":
+                words += SMALL if "--lr" in words else SMALL + TUNED
+            done = CliRunner().invoke(cli, words)
+            assert done.exit_code == 0, (line, done.output, done.exception)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+    made = ("pilot/report.html", "today/report.html", "report.ja.html", "report.md", "roi.toml")
+    assert all((tmp_path / name).stat().st_size > 1000 for name in made)
+    assert "--lr 0.02" in (tmp_path / "today" / "report.html").read_text("utf-8")
 
 
 def test_the_manifests_for_kubernetes_parse_and_have_what_kuberay_asks_for():

@@ -41,6 +41,8 @@ def roi(
     if template:
         if folder is not None or inputs is not None or as_json:
             raise StudyError("--template prints the file of inputs and takes nothing but --out")
+        if out is not None and out.is_file():
+            raise StudyError(f"{out} exists already and was left alone; choose another name")
         _put(found.template(), out)
         return
     if folder is None:

@@ -226,6 +226,10 @@ def test_a_folder_that_cannot_be_reported(
     assert not (tmp_path / "r.html").exists()
 
 
+def test_a_folder_that_is_not_there_is_named_also_without_a_file(paramcast: Paramcast) -> None:
+    assert "paramcast: gone is no folder; give the folder" in paramcast("report", "gone").err
+
+
 @pytest.mark.parametrize("where", ["missing/report.html", "folder", "file/report.html"])
 def test_a_file_that_cannot_be_written(
     where: str, paramcast: Paramcast, pilot: Path, tmp_path: Path

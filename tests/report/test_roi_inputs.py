@@ -237,6 +237,14 @@ def test_output_to_a_file(folder: Path, tmp_path: Path) -> None:
     assert "cannot be written (Is a directory)" in refused("--template", "--out", tmp_path)
 
 
+def test_the_template_does_not_overwrite_inputs_that_are_filled_in(tmp_path: Path) -> None:
+    inputs = tmp_path / "roi.toml"
+    assert call("--template", "--out", inputs)[0] == 0
+    inputs.write_text("watts = 250\n")
+    assert "roi.toml exists already and was left alone" in refused("--template", "--out", inputs)
+    assert inputs.read_text() == "watts = 250\n"
+
+
 def test_the_template_takes_nothing_else(folder: Path) -> None:
     assert "--template prints the file of inputs and takes nothing but" in refused(
         folder, "--template"

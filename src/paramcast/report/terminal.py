@@ -133,7 +133,8 @@ def show(result: dict[str, Any], console: Console) -> None:
         console.print(f"\n  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print()
     for note in result["notes"]:
-        console.print(note, highlight=False, markup=False)
+        wrapped = textwrap.fill(note, min(console.width, 110), break_on_hyphens=False)
+        console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
     where = f"Details: {result['out']}/pilot.json"
     console.print(where, highlight=False, markup=False, soft_wrap=True)
 

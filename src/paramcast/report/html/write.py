@@ -38,7 +38,7 @@ def write_report(
         write_report(Path("paramcast-runs/digits-1a2b3c4d"), language="ja")
     """
     path = out or folder / f"report{FORMATS[form]}"
-    if path.is_dir() or not path.parent.is_dir():
+    if path.is_dir() or (out is not None and not path.parent.is_dir()):
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is no folder"
         raise StudyError(f"{path} cannot be written: {reason}; give another file with -o")
     _replace(path, content(folder, language, form))

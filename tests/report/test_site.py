@@ -1,0 +1,53 @@
+"""The site of the docs: built strictly, and read from the disk in a browser without a network."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Strict: links, anchors and the navigation must be right, or it is not built."""
+    pytest.importorskip("material")
+    folder = tmp_path_factory.mktemp("site")
+    done = subprocess.run(
+        [sys.executable, "-m", "mkdocs", "build", "--strict", "--site-dir", str(folder)],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_every_page_is_built_and_rendered(site: Path) -> None:
+    pages = [ROOT / name for name in ("README.ja.md", "CONTRIBUTING.md", "CHANGELOG.md")]
+    pages += [p for f in ("docs", "results", "examples") for p in (ROOT / f).rglob("*.md")]
+    for page in pages:
+        name = "index.html" if page.name == "README.md" else f"{page.stem}.html"
+        text = (site / page.relative_to(ROOT).with_name(name)).read_text("utf-8")
+        # a list straight after a paragraph, a fence or a table that was not understood
+        assert not re.search(r"<p>[^<]*\n(- |\d+\. |\|)|```", text), page
+
+
+def test_it_is_read_and_searched_from_the_disk_without_a_network(site: Path, browser: Any) -> None:
+    page = browser.new_page()
+    wrong: list[str] = []
+    page.on("console", lambda m: m.type in ("error", "warning") and wrong.append(m.text))
+    page.on("pageerror", lambda error: wrong.append(str(error)))
+    page.on("request", lambda r: r.url.startswith(("file:", "data:")) or wrong.append(r.url))
+    page.goto((site / "docs" / "adopt.html").as_uri())
+    page.locator("input.md-search__input").fill("seeds_needed")
+    found = page.locator(".md-search-result__link").first
+    found.wait_for()
+    assert "adopt.html" in found.get_attribute("href")
+    page.goto((site / "README.ja.html").as_uri())
+    assert page.locator("html").get_attribute("lang") == "ja"
+    page.close()
+    assert wrong == []
