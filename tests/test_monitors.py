@@ -561,10 +561,21 @@ def test_without_tensorboard_the_message_says_what_to_install(
         M.TensorBoard(tmp_path)
 
 
-def test_the_extra_that_the_message_names_exists() -> None:
+@pytest.mark.parametrize(("monitor", "extra"), [(M.MLflow, "mlflow"), (M.WandB, "wandb")])
+def test_without_a_tracker_the_message_says_what_to_install(
+    monitor: Callable[[], M.Monitor], extra: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What they write: tests/report/test_trackers.py."""
+    monkeypatch.setitem(sys.modules, extra, None)
+    with pytest.raises(ArgumentError, match=rf"pip install 'paramcast\[{extra}\]'"):
+        monitor()
+
+
+@pytest.mark.parametrize("extra", ["tensorboard", "mlflow", "wandb"])
+def test_the_extra_that_the_message_names_exists(extra: str) -> None:
     metadata = pytest.importorskip("importlib.metadata").metadata("paramcast")
     text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert "tensorboard = [" in text or "tensorboard" in (metadata.get_all("Provides-Extra") or ())
+    assert f"{extra} = [" in text or extra in (metadata.get_all("Provides-Extra") or ())
 
 
 def test_tensorboard_itself_reads_what_was_written(tmp_path: Path) -> None:

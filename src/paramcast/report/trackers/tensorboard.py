@@ -54,7 +54,8 @@ class TensorBoard:
             ) from None
 
     def ended(self, run: Ended, kind: str) -> None:
-        self._counts.update(("done", run.outcome["status"]))
+        self._counts["done"] += 1
+        self._counts["diverged"] += run.outcome["status"] == "diverged"
         path = self.folder.joinpath(*names.path_of(kind, run.spec))
         if path.exists():
             return
