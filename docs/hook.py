@@ -33,6 +33,7 @@ def on_files(files: Files, config: Any) -> Files:
 
 
 def on_post_page(output: str, page: Any, config: Any) -> str:
-    """Name the language of a page that is not in English, for fonts and screen readers."""
-    japanese = page.file.src_uri.endswith(".ja.md")
-    return output.replace('<html lang="en"', '<html lang="ja"', 1) if japanese else output
+    """Say to fonts and screen readers what the theme does not: a page's language, the search."""
+    if page.file.src_uri.endswith(".ja.md"):
+        output = output.replace('<html lang="en"', '<html lang="ja"', 1)
+    return output.replace('role="dialog"', 'role="dialog" aria-label="Search"', 1)

@@ -51,3 +51,13 @@ def test_it_is_read_and_searched_from_the_disk_without_a_network(site: Path, bro
     assert page.locator("html").get_attribute("lang") == "ja"
     page.close()
     assert wrong == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_axe_finds_no_serious_violation(site: Path, browser: Any, scheme: str) -> None:
+    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+    page = browser.new_page(color_scheme=scheme)
+    page.goto((site / "docs" / "adopt.html").as_uri())
+    found = axe.Axe().run(page).response["violations"]
+    page.close()
+    assert [v["id"] for v in found if v["impact"] in ("serious", "critical")] == []
