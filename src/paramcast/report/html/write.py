@@ -7,6 +7,7 @@ import tempfile
 from pathlib import Path
 
 from ...errors import StudyError
+from ..roi import Inputs
 from .data import build
 from .load import load
 from .words import Words
@@ -15,7 +16,12 @@ FORMATS = {"html": ".html", "md": ".md", "latex": ".tex", "pdf": ".pdf"}
 
 
 def write_report(
-    folder: Path, out: Path | None = None, *, language: str = "en", form: str = "html"
+    folder: Path,
+    out: Path | None = None,
+    *,
+    language: str = "en",
+    form: str = "html",
+    inputs: Inputs | None = None,
 ) -> Path:
     """Build the report of a pilot's or study's folder and write it.
 
@@ -24,6 +30,7 @@ def write_report(
         out: the file; None for report.html (.md, .tex, .pdf) in the folder.
         language: "en" or "ja".
         form: "html", "md", "latex" or "pdf".
+        inputs: what a return is counted with (`paramcast.report.roi`); None for the defaults.
 
     Returns:
         Where it was written.
@@ -39,14 +46,14 @@ def write_report(
     if path.is_dir() or not path.parent.is_dir():
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is no folder"
         raise StudyError(f"{path} cannot be written: {reason}; give another file with -o")
-    _replace(path, content(folder, language, form))
+    _replace(path, content(folder, language, form, inputs))
     return path
 
 
-def content(folder: Path, language: str, form: str) -> bytes:
+def content(folder: Path, language: str, form: str, inputs: Inputs | None = None) -> bytes:
     """What the file holds."""
     words = Words(language)
-    data = build(load(folder), words)
+    data = build(load(folder), words, inputs)
     if form in ("html", "pdf"):
         from .page import render
 

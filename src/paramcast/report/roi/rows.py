@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,20 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
         )
     place = where(folder, DATABASE, store_url)
     with contextlib.closing(Store(place, write=False)) as store:
-        runs = store.runs()
+        return joined(result, store.runs(), folder)
+
+
+def joined(result: dict[str, Any], runs: Sequence[tuple[Row, Row]], folder: Path) -> dict[str, Any]:
+    """A result with the stored runs behind it, as `read` returns it.
+
+    Args:
+        result: what pilot.json holds; it is changed.
+        runs: specification and outcome of every stored run.
+        folder: for messages.
+
+    Raises:
+        StoreError: runs are missing.
+    """
     found = {
         (spec["method"], spec["lr"], spec["share"], spec["seed"]): outcome
         for spec, outcome in runs
