@@ -13,6 +13,7 @@ from .study.reading import printable
 @click.command()
 @click.argument("folder", type=PATH)
 @click.option("-o", "--out", type=PATH, help="The file [report.html in FOLDER].")
+@click.option("--inputs", type=PATH, help="Your costs and values, as for paramcast roi.")
 @click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True)
 @click.option(
     "--format",
@@ -20,7 +21,9 @@ from .study.reading import printable
     type=click.Choice(["html", "md", "latex", "pdf"]),
     help="What to write [by the ending of --out, else html].",
 )
-def report(folder: Path, out: Path | None, lang: str, form: str | None) -> None:
+def report(
+    folder: Path, out: Path | None, inputs: Path | None, lang: str, form: str | None
+) -> None:
     """Write the report of the finished pilot or study in FOLDER.
 
     One HTML file that needs no network: verdict, effect, charts with a table each, all runs, the
@@ -32,13 +35,16 @@ def report(folder: Path, out: Path | None, lang: str, form: str | None) -> None:
       paramcast report paramcast-runs/digits-1a2b3c4d
       paramcast report paramcast-runs/digits-1a2b3c4d --lang ja -o report-ja.html
       paramcast report paramcast-runs/digits-1a2b3c4d --format pdf
+      paramcast report paramcast-runs/digits-1a2b3c4d --inputs roi.toml
     """
+    from .report import roi
     from .report.html.write import FORMATS, write_report
 
     if form is None:
         endings = {ending: name for name, ending in FORMATS.items()}
         form = endings.get(out.suffix.lower(), "html") if out is not None else "html"
-    click.echo(f"wrote {write_report(folder, out, language=lang, form=form)}")
+    counted = None if inputs is None else roi.open_inputs(inputs)
+    click.echo(f"wrote {write_report(folder, out, language=lang, form=form, inputs=counted)}")
 
 
 def beside(folder: Path) -> str:

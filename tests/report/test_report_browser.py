@@ -17,9 +17,11 @@ from test_report_words import ENGLISH, JAPANESE
 Visit = Callable[..., Any]
 
 CHARTS = {
-    "pilot": ["effect", "paired", "controls", "curves", "errors", "target", "tuning"],
-    "study": ["verdicts", "all-0", "heat-0", "paired", "controls", "curves", "errors", "target"],
-}
+    "pilot": ["effect", "paired", "controls", "curves", "errors", "target", "tuning", "predictions",
+              "distribution-quality-0", "tornado-quality-0"],
+    "study": ["verdicts", "all-0", "profile", "rates", "heat-0", "paired", "controls", "curves",
+              "errors", "target", "predictions"],
+}  # fmt: skip
 COUNT_MARKS = "s => s.querySelectorAll('.plot .point, .plot .js-line, .plot .hm image').length"
 TEXTS = "s => [...s.querySelectorAll('.plot text')].map(t => t.textContent).join(' | ')"
 

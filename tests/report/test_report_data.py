@@ -36,6 +36,17 @@ def result_of(folder: Path, kind: str = "pilot") -> dict[str, Any]:
     return json.loads((folder / f"{kind}.json").read_text())
 
 
+def behind(rows: list[dict[str, Any]], filters: dict[str, Any]) -> list[dict[str, Any]]:
+    """What the page shows for a link: its filters over those that it takes for granted."""
+    wanted = {"phase": "final", "share": "1", "status": "", **filters}
+    methods = wanted["method"] if isinstance(wanted["method"], list) else [wanted["method"]]
+    return [
+        row for row in rows
+        if wanted["cell"] in row["cells"] and set(methods) & set(row["methods"])
+        and all(row[k] == wanted[k] for k in ("phase", "share", "status") if wanted[k])
+    ]  # fmt: skip
+
+
 def stored_runs(folder: Path, kind: str = "pilot") -> list[dict[str, Any]]:
     with sqlite3.connect(folder / f"{kind}.db") as connection:
         return [json.loads(spec) for (spec,) in connection.execute("SELECT spec FROM runs")]
@@ -75,16 +86,26 @@ def test_every_run_is_found_behind_its_number(pilot: Path, study: Path) -> None:
         rows = data["runs"]["rows"]
         assert len(rows) == len(stored_runs(folder, kind))
         assert all(row["cells"] for row in rows)
+        seeds, names = 8 if kind == "pilot" else 6, data["table"]["names"]
         for row in data["table"]["rows"]:
             for place, filters in row["runs"].items():
-                if place == "diverged" or place not in data["table"]["names"]:
+                if place not in names or not row["cells"][names.index(place)]:
                     continue
-                behind = [
-                    r for r in rows
-                    if filters["cell"] in r["cells"] and filters["method"] in r["methods"]
-                    and (r["phase"], r["share"]) == (filters["phase"], filters["share"])
-                ]  # fmt: skip
-                assert len(behind) == (8 if kind == "pilot" else 6)
+                found = behind(rows, filters)
+                if place == "lr":
+                    assert {r["phase"] for r in found} == {"tune"}
+                    assert len(found) == 4 * 2
+                elif place == "diverged":
+                    assert len(found) == 2 * (filters["method"] == "demon")  # at T and at 0.8 T
+                else:
+                    pair = place in ("minus_base", "p", "minus_matched")
+                    base = filters["method"] == [row["cells"][names.index("method")]] * 2
+                    assert len(found) == seeds * (2 if pair and not base else 1)
+        charts = [c for cell in data["cells"][:1] for c in cell["charts"]]
+        for each in [*charts, *data["whole"], *([data["effect"]] if data["effect"] else [])]:
+            links = each["table"]["behind"]
+            assert len(links) in (0, len(each["table"]["rows"]))
+            assert all(behind(rows, {"cell": 0, **link}) for link in links)
 
 
 def test_curves_are_means_with_t_bands_and_end_where_the_runs_end(pilot: Path) -> None:
@@ -114,11 +135,12 @@ def test_a_diverged_run_leaves_the_curve_and_stays_in_the_tables(pilot: Path) ->
     data = data_of(pilot)
     row = next(r for r in data["table"]["rows"] if r["cells"][0] == "demon")
     assert row["cells"][data["table"]["names"].index("diverged")] == "1/8"
+    lr = row["cells"][2]
     assert [r[1:] for r in data["failed"]["rows"]] == [
-        ["demon", "2", row["cells"][2], "diverged", "loss not finite at step 7"],
-        ["demon", "2", row["cells"][2], "diverged", "loss not finite at step 7"],
-        ["plp", "0", data["failed"]["rows"][2][3], "failed", "ValueError: <b>no</b> such file"],
-    ]
+        ["demon", "final", "2", "T", lr, "diverged", "loss not finite at step 7"],
+        ["demon", "final", "2", "0.8 T", lr, "diverged", "loss not finite at step 7"],
+        ["plp", "final", "0", "T", lr, "failed", "ValueError: <b>no</b> such file"],
+    ]  # fmt: skip
     reached = next(r for r in chart(data, "target")["table"]["rows"] if r[0] == "demon")
     assert reached[1].endswith("/ 8")
 
@@ -156,7 +178,7 @@ def test_two_predictors_one_given_rate_and_no_speed(tmp_path: Path) -> None:
     assert {v["method"] for v in data["verdicts"]} == {"plp", "plp(horizon=0.5)", "ema"}
     assert len(data["effect"]["views"][0]["data"][0]["x"]) == 3
     names = [c["id"] for c in data["cells"][0]["charts"]]
-    assert names == ["paired", "controls", "curves", "errors", "target"]
+    assert names == ["paired", "controls", "curves", "errors", "target", "predictions"]
     assert len(chart(data, "paired")["views"]) == 1
     assert "early" not in data["table"]["names"]
     assert all(row["cells"] for row in data["runs"]["rows"])
@@ -178,8 +200,8 @@ def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
         f"{kinds.count('no difference')} no difference, {kinds.count('inconclusive')} "
         f"inconclusive, {kinds.count('harmful')} harmful."
     )
-    assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "heat-0"]
-    heat = data["whole"][2]["views"][0]["data"][0]
+    assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "profile", "rates", "heat-0"]
+    heat = data["whole"][4]["views"][0]["data"][0]
     (wanted,) = [m for m in maps(result["cells"]) if len(m.rows) > 1]
     for i, row in enumerate(heat["y"]):
         for j, lr in enumerate(wanted.lrs):
@@ -206,13 +228,15 @@ def test_downloads_are_csv_that_no_spreadsheet_executes(tmp_path: Path) -> None:
     data = data_of(tmp_path)
     tables = {f["file"]: list(csv.DictReader(io.StringIO(f["csv"]))) for f in data["downloads"]}
     assert {k: len(v) for k, v in tables.items()} == {
-        "comparisons.csv": 5, "runs.csv": len(stored_runs(tmp_path)), "curves.csv": 5 * 3 * 6,
+        "comparisons.csv": 5, "runs.csv": len(stored_runs(tmp_path)),
+        "curves.csv": 5 * 3 * 6 + 2 * (3 + 3 + 6),
     }  # fmt: skip
     assert {row["task"] for row in tables["runs.csv"]} == {"'=HYPERLINK(1)"}
     plp = next(r for r in tables["comparisons.csv"] if r["method"] == "plp")
     stored = next(r for r in result_of(tmp_path)["table"] if r["method"] == "plp")
     assert float(plp["minus_base_mean"]) == stored["to_base"]["mean"]
     assert float(plp["mean"]) == stored["mean"]
+    assert 10 <= float(plp["steps_to_target"] or 10) <= 60
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

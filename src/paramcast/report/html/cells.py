@@ -11,11 +11,15 @@ from typing import Any, NamedTuple
 
 from ...study.reading import count_of_seeds
 from ...study.spec import hash_of, identifying
-from ...study.verdict import EARLY, Metric
+from ...study.verdict import ADOPT, EARLY, FASTER, INCONCLUSIVE, INSTEAD, Metric
 from .load import Run, Stored
 
+WORTH = (ADOPT, FASTER, INSTEAD, INCONCLUSIVE)
+"""Verdicts, those first that ask for something to be done."""
 BASE, PREDICTOR, CONTROL = "base", "predictor", "control"
 QUANTITIES = ("validation_metric", "validation_loss", "train_loss")
+FORECASTS = ("error", "cosine", "relative_jump")
+"""What a point of a curve tells of the predictions since the point before (means)."""
 
 
 class Point(NamedTuple):
@@ -51,6 +55,16 @@ class Arm:
         curves = [run.curve for run in self.final if run is not None]
         return {quantity: _mean_curve(curves, quantity) for quantity in QUANTITIES}
 
+    @functools.cached_property
+    def forecasts(self) -> dict[str, list[Point]]:
+        """The same of its predictions; empty where none are stored (an older paramcast)."""
+        curves = [
+            [{**point["predictions"], **_where(point)} for point in run.curve]
+            for run in self.final
+            if run is not None and run.curve and "predictions" in run.curve[0]
+        ]
+        return {quantity: _mean_curve(curves, quantity) for quantity in FORECASTS}
+
 
 @dataclass(frozen=True)
 class Cell:
@@ -79,6 +93,17 @@ class Cell:
     @property
     def sign(self) -> float:
         return 1.0 if self.metric.higher_is_better else -1.0
+
+    @property
+    def judged(self) -> list[str]:
+        """The methods with a verdict: what is worth most first, predictors before averages."""
+        found = [arm for arm in self.arms if arm.name in self.result["verdicts"]]
+        return [arm.name for arm in sorted(found, key=self._worth)]
+
+    def _worth(self, arm: Arm) -> tuple[int, bool]:
+        kinds = {verdict["kind"] for verdict in self.result["verdicts"][arm.name].values()}
+        places = [i for i, kind in enumerate(WORTH) if kind in kinds]
+        return min(places, default=len(WORTH)), arm.role != PREDICTOR
 
     def signed(self, value: float) -> str:
         """A difference in the unit shown."""
@@ -188,6 +213,10 @@ def _mean_curve(curves: Sequence[list[dict[str, Any]]], quantity: str) -> list[P
             spread = band([point[quantity] for point in known])
             points.append(Point(int(known[0]["step"]), seconds, *spread))
     return points
+
+
+def _where(point: dict[str, Any]) -> dict[str, Any]:
+    return {name: point[name] for name in ("step", "seconds")}
 
 
 def target_of(cell: Cell) -> float | None:

@@ -14,6 +14,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from . import predictions
 from .cells import Cell, reached, target_of
 from .marks import (
     NONE,
@@ -42,7 +43,7 @@ def charts_of(cell: Cell, words: Words) -> list[Chart]:
     """Every chart that the cell's runs allow."""
     made = [
         _paired(cell, words), _controls(cell, words), _curves(cell, words), _errors(cell, words),
-        _target(cell, words), _tuning(cell, words),
+        _target(cell, words), _tuning(cell, words), predictions.chart_of(cell, words),
     ]  # fmt: skip
     return [each for each in made if each is not None]
 
@@ -51,19 +52,24 @@ def effect(cells: Sequence[Cell], words: Words) -> Chart:
     """The judged methods minus the base, with intervals, for the first screen."""
     cell = cells[0]
     lines = []
-    for name in cell.result["verdicts"]:
+    for name in cell.judged:
         row = next(arm.row for arm in cell.arms if arm.name == name)
-        lines.append((f"{name} − {cell.arms[0].name}", row["to_base"]))  # noqa: RUF001 - minus
+        lines.append(((name, cell.arms[0].name), row["to_base"]))
     return forest("effect", lines, cell, words)
 
 
 def forest(
-    name: str, lines: Sequence[tuple[str, dict[str, Any]]], cell: Cell, words: Words
+    name: str,
+    lines: Sequence[tuple[Sequence[str], dict[str, Any]]],
+    cell: Cell,
+    words: Words,
 ) -> Chart:
-    """Differences with their intervals, one line each, and the margin as a band."""
+    """Differences of two methods with their intervals, one line each, and the margin as a band."""
     scale, unit = cell.scale, unit_of(cell, words)
-    rows, x, low, high = [], [], [], []
-    for label, c in lines:
+    rows, x, low, high, behind = [], [], [], [], []
+    for pair, c in lines:
+        label = " − ".join(pair)  # noqa: RUF001 - minus
+        behind.append({"method": list(pair)})
         mean, down, up = (scale * c[k] for k in ("mean", "low", "high"))
         x.append(short(mean))
         low.append(short(mean - down))
@@ -72,7 +78,7 @@ def forest(
                      str(c["n"]), words(f"relation.{c['relation']}")])  # fmt: skip
     margin = scale * cell.metric.margin
     trace = {
-        "type": "scatter", "mode": "markers", "x": x, "y": [plain(label) for label, _ in lines],
+        "type": "scatter", "mode": "markers", "x": x, "y": [plain(row[0]) for row in rows],
         "error_x": {"array": high, "arrayminus": low, "color": "$c0", "thickness": 3, "width": 7},
         "marker": {"color": "$c0", "size": 13, "symbol": "diamond"},
         "hovertemplate": "%{y}: %{x}" + f" {plain(unit)}<extra></extra>", "showlegend": False,
@@ -85,7 +91,7 @@ def forest(
     }
     return chart(
         name, words, [{"label": "", "data": [trace], "layout": layout}],
-        ("comparison", "mean", "interval", "p", "n", "relation"), rows,
+        ("comparison", "mean", "interval", "p", "n", "relation"), rows, behind,
         margin=f"{margin:.3g} {unit}",
     )  # fmt: skip
 
@@ -95,7 +101,7 @@ def _paired(cell: Cell, words: Words) -> Chart | None:
     if not others:
         return None
     unit, base = unit_of(cell, words), cell.arms[0].name
-    views, rows = [], []
+    views, rows, behind = [], [], []
     lengths = [False, True] if cell.arms[0].early else [False]
     for early in lengths:
         arms = cell.arms if early else others
@@ -106,6 +112,7 @@ def _paired(cell: Cell, words: Words) -> Chart | None:
             share = "0.8 T" if early else "T"
             by_seed = ", ".join(map(cell.signed, values))
             rows.append([arm.name, share, *spread(values, cell.signed), by_seed])
+            behind.append({"method": [arm.name, base], **({"share": ""} if early else {})})
         label = words("view.early") if early else words("view.full")
         what = words("chart.minus_base", base=base, unit=unit)
         margin = cell.scale * cell.metric.margin
@@ -113,7 +120,7 @@ def _paired(cell: Cell, words: Words) -> Chart | None:
         layout["shapes"] = [zone("y", -margin, margin)]
         views.append({"label": label, "data": data, "layout": layout})
     return chart(
-        "paired", words, views, ("method", "steps", "mean", "interval", "by_seed"), rows,
+        "paired", words, views, ("method", "steps", "mean", "interval", "by_seed"), rows, behind,
         base=base, margin=f"{margin:.3g} {unit}",
     )  # fmt: skip
 
@@ -126,7 +133,7 @@ def _controls(cell: Cell, words: Words) -> Chart | None:
         named = [arm for arm in cell.arms[1:] if arm.row["to_base"]]
         base = cell.arms[0].name
         lines = {f"{arm.name} - {base}": arm.row["to_base"] for arm in named}
-    shown = [(label.replace(" - ", " − "), c) for label, c in lines.items()]  # noqa: RUF001
+    shown = [(label.split(" - "), c) for label, c in lines.items()]
     return forest("controls", shown, cell, words) if shown else None
 
 
@@ -164,7 +171,7 @@ def _curves(cell: Cell, words: Words) -> Chart | None:
     if not views:
         return None
     columns = ("method", "what", "steps", "seconds", "at_end", "interval")
-    return chart("curves", words, views, columns, rows)
+    return chart("curves", words, views, columns, rows, [{"method": row[0]} for row in rows])
 
 
 def _errors(cell: Cell, words: Words) -> Chart | None:
@@ -182,7 +189,8 @@ def _errors(cell: Cell, words: Words) -> Chart | None:
         return None
     title = words("charts.errors" if len(views) > 1 else "charts.error")
     columns = ("method", "what", "mean", "interval")
-    return chart("errors", words, views, columns, rows, title=title)
+    behind = [{"method": row[0]} for row in rows]
+    return chart("errors", words, views, columns, rows, behind, title=title)
 
 
 def _target(cell: Cell, words: Words) -> Chart | None:
@@ -207,8 +215,9 @@ def _target(cell: Cell, words: Words) -> Chart | None:
         layout["yaxis"]["rangemode"] = "tozero"
         views.append({"label": words(f"chart.{axis}"), "data": data, "layout": layout})
     columns = ("method", "reached", "median_steps", "median_seconds")
+    behind = [{"method": row[0]} for row in rows]
     base, value = cell.arms[0].name, cell.metric.value(target)
-    return chart("target", words, views, columns, rows, base=base, target=value)
+    return chart("target", words, views, columns, rows, behind, base=base, target=value)
 
 
 def _tuning(cell: Cell, words: Words) -> Chart | None:
@@ -239,4 +248,5 @@ def _tuning(cell: Cell, words: Words) -> Chart | None:
               "yaxis": {"title": {"text": words("chart.tuning_loss")}}, "height": 400}  # fmt: skip
     views = [{"label": "", "data": data, "layout": layout}]
     columns = ("method", "lr", "mean", "by_seed", "chosen")
-    return chart("tuning", words, views, columns, rows)
+    behind = [{"method": row[0], "phase": "tune"} for row in rows]
+    return chart("tuning", words, views, columns, rows, behind)

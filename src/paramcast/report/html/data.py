@@ -8,11 +8,11 @@ from typing import Any
 
 from ... import __version__
 from ...study.reading import as_written
-from . import maps, tables
-from .cells import CONTROL, Arm, Cell, cells_of
+from ..roi import Inputs
+from . import maps, numbers, payoff, tables
+from .cells import CONTROL, Cell, cells_of
 from .charts import charts_of, effect
 from .load import AGAIN, Stored
-from .marks import number
 from .rows import BAD_HEAD, RUN_HEAD, bad_of, behind_of, run_row
 from .words import Words
 
@@ -21,18 +21,19 @@ MOST_CELLS = 120
 FAMILIES = ("lr-matched", "random-jump", "sign-flipped")
 
 
-def build(stored: Stored, words: Words) -> dict[str, Any]:
+def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[str, Any]:
     """What the page, the Markdown and the LaTeX show.
 
     Args:
         stored: a folder's files.
         words: the language.
+        inputs: what a return is counted with; None for the defaults.
 
     Raises:
-        StudyError: the stored result lacks what a report needs.
+        StudyError: the stored result lacks what a report needs, or the inputs do not fit it.
     """
     with as_written(f"{stored.folder / stored.kind}.json", AGAIN):
-        return _build(stored, words)
+        return {**_build(stored, words), "payoff": payoff.section(stored, words, inputs)}
 
 
 def _build(stored: Stored, words: Words) -> dict[str, Any]:
@@ -57,7 +58,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
             for cell in cells[:MOST_CELLS]
         ],
         "count": len(cells),
-        "table": _table(cells, words),
+        "table": numbers.table(cells, words),
         "failed": {
             "head": [heads[k] for k in BAD_HEAD],
             "rows": bad["rows"],
@@ -86,15 +87,15 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
 
 
 def _question(cell: Cell, words: Words) -> str:
-    methods, base = ", ".join(cell.result["verdicts"]), cell.arms[0].name
+    methods, base = ", ".join(cell.judged), cell.arms[0].name
     key = "page.question_pilot" if methods else "page.question_none"
     return words(key, methods=methods, base=base, task=cell.result["task"])
 
 
 def _verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
     found = []
-    for method, answers in cell.result["verdicts"].items():
-        for question, verdict in answers.items():
+    for method in cell.judged:
+        for question, verdict in cell.result["verdicts"][method].items():
             found.append(
                 {
                     "method": method,
@@ -113,7 +114,7 @@ def _study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
     """A study is many comparisons: how often each verdict was given, and what is usual."""
     found = []
     for method, kinds in maps.counts(cells).items():
-        usual = max(kinds, key=lambda kind: kinds[kind])
+        usual = max(reversed(maps.KINDS), key=lambda kind: kinds[kind])  # of two, the cautious
         names = ("adopt", "instead", "same", "unclear", "harmful")
         short = dict(zip(maps.KINDS, names, strict=True))
         sentence = words(
@@ -176,71 +177,6 @@ def _notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, b
     own = [(note, True) for note in stored.result["notes"]] if study else []
     ours = dict.fromkeys(note for cell in cells for note in cell.result["notes"])
     return own + [(words.said(note), False) for note in ours]
-
-
-# --- tables ---------------------------------------------------------------------------------------
-
-
-def _table(cells: list[Cell], words: Words) -> dict[str, Any]:
-    """Every arm of every comparison; a cell's "runs" are the filters of the rows behind it."""
-    heads, many = words.section("head"), len(cells) > 1
-    percent = any(arm.row.get("top1_error") is not None for cell in cells for arm in cell.arms)
-    early = any(arm.early for cell in cells for arm in cell.arms)
-    names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
-             *(["early"] if early else []), "minus_base", "p", "minus_matched",
-             *(["top1", "top5"] if percent else []), "loss", "gap", "seconds", "memory",
-             "diverged", "verdict"]  # fmt: skip
-    rows = []
-    for cell in cells:
-        for arm in cell.arms:
-            known = _arm_row(cell, arm, words)
-            filters = {"cell": cell.index, "method": arm.name, "phase": "final"}
-            rows.append(
-                {
-                    "cells": [known[name] for name in names],
-                    "runs": {"value": filters | {"share": "1"},
-                             "early": filters | {"share": "0.8"},
-                             "diverged": filters | {"status": "diverged"}},
-                    "judged": arm.name in cell.result["verdicts"],
-                }
-            )  # fmt: skip
-    return {"head": [heads[name] for name in names], "names": names, "rows": rows}
-
-
-def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
-    row, metric = arm.row, cell.metric
-    verdict = cell.result["verdicts"].get(arm.name, {}).get("quality", {}).get("kind", "")
-    half = (row["high"] - row["low"]) / 2
-    return {
-        "comparison": f"{cell.index + 1}: {cell.label}",
-        "method": arm.name,
-        "role": words.either(f"role.{arm.role}", arm.role),
-        "lr": f"{row['lr']:.4g}",
-        "value": f"{metric.value(row['mean'])} ± {cell.scale * half:.2g}",
-        "early": "" if row["early_mean"] is None else metric.value(row["early_mean"]),
-        "minus_base": _difference(cell, row["to_base"]),
-        "p": "" if row["to_base"] is None else f"{row['to_base']['p']:.2g}",
-        "minus_matched": _difference(cell, row["to_lr_matched"]),
-        "top1": _percent(row.get("top1_error")),
-        "top5": _percent(row.get("top5_error")),
-        "loss": number(row["loss"]),
-        "gap": "" if row["gap"] is None else f"{row['gap']:+.4g}",
-        "seconds": f"{row['seconds']:.3g}",
-        "memory": f"{row['peak_memory'] / 2**20:.0f}",
-        "diverged": f"{row['diverged']}/{cell.result['seeds']}",
-        "verdict": words.either(f"kind.{verdict}", verdict),
-    }
-
-
-def _difference(cell: Cell, c: dict[str, Any] | None) -> str:
-    if c is None:
-        return ""
-    mean, low, high = (cell.metric.signed(c[k]) for k in ("mean", "low", "high"))
-    return f"{mean} ({low} … {high})"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"
 
 
 # --- method, protocol, specification --------------------------------------------------------------

@@ -6,8 +6,9 @@ from collections import Counter
 from typing import Any
 
 from ...study.studies.analyses.heatmap import Map, maps
+from . import profiles, rates
 from .cells import Cell
-from .marks import Chart, between, chart, plain, short, unit_of
+from .marks import Behind, Chart, between, chart, filled, pair_of, plain, short, unit_of
 from .words import Words
 
 KINDS = ("adopt", "use the control instead", "no difference", "inconclusive", "harmful")
@@ -26,7 +27,9 @@ def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
 
 def charts_of(cells: list[Cell], words: Words) -> list[Chart]:
     """The charts that show every comparison at once."""
-    return [_verdicts(cells, words), *_forests(cells, words), *_heat(cells, words)]
+    made = [_verdicts(cells, words), *_forests(cells, words), profiles.chart_of(cells, words),
+            rates.chart_of(cells, words), *_heat(cells, words)]  # fmt: skip
+    return [each for each in made if each is not None]
 
 
 def _verdicts(cells: list[Cell], words: Words) -> Chart:
@@ -38,8 +41,7 @@ def _verdicts(cells: list[Cell], words: Words) -> Chart:
             "y": [plain(m) for m in methods], "x": [found[m][kind] for m in methods],
             "text": [str(found[m][kind] or "") for m in methods], "textposition": "inside",
             "insidetextfont": {"color": "$bg"}, "insidetextanchor": "middle",
-            "marker": {"color": fill, "pattern": {"shape": shape, "fillmode": "overlay",
-                                                  "fgcolor": "$bg", "size": 7, "solidity": 0.2}},
+            "marker": filled(fill, shape),
             "hovertemplate": "%{y}: %{x}<extra>" + plain(words(f"kind.{kind}")) + "</extra>",
         }
         for kind, fill, shape in zip(KINDS, FILLS, SHAPES, strict=True)
@@ -67,21 +69,27 @@ def _forests(cells: list[Cell], words: Words) -> list[Chart]:
         unit = unit_of(own[0], words)
         views: list[dict[str, Any]] = []
         rows: list[list[str]] = []
+        behind: list[Behind] = []
         for against in ("to_base", "to_lr_matched"):
-            view = _forest(own, against, unit, words, rows)
+            view = _forest(own, against, unit, words, rows, behind)
             if view["data"][0]["x"]:
                 views.append(view)
         if not views:
             continue
         columns = ("comparison", "method", "against", "mean", "interval", "relation")
         title = words("charts.all", task=task)
-        one = chart("all", words, views, columns, rows, title=title)
+        one = chart("all", words, views, columns, rows, behind, title=title)
         made.append({**one, "id": f"all-{k}"})
     return made
 
 
 def _forest(
-    cells: list[Cell], against: str, unit: str, words: Words, rows: list[list[str]]
+    cells: list[Cell],
+    against: str,
+    unit: str,
+    words: Words,
+    rows: list[list[str]],
+    behind: list[Behind],
 ) -> dict[str, Any]:
     name = words(f"view.{against}")
     x, y, low, high, hover, colours = [], [], [], [], [], []
@@ -97,6 +105,7 @@ def _forest(
             high.append(short(up - mean))
             hover.append(plain(cell.label))
             colours.append("$c0" if down > 0 else "$c1" if up < 0 else "$base")
+            behind.append({"cell": cell.index, "method": pair_of(cell, arm, against)})
             rows.append(
                 [f"{cell.index + 1}: {cell.label}", arm.name, name, cell.signed(mean),
                  between(cell.signed, down, up), words(f"relation.{c['relation']}")]

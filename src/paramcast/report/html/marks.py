@@ -10,9 +10,13 @@ from .cells import BASE, PREDICTOR, Arm, Cell, Point, band
 from .words import Words
 
 Chart = dict[str, Any]
-COLOURS = ("$c0", "$c1", "$c2", "$c3", "$c4", "$c5")
+Behind = dict[str, Any]
+"""Filters of the table of runs by their names; the page adds the comparison that is shown, final
+runs and whole schedules where nothing is said of them."""
+COLOURS = ("$c0", "$c1", "$c2", "$c3", "$c4", "$c5", "$c6", "$c7")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
-DASHES = ("solid", "dash", "dot", "dashdot", "longdash", "longdashdot")
+DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
+BASE_STYLE = ("$base", "circle-open", "solid")
 NONE = "\u2013"
 
 
@@ -22,6 +26,7 @@ def chart(
     views: list[dict[str, Any]],
     columns: Sequence[str],
     rows: list[list[str]],
+    behind: Sequence[Behind] = (),
     *,
     title: str | None = None,
     **read: str,
@@ -32,6 +37,7 @@ def chart(
         name: under which the catalogue has its title and how to read it.
         views: what a reader can switch between: {"label", "data", "layout"}.
         columns, rows: of the table; the columns by their names in the catalogue.
+        behind: for each row, how its runs are found in the table of runs.
         title: another one than the catalogue's.
         read: what the text on how to read it holds.
     """
@@ -40,25 +46,44 @@ def chart(
         "title": title or words(f"charts.{name}"),
         "read": words(f"read.{name}", **read),
         "views": views,
-        "table": {"head": [words(f"head.{column}") for column in columns], "rows": rows},
+        "table": {
+            "head": [words(f"head.{column}") for column in columns],
+            "rows": rows,
+            "behind": list(behind),
+        },
     }
 
 
 def style(arm: Arm | None, cell: Cell) -> tuple[str, str, str]:
     """Colour, symbol and dash of an arm: the base grey, the first predictor blue."""
     if arm is None or arm.role == BASE:
-        return "$base", "circle-open", "solid"
+        return BASE_STYLE
     order = [a for a in cell.arms if a.role == PREDICTOR] + [
         a for a in cell.arms if a.role not in (BASE, PREDICTOR)
     ]
-    i = order.index(arm)
-    colour = COLOURS[i % len(COLOURS)]
-    return colour, SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)]
+    return nth(order.index(arm))
+
+
+def nth(i: int) -> tuple[str, str, str]:
+    """Colour, symbol and dash of the i-th line but the base's."""
+    return COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)]
 
 
 def arm_of(cell: Cell, name: str) -> Arm | None:
     """The arm of that name."""
     return next((arm for arm in cell.arms if arm.name == name), None)
+
+
+def pair_of(cell: Cell, arm: Arm, against: str) -> list[str]:
+    """The methods that a difference is of: "to_base" or "to_lr_matched"."""
+    matched = [a.name for a in cell.arms if a.row["of"] == arm.name and "-lr-matched" in a.name]
+    return [arm.name, *([cell.arms[0].name] if against == "to_base" else matched)]
+
+
+def filled(colour: str, shape: str) -> dict[str, Any]:
+    """The marker of bars: a colour, and a pattern for those who do not see colours."""
+    pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "$bg", "size": 7, "solidity": 0.2}
+    return {"color": colour, "pattern": pattern}
 
 
 def dots_of(

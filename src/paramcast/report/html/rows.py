@@ -11,7 +11,7 @@ from .words import Words
 
 RUN_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "result", "loss",
             "seconds", "key")  # fmt: skip
-BAD_HEAD = ("comparison", "method", "seed", "lr", "status", "reason")
+BAD_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "reason")
 
 
 def behind_of(cells: list[Cell]) -> dict[str, list[tuple[int, str]]]:
@@ -64,12 +64,18 @@ def bad_of(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any]:
             known = behind.get(run.key, [])
             where = ", ".join(dict.fromkeys(str(i + 1) for i, _ in known))
             name = ", ".join(dict.fromkeys(name for _, name in known)) or run.spec["method"]
-            rows.append([where, name, str(run.spec["seed"]), f"{run.spec['lr']:.4g}",
-                         words("status.diverged"), words.said(run.outcome["reason"])])  # fmt: skip
+            reason = words.said(run.outcome["reason"])
+            rows.append([where, name, *_where(run.spec, words), words("status.diverged"), reason])
     diverged = len(rows)
     for failure in stored.failures:
-        spec = failure.spec
         status = words.either(f"status.{failure.status}", failure.status)
-        rows.append([NONE, spec["method"], str(spec["seed"]), f"{spec['lr']:.4g}", status,
-                     failure.reason])  # fmt: skip
+        place = [NONE, failure.spec["method"], *_where(failure.spec, words)]
+        rows.append([*place, status, failure.reason])
     return {"rows": rows, "diverged": diverged}
+
+
+def _where(spec: dict[str, Any], words: Words) -> list[str]:
+    """Phase, seed, length and learning rate of a run."""
+    length = "T" if spec["share"] == 1.0 else f"{spec['share']:g} T"
+    phase = words.either(f"phase.{spec['phase']}", spec["phase"])
+    return [phase, str(spec["seed"]), length, f"{spec['lr']:.4g}"]

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import csv
 import io
+import math
 from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...study.sheets import harmless
-from .cells import QUANTITIES, Cell
+from .cells import Cell
 from .load import Run
+from .profiles import NEVER, times_of
 
 COMPARISON = (
     "comparison", "task", "metric", "seeds", "method", "role", "lr", "mean", "low", "high",
     "top1_error", "top5_error", "loss", "gap", "seconds", "peak_memory", "diverged", "early_mean",
     "minus_base_mean", "minus_base_low", "minus_base_high", "minus_base_p",
     "minus_lr_matched_mean", "minus_lr_matched_low", "minus_lr_matched_high", "verdict",
+    "validation_target", "steps_to_target", "seconds_to_target",
 )  # fmt: skip
 CURVE = ("comparison", "method", "quantity", "step", "seconds", "mean", "low", "high")
 SPEC = ("task", "base", "method", "lr", "schedule", "epochs", "batch_size", "momentum",
@@ -28,8 +31,9 @@ def comparison_rows(cells: Iterable[Cell]) -> list[list[Any]]:
     """A row per comparison and method, in the order of COMPARISON."""
     rows = []
     for cell in cells:
+        target, times = times_of(cell) or (None, {})
         for arm in cell.arms:
-            row = arm.row
+            row, time = arm.row, times.get(arm.name, NEVER)
             verdict = cell.result["verdicts"].get(arm.name, {}).get("quality", {}).get("kind")
             base, matched = row["to_base"] or {}, row["to_lr_matched"] or {}
             rows.append(
@@ -39,7 +43,8 @@ def comparison_rows(cells: Iterable[Cell]) -> list[list[Any]]:
                     row.get("top1_error"), row.get("top5_error"), row["loss"], row["gap"],
                     row["seconds"], row["peak_memory"], row["diverged"], row["early_mean"],
                     *(base.get(k) for k in ("mean", "low", "high", "p")),
-                    *(matched.get(k) for k in ("mean", "low", "high")), verdict,
+                    *(matched.get(k) for k in ("mean", "low", "high")), verdict, target,
+                    *(value if math.isfinite(value) else None for value in time),
                 ]
             )  # fmt: skip
     return rows
@@ -68,13 +73,13 @@ def run_row(run: Run) -> list[Any]:
 
 
 def curve_rows(cells: Iterable[Cell]) -> list[list[Any]]:
-    """The mean curves and their 95 % bands, in the order of CURVE."""
+    """The mean curves and their 95 % bands, of predictions too, in the order of CURVE."""
     return [
-        [cell.index + 1, arm.name, quantity, p.step, *(f"{value:.6g}" for value in p[1:])]
+        [cell.index + 1, arm.name, name, p.step, *(f"{value:.6g}" for value in p[1:])]
         for cell in cells
         for arm in cell.arms
-        for quantity in QUANTITIES
-        for p in arm.curves[quantity]
+        for name, points in (*arm.curves.items(), *arm.forecasts.items())
+        for p in points
     ]
 
 

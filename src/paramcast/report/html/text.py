@@ -17,7 +17,7 @@ LATEX = {
 
 
 def markdown(data: dict[str, Any], words: Words) -> str:
-    """Verdicts, facts, the table, how it was made and the command."""
+    """Verdicts, facts, the table, key figures and return, how it was made and the command."""
     head, rows = _columns(data)
     parts = [f"# {_md(data['question'])}"]
     if data["asked"]:
@@ -28,8 +28,9 @@ def markdown(data: dict[str, Any], words: Words) -> str:
             parts.append(_code(v["command"]))
     parts += [
         "\n".join(f"- {_md(label)}: {_md(value)}" for label, value, _ in data["facts"]),
-        "\n".join([_line(head), "|" + "---|" * len(head), *map(_line, rows)]),
+        _table(head, rows),
         "\n".join(f"- {_md(note)}" for note, _ in data["notes"]),
+        *_payoff(data["payoff"], words),
         f"## {words('page.failed_heading')}",
         words("page.failed_none"),
         f"## {words('page.protocol_heading')}",
@@ -39,10 +40,22 @@ def markdown(data: dict[str, Any], words: Words) -> str:
         _code(data["command"]),
     ]
     if data["failed"]["rows"]:
-        bad = data["failed"]
-        table = [_line(bad["head"]), "|" + "---|" * len(bad["head"]), *map(_line, bad["rows"])]
-        parts[parts.index(words("page.failed_none"))] = "\n".join(table)
+        parts[parts.index(words("page.failed_none"))] = _table(**data["failed"])
     return "\n\n".join(part for part in parts if part) + "\n"
+
+
+def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
+    """Key figures and return: the sentence first, as in the page."""
+    if found is None:
+        return []
+    parts = [f"## {words('page.payoff_heading')}", _md(found["reason"])]
+    for method in found["methods"]:
+        parts += [f"**{_md(method['sentence'])}**", _table(**method["kpis"])]
+        for case in method["cases"]:
+            parts += [f"### {_md(case['title'])}", *map(_md, case["lines"])]
+            parts.append(_table(**case["terms"]))
+        parts += map(_md, method["notes"])
+    return parts + [_md(note) for note in found.get("notes", [])]
 
 
 def latex(data: dict[str, Any], words: Words) -> str:
@@ -81,6 +94,10 @@ def _columns(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
     places = [table["names"].index(name) for name in _shown(data)]
     rows = [[row["cells"][i] for i in places] for row in table["rows"]]
     return [table["head"][i] for i in places], rows
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join([_line(head), "|" + "---|" * len(head), *map(_line, rows)])
 
 
 def _line(cells: list[str]) -> str:

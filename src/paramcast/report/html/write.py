@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import StudyError
 from ...study.reading import as_written
+from ..roi import Inputs
 from .data import build
 from .load import AGAIN, load
 from .words import Words
@@ -17,7 +18,12 @@ FORMATS = {"html": ".html", "md": ".md", "latex": ".tex", "pdf": ".pdf"}
 
 
 def write_report(
-    folder: Path, out: Path | None = None, *, language: str = "en", form: str = "html"
+    folder: Path,
+    out: Path | None = None,
+    *,
+    language: str = "en",
+    form: str = "html",
+    inputs: Inputs | None = None,
 ) -> Path:
     """Build the report of a pilot's or study's folder and write it.
 
@@ -26,6 +32,7 @@ def write_report(
         out: the file; None for report.html (.md, .tex, .pdf) in the folder.
         language: "en" or "ja".
         form: "html", "md", "latex" or "pdf".
+        inputs: what a return is counted with (`paramcast.report.roi`); None for the defaults.
 
     Returns:
         Where it was written.
@@ -41,15 +48,15 @@ def write_report(
     if path.is_dir() or (out is not None and not path.parent.is_dir()):
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is no folder"
         raise StudyError(f"{path} cannot be written: {reason}; give another file with -o")
-    _replace(path, content(folder, language, form))
+    _replace(path, content(folder, language, form, inputs))
     return path
 
 
-def content(folder: Path, language: str, form: str) -> bytes:
+def content(folder: Path, language: str, form: str, inputs: Inputs | None = None) -> bytes:
     """What the file holds."""
     words, stored = Words(language), load(folder)
     with as_written(f"{folder / stored.kind}.json", AGAIN):
-        return _content(build(stored, words), words, form)
+        return _content(build(stored, words, inputs), words, form)
 
 
 def _content(data: dict[str, Any], words: Words, form: str) -> bytes:

@@ -18,7 +18,7 @@ from .inputs import Inputs
 from .kpis import kpis
 from .rows import AGAIN, REFERENCE, RESULT, Row, alternatives, row_of
 
-DRAWS, SEED = 10_000, 0
+DRAWS, SEED, BINS = 10_000, 0, 40
 SHOWN = ("net", "npv", "roi", "payback")
 DISTRIBUTIONS = {
     "inputs": "independent triangles from low to high with the peak at value; horizon_months "
@@ -267,7 +267,7 @@ def _plain(terms: money.Terms) -> dict[str, Any]:
 
 
 def _spread(values: Any, *, endless: bool) -> dict[str, Any] | None:
-    """Mean, median and 95 % range of draws; None where one is not defined.
+    """Mean, median, 95 % range and histogram of draws; None where one is not defined.
 
     Args:
         values: the draws.
@@ -278,10 +278,20 @@ def _spread(values: Any, *, endless: bool) -> dict[str, Any] | None:
         return None
     low, median, high = np.quantile(values, (0.025, 0.5, 0.975), method="inverted_cdf")
     shown = {"low": low, "median": median, "high": high}
-    found = {k: float(v) if np.isfinite(v) else "never" for k, v in shown.items()}
+    found: dict[str, Any] = {k: float(v) if np.isfinite(v) else "never" for k, v in shown.items()}
+    found["histogram"] = _histogram(values[~infinite], len(values))
     if endless:
         return {**found, "never": float(np.mean(infinite))}
     return {**found, "mean": float(np.mean(values))}
+
+
+def _histogram(values: Any, count: int) -> dict[str, list[float]]:
+    """The middle 99 % of the finite draws in bins, as shares of all draws."""
+    if not len(values):
+        return {"edges": [], "shares": []}
+    ends = np.quantile(values, (0.005, 0.995), method="inverted_cdf")
+    counts, edges = np.histogram(values, BINS, (float(ends[0]), float(ends[1])))
+    return {"edges": edges.tolist(), "shares": (counts / count).tolist()}
 
 
 def _sentence(name: str, cases: Mapping[str, Case]) -> str:

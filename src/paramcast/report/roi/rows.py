@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -52,7 +52,21 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
         )
     place = where(folder, DATABASE, store_url)
     with contextlib.closing(Store(place, write=False)) as store:
-        runs = store.runs()
+        return joined(result, store.runs(), folder)
+
+
+def joined(result: dict[str, Any], runs: Sequence[tuple[Row, Row]], folder: Path) -> dict[str, Any]:
+    """A result with the stored runs behind it, as `read` returns it.
+
+    Args:
+        result: what pilot.json holds; it is changed.
+        runs: specification and outcome of every stored run.
+        folder: for messages.
+
+    Raises:
+        StoreError: runs are missing.
+        StudyError: what is stored has another form than this paramcast gives it.
+    """
     with as_written(f"what {folder} holds", AGAIN):
         found = {
             (spec["method"], spec["lr"], spec["share"], spec["seed"]): outcome

@@ -66,8 +66,8 @@ def _kpis(rows: Sequence[dict[str, Any]]) -> Table:
     cells = [
         (
             row["label"],
-            row["reason"] or _number(row["value"]),
-            "" if row["low"] is None else f"{_number(row['low'])} to {_number(row['high'])}",
+            row["reason"] or number(row["value"]),
+            "" if row["low"] is None else f"{number(row['low'])} to {number(row['high'])}",
             row["unit"],
         )
         for row in rows
@@ -84,14 +84,14 @@ def _case(console: Console, case: dict[str, Any], currency: str) -> None:
     _say(
         console,
         f"Effect measured: {_interval(e, factor)} {unit}, n = {e['n']}; "
-        f"counted: {_number(factor * case['counted_effect'])}.",
+        f"counted: {number(factor * case['counted_effect'])}.",
     )
     console.print(_terms(case, currency))
     if not case["applies"]:
         free = case["free_alternative"]
         _say(
             console,
-            f"Beside it, free: {free['name']}, NPV {_number(free['npv'])} {currency}"
+            f"Beside it, free: {free['name']}, NPV {number(free['npv'])} {currency}"
             + (
                 f", from its effect of {_interval(free['effect'], factor)} {unit}."
                 if free["effect"]
@@ -108,20 +108,20 @@ def _case(console: Console, case: dict[str, Any], currency: str) -> None:
 def _terms(case: dict[str, Any], currency: str) -> Table:
     at, spread = case["at_value"], case.get("distribution")
     if spread is None:
-        lines = [(label, _number(at[key])) for key, label in TERMS]
+        lines = [(label, number(at[key])) for key, label in TERMS]
         return _table((currency, "at effect 0"), lines)
-    wide = [(label, _number(at[key]), *_range(spread.get(key))) for key, label in TERMS]
+    wide = [(label, number(at[key]), *_range(spread.get(key))) for key, label in TERMS]
     return _table((currency, "at value", "median", "95 % of draws"), wide)
 
 
 def _range(spread: dict[str, Any] | None) -> tuple[str, str]:
     if spread is None:
         return "", ""
-    return _number(spread["median"]), f"{_number(spread['low'])} to {_number(spread['high'])}"
+    return number(spread["median"]), f"{number(spread['low'])} to {number(spread['high'])}"
 
 
 def _interval(effect: dict[str, Any], factor: int) -> str:
-    mean, low, high = (_number(factor * effect[name]) for name in ("mean", "low", "high"))
+    mean, low, high = (number(factor * effect[name]) for name in ("mean", "low", "high"))
     return f"{mean} ({low} to {high})"
 
 
@@ -130,9 +130,9 @@ def _break_even(case: dict[str, Any]) -> str:
     if needed is None:
         return "No effect breaks even: the transfer or the value is 0."
     effect = case["effect"]
-    text = f"Break-even (NPV 0): an effect of {_number(effect['factor'] * needed)} {effect['unit']}"
+    text = f"Break-even (NPV 0): an effect of {number(effect['factor'] * needed)} {effect['unit']}"
     if volume is not None:
-        text += f", or {volume['side']} {_number(volume['trainings_per_month'])} trainings a month"
+        text += f", or {volume['side']} {number(volume['trainings_per_month'])} trainings a month"
     return f"{text}."
 
 
@@ -142,8 +142,8 @@ def _tornado(bars: Sequence[dict[str, Any]], factor: int, currency: str) -> Tabl
     cells = []
     for bar in bars:
         unit = factor if bar["input"] == "effect" else 1
-        ends = f"{_number(unit * bar['low'])} to {_number(unit * bar['high'])}"
-        values = _number(bar["npv_at_low"]), _number(bar["npv_at_high"])
+        ends = f"{number(unit * bar['low'])} to {number(unit * bar['high'])}"
+        values = number(bar["npv_at_low"]), number(bar["npv_at_high"])
         if bar["swing"] > 0:
             cells.append((bar["input"], ends, *values, "█" * round(BAR * bar["swing"] / widest)))
     table = _table(("input", "low to high", "NPV at low", "NPV at high", "swing"), cells)
@@ -155,7 +155,7 @@ def _tornado(bars: Sequence[dict[str, Any]], factor: int, currency: str) -> Tabl
 
 def _footer(console: Console, found: dict[str, Any]) -> None:
     cells = [
-        (key, _number(i["value"]), f"{_number(i['low'])} to {_number(i['high'])}", i["unit"])
+        (key, number(i["value"]), f"{number(i['low'])} to {number(i['high'])}", i["unit"])
         for key, i in found["inputs"].items()
     ]
     console.print(_table(("input", "value", "range", "unit"), cells))
@@ -166,7 +166,7 @@ def _footer(console: Console, found: dict[str, Any]) -> None:
     _say(
         console,
         f"{draws['count']} draws, seed {draws['seed']}. Inputs: {draws['inputs']}. Effect: "
-        f"{draws['effect']}. The pilot took {_number(pilot['hours'])} compute hours.",
+        f"{draws['effect']}. The pilot took {number(pilot['hours'])} compute hours.",
     )
     for note in found["notes"]:
         _say(console, note)
@@ -187,7 +187,7 @@ def _say(console: Console, text: str, style: str | None = None) -> None:
     console.print(wrapped, style=style, highlight=False, markup=False, soft_wrap=True)
 
 
-def _number(value: Any) -> str:
+def number(value: Any) -> str:
     """Four digits, thousands apart."""
     if value is None:
         return "not defined"

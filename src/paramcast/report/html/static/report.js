@@ -90,7 +90,7 @@
     tools.className = "tools";
     save.type = "button";
     save.textContent = page.text.save;
-    save.setAttribute("aria-label", page.text.save + ": " + section.querySelector("h2,h3").textContent);
+    save.setAttribute("aria-label", page.text.save + ": " + section.querySelector("h2,h3,h4,h5").textContent);
     save.addEventListener("click", () => {
       draw(section);
       Plotly.downloadImage(plot, { format: "svg", filename: section.dataset.chart, width: 900, height: plot.clientHeight });
@@ -129,13 +129,17 @@
       return th;
     }));
     section.querySelector("thead").replaceChildren(head);
-    body.replaceChildren(...chart.table.rows.map((row) => {
+    body.replaceChildren(...chart.table.rows.map((row, k) => {
       const tr = document.createElement("tr");
-      tr.append(...row.map((text, i) => {
-        const made = element(i ? "td" : "th", text);
-        if (!i) made.scope = "row";
-        return made;
-      }));
+      tr.append(...row.map((text, i) => element(i ? "td" : "th", text)));
+      const first = tr.firstChild, behind = chart.table.behind[k];
+      first.scope = "row";
+      if (behind) {
+        const link = element("a", first.textContent);
+        link.href = "#runs";
+        link.dataset.filter = JSON.stringify(behind);
+        first.replaceChildren(link);
+      }
       return tr;
     }));
   }
@@ -158,12 +162,13 @@
   const status = document.getElementById("shown");
   const has = {
     cell: (run, value) => run.cells.includes(Number(value)),
-    method: (run, value) => run.methods.includes(value),
+    method: (run, value) => (several.get(value) || [value]).some((name) => run.methods.includes(name)),
     phase: (run, value) => run.phase === value,
     share: (run, value) => run.share === value,
     status: (run, value) => run.status === value,
     text: (run, value) => run.shown.join(" ").toLowerCase().includes(value.toLowerCase()),
   };
+  const several = new Map(); // methods that are shown together, by their joint name
   const SHOWN_AS = { phase: -9, status: -5 }; // columns, from the end
   let found = [], count = 0;
 
@@ -203,18 +208,31 @@
     add();
   }
 
+  function together(names) {
+    const word = names.join(" + "), select = inputs.get("method");
+    if (names.length > 1 && !several.has(word)) {
+      several.set(word, names);
+      select.append(new Option(word, word));
+    }
+    return word;
+  }
+
   function filter(values) {
-    inputs.forEach((input, name) => { input.value = name in values ? String(values[name]) : ""; });
+    inputs.forEach((input, name) => {
+      const value = values[name] ?? "";
+      input.value = Array.isArray(value) ? together(value) : String(value);
+    });
     list();
   }
 
   document.getElementById("reset").addEventListener("click", () => filter({}));
   more.addEventListener("click", add);
-  document.querySelectorAll("a[data-filter]").forEach((link) =>
-    link.addEventListener("click", () => {
-      filter(JSON.parse(link.dataset.filter));
-      document.getElementById("runs").focus({ preventScroll: true });
-    }));
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest("a[data-filter]");
+    if (!link) return;
+    filter({ cell, phase: "final", share: "1", ...JSON.parse(link.dataset.filter) });
+    document.getElementById("runs").focus({ preventScroll: true });
+  });
   list();
 
   // --- when to draw ---------------------------------------------------------------------------

@@ -1,0 +1,85 @@
+"""The table of all numbers: a row per method of each comparison, each number with its runs."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from .cells import Arm, Cell
+from .marks import Behind, number, pair_of
+from .words import Words
+
+
+def table(cells: list[Cell], words: Words) -> dict[str, Any]:
+    """Every arm of every comparison; a cell's "runs" are the filters of the rows behind it."""
+    heads, many = words.section("head"), len(cells) > 1
+    percent = any(arm.row.get("top1_error") is not None for cell in cells for arm in cell.arms)
+    early = any(arm.early for cell in cells for arm in cell.arms)
+    names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
+             *(["early"] if early else []), "minus_base", "p", "minus_matched",
+             *(["top1", "top5"] if percent else []), "loss", "gap", "seconds", "memory",
+             "diverged", "verdict"]  # fmt: skip
+    rows = []
+    for cell in cells:
+        for arm in cell.arms:
+            known = _arm_row(cell, arm, words)
+            rows.append(
+                {
+                    "cells": [known[name] for name in names],
+                    "runs": _behind(cell, arm),
+                    "judged": arm.name in cell.result["verdicts"],
+                }
+            )
+    return {"head": [heads[name] for name in names], "names": names, "rows": rows}
+
+
+def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
+    row, metric = arm.row, cell.metric
+    verdict = cell.result["verdicts"].get(arm.name, {}).get("quality", {}).get("kind", "")
+    half = (row["high"] - row["low"]) / 2
+    return {
+        "comparison": f"{cell.index + 1}: {cell.label}",
+        "method": arm.name,
+        "role": words.either(f"role.{arm.role}", arm.role),
+        "lr": f"{row['lr']:.4g}",
+        "value": f"{metric.value(row['mean'])} ± {cell.scale * half:.2g}",
+        "early": "" if row["early_mean"] is None else metric.value(row["early_mean"]),
+        "minus_base": _difference(cell, row["to_base"]),
+        "p": "" if row["to_base"] is None else f"{row['to_base']['p']:.2g}",
+        "minus_matched": _difference(cell, row["to_lr_matched"]),
+        "top1": _percent(row.get("top1_error")),
+        "top5": _percent(row.get("top5_error")),
+        "loss": number(row["loss"]),
+        "gap": "" if row["gap"] is None else f"{row['gap']:+.4g}",
+        "seconds": f"{row['seconds']:.3g}",
+        "memory": f"{row['peak_memory'] / 2**20:.0f}",
+        "diverged": f"{row['diverged']}/{cell.result['seeds']}",
+        "verdict": words.either(f"kind.{verdict}", verdict),
+    }
+
+
+def _behind(cell: Cell, arm: Arm) -> dict[str, Behind]:
+    """By column, how the runs behind its number are found."""
+    own = {"cell": cell.index, "method": arm.name}
+    names = ("value", "top1", "top5", "loss", "gap", "seconds", "memory")
+    found: dict[str, Behind] = dict.fromkeys(names, own)
+    found |= {
+        "early": own | {"share": "0.8"},
+        "diverged": own | {"share": "", "status": "diverged"},
+        "minus_base": own | {"method": pair_of(cell, arm, "to_base")},
+        "minus_matched": own | {"method": pair_of(cell, arm, "to_lr_matched")},
+    }
+    found["p"] = found["minus_base"]
+    if not arm.row["of"] and arm.method in cell.tuning:
+        found["lr"] = own | {"phase": "tune"}
+    return found
+
+
+def _difference(cell: Cell, c: dict[str, Any] | None) -> str:
+    if c is None:
+        return ""
+    mean, low, high = (cell.metric.signed(c[k]) for k in ("mean", "low", "high"))
+    return f"{mean} ({low} … {high})"
+
+
+def _percent(value: float | None) -> str:
+    return "" if value is None else f"{100 * value:.2f}"

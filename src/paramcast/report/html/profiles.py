@@ -1,0 +1,154 @@
+"""A study's performance profile: on what share of its comparisons a method is how fast."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable, Sequence
+from typing import Any, NamedTuple
+
+from .cells import BASE, PREDICTOR, Arm, Cell
+from .marks import BASE_STYLE, Chart, chart, nth, plain, short
+from .words import Words
+
+WITHIN = (1.0, 1.1, 1.5, 2.0)
+ORDER = (BASE, PREDICTOR)
+
+
+class Time(NamedTuple):
+    """When a method reached a comparison's target; infinite where it did not."""
+
+    steps: float
+    seconds: float
+
+
+NEVER = Time(math.inf, math.inf)
+
+
+def times_of(cell: Cell) -> tuple[float, dict[str, Time]] | None:
+    """The target of a comparison and, by arm, when the median run reached it.
+
+    The target is the base's median validation value at the end, so the base itself reaches it. At
+    each epoch a run that has broken off counts as the worst.
+
+    Returns:
+        None where the base has no such value.
+    """
+    higher = cell.metric.higher_is_better
+    medians = {arm.name: _median_curve(arm, cell.sign) for arm in cell.arms}
+    ends = medians[cell.arms[0].name]
+    if not ends or not math.isfinite(ends[-1][1]):
+        return None
+    target = ends[-1][1]
+    return target, {
+        name: next((at for at, value in curve if (value >= target if higher else value <= target)),
+                   NEVER)
+        for name, curve in medians.items()
+    }  # fmt: skip
+
+
+def _median_curve(arm: Arm, sign: float) -> list[tuple[Time, float]]:
+    """By epoch: where, and the median validation value over the seeds."""
+    curves = [run.curve for run in arm.final if run is not None]
+    points = []
+    for epoch in range(max(map(len, curves), default=0)):
+        here = [curve[epoch] if epoch < len(curve) else {} for curve in curves]
+        known = [point for point in here if point]
+        seconds = statistics.median(point["seconds"] for point in known)
+        values = [point.get("validation_metric") for point in here]
+        middle = statistics.median(-sign * math.inf if v is None else v for v in values)
+        points.append((Time(known[0]["step"], seconds), middle))
+    return points
+
+
+def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
+    """For each method, the share of comparisons in which it needs at most x times the fastest."""
+    name_of = _names(cells, words)
+    roles: dict[str, str] = {}
+    ratios: dict[str, list[Time]] = {}
+    for cell in cells:
+        found = times_of(cell)
+        if found is None:
+            continue
+        fastest = Time(*(min(column) for column in zip(*found[1].values(), strict=True)))
+        for arm in cell.arms:
+            relative = (_ratio(a, b) for a, b in zip(found[1][arm.name], fastest, strict=True))
+            roles.setdefault(name_of(arm), arm.role)
+            ratios.setdefault(name_of(arm), []).append(Time(*relative))
+    most = max(map(len, ratios.values()), default=0)
+    if most < 2:
+        return None
+    order = sorted(ratios, key=lambda name: ORDER.index(roles[name]) if roles[name] in ORDER else 2)
+    styles = {name: nth(i - 1) if roles[name] != BASE else BASE_STYLE
+              for i, name in enumerate(order)}  # fmt: skip
+    views, rows = [], []
+    for k, along in enumerate(("steps", "seconds")):
+        columns = {name: [times[k] for times in ratios[name]] for name in order}
+        views.append(_view(columns, styles, words(f"chart.{along}"), words))
+        rows += [
+            [name, words(f"chart.{along}"), str(len(own)),
+             *(f"{_share(own, x):.0%}" for x in (*WITHIN, math.inf))]
+            for name, own in columns.items()
+        ]  # fmt: skip
+    made = chart("profile", words, views, ("method", "what", "comparisons"), rows)
+    made["table"]["head"] += [words("chart.within", x=f"{x:g}") for x in WITHIN]
+    made["table"]["head"].append(words("head.reached"))
+    return made
+
+
+def _names(cells: Sequence[Cell], words: Words) -> Callable[[Arm], str]:
+    """What an arm is called in all comparisons: bases may differ, and predictors be one or many."""
+    bases = {cell.arms[0].name for cell in cells}
+    several = len({arm.row["of"] for cell in cells for arm in cell.arms} - {""}) > 1
+
+    def name(arm: Arm) -> str:
+        known, of = arm.name, arm.row["of"]
+        if of:
+            known = known.partition(" of ")[0]
+        if len(bases) > 1 and arm.role == BASE:
+            known = words("role.base")
+        elif len(bases) > 1 and known.endswith("-lr-matched"):
+            known = words("chart.matched")
+        return f"{known} of {of}" if of and several else known
+
+    return name
+
+
+def _ratio(time: float, fastest: float) -> float:
+    if math.isinf(time):
+        return math.inf
+    return short(time / fastest) if fastest > 0 else 1.0
+
+
+def _share(ratios: Sequence[float], x: float) -> float:
+    """Of the comparisons in which it ran, those in which it took at most x times the least time."""
+    return sum(math.isfinite(r) and r <= x for r in ratios) / len(ratios)
+
+
+def _view(
+    columns: dict[str, list[float]],
+    styles: dict[str, tuple[str, str, str]],
+    title: str,
+    words: Words,
+) -> dict[str, Any]:
+    most = max(map(len, columns.values()))
+    end = 1.05 * max(1.2, *(r for own in columns.values() for r in own if math.isfinite(r)))
+    data = []
+    for name, own in columns.items():
+        colour, symbol, dash = styles[name]
+        label = plain(name if len(own) == most else f"{name} (n = {len(own)})")
+        x = sorted({1.0, *(r for r in own if math.isfinite(r))})
+        y = [round(100 * _share(own, ratio), 2) for ratio in x]
+        data.append(
+            {"type": "scatter", "mode": "lines+markers", "name": label, "x": [*x, end],
+             "y": [*y, y[-1]], "line": {"color": colour, "dash": dash, "shape": "hv", "width": 2.2},
+             "marker": {"color": colour, "symbol": symbol, "size": [*[7] * len(x), 0]},
+             "hovertemplate": "%{x:.3g}: %{y:.0f} %" + f"<extra>{label}</extra>"}
+        )  # fmt: skip
+    right = [-0.01, math.log10(end)]
+    layout = {
+        "xaxis": {"type": "log", "title": {"text": words("chart.ratio")}, "range": right},
+        "yaxis": {"title": {"text": words("chart.share")}, "range": [-3, 104]},
+        "height": 420,
+    }
+    return {"label": title, "data": data, "layout": layout}

@@ -1,0 +1,129 @@
+"""A study's learning-rate curves: is a method better at its best rate, or only at another one?"""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from .cells import Arm, Cell, band, short
+from .marks import NONE, Behind, Chart, between, chart, metric_name, plain, style
+from .marks import short as rounded
+from .words import Words
+
+MOST = 24
+"""Settings that are drawn; the table has all."""
+
+
+class Place(NamedTuple):
+    """An arm of a comparison, with its mean validation value at the end."""
+
+    cell: Cell
+    arm: Arm
+    value: float
+
+
+def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
+    """Validation results by learning rate, for each setting that was run at several."""
+    views: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
+    behind: list[Behind] = []
+    groups = _groups(cells)
+    for label, own in _labelled(groups, words):
+        by_name: dict[str, list[Place]] = {}
+        for cell in own:
+            for arm in cell.arms:
+                values = _ends(arm)
+                if values:
+                    place = Place(cell, arm, statistics.fmean(values))
+                    by_name.setdefault(arm.name, []).append(place)
+        best = {name: max(places, key=lambda p: p.cell.sign * p.value)
+                for name, places in by_name.items()}  # fmt: skip
+        if len(views) < MOST:
+            views.append(_view(label, by_name, best, words))
+        rows += _rows(label, best, own[0].arms[0].name)
+        behind += [{"cell": p.cell.index, "method": name} for name, p in best.items()]
+    if not views:
+        return None
+    columns = ("setting", "method", "best_lr", "validation", "value", "best_minus_base", "interval")
+    made = chart("rates", words, views, columns, rows, behind)
+    if len(groups) > MOST:
+        made["read"] += " " + words("read.rates_limit", n=MOST)
+    return made
+
+
+def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
+    """Comparisons that differ in the learning rate only, at two at least."""
+    found: dict[str, list[Cell]] = {}
+    for cell in cells:
+        settings = cell.result["settings"]
+        if settings["lr"] is not None:
+            others = {name: value for name, value in settings.items() if name != "lr"}
+            found.setdefault(repr(others), []).append(cell)
+    return [own for own in found.values() if len({c.result["settings"]["lr"] for c in own}) > 1]
+
+
+def _labelled(groups: list[list[Cell]], words: Words) -> list[tuple[str, list[Cell]]]:
+    """The groups, each with the settings in which they differ."""
+    settings = [own[0].result["settings"] for own in groups]
+    names = [name for name in (settings[0] if settings else ()) if name != "lr"]
+    axes = [n for n in names if len({str(each[n]) for each in settings}) > 1] or ["task"]
+    labels = [
+        ", ".join(f"{words.either(f'axis.{n}', n)} {short(each[n])}"
+                  for n in axes if each[n] is not None)
+        for each in settings
+    ]  # fmt: skip
+    return list(zip(labels, groups, strict=True))
+
+
+def _ends(arm: Arm) -> list[float]:
+    """Validation values at the end, by seed; a diverged run has its constant's."""
+    values = [run.outcome["validation"].get("metric") for run in arm.final if run is not None]
+    return [value for value in values if value is not None]
+
+
+def _view(
+    label: str, by_name: dict[str, list[Place]], best: dict[str, Place], words: Words
+) -> dict[str, Any]:
+    data = []
+    for name, places in by_name.items():
+        places = sorted(places, key=lambda p: p.arm.row["lr"])
+        cell = places[0].cell
+        bands = [[cell.scale * v for v in band(_ends(p.arm))] for p in places]
+        picked = [p is best[name] for p in places]
+        colour, symbol, dash = style(places[0].arm, cell)
+        data.append(
+            {"type": "scatter", "mode": "lines+markers", "name": plain(name),
+             "x": [rounded(p.arm.row["lr"]) for p in places],
+             "y": [rounded(mean) for mean, _, _ in bands],
+             "error_y": {"array": [rounded(high - mean) for mean, _, high in bands],
+                         "color": colour, "thickness": 1, "width": 3},
+             "line": {"color": colour, "dash": dash},
+             "marker": {"color": colour, "size": [15 if p else 7 for p in picked],
+                        "symbol": ["star" if p else symbol for p in picked]},
+             "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
+        )  # fmt: skip
+    first = next(iter(best.values())).cell
+    rates = sorted({p.cell.result["settings"]["lr"] for own in by_name.values() for p in own})
+    layout = {
+        "xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": rates,
+                  "ticktext": [f"{lr:.2g}" for lr in rates]},
+        "yaxis": {"title": {"text": plain(metric_name(first, words))}}, "height": 420,
+    }  # fmt: skip
+    return {"label": label, "data": data, "layout": layout}
+
+
+def _rows(label: str, best: dict[str, Place], base: str) -> list[list[str]]:
+    """Each method at the rate that validation prefers, and there minus the base at its own."""
+    rows, b = [], best.get(base)
+    for name, place in best.items():
+        cell, row = place.cell, place.arm.row
+        shown = [label, name, f"{row['lr']:.4g}", cell.metric.value(place.value),
+                 cell.metric.value(row["mean"])]  # fmt: skip
+        difference = [NONE, NONE]
+        if b is not None and name != base and len(row["values"]) == len(b.arm.row["values"]):
+            pairs = zip(row["values"], b.arm.row["values"], strict=True)
+            mean, low, high = band([cell.sign * cell.scale * (x - y) for x, y in pairs])
+            difference = [cell.signed(mean), between(cell.signed, low, high)]
+        rows.append([*shown, *difference])
+    return rows

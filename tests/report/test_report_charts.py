@@ -1,0 +1,180 @@
+"""Charts against values worked out by hand: predictions, performance profile, rates."""
+
+from __future__ import annotations
+
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic import write_pilot, write_study
+
+from paramcast.report.html import profiles, rates
+from paramcast.report.html.cells import Arm, Cell
+from paramcast.report.html.data import build
+from paramcast.report.html.load import Run, load
+from paramcast.report.html.predictions import LONG
+from paramcast.report.html.words import Words
+from paramcast.study import predictions as noted
+from paramcast.study.verdict import Metric
+
+EN = Words("en")
+TIMES = "\u00d7"
+ACCURACY = Metric("accuracy", True, 0.005, 0.0005)
+
+
+def chart(data: dict[str, Any], name: str) -> dict[str, Any]:
+    return next(c for c in (*data["whole"], *data["cells"][0]["charts"]) if c["id"] == name)
+
+
+# --- predictions ----------------------------------------------------------------------------------
+
+
+def test_predictions_over_training_with_their_anomalies_marked(pilot: Path) -> None:
+    found = chart(build(load(pilot), EN), "predictions")
+    assert [v["label"] for v in found["views"]] == [
+        "prediction error", "agreement (cosine)", "jump, % of the weights",
+    ]  # fmt: skip
+    error, cosine, jump = ({t.get("name"): t for t in v["data"]} for v in found["views"])
+    assert error["plp"]["x"] == [10, 30, 50]  # every other epoch is scored
+    assert error["plp"]["y"] == pytest.approx([0.2 + 0.1 * k / 6 for k in (1, 3, 5)], rel=1e-4)
+    assert cosine["plp"]["y"] == pytest.approx([0.835] * 3)  # 0.8 + 0.01 x the mean seed
+    assert cosine["random-jump"]["y"] == pytest.approx([0.035] * 3)
+    assert jump["plp"]["y"] == pytest.approx([0.6 * (1 - k / 6) for k in range(1, 7)], abs=1e-4)
+    assert "sgd" not in error
+    shape = found["views"][2]["layout"]["shapes"][0]
+    assert shape["y0"] == shape["y1"] == LONG == 100 * noted.LONG
+    marks = [t for t in found["views"][0]["data"] if t.get("yaxis") == "y2"]
+    assert [m["y"][0] for m in marks] == ["random-jump", "plp"]
+    for mark in marks:
+        assert mark["x"] == [10, 20]
+        assert mark["marker"]["symbol"] == "triangle-up"
+        assert mark["marker"]["opacity"] == [0.86, 0.58]  # 0.3 + 0.7 x 80 %, x 40 %
+        assert mark["customdata"] == [
+            "64 of 80 predictions, in 8 of 8 runs", "32 of 80 predictions, in 8 of 8 runs",
+        ]  # fmt: skip
+        assert "jump longer than the rule allows: nobody acted" in mark["hovertemplate"]
+    assert found["table"]["rows"][1] == [
+        "plp", "480", "100%", "0.250%", "+0.835", "0.250",
+        "jump longer than the rule allows: nobody acted, 96 / 480",
+    ]  # fmt: skip
+
+
+def test_runs_of_an_older_version_have_no_such_chart(tmp_path: Path) -> None:
+    write_pilot(tmp_path, seeds=6)
+    stored = load(tmp_path)
+    for run in stored.runs:
+        for point in run.curve:
+            point.pop("predictions", None)
+    names = [c["id"] for c in build(stored, EN)["cells"][0]["charts"]]
+    assert names == ["paired", "controls", "curves", "errors", "target", "tuning"]
+
+
+# --- performance profile --------------------------------------------------------------------------
+
+
+def arm(name: str, role: str, *curves: list[float | None]) -> Arm:
+    """An arm with these validation values by epoch of ten steps and two seconds, per seed."""
+    runs = [
+        Run(name, {}, {}, [{"step": 10 * e, "seconds": 2.0 * e, "validation_metric": v}
+                           for e, v in enumerate(curve, 1)], "")
+        for curve in curves
+    ]  # fmt: skip
+    row = {"method": name, "role": role, "of": "plp" if role == "control" else ""}
+    return Arm(row, name, list(runs), [])
+
+
+def cell(*arms: Arm, metric: Metric = ACCURACY) -> Cell:
+    return Cell(0, "", {}, metric, list(arms), {})
+
+
+def test_the_target_is_the_bases_end_and_the_median_run_decides() -> None:
+    base = arm("sgd", "base", [0.1, 0.5, 0.8], [0.2, 0.6, 0.9], [0.1, 0.7, 0.7])
+    fast = arm("plp", "predictor", [0.8, 0.8, 0.8], [0.1, 0.9, 0.9], [0.7, 0.8, 0.8])
+    broken = arm("random-jump", "control", [0.9], [0.9, None, None], [0.1, 0.9, 0.9])
+    target, times = profiles.times_of(cell(base, fast, broken)) or (None, {})
+    assert target == 0.8
+    assert times == {"sgd": (30, 6.0), "plp": (20, 4.0), "random-jump": (10, 2.0)}
+    loss = Metric("loss", False, 0.1)
+    target, times = profiles.times_of(cell(arm("sgd", "base", [3.0, 1.0]), metric=loss)) or (0, {})
+    assert (target, times) == (1.0, {"sgd": (20, 4.0)})
+    assert profiles.times_of(cell(arm("sgd", "base", [0.5, None]))) is None
+
+
+def test_a_performance_profile_by_hand() -> None:
+    """Steps: sgd 30, 10, 30; plp 20, never, 30; the control 20 and, where there is one, 20."""
+    base, slow = arm("sgd", "base", [0.1, 0.2, 0.8]), arm("sgd", "base", [0.8, 0.7, 0.8])
+    cells = [
+        cell(base, arm("plp", "predictor", [0.1, 0.8]), arm("random-jump", "control", [0.1, 0.8])),
+        cell(slow, arm("plp", "predictor", [0.1, 0.2, 0.3])),
+        cell(base, arm("plp", "predictor", [0.1, 0.2, 0.8]),
+             arm("random-jump", "control", [0.0, 0.8])),
+    ]  # fmt: skip
+    made = profiles.chart_of(cells, EN)
+    assert made is not None
+    lines = {t["name"]: t for t in made["views"][0]["data"]}
+    assert list(lines) == ["sgd", "plp", "random-jump (n = 2)"]
+    assert lines["sgd"]["x"][:-1] == [1.0, 1.5]
+    assert lines["sgd"]["y"] == [33.33, 100.0, 100.0]
+    assert lines["plp"]["y"] == [33.33, 66.67, 66.67]  # one is never reached
+    assert lines["random-jump (n = 2)"]["y"] == [100.0, 100.0]
+    assert {t["line"]["shape"] for t in lines.values()} == {"hv"}
+    rows = {(row[0], row[1]): row[2:] for row in made["table"]["rows"]}
+    assert made["table"]["head"][2:] == [
+        "Comparisons", *(f"within {x} {TIMES}" for x in (1, 1.1, 1.5, 2)), "Reached",
+    ]  # fmt: skip
+    assert rows["plp", "steps"] == ["3", "33%", "33%", "67%", "67%", "67%"]
+    assert rows["sgd", "seconds"] == ["3", "33%", "33%", "100%", "100%", "100%"]
+    assert profiles.chart_of(cells[:1], EN) is None  # one comparison is no profile
+
+
+def test_bases_and_controls_are_one_method_over_all_comparisons() -> None:
+    several = [
+        cell(arm(base, "base", [0.8]), arm(f"{base}-lr-matched", "control", [0.8]),
+             arm("plp", "predictor", [0.8]))
+        for base in ("sgd", "adamw")
+    ]  # fmt: skip
+    made = profiles.chart_of(several, EN)
+    assert made is not None
+    assert [t["name"] for t in made["views"][0]["data"]] == ["base", "plp", f"base at lr {TIMES} G"]
+
+
+# --- rates ----------------------------------------------------------------------------------------
+
+
+def test_each_method_is_compared_at_its_own_best_rate(study: Path) -> None:
+    data, result = build(load(study), EN), json.loads((study / "study.json").read_text())
+    found = chart(data, "rates")
+    assert [v["label"] for v in found["views"]] == ["batch size 16", "batch size 32"]
+    lines = {t["name"]: t for t in found["views"][0]["data"]}
+    assert lines["sgd"]["x"] == [0.01, 0.05, 0.2]
+    assert lines["sgd"]["marker"]["symbol"] == ["circle-open", "star", "circle-open"]
+    # drawn accuracies fall with the distance to 0.05, plp's by 0.02 - 0.4 x rate besides
+    rows = [dict(zip(found["table"]["head"], row, strict=True)) for row in found["table"]["rows"]]
+    plp = next(row for row in rows if row["Method"] == "plp")
+    cells = [c for c in result["cells"] if c["settings"]["batch_size"] == 16]
+    tables = {c["settings"]["lr"]: {r["method"]: r for r in c["table"]} for c in cells}
+    best = float(plp["Best rate"])
+    pairs = zip(tables[best]["plp"]["values"], tables[0.05]["sgd"]["values"], strict=True)
+    mean = math.fsum(100 * (a - b) for a, b in pairs) / 6
+    assert plp["Minus the base, each at its best"] == f"{mean:+.2f}"
+    assert {row["Interval"] for row in rows if row["Method"] == "sgd"} == {"\u2013"}
+
+
+def test_one_rate_makes_no_curve(tmp_path: Path) -> None:
+    text = """
+name = "one"
+question = "?"
+[[grid]]
+task = "digits"
+methods = ["plp"]
+seeds = 6
+epochs = 2
+batch_size = [16, 32]
+lr = 0.05
+"""
+    write_study(tmp_path, text)
+    stored = load(tmp_path)
+    assert rates.chart_of([], EN) is None
+    assert [c["id"] for c in build(stored, EN)["whole"]] == ["verdicts", "all-0", "profile"]
