@@ -6,10 +6,21 @@ import contextlib
 import json
 import os
 import sqlite3
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
@@ -55,6 +66,12 @@ class SqliteFile:
         event.listen(engine, "connect", _set_pragmas)
         event.listen(engine, "begin", _begin)
         return engine
+
+    def insert(self) -> Callable[[Table], Any]:
+        """The dialect's INSERT, which knows ON CONFLICT; each dialect is slow to import."""
+        from sqlalchemy.dialects.sqlite import insert
+
+        return insert
 
     def lock(self, connection: Connection) -> None:
         """Nothing: a transaction with the option `write` has the file to itself."""
@@ -108,6 +125,12 @@ class PostgresSchema:
             raise StoreError(
                 "--store postgresql://... needs a driver: pip install 'paramcast[postgres]'"
             ) from None
+
+    def insert(self) -> Callable[[Table], Any]:
+        """As that of SqliteFile."""
+        from sqlalchemy.dialects.postgresql import insert
+
+        return insert
 
     def lock(self, connection: Connection) -> None:
         """Wait for another driver that makes the tables just now."""

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
-from .run import RESULT, stored
+from .place import RESULT, stored
 
 FORMATS = ("csv", "parquet")
 
