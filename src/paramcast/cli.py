@@ -27,6 +27,7 @@ from .cli_shared import (
     check_numerics,
     computing_options,
     engine_options,
+    first_line,
     interruptible,
     make_engine,
     store_option,
@@ -104,6 +105,7 @@ def pilot(**given: Any) -> None:
 
     Exit codes: 0 finished whatever the verdict, 2 bad input, 1 runs failed, 130 interrupted.
     """
+    first_line(f"task {given['task']}")
     if not given["dry_run"] and given["engine"] == "local":
         from .study.server import start_early
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import signal
+import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -59,6 +60,12 @@ def interruptible(kept: str) -> Iterator[LiveProgress]:
                 f"interrupted; {progress.done} of {progress.total} runs are {kept}; "
                 "the same command goes on from there"
             ) from None
+
+
+def first_line(what: str) -> None:
+    """The first line of progress, before anything slow is imported; only on a terminal."""
+    if sys.stderr.isatty():
+        click.echo(f"loading torch and {what} ...", err=True)
 
 
 def store_option(command: Any) -> Any:

@@ -17,6 +17,7 @@ from .cli_shared import (
     check_numerics,
     computing_options,
     engine_options,
+    first_line,
     interruptible,
     make_engine,
     store_option,
@@ -85,7 +86,7 @@ def run(name: str, **given: Any) -> None:
 def resume(folder: Path, **given: Any) -> None:
     """Go on with the study in FOLDER; its file is kept there."""
     from .study.studies.file import read
-    from .study.studies.run import stored
+    from .study.studies.place import stored
 
     with stored(folder, given["store"]) as store, as_written(store.name, RESUME):
         about = _about(store)
@@ -108,7 +109,7 @@ def status(folder: Path, store: str | None) -> None:
 def list_(parent: Path) -> None:
     """List the studies in the folders of PARENT."""
     from .study.folder import remembers
-    from .study.studies.run import DATABASE
+    from .study.studies.place import DATABASE
 
     folders = sorted(path for path in parent.glob("*") if remembers(path, DATABASE))
     if not folders:
@@ -180,6 +181,7 @@ def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
 
 
 def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
+    first_line(f"study {opened.name}")
     if not given["dry_run"] and given["engine"] == "local":
         from .study.server import start_early
 
@@ -267,7 +269,7 @@ def _dry_run(
 
 
 def _status(folder: Path, url: str | None = None) -> str:
-    from .study.studies.run import RESULT, stored
+    from .study.studies.place import RESULT, stored
 
     with stored(folder, url) as store, as_written(store.name, RESUME):
         about, drivers = _about(store), store.at_work()

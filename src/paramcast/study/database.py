@@ -10,7 +10,17 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, inspect, select, text, update
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    select,
+    text,
+    update,
+)
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
@@ -70,6 +80,12 @@ class SqliteFile:
         """Refuse a file that computes something by itself when it is read or written."""
         _refuse_living(connection.exec_driver_sql, self)
 
+    def insert(self) -> Callable[[Table], Any]:
+        """The dialect's INSERT, which knows ON CONFLICT; each dialect is slow to import."""
+        from sqlalchemy.dialects.sqlite import insert
+
+        return insert
+
     def lock(self, connection: Connection) -> None:
         """Nothing: a transaction with the option `write` has the file to itself."""
 
@@ -126,6 +142,12 @@ class PostgresSchema:
 
     def check(self, connection: Connection) -> None:
         """Nothing: what its schema holds is the business of whoever owns it."""
+
+    def insert(self) -> Callable[[Table], Any]:
+        """As that of SqliteFile."""
+        from sqlalchemy.dialects.postgresql import insert
+
+        return insert
 
     def lock(self, connection: Connection) -> None:
         """Wait for another driver that makes the tables just now."""

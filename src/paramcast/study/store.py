@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import Connection, Table, func, select
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
@@ -66,8 +65,7 @@ class Store:
         self._alone = self._engine
         if self.shared:  # one round trip instead of three
             self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        insert = sqlite.insert if isinstance(self.place, SqliteFile) else postgresql.insert
-        self.insert: Callable[[Table], Any] = insert
+        self.insert: Callable[[Table], Any] = self.place.insert()
         try:
             self._connect()
             if write:

@@ -11,7 +11,7 @@ from ..folder import replace
 from ..reading import MOST_JSON, as_written, object_from_json, read_text, shown
 from ..sheets import harmless
 from .file import NAME
-from .run import RESULT, stored
+from .place import RESULT, stored
 
 AGAIN = "go on with `paramcast study resume`, which writes it anew"
 

@@ -3,27 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from ...errors import StoreError, StudyError
+from ...errors import StudyError
 from ..claims import LEASE
 from ..engines import Engine
 from ..environment import describe_environment
-from ..folder import opened, remembers, where, write_json
+from ..folder import opened, write_json
 from ..live import Live
 from ..pilot import estimate_seconds
 from ..result import summarise
 from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, hash_of
-from ..store import Store
 from .cells import Cell, final_jobs, make_cells, tuning_jobs
 from .file import StudyFile
-
-DATABASE, RESULT = "study.db", "study.json"
+from .place import DATABASE, RESULT
 
 
 def run_study(
@@ -93,22 +90,6 @@ def run_study(
         }
         write_json(out / RESULT, result)
     return result
-
-
-@contextmanager
-def stored(folder: Path, url: str | None = None) -> Iterator[Store]:
-    """The store of a study's folder, to read, or of a URL.
-
-    Raises:
-        StoreError: there is none, or it cannot be read.
-    """
-    if url is None and not remembers(folder, DATABASE):
-        raise StoreError(f"{folder} holds no {DATABASE}; give the folder of a study")
-    store = Store(where(folder, DATABASE, url), write=False)
-    try:
-        yield store
-    finally:
-        store.close()
 
 
 def count(cells: Sequence[Cell]) -> tuple[int, int]:
