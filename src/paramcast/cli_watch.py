@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from .cli_shared import store_option
+from .cli_shared import PATH, store_option
 from .errors import StudyError
+from .study.reading import usable_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -27,7 +28,7 @@ DEFAULT = "default"
 
 
 @click.command()
-@click.argument("folder", type=click.Path(path_type=Path), default=Path("paramcast-runs"))
+@click.argument("folder", type=PATH, default="paramcast-runs")
 @store_option
 @click.option("--once", is_flag=True, help="Print what there is now, and end.")
 @click.option("--every", type=float, default=2.0, show_default=True, help="Seconds between looks.")
@@ -146,7 +147,8 @@ def make_trackers(given: Mapping[str, Any], out: Path) -> list[Tracker]:
     if (folder := given["tensorboard"]) is not None:
         from .report.trackers.tensorboard import TensorBoard
 
-        own = out / "tensorboard" if folder == DEFAULT else Path(folder) / out.name
+        given_folder = usable_path(folder, "--tensorboard")
+        own = out / "tensorboard" if folder == DEFAULT else given_folder / out.name
         found.append(TensorBoard(own))
     if (uri := given["mlflow"]) is not None:
         from .report.trackers.mlflow import MLflow

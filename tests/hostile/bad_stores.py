@@ -16,6 +16,7 @@ from folders import copy_of, pilot_folder, study_folder
 
 Made = Callable[[Path], tuple[Any, ...]]
 REPORT = ("report", "pilot", "-o", "page.html")
+WATCH = ("watch", "pilot", "--once")
 AWAY = "move it away, or choose another --out folder"
 USED = "pilot/pilot.db cannot be used as a store of runs ({}); " + AWAY
 READ = "pilot/pilot.db cannot be read ({}); " + AWAY
@@ -121,6 +122,21 @@ STORES = [
         pilot(sql("CREATE VIRTUAL TABLE search USING fts5(word)"))),
     Bad("a store without the column of the outcomes", READ.format("no such column: runs.outcome"),
         pilot(sql("ALTER TABLE runs RENAME COLUMN outcome TO other"))),
+    Bad("a store watched whose runs have no phase", "pilot is not as this paramcast writes it "
+        "(KeyError: 'phase'); start its command again, or move it away",
+        pilot(sql("UPDATE runs SET spec = '{}'"), *WATCH)),
+    Bad("a store watched whose runs ended at no time", "pilot is not as this paramcast writes it "
+        "(ValueError: …'soon'…); start its command again, or move it away",
+        pilot(sql("UPDATE runs SET finished_at = 'soon'"), *WATCH)),
+    Bad("a store watched whose failures are a list",
+        f"pilot/pilot.db cannot be read (it holds [1], not an object); {AWAY}",
+        pilot(sql("INSERT INTO failures VALUES (1, 'k', 'failed', 'r', '[1]', 'soon')"), *WATCH)),
+    Bad("a store watched with a failure at no time", "pilot is not as this paramcast writes it "
+        "(ValueError: …'soon'…); start its command again, or move it away",
+        pilot(sql("INSERT INTO failures SELECT 1, key, 'failed', 'r', spec, 'soon' FROM runs"
+                  " LIMIT 1"), *WATCH)),
+    Bad("a store watched that is of nothing", "pilot/pilot.db is of no pilot or study; give the "
+        "folder or --store of one", pilot(sql("DELETE FROM about WHERE name = 'pilot'"), *WATCH)),
     Bad("an outcome of 100,000 brackets",
         "pilot/pilot.db cannot be read (it is nested too deeply); move it away and run again",
         pilot(outcome("'" + "[" * 100_000 + "'"))),

@@ -32,6 +32,7 @@ SPEC = {
     "schedule": "cosine", "epochs": 2, "batch_size": 8, "share": 1.0, "phase": "final",
     "device": "cpu", "versions": "v", "momentum": None, "weight_decay": None, "probes": (),
 }  # fmt: skip
+SMALL: dict[str, Any] = {"methods": "plp", "seeds": 2, "trials": 1, "trial_seeds": 1}
 Command = Callable[..., Any]
 
 
@@ -317,3 +318,25 @@ def test_an_unfinished_study_has_no_verdict(tmp_path: Path) -> None:
     (tmp_path / "study.json").write_text("{ damaged")
     view = Watching(tmp_path).view()
     assert (view["state"], view["verdicts"]) == ("stopped", [])
+
+
+def test_what_a_terminal_would_act_on_is_shown_as_text(tmp_path: Path) -> None:
+    """An error message of a task, or a store of somebody else's, may hold escape sequences."""
+    write_pilot(tmp_path, failed=((0, "ValueError: \x1b]0;title\x07\x1b[2Jgone"),), **SMALL)
+    shown = text_of(Watching(tmp_path).view(), width=200)
+    assert "\x1b" not in shown
+    assert "\\x1b]0;title\\x07\\x1b[2Jgone" in shown
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[1]", '{"spec": 1, "steps": 2}', '{"spec": {}, "steps": {}}', "\0", "[" * 9999]
+)
+def test_a_damaged_file_of_a_run_in_progress_is_no_run(text: str, tmp_path: Path) -> None:
+    write_pilot(tmp_path, **SMALL)
+    with Live(tmp_path) as driver:
+        (driver.path / "a.jsonl").write_text(text)
+        os.mkfifo(driver.path / "b.jsonl")  # nobody writes: it would be waited for
+        assert Watching(tmp_path).view()["running"] == []
+    (tmp_path / ".live" / "x-1").mkdir(parents=True)
+    (tmp_path / ".live" / "x-1" / "driver.json").write_text(text)
+    assert Watching(tmp_path).view()["state"] == "finished"

@@ -23,10 +23,13 @@ from typing import Any, NamedTuple
 
 import psutil
 
+from .reading import object_from_json, read_text
 from .spec import RunSpec
 
 FOLDER = ".live"
 DRIVER, ENDING = "driver.json", ".jsonl"
+MOST = 64 * 2**20
+"""Bytes of a file that are read."""
 SILENCE = 600.0
 """Seconds without a sign after which a driver of another machine is taken for dead."""
 
@@ -120,7 +123,7 @@ def _drivers(parent: Path) -> list[Path]:
 def _at_work(folder: Path) -> bool:
     """A driver of this machine is looked up, of another one a recent sign is looked for."""
     try:
-        about = json.loads((folder / DRIVER).read_text("utf-8"))
+        about = object_from_json(read_text(folder / DRIVER, MOST))
         if about["host"] == socket.gethostname():
             begun = psutil.Process(about["pid"]).create_time()
             return bool(abs(begun - about["started"]) < 1.0)
@@ -133,13 +136,13 @@ def _at_work(folder: Path) -> bool:
 def _read(path: Path) -> InProgress | None:
     """A run as far as it is told; None if it has just ended. A last line may be half written."""
     try:
-        lines = path.read_text("utf-8").splitlines()
-        head = json.loads(lines[0])
+        lines = read_text(path, MOST).splitlines()
+        head = object_from_json(lines[0])
         spec, steps = dict(head["spec"]), int(head["steps"])
     except (OSError, ValueError, IndexError, KeyError, TypeError):
         return None
     curve = []
     for line in lines[1:]:
         with contextlib.suppress(ValueError):
-            curve.append(json.loads(line))
+            curve.append(object_from_json(line))
     return InProgress(path.name.removesuffix(ENDING), spec, steps, curve)

@@ -117,6 +117,7 @@ class Board:
         self._note(failure.failed_at, failure.status, failure.spec, failure.reason)
 
     def _note(self, at: str, kind: str, spec: dict[str, Any], text: str) -> None:
+        datetime.fromisoformat(at)  # said here if it is none, not where it is shown
         self._events.append(Event(at, kind, f"{run_name(spec)}: {text}"))
         if len(self._events) > 2 * EVENTS:
             self._events = self.events()

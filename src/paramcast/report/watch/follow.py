@@ -144,9 +144,10 @@ class Follower:
         for number, spec, *rest in store.read(lambda c: c.execute(chosen).all()):
             self._last_failure = number
             try:
-                self._failed(Failed(object_from_json(spec), *rest))
+                failed = Failed(object_from_json(spec), *map(str, rest))
             except ValueError as error:
-                raise StoreError(f"{store.name} cannot be read ({error})") from None
+                raise _unreadable(store, error) from None
+            self._failed(failed)
 
     def _result(self, path: Path) -> dict[str, Any] | None:
         """The verdict's file, if it is there, read again when it changes; a damaged one is none."""
@@ -204,5 +205,9 @@ def _loaded(
         loaded = object_from_json(outcome)
         points = from_json(curve) if curve else loaded.get("curve", [])
         return Ended(key, object_from_json(spec), loaded, points, finished_at)
-    except (ValueError, TypeError, AttributeError) as error:
-        raise StoreError(f"{store.name} cannot be read (run {key[:8]}: {error})") from None
+    except ValueError as error:
+        raise _unreadable(store, error) from None
+
+
+def _unreadable(store: Store, error: Exception) -> StoreError:
+    return StoreError(f"{store.name} cannot be read ({error}); {store.place.remedy}")

@@ -13,6 +13,8 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from ...study.reading import printable
+
 BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
 WIDTH, BAR = 20, 28
 STATES = {"running": "green", "finished": "cyan", "stopped": "yellow"}
@@ -29,6 +31,7 @@ def draw(view: dict[str, Any], console: Console, height: int | None = None) -> R
         console: for its encoding.
         height: lines that there are; None for as many as it takes.
     """
+    view = _shown(view)
     bars = PLAIN if console.options.ascii_only else BARS
     parts: list[RenderableType] = [_head(view), _phases(view), ""]
     events = view["events"][:EVENTS]
@@ -51,6 +54,15 @@ def draw(view: dict[str, Any], console: Console, height: int | None = None) -> R
     for sentence in view["verdicts"]:
         parts += [Text(sentence, style="bold"), ""]
     return Group(*parts)
+
+
+def _shown(value: Any) -> Any:
+    """The same with texts as they may be shown: what comes from a store may hold anything."""
+    if isinstance(value, dict):
+        return {name: _shown(each) for name, each in value.items()}
+    if isinstance(value, list):
+        return [_shown(each) for each in value]
+    return printable(value) if isinstance(value, str) else value
 
 
 def sparkline(values: Sequence[float | None], bars: str = BARS, width: int = WIDTH) -> str:

@@ -138,15 +138,16 @@ def _tuning(arms: dict[Key, Arm]) -> list[dict[str, Any]]:
 def _running(run: InProgress, arms: Iterable[Key]) -> dict[str, Any]:
     key = key_of(run.spec)
     last = run.curve[-1] if run.curve else {}
+    losses = [point.get("validation_loss") for point in run.curve]
     return {
         "method": _method(key, arms),
         "lr": key.lr,
         "phase": "tuning" if key.phase == "tune" else "final",
         "share": key.share,
         "seed": run.spec["seed"],
-        "step": last.get("step", 0),
+        "step": int(last.get("step", 0)),
         "steps": run.steps,
-        "loss": [point.get("validation_loss") for point in run.curve],
+        "loss": [None if loss is None else float(loss) for loss in losses],
     }
 
 

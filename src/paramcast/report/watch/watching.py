@@ -6,6 +6,7 @@ import threading
 from pathlib import Path
 from typing import Any
 
+from ...study.reading import as_written
 from .board import Board
 from .follow import Follower, Look, newest
 from .view import view
@@ -34,7 +35,7 @@ class Watching:
         Raises:
             StudyError: there is nothing to read yet, or it cannot be read.
         """
-        with self._lock:
+        with self._lock, as_written(self._given, "start its command again, or move it away"):
             look, folder = self._look()
             return view(self._board, look, str(folder), cell)
 
