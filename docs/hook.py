@@ -6,29 +6,34 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-PAGES = ("README.md", "README.ja.md", "CONTRIBUTING.md", "CHANGELOG.md")
 FOLDERS = ("docs", "results", "examples")
 
 
+def paths() -> list[str]:
+    """Pages and what they link to or show, from the root of the repository."""
+    found = sorted(ROOT.glob("*.md"))
+    for folder in FOLDERS:
+        found += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
+    return [
+        path.relative_to(ROOT).as_posix()
+        for path in found
+        if path != Path(__file__) and "__pycache__" not in path.parts
+    ]
+
+
 def on_config(config: Any) -> None:
-    """The pages of results/ into the navigation, as they come."""
-    (studies,) = (group["Studies"] for group in config.nav if "Studies" in group)
-    studies += sorted(path.relative_to(ROOT).as_posix() for path in ROOT.glob("results/*.md"))
+    """Add the pages that mkdocs.yml does not name: results to the studies, others at the end."""
+    groups = {name: pages for group in config.nav for name, pages in group.items()}
+    named = str(config.nav)
+    for path in paths():
+        if path.endswith(".md") and f"'{path}'" not in named:
+            groups["Studies" if path.startswith("results/") else "Reference"].append(path)
 
 
 def on_files(files: Files, config: Any) -> Files:
-    """Instead of what lies in docs/: pages, and what they link to or show."""
-    paths = [ROOT / name for name in PAGES]
-    for folder in FOLDERS:
-        paths += sorted(path for path in (ROOT / folder).rglob("*") if path.is_file())
+    """Instead of what lies in docs/."""
     theme = [file for file in files if file.src_dir != config.docs_dir]
-    own = [
-        File(
-            path.relative_to(ROOT).as_posix(), str(ROOT), config.site_dir, use_directory_urls=False
-        )
-        for path in paths
-        if path != Path(__file__) and "__pycache__" not in path.parts
-    ]
+    own = [File(path, str(ROOT), config.site_dir, use_directory_urls=False) for path in paths()]
     return Files(theme + own)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import re
 import subprocess
 import sys
@@ -45,3 +46,16 @@ def test_gpu_needs_a_gpu_unless_told_otherwise() -> None:
     )  # fmt: skip
     assert done.returncode == 2
     assert "no network vgg17; there is cnn, mlp, resnet8" in done.stderr
+
+
+def test_alarms_watches_without_touching_the_training(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    alarms = importlib.import_module("alarms")
+    events, fired, accuracy = alarms.run("digits", 0.095, 0, shadow=True)
+    assert len(events) == 15 * 10 // 3  # epochs x steps
+    assert not any(event.applied for event in events)
+    assert fired.count("jump") == sum(event.relative_jump > 0.002 for event in events)
+    assert 90 < accuracy < 100
+    cells = alarms.row([(events, fired, accuracy)]).split(" | ")
+    assert cells[1] == f"{2 * fired.count('jump')} %"
+    assert len(cells) == 9
