@@ -24,11 +24,12 @@ from .study.reading import printable
 def report(
     folder: Path, out: Path | None, inputs: Path | None, lang: str, form: str | None
 ) -> None:
-    """Write the report of the finished pilot or study in FOLDER.
+    """Write the report of the finished pilot or study in FOLDER (or of the store that lies in it).
 
-    One HTML file that needs no network: verdict, effect, charts with a table each, all runs, the
-    protocol, the command that repeats it, and the data as CSV. Markdown is for mails, LaTeX is the
-    table for a paper (booktabs), PDF is printed by an installed Chromium.
+    One HTML file that needs no network: verdict, effect, charts with a table each, key figures and
+    return on investment, all runs, the protocol, the command that repeats it, the data as CSV.
+    Markdown is for mails, LaTeX is the table for a paper (booktabs), PDF is printed by an installed
+    Chromium.
 
     \b
     Examples:

@@ -88,6 +88,10 @@ def test_a_mean_leads_to_its_runs_and_filters_narrow_them(visit: Visit) -> None:
     assert {r.split("\t")[0] for r in rows.all_inner_texts()} == {"plp"}
     assert page.locator("#shown").inner_text() == "8 of 8 rows"
     assert page.evaluate("document.activeElement.id") == "runs"
+    row.get_by_role("link", name=re.compile(r"\+1\.\d\d \(")).first.click()  # minus the base
+    assert page.locator("#shown").inner_text() == "16 of 16 rows"
+    assert page.locator("[data-by=method]").input_value() == "plp + sgd"
+    assert {r.split("\t")[0] for r in rows.all_inner_texts()} == {"plp", "sgd"}
     page.locator("[data-by=status]").select_option("diverged")
     assert page.locator("#shown").inner_text() == "No run fits."
     page.locator("#reset").click()
@@ -107,6 +111,10 @@ def test_another_comparison_of_a_study_is_drawn(visit: Visit) -> None:
     after = page.locator("#paired .plot").evaluate("p => JSON.stringify(p.data.map(t => t.y))")
     assert before != after
     assert page.locator("#paired").evaluate("s => s.querySelector('tbody').textContent") != first
+    page.locator("#predictions summary").click()
+    page.locator("#predictions tbody a", has_text="plp").last.click()
+    assert page.locator("#shown").inner_text() == "6 of 6 rows"
+    assert page.locator("[data-by=cell]").input_value() == "5"
 
 
 def test_names_are_text_wherever_they_are(visit: Visit) -> None:

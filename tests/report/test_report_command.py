@@ -54,6 +54,32 @@ def test_the_default_file_is_in_the_folder(paramcast: Paramcast, pilot: Path) ->
     (pilot / "report.html").unlink()
 
 
+@pytest.mark.parametrize("name", ["pilot.db", "pilot.json"])
+def test_a_file_of_the_folder_stands_for_it(
+    name: str, paramcast: Paramcast, pilot: Path, tmp_path: Path
+) -> None:
+    ran = paramcast("report", pilot / name, "-o", tmp_path / "r.md")
+    assert (ran.code, ran.out) == (0, f"wrote {tmp_path}/r.md\n")
+
+
+def test_inputs_of_your_own_are_counted_with(
+    paramcast: Paramcast, pilot: Path, study: Path, tmp_path: Path
+) -> None:
+    out, toml = tmp_path / "r.md", tmp_path / "roi.toml"
+    toml.write_text('currency = "CHF"')
+    assert paramcast("report", pilot, "-o", out, "--inputs", toml).code == 0
+    assert "| CHF |" in out.read_text("utf-8")
+    toml.write_text("watts = -1")
+    ran = paramcast("report", pilot, "-o", out, "--inputs", toml)
+    assert (ran.code, ran.err) == (
+        2, "paramcast: roi.toml: watts must not be negative, got -1\n"
+    )  # fmt: skip
+    toml.write_text("")
+    ran = paramcast("report", study, "--inputs", toml)
+    assert ran.code == 2
+    assert f"and {study} judges none; give the folder of a pilot" in ran.err
+
+
 def test_the_ending_tells_the_format(paramcast: Paramcast, pilot: Path, tmp_path: Path) -> None:
     assert paramcast("report", pilot, "-o", tmp_path / "r.md").code == 0
     assert paramcast("report", pilot, "-o", tmp_path / "r.tex").code == 0

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import sqlite3
 from pathlib import Path
 from typing import Any
 
@@ -156,6 +157,15 @@ def test_a_missing_control_is_told_and_the_rest_of_the_report_stands(tmp_path: P
         assert sentence in markdown(data, Words(language))
     with pytest.raises(StudyError, match="the control random-jump of plp is missing"):
         build(load(tmp_path), Words("en"), roi.defaults())
+
+
+def test_a_control_without_runs_is_told(tmp_path: Path) -> None:
+    write_pilot(tmp_path, seeds=6)
+    with sqlite3.connect(tmp_path / "pilot.db") as connection:
+        connection.execute("DELETE FROM runs WHERE method = 'random-jump:plp' AND share = 1.0")
+    data = build(load(tmp_path), Words("en"))
+    assert "lacks 6 of the runs behind random-jump" in data["payoff"]["reason"]
+    assert "lacks 6 of the runs behind random-jump" in render(data, Words("en"))
 
 
 def test_a_study_and_references_alone_have_no_such_section(study: Path, tmp_path: Path) -> None:

@@ -81,6 +81,12 @@ def load(folder: Path) -> Stored:
     return Stored(kind, folder, result, finished, wrong)
 
 
+def folder_of(place: Path) -> Path:
+    """The folder of a pilot or study, from itself or from one of its files."""
+    known = {name for names in KINDS.values() for name in names}
+    return place.parent if place.name in known and place.is_file() else place
+
+
 def _kind(folder: Path) -> str:
     if not folder.is_dir():
         raise StudyError(f"{folder} is no folder; give the folder of a pilot or study")

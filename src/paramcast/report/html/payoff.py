@@ -6,7 +6,7 @@ import copy
 from collections.abc import Mapping
 from typing import Any
 
-from ...errors import ParamcastError
+from ...errors import ParamcastError, StudyError
 from ..roi import Inputs, defaults, summary
 from ..roi.rows import joined
 from .load import Stored
@@ -30,6 +30,11 @@ def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, An
         StudyError: inputs of the user's that do not fit.
     """
     if stored.kind == "study" or not stored.result["verdicts"]:
+        if inputs is not None:
+            raise StudyError(
+                f"--inputs counts the return of a judged method, and {stored.folder} judges none; "
+                "give the folder of a pilot with a predictor, or leave --inputs out"
+            )
         return None
     try:
         result = copy.deepcopy(stored.result)

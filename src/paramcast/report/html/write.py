@@ -11,7 +11,7 @@ from ...errors import StudyError
 from ...study.reading import as_written
 from ..roi import Inputs
 from .data import build
-from .load import AGAIN, load
+from .load import AGAIN, folder_of, load
 from .words import Words
 
 FORMATS = {"html": ".html", "md": ".md", "latex": ".tex", "pdf": ".pdf"}
@@ -28,7 +28,7 @@ def write_report(
     """Build the report of a pilot's or study's folder and write it.
 
     Args:
-        folder: of a finished pilot or study.
+        folder: of a finished pilot or study, or its store or result in it.
         out: the file; None for report.html (.md, .tex, .pdf) in the folder.
         language: "en" or "ja".
         form: "html", "md", "latex" or "pdf".
@@ -44,6 +44,7 @@ def write_report(
 
         write_report(Path("paramcast-runs/digits-1a2b3c4d"), language="ja")
     """
+    folder = folder_of(folder)
     path = out or folder / f"report{FORMATS[form]}"
     if path.is_dir() or (out is not None and not path.parent.is_dir()):
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is no folder"
