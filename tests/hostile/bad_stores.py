@@ -227,8 +227,12 @@ RESULTS = [
         "same command again, and it goes on", pilot(placed(os.mkfifo, "pilot.json"))),
     Bad("a result of a version that is a list", "pilot/pilot.json has schema [1], this paramcast "
         "reads 1; use the paramcast that wrote it", pilot(changed(schema=[1]))),
-    Bad("a result with many seeds", NOT.format("pilot", "TypeError: …", ANEW),
+    Bad("a result with many seeds",
+        NOT.format("pilot", "ValueError: 'many' is no number of seeds", ANEW),
         pilot(changed(seeds="many"))),
+    Bad("a result with 10^15 seeds, which would be counted up to",
+        NOT.format("pilot", "ValueError: 1000000000000000 is no number of seeds", ANEW),
+        pilot(changed(seeds=10**15))),
     Bad("a result without a metric", NOT.format("pilot", "TypeError: …", ANEW),
         pilot(changed(metric=None))),
     Bad("a result whose table holds a word", NOT.format("pilot", "…", ANEW),

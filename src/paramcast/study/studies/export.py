@@ -119,7 +119,8 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
             texts = frame.select_dtypes(include=["object", "str"]).columns
             for name in texts:
                 frame[name] = frame[name].map(harmless)
-            content = frame.to_csv(index=False).encode()
+            # with both characters in its line ends, a value that holds one of them is quoted
+            content = frame.to_csv(index=False, lineterminator="\r\n").encode()
         else:
             content = frame.to_parquet(index=False)
     try:

@@ -15,7 +15,7 @@ import numpy.typing as npt
 
 from ....errors import TaskError
 from .files import damaged, regular_file
-from .pages import largest_page
+from .pages import sizes
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
@@ -25,6 +25,8 @@ SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
 BATCH = 1000
 MOST_BATCH_BYTES = 128 * 2**20
 """Of what is unpacked at once; a page of all images of a split has as many."""
+BROKEN = (OSError, KeyError, ValueError, OverflowError, RuntimeError)
+"""What pyarrow raises of a damaged file, beside its own exceptions."""
 
 
 class Part(NamedTuple):
@@ -95,19 +97,19 @@ class _Shard:
 
         self.path, self.column, self.classes = path, column, classes
         try:
+            with path.open("rb") as opened:
+                claimed = sizes(opened, ("img.bytes", column))
             self.file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
             self.rows: int = self.file.metadata.num_rows
-            self._check(pa, self.file.schema_arrow)
-            with path.open("rb") as opened:
-                page = largest_page(opened, self.file.metadata, ("img.bytes", column))
-        except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError) as error:
+            self._check(pa, self.file.schema_arrow, claimed.rows)
+        except (pa.ArrowException, *BROKEN) as error:
             raise damaged(path, f"it is no parquet file ({_first_line(error)})") from None
-        if page > MOST_BATCH_BYTES:
-            raise damaged(path, f"it has a page of {page} bytes")
+        if claimed.page > MOST_BATCH_BYTES:
+            raise damaged(path, f"it has a page of {claimed.page} bytes")
         # a page's largest value may be repeated by every row
-        self.batch = max(1, min(BATCH, MOST_BATCH_BYTES // max(1, page)))
+        self.batch = max(1, min(BATCH, MOST_BATCH_BYTES // max(1, claimed.page)))
 
-    def _check(self, pa: Any, schema: Any) -> None:
+    def _check(self, pa: Any, schema: Any, size: int) -> None:
         image = schema.field("img").type if "img" in schema.names else None
         if (
             image is None
@@ -123,8 +125,6 @@ class _Shard:
             raise damaged(
                 self.path, f"it has no column {self.column} of whole numbers, it has {columns}"
             )
-        meta = self.file.metadata
-        size = sum(meta.row_group(i).total_byte_size for i in range(meta.num_row_groups))
         if self.rows < 0 or size > (self.rows + BATCH) * MOST_PNG_BYTES:
             raise damaged(self.path, f"it says that {self.rows} small images fill {size} bytes")
 
@@ -148,7 +148,7 @@ class _Shard:
                         )
                     yield self._decode(png, seen), label
                     seen += 1
-        except (pa.ArrowException, OSError, KeyError) as error:
+        except (pa.ArrowException, *BROKEN) as error:
             raise damaged(self.path, f"it breaks off ({_first_line(error)})") from None
         if seen != self.rows:
             raise damaged(self.path, f"it holds {seen} of the {self.rows} rows it promises")
