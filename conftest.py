@@ -1,9 +1,9 @@
 """Three policies of the test suite.
 
 Under PARAMCAST_REQUIRE_ALL=1 (CI) a test that would skip for a missing part fails; excepted are
-GPU tests and those that mount a file system or make a control group, which some containers forbid. The tests named in
-tests/known_limits.txt state demands that are not met yet: they are expected to fail, and one that
-passes fails until its line is removed.
+GPU tests and those that mount a file system or make a control group, which some containers forbid.
+The tests named in tests/known_limits.txt state demands that are not met yet: they are expected to
+fail, and one that passes fails until its line is removed.
 
 `pytest -m compat --compat docs/compatibility.md` writes the table of frameworks and features from
 the results of the tests that carry `compat` marks.

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import StoreError
+from ..files import replacing
 from .database import parse, without_password
 from .store import Store
 
@@ -114,13 +114,10 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 
 def write_text(path: Path, text: str) -> None:
     """As write_json."""
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex[:8]}.partial")
     try:
-        partial.write_text(text, encoding="utf-8")
-        os.replace(partial, path)
+        with replacing(path) as file:
+            file.write(text.encode("utf-8"))
     except OSError as error:
-        with contextlib.suppress(OSError):
-            partial.unlink()
         raise StoreError(
             f"{path} cannot be written ({error.strerror}); what had finished is kept: "
             "make room or access, and start the command again"

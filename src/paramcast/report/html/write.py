@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 
 from ...errors import StudyError
+from ...files import replacing
 from .data import build
 from .load import load
 from .words import Words
@@ -64,22 +63,9 @@ def content(folder: Path, language: str, form: str) -> bytes:
 def _replace(path: Path, content: bytes) -> None:
     """Write atomically: a reader sees the old file or the new one."""
     try:
-        number, partial = tempfile.mkstemp(prefix=".report-", dir=path.parent)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(content)
-            os.chmod(partial, 0o666 & ~_umask())
-            os.replace(partial, path)
-        except OSError:
-            os.unlink(partial)
-            raise
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise StudyError(
             f"{path} cannot be written: {error.strerror}; give another file with -o"
         ) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
