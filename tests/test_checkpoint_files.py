@@ -114,10 +114,10 @@ def test_a_writer_stopped_at_any_thousandth_byte_leaves_the_earlier_checkpoint(p
     size, earlier = path.stat().st_size, state(7)
     save(path, earlier)
     search = os.pathsep.join([str(Path(__file__).parent), os.environ.get("PYTHONPATH", "")])
-    command = [sys.executable, "-c", WRITER, path, str(size)]
     done = subprocess.run(
-        command, env={**os.environ, "PYTHONPATH": search}, capture_output=True, text=True, check=False
-    )
+        [sys.executable, "-c", WRITER, path, str(size)], env={**os.environ, "PYTHONPATH": search},
+        capture_output=True, text=True, check=False,
+    )  # fmt: skip
     assert done.returncode == 0, done.stderr
     endings = json.loads(done.stdout)
     assert len(endings) == 2 * len(range(0, size, 1000))
