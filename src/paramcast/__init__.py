@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import anomalies as anomalies
     from . import averaging as averaging
+    from . import checkpoints as checkpoints
     from . import errors as errors
     from . import gates as gates
     from . import monitors as monitors
@@ -28,6 +29,7 @@ __all__ = [
     "ParamcastError",
     "anomalies",
     "averaging",
+    "checkpoints",
     "errors",
     "gates",
     "monitors",

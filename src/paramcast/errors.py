@@ -3,7 +3,7 @@
 ParamcastError                        everything raised on purpose
 ├── ArgumentError      (ValueError)   a value that cannot be used
 ├── BaseOptimizerError (TypeError)    an optimizer that cannot be wrapped
-├── CheckpointError    (ValueError)   a saved state that does not fit
+├── CheckpointError    (ValueError)   a saved state that does not fit, or is damaged
 ├── RankError          (RuntimeError) processes of one training that decide differently
 └── StudyError                        a comparison that cannot be run as asked
     ├── TaskError                     the task: its file, its data, its model
@@ -30,7 +30,7 @@ class BaseOptimizerError(ParamcastError, TypeError):
 
 
 class CheckpointError(ParamcastError, ValueError):
-    """A saved state that does not fit the optimizer it is loaded into."""
+    """A saved state that does not fit the optimizer it is loaded into, or a damaged file of one."""
 
 
 class RankError(ParamcastError, RuntimeError):

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import os
-import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +13,7 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from ..errors import StoreError
+from ..files import replacing
 from .database import parse, without_password
 from .reading import read_text
 from .store import Store
@@ -117,24 +117,13 @@ def write_json(path: Path, value: dict[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """As write_json."""
     try:
-        replace(path, text.encode())
+        with replacing(path) as file:
+            file.write(text.encode())
     except OSError as error:
         raise StoreError(
             f"{path} cannot be written ({error.strerror}); what had finished is kept: "
             "make room or access, and start the command again"
         ) from None
-
-
-def replace(path: Path, content: bytes) -> None:
-    """Write atomically, with a new file beside the old one; failing leaves the old one."""
-    partial = path.with_name(f".{path.name[:100]}.{uuid.uuid4().hex[:8]}.partial")
-    try:
-        partial.write_bytes(content)
-        os.replace(partial, path)
-    except OSError:
-        with contextlib.suppress(OSError):
-            partial.unlink()
-        raise
 
 
 def _make(out: Path) -> None:

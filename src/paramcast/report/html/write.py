@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import os
-import tempfile
 from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
+from ...files import replacing
 from ...study.reading import as_written
 from ..roi import Inputs
 from .data import build
@@ -78,22 +77,9 @@ def _content(data: dict[str, Any], words: Words, form: str) -> bytes:
 def _replace(path: Path, content: bytes) -> None:
     """Write atomically: a reader sees the old file or the new one."""
     try:
-        number, partial = tempfile.mkstemp(prefix=".report-", dir=path.parent)
-        try:
-            with os.fdopen(number, "wb") as file:
-                file.write(content)
-            os.chmod(partial, 0o666 & ~_umask())
-            os.replace(partial, path)
-        except OSError:
-            os.unlink(partial)
-            raise
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise StudyError(
             f"{path} cannot be written: {error.strerror}; give another file with -o"
         ) from None
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
-from ..folder import replace
+from ...files import replacing
 from ..reading import MOST_JSON, as_written, object_from_json, read_text, shown
 from ..sheets import harmless
 from .file import NAME
@@ -124,7 +124,8 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
         else:
             content = frame.to_parquet(index=False)
     try:
-        replace(path, content)
+        with replacing(path) as file:
+            file.write(content)
     except OSError as error:
         raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
 

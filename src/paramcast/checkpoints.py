@@ -1,0 +1,104 @@
+"""Checkpoints on the disk: written whole or not at all, and refused when they are damaged.
+
+`torch.save` to the path of the last checkpoint destroys it first: a job that is killed meanwhile,
+or a disk that fills up, leaves none. `torch.load` notices that the end of a file is missing, but
+not that something in it has changed.
+"""
+
+from __future__ import annotations
+
+import os
+import pickle
+import re
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from .errors import CheckpointError
+from .files import replacing
+
+
+def save(path: str | os.PathLike[str], state: Any) -> None:
+    """Write a checkpoint with `torch.save`, in the place of an earlier one.
+
+    The file is written beside `path`, brought to the disk (`fsync`), and only then renamed: at
+    every moment `path` is the old checkpoint or the new one. It needs room for both.
+
+    Args:
+        path: the file; its folder must exist.
+        state: tensors and plain values, in dicts and lists: state dicts.
+
+    Raises:
+        CheckpointError: it cannot be written, or `load` would refuse it; the earlier one is as it
+            was.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     save(f"{folder}/last.pt", {"step": 3, "weight": torch.ones(2)})
+        ...     load(f"{folder}/last.pt")
+        {'step': 3, 'weight': tensor([1., 1.])}
+    """
+    try:
+        with replacing(Path(path)) as file:
+            torch.save(state, file)
+            file.flush()
+            # reads the structure and no tensor: what nobody can load replaces nothing
+            torch.load(file.name, map_location="meta", mmap=True, weights_only=True)
+    except (pickle.PickleError, AttributeError) as error:
+        raise CheckpointError(
+            f"{path} was not written: {_foreign(error)}; an earlier one is as it was"
+        ) from error
+    except (OSError, RuntimeError) as error:  # torch's writer hides the cause in one of its own
+        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+        raise CheckpointError(
+            f"{path} cannot be written ({_first_line(cause)}); an earlier one is as it was: make "
+            "room or access"
+        ) from error
+
+
+def load(path: str | os.PathLike[str], *, map_location: Any = None) -> Any:
+    """Read a checkpoint: tensors and plain values, no code (`weights_only=True`).
+
+    Every byte is checked against the sums in the file, so it is read twice.
+
+    Args:
+        path: the file.
+        map_location: as in `torch.load`.
+
+    Raises:
+        CheckpointError: it is not there, not whole, not one of torch's, or holds other things.
+    """
+    try:
+        _check(Path(path))
+        return torch.load(path, map_location=map_location, weights_only=True)
+    except FileNotFoundError:
+        raise CheckpointError(f"there is no checkpoint {path}; check the path") from None
+    except pickle.PickleError as error:
+        raise CheckpointError(f"{path} cannot be loaded: {_foreign(error)}") from error
+    except Exception as error:  # what a damaged file can make of it has no end
+        raise CheckpointError(
+            f"{path} is no whole checkpoint ({_first_line(error)}); load an earlier one"
+        ) from error
+
+
+def _check(path: Path) -> None:
+    with zipfile.ZipFile(path) as archive:
+        if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
+            raise ValueError("it is compressed, which torch.save does not do")
+        damaged = archive.testzip()
+        if damaged is not None:
+            raise ValueError(f"the content of {damaged} has changed")
+
+
+def _foreign(error: BaseException) -> str:
+    """What is in it that does not belong there."""
+    named = re.search(r"GLOBAL (\S+)", str(error))
+    what = named[1] if named else _first_line(error)
+    return f"it may hold tensors and plain values, such as state dicts, got {what}"
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
