@@ -34,6 +34,7 @@ def options(doc: str | None) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         description=doc, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("--rounds", type=int, default=15, help="all take turns so often")
     parser.add_argument(
         "--busy", action="store_true", help="measure on a busy machine all the same"
     )
@@ -59,7 +60,7 @@ def heading(*packages: str) -> None:
     memory = psutil.virtual_memory().total / 2**30
     print(
         f"{cores()} cores, {platform.machine()}, {memory:.0f} GiB; {versions}, Python "
-        f"{platform.python_version()}\n"
+        f"{platform.python_version()}. Medians over the rounds, quartiles in brackets.\n"
     )
 
 
@@ -113,6 +114,11 @@ def _time(loop: Callable[[], object], calls: int, clock: Callable[[], float]) ->
     return (clock() - start) / calls
 
 
+def added(loop: Sequence[float], without: Sequence[float], steps: int) -> list[float]:
+    """Milliseconds per step that a loop of so many steps takes more, within each round."""
+    return [1000 * (a - b) / steps for a, b in zip(loop, without, strict=True)]
+
+
 def quotients(a: Sequence[float], b: Sequence[float]) -> list[float]:
     """a / b within each round."""
     return [x / y for x, y in zip(a, b, strict=True)]
@@ -126,10 +132,10 @@ def spread(values: Sequence[float], form: str = ".2f") -> str:
     return f"{middle:{form}} ({low:{form}} to {high:{form}})"
 
 
-def table(columns: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
-    """A Markdown table, row by row as they come."""
-    print("| " + " | ".join(columns) + " |")
-    print("|" + "---|" * len(columns))
+def table(columns: str, rows: Iterable[Sequence[object]]) -> None:
+    """A Markdown table, row by row as they come; the columns as "a | b | c"."""
+    print(f"| {columns} |")
+    print("|" + "---|" * (columns.count(" | ") + 1))
     for row in rows:
         print("| " + " | ".join(map(str, row)) + " |", flush=True)
     print()

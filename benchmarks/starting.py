@@ -1,6 +1,6 @@
 """How long it takes to start: imports, --help, and the first line of progress of a pilot.
 
-    python benchmarks/starting.py [--pairs 15]
+    python benchmarks/starting.py [--rounds 15]
 
 Each is a process of its own, in turn. "import paramcast" is what it adds to `import torch` in the
 same process; the first line is waited for on a pseudo-terminal, and the pilot is then stopped.
@@ -66,9 +66,7 @@ def first_line() -> float:
 
 
 def main() -> None:
-    parser = machine.options(__doc__)
-    parser.add_argument("--pairs", type=int, default=15)
-    given = parser.parse_args()
+    given = machine.options(__doc__).parse_args()
     machine.check_idle(busy=given.busy)
     compileall.compile_dir(SOURCE, quiet=1)
     machine.heading("click")
@@ -79,14 +77,14 @@ def main() -> None:
         "paramcast pilot: first line of progress": first_line,
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
-    for _ in range(given.pairs):
+    for _ in range(given.rounds):
         for name, way in ways.items():
             seconds[name].append(way())
     rows = []
     for name, found in seconds.items():
         goal = next(ms for part, ms in GOALS.items() if part in name)
         rows.append((name, machine.spread([1000 * s for s in found], ".0f"), goal))
-    machine.table([f"what (n = {given.pairs})", "ms", "goal"], rows)
+    machine.table(f"what (n = {given.rounds}) | ms | goal", rows)
 
 
 if __name__ == "__main__":

@@ -1,16 +1,22 @@
-"""The benchmarks that run on other machines start and count right."""
+"""The benchmarks start and count right: counts are exact, times are only bounded widely."""
 
 from __future__ import annotations
 
 import importlib
 import re
+import statistics
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
 
 BENCHMARKS = Path(__file__).parents[1] / "benchmarks"
+sys.path.insert(0, str(BENCHMARKS))
+import family  # noqa: E402
+import machine  # noqa: E402
+import steps  # noqa: E402
 
 
 def run(name: str, *words: str) -> str:
@@ -59,3 +65,93 @@ def test_alarms_watches_without_touching_the_training(monkeypatch: pytest.Monkey
     cells = alarms.row([(events, fired, accuracy)]).split(" | ")
     assert cells[1] == f"{2 * fired.count('jump')} %"
     assert len(cells) == 9
+
+
+# --- what the wrapper adds to a step --------------------------------------------------------------
+
+SIZE = 4 * 6400  # bytes of what is counted on
+
+
+def counted(make, number):
+    return steps.count(make, number, SIZE)[1]
+
+
+def test_plp_makes_five_operations_and_nine_transfers_per_cycle_and_holds_one_buffer():
+    ps = steps.parameters(6400, 10)
+    found = counted(lambda: steps.stepping(steps.plp(ps), 3), 3)
+    assert round(3 * found.operations) == 5  # copy, subtract, norm, its reading, add
+    assert round(3 * found.transfers * SIZE) == 9 * SIZE + 8  # the norm is written and read
+    assert round(found.memory * SIZE) == SIZE + 8  # the norms of two cycles
+    assert found.allocated == 4
+
+
+@pytest.mark.parametrize(
+    ("name", "transfers", "memory"),
+    [
+        ("textbook PLP, three clones", 8, 3),
+        ("pytorch_optimizer.Lookahead", 1, 1),
+        ("torch_ema", 8, 1),
+        ("ema_pytorch, foreach", 3, 1),
+        ("swa_utils.AveragedModel, EMA", 3, 1),
+    ],
+)
+def test_what_peers_move_and_hold(name, transfers, memory):
+    ps = steps.parameters(6400, 10)
+    found = counted(steps.peers(ps, 15)[name], 15)
+    assert transfers <= found.transfers < transfers + 0.01
+    assert memory <= found.memory < memory + 1
+
+
+@pytest.mark.parametrize("name", family.FAMILY)
+def test_the_floor_of_each_of_the_family_makes_its_operations(name):
+    member = family.FAMILY[name]
+    ps = steps.parameters(640, 1)
+    ours = counted(lambda: steps.stepping(member.make(ps), member.steps), member.steps)
+    floor = counted(lambda: family.own_floor(member, 640), member.steps)
+    assert floor.operations == pytest.approx(ours.operations, rel=0.1)
+
+
+def test_a_cycle_of_plp_takes_not_many_times_its_floor():
+    ps = steps.parameters(10**6, 8)
+    pair = steps.FlatPair(10**6, ps[0].dtype)
+    loops = {"PLP": steps.stepping(steps.plp(ps), 3), "floor": pair.cycle}
+    took = machine.in_turn(loops, 7, clock=time.process_time)
+    assert statistics.median(machine.quotients(took["PLP"], took["floor"])) < 5
+
+
+def test_a_peer_that_is_not_installed_is_named_with_what_to_do(monkeypatch):
+    monkeypatch.setitem(sys.modules, "torch_ema", None)
+    with pytest.raises(SystemExit, match=r"torch_ema is not installed.*'\.\[bench\]'"):
+        steps.peer("torch_ema")
+
+
+def test_a_busy_machine_is_refused_unless_told_otherwise(monkeypatch, capsys):
+    monkeypatch.setattr(machine.psutil, "cpu_percent", lambda _: 50.0)
+    with pytest.raises(SystemExit, match=r"50 % of .* no timing would mean anything"):
+        machine.check_idle(busy=False)
+    machine.check_idle(busy=True)
+    assert "Measured on a busy machine: 50 % of" in capsys.readouterr().out
+    monkeypatch.setattr(machine.psutil, "cpu_percent", lambda _: 3.0)
+    machine.check_idle(busy=False)
+    assert capsys.readouterr().out == ""
+
+
+def test_everything_takes_its_turn_in_each_round():
+    calls = []
+    loops = {name: (lambda name=name: calls.append(name)) for name in "abc"}
+    took = machine.in_turn(loops, 20)
+    assert {name: len(seconds) for name, seconds in took.items()} == {"a": 20, "b": 20, "c": 20}
+    rounds = [tuple(calls[i : i + 3]) for i in range(9, len(calls), 3)]  # after warming up
+    assert {tuple(sorted(each)) for each in rounds} == {("a", "b", "c")}
+    assert len(set(rounds)) > 3
+
+
+def test_the_overhead_benchmark_prints_its_table():
+    out = run(
+        "overhead.py", "--busy", "--tables", "floor", "--most", "1e4", "--rounds", "3",
+        "--seconds", "0.0001",
+    )  # fmt: skip
+    rows = [line.split(" | ") for line in out.splitlines() if line.startswith("| 1e+04")]
+    number = len({1, machine.cores()})
+    assert len(rows) == 2 * 2 * number
+    assert {row[9] for row in rows} == {"3.00"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import operator
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
@@ -59,6 +60,19 @@ class _Raw(NamedTuple):
         )
 
 
+class _Listed(NamedTuple):
+    """A parameter group as it was at the last step."""
+
+    parameters: list[Tensor]
+    learnable: list[bool]
+    predicted: bool
+
+    def learning(self) -> list[Tensor]:
+        return [
+            p for p, learnable in zip(self.parameters, self.learnable, strict=True) if learnable
+        ]
+
+
 class Cycle:
     """Everything that changes while a Forecast runs.
 
@@ -77,6 +91,7 @@ class Cycle:
         self.filled = False  # whether the buffers hold points of the running cycle
         self.pending: ForecastEvent | None = None  # waits for the next step
         self.scoring = False  # whether that step scores it
+        self.listed: list[_Listed] = []  # the groups at the last step
         self.learnable: list[Tensor] = []  # learnable parameters at the last step
         self.live: list[Tensor] = []  # those of them that are predicted
         self.idle: list[Tensor] = []  # those of them that have had no gradient so far
@@ -84,6 +99,7 @@ class Cycle:
         self.names: dict[int, str] = {}  # of the parameters, by id
         self.precision: torch.dtype | None = None  # the narrowest dtype of the buffers
         self.segments: list[Segment] = []  # of the parameters that take part
+        self.enrolled: tuple[list[Tensor], list[Tensor]] | None = None  # `live`, and who idled
         self.joined: set[int] = set()  # ids of those that joined since the last prediction
         self.last: _Raw | None = None
         self.last_told: ForecastEvent | None = None  # the last prediction as it was told
@@ -103,14 +119,16 @@ class Cycle:
 
     # --- who takes part -------------------------------------------------------------------------
 
-    def follow(self, groups: Iterable[Mapping[str, Any]]) -> None:
+    def follow(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Note which parameters are learnable now; who left the cycle is not predicted in it."""
-        groups = list(groups)
-        self.learnable = live = [p for g in groups for p in g["params"] if p.requires_grad]
-        if not all(group.get("forecast", True) for group in groups):
-            out = {id(p) for g in groups if not g.get("forecast", True) for p in g["params"]}
+        if len(groups) == len(self.listed) and all(map(_as_listed, groups, self.listed)):
+            return
+        self.listed = [_list(group) for group in groups]
+        self.learnable = live = [p for seen in self.listed for p in seen.learning()]
+        if not all(seen.predicted for seen in self.listed):
+            out = {id(p) for seen in self.listed if not seen.predicted for p in seen.parameters}
             live = [p for p in live if id(p) not in out]
-        if len(live) == len(self.live) and all(map(_same, live, self.live)):
+        if len(live) == len(self.live) and all(map(operator.is_, live, self.live)):
             return
         self.live, self.idle = live, [p for p in live if id(p) not in self.seen]
         self.names = metrics.parameter_names(groups)
@@ -122,16 +140,25 @@ class Cycle:
     def moved(self) -> bool:
         """Whether any learnable parameter has a gradient; note those that have their first."""
         if self.idle:
-            self.seen.update((id(p), p) for p in self.idle if p.grad is not None)
-            self.idle = [p for p in self.idle if p.grad is None]
+            first = {id(p): p for p in self.idle if p.grad is not None}
+            if first:
+                self.seen.update(first)
+                self.idle = [p for p in self.idle if id(p) not in first]
         return any(p.grad is not None for p in self.learnable)
 
     def _enroll(self, rules: Rules, gradients_to_come: bool) -> None:
         """Choose who takes part: learnable, and has had a gradient."""
+        idle = [] if gradients_to_come else self.idle
+        current = all(segment.current() for segment in self.segments)
+        if current and self.enrolled is not None:
+            live, without = self.enrolled
+            if live is self.live and (without is idle or not (without or idle)):
+                return  # the same lists as last time
         before = set(map(id, members(self.segments)))
-        idle = set() if gradients_to_come else set(map(id, self.idle))
-        chosen = {id(p): p for p in self.live if id(p) not in idle}  # one listed twice joins once
-        if chosen.keys() == before and all(segment.current() for segment in self.segments):
+        out = set(map(id, idle))
+        chosen = {id(p): p for p in self.live if id(p) not in out}  # one listed twice joins once
+        self.enrolled = self.live, idle
+        if chosen.keys() == before and current:
             return
         old, self.precision = self.segments, rules.precision()
         self.segments = make_segments(list(chosen.values()), rules.layout.total, self.precision)
@@ -159,19 +186,18 @@ class Cycle:
         first = rules.predictor.first_point(self.horizon)
         if first is None:
             return
-        start, middle = rules.half_points()
-        if point == (min(first, start) if rules.halves else first):
+        if point == (min(first, rules.half_points()[0]) if rules.halves else first):
             self._enroll(rules, gradients_to_come)
             self.filled = bool(self.segments)
         if not self.filled:
             return
         rules.predictor.observe_(point, self._work(rules, state))
         if rules.halves:
-            self._observe_halves(point, start, middle, rules)
+            self._observe_halves(point, rules)
 
-    def _observe_halves(self, point: int, start: int, middle: int, rules: Rules) -> None:
+    def _observe_halves(self, point: int, rules: Rules) -> None:
         """Build minus the displacements of both halves in two buffers."""
-        a = rules.layout.halves
+        (start, middle), a = rules.half_points(), rules.layout.halves
         copy, subtract = F.Fold(F.COPY), F.Fold(F.SUBTRACT)
         for segment in self.segments:
             if point == start:
@@ -184,8 +210,9 @@ class Cycle:
 
     def _work(self, rules: Rules, state: Mapping[Any, Any]) -> Workspace:
         """What the predictor sees: its own buffers, not those of the gate or of scoring."""
-        own = rules.layout.own
-        segments = [s._replace(flats=s.flats[:own], buffers=s.buffers[:own]) for s in self.segments]
+        own, segments = rules.layout.own, self.segments
+        if own < rules.layout.total:
+            segments = [s._replace(flats=s.flats[:own], buffers=s.buffers[:own]) for s in segments]
         return Workspace(segments, self.horizon, self.cycles + 1, state, self.written)
 
     # --- its end --------------------------------------------------------------------------------
@@ -474,5 +501,18 @@ def _read(norms: Sequence[Tensor]) -> SupportsFloat:
     return Readback(torch.linalg.vector_norm(torch.stack([value.double() for value in norms])))
 
 
-def _same(a: Tensor, b: Tensor) -> bool:
-    return a is b
+def _list(group: Mapping[str, Any]) -> _Listed:
+    parameters = list(group["params"])
+    learnable = [p.requires_grad for p in parameters]
+    return _Listed(parameters, learnable, bool(group.get("forecast", True)))
+
+
+def _as_listed(group: Mapping[str, Any], listed: _Listed) -> bool:
+    """Whether the group is as it was. It looks at every parameter at every step, so it is terse."""
+    now, (then, learnable, predicted) = group["params"], listed
+    return (
+        bool(group.get("forecast", True)) is predicted
+        and len(now) == len(then)
+        and all(map(operator.is_, now, then))
+        and [p.requires_grad for p in now] == learnable
+    )

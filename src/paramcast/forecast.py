@@ -189,12 +189,13 @@ class Forecast(Optimizer):
                 args, kwargs = changed
         if self._averager.open:
             raise ArgumentError("step() inside eval_weights(): leave it first, then train on")
-        cycle, rules, to_come = self._cycle, self._rules, _closure(args, kwargs) is not None
-        with torch.no_grad():
-            cycle.follow(self.param_groups)
-            moved = not _is_phantom(self.base) and cycle.moved()
-            if cycle.done == 0:
-                cycle.observe(0, rules, self.state, gradients_to_come=to_come)
+        cycle = self._cycle
+        cycle.follow(self.param_groups)
+        moved = not _is_phantom(self.base) and cycle.moved()
+        if cycle.done == 0:
+            to_come = _closure(args, kwargs) is not None
+            with torch.no_grad():
+                cycle.observe(0, self._rules, self.state, gradients_to_come=to_come)
         return args, kwargs, moved
 
     @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]
@@ -202,13 +203,13 @@ class Forecast(Optimizer):
         """What comes after it: the next point of the cycle, a prediction, the average."""
         if _closure(args, kwargs) is not None:  # gradients came with it
             moved = self._cycle.moved()
-        with torch.no_grad():
-            if moved:
+        if moved:
+            with torch.no_grad():
                 _count(self._cycle, self._rules, self.state)
-            if moved and self.average is not None:
-                learnable = [p for p in all_parameters(self.param_groups) if p.requires_grad]
-                steps, total_steps = self._cycle.steps, self._rules.total_steps
-                self._averager.update(self.average, learnable, steps, total_steps)
+                if self.average is not None:
+                    learnable = [p for p in all_parameters(self.param_groups) if p.requires_grad]
+                    steps, total_steps = self._cycle.steps, self._rules.total_steps
+                    self._averager.update(self.average, learnable, steps, total_steps)
         for post_hook in self._optimizer_step_post_hooks.values():
             post_hook(self, args, kwargs)
 
@@ -496,7 +497,8 @@ def _is_phantom(base: Optimizer) -> bool:
         if (isinstance(lr, Tensor) and lr.device.type != "cpu") or float(lr) != 0.0:
             return False
     parameters = (p for group in base.param_groups for p in group["params"])
-    return not any_nonzero(p.grad for p in parameters if p.grad is not None)
+    with torch.no_grad():
+        return not any_nonzero(p.grad for p in parameters if p.grad is not None)
 
 
 def _check_base(base: object) -> None:

@@ -60,6 +60,7 @@ def load(
     cycle.segments = make_segments(taking_part, rules.layout.total, cycle.precision)
     fill(cycle.segments, dict(zip(map(id, parameters), saved["buffers"], strict=True)))
     cycle.seen = {id(p): p for p, s in zip(parameters, saved["seen"], strict=True) if s}
+    cycle.listed, cycle.enrolled = [], None
     cycle.live, cycle.idle = [], []  # whoever was frozen since then leaves at the next step
     cycle.last, cycle.last_told, cycle.untold = None, None, None
     for anomaly, state in zip(rules.anomalies, saved["anomalies"], strict=True):

@@ -25,7 +25,7 @@ class Segment(NamedTuple):
         plain: each parameter is its own storage: not sharded, not complex.
         flats: one flat tensor per buffer, one element per element of the parameters.
         buffers: for each buffer its views, one per parameter.
-        stamps: what the parameters' memory was when the segment was made.
+        stamps: what the parameters' memory was when the segment was made: addresses and sizes.
         groups: the process groups over which the parameters are sharded; none where each process
             holds all of them.
     """
@@ -34,7 +34,7 @@ class Segment(NamedTuple):
     plain: bool
     flats: list[Tensor]
     buffers: list[list[Tensor]]
-    stamps: list[tuple[int, int]]
+    stamps: tuple[list[int], list[int]]
     groups: tuple[Any, ...] = ()
 
     @property
@@ -44,7 +44,7 @@ class Segment(NamedTuple):
 
     def current(self) -> bool:
         """Whether the parameters still own the same memory (`model.to(...)` moves it)."""
-        return [(p.data_ptr(), p.numel()) for p in self.points] == self.stamps
+        return _stamps(self.points) == self.stamps
 
     @property
     def shard(self) -> tuple[int, ...]:
@@ -61,7 +61,7 @@ class Segment(NamedTuple):
                 for views in self.buffers:
                     views[i].zero_()  # it no longer counts in a norm
         parameters, *buffers = [[xs[i] for i in kept] for xs in (self.parameters, *self.buffers)]
-        return self._replace(parameters=parameters, buffers=buffers, stamps=[])
+        return self._replace(parameters=parameters, buffers=buffers, stamps=([], []))
 
 
 def make_segments(
@@ -83,9 +83,12 @@ def make_segments(
         pairs = [F.allocate(points, dtype) for _ in range(buffers)]
         flats, views = [flat for flat, _ in pairs], [views for _, views in pairs]
         plain = all(point is p for point, p in zip(points, members, strict=True))
-        stamps = [(p.data_ptr(), p.numel()) for p in points]
-        segments.append(Segment(members, plain, flats, views, stamps, groups))
+        segments.append(Segment(members, plain, flats, views, _stamps(points), groups))
     return segments
+
+
+def _stamps(points: Sequence[Tensor]) -> tuple[list[int], list[int]]:
+    return list(map(Tensor.data_ptr, points)), [p.nbytes for p in points]
 
 
 def members(segments: Iterable[Segment]) -> list[Tensor]:

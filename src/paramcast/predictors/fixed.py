@@ -101,11 +101,15 @@ class _Line(Affine):
         self.horizon = self._own = within("horizon", horizon, -FARTHEST, FARTHEST)
         padding = every + 1 - len(start)
         self._start, self._slope = (0.0,) * padding + tuple(start), (0.0,) * padding + tuple(slope)
-        super().__init__(self.weights_at(self.horizon))
+        super().__init__(self._at(self.horizon))
 
     def weights_at(self, horizon: float | None) -> tuple[float, ...]:
-        h = self._own if horizon is None else horizon
-        return tuple(a + h * b for a, b in zip(self._start, self._slope, strict=True))
+        if horizon is None or horizon == self._own:
+            return self.weights
+        return self._at(horizon)
+
+    def _at(self, horizon: float) -> tuple[float, ...]:
+        return tuple(a + horizon * b for a, b in zip(self._start, self._slope, strict=True))
 
 
 class Midline(_Line):
