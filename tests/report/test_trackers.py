@@ -22,7 +22,7 @@ from paramcast.report.trackers import Following, following
 from paramcast.report.trackers.mlflow import MLflow
 from paramcast.report.trackers.names import path_of, safe
 from paramcast.report.trackers.tensorboard import TensorBoard
-from paramcast.report.trackers.wandb import WandB
+from paramcast.report.trackers.wandb import SETTINGS, WandB
 from paramcast.report.watch.follow import Ended, Failed, Follower, Look
 from paramcast.study.live import Live, Telling
 from paramcast.study.spec import RunSpec
@@ -267,7 +267,7 @@ def losses_of(path: Path) -> list[float]:
 @pytest.fixture
 def offline(monkeypatch: pytest.MonkeyPatch) -> None:
     pytest.importorskip("wandb")
-    for name, value in (("WANDB_MODE", "offline"), ("WANDB_ERROR_REPORTING", "false")):
+    for name, value in {"WANDB_MODE": "offline", **SETTINGS}.items():
         monkeypatch.setenv(name, value)
 
 

@@ -12,6 +12,10 @@ from ..watch.follow import Ended, Failed, Look
 from . import names
 
 SENT = "sent-{project}.txt"
+SETTINGS = {
+    "WANDB_ERROR_REPORTING": "false",  # nothing is told to anyone else
+    "WANDB__SERVICE_WAIT": "300",  # seconds for its process to start beside runs on every core
+}
 
 
 class WandB:
@@ -31,7 +35,8 @@ class WandB:
     name = "Weights & Biases"
 
     def __init__(self, out: Path, project: str) -> None:
-        os.environ.setdefault("WANDB_ERROR_REPORTING", "false")
+        for name, value in SETTINGS.items():
+            os.environ.setdefault(name, value)
         try:
             import wandb
         except ImportError:
