@@ -41,6 +41,14 @@ def test_ruff_has_nothing_to_say(tool):
     assert done.returncode == 0, done.stdout
 
 
+def test_bandit_has_nothing_to_say():
+    done = subprocess.run(
+        [sys.executable, "-m", "bandit", "-q", "-ll", "-r", "src"],
+        cwd=ROOT, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stdout
+
+
 def test_mypy_has_nothing_to_say():
     done = subprocess.run(
         [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False

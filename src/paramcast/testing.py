@@ -69,7 +69,7 @@ class ForecastConformance(ABC):
         for step in range(STEPS // 2):
             model, optimizer = self._new(BASES["sgd"], steps=step)
             pickled = pickle.dumps((model, optimizer))
-            twins = [copy.deepcopy((model, optimizer)), pickle.loads(pickled)]  # noqa: S301 - ours
+            twins = [copy.deepcopy((model, optimizer)), pickle.loads(pickled)]  # nosec B301 # noqa: S301 - ours
             for m, o in (*twins, (model, optimizer)):
                 for later in range(step, STEPS):
                     _train(m, o, later)

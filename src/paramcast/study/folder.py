@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from ..errors import StoreError
 from ..files import replacing
 from .database import parse, without_password
-from .reading import read_text
+from .reading import read_text, tell
 from .store import Store
 
 LOCK = ".lock"
@@ -86,6 +86,7 @@ def where(out: Path, database: str, url: str | None = None) -> Path | str:
         raise StoreError(
             f"{remembered} holds no URL of a store; give it again with --store"
         ) from None
+    tell(f"connecting to {without_password(parse(kept))}, as {remembered} says")
     return kept
 
 

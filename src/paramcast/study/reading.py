@@ -47,6 +47,11 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
+def tell(text: str) -> None:
+    """A line on standard error: what the user should know and did not ask for."""
+    print(f"paramcast: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201 - that is it
+
+
 def is_text(text: str) -> bool:
     """Whether it can be written and shown: no half characters, no NUL."""
     return "\0" not in text and text.encode("utf-8", "replace").decode() == text

@@ -17,7 +17,7 @@ import torch
 import torch.nn.functional as nnf
 
 from ...errors import TaskError
-from ..reading import printable, shown, usable_path
+from ..reading import shown, tell, usable_path
 from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .networks import mlp, small_cnn
 from .task import Prepared, Task, prepare
@@ -96,14 +96,10 @@ def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepare
         TaskError: the file, the data or the model cannot be used.
     """
     if source.kind == "file" and not quiet:
-        _announce(f"running the code in {source.where}, with your rights")
+        tell(f"running the code in {source.where}, with your rights")
     make = {"builtin": _builtin, "file": _from_file, "table": _table, "images": _images}
     task = make[source.kind](source)
     return prepare(task, _code_hash(source)).to(device)
-
-
-def _announce(text: str) -> None:
-    print(f"paramcast: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201 - not silent
 
 
 def _builtin(source: Source) -> Task:

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import http.client
 import os
-import sys
 import tempfile
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -16,9 +16,12 @@ from pathlib import Path
 from filelock import FileLock
 
 from ....errors import TaskError
+from ...reading import tell
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
+GRACE, LEAST_RATE = 60.0, 10_000.0
+"""Seconds, and bytes per second after them, below which nobody need wait."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,7 @@ class Remote:
         return self.name or self.url.rsplit("/", 1)[-1]
 
 
-def _announce(text: str) -> None:
-    print(f"paramcast: {text}", file=sys.stderr, flush=True)  # noqa: T201 - a long wait is told
-
-
-def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = _announce) -> Path:
+def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = tell) -> Path:
     """Fetch a file into a folder, unless it is there.
 
     The bytes go to a temporary file beside the target, which is renamed once the size and the
@@ -98,14 +97,16 @@ def _transfer(remote: Remote, target: Path) -> None:
 
 def _checked(remote: Remote) -> Iterator[bytes]:
     """The file's chunks; an error after the last one if together they are not the file."""
-    digest, size = hashlib.sha256(), 0
+    digest, size, begun = hashlib.sha256(), 0, time.monotonic()
     try:
         request = urllib.request.Request(remote.url, headers={"User-Agent": "paramcast"})  # noqa: S310 - checked above
-        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # noqa: S310
-            while chunk := answer.read(min(CHUNK, remote.size + 1 - size)):
+        with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # nosec B310 # noqa: S310
+            while chunk := answer.read1(min(CHUNK, remote.size + 1 - size)):
                 digest.update(chunk)
                 size += len(chunk)
                 yield chunk
+                if time.monotonic() - begun > GRACE + size / LEAST_RATE:
+                    raise TaskError(f"{remote.url} sends too slowly; try again later")
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise TaskError(f"{remote.url} cannot be downloaded ({reason}); try again later") from None
