@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import pickle
 import re
+import sys
 import zipfile
 from pathlib import Path
 from typing import Any
@@ -41,6 +42,7 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
         ...     load(f"{folder}/last.pt")
         {'step': 3, 'weight': tensor([1., 1.])}
     """
+    handled = sys.exc_info()[1]
     try:
         with replacing(Path(path)) as file:
             torch.save(state, file)
@@ -51,8 +53,11 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
         raise CheckpointError(
             f"{path} was not written: {_foreign(error)}; an earlier one is as it was"
         ) from error
-    except (OSError, RuntimeError) as error:  # torch's writer hides the cause in one of its own
-        cause = error.__context__ if isinstance(error.__context__, OSError) else error
+    except (OSError, RuntimeError) as error:
+        inner = error.__context__  # torch's writer puts an error of its own around any other
+        cause = error if inner is None or inner is handled else inner
+        if not isinstance(cause, RuntimeError) and not getattr(cause, "errno", None):
+            raise cause from None  # of a signal's handler, such as Ctrl-C
         raise CheckpointError(
             f"{path} cannot be written ({_first_line(cause)}); an earlier one is as it was: make "
             "room or access"

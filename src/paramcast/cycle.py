@@ -18,7 +18,7 @@ from .predictors import Workspace
 from .readback import Readback
 from .rules import Rules
 from .saving import NUMBERS
-from .segments import Segment, carry_over, fill, make_segments, members, norm, rows, total
+from .segments import Segment, carry_over, make_segments, members, norm, pack, total, unpack
 
 NOT_FINITE = "the prediction is not finite"
 NORM_EVERY = 16
@@ -460,23 +460,19 @@ class Cycle:
     # --- copies ---------------------------------------------------------------------------------
 
     def __getstate__(self) -> dict[str, Any]:
-        # Pickle would tear the views from their flat tensors, so each parameter's buffers travel.
         return {
             **self.numbers(),
             "pending": self.waiting(),
             "seen": list(self.seen.values()),
-            "members": members(self.segments),
-            "rows": [[view.clone() for view in row] for row in rows(self.segments).values()],
+            "segments": pack(self.segments),
             "precision": self.precision,
         }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        taking_part, kept = state.pop("members"), state.pop("rows")
         self.__init__()  # type: ignore[misc]
         self.__dict__.update(state)
         self.seen = {id(p): p for p in state["seen"]}
-        self.segments = make_segments(taking_part, len(kept[0]) if kept else 0, self.precision)
-        fill(self.segments, dict(zip(map(id, taking_part), kept, strict=True)))
+        self.segments = unpack(state["segments"], self.precision)
 
     def numbers(self) -> dict[str, Any]:
         """Counters and the like, as plain values."""

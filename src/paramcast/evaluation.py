@@ -14,7 +14,16 @@ from . import functional as F
 from .averaging import Average
 from .errors import ArgumentError, CheckpointError
 from .saving import LARGEST, is_buffer_of
-from .segments import Segment, all_parameters, carry_over, make_segments, members, views
+from .segments import (
+    Segment,
+    all_parameters,
+    carry_over,
+    make_segments,
+    members,
+    pack,
+    unpack,
+    views,
+)
 
 
 class Averager:
@@ -105,19 +114,11 @@ class Averager:
             mine[id(p)].copy_(buffer)
 
     def __getstate__(self) -> dict[str, Any]:
-        kept = views(self.segments, 0) if self.segments else {}
-        return {
-            "updates": self.updates,
-            "members": members(self.segments),
-            "buffers": [view.clone() for view in kept.values()],
-        }
+        return {"updates": self.updates, "segments": pack(self.segments)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.updates, self.open = state["updates"], False
-        self.segments = make_segments(state["members"], 1, torch.float32)
-        mine = views(self.segments, 0) if self.segments else {}
-        for p, buffer in zip(state["members"], state["buffers"], strict=True):
-            mine[id(p)].copy_(buffer)
+        self.segments = unpack(state["segments"], torch.float32)
 
 
 def check_average(saved: Any, parameters: Sequence[Tensor]) -> None:

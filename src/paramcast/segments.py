@@ -130,6 +130,35 @@ def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor] | None
                 views[i].copy_(buffer)
 
 
+def pack(segments: Iterable[Segment]) -> list[Any]:
+    """The segments as copies and pickles hold them: flat tensors, and where the views lie in them.
+
+    A pickled view would bring its whole flat tensor along; a clone would be gone before a process
+    that torch spawns has taken over its memory.
+    """
+    return [
+        (s.parameters, s.flats, [[_place(view) for view in views] for views in s.buffers])
+        for s in segments
+    ]
+
+
+def _place(view: Tensor) -> tuple[Any, ...]:
+    return tuple(view.size()), view.stride(), view.storage_offset()
+
+
+def unpack(packed: Sequence[Any], precision: torch.dtype | None) -> list[Segment]:
+    """New segments with what `pack` returned in their buffers."""
+    kept: dict[int, list[Tensor]] = {id(p): [] for parameters, _, _ in packed for p in parameters}
+    for parameters, flats, buffers in packed:
+        for flat, places in zip(flats, buffers, strict=True):
+            for p, place in zip(parameters, places, strict=True):
+                kept[id(p)].append(flat.as_strided(*place))
+    number = max((len(row) for row in kept.values()), default=0)
+    segments = make_segments([p for each, _, _ in packed for p in each], number, precision)
+    fill(segments, kept)
+    return segments
+
+
 def norm(segments: Iterable[Segment], buffer: int = 0) -> list[Tensor]:
     """Euclidean norms of one buffer, one per segment, on their devices."""
     return [whole_norm(s.groups, F.buffer_norm(s.flats[buffer])) for s in segments]
