@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +128,7 @@ class Plan:
         """What makes two pilots the same but for the number of final seeds."""
         o = self.options
         return {
-            "common": identifying(asdict(self.common)),
+            "common": identifying(self.common.fields()),
             "methods": [m.label for m in o.methods],
             "lr": o.lr,
             "tuning": None if o.lr is not None else [*o.lr_range, o.trials, o.trial_seeds],

@@ -6,12 +6,11 @@ import functools
 import json
 import time
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import asdict
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, Table, bindparam, func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
@@ -156,17 +155,27 @@ class Store:
                 for name in ("key", "method", "lr", "phase", "seed", "share")
             },
             "status": outcome["status"],
-            "spec": to_json(asdict(spec)),
+            "spec": to_json(spec.fields()),
             "outcome": without_curve,
             "environment": to_json(environment),
             "finished_at": _now(),
             "curve": curve,
         }
-        statement = self.insert(runs).on_conflict_do_nothing()
+        statement = self._put
         if driver is not None:  # only PostgreSQL has drivers: it does both in one statement
-            statement = statement.add_cte(_release(spec.key, driver).cte("released"))
-        statement = statement.execution_options(preserve_rowcount=True)
+            statement = self._put_and_release
+            row |= {"released": spec.key, "by": driver}
         return bool(self.write(lambda c: c.execute(statement, row).rowcount == 1, alone=True))
+
+    @functools.cached_property
+    def _put(self) -> Any:
+        statement = self.insert(runs).on_conflict_do_nothing()
+        return statement.execution_options(preserve_rowcount=True)
+
+    @functools.cached_property
+    def _put_and_release(self) -> Any:
+        released = _release(bindparam("released"), bindparam("by"))
+        return self._put.add_cte(released.cte("released"))
 
     def put_failure(
         self, spec: RunSpec, outcome: dict[str, Any], *, driver: str | None = None
@@ -176,7 +185,7 @@ class Store:
             "key": spec.key,
             "status": outcome["status"],
             "reason": _storable(outcome["reason"]),
-            "spec": to_json(asdict(spec)),
+            "spec": to_json(spec.fields()),
             "failed_at": _now("microseconds"),
         }
         same = select(failures.c.id).where(
@@ -334,7 +343,7 @@ def _all(connection: Connection, query: Any) -> Any:
     return connection.execute(query).all()
 
 
-def _release(key: str, driver: str) -> Any:
+def _release(key: Any, driver: Any) -> Any:
     return claims.delete().where(claims.c.key == key, claims.c.driver == driver)
 
 
