@@ -89,7 +89,7 @@ def foreign(path: Path) -> None:
 def resumed(value: Any) -> Made:
     """A study whose store says something else of itself."""
     text = value if isinstance(value, str) else json.dumps(value)
-    spoil = sql(f"INSERT INTO about VALUES ('study', '{text}')", name="study.db")
+    spoil = sql(f"INSERT OR REPLACE INTO about VALUES ('study', '{text}')", name="study.db")
     return study(spoil, "study", "resume", "study")
 
 

@@ -225,7 +225,7 @@ def test_no_stored_text_is_a_command_to_the_terminal(name: str, tmp_path: Path) 
     evil_folder(tmp_path, "study")
     about = json.dumps({"name": EVIL, "text": EVIL, "device": "cpu"})
     with contextlib.closing(sqlite3.connect(tmp_path / "study" / "study.db")) as c, c:
-        c.execute("INSERT INTO about VALUES ('study', ?)", (about,))
+        c.execute("INSERT OR REPLACE INTO about VALUES ('study', ?)", (about,))
     ran = readers(tmp_path)[name]()
     shown = ran.out + ran.err
     assert r"\x1b[2J" in shown or name == "roi"
