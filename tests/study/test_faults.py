@@ -59,7 +59,7 @@ def kept(folder: Path) -> int:
 
 
 def write_task(folder: Path) -> None:
-    from conftest import BLOBS
+    from blobs import BLOBS
 
     (folder / "blobs.py").write_text(BLOBS + SLOW)
     (folder / "disk").mkdir()

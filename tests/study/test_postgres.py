@@ -124,7 +124,7 @@ def table(folder: Path) -> list[dict[str, Any]]:
 @pytest.fixture(scope="module")
 def local(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., Any]) -> Any:
     """The same study in a folder of its own, with one driver."""
-    from conftest import BLOBS
+    from blobs import BLOBS
 
     folder = tmp_path_factory.mktemp("local")
     (folder / "blobs.py").write_text(BLOBS + SLOW + f"\ndef changes():\n    return dict({MODEL})\n")

@@ -37,6 +37,8 @@ def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
                 if values:
                     place = Place(cell, arm, statistics.fmean(values))
                     by_name.setdefault(arm.name, []).append(place)
+        if not by_name:
+            continue
         best = {name: max(places, key=lambda p: p.cell.sign * p.value)
                 for name, places in by_name.items()}  # fmt: skip
         if len(views) < MOST:
