@@ -13,7 +13,7 @@ import click
 
 from .cli_shared import PATH, store_option
 from .errors import StudyError
-from .study.reading import usable_path
+from .study.reading import printable, usable_path
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -86,6 +86,7 @@ def _live(watching: Watching, every: float) -> None:
     """Redraw until the pilot or study has finished, then leave the last picture."""
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     from .report.watch.terminal import draw
 
@@ -95,9 +96,11 @@ def _live(watching: Watching, every: float) -> None:
         try:
             view = watching.view()
         except StudyError as error:
-            return str(error) + "; waiting (Ctrl-C ends)", False
+            return Text(printable(f"{error}; waiting (Ctrl-C ends)")), False
         return draw(view, console, console.height), view["state"] == "finished"
 
+    if watching.is_there():
+        watching.view()  # one that cannot be read now is no store to wait for
     ended = False
     with _until_interrupted(), Live(console=console, screen=True, auto_refresh=False) as live:
         while not ended:

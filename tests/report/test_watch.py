@@ -18,6 +18,7 @@ import pytest
 from rich.console import Console
 from synthetic import ENVIRONMENT, EVIL, STUDY, draw, write_pilot, write_study
 
+from paramcast import cli_watch
 from paramcast.errors import StudyError
 from paramcast.report.watch import terminal
 from paramcast.report.watch.board import Board
@@ -311,6 +312,14 @@ def test_it_waits_for_the_store_and_ends_with_the_pilot(tmp_path: Path) -> None:
     assert b"holds no pilot or study yet" in screen
     assert b"16 runs" in after
     assert b"finished" in after
+
+
+def test_in_a_terminal_a_store_that_cannot_be_read_is_not_waited_for(
+    tmp_path: Path,
+) -> None:
+    (tmp_path / "pilot.db").write_bytes(b"no database" * 1000)
+    with pytest.raises(StudyError, match="cannot be used as a store of runs"):
+        cli_watch._live(Watching(tmp_path), 0.1)
 
 
 def test_an_unfinished_study_has_no_verdict(tmp_path: Path) -> None:

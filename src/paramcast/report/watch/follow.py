@@ -91,10 +91,6 @@ class Follower:
         self._last_failure = 0
         self._verdict: tuple[int, dict[str, Any] | None] = (0, None)
 
-    def is_there(self) -> bool:
-        """Whether there is a store to read."""
-        return self.url is not None or _kind_of(self.folder) is not None
-
     def look(self) -> Look:
         """Read what is new.
 
@@ -162,6 +158,11 @@ class Follower:
 
 def _all(connection: Connection, query: Any) -> Any:
     return connection.execute(query).all()
+
+
+def is_there(folder: Path) -> bool:
+    """Whether a folder has a store or the URL of one."""
+    return _kind_of(folder) is not None
 
 
 def newest(parent: Path) -> Path:

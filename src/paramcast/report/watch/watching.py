@@ -8,7 +8,7 @@ from typing import Any
 
 from ...study.reading import as_written
 from .board import Board
-from .follow import Follower, Look, newest
+from .follow import Follower, Look, is_there, newest
 from .view import view
 
 
@@ -38,6 +38,10 @@ class Watching:
         with self._lock, as_written(self._given, "start its command again, or move it away"):
             look, folder = self._look()
             return view(self._board, look, str(folder), cell)
+
+    def is_there(self) -> bool:
+        """Whether there is a store to read."""
+        return self._url is not None or is_there(newest(self._given))
 
     def _look(self) -> tuple[Look, Path]:
         if self._follower is None:

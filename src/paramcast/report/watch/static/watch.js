@@ -2,7 +2,7 @@
 (() => {
   const $ = (selector) => document.querySelector(selector);
   const COLOURS = ["--base", "--c0", "--c1", "--c2", "--c3", "--c4", "--c5"];
-  const DASHES = ["solid", "dash", "dot", "dashdot", "longdash"];
+  const DASHES = ["solid", "dot", "dash", "longdash", "dashdot", "longdashdot"];
   const VIEWS = [
     ["metric", "curve"], ["loss", "curve"], ["training loss", "curve"],
     ["cosine", "predictions"], ["error", "predictions"], ["relative_jump", "predictions"],
@@ -95,12 +95,12 @@
     }
   }
 
-  function style(method) {
+  function style(method, share) {
     let i = methods.indexOf(method);
     if (i < 0) i = methods.push(method) - 1;
     const own = getComputedStyle(document.documentElement);
     return { color: own.getPropertyValue(COLOURS[i % COLOURS.length]).trim(),
-      dash: DASHES[Math.floor(i / COLOURS.length) % DASHES.length] };
+      dash: DASHES[(2 * Math.floor(i / COLOURS.length) + (share === 1 ? 0 : 1)) % DASHES.length] };
   }
 
   function plot(place, traces, x, y) {
@@ -137,7 +137,7 @@
     }
     const part = (VIEWS.find(([key]) => key === shown) || VIEWS[0])[1];
     const traces = view.arms.map((arm) => ({
-      x: arm[part].step, y: arm[part][shown], name: name(arm), type: "scatter", line: style(arm.method),
+      x: arm[part].step, y: arm[part][shown], name: name(arm), type: "scatter", line: style(arm.method, arm.share),
       mode: arm[part].step.length > 1 ? "lines" : "markers", connectgaps: true,
     })).filter((trace) => known(trace.y));
     plot($("#curves .plot"), traces, { title: { text: "steps" } },
@@ -160,7 +160,7 @@
     if (!view.tuning.length) return;
     const traces = view.tuning.map((row) => ({
       x: row.points.map((p) => p[0]), y: row.points.map((p) => p[1]), name: row.method,
-      type: "scatter", mode: "lines+markers", line: style(row.method),
+      type: "scatter", mode: "lines+markers", line: style(row.method, 1),
     }));
     plot($("#tuning .plot"), traces, { type: "log", title: { text: "learning rate" } },
       { type: "log", title: { text: "validation loss" } });
