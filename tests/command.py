@@ -16,6 +16,11 @@ import pytest
 from paramcast import cli
 
 
+def without_notice(err: str) -> str:
+    """Standard error without the line that says whose code runs."""
+    return re.sub(r"^paramcast: running the code in .*\n", "", err, count=1)
+
+
 class Ran(NamedTuple):
     """What a command left: its exit code, standard output and standard error."""
 
@@ -26,7 +31,7 @@ class Ran(NamedTuple):
     @property
     def said(self) -> str:
         """Standard error without the line that says whose code runs."""
-        return re.sub(r"^paramcast: running the code in .*\n", "", self.err, count=1)
+        return without_notice(self.err)
 
     @property
     def result(self) -> dict[str, Any]:

@@ -108,7 +108,7 @@ def goes_on(pilot: Any, folder: Path, undisturbed: dict[str, Any]) -> Any:
 
 def one_sentence(ran: Any, said: str) -> None:
     assert (ran.code, ran.out) == (2, "")
-    assert re.fullmatch(rf"paramcast: [^\n]*{said}[^\n]*\n", ran.err), ran.err
+    assert re.fullmatch(rf"paramcast: [^\n]*{said}[^\n]*\n", ran.said), ran.err
 
 
 def test_a_database_that_another_process_locks(
@@ -169,7 +169,7 @@ def test_a_disk_without_space(pilot: Any, tmp_path: Path, undisturbed: Any) -> N
         assert 0 < kept(tmp_path) < RUNS
         filler.unlink()
         ran = goes_on(pilot, tmp_path, undisturbed)  # the page is larger than this disk
-        assert re.fullmatch(r"paramcast: no report was written: .*No space left.*\n", ran.err)
+        assert re.fullmatch(r"paramcast: no report was written: .*No space left.*\n", ran.said)
 
 
 @pytest.mark.mount
