@@ -17,8 +17,8 @@ from paramcast import cli
 
 
 def without_notice(err: str) -> str:
-    """Standard error without the line that says whose code runs."""
-    return re.sub(r"^paramcast: running the code in .*\n", "", err, count=1)
+    """Standard error without the lines that say whose code runs, and whose server is asked."""
+    return re.sub(r"(?m)^paramcast: (running the code in|connecting to) .*\n", "", err)
 
 
 class Ran(NamedTuple):
