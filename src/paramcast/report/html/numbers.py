@@ -12,11 +12,12 @@ from .words import Words
 def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     """Every arm of every comparison; a cell's "runs" are the filters of the rows behind it."""
     heads, many = words.section("head"), len(cells) > 1
-    percent = any(arm.row.get("top1_error") is not None for cell in cells for arm in cell.arms)
-    early = any(arm.early for cell in cells for arm in cell.arms)
+    arms = [arm for cell in cells for arm in cell.arms]
+    errors = [n for n in ("top1", "top5") if any(a.row.get(f"{n}_error") is not None for a in arms)]
+    early = any(arm.early for arm in arms)
     names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
              *(["early"] if early else []), "minus_base", "p", "minus_matched",
-             *(["top1", "top5"] if percent else []), "loss", "gap", "seconds", "memory",
+             *errors, "loss", "gap", "seconds", "memory",
              "diverged", "verdict"]  # fmt: skip
     rows = []
     for cell in cells:

@@ -89,7 +89,7 @@ def tornado(place: str, case: Mapping[str, Any], currency: str, words: Words) ->
         }
         for k, (end, colour, shape) in enumerate((("low", BELOW, "/"), ("high", ABOVE, "")))
     ]  # fmt: skip
-    axis = plain(f"{words('quantity.npv')}, {currency}")
+    axis = plain(f"{words('term.npv')}, {currency}")
     layout = {
         "barmode": "overlay", "height": 120 + 24 * len(bars),
         "xaxis": {"title": {"text": axis}, "zeroline": True},
