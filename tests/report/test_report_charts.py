@@ -45,16 +45,18 @@ def test_predictions_over_training_with_their_anomalies_marked(pilot: Path) -> N
     assert "sgd" not in error
     shape = found["views"][2]["layout"]["shapes"][0]
     assert shape["y0"] == shape["y1"] == LONG == 100 * noted.LONG
-    marks = [t for t in found["views"][0]["data"] if t.get("yaxis") == "y2"]
+    marks = found["common"]
     assert [m["y"][0] for m in marks] == ["random-jump", "plp"]
     for mark in marks:
         assert mark["x"] == [10, 20]
         assert mark["marker"]["symbol"] == "triangle-up"
         assert mark["marker"]["opacity"] == [0.86, 0.58]  # 0.3 + 0.7 x 80 %, x 40 %
-        assert mark["customdata"] == [
-            "64 of 80 predictions, in 8 of 8 runs", "32 of 80 predictions, in 8 of 8 runs",
-        ]  # fmt: skip
-        assert "jump longer than the rule allows: nobody acted" in mark["hovertemplate"]
+        assert mark["yaxis"] == "y2"
+        assert mark["customdata"] == [[64, 80, 8], [32, 80, 8]]
+        assert mark["hovertemplate"].startswith(
+            "%{x}: jump longer than the rule allows: nobody acted<br>%{customdata[0]} of "
+            "%{customdata[1]} predictions, in %{customdata[2]} of 8 runs"
+        )
     assert found["table"]["rows"][1] == [
         "plp", "480", "100%", "0.250%", "+0.835", "0.250",
         "jump longer than the rule allows: nobody acted, 96 / 480",

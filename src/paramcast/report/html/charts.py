@@ -3,9 +3,11 @@
 A colour is a name such as "$c1" ("$c1/33" with an alpha), which the page looks up in its own
 colours, so that a chart follows light, dark and print. A chart is
 
-    {"id", "title", "read", "views": [{"label", "data", "layout"}], "table": {"head", "rows"}}
+    {"id", "title", "read", "views": [{"label", "data", "layout"}],
+     "table": {"head", "rows", "behind"}}
 
-where a view that has "like" instead of "data" is that of this number with other "x" values.
+where a view that has "like" instead of "data" is that of this number with other "x" values, a trace
+with a "band" (low and high) has one drawn around it, and traces in "common" are in every view.
 """
 
 from __future__ import annotations

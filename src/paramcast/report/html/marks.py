@@ -119,24 +119,19 @@ def scaled(points: list[Point], scale: float) -> list[Point]:
 
 
 def line_of(arm: Arm, cell: Cell, points: list[Point], column: int) -> list[dict[str, Any]]:
-    """A curve with its band: the band is one closed line, down one side and back the other."""
+    """A curve; of its "band" the page makes a second trace, so that nothing is stored twice."""
     if not points:
         return []
     colour, _, dash = style(arm, cell)
-    x, name = [short(p[column]) for p in points], plain(arm.name)
-    around = [short(p.high) for p in points] + [short(p.low) for p in reversed(points)]
-    shade = {
-        "type": "scatter", "mode": "lines", "x": x + x[::-1], "y": around, "fill": "toself",
-        "fillcolor": f"{colour}/26", "line": {"width": 0, "color": f"{colour}/00"},
-        "hoverinfo": "skip", "showlegend": False, "legendgroup": name,
-    }  # fmt: skip
+    name = plain(arm.name)
     line = {
-        "type": "scatter", "mode": "lines", "name": name, "x": x,
+        "type": "scatter", "mode": "lines", "name": name, "x": [short(p[column]) for p in points],
         "y": [short(p.mean) for p in points],
+        "band": [[short(p.low) for p in points], [short(p.high) for p in points]],
         "line": {"color": colour, "dash": dash, "width": 2.2}, "legendgroup": name,
         "hovertemplate": "%{x:.4g}: %{y:.4g}" + f"<extra>{name}</extra>",
     }  # fmt: skip
-    return [shade, line]
+    return [line]
 
 
 def by_arm(arms: Sequence[Arm], what: str) -> dict[str, Any]:

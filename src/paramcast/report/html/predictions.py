@@ -35,11 +35,11 @@ def chart_of(cell: Cell, words: Words) -> Chart | None:
             layout = _layout(name, arms, strip, words)
             if quantity == "relative_jump":
                 layout["shapes"] = [LIMIT]
-            views.append({"label": name, "data": data + strip, "layout": layout})
+            views.append({"label": name, "data": data, "layout": layout})
     columns = ("method", "predictions", "accepted", "jump", "agreement", "error", "anomalies")
     rows = [_row(arm, words) for arm in arms]
     behind = [{"method": arm.name} for arm in arms]
-    return chart("predictions", words, views, columns, rows, behind)
+    return {**chart("predictions", words, views, columns, rows, behind), "common": strip}
 
 
 def _layout(
@@ -75,15 +75,14 @@ def _strip(arm: Arm, cell: Cell, words: Words) -> Iterator[dict[str, Any]]:
         found.setdefault((rule, action), {}).setdefault(point["step"], []).append(count)
     for (rule, action), counts in found.items():
         steps = sorted(counts)
-        hover = [
-            words("chart.fired", n=sum(counts[s]), all=made[s], runs=len(counts[s]), of=len(runs))
-            for s in steps
-        ]
+        told = words("chart.fired", n="%{customdata[0]}", all="%{customdata[1]}",
+                     runs="%{customdata[2]}", of=len(runs))  # fmt: skip
         shares = [sum(counts[s]) / made[s] for s in steps]
-        what = f"{plain(said(rule, action, words))}<br>%{{customdata}}"
+        what = f"{plain(said(rule, action, words))}<br>{told}"
         yield {
             "type": "scatter", "mode": "markers", "x": steps, "y": [plain(arm.name)] * len(steps),
-            "yaxis": "y2", "customdata": hover, "showlegend": False,
+            "yaxis": "y2", "customdata": [[sum(counts[s]), made[s], len(counts[s])] for s in steps],
+            "showlegend": False,
             "marker": {"symbol": MARKS.get(rule, "square"), "color": style(arm, cell)[0],
                        "size": 9, "opacity": [round(0.3 + 0.7 * share, 2) for share in shares]},
             "hovertemplate": f"%{{x}}: {what}<extra>{plain(arm.name)}</extra>",

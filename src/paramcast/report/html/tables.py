@@ -75,7 +75,7 @@ def run_row(run: Run) -> list[Any]:
 def curve_rows(cells: Iterable[Cell]) -> list[list[Any]]:
     """The mean curves and their 95 % bands, of predictions too, in the order of CURVE."""
     return [
-        [cell.index + 1, arm.name, name, p.step, *(f"{value:.6g}" for value in p[1:])]
+        [cell.index + 1, arm.name, name, p.step, *(f"{value:.5g}" for value in p[1:])]
         for cell in cells
         for arm in cell.arms
         for name, points in (*arm.curves.items(), *arm.forecasts.items())

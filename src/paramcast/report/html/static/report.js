@@ -51,8 +51,22 @@
     };
   }
 
-  const dataOf = (chart, view) =>
-    view.data || chart.views[view.like].data.map((trace, i) => ({ ...trace, x: view.x[i] }));
+  const around = (forth, back) => [...forth, ...[...back].reverse()];
+
+  function withBand({ band, ...line }) {
+    if (!band) return [line];
+    const shade = {
+      type: "scatter", mode: "lines", x: around(line.x, line.x), y: around(band[1], band[0]),
+      fill: "toself", fillcolor: line.line.color + "/26", line: { width: 0, color: line.line.color + "/00" },
+      hoverinfo: "skip", showlegend: false, legendgroup: line.legendgroup,
+    };
+    return [shade, line];
+  }
+
+  function dataOf(chart, view) {
+    const own = view.data || chart.views[view.like].data.map((trace, i) => ({ ...trace, x: view.x[i] }));
+    return [...own.flatMap(withBand), ...(chart.common || [])];
+  }
 
   function draw(section) {
     const chart = chartOf(section), plot = section.querySelector(".plot");
