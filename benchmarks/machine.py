@@ -54,7 +54,10 @@ def check_idle(*, busy: bool) -> None:
 
 def heading(*packages: str) -> None:
     """The command, the hardware and the versions."""
-    words = [Path(sys.argv[0]).name, *sys.argv[1:]]
+    words = [
+        Path(sys.argv[0]).name,
+        *(word.partition("//")[0] + "//..." if "://" in word else word for word in sys.argv[1:]),
+    ]
     print(f"`python benchmarks/{shlex.join(words)}`\n")
     versions = ", ".join(f"{name} {installed(name)}" for name in ("torch", *packages))
     memory = psutil.virtual_memory().total / 2**30

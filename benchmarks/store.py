@@ -2,34 +2,41 @@
 
     python benchmarks/store.py                              SQLite, in a temporary folder
     python benchmarks/store.py postgresql://USER@HOST/DB    an empty schema, which is left full
-    python benchmarks/store.py [URL] --runs 100000          also reads so many back
+    python benchmarks/store.py [URL] --runs 100000          instead: reads one of so many runs
+    python benchmarks/store.py URL --drivers 4              written by so many processes at once
 
 Each run has a curve of 100 points and is written in a transaction of its own, as a driver does; on
-PostgreSQL it is claimed before and its claim ends in the same transaction. The rate is the median
-over rounds of 500 runs (--rounds); quartiles in brackets. The processor time of the driver is given
-as well: where other programs keep the machine busy the rate is theirs, not the store's.
---drivers N writes from N processes at once (PostgreSQL), and reports the sum.
+PostgreSQL it is claimed before and its claim ends in the same transaction. The rate is that of
+rounds of 500 runs. The processor time of the driver is given as well: where other programs keep
+the machine busy the rate is theirs, not the store's. The defaults take about 1 minute; 100,000
+runs are 2.3 GB and take about 3.
 """
 
 from __future__ import annotations
 
-import argparse
+import json
 import multiprocessing
-import platform
 import random
-import statistics
+import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Callable
 from contextlib import ExitStack, closing
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy
+import machine
+import psutil
+from sqlalchemy import select
 
 from paramcast.study.claims import Claims
+from paramcast.study.engines import Finished, Job
+from paramcast.study.runner import Runner
 from paramcast.study.spec import RunSpec
 from paramcast.study.store import Store
+from paramcast.study.tables import runs
+from paramcast.study.tasks.source import Source
 
 ROUND = 500
 ENVIRONMENT = {
@@ -91,54 +98,119 @@ def written_by(drivers: int, place: Path | str, rounds: int) -> float:
         return drivers * rounds * ROUND / (time.perf_counter() - start)
 
 
-def read(place: Path | str, keys: Sequence[str]) -> None:
-    """What `status`, `resume` and `export` read."""
-    actions = {
-        "status (counts)": lambda store: store.counts(),
-        "resume (outcomes of all keys)": lambda store: store.outcomes(keys),
-        "export (all runs)": lambda store: store.runs(),
+# --- a large store --------------------------------------------------------------------------------
+
+
+def fill(place: Path | str, number: int) -> list[RunSpec]:
+    """So many finished runs, which differ in their seeds."""
+    with closing(Store(place)) as store:
+        first = spec(0, 0)
+        store.put(first, outcome(), ENVIRONMENT)
+        row = store.read(lambda c: c.execute(select(runs).where(runs.c.key == first.key)).one())
+        specs = [spec(seed, 0) for seed in range(number)]
+        for begin in range(1, number, 2000):
+            rows = [
+                {**row._mapping, "key": one.key, "seed": one.seed, "spec": json.dumps(one.fields())}
+                for one in specs[begin : begin + 2000]
+            ]
+            store.write(lambda c, rows=rows: c.execute(runs.insert(), rows))
+        store.set_about("study", {"name": "large", "text": "", "device": "cpu"})
+    return specs
+
+
+class Nobody:
+    """An engine and a watcher: nothing is missing, so nothing is run."""
+
+    workers = 1
+
+    def run(self, jobs: Any, finished: Callable[[Finished], None]) -> None:
+        raise RuntimeError("the store holds all runs")
+
+    def phase(self, name: str, total: int, reused: int) -> None:
+        if total != reused:
+            raise RuntimeError(f"{reused} of {total} runs were found")
+
+
+def resumed(place: Path | str, number: int) -> float:
+    """Seconds until a driver knows that nothing is left to run, its jobs not made yet."""
+    start, source = time.perf_counter(), Source("builtin", "digits")
+    with closing(Store(place)) as store:
+        jobs = [Job(spec(seed, 0), source) for seed in range(number)]
+        driver = Runner(store, Path(), ENVIRONMENT, engine=Nobody(), watcher=Nobody())
+        driver.phase("final", jobs)
+    return time.perf_counter() - start
+
+
+def status(folder: Path, place: Path | str) -> float:
+    """Seconds of `paramcast study status`, the whole process."""
+    words = [] if isinstance(place, Path) else ["--store", place]
+    start = time.perf_counter()
+    command = [sys.executable, "-m", "paramcast", "study", "status", str(folder), *words]
+    subprocess.run(command, check=True, stdout=subprocess.DEVNULL)
+    return time.perf_counter() - start
+
+
+def reported(folder: Path) -> float:
+    """Seconds in which the data of a report are read."""
+    from paramcast.report.html.load import load
+
+    start = time.perf_counter()
+    load(folder)
+    return time.perf_counter() - start
+
+
+def read(folder: Path, place: Path | str, number: int, rounds: int) -> None:
+    fill(place, number)
+    result = {"schema": 1, "cells": [{"seeds": 2}]}
+    (folder / "study.json").write_text(json.dumps(result), "utf-8")
+    if not isinstance(place, Path):
+        (folder / "study.url").write_text(place, "utf-8")
+    before = psutil.Process().memory_info().rss
+    ways = {
+        "`study status`, the whole command": (lambda: status(folder, place), 1),
+        "resume: what is missing": (lambda: resumed(place, number), 5),
+        "report: specifications and outcomes": (lambda: reported(folder), 5),
     }
-    for name, action in actions.items():
-        times = []
-        for _ in range(3):
-            with closing(Store(place, write=False)) as store:
-                start = time.perf_counter()
-                action(store)
-                times.append(time.perf_counter() - start)
-        print(f"{name}: {statistics.median(times):.2f} s, n = 3")
+    rows = []
+    for name, (way, goal) in ways.items():
+        rows.append((name, machine.spread([way() for _ in range(rounds)]), goal))
+    machine.table(f"{number:,} finished runs, n = {rounds} | s | goal", rows)
+    more = (psutil.Process().memory_info().rss - before) / number / 1024
+    print(f"The driver and the report grew by {more:.1f} KiB per run in all.")
+
+
+# --- writing --------------------------------------------------------------------------------------
+
+
+def written(place: Path | str, rounds: int) -> None:
+    rates, processor = write(place, rounds)
+    columns = f"n = {rounds} rounds of {ROUND} runs | runs per second | processor time per run, ms"
+    name = "PostgreSQL, claimed" if isinstance(place, str) else "SQLite"
+    machine.table(columns, [(name, machine.spread(rates, ".0f"), machine.spread(processor))])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser = machine.options(__doc__)
     parser.add_argument("url", nargs="?")
-    parser.add_argument("--rounds", type=int, default=11)
     parser.add_argument("--drivers", type=int, default=1)
     parser.add_argument("--runs", type=int, default=0)
     given = parser.parse_args()
+    machine.check_idle(busy=given.busy)
     random.seed(0)
-    with tempfile.TemporaryDirectory() as folder:
-        place: Path | str = given.url or Path(folder) / "study.db"
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        place: Path | str = given.url or folder / "study.db"
+        machine.heading("sqlalchemy", "psycopg")
         with closing(Store(place)) as store, store._engine.connect() as connection:
             version = ".".join(map(str, connection.dialect.server_version_info or ()))
-            print(
-                f"{connection.dialect.name} {version}, sqlalchemy {sqlalchemy.__version__}, "
-                f"Python {platform.python_version()}, {platform.machine()}"
-            )
+            print(f"{connection.dialect.name} {version}\n")
         if given.drivers > 1:
             rate = written_by(given.drivers, place, given.rounds)
             print(f"{given.drivers} drivers: {rate:.0f} runs per second together")
-            return
-        rounds = max(given.rounds, -(-given.runs // ROUND))
-        rates, processor = write(place, rounds)
-        low, middle, high = statistics.quantiles(rates, n=4)
-        print(
-            f"{middle:.0f} runs per second ({low:.0f} to {high:.0f}), {len(rates)} rounds of "
-            f"{ROUND}, curves of 100 points; {statistics.median(processor):.2f} ms of processor "
-            "time per run"
-        )
-        if given.runs:
-            print(f"{rounds * ROUND} runs in the store:")
-            read(place, [spec(i, 0).key for i in range(rounds * ROUND)])
+        elif given.runs:
+            read(folder, place, given.runs, min(given.rounds, 3))
+        else:
+            written(place, given.rounds)
 
 
 if __name__ == "__main__":

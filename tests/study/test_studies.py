@@ -20,6 +20,7 @@ from paramcast.study.studies import file as F
 from paramcast.study.studies.cells import final_jobs, make_cells
 from paramcast.study.studies.export import write
 from paramcast.study.studies.file import open_study, read, ready_made, ready_text
+from paramcast.study.studies.run import count
 from paramcast.study.tasks.task import BASES, SCHEDULES
 
 TINY = """
@@ -110,6 +111,24 @@ def test_cells_that_share_runs_run_them_once(tmp_path: Path) -> None:
     chosen = [cell.plan.choose({}) for cell in cells]
     assert len(cells) == 8
     assert len(final_jobs(cells, chosen)) == 4 * 6 * 4  # cells, seeds, methods
+
+
+def test_the_longest_runs_start_first_task_by_task(tmp_path: Path) -> None:
+    grid = TINY[TINY.index("[[grid]]") :]
+    text = TINY.replace("epochs = 1", "epochs = [1, 2]")
+    text += grid.replace('"digits"', '"digits/mlp"').replace("epochs = 1", "epochs = [1, 3]")
+    cells = make_cells(read(text, "x"), tmp_path, device="cpu", data_dir=None)
+    jobs = final_jobs(cells, [cell.plan.choose({}) for cell in cells])
+    begun = [(job.source.where, job.spec.epochs) for job in jobs]
+    order = list(dict.fromkeys(begun))
+    assert order == [("digits/mlp", 3), ("digits/mlp", 1), ("digits", 2), ("digits", 1)]
+    assert begun == sorted(begun, key=order.index)
+
+
+def test_counting_runs_hashes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cells = make_cells(read(TINY, "x"), tmp_path, device="cpu", data_dir=None)
+    monkeypatch.setattr("paramcast.study.spec.hash_of", None)  # a study has very many
+    assert count(cells) == (0, 4 * 6 * 4)
 
 
 @pytest.mark.parametrize(

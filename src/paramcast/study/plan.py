@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -99,6 +99,7 @@ class Plan:
 
     def __init__(self, options: Options, prepared: Prepared, out: Path | None) -> None:
         self.options, self.prepared = options, prepared
+        self._specs: dict[tuple[str, float, str, int, float], RunSpec] = {}
         self.common = RunSpec(
             task=prepared.task.name,
             fingerprint=fingerprint(prepared),
@@ -193,18 +194,34 @@ class Plan:
 
     def final_specs(self, rows: Sequence[Row]) -> list[RunSpec]:
         """Every arm at T and, for the speed, at 0.8 T, every seed; the long runs first."""
-        return [
-            self.spec(row.method, row.lr, "final", seed, share)
-            for share in self.shares
-            for seed in range(self.options.seeds)
-            for row in rows
-        ]
+        points = self.final_points(rows)
+        return [self.spec(method, lr, "final", seed, share) for method, lr, seed, share in points]
+
+    def final_points(self, rows: Sequence[Row]) -> Iterator[tuple[str, float, int, float]]:
+        """By what the final runs differ: method, learning rate, seed and share."""
+        for share in self.shares:
+            for seed in range(self.options.seeds):
+                for row in rows:
+                    yield row.method, row.lr, seed, share
 
     def spec(self, method: str, lr: float, phase: str, seed: int, share: float) -> RunSpec:
-        probes = self.common.probes if phase == "final" else ()
-        return replace(
-            self.common, method=method, lr=lr, phase=phase, seed=seed, share=share, probes=probes
-        )
+        """One run; the same object each time, so that its key is hashed once."""
+        differing = method, lr, phase, seed, share
+        if differing not in self._specs:
+            self._specs[differing] = replace(
+                self.common,
+                method=method,
+                lr=lr,
+                phase=phase,
+                seed=seed,
+                share=share,
+                probes=self.common.probes if phase == "final" else (),
+            )
+        return self._specs[differing]
+
+    def work(self, spec: RunSpec) -> float:
+        """About how long a run takes: the input values that it trains on."""
+        return spec.share * spec.epochs * self.prepared.train.inputs.numel()
 
     def jobs(self, specs: Sequence[RunSpec]) -> list[Job]:
         """The specifications with where their task comes from."""
@@ -241,8 +258,7 @@ class Plan:
     def count(self) -> tuple[int, int]:
         """Tuning runs and final runs, those shared by two arms counted once."""
         lrs = dict.fromkeys(self.with_own_rate, self.options.lr or 1.0)
-        final = {spec.key for spec in self.final_specs(self.rows(lrs))}
-        return len(self.tuning_specs()), len(final)
+        return len(self.tuning_specs()), len(set(self.final_points(self.rows(lrs))))
 
     @property
     def most_runs(self) -> int:

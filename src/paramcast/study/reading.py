@@ -111,7 +111,7 @@ def from_json(text: str) -> Any:
     if not isinstance(text, str):
         raise ValueError(f"it holds {shown(text, 40)}, not text")
     try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        value = _decode(text)
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if "\\u" in text:
@@ -174,6 +174,10 @@ def _finite(text: str) -> float:
     if not math.isfinite(number):
         raise ValueError(f"{text[:40]} is out of range")
     return number
+
+
+_decode = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
+"""Made once: large stores hold very many small texts."""
 
 
 def _reason(error: Exception) -> str:

@@ -13,9 +13,10 @@ from .folder import opened as opened
 from .folder import write_json as write_json
 from .folder import write_text as write_text
 from .live import Live
-from .store import Store
+from .store import Store, chunks
 
 GOOD = ("done", "diverged")
+LARGE = ("curve", "class_counts")
 PLANNED = "planned"
 """What a store says of the number of runs, by phase."""
 
@@ -67,7 +68,9 @@ class Runner:
         self.failures: dict[str, Finished] = {}
 
     def phase(self, name: str, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-        """All outcomes of these jobs without their curves, by the key of their specification.
+        """All outcomes of these jobs, by the key of their specification.
+
+        Curves and counts per class stay in the store: there may be very many runs.
 
         Raises:
             RunError: runs failed twice.
@@ -76,7 +79,10 @@ class Runner:
         place = None if self.live is None else str(self.live.path)
         unique = {job.spec.key: job._replace(live=place) for job in jobs}
         self._plan(name, len(unique))
-        outcomes = self.store.outcomes(unique)
+        outcomes: dict[str, dict[str, Any]] = {}
+        for part in chunks(unique):
+            found = self.store.outcomes(part)
+            outcomes.update((key, _kept(outcome)) for key, outcome in found.items())
         missing = {key: job for key, job in unique.items() if key not in outcomes}
         self.reused += len(outcomes)
         if unique:
@@ -84,8 +90,7 @@ class Runner:
 
         def note(done: Finished) -> None:
             if done.outcome["status"] in GOOD:
-                outcome = {k: v for k, v in done.outcome.items() if k != "curve"}
-                outcomes[done.spec.key] = outcome
+                outcomes[done.spec.key] = _kept(done.outcome)
                 self.failures.pop(done.spec.key, None)
             else:
                 self.failures[done.spec.key] = done
@@ -148,3 +153,8 @@ class Runner:
             f"{first.spec.seed}: {first.outcome['reason']}. The finished runs are kept in "
             f"{self.out}; mend the cause and start the same command again"
         )
+
+
+def _kept(outcome: dict[str, Any]) -> dict[str, Any]:
+    """What a comparison needs of an outcome."""
+    return {name: value for name, value in outcome.items() if name not in LARGE}

@@ -66,16 +66,18 @@ class RunSpec:
         return {name: getattr(self, name) for name in self.__dataclass_fields__}
 
 
+_USUAL: dict[str, Any] = {**DEFAULT._asdict(), "probes": ()}
+_canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
+
+
 def identifying(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields without those that are as they were before there was a choice."""
-    usual: dict[str, Any] = {**DEFAULT._asdict(), "probes": ()}
-    return {name: value for name, value in fields.items() if usual.get(name, ...) != value}
+    return {name: value for name, value in fields.items() if _USUAL.get(name, ...) != value}
 
 
 def hash_of(value: object) -> str:
     """sha256 of a value's canonical JSON: sorted keys, no spaces, floats by their shortest form."""
-    text = json.dumps(value, sort_keys=True, separators=(",", ":"), allow_nan=False)
-    return hashlib.sha256(text.encode()).hexdigest()
+    return hashlib.sha256(_canonical(value).encode()).hexdigest()
 
 
 def axis_seed(axis: str, phase: str, seed: int) -> int:

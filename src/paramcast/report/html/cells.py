@@ -202,7 +202,7 @@ def _quantile(n: int) -> float:
     return float(stats.t.ppf(0.975, n - 1))
 
 
-def _mean_curve(curves: Sequence[list[dict[str, Any]]], quantity: str) -> list[Point]:
+def _mean_curve(curves: Sequence[Sequence[dict[str, Any]]], quantity: str) -> list[Point]:
     """By epoch, over the runs that reached it."""
     points = []
     for epoch in range(max(map(len, curves), default=0)):

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import inspect, null, select
+from sqlalchemy import inspect, select
 
 from ...errors import StoreError, StudyError
 from ...study.folder import remembers
@@ -13,13 +15,13 @@ from ...study.reading import (
     MOST_JSON,
     as_written,
     count_of_seeds,
-    from_json,
     object_from_json,
     read_text,
     shown,
 )
 from ...study.tables import failures, runs
 from ..reading import KINDS, opened
+from .curves import later
 
 RESULT_SCHEMA = 1
 AGAIN = "run the same command again to write it anew"
@@ -32,7 +34,7 @@ class Run(NamedTuple):
     key: str
     spec: dict[str, Any]
     outcome: dict[str, Any]
-    curve: list[dict[str, Any]]
+    curve: Sequence[dict[str, Any]]
     finished_at: str
 
 
@@ -127,8 +129,7 @@ def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
         columns = store.read(
             lambda c: {column["name"] for column in inspect(c).get_columns("runs")}
         )
-        curve = runs.c.curve if "curve" in columns else null()
-        query = select(runs.c.key, runs.c.spec, runs.c.outcome, curve, runs.c.finished_at)
+        query = select(runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
         found = store.read(lambda c: c.execute(query.order_by(runs.c.finished_at)).all())
         wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
         name = store.name
@@ -136,15 +137,26 @@ def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
         failed = [Failure(object_from_json(spec), *rest) for spec, *rest in wrong]
         if not all(isinstance(text, str) for _, *texts in failed for text in texts):
             raise ValueError("a failure is no text")
-        return [_run(*row) for row in found], failed
+        read = [_run(*row) for row in found]
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
+    if "curve" in columns:
+        curves = later([run.key for run in read], partial(_curves, folder, database))
+        read = [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)]
+    return read, failed
 
 
-def _run(key: str, spec: str, outcome: str, curve: str | None, finished_at: str) -> Run:
+def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
     """Version 1 kept the curve inside the outcome."""
     if not isinstance(key, str) or not isinstance(finished_at, str):
         raise ValueError("a run's key or time is no text")
     loaded = object_from_json(outcome)
-    points = from_json(curve) if curve else loaded.get("curve", [])
-    return Run(key, object_from_json(spec), loaded, points, finished_at)
+    return Run(key, object_from_json(spec), loaded, loaded.get("curve", []), finished_at)
+
+
+def _curves(folder: Path, database: str, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
+    with opened(folder, database) as store:
+        found = store.curves(keys)
+    if not all(isinstance(points, list) for points in found.values()):
+        raise StoreError(f"{store.name} cannot be read (a curve is no list); move it away")
+    return found

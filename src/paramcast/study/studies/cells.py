@@ -13,7 +13,7 @@ from ..loop import adjusted
 from ..methods import Method, check_methods, parse_methods
 from ..plan import MOST_RUNS, Options, Plan, too_many
 from ..reading import usable_path
-from ..spec import DEFAULT, Numerics
+from ..spec import DEFAULT, Numerics, RunSpec
 from ..tasks.source import find, load
 from ..tasks.task import Prepared
 from .file import AXES, Grid, StudyFile, Tune
@@ -71,21 +71,34 @@ def make_cells(
 
 def tuning_jobs(cells: Sequence[Cell]) -> list[Job]:
     """The tuning runs of all cells."""
-    return _once(job for cell in cells for job in cell.plan.jobs(cell.plan.tuning_specs()))
+    return _once((cell.plan, cell.plan.tuning_specs()) for cell in cells)
 
 
 def final_jobs(cells: Sequence[Cell], chosen: Sequence[dict[str, float]]) -> list[Job]:
     """The final runs of all cells, at the learning rates chosen in each."""
     plans = [(cell.plan, rates) for cell, rates in zip(cells, chosen, strict=True)]
-    return _once(
-        job for plan, rates in plans for job in plan.jobs(plan.final_specs(plan.rows(rates)))
-    )
+    return _once((plan, plan.final_specs(plan.rows(rates))) for plan, rates in plans)
 
 
-def _once(jobs: Iterable[Job]) -> list[Job]:
-    """Each run once, task by task so that workers load each once."""
-    unique = {job.spec.key: job for job in jobs}
-    return sorted(unique.values(), key=lambda job: job.source.where)
+def _once(planned: Iterable[tuple[Plan, list[RunSpec]]]) -> list[Job]:
+    """Each run once, task by task so that workers load each once; the longest first.
+
+    The last runs leave workers without one, the shorter the better.
+    """
+    jobs: dict[RunSpec, Job] = {}
+    work: dict[RunSpec, float] = {}
+    longest: dict[str, float] = {}
+    for plan, specs in planned:
+        for job in plan.jobs(specs):
+            spec, task = job.spec, job.source.where
+            jobs[spec], work[spec] = job, plan.work(job.spec)
+            longest[task] = max(longest.get(task, 0.0), work[spec])
+
+    def order(job: Job) -> tuple[float, str, float]:
+        task = job.source.where
+        return -longest[task], task, -work[job.spec]
+
+    return sorted(jobs.values(), key=order)
 
 
 def _cell(

@@ -97,11 +97,12 @@ def count(cells: Sequence[Cell]) -> tuple[int, int]:
 
     Final runs at a tuned rate are counted as if every method had a rate of its own.
     """
-    guess = [
-        dict.fromkeys(c.plan.with_own_rate, c.plan.options.lr or -1.0 - i)
-        for i, c in enumerate(cells)
-    ]
-    return len(tuning_jobs(cells)), len(final_jobs(cells, guess))
+    final = set()
+    for i, cell in enumerate(cells):
+        plan = cell.plan
+        rates = dict.fromkeys(plan.with_own_rate, plan.options.lr or -1.0 - i)
+        final |= {(plan.common, *point) for point in plan.final_points(plan.rows(rates))}
+    return len(tuning_jobs(cells)), len(final)
 
 
 def estimate(cells: Sequence[Cell], workers: int) -> float:
