@@ -63,6 +63,7 @@ def fuzz(name: str, seconds: int, folder: Path) -> int:
     grown.mkdir()
     for i, seed in enumerate(targets.seeds_of(name)):
         (grown / f"seed{i}").write_bytes(seed)
+    targets.run(name, targets.mutated(name, b"\1\2\3\4"))  # imports, which are no part of an input
     corpus = HERE / "corpus" / name
     folders = [grown, corpus] if corpus.is_dir() else [grown]
     options = [

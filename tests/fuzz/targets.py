@@ -8,15 +8,18 @@ import gzip
 import hashlib
 import io
 import json
+import socket
 import sqlite3
 import tarfile
 import warnings
+import zipfile
 from collections.abc import Callable
 from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
+import psutil
 import torch
 from odd import ODD, TENSORS, Choices, edited, spliced
 from PIL import Image
@@ -33,6 +36,7 @@ from paramcast.report.html.write import content as report
 from paramcast.report.roi.terminal import render
 from paramcast.study.database import parse, without_password
 from paramcast.study.engines.address import read_address
+from paramcast.study.live import DRIVER, FOLDER, at_work, in_progress
 from paramcast.study.methods import parse_methods
 from paramcast.study.reading import from_json
 from paramcast.study.store import Store
@@ -253,6 +257,28 @@ def packed(content: bytes) -> None:
     unpack(arrays)
 
 
+def checkpoint_file(content: bytes) -> None:
+    """A file as torch.save writes it, its pickle changed and its sums right; or changed bytes."""
+    choices = Choices(content)
+    out = io.BytesIO()
+    if choices.below(3):
+        with zipfile.ZipFile(io.BytesIO(saved_file())) as old, zipfile.ZipFile(out, "w") as new:
+            for name in old.namelist():
+                entry = old.read(name)
+                spoilt = name.endswith("data.pkl") or choices.below(4) == 1
+                new.writestr(name, spliced(entry, choices) if spoilt else entry)
+    else:
+        out.write(spliced(saved_file(), choices))
+    pc.checkpoints.load(file("checkpoint.pt", out.getvalue()))
+
+
+@cache
+def saved_file() -> bytes:
+    out = io.BytesIO()
+    torch.save(saved_states()[0], out)
+    return out.getvalue()
+
+
 # --- what a task file returns ---------------------------------------------------------------------
 
 
@@ -382,6 +408,24 @@ def study_rows(content: bytes) -> None:
     each(readers[choices.below(len(readers))])
 
 
+def live(content: bytes) -> None:
+    """What drivers tell of their runs; whatever is wrong with it is passed over."""
+    choices = Choices(content)
+    folder = scratch() / "live" / FOLDER / "host-1"
+    folder.mkdir(parents=True, exist_ok=True)
+    me = psutil.Process()
+    about = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()}
+    if choices.below(2):
+        about = edited(about, choices, JSON_ODD)
+    (folder / DRIVER).write_text(json.dumps(about))
+    head = edited({"spec": {"method": "plp"}, "steps": 3}, choices, JSON_ODD)
+    point = edited({"step": 1, "validation_loss": 0.5}, choices, JSON_ODD)
+    text = spliced(f"{json.dumps(head)}\n{json.dumps(point)}\n".encode(), choices)
+    (folder / "key.jsonl").write_bytes(text)
+    at_work(scratch() / "live")
+    list(in_progress(scratch() / "live"))
+
+
 def database(content: bytes) -> None:
     """A damaged SQLite file, read and opened to write."""
     for write_too in (False, True):
@@ -437,6 +481,8 @@ TARGETS: dict[str, Target] = {
     "checkpoint-base": Target(checkpoint_base),
     "cycle-state": Target(cycle_state),
     "packed-state": Target(packed),
+    "checkpoint-file": Target(checkpoint_file),
+    "live": Target(live),
     "task": Target(task),
     "pilot-results": Target(pilot_results),
     "study-results": Target(study_results),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import os
 from collections.abc import Callable, Iterator
@@ -86,8 +87,14 @@ def where(out: Path, database: str, url: str | None = None) -> Path | str:
         raise StoreError(
             f"{remembered} holds no URL of a store; give it again with --store"
         ) from None
-    tell(f"connecting to {without_password(parse(kept))}, as {remembered} says")
+    _tell_once(f"connecting to {without_password(parse(kept))}, as {remembered} says")
     return kept
+
+
+@functools.cache
+def _tell_once(text: str) -> None:
+    """Whoever watches a folder opens its store every second."""
+    tell(text)
 
 
 def remembers(folder: Path, database: str) -> bool:
