@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import signal
 import sys
 from dataclasses import replace
@@ -26,6 +25,7 @@ from .cli_shared import (
     computing_options,
     engine_options,
     interruptible,
+    leave,
     make_engine,
     store_option,
 )
@@ -298,14 +298,11 @@ cli.add_command(report)
 def main() -> None:
     """Run the command line; every mistake of the user ends in one sentence."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
-    sys.exit(_main())
-
-
-def _leave(number: int, frame: Any) -> None:
-    """Ctrl-C before anything runs: an exception would be raised in, and lost by, some import."""
-    os.write(2, b"paramcast: interrupted\n")
-    os._exit(130)
+        # before anything runs: an exception would be raised in, and lost by, some import
+        signal.signal(signal.SIGINT, leave)
+    code = _main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; Python would tell where it was
+    sys.exit(code)
 
 
 def _main() -> int:
