@@ -46,6 +46,8 @@ MEMORY = 0.9
 WARM_UP = 8
 """Values that a mean has seen before it judges the next one."""
 
+KEPT = 1000
+"""Rules that fired, as many as are remembered: in a long run it may be one in each cycle."""
 OFTEN = 100
 """Long jumps in a row that are worth a warning."""
 
@@ -86,7 +88,7 @@ class Anomaly(Gate):
         pause: cycles that "pause" lasts.
 
     Attributes:
-        fired: the rules that fired, oldest first.
+        fired: the rules that fired, oldest first, the last 1,000 of them.
 
     Memory: two elements per parameter for disagreement or drift (scoring), one for withdrawing.
 
@@ -219,6 +221,7 @@ class Anomaly(Gate):
     def _fire(self, step: int, cycle: int, rule: str, value: float) -> Fired:
         fired = Fired(step, rule, float(value), self.thresholds[rule], self.actions[rule])
         self.fired.append(fired)
+        del self.fired[:-KEPT]
         if fired.action == "pause":
             self.paused_until = max(self.paused_until, cycle + self.pause)
         elif fired.action == "off":

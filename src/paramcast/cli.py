@@ -6,7 +6,6 @@ import contextlib
 import io
 import json
 import math
-import os
 import signal
 import sys
 from dataclasses import replace
@@ -29,6 +28,7 @@ from .cli_shared import (
     engine_options,
     first_line,
     interruptible,
+    leave,
     make_engine,
     store_option,
 )
@@ -313,16 +313,13 @@ cli.add_command(watch)
 def main() -> None:
     """Run the command line; every mistake of the user ends in one sentence."""
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        signal.signal(signal.SIGINT, _leave)
+        # before anything runs: an exception would be raised in, and lost by, some import
+        signal.signal(signal.SIGINT, leave)
     if isinstance(sys.stdout, io.TextIOWrapper):  # or a name that its encoding lacks is an error
         sys.stdout.reconfigure(errors="backslashreplace")
-    sys.exit(_main())
-
-
-def _leave(number: int, frame: Any) -> None:
-    """Ctrl-C before anything runs: an exception would be raised in, and lost by, some import."""
-    os.write(2, b"paramcast: interrupted\n")
-    os._exit(130)
+    code = _main()
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; Python would tell where it was
+    sys.exit(code)
 
 
 def _main() -> int:

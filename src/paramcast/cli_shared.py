@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import signal
 import sys
 from pathlib import Path
@@ -49,9 +50,7 @@ def interruptible(kept: str) -> Iterator[LiveProgress]:
     console = Console(stderr=True)
     if not console.is_terminal:
         console.width = WIDE
-    for number in (signal.SIGINT, signal.SIGTERM):
-        if signal.getsignal(number) != signal.SIG_IGN:
-            signal.signal(number, signal.default_int_handler)
+    interrupt_once()
     with LiveProgress(console) as progress:
         try:
             yield progress
@@ -66,6 +65,31 @@ def first_line(what: str) -> None:
     """The first line of progress, before anything slow is imported; only on a terminal."""
     if sys.stderr.isatty():
         click.echo(f"loading torch and {what} ...", err=True)
+
+
+def interrupt_once() -> None:
+    """Ctrl-C and SIGTERM interrupt; a second one lets the tidying go on, a third ends at once.
+
+    Nothing is lost then either: workers end with this process, and the store is used to it.
+    """
+    presses: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        presses.append(number)
+        if len(presses) == 1:
+            raise KeyboardInterrupt
+        if len(presses) > 2:
+            leave()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+def leave(*_: object) -> None:
+    """End this process with the sentence of an interrupted command, whatever it does."""
+    os.write(2, b"paramcast: interrupted\n")
+    os._exit(130)
 
 
 def store_option(command: Any) -> Any:

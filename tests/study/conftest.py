@@ -63,7 +63,7 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
 
     yield run
     for process in begun:
-        with contextlib.suppress(ProcessLookupError):
+        if process.poll() is None:  # else its number may be somebody else's by now
             os.killpg(process.pid, signal.SIGKILL)
         process.communicate()
 

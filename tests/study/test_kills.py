@@ -6,6 +6,8 @@ import contextlib
 import json
 import os
 import random
+import re
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -22,7 +24,8 @@ import pytest
 
 SEED = int(os.environ.get("PARAMCAST_SEED", "0"))
 KILLS = int(os.environ.get("PARAMCAST_KILLS", "200"))
-"""Of the long test: PARAMCAST_KILLS=1000 pytest -m slow tests/study/test_kills.py"""
+INTERRUPTS = int(os.environ.get("PARAMCAST_INTERRUPTS", "40"))
+"""Of the long tests: PARAMCAST_KILLS=1000 pytest -m slow tests/study/test_kills.py"""
 STUDY = """
 name = "killed"
 question = "Is it the same?"
@@ -198,3 +201,38 @@ def test_a_study_killed_at_200_random_moments_is_the_one_left_alone(
         assert set(reasons) <= {("killed, probably for want of memory (exit code -9)",)}
         assert len(reasons) <= killer.workers
         print(f"{studies} studies, {workers} workers and {drivers} drivers killed", file=sys.stderr)
+
+
+@pytest.mark.slow
+def test_ctrl_c_at_any_moment_once_or_twice_is_one_sentence(
+    study: Any, paramcast: Any, start: Any, tmp_path: Path
+) -> None:
+    """As a terminal does it: to all processes of the group."""
+    alone = study(10, '"constant"', "lr = 0.05")
+    draw, out, ended = random.Random(SEED), tmp_path / "out", 0
+    for _ in range(INTERRUPTS):
+        process = start("study", "run", "killed.toml", "--out", "out", "--workers", 2)
+        moment = draw.choice(["early", "running", "late"])
+        if moment == "early":
+            time.sleep(draw.uniform(0, 6))
+        else:
+            enough = kept(out) + draw.randint(1, 8) if moment == "running" else len(alone["runs"])
+            while process.poll() is None and kept(out) < enough:
+                time.sleep(0.01)
+            time.sleep(draw.uniform(0, 0.2 if moment == "running" else 2))
+        for _ in range(draw.choice([1, 1, 2, 3])):
+            if process.poll() is None:
+                os.killpg(process.pid, signal.SIGINT)
+            time.sleep(draw.uniform(0, 0.3))
+        printed, err = process.communicate(timeout=60)
+        if printed:  # it was too late
+            assert (process.returncode, err) == (0, "")
+            assert whole(out) == alone
+            shutil.rmtree(out)
+            ended += 1
+            continue
+        assert process.returncode in (130, -signal.SIGINT), (moment, err)
+        assert re.fullmatch(r"\s*paramcast: interrupted[^\n]*\n", err), (moment, err)
+    print(f"{INTERRUPTS} times interrupted, {ended} times too late", file=sys.stderr)
+    assert paramcast("study", "run", "killed.toml", "--out", "out").code == 0
+    assert whole(out) == alone

@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
+import os
+import random
+import signal
 import sqlite3
 import subprocess
 import sys
 import textwrap
 import threading
+import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import asdict, replace
@@ -426,3 +430,60 @@ def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_said(
             postgres.start()
         assert store.put(replace(SPEC, seed=2), OUTCOME, {})
         assert store.counts() == {"final": 3, "failed": 1}
+
+
+class Stop(BaseException):
+    """What a signal's handler raises."""
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_a_signal_that_stops_a_write_leaves_a_run_whole_or_none(
+    name: str, store: Store, place: Place
+) -> None:
+    def stop(*_: Any) -> None:
+        raise Stop
+
+    number, draw, stopped = getattr(signal, name), random.Random(0), 0
+    written: set[str] = set()
+    before = signal.signal(number, stop)
+    try:
+        for i in range(60):
+            spec, heard = replace(SPEC, seed=i), stopped
+            moment = draw.uniform(0, 5e-3)
+            timer = threading.Timer(moment, os.kill, (os.getpid(), number))
+            try:
+                timer.start()
+                if store.put(spec, outcome(i), {}):
+                    written.add(spec.key)
+                while True:
+                    time.sleep(1e-4)
+            except Stop:
+                stopped += 1
+            timer.join()
+            assert stopped == heard + 1
+    finally:
+        signal.signal(number, before)
+    keys = {replace(SPEC, seed=i).key: i for i in range(60)}
+    found = whole(store, *keys)
+    assert written <= found.keys()
+    assert all(found[key] == outcome(keys[key]) for key in found)
+    for key, i in keys.items():  # and the store goes on
+        assert store.put(replace(SPEC, seed=i), outcome(i), {}) is (key not in found)
+    assert reopened(place, *keys) == {key: outcome(i) for key, i in keys.items()}
+
+
+def test_a_second_signal_does_not_wait(postgres: Server, schema: str) -> None:
+    """Who presses Ctrl-C twice is not kept by a table that somebody has locked."""
+    import psycopg
+
+    url = postgres.url(schema)
+    with closing(Store(url)) as store, psycopg.connect(url) as other:
+        other.execute("LOCK TABLE runs IN EXCLUSIVE MODE")
+        timers = [threading.Timer(t, os.kill, (os.getpid(), signal.SIGINT)) for t in (0.2, 0.4)]
+        for timer in timers:
+            timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            store.put(SPEC, OUTCOME, {})
+        assert timers[1].finished.is_set()
+        other.rollback()
+        assert store.put(SPEC, OUTCOME, {})

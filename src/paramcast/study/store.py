@@ -27,6 +27,7 @@ from .database import (
     to_json,
     version,
 )
+from .interrupts import held
 from .reading import from_json, object_from_json
 from .spec import RunSpec
 from .tables import SCHEMA, about, claims, clock, drivers, failures, looks, runs
@@ -92,7 +93,8 @@ class Store:
         return self.place.shared
 
     def close(self) -> None:
-        self._engine.dispose()
+        with held():  # closing a connection says whatever interrupts it
+            self._engine.dispose()
 
     # --- facts --------------------------------------------------------------------------------
 
@@ -279,7 +281,7 @@ class Store:
         begun, conflicts = time.monotonic(), 0
         while True:
             try:
-                with engine.begin() as connection:
+                with held(), engine.begin() as connection:
                     found = action(connection)
                 self._gone = False
                 return found

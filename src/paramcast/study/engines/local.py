@@ -2,19 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import signal
 import tempfile
-import threading
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from types import TracebackType
 from typing import Any
 
 from .. import worker
 from ..devices import take_slot
+from ..interrupts import held
 from .base import ATTEMPTS, Finished, Job, drive, pause
 from .crew import Crew, Ended, Task
 from .machine import available_memory
@@ -74,11 +73,11 @@ class LocalEngine:
         slots = tempfile.mkdtemp(prefix="paramcast-workers-")
         crew = Crew(self.workers, self.timeout, _initialise, slots)
         try:
-            with _interrupts_wait():
+            with held():  # workers stopped while they start complain one by one
                 crew.start()
             drive(_Pool(crew, self.workers, self.timeout, available, self.say), jobs, finished)
         finally:
-            with _interrupts_wait():
+            with held():
                 crew.stop()
                 shutil.rmtree(slots, ignore_errors=True)
 
@@ -199,26 +198,6 @@ def _outcome(ended: Ended | None, timeout: float | None) -> dict[str, Any]:
 
 def _lacked_memory(reason: str) -> bool:
     return reason.startswith((KILLED, "MemoryError")) or "can't allocate memory" in reason
-
-
-@contextlib.contextmanager
-def _interrupts_wait() -> Iterator[None]:
-    """Hold Ctrl-C back while workers start or end: half-way they would complain one by one."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    came: list[int] = []
-    handlers = {
-        number: signal.signal(number, lambda number, frame: came.append(number))
-        for number in (signal.SIGINT, signal.SIGTERM)
-    }
-    try:
-        yield
-    finally:
-        for number, handler in handlers.items():
-            signal.signal(number, handler)
-    if came:
-        raise KeyboardInterrupt
 
 
 def _initialise(slots: str) -> None:
