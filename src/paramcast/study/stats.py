@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import special, stats
+from scipy import special
 
 EQUAL, BETTER, WORSE, UNCLEAR = "equal", "better", "worse", "unclear"
 FEWEST = 6
@@ -24,7 +24,7 @@ class Comparison:
         low, high: the interval, mean -+ t(n - 1) sd / sqrt(n), at least half_example wide each way.
         p: of the two-sided paired t test.
         p_sign_flip: of the exact (from n = 17 on sampled) sign-flip test; a cross-check, decides
-            nothing.
+            nothing; NaN where it was not asked for.
         margin: differences within it do not matter.
         relation: equal (interval inside -+margin), better, worse, or unclear; the first that fits.
         confidence: of the interval.
@@ -48,6 +48,7 @@ def compare(
     *,
     confidence: float = 0.95,
     half_example: float = 0.0,
+    cross_check: bool = True,
 ) -> Comparison:
     """Compare two methods by their paired differences (plus = the first is better).
 
@@ -56,14 +57,15 @@ def compare(
         margin: m > 0.
         confidence: of the two-sided interval.
         half_example: the smallest half-width, half a test example for an accuracy.
+        cross_check: whether to make the sign-flip test, which takes up to seconds for many seeds.
     """
     d = np.asarray(differences, dtype=float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
-    half = max(_t_quantile(n, confidence) * sd / math.sqrt(n), half_example)
+    half = max(t_quantile(n, confidence) * sd / math.sqrt(n), half_example)
     low, high = mean - half, mean + half
     return Comparison(
-        n, mean, sd, low, high, _p_value(mean, sd, n), _sign_flip(d), margin,
-        _relation(n, low, high, margin), confidence,
+        n, mean, sd, low, high, _p_value(mean, sd, n), _sign_flip(d) if cross_check else math.nan,
+        margin, _relation(n, low, high, margin), confidence,
     )  # fmt: skip
 
 
@@ -83,7 +85,7 @@ def _p_value(mean: float, sd: float, n: int) -> float:
     return float(2 * special.stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
 
 
-def _t_quantile(n: int, confidence: float) -> float:
+def t_quantile(n: int, confidence: float = 0.95) -> float:
     """Of Student's t with n - 1 degrees of freedom; `stats.t.ppf` is the same, 80 times slower."""
     return float(special.stdtrit(n - 1, (1 + confidence) / 2))
 
@@ -91,6 +93,8 @@ def _t_quantile(n: int, confidence: float) -> float:
 def _sign_flip(d: np.ndarray) -> float:
     if not d.any():
         return 1.0
+    from scipy import stats  # half of the time that a report takes to start
+
     test = stats.permutation_test(
         (d,),
         lambda x, axis: np.mean(x, axis=axis),
@@ -108,7 +112,7 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     mean = float(v.mean())
     if len(v) < 2:
         return mean, mean, mean
-    half = _t_quantile(len(v), confidence) * float(v.std(ddof=1)) / math.sqrt(len(v))
+    half = t_quantile(len(v), confidence) * float(v.std(ddof=1)) / math.sqrt(len(v))
     return mean, mean - half, mean + half
 
 

@@ -101,7 +101,12 @@ class Verdict:
 
 
 def difference(
-    a: Sequence[float], b: Sequence[float], metric: Metric, confidence: float
+    a: Sequence[float],
+    b: Sequence[float],
+    metric: Metric,
+    confidence: float,
+    *,
+    cross_check: bool = True,
 ) -> Comparison:
     """Compare two arms' values seed by seed; plus = a is better, whatever the direction."""
     sign = 1.0 if metric.higher_is_better else -1.0
@@ -110,6 +115,7 @@ def difference(
         metric.margin,
         confidence=confidence,
         half_example=metric.half_example,
+        cross_check=cross_check,
     )
 
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from ...study.reading import count_of_seeds
 from ...study.spec import hash_of, identifying
+from ...study.stats import t_quantile
 from ...study.verdict import ADOPT, EARLY, FASTER, INCONCLUSIVE, INSTEAD, Metric
 from .load import Run, Stored
 
@@ -191,15 +192,8 @@ def band(values: Sequence[float]) -> tuple[float, float, float]:
     if n == 1:
         return mean, mean, mean
     squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev: 50 x slower
-    half = _quantile(n) * math.sqrt(squares / (n - 1) / n)
+    half = t_quantile(n) * math.sqrt(squares / (n - 1) / n)
     return mean, mean - half, mean + half
-
-
-@functools.cache
-def _quantile(n: int) -> float:
-    from scipy import stats
-
-    return float(stats.t.ppf(0.975, n - 1))
 
 
 def _mean_curve(curves: Sequence[Sequence[dict[str, Any]]], quantity: str) -> list[Point]:

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
 import numpy as np
-from scipy import stats
 
-from ...study.stats import BETTER, EQUAL
+from ...study.stats import BETTER, EQUAL, t_quantile
 from ...study.verdict import Metric, difference
 from .rows import Row
 
@@ -29,7 +28,7 @@ class Effect:
 
     @property
     def standard_error(self) -> float:
-        return (self.high - self.low) / 2 / _quantile(self.n)
+        return (self.high - self.low) / 2 / t_quantile(self.n, CONFIDENCE)
 
     def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
         """mean + t(n - 1) x standard error, so many times."""
@@ -56,7 +55,7 @@ def early_gain(a: Row, b: Row, metric: Metric, *, both: bool) -> Effect:
 
 
 def _gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
-    found = difference(a, b, metric, CONFIDENCE)
+    found = difference(a, b, metric, CONFIDENCE, cross_check=False)
     return Effect(found.mean, found.low, found.high, found.n)
 
 
@@ -81,12 +80,8 @@ def ratio(a: Numbers, b: Numbers) -> Effect | None:
 
 def _effect(mean: float, spread: np.ndarray) -> Effect:
     n = len(spread)
-    half = _quantile(n) * float(spread.std(ddof=1)) / math.sqrt(n)
+    half = t_quantile(n, CONFIDENCE) * float(spread.std(ddof=1)) / math.sqrt(n)
     return Effect(mean, mean - half, mean + half, n)
-
-
-def _quantile(n: int) -> float:
-    return float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1))
 
 
 def best_quality(rows: Sequence[Row], metric: Metric) -> Row:
@@ -106,7 +101,9 @@ def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tu
         row
         for row in rows
         if row["early_values"]
-        and difference(row["early_values"], base["values"], metric, confidence).relation
+        and difference(
+            row["early_values"], base["values"], metric, confidence, cross_check=False
+        ).relation
         in (EQUAL, BETTER)
     ]
     if not shorter:
