@@ -21,6 +21,12 @@ NAMES = {"stack", "feature", "no"}
 PACKAGES = ("torch", "lightning", "transformers", "accelerate", "skorch", "keras", "jax", "optax")
 
 
+def pytest_xdist_auto_num_workers():
+    """One more than cores: many tests wait for a process, a browser or a database."""
+    affinity = getattr(os, "sched_getaffinity", None)
+    return 1 + (len(affinity(0)) if affinity else os.cpu_count() or 1)
+
+
 def pytest_addoption(parser):
     parser.addoption("--compat", metavar="FILE", help="write the compatibility table to FILE")
 

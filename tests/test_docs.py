@@ -7,16 +7,25 @@ import signal
 import subprocess
 import sys
 import textwrap
+import types
+import warnings
 from pathlib import Path
 
 import pytest
+import torch
+
+from paramcast.study.server import workers_context
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
-# Warnings are errors, but for one that Lightning 2.6 and torch 2.13 have with each other.
-STRICT = ["-W", "error", "-W", "ignore:`isinstance(treespec, LeafSpec)`:FutureWarning",
-          "-W", "ignore:The 'train_dataloader' does not have many workers:UserWarning",
-          "-W", "ignore:The 'val_dataloader' does not have many workers:UserWarning"]  # fmt: skip
+WARNINGS = [
+    ("error", "", Warning),
+    # one that Lightning 2.6 and torch 2.13 have with each other
+    ("ignore", "`isinstance(treespec, LeafSpec)`", FutureWarning),
+    ("ignore", "The 'train_dataloader' does not have many workers", UserWarning),
+    ("ignore", "The 'val_dataloader' does not have many workers", UserWarning),
+]
+STRICT = [f"-W{action}:{message}:{c.__name__}" for action, message, c in WARNINGS]
 ONE_THREAD = {**os.environ, "OMP_NUM_THREADS": "1"}
 """Several threads on a busy machine wait for each other."""
 EXAMPLES = sorted((ROOT / "examples").glob("*.py"))
@@ -26,14 +35,28 @@ def _python_blocks(page):
     return "\n".join(re.findall(r"```python\n(.*?)```", page.read_text("utf-8"), re.DOTALL))
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+def _run(code, folder, log):
+    """In a process forked from one that has imported torch already."""
+    os.chdir(folder)
+    with open(log, "w") as out:
+        os.dup2(out.fileno(), 1)
+        os.dup2(out.fileno(), 2)
+    torch.set_num_threads(1)
+    warnings.resetwarnings()
+    for action, message, category in WARNINGS:
+        warnings.filterwarnings(action, re.escape(message), category)
+    main = types.ModuleType("__main__")
+    sys.modules["__main__"] = main
+    exec(compile(code, "blocks", "exec"), main.__dict__)
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if _python_blocks(p)], ids=lambda p: p.name)
 def test_the_python_blocks_of_a_page_run_in_order(page, tmp_path):
-    code = _python_blocks(page)
-    done = subprocess.run(
-        [sys.executable, *STRICT, "-c", code],
-        cwd=tmp_path, env=ONE_THREAD, capture_output=True, text=True,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stderr
+    log = tmp_path / "log"
+    child = workers_context().Process(target=_run, args=(_python_blocks(page), tmp_path, log))
+    child.start()
+    child.join()
+    assert child.exitcode == 0, log.read_text()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

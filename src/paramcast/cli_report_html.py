@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 
 import click
@@ -12,7 +13,9 @@ from .study.reading import printable
 
 @click.command()
 @click.argument("folder", type=PATH)
-@click.option("-o", "--out", type=PATH, help="The file [report.html in FOLDER].")
+@click.option(
+    "-o", "--out", type=PATH, help="The file [report.html in FOLDER]; - for standard output."
+)
 @click.option("--inputs", type=PATH, help="Your costs and values, as for paramcast roi.")
 @click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True)
 @click.option(
@@ -45,6 +48,11 @@ def report(
         endings = {ending: name for name, ending in FORMATS.items()}
         form = endings.get(out.suffix.lower(), "html") if out is not None else "html"
     counted = None if inputs is None else roi.open_inputs(inputs)
+    if out == Path("-"):
+        with tempfile.TemporaryDirectory() as place:
+            page = write_report(folder, Path(place) / "-", language=lang, form=form, inputs=counted)
+            click.echo(page.read_bytes() if form == "pdf" else page.read_text("utf-8"), nl=False)
+        return
     click.echo(f"wrote {write_report(folder, out, language=lang, form=form, inputs=counted)}")
 
 

@@ -62,6 +62,13 @@ def test_a_file_of_the_folder_stands_for_it(
     assert (ran.code, ran.out) == (0, f"wrote {tmp_path}/r.md\n")
 
 
+def test_a_dash_is_standard_output(paramcast: Paramcast, pilot: Path, tmp_path: Path) -> None:
+    assert paramcast("report", pilot, "-o", tmp_path / "report.md").code == 0
+    dash = paramcast("report", pilot, "-o", "-", "--format", "md")
+    assert (dash.code, dash.out) == (0, (tmp_path / "report.md").read_text("utf-8"))
+    assert not Path("-").exists()
+
+
 def test_inputs_of_your_own_are_counted_with(
     paramcast: Paramcast, pilot: Path, study: Path, tmp_path: Path
 ) -> None:

@@ -110,6 +110,8 @@ MORE = [
     "Any jump of this size helps, so it is noise: try a smaller batch or more regularisation.",
     "The differences spread by 0.40 points (sd); to tell 0.50 points apart takes more than these "
     "12 seeds.",
+    "More seeds will not settle it, half a test example is worth more than the margin: more test "
+    "examples, or a wider --margin.",
     "Lower the learning rate of sgd to 0.01.",
     "Tune the learning rate more finely (0.1125 does as well).",
     "A backward jump helps: average the weights or decay the learning rate.",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
 import subprocess
@@ -16,6 +17,7 @@ from typing import Any
 import pytest
 import torch
 from blobs import BLOBS
+from filelock import FileLock
 from postgres_server import Server, binaries
 
 from command import Ran, call, strict_json
@@ -141,19 +143,38 @@ def plan(tmp_path: Path) -> Callable[..., Plan]:
 # --- what many tests read -----------------------------------------------------------------------
 
 
+Pilot = Callable[..., tuple[Ran, Path]]
+
+
 @pytest.fixture(scope="session")
-def tuned_digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Path]:
+def pilot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pilot:
+    """pilot(name, words): run once, whatever the number of pytest workers, and its folder."""
+    shared = tmp_path_factory.getbasetemp()
+    if hasattr(request.config, "workerinput"):
+        shared = shared.parent  # the same for all workers of this run
+
+    def run(name: str, *words: Any) -> tuple[Ran, Path]:
+        folder = shared / name
+        with FileLock(f"{folder}.lock"):
+            if not folder.exists():
+                folder.mkdir()
+                ran = call(folder, "pilot", *words, "--out", "out")
+                (folder / "ran.json").write_text(json.dumps(ran), "utf-8")
+            return Ran(*json.loads((folder / "ran.json").read_text("utf-8"))), folder / "out"
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def tuned_digits(pilot: Pilot) -> tuple[Ran, Path]:
     """`paramcast pilot`, the whole default pilot, and its folder."""
-    folder = tmp_path_factory.mktemp("tuned")
-    return call(folder, "pilot", "--out", "out"), folder / "out"
+    return pilot("tuned")
 
 
 @pytest.fixture(scope="session")
-def paper_digits(tmp_path_factory: pytest.TempPathFactory) -> tuple[Ran, Path]:
+def paper_digits(pilot: Pilot) -> tuple[Ran, Path]:
     """The pilot at the paper's base rate, without tuning, and its folder."""
-    folder = tmp_path_factory.mktemp("paper")
-    words = ("--lr", 0.001, "--schedule", "constant", "--out", "out")
-    return call(folder, "pilot", *words), folder / "out"
+    return pilot("paper", "--lr", 0.001, "--schedule", "constant")
 
 
 @contextlib.contextmanager

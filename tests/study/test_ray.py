@@ -400,6 +400,7 @@ def test_a_node_that_dies_loses_the_runs_in_progress_only(
     cluster.wait_for_nodes(1)
 
 
+@pytest.mark.slow
 def test_a_driver_that_is_stopped_or_killed_goes_on_where_it_was(
     cluster: Cluster, local: Driver, folder: Path
 ) -> None:

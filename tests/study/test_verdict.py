@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from paramcast.study import verdict as V
-from paramcast.study.stats import UNCLEAR
+from paramcast.study.stats import UNCLEAR, seeds_needed
 from paramcast.study.verdict import Arm, Metric, Verdict, judge_quality, judge_speed
 
 N = 8
@@ -307,6 +307,18 @@ def test_unclear_speed_names_the_seeds_of_the_unclear_comparison() -> None:
     for verdict in (predictor, base):
         assert verdict.comparisons[verdict.unclear].relation == UNCLEAR
         assert verdict.needed == 104
+
+
+def test_seeds_cannot_tell_less_than_half_a_test_example() -> None:
+    coarse = replace(ACCURACY, half_example=0.02)  # 25 test examples
+    alike, noisy = quality(0, metric=coarse), quality(10 * NOISE, metric=coarse)
+    assert (alike.kind, alike.needed) == (V.INCONCLUSIVE, 0)
+    assert alike.next.startswith("More seeds will not settle it, half a test example is worth more")
+    assert (noisy.kind, noisy.needed) == (
+        V.INCONCLUSIVE,
+        seeds_needed(noisy.comparisons["plp - sgd"].sd, 0.02),
+    )
+    assert "to tell 2.00 points apart takes" in noisy.next
 
 
 # --- word by word -------------------------------------------------------------------------------

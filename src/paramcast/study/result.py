@@ -42,15 +42,18 @@ def summarise(
     arms = [_arm(row, runs[row.name], early[row.name]) for row in rows]
     base, metric = arms[0], _metric(plan, arms[0])
     seconds = _seconds_per_seed(runs, early) / workers if workers else None
-    verdicts = {}
+    judged = {}
     for predictor in (arm for arm in arms if arm.role in JUDGED):
         controls = _controls(predictor, arms)
         answers = {"quality": judge_quality(base, predictor, controls, metric, confidence)}
         if speed:
             answers["speed"] = judge_speed(base, predictor, metric, confidence)
-        verdicts[predictor.name] = {
-            name: _stored(plan, verdict, first_look, seconds) for name, verdict in answers.items()
-        }
+        judged[predictor.name] = answers
+    needed = max((v.needed for answers in judged.values() for v in answers.values()), default=0)
+    verdicts = {
+        method: {name: _stored(plan, v, needed, first_look, seconds) for name, v in answers.items()}
+        for method, answers in judged.items()
+    }
     o, examples = plan.options, len(plan.prepared.train)
     return {
         "schema": 1,
@@ -191,9 +194,12 @@ def _seconds_per_seed(*groups: dict[str, list[dict[str, Any]]]) -> float:
 
 
 def _stored(
-    plan: Plan, verdict: Verdict, first: int, seconds_per_seed: float | None
+    plan: Plan, verdict: Verdict, needed: int, first: int, seconds_per_seed: float | None
 ) -> dict[str, Any]:
-    """The verdict as stored; one that needs more seeds names them, the time and the command."""
+    """The verdict as stored; one that needs more seeds names the time and command of an extension.
+
+    One extension serves all verdicts: that to the number needed by the one that needs most.
+    """
     stored = asdict(verdict)
     if not verdict.needed or seconds_per_seed is None:
         return stored
@@ -202,15 +208,13 @@ def _stored(
     if not left:
         stored["next"] += " Both extensions are used: widen --margin, or accept not knowing."
         return stored
-    seeds = next((n for n in left if n >= verdict.needed), left[-1])
+    seeds = next((n for n in left if n >= needed), left[-1])
     cost = seconds_per_seed * (seeds - now)
     stored["next"] += (
         f" Extend this pilot to {seeds} seeds (about {cost:.0f} s) with the command below"
     )
     stored["next"] += (
-        "."
-        if seeds >= verdict.needed
-        else ("; even that may not be enough, a wider --margin needs fewer.")
+        "." if seeds >= needed else ("; even that may not be enough, a wider --margin needs fewer.")
     )
     stored["extend_to"], stored["command"] = seeds, plan.command(seeds)
     return stored

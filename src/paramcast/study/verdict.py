@@ -318,13 +318,22 @@ def _more_seeds(
             shown,
         )
     c = shown[unclear]
-    needed = max(FEWEST, seeds_needed(c.sd, metric.margin))
+    if c.high - c.mean <= metric.half_example > metric.margin:
+        return Verdict(
+            kind,
+            sentence,
+            "More seeds will not settle it, half a test example is worth more than the margin: "
+            "more test examples, or a wider --margin.",
+            shown,
+        )
+    apart = max(metric.margin, metric.half_example)  # nothing smaller can be told
+    needed = max(FEWEST, seeds_needed(c.sd, apart))
     spread = metric.amount(c.sd)
     seeds = f"about {needed} seeds" if needed > c.n else f"more than these {c.n} seeds"
     return Verdict(
         kind,
         sentence,
-        f"The differences spread by {spread} (sd); to tell {metric.amount(metric.margin)} apart "
+        f"The differences spread by {spread} (sd); to tell {metric.amount(apart)} apart "
         f"takes {seeds}.",
         shown,
         unclear,

@@ -136,9 +136,10 @@ def line_of(arm: Arm, cell: Cell, points: list[Point], column: int) -> list[dict
 
 def by_arm(arms: Sequence[Arm], what: str) -> dict[str, Any]:
     """A layout with a column per arm."""
-    names = [plain(arm.name) for arm in arms]
+    names = [plain(arm.name).replace(" of ", "<br>of ") for arm in arms]
     return {
         "xaxis": {"tickvals": list(range(len(arms))), "ticktext": names, "zeroline": False,
+                  "autotickangles": [0, -40], "ticklabeloverflow": "allow",
                   "range": [-0.6, len(arms) - 0.4], "showgrid": False, "automargin": True},
         "yaxis": {"title": {"text": plain(what)}, "zeroline": True},
         "height": 400,
