@@ -371,34 +371,45 @@ def simulated(pilots: int) -> list[str]:
     return table.broken + again.broken
 
 
+RESAMPLED = (
+    *(case for case in CASES if case.tuned and case.rule),
+    *map(tuned, (BETTER, LARGER, NOISE, HARM, UNSTABLE)),
+)
+
+
 def resampled(pilots: int) -> list[str]:
     """The rates where the runs are real ones, drawn anew."""
     bank = Bank(RESULTS / "paired-null.csv")
     table = Table(QUALITY, HIT)
-    for case in CASES:
-        if case.tuned:
-            table.row(case, case.n, rates(bank, case, pilots))
-    for case in (BETTER, LARGER, NOISE, HARM, UNSTABLE):
-        table.row(tuned(case), 12, rates(bank, tuned(case), pilots))
+    for case in (*RESAMPLED, CASES[-1]):
+        table.row(case, case.n, rates(bank, case, pilots))
     for lr in bank.rates:
         at = replace(CASES[0], name=f"base against base, --lr {lr:.4g}")
         table.row(at, at.n, rates(bank, at, pilots, lr))
     return table.broken
 
 
-def trained() -> list[str]:
-    """The verdicts of pilots whose runs were trained for them alone: every run is used once."""
-    bank = Bank(RESULTS / "null-pilots.csv")
-    case = CASES[0]
+def trained(bank: Bank) -> Rates:
+    """The verdicts of pilots at one rate of a bank, each run used once: 8 seeds, then 8 more."""
+    case, (lr,) = CASES[0], bank.rates
     values, diverged = bank.value[0].T, bank.diverged[0].T > 0
-    pilots = [slice(i, i + case.n) for i in range(0, bank.count, case.n)]
-    found = Rates(
-        judge(bank.rates * 4, values[:4, seeds], diverged[:4, seeds], case, 0.95)
-        for seeds in pilots
+    groups = [slice(i, i + case.n) for i in range(0, bank.count, case.n)]
+    return Rates(
+        judge([lr] * 4, values[:, seeds], diverged[:, seeds], case, 0.95) for seeds in groups
     )
-    Table(QUALITY, HIT).row(case, case.n, found, f"{found.pilots} pilots, --lr {bank.rates[0]:g}")
-    hits = sum(found.counts[kind] for kind in HIT)
-    return [f"{hits} of {found.pilots} pilots found a difference"] if hits > 7 else []
+
+
+def hits(found: Rates) -> int:
+    """How many pilots found a difference."""
+    return sum(found.counts[kind] for kind in HIT)
+
+
+def trained_table() -> list[str]:
+    bank = Bank(RESULTS / "null-pilots.csv")
+    found = trained(bank)
+    name = f"{found.pilots} trained pilots of base against base, --lr {bank.rates[0]:g}"
+    Table(QUALITY, HIT).row(CASES[0], 8, found, name)
+    return [f"{hits(found)} pilots found a difference"] if hits(found) > 7 else []
 
 
 # --- intervals ----------------------------------------------------------------------------------
@@ -498,7 +509,7 @@ def main(words: Sequence[str]) -> int:
         case ["resampled", count]:
             broken = resampled(int(count))
         case ["trained"]:
-            broken = trained()
+            broken = trained_table()
         case ["coverage", count]:
             broken = coverage(int(count))
         case ["table", source, target]:

@@ -5,12 +5,16 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
+import numpy as np
 import pytest
 
 from paramcast.study import stats
+from paramcast.study.studies.file import open_study
 
 ROOT = Path(__file__).parents[2]
 PILOTS = 1000
@@ -95,3 +99,43 @@ def test_a_broken_promise_is_noticed() -> None:
     assert calibration.Rates(["adopt"] * 7900 + ["inconclusive"] * 2100).broken(better) == []
     assert len(calibration.Rates(["adopt"] * 7800 + ["inconclusive"] * 2200).broken(better)) == 1
     assert few.broken(better) == []  # 70 of 100 may be chance
+
+
+# --- real runs ----------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def bank() -> Any:
+    return calibration.Bank(ROOT / "results" / "paired-null.csv")
+
+
+def test_the_stored_runs_are_those_of_the_study(bank: Any) -> None:
+    grid = open_study(str(ROOT / "benchmarks" / "paired-null.toml"))[0].grid[0]
+    assert bank.rates == grid.lr == list(calibration.learning_rates(0.003, 0.3, 8))
+    assert bank.loss.shape == (8, grid.seeds, len(grid.methods))
+    assert np.ptp(bank.value, axis=2).max() > 0  # equal weights would differ by nothing at all
+
+
+@pytest.mark.parametrize("case", calibration.RESAMPLED, ids=lambda case: case.name)
+def test_resampled_pilots_of_real_runs_keep_their_promises(case: Any, bank: Any) -> None:
+    assert calibration.rates(bank, case, PILOTS // 2).broken(case) == []
+
+
+def test_sixty_trained_pilots_seldom_find_a_difference() -> None:
+    pilots = calibration.Bank(ROOT / "results" / "null-pilots.csv")
+    assert calibration.trained(pilots).pilots == 60
+    assert calibration.hits(calibration.trained(pilots)) <= 7
+
+
+@pytest.mark.slow
+def test_sixty_pilots_trained_now_seldom_find_a_difference(
+    command: Callable[..., Any], tmp_path: Path
+) -> None:
+    """2,400 runs: about 10 minutes of two cores."""
+    study = ROOT / "benchmarks" / "null-pilots.toml"
+    assert command(tmp_path, "study", "run", study, "--out", "null").code == 0
+    assert command(tmp_path, "study", "export", "null", "null.parquet", "--runs").code == 0
+    calibration.write_table(tmp_path / "null.parquet", tmp_path / "null.csv")
+    found = calibration.trained(calibration.Bank(tmp_path / "null.csv"))
+    assert found.pilots == 60
+    assert calibration.hits(found) <= 7
