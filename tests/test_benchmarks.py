@@ -28,6 +28,7 @@ def run(name: str, *words: str) -> str:
     return done.stdout
 
 
+@pytest.mark.slow
 def test_gpu_measures_a_small_network_on_a_cpu_alone_and_two_at_once() -> None:
     out = run(
         "gpu.py", "--device", "cpu", "--networks", "resnet8", "--batch-size", "4",

@@ -7,6 +7,7 @@ import json
 import struct
 import sys
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -240,8 +241,18 @@ def test_mlflow_holds_every_run_once(small: Path, uri: str) -> None:
         MLflow("pilot", "nonsense://x")
 
 
-def wandb_records(path: Path) -> Iterator[Any]:
-    """What an offline run holds: blocks of 32 KiB, in them checksum, size, kind and a message."""
+def wandb_records(path: Path) -> list[Any]:
+    """What an ended offline run holds; `finish` returns a moment before all of it is written."""
+    for _ in range(200):
+        found = list(records_of(path))
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} does not come to its end")
+
+
+def records_of(path: Path) -> Iterator[Any]:
+    """Those so far: blocks of 32 KiB, in them checksum, size, kind and a message."""
     from wandb.proto import wandb_internal_pb2
 
     data, at, whole = path.read_bytes(), 7, b""
@@ -251,6 +262,8 @@ def wandb_records(path: Path) -> Iterator[Any]:
         if room < 7 or kind == 0:
             at += room
             continue
+        if at + 7 + size > len(data):
+            return  # half written
         whole, at = whole + data[at + 7 : at + 7 + size], at + 7 + size
         if kind in (1, 4):
             record = wandb_internal_pb2.Record()

@@ -141,6 +141,9 @@ def test_a_compiled_model_is_trained_as_by_hand_and_not_compiled_again(
 # --- the step -------------------------------------------------------------------------------------
 
 
+BACKENDS = ["eager", *(pytest.param(b, marks=pytest.mark.slow) for b in ("aot_eager", "inductor"))]
+
+
 @pytest.mark.compat(stack="PyTorch: torch.compile of the step", feature="train")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", BASES)
@@ -158,9 +161,7 @@ def test_at_most_one_graph_break_more_and_as_many_graphs(name: str, way: str) ->
 @pytest.mark.compat(stack="PyTorch: torch.compile of the step", feature="train")
 @pytest.mark.parametrize("way", WAYS)
 @pytest.mark.parametrize("name", BASES)
-@pytest.mark.parametrize(
-    "backend", ["eager", "aot_eager", pytest.param("inductor", marks=pytest.mark.slow)]
-)
+@pytest.mark.parametrize("backend", BACKENDS)
 def test_a_compiled_step_is_the_compiled_bare_step_and_plp_by_hand(
     name: str, way: str, backend: str
 ) -> None:
