@@ -311,7 +311,7 @@ def speed(world: World, case: Speed, n: int = 8, lr: float = 0.1) -> str:
         Arm(name, name, lr, tuple(at), tuple(early), never, never)
         for name, at, early in zip(ROLES, values[:2].tolist(), short.tolist(), strict=False)
     )
-    return V.judge_speed(base, predictor, METRIC, 0.95).kind
+    return V.judge_speed(base, predictor, [], METRIC, 0.95).kind
 
 
 # --- tables -------------------------------------------------------------------------------------

@@ -27,9 +27,9 @@ from __future__ import annotations
 
 import gc
 import logging
-import math
 import os
 import platform
+import statistics
 import sys
 import tempfile
 import time
@@ -215,7 +215,9 @@ def soak(steps: int, folder: Path, say: Any = print) -> dict[str, float]:
         "bound": twin.bound(),
         "size": norm(twin.theta),
         "memory": settled[-1][1],
-        "memory_growth": max(r[1] for r in settled) - min(r[1] for r in settled),
+        # medians of the first and the last third: a sample may meet a monitor's full buffer
+        "memory_growth": statistics.median(r[1] for r in settled[-15:])
+        - statistics.median(r[1] for r in settled[:15]),
         "object_growth": settled[-1][2] - settled[0][2],
         "fired": len(anomaly.fired),
         "rows": len(history.rows),
@@ -233,7 +235,7 @@ def main(steps: int) -> None:
           f"{torch.__version__}, Python {platform.python_version()}")  # fmt: skip
     if not found["worst"] <= found["bound"]:
         sys.exit("the float32 run is further from its float64 twin than rounding explains")
-    if not math.isclose(found["memory_growth"], 0, abs_tol=2**21):
+    if found["memory_growth"] > 2**20:
         sys.exit("the memory is not flat")
 
 

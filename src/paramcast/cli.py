@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import io
 import json
 import math
+import os
 import signal
 import sys
 from dataclasses import replace
@@ -340,6 +342,11 @@ def _main() -> int:
         return _say(str(error), 130)
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", 130)
+    except OSError as error:
+        if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
+            raise
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere
+        return _say(f"what it prints cannot be written ({error.strerror})", 2)
     return 0
 
 

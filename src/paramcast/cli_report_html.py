@@ -8,6 +8,7 @@ from pathlib import Path
 import click
 
 from .cli_shared import PATH
+from .errors import StudyError
 from .study.reading import printable
 
 
@@ -45,8 +46,12 @@ def report(
     from .report.html.write import FORMATS, write_report
 
     if form is None:
-        endings = {ending: name for name, ending in FORMATS.items()}
-        form = endings.get(out.suffix.lower(), "html") if out is not None else "html"
+        endings = {"": "html", ".htm": "html", **{end: name for name, end in FORMATS.items()}}
+        ending = out.suffix.lower() if out is not None else ""
+        if ending not in endings:
+            known = ", ".join(FORMATS.values())
+            raise StudyError(f"-o {out}: {ending} is no format; end it in {known}, or say --format")
+        form = endings[ending]
     counted = None if inputs is None else roi.open_inputs(inputs)
     if out == Path("-"):
         with tempfile.TemporaryDirectory() as place:

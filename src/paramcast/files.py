@@ -23,12 +23,17 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
     Whoever reads sees the old file or the new one, whoever else writes and whatever ends this
     process or the machine. An exception leaves the old file. A process that is killed leaves a
-    hidden file ".NAME.*.partial", which a later write to the same path removes.
+    hidden file ".NAME.*.partial", which a later write to the same path removes. A device or a pipe
+    is written to as it is.
 
     Raises:
         OSError: it cannot be written.
     """
     path = Path(os.path.realpath(path))  # a link stays, what it leads to is replaced
+    if path.exists() and not path.is_file():
+        with path.open("wb") as file:  # a folder is an error, as everywhere
+            yield file
+        return
     _remove_forgotten(path)
     partial = path.with_name(f".{_short(path)}.{uuid.uuid4().hex[:8]}.partial")
     try:

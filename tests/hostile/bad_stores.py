@@ -17,7 +17,7 @@ from folders import copy_of, pilot_folder, study_folder
 Made = Callable[[Path], tuple[Any, ...]]
 REPORT = ("report", "pilot", "-o", "page.html")
 WATCH = ("watch", "pilot", "--once")
-AWAY = "move it away, or choose another --out folder"
+AWAY = "move it away, or choose another folder"
 USED = "pilot/pilot.db cannot be used as a store of runs ({}); " + AWAY
 READ = "pilot/pilot.db cannot be read ({}); " + AWAY
 LIVING = (
@@ -109,7 +109,7 @@ STORES = [
         f"pilot/pilot.db is a database of something else (tables photos); {AWAY}",
         pilot(placed(foreign))),
     Bad("a store whose version is a word", "pilot/pilot.db has schema version 'new', this "
-        "paramcast reads 2; use the paramcast that wrote it, or choose another --out folder",
+        "paramcast reads 2; use the paramcast that wrote it, or choose another folder",
         pilot(sql("""UPDATE about SET value = '"new"' WHERE name = 'schema'"""))),
     Bad("a store whose table of runs is a view that never ends", LIVING.format("runs"),
         pilot(sql("DROP TABLE runs", f"CREATE VIEW runs AS {ENDLESS}"))),
@@ -210,19 +210,20 @@ def mixed(folder: Path) -> None:
 NOT = "{0}/{0}.json is not as this paramcast writes it ({1}); {2}"
 ANEW = "run the same command again to write it anew"
 RESUME = "go on with `paramcast study resume`, which writes it anew"
+NO_JSON = f"pilot/pilot.json cannot be read ({{}}); {ANEW}"
 ANALYSE, EXPORT = ("study", "analyse", "study"), ("study", "export", "study", "cells.csv")
 RESULTS = [
-    Bad("a result of 100,000 brackets", "pilot/pilot.json cannot be read: it is nested too deeply",
+    Bad("a result of 100,000 brackets", NO_JSON.format("it is nested too deeply"),
         pilot(text("[" * 100_000))),
-    Bad("a result that is a list", "pilot/pilot.json cannot be read: it holds [], not an object",
+    Bad("a result that is a list", NO_JSON.format("it holds [], not an object"),
         pilot(text("[]"))),
-    Bad("a result with infinity", "pilot/pilot.json cannot be read: Infinity is no JSON",
+    Bad("a result with infinity", NO_JSON.format("Infinity is no JSON"),
         pilot(text('{"schema": Infinity}'))),
-    Bad("a result with half a character", "pilot/pilot.json cannot be read: 'utf-8' codec can't "
-        "encode character '\\ud800' in position …: surrogates not allowed",
+    Bad("a result with half a character", "pilot/pilot.json cannot be read ('utf-8' codec can't "
+        f"encode character '\\ud800' in position …: surrogates not allowed); {ANEW}",
         pilot(text('{"task": "\\ud800"}'))),
     Bad("a result with a number of 5,000 digits",
-        "pilot/pilot.json cannot be read: Exceeds the limit …", pilot(text("9" * 5000))),
+        NO_JSON.format("Exceeds the limit …"), pilot(text("9" * 5000))),
     Bad("a result that is a pipe", "pilot has no pilot.json: its pilot has not finished; start the "
         "same command again, and it goes on", pilot(placed(os.mkfifo, "pilot.json"))),
     Bad("a result of a version that is a list", "pilot/pilot.json has schema [1], this paramcast "

@@ -106,7 +106,7 @@ def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
     verdicts = {
         arm.name: {
             "quality": asdict(judge_quality(base, arm, _controls(arm, arms), metric, 0.95)),
-            "speed": asdict(judge_speed(base, arm, metric, 0.95)),
+            "speed": asdict(judge_speed(base, arm, _controls(arm, arms), metric, 0.95)),
         }
         for arm in arms
         if arm.role in ("predictor", "average")

@@ -9,6 +9,7 @@ import shutil
 import sqlite3
 import subprocess
 import sys
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,39 @@ def test_a_dash_is_standard_output(paramcast: Paramcast, pilot: Path, tmp_path: 
     dash = paramcast("report", pilot, "-o", "-", "--format", "md")
     assert (dash.code, dash.out) == (0, (tmp_path / "report.md").read_text("utf-8"))
     assert not Path("-").exists()
+
+
+def test_a_pipe_is_written_to_and_stays_a_pipe(
+    paramcast: Paramcast, pilot: Path, tmp_path: Path
+) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    read: list[str] = []
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text("utf-8")))
+    reader.start()
+    assert paramcast("report", pilot, "-o", pipe, "--format", "md").code == 0
+    reader.join(timeout=30)
+    assert pipe.is_fifo()
+    assert read[0].startswith("# Should ")
+
+
+def test_an_ending_that_is_no_format_is_refused(paramcast: Paramcast, pilot: Path) -> None:
+    ran = paramcast("report", pilot, "-o", "report.docx")
+    said = "-o report.docx: .docx is no format; end it in .html, .md, .tex, .pdf, or say --format"
+    assert (ran.code, ran.err) == (2, f"paramcast: {said}\n")
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
+@pytest.mark.parametrize("command", ["report", "roi"])
+def test_standard_output_that_is_full_is_one_sentence(command: str, pilot: Path) -> None:
+    words = [command, str(pilot), *(["-o", "-"] if command == "report" else [])]
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "paramcast", *words], stdout=full, stderr=subprocess.PIPE,
+            text=True, check=False,
+        )  # fmt: skip
+    said = "paramcast: what it prints cannot be written (No space left on device)\n"
+    assert (done.returncode, done.stderr) == (2, said)
 
 
 def test_inputs_of_your_own_are_counted_with(
@@ -242,7 +276,7 @@ def damaged_run(folder: Path) -> Path:
         (newer_result, "pilot.json has schema 9, this paramcast reads 1"),
         (newer_store, "has schema version 9"),
         (one_seed, "pilot.json has fewer than 2 seeds, and a report compares seeds in pairs"),
-        (no_json, "pilot.json cannot be read: "),
+        (no_json, "pilot.json cannot be read ("),
         (no_table, "pilot.json is not as this paramcast writes it (IndexError"),
         (damaged_run, "cannot be read ("),
     ],

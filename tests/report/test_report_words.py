@@ -92,13 +92,20 @@ def verdicts() -> list[Any]:
             early_base = arm("sgd", 0.0, "base", noise=0, early=early)
             other = arm("sgd", 0.0, "base", noise=noise, early=early)
             early_base = Arm(*{**vars(early_base), "early": other.early}.values())
-            found.append(judge_speed(early_base, p, metric, 0.95))
+            found.append(judge_speed(early_base, p, [], metric, 0.95))
         close = [
             arm(name, 0.0, role, noise=0, early=sign * early * metric.margin)
             for name, role, early in (("sgd", "base", -1.1), ("plp", "predictor", -0.9))
         ]
-        found.append(judge_speed(*close, metric, 0.95))
-        found.append(judge_speed(bad, arm("plp", 0.0), metric, 0.95))
+        found.append(judge_speed(*close, [], metric, 0.95))
+        level = [
+            arm(name, 0.0, role, noise=0, early=sign * early * metric.margin, advice="raise the "
+                "learning rate of sgd to 0.058")
+            for name, role, early in (("sgd", "base", -4), ("plp", "predictor", 0),
+                                      ("sgd-lr-matched", "control", 0))
+        ]  # fmt: skip
+        found.append(judge_speed(*level[:2], level[2:], metric, 0.95))
+        found.append(judge_speed(bad, arm("plp", 0.0), [], metric, 0.95))
     assert {v.kind for v in found} == {
         "adopt", "use the control instead", "no difference", "harmful", "inconclusive", "faster",
         "not faster",
@@ -122,6 +129,8 @@ MORE = [
     "outside: widen --lr-range.",
     "One of the 50 test examples is worth 2.00 points, so a margin of 0.50 points can never be "
     "met and 'no difference' never shown: give more test examples, or a wider --margin.",
+    "An interval of differences is never narrower than half a test example each way, 1.11 points; "
+    "some here would be.",
     "final validation loss 2.4 is no better than the constant predictor's 2.303",
     "loss not finite at step 12",
     "at its best (everything tuned)",

@@ -253,11 +253,15 @@ def test_no_verdict_no_probability(tmp_path: Path) -> None:
 
 def test_speed_is_counted_over_what_is_as_fast_and_free(tmp_path: Path) -> None:
     arms = adopted()
-    arms[1] = replace(arms[1], early=arms[3].early)  # lr x G with 0.8 T does as well as plp
+    arms[1] = replace(arms[1], early=arms[0].values - 0.003)  # lr x G is as fast, and beaten
+    arms[3] = replace(arms[3], early=arms[0].values + 0.003)
     case = counted(store(tmp_path / "free", arms), exact())["cases"]["speed"]
     assert case["verdict"] == "faster"
     assert case["alternative"] == "sgd-lr-matched with 0.8 T"
     assert case["effect"]["mean"] == pytest.approx(0.8 * (80 - 84) / 80)
+    arms[1] = replace(arms[1], early=arms[3].early)  # as good
+    case = counted(store(tmp_path / "level", arms), exact())["cases"]["speed"]
+    assert (case["verdict"], case["applies"]) == ("use the control instead", False)
 
 
 def test_a_load_that_changes_between_long_and_short_runs_saves_no_time(tmp_path: Path) -> None:
@@ -311,6 +315,7 @@ def test_key_figures_by_hand(adopt: Path) -> None:
             "early_to_early": 2.1,
             "base_early": -2.0,
             "time_added": 5.0,
+            "time_added_over_alternative": 5.0,
             "cost_per_training": 10 * 2.1 * 0.05,
             "energy": 10 * 0.5 * 0.05,
             "memory": 0.0,

@@ -153,6 +153,7 @@ def study(task_file: Callable[..., Path], tmp_path: Path, paramcast: Any) -> Any
     return write
 
 
+@pytest.mark.slow
 def test_a_study_killed_five_times_is_the_one_left_alone(
     study: Any, paramcast: Any, start: Any, tmp_path: Path
 ) -> None:

@@ -170,7 +170,7 @@ class Driver:
             return connection.execute(query).fetchall()
 
     def wait_for_runs(self, count: int) -> None:
-        for _ in range(1200):
+        for _ in range(3600):
             with contextlib.suppress(sqlite3.Error):
                 if self.rows("SELECT count(*) FROM runs")[0][0] >= count:
                     return

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -134,7 +135,7 @@ def test_fewer_than_six_seeds_are_inconclusive(predictor: float) -> None:
     base, one = arm("sgd", "base"), arm("plp", "predictor", predictor, early=predictor)
     answers = (
         judge_quality(five(base), five(one), [five(arm("c", "control"))], ACCURACY, 0.95),
-        judge_speed(five(base), five(one), ACCURACY, 0.95),
+        judge_speed(five(base), five(one), [], ACCURACY, 0.95),
     )
     for verdict in answers:
         assert verdict.kind == V.INCONCLUSIVE
@@ -210,7 +211,7 @@ def both_kinds(arms: list[Arm], metric: Metric) -> tuple[str, str]:
     base, predictor, *controls = arms
     return (
         judge_quality(base, predictor, controls, metric, 0.95).kind,
-        judge_speed(base, predictor, metric, 0.95).kind,
+        judge_speed(base, predictor, [], metric, 0.95).kind,
     )
 
 
@@ -240,13 +241,16 @@ def test_order_of_seeds_level_scale_and_direction_change_no_verdict() -> None:
 
 
 def speed(
-    early: Any, base_early: Any, metric: Metric = ACCURACY, diverged: tuple[int, ...] = (0, 0, 0)
-) -> Verdict:
+    early: Any, base_early: Any, metric: Metric = ACCURACY, diverged: tuple[int, ...] = (0, 0, 0),
+    controls: Sequence[Any] = (),
+) -> Verdict:  # fmt: skip
     """The verdict on offsets at 0.8 T; diverged: base, base at 0.8 T, predictor at 0.8 T."""
     return judge_speed(
         arm("sgd", "base", early=base_early, metric=metric,
             diverged=diverged[0], early_diverged=diverged[1]),
         arm("plp", "predictor", early=early, metric=metric, early_diverged=diverged[2]),
+        [replace(arm(f"control{i}", "control", early=offset, metric=metric), advice=f"do {i}")
+         for i, offset in enumerate(controls)],
         metric,
         0.95,
     )  # fmt: skip
@@ -289,6 +293,29 @@ def test_no_speed_is_read_off_diverged_runs(diverged: tuple[int, ...]) -> None:
     assert verdict.kind == V.INCONCLUSIVE
     assert f"{sum(diverged)} of the 24 runs compared diverged" in verdict.sentence
     assert verdict.next == "Lower the learning rate."
+
+
+@METRICS
+@pytest.mark.parametrize(
+    ("early", "controls", "kind"),
+    [
+        (0, (-2, -2), V.FASTER),  # the controls lose as the base does
+        (0, (-2, 0), V.INSTEAD),  # the second is as fast
+        (2, (0, 0), V.FASTER),  # both are, and are beaten
+        (2, (0, 2), V.INSTEAD),
+        (0, (3 * NOISE,), V.FASTER),  # not shown to be fast
+        (-2, (0,), V.NOT_FASTER),
+    ],
+)
+def test_a_control_that_is_as_fast_is_named_instead(
+    early: Any, controls: Sequence[Any], kind: str, metric: Metric
+) -> None:
+    verdict = speed(early, -2, metric, controls=controls)
+    assert verdict.kind == kind
+    if kind == V.INSTEAD:
+        assert "but so is control1, " in verdict.sentence
+        then = "Do 1. Save 20% of the steps: control1 with a schedule of 0.8 T."
+        assert verdict.next == then
 
 
 def test_faster_needs_more_than_the_base_with_as_many_steps() -> None:

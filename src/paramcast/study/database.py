@@ -62,7 +62,7 @@ class SqliteFile:
     """A file in the output folder; one driver at a time, by the folder's lock."""
 
     shared = False
-    remedy = "move it away, or choose another --out folder"
+    remedy = "move it away, or choose another folder"
 
     def __init__(self, path: Path) -> None:
         self.path, self.name, self.secret = path, str(path), None

@@ -47,7 +47,7 @@ def summarise(
         controls = _controls(predictor, arms)
         answers = {"quality": judge_quality(base, predictor, controls, metric, confidence)}
         if speed:
-            answers["speed"] = judge_speed(base, predictor, metric, confidence)
+            answers["speed"] = judge_speed(base, predictor, controls, metric, confidence)
         judged[predictor.name] = answers
     needed = max((v.needed for answers in judged.values() for v in answers.values()), default=0)
     verdicts = {
@@ -78,7 +78,7 @@ def summarise(
             for arm in arms
         ],
         "verdicts": verdicts,
-        "notes": [*_coarse(plan, metric), *_notes(plan, chosen)],
+        "notes": [*_coarse(plan, metric), *_widened(judged, metric), *_notes(plan, chosen)],
         "learning_rates": {"tried": list(plan.rates()) if o.tuned else [], "chosen": chosen},
         "specification": plan.specification(),
         "identity": plan.identity,
@@ -229,6 +229,17 @@ def _coarse(plan: Plan, metric: Metric) -> list[str]:
         f"{metric.amount(2 * metric.half_example)}, so a margin of {metric.amount(metric.margin)} "
         "can never be met and 'no difference' never shown: give more test examples, or a wider "
         "--margin."
+    ]
+
+
+def _widened(judged: dict[str, dict[str, Verdict]], metric: Metric) -> list[str]:
+    """That intervals were widened to what a test example is worth, if some were."""
+    shown = [c for v in judged.values() for one in v.values() for c in one.comparisons.values()]
+    if metric.half_example == 0 or all(c.high - c.mean > metric.half_example for c in shown):
+        return []
+    return [
+        "An interval of differences is never narrower than half a test example each way, "
+        f"{metric.amount(metric.half_example)}; some here would be."
     ]
 
 

@@ -210,12 +210,15 @@ def judge_quality(
     )
 
 
-def judge_speed(base: Arm, predictor: Arm, metric: Metric, confidence: float) -> Verdict:
+def judge_speed(
+    base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
+) -> Verdict:
     """Does the predictor with 0.8 T steps do what the base needs T steps for?
 
     Faster: with 0.8 T steps the predictor is equal to or better than the base with T, the base is
     worse, and the predictor is better than that base. Without the last, an equal method would be
-    called faster in up to a fifth of the pilots, where losing 0.8 margins tips each either way.
+    called faster in up to a fifth of the pilots, where losing 0.8 margins tips each either way. A
+    control that is faster by the same rule is named instead, unless the predictor beats it there.
     """
     if any(predictor.early_diverged) or any(base.diverged) or any(base.early_diverged):
         count = sum(predictor.early_diverged) + sum(base.diverged) + sum(base.early_diverged)
@@ -255,6 +258,18 @@ def judge_speed(base: Arm, predictor: Arm, metric: Metric, confidence: float) ->
             kind=NOT_FASTER,
         )
     if base_short.relation == WORSE:
+        instead = _as_fast(base, predictor, controls, metric, confidence)
+        if instead is not None:
+            control, control_short, against = instead
+            return Verdict(
+                INSTEAD,
+                f"Use the control instead: {lead} is {short.relation}: {numbers}, but so is "
+                f"{control.name}, {describe(control_short, metric)}, and {predictor.name} does not "
+                f"beat it, both with {EARLY} T steps: {describe(against, metric)}.",
+                f"{control.advice[:1].upper()}{control.advice[1:]}. Save {1 - EARLY:.0%} of the "
+                f"steps: {control.name} with a schedule of {EARLY} T.",
+                shown | {f"{predictor.name} - {control.name}, both at {EARLY} T": against},
+            )
         return Verdict(
             FASTER,
             f"Faster: {lead} is {short.relation}: {numbers}, while {base.name} itself loses with "
@@ -278,6 +293,22 @@ def judge_speed(base: Arm, predictor: Arm, metric: Metric, confidence: float) ->
         f"Shorten the training of {base.name} instead.",
         shown,
     )
+
+
+def _as_fast(
+    base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
+) -> tuple[Arm, Comparison, Comparison] | None:
+    """The best control that is faster too and is not beaten: it, it against the base with T steps,
+    and the predictor against it with 0.8 T steps each."""
+    found = []
+    for c in controls:
+        short = difference(c.early, base.values, metric, confidence)
+        both_short = difference(c.early, base.early, metric, confidence)
+        against = difference(predictor.early, c.early, metric, confidence)
+        faster = short.relation in (EQUAL, BETTER) and both_short.relation == BETTER
+        if faster and against.relation != BETTER:
+            found.append((c, short, against))
+    return max(found, key=lambda one: one[1].mean, default=None)
 
 
 def _divergence(base: Arm, predictor: Arm, controls: Sequence[Arm]) -> Verdict | None:
@@ -318,7 +349,7 @@ def _more_seeds(
             shown,
         )
     c = shown[unclear]
-    if c.high - c.mean <= metric.half_example > metric.margin:
+    if c.n >= FEWEST and c.high - c.mean <= metric.half_example > metric.margin:
         return Verdict(
             kind,
             sentence,

@@ -185,14 +185,14 @@ def _tuning(
     return found
 
 
-def band(values: Sequence[float]) -> tuple[float, float, float]:
-    """Mean and 95 % t interval; the mean alone where there is one value."""
+def band(values: Sequence[float], least: float = 0.0) -> tuple[float, float, float]:
+    """Mean and 95 % t interval, at least so wide each way; the mean alone where there is one."""
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:
         return mean, mean, mean
     squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev: 50 x slower
-    half = t_quantile(n) * math.sqrt(squares / (n - 1) / n)
+    half = max(t_quantile(n) * math.sqrt(squares / (n - 1) / n), least)
     return mean, mean - half, mean + half
 
 

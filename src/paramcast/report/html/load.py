@@ -110,7 +110,7 @@ def _result(path: Path) -> dict[str, Any]:
     try:
         result = object_from_json(read_text(path, MOST_JSON))
     except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read: {error}") from None
+        raise StudyError(f"{path} cannot be read ({error}); {AGAIN}") from None
     if result.get("schema") != RESULT_SCHEMA:
         raise StudyError(
             f"{path} has schema {shown(result.get('schema'))}, this paramcast reads "

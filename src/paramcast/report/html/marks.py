@@ -87,7 +87,14 @@ def filled(colour: str, shape: str) -> dict[str, Any]:
 
 
 def dots_of(
-    arm: Arm, cell: Cell, i: int, values: Sequence[float], seed: str, *, mean: bool = True
+    arm: Arm,
+    cell: Cell,
+    i: int,
+    values: Sequence[float],
+    seed: str,
+    *,
+    mean: bool = True,
+    least: float = 0.0,
 ) -> list[dict[str, Any]]:
     """A dot per seed, side by side, and their mean with its interval."""
     colour, symbol, _ = style(arm, cell)
@@ -102,7 +109,7 @@ def dots_of(
     }  # fmt: skip
     if not mean or not values:
         return [dots]
-    centre, low, high = band(values)
+    centre, low, high = band(values, least)
     bar = {
         "type": "scatter", "mode": "markers", "name": name, "x": [i + 0.24], "y": [short(centre)],
         "error_y": {"array": [short(high - centre)], "arrayminus": [short(centre - low)],
@@ -125,7 +132,8 @@ def line_of(arm: Arm, cell: Cell, points: list[Point], column: int) -> list[dict
     colour, _, dash = style(arm, cell)
     name = plain(arm.name)
     line = {
-        "type": "scatter", "mode": "lines", "name": name, "x": [short(p[column]) for p in points],
+        "type": "scatter", "mode": "lines" if len(points) > 1 else "markers", "name": name,
+        "x": [short(p[column]) for p in points],
         "y": [short(p.mean) for p in points],
         "band": [[short(p.low) for p in points], [short(p.high) for p in points]],
         "line": {"color": colour, "dash": dash, "width": 2.2}, "legendgroup": name,
@@ -161,11 +169,13 @@ def tests_of(arm: Arm, name: str) -> list[float]:
     return known if len(known) == len(values) else []
 
 
-def spread(values: Sequence[float], form: Callable[[float], str]) -> tuple[str, str]:
+def spread(
+    values: Sequence[float], form: Callable[[float], str], least: float = 0.0
+) -> tuple[str, str]:
     """Mean and interval in words."""
     if not values:
         return NONE, NONE
-    mean, low, high = band(values)
+    mean, low, high = band(values, least)
     return form(mean), between(form, low, high)
 
 

@@ -17,7 +17,7 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     early = any(arm.early for arm in arms)
     names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
              *(["early"] if early else []), "minus_base", "p", "minus_matched",
-             *errors, "loss", "gap", "seconds", "memory",
+             *errors, "loss", "gap", "median_seconds", "memory",
              "diverged", "verdict"]  # fmt: skip
     rows = []
     for cell in cells:
@@ -51,7 +51,7 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
         "top5": _percent(row.get("top5_error")),
         "loss": number(row["loss"]),
         "gap": "" if row["gap"] is None else f"{row['gap']:+.4g}",
-        "seconds": f"{row['seconds']:.3g}",
+        "median_seconds": f"{row['seconds']:.3g}",
         "memory": f"{row['peak_memory'] / 2**20:.0f}",
         "diverged": f"{row['diverged']}/{cell.result['seeds']}",
         "verdict": words.either(f"kind.{verdict}", verdict),
@@ -61,7 +61,7 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
 def _behind(cell: Cell, arm: Arm) -> dict[str, Behind]:
     """By column, how the runs behind its number are found."""
     own = {"cell": cell.index, "method": arm.name}
-    names = ("value", "top1", "top5", "loss", "gap", "seconds", "memory")
+    names = ("value", "top1", "top5", "loss", "gap", "median_seconds", "memory")
     found: dict[str, Behind] = dict.fromkeys(names, own)
     found |= {
         "early": own | {"share": "0.8"},

@@ -64,7 +64,8 @@ def latex(data: dict[str, Any], words: Words) -> str:
     align = "".join("l" if name in ("comparison", "method", "verdict") else "r"
                     for name in _shown(data))  # fmt: skip
     seeds = next(value for label, value, _ in data["facts"] if label == words("facts.seeds"))
-    caption = f"{data['question']} {data['asked'] or ''} {seeds}. {words('page.table_read')}"
+    asked = data["asked"].rstrip(".") + ". " if data["asked"] else ""
+    caption = f"{data['question']} {asked}{seeds}. {words('page.table_read')}"
     return "\n".join(
         [
             "% \\usepackage{booktabs}",

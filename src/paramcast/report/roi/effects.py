@@ -34,6 +34,11 @@ class Effect:
         """mean + t(n - 1) x standard error, so many times."""
         return self.mean + generator.standard_t(self.n - 1, count) * self.standard_error
 
+    @property
+    def shown(self) -> float:
+        """The mean, 0 where the interval holds 0."""
+        return self.mean if self.low > 0 or self.high < 0 else 0.0
+
     def times(self, factor: float) -> Effect:
         """The effect in another unit."""
         low, high = sorted((self.low * factor, self.high * factor))

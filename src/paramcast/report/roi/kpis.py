@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import StudyError
 from ...study.verdict import EARLY, Metric
 from . import money
-from .effects import Effect, early_gain, gain, mean_difference, ratio
+from .effects import Effect, added_share, early_gain, gain, mean_difference, ratio
 from .inputs import Inputs
 from .rows import Row
 
@@ -34,7 +34,7 @@ def kpis(row: Row, base: Row, alternative: Row, metric: Metric, inputs: Inputs) 
         *_quality(row, base, alternative, metric),
         *_errors(row, base, metric, inputs),
         *_early(row, base, metric),
-        *_running(row, base, inputs),
+        *_running(row, base, alternative, inputs),
         *_work(inputs),
     ]
 
@@ -117,7 +117,7 @@ def _early(row: Row, base: Row, metric: Metric) -> list[Row]:
     ]
 
 
-def _running(row: Row, base: Row, inputs: Inputs) -> list[Row]:
+def _running(row: Row, base: Row, alternative: Row, inputs: Inputs) -> list[Row]:
     """Cost, energy and memory of one training; the pilot's ratios at the production's hours."""
     x, currency = inputs.at_value(), inputs.currency
     hours, kilowatts = x["training_hours"], x["watts"] / 1000
@@ -133,6 +133,12 @@ def _running(row: Row, base: Row, inputs: Inputs) -> list[Row]:
             _figure("cost_per_training", "added cost of a training", currency, more, hours * price),
             _figure("energy", "added energy of a training", "kWh", more, hours * kilowatts),
         ]
+    if slower is not None and alternative is not base:
+        label = (
+            f"added training time over {alternative['method']}, as a share of {base['method']}'s"
+        )
+        share = added_share(row, alternative, base)
+        found.append(_figure("time_added_over_alternative", label, "%", share, 100))
     memory = mean_difference(row["runs"]["peak_memory"], base["runs"]["peak_memory"])
     return [*found, _figure("memory", "added peak memory in the pilot", "MiB", memory, 2**-20)]
 

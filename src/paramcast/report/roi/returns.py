@@ -130,13 +130,14 @@ def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric
     verdict = result["verdicts"][row["method"]]["quality"]["kind"]
     hours, percent = result["pilot_hours"], metric.percent
     over_base = gain(best, base, metric) if best is not base else None
-    own = added_share(best, base, base).mean if best is not base else 0.0
+    own = added_share(best, base, base).shown if best is not base else 0.0
 
     def free(x: money.Values) -> Any:
-        """The alternative over the base: nothing to build or to watch, its own seconds charged."""
+        """The alternative over the base, as far as it is shown: nothing to build or to watch, its
+        own seconds charged."""
         if over_base is None:
             return 0.0
-        benefit = x["transfer"] * over_base.mean * money.unit_value(x, percent=percent)
+        benefit = x["transfer"] * over_base.shown * money.unit_value(x, percent=percent)
         added = x["training_hours"] * max(0.0, own) * money.delay_price(x)
         return (benefit - added) * money.annuity(x["discount_rate"], x["horizon_months"])
 
@@ -164,7 +165,7 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
     def free(x: money.Values) -> Any:
         if over_base is None:
             return 0.0
-        saved = x["training_hours"] * over_base.mean * money.delay_price(x)
+        saved = x["training_hours"] * over_base.shown * money.delay_price(x)
         return x["transfer"] * saved * money.annuity(x["discount_rate"], x["horizon_months"])
 
     return Case(
