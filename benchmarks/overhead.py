@@ -237,7 +237,7 @@ def _models(given: argparse.Namespace) -> Rows:
 
         def step(model=model, inputs=inputs, targets=targets, base=base) -> None:
             base.zero_grad()
-            cross_entropy(model(inputs).flatten(0, -2), targets.flatten()).backward()
+            cross_entropy(model(inputs), targets).backward()
             base.step()
 
         tick = clock(given.device)

@@ -306,3 +306,17 @@ def test_resharding_leaves_an_ordinary_model_alone() -> None:
             raise AssertionError
 
     F.reshard_(torch.nn.Sequential(Odd(), torch.nn.Linear(2, 1)))
+
+
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
+@pytest.mark.parametrize("count", [1, 1 << 18, (1 << 18) + 1, 700_001])
+def test_the_norm_of_a_buffer_is_accumulated_in_float32_whatever_its_length(
+    dtype: torch.dtype, count: int
+) -> None:
+    flat = torch.randn(count, generator=torch.Generator().manual_seed(0)).to(dtype)
+    norm = F.buffer_norm(flat)
+    assert (norm.dtype, norm.shape) == (torch.float32, ())
+    assert norm.item() == pytest.approx(flat.double().norm().item(), rel=1e-5)
+    for wrong in (math.inf, -math.inf, math.nan):
+        flat[count // 2] = wrong
+        assert not math.isfinite(F.buffer_norm(flat).item())
