@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import signal
 import socket
 import sqlite3
@@ -375,6 +376,21 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
+def wait_until_busy(pid: int) -> None:
+    """Until a worker of that node runs something; Ray writes what into its title."""
+    import psutil
+
+    for _ in range(1800):
+        titles: list[str] = []
+        for process in psutil.Process(pid).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                titles += process.cmdline()[:1]
+        if any(re.match(r"ray::(?!IDLE|\w*Agent)", title) for title in titles):
+            return
+        time.sleep(0.1)
+    raise TimeoutError(titles)
+
+
 def test_a_node_that_dies_loses_the_runs_in_progress_only(
     cluster: Cluster, local: Driver, folder: Path
 ) -> None:
@@ -382,6 +398,7 @@ def test_a_node_that_dies_loses_the_runs_in_progress_only(
     cluster.wait_for_nodes(2)
     driver = Driver(folder, "--engine", "ray", "--address", cluster.address)
     driver.wait_for_runs(4)
+    wait_until_busy(node.pid)  # its workers may still be importing
     kill_tree(node.pid, but_root=True)
     node.wait()  # it collects its dead: Ray stumbles over zombies
     code, out, err = driver.ended()
