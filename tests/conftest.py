@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
@@ -14,6 +15,13 @@ from reference import AFFINE, BASES, PREDICTORS, Case
 torch.set_num_threads(1)
 settings.register_profile("paramcast", deadline=None, derandomize=True, max_examples=60)
 settings.load_profile("paramcast")
+
+
+@pytest.fixture(scope="session")
+def shared_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A temporary folder of this test run, the same for all pytest workers."""
+    own = tmp_path_factory.getbasetemp()
+    return own.parent if hasattr(request.config, "workerinput") else own
 
 
 @pytest.fixture(autouse=True)

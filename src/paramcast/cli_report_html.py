@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 from pathlib import Path
 
 import click
@@ -43,7 +42,8 @@ def report(
       paramcast report paramcast-runs/digits-1a2b3c4d --inputs roi.toml
     """
     from .report import roi
-    from .report.html.write import FORMATS, write_report
+    from .report.html.load import folder_of
+    from .report.html.write import FORMATS, content, write_report
 
     if form is None:
         endings = {"": "html", ".htm": "html", **{end: name for name, end in FORMATS.items()}}
@@ -54,9 +54,8 @@ def report(
         form = endings[ending]
     counted = None if inputs is None else roi.open_inputs(inputs)
     if out == Path("-"):
-        with tempfile.TemporaryDirectory() as place:
-            page = write_report(folder, Path(place) / "-", language=lang, form=form, inputs=counted)
-            click.echo(page.read_bytes() if form == "pdf" else page.read_text("utf-8"), nl=False)
+        page = content(folder_of(folder), lang, form, counted)
+        click.echo(page if form == "pdf" else page.decode(), nl=False)
         return
     click.echo(f"wrote {write_report(folder, out, language=lang, form=form, inputs=counted)}")
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from filelock import FileLock
@@ -15,14 +16,9 @@ LIMIT = 300.0
 
 
 @pytest.fixture(scope="session")
-def outcome(
-    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
-) -> Callable[..., None]:
+def outcome(request: pytest.FixtureRequest, shared_folder: Path) -> Callable[..., None]:
     """A function that fails if a body failed in one of the two processes."""
-    shared = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):
-        shared = shared.parent  # the same for all workers of this run
-    shared = shared / "two_processes"
+    shared = shared_folder / "two_processes"
     with FileLock(f"{shared}.lock"):
         done = shared / "outcomes.json"
         if not done.exists():

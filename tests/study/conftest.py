@@ -147,14 +147,11 @@ Pilot = Callable[..., tuple[Ran, Path]]
 
 
 @pytest.fixture(scope="session")
-def pilot(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Pilot:
+def pilot(shared_folder: Path) -> Pilot:
     """pilot(name, words): run once, whatever the number of pytest workers, and its folder."""
-    shared = tmp_path_factory.getbasetemp()
-    if hasattr(request.config, "workerinput"):
-        shared = shared.parent  # the same for all workers of this run
 
     def run(name: str, *words: Any) -> tuple[Ran, Path]:
-        folder = shared / name
+        folder = shared_folder / name
         with FileLock(f"{folder}.lock"):
             if not folder.exists():
                 folder.mkdir()
