@@ -52,6 +52,21 @@ def slow_mean(points: list[list[Tensor]], steps: list[int]) -> list[Tensor]:
     return [sum(path) / len(chosen) for path in zip(*chosen, strict=True)]
 
 
+def slow_polynomial(points: list[list[Tensor]], eta: float) -> list[Tensor]:
+    """sum_i w_i prod_(j > i) (1 - w_j) theta_i with w_t = (eta + 1) / (t + eta)"""
+    w = [(eta + 1) / (t + eta) for t in range(1, len(points) + 1)]
+    weights = [w[i] * math.prod(1 - later for later in w[i + 1 :]) for i in range(len(w))]
+    paths = zip(*points, strict=True)
+    return [sum(w * p for w, p in zip(weights, path, strict=True)) for path in paths]
+
+
+def slow_trend(points: list[list[Tensor]], eta: float, slow: float, lag: float) -> list[Tensor]:
+    """The line through both averages, which lie at lags 1 / (eta + 2) and 1 / (slow + 2)."""
+    a, b = slow_polynomial(points, eta), slow_polynomial(points, slow)
+    near, far = 1 / (eta + 2), 1 / (slow + 2)
+    return [x + (y - x) * (lag - near) / (far - near) for x, y in zip(a, b, strict=True)]
+
+
 Twin = Callable[[list[list[Tensor]]], "list[Tensor] | None"]
 
 
@@ -67,6 +82,13 @@ AVERAGES: dict[str, tuple[Callable[[], A.Average], Twin]] = {
     "EMA(decay)": (lambda: A.EMA(0.9), lambda points: slow_ema(points, 0.9)),
     "EMA(half_life)": (lambda: A.EMA(half_life=4), lambda points: slow_ema(points, 0.5**0.25)),
     "EMA(share)": (lambda: A.EMA(share=0.25), lambda points: slow_ema(points, 0.5 ** (1 / 16))),
+    "PolynomialDecay": (lambda: A.PolynomialDecay(3), lambda points: slow_polynomial(points, 3)),
+    "PolynomialDecay(0)": (
+        lambda: A.PolynomialDecay(0),
+        mean_of(lambda t: True),
+    ),
+    "Trend": (lambda: A.Trend(), lambda points: slow_trend(points, 8, 3, 0.03)),
+    "Trend(ahead)": (lambda: A.Trend(6, 1, -0.2), lambda points: slow_trend(points, 6, 1, -0.2)),
     "SWA(start)": (lambda: A.SWA(20), mean_of(lambda t: t >= 20)),
     "SWA(0)": (lambda: A.SWA(0, every=3), mean_of(lambda t: t % 3 == 1)),
     "SWA(every)": (lambda: A.SWA(20, every=7), mean_of(lambda t: t >= 20 and (t - 20) % 7 == 0)),
@@ -114,6 +136,51 @@ def test_an_average_agrees_with_the_twin_at_every_step(
         if expected is not None:
             torch.testing.assert_close(averaged(optimizer, ps), expected, rtol=1e-10, atol=1e-11)
     assert optimizer.has_average
+
+
+@pytest.mark.parametrize("lag", [0.1, 0.03, 0.0, -0.5])
+def test_on_a_straight_path_a_trend_is_exact_at_its_lag(lag: float) -> None:
+    weight = torch.zeros(1, dtype=torch.float64, requires_grad=True)
+    optimizer = pc.Forecast(torch.optim.SGD([weight], lr=1.0), average=A.Trend(lag=lag))
+    for t in range(1, 40):
+        weight.grad = -torch.ones(1, dtype=torch.float64)
+        optimizer.step()
+        with optimizer.eval_weights():
+            assert weight.item() == pytest.approx(t - lag * (t - 1), abs=1e-9)
+        assert weight.item() == t
+
+
+@pytest.mark.parametrize("cut", [0, 1, 7])
+def test_a_trend_resumes_bitwise(cut: int) -> None:
+    ps, optimizer = wrapped(A.Trend())
+    train(optimizer, ps, cut)
+    others, resumed = wrapped(A.Trend())
+    resumed.load_state_dict(through_a_file(optimizer.state_dict()))
+    with torch.no_grad():
+        for theirs, ours in zip(ps, others, strict=True):
+            ours.copy_(theirs)
+    for one, its in ((optimizer, ps), (resumed, others)):
+        train(one, its, 5, start=cut)
+    assert same_bits(averaged(optimizer, ps), averaged(resumed, others))
+
+
+@pytest.mark.parametrize(("saved", "loaded"), [(A.Trend(), A.EMA(0.9)), (A.EMA(0.9), A.Trend())])
+def test_an_average_of_another_kind_is_refused(saved: A.Average, loaded: A.Average) -> None:
+    ps, optimizer = wrapped(saved)
+    train(optimizer, ps, 2)
+    _, other = wrapped(loaded)
+    with pytest.raises(CheckpointError, match=f"of another kind than {type(loaded).__name__}"):
+        other.load_state_dict(optimizer.state_dict())
+
+
+def test_a_trend_whose_averages_differ_in_who_is_there_is_damaged() -> None:
+    ps, optimizer = wrapped(A.Trend())
+    train(optimizer, ps, 2)
+    state = optimizer.state_dict()
+    state["paramcast"]["average"]["slower"][0] = None
+    _, other = wrapped(A.Trend())
+    with pytest.raises(CheckpointError, match="damaged"):
+        other.load_state_dict(state)
 
 
 @pytest.mark.parametrize("base", ["momentum", "adamw"])
@@ -630,6 +697,9 @@ CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: A.SWA(-1), "start must be >= 0, got -1"),
     (lambda: A.SWA(3, every=0), "every must be >= 1, got 0"),
     (lambda: A.SWA(start_share=2.0), "start_share must be in [0, 1], got 2"),
+    (lambda: A.PolynomialDecay(-1), "eta must be in [0, 1e+06], got -1"),
+    (lambda: A.Trend(3, 3), "eta_slow must be in [0, 3), got 3"),
+    (lambda: A.Trend(lag=0.2), "lag must be in [-1, 0.1], got 0.2"),
     (lambda: A.LAWA(0), "last must be >= 1, got 0"),
     (lambda: A.LAWA(3, every=0), "every must be >= 1, got 0"),
     (
@@ -658,12 +728,14 @@ CALLS: list[tuple[Callable[[], object], str]] = [
         (A.SWA(5), "SWA(start=5, every=1)"),
         (A.SWA(start_share=0.5, every=3), "SWA(start_share=0.5, every=3)"),
         (A.LAWA(), "LAWA(last=5, every=10)"),
+        (A.PolynomialDecay(), "PolynomialDecay(eta=8.0)"),
+        (A.Trend(lag=0), "Trend(eta=8.0, eta_slow=3.0, lag=0.0)"),
     ],
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_the_repr_of_an_average_builds_it_again(average: A.Average, shown: str) -> None:
     assert repr(average) == shown
-    again = eval(shown, {name: getattr(A, name) for name in ("EMA", "SWA", "LAWA")})
+    again = eval(shown, {name: getattr(A, name) for name in A.__dict__})
     assert vars(again) == vars(average)
 
 

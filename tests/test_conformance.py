@@ -2,7 +2,7 @@
 
 import paramcast.predictors as P
 from paramcast.anomalies import Anomaly
-from paramcast.averaging import EMA, LAWA, SWA
+from paramcast.averaging import EMA, LAWA, SWA, PolynomialDecay, Trend
 from paramcast.gates import (
     After,
     Agreement,
@@ -52,6 +52,8 @@ AVERAGES = {
     "EMAShare": lambda: EMA(share=0.2),
     "SWA": lambda: SWA(start_share=0.3, every=2),
     "LAWA": lambda: LAWA(last=3, every=2),
+    "PolynomialDecay": PolynomialDecay,
+    "Trend": Trend,
 }
 
 

@@ -3,6 +3,8 @@
 After each update step the average moves on by a weight w that depends on the method alone:
 
     average <- average + w (theta - average),      w = 1 at the first update
+
+`Trend` holds two of them and evaluates on the line through both.
 """
 
 from __future__ import annotations
@@ -19,11 +21,20 @@ class Average(ABC):
 
     Attributes:
         progress: needs the total number of steps.
+        ahead: c; where it is not None there is a second, slower average, and what is evaluated is
+            average + c (average - slower).
 
-    Memory of all averages: one element per parameter, float32 at least.
+    Memory of all averages: one element per parameter, float32 at least; two where there is a slower
+    one.
     """
 
     progress = False
+    ahead: float | None = None
+
+    @property
+    def buffers(self) -> int:
+        """Averages that are held: elements of memory per parameter."""
+        return 1 if self.ahead is None else 2
 
     @abstractmethod
     def weight(self, step: int, updates: int, total_steps: int | None) -> float | None:
@@ -34,6 +45,10 @@ class Average(ABC):
             updates: how often the average was updated before.
             total_steps: of the run, where known.
         """
+
+    def slower(self, step: int, updates: int, total_steps: int | None) -> float:
+        """The weight of the parameters in the slower average, if there is one."""
+        raise NotImplementedError
 
     def __repr__(self) -> str:
         return as_constructed(self)
@@ -82,6 +97,74 @@ class EMA(Average):
         if d is None:
             d = 2.0 ** (-1.0 / (self.share * total_steps))  # type: ignore[operator]
         return (1.0 - d) / -math.expm1((updates + 1) * math.log(d))
+
+
+class PolynomialDecay(Average):
+    """An average whose length is a share of the steps so far: a power of their number weighs each.
+
+        w_t = (eta + 1) / (t + eta)
+
+    so that theta_i weighs about (i / t)^eta, and the average lags t / (eta + 2) steps behind: a
+    tenth of the run by default, at whatever step one looks. It needs no number of steps and forgets
+    the beginning by itself.
+
+    Args:
+        eta: at least 0; 0 is the mean of all points.
+
+    Raises:
+        ArgumentError: eta outside its range.
+
+    Example:
+        >>> average = PolynomialDecay(eta=1)
+        >>> [round(average.weight(t, t - 1, None), 3) for t in (1, 2, 3)]  # of weights 1, 2, 3
+        [1.0, 0.667, 0.5]
+
+    Source: Shamir and Zhang, Stochastic Gradient Descent for Non-smooth Optimization (2013), ICML.
+    """
+
+    def __init__(self, eta: float = 8.0) -> None:
+        self.eta = within("eta", eta, 0.0, 1e6)
+
+    def weight(self, step: int, updates: int, total_steps: int | None) -> float:
+        return (self.eta + 1.0) / (updates + 1.0 + self.eta)
+
+
+class Trend(PolynomialDecay):
+    """A straight line through two averages of the path, read near its end.
+
+        a, b       averages by `PolynomialDecay` with eta and with eta_slow < eta
+        evaluated  a + c (a - b),      c = (l_a - lag) / (l_b - l_a)
+        with       l_a = 1 / (eta + 2),      l_b = 1 / (eta_slow + 2)
+
+    After t steps a lags l_a t steps behind and b l_b t. Where the averaged path is straight,
+    the line through both is exact at any lag: it predicts weights that no single average reaches,
+    with the noise of long averages. The default reads it at 3 % of the steps behind the present,
+    where a lags 10 % and b 20 %.
+
+    Args:
+        eta, eta_slow: of the two averages.
+        lag: where the line is read, as a share of the steps so far: 0 at the present, below 0 ahead
+            of it, at most 1 / (eta + 2), the average a itself.
+
+    Memory: two elements per parameter, float32 at least.
+
+    Raises:
+        ArgumentError: eta_slow not below eta, or a lag outside [-1, 1 / (eta + 2)].
+
+    Example:
+        >>> Trend(eta=8, eta_slow=3, lag=0).ahead
+        1.0
+    """
+
+    def __init__(self, eta: float = 8.0, eta_slow: float = 3.0, lag: float = 0.03) -> None:
+        super().__init__(eta)
+        self.eta_slow = within("eta_slow", eta_slow, 0.0, self.eta, ends="[)")
+        own, slow = 1.0 / (self.eta + 2.0), 1.0 / (self.eta_slow + 2.0)
+        self.lag = within("lag", lag, -1.0, own)
+        self.ahead = round((own - self.lag) / (slow - own), 12)
+
+    def slower(self, step: int, updates: int, total_steps: int | None) -> float:
+        return (self.eta_slow + 1.0) / (updates + 1.0 + self.eta_slow)
 
 
 class SWA(Average):

@@ -74,7 +74,7 @@ def cli() -> None:
 @click.option("--seeds", type=int, help="Paired final seeds [12].")
 @click.option("--epochs", type=int, help="Passes over the training data [the task's].")
 @click.option("--batch-size", type=int, help="Examples per step [the task's].")
-@click.option("--schedule", help="constant, cosine, cyclic or wsd [the task's].")
+@click.option("--schedule", help="constant, warmup, cosine, cyclic or wsd [the task's].")
 @click.option("--margin", type=float, help="Differences within it do not matter [0.5 points; 5 %].")
 @engine_options
 @click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")

@@ -25,9 +25,12 @@ from .segments import (
     views,
 )
 
+NAMES = ("buffers", "slower")
+"""Of the averages in a state dict."""
+
 
 class Averager:
-    """The state of an average: one buffer, how often it was updated, whether it is in the model."""
+    """The state of an average: its buffers, its number of updates, whether it is in the model."""
 
     def __init__(self) -> None:
         self.updates = 0
@@ -41,25 +44,32 @@ class Averager:
         weight = rule.weight(step, self.updates, total_steps)
         if weight is None:
             return
-        self._enroll(parameters)
-        first = self.updates == 0
-        fold = F.Fold(F.COPY) if first else F.Fold(F.AVERAGE, weight, 1.0 - weight)
+        self._enroll(parameters, rule.buffers)
+        weights = [weight]
+        if rule.ahead is not None:
+            weights.append(rule.slower(step, self.updates, total_steps))
         for segment in self.segments:
-            F.fold_(fold, segment.buffers[0], segment.points)
+            for w, buffers in zip(weights, segment.buffers, strict=True):
+                first = self.updates == 0
+                fold = F.Fold(F.COPY) if first else F.Fold(F.AVERAGE, w, 1.0 - w)
+                F.fold_(fold, buffers, segment.points)
         self.updates += 1
 
-    def _enroll(self, parameters: Sequence[Tensor]) -> None:
+    def _enroll(self, parameters: Sequence[Tensor], buffers: int) -> None:
         """Follow the learnable parameters; a new one starts with its present value."""
         known = members(self.segments)
         if len(known) == len(parameters) and set(map(id, known)) == set(map(id, parameters)):
             return
-        old, self.segments = self.segments, make_segments(parameters, 1, torch.float32)
-        for segment in self.segments:
-            F.fold_(F.Fold(F.COPY), segment.buffers[0], segment.points)
-        carry_over(old, self.segments, 0)
+        old, self.segments = self.segments, make_segments(parameters, buffers, torch.float32)
+        for buffer in range(buffers):
+            for segment in self.segments:
+                F.fold_(F.Fold(F.COPY), segment.buffers[buffer], segment.points)
+            carry_over(old, self.segments, buffer)
 
     @contextmanager
-    def swapped_in(self, model: nn.Module | None, data: Iterable[Any] | None) -> Iterator[None]:
+    def swapped_in(
+        self, rule: Average, model: nn.Module | None, data: Iterable[Any] | None
+    ) -> Iterator[None]:
         """Put the average into the parameters; on leaving, restore them bitwise."""
         if self.open:
             raise ArgumentError("eval_weights() is open already; leave it before opening it again")
@@ -81,7 +91,7 @@ class Averager:
         try:
             with torch.no_grad():
                 for segment in self.segments:
-                    torch._foreach_copy_(segment.points, segment.buffers[0])
+                    F.read_(rule.ahead, segment.buffers, segment.points)
             if model is not None:
                 F.reshard_(model)  # or a sharded one shows the parameters of its last forward
             if data is not None and model is not None:
@@ -100,18 +110,24 @@ class Averager:
 
     def state_dict(self, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
         """The average, in group order."""
-        mine = views(self.segments, 0) if self.segments else {}
-        buffers = [mine.get(id(p)) for p in all_parameters(groups)]
-        return {"updates": self.updates, "buffers": buffers}
+        parameters = all_parameters(groups)
+        names = NAMES[: max(1, max((len(s.buffers) for s in self.segments), default=1))]
+        held = [views(self.segments, i) if self.segments else {} for i in range(len(names))]
+        rows = [[mine.get(id(p)) for p in parameters] for mine in held]
+        return {"updates": self.updates, **dict(zip(names, rows, strict=True))}
 
-    def load_state_dict(self, saved: Mapping[str, Any], parameters: Sequence[Tensor]) -> None:
+    def load_state_dict(
+        self, saved: Mapping[str, Any], parameters: Sequence[Tensor], rule: Average
+    ) -> None:
         """Take over a state that `check_average` has accepted."""
         self.updates = saved["updates"]
-        rows = [(p, b) for p, b in zip(parameters, saved["buffers"], strict=True) if b is not None]
-        self.segments = make_segments([p for p, _ in rows], 1, torch.float32)
-        mine = views(self.segments, 0) if rows else {}
-        for p, buffer in rows:
-            mine[id(p)].copy_(buffer)
+        kept = [p for p, b in zip(parameters, saved["buffers"], strict=True) if b is not None]
+        self.segments = make_segments(kept, rule.buffers, torch.float32)
+        for i, name in enumerate(NAMES[: rule.buffers] if kept else ()):
+            mine = views(self.segments, i)
+            for p, buffer in zip(parameters, saved[name], strict=True):
+                if buffer is not None:
+                    mine[id(p)].copy_(buffer)
 
     def __getstate__(self) -> dict[str, Any]:
         return {"updates": self.updates, "segments": pack(self.segments)}
@@ -121,19 +137,36 @@ class Averager:
         self.segments = unpack(state["segments"], torch.float32)
 
 
-def check_average(saved: Any, parameters: Sequence[Tensor]) -> None:
+def check_average(saved: Any, parameters: Sequence[Tensor], rule: Average) -> None:
     """Refuse a saved average that does not fit, before anything is loaded."""
     damaged = CheckpointError("the average in the state dict is damaged; drop it to start anew")
     if not isinstance(saved, dict) or {"updates", "buffers"} - saved.keys():
         raise damaged
-    updates, buffers = saved["updates"], saved["buffers"]
-    if type(updates) is not int or not 0 <= updates <= LARGEST or not isinstance(buffers, list):
+    if (NAMES[1] in saved) != (rule.buffers > 1) and saved["updates"] != 0:
+        raise CheckpointError(
+            f"the average in the state dict is of another kind than {rule!r}; load it into "
+            "the kind that it was saved from, or drop it to start anew"
+        )
+    updates = saved["updates"]
+    if type(updates) is not int or not 0 <= updates <= LARGEST:
         raise damaged
-    if not all(b is None or isinstance(b, Tensor) for b in buffers):
+    for name in NAMES[: rule.buffers] if NAMES[1] in saved else NAMES[:1]:
+        _check_buffers(saved[name], updates, parameters, damaged)
+    missing = [[b is None for b in saved[name]] for name in NAMES if name in saved]
+    if any(gaps != missing[0] for gaps in missing):
+        raise damaged
+
+
+def _check_buffers(
+    buffers: Any, updates: int, parameters: Sequence[Tensor], damaged: CheckpointError
+) -> None:
+    if not isinstance(buffers, list) or not all(
+        b is None or isinstance(b, Tensor) for b in buffers
+    ):
         raise damaged
     if updates > 0 and all(b is None for b in buffers):
         raise damaged
-    shapes = [None if b is None else tuple(b.shape) for b in saved["buffers"]]
+    shapes = [None if b is None else tuple(b.shape) for b in buffers]
     wanted = [tuple(F.local(p).shape) for p in parameters]
     if len(shapes) != len(wanted) or any(
         a not in (None, b) for a, b in zip(shapes, wanted, strict=True)

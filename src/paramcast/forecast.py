@@ -288,7 +288,7 @@ class Forecast(Optimizer):
         if self.average is None:
             yield
             return
-        with self._averager.swapped_in(model, update_bn):
+        with self._averager.swapped_in(self.average, model, update_bn):
             yield
 
     # --- saving and loading ---------------------------------------------------------------------
@@ -337,7 +337,7 @@ class Forecast(Optimizer):
         if ours is not None:
             check_saved(ours, self._rules, all_parameters(self.param_groups))
             if self.average is not None and "average" in ours:
-                check_average(ours["average"], all_parameters(self.param_groups))
+                check_average(ours["average"], all_parameters(self.param_groups), self.average)
         try:
             self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "paramcast"})
         except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
@@ -360,7 +360,7 @@ class Forecast(Optimizer):
                     )
                     self._cycle.restart()
                 if self.average is not None and "average" in ours:
-                    self._averager.load_state_dict(ours["average"], parameters)
+                    self._averager.load_state_dict(ours["average"], parameters, self.average)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():
             post_hook(self)
 

@@ -256,3 +256,81 @@ def test_the_command_writes_a_page_with_its_figures(
         done = paramcast("study", "analyse", *words)
         assert done.code == 2, done
         assert message in done.err
+
+
+# --- fewer steps --------------------------------------------------------------------------------
+
+NOISE = np.array([-0.01, 0.0, 0.02, 0.01, 0.0, -0.02])
+
+
+def arms(task: str, schedule: str, epochs: int, **points: float) -> dict:
+    """A cell of six seeds: the base at 90 %, and each arm so many points above it at every seed."""
+    rows = [
+        row("adamw" if name == "base" else name, "base" if name == "base" else "average",
+            (0.9 + NOISE + shift / 100).tolist(), 0.01)
+        for name, shift in points.items()
+    ]  # fmt: skip
+    names = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
+    settings = dict.fromkeys(names) | {"task": task, "base": "adamw", "schedule": schedule}
+    settings |= {"epochs": epochs, "batch_size": 32}
+    judged = {name: {"quality": {"kind": "x"}} for name in points if name == "trend"}
+    return {"settings": settings, "seeds": 6, "metric": METRIC, "table": rows, "verdicts": judged}
+
+
+def test_fewer_steps_judges_each_arm_by_half_of_what_the_missing_steps_cost() -> None:
+    text = analyse(
+        result(
+            arms("digits", "wsd", 5, base=0),
+            arms("digits", "warmup", 4, base=-3, trend=-0.2, ema=-1.5),
+            arms("digits", "wsd", 4, base=-1, ema=-2, lookahead=1),
+        ),
+        ["fewer-steps"], None,
+    )  # fmt: skip
+    assert "T = 5 epochs, T' = 4, n = 6 seeds, margin 0.50" in text
+    rows = {(line[0], line[1], line[2]): line[3:] for line in table(text) if line[0] in ("T", "T'")}
+    assert rows["T", "adamw", "wsd"] == ["0.01", "90.00", "", ""]
+    assert rows["T'", "adamw", "wsd"][2:] == ["-1.00 (-1.00 to -1.00)", "worse"]
+    assert rows["T'", "trend", "warmup"][2:] == ["-0.20 (-0.20 to -0.20)", "equal"]
+    assert rows["T'", "lookahead", "wsd"][2:] == ["+1.00 (+1.00 to +1.00)", "better"]
+
+
+def test_fewer_steps_standardises_by_the_base_and_averages_over_tasks() -> None:
+    cells = []
+    for task, gain in (("digits", 1.0), ("fashion", 2.0)):
+        own = "wsd" if task == "digits" else "warmup"
+        cells.append(arms(task, own, 5, base=0))
+        cells.append(arms(task, "warmup", 4, base=-1, trend=0, ema=-gain))
+        if own == "wsd":
+            cells.append(arms(task, "wsd", 4, base=-1, lawa=-5))
+    text = analyse(result(*cells), ["fewer-steps"], None)
+    sd = np.std(100 * NOISE, ddof=1)
+    rows = {line[0]: line[1:] for line in table(text)[-4:]}
+    z = f"{1.5 / sd:+.2f}"
+    assert rows["ema, warmup"] == [
+        f"{1 / sd:+.2f}", f"{2 / sd:+.2f}", f"{z} ({z} to {z})", "better",
+    ]  # fmt: skip
+    assert "base, the base's schedule" in rows  # wsd of the one, warmup of the other
+    assert not any("lawa" in name for name in rows)  # not every task has it
+
+
+@pytest.mark.parametrize(
+    ("cells", "message"),
+    [
+        ([arms("digits", "wsd", 5, base=0, trend=0)], "cells of 5"),
+        (
+            [arms("digits", "wsd", e, base=0, trend=0) for e in (3, 4, 5)],
+            "task digits has cells of 5, 3, 4",
+        ),
+        (
+            [arms("digits", "wsd", 5, base=0), arms("digits", "warmup", 4, base=0, trend=0)],
+            "the base's own schedule, wsd, among the shorter cells of task digits",
+        ),
+        (
+            [arms("digits", "wsd", 5, base=0), arms("digits", "wsd", 4, base=0, ema=0)],
+            "needs a predictor or an average",
+        ),
+    ],
+)
+def test_fewer_steps_says_what_a_study_lacks(cells: list[dict], message: str) -> None:
+    with pytest.raises(StudyError, match=message):
+        analyse(result(*cells), ["fewer-steps"], None)

@@ -8,10 +8,11 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+import schedulefree
 import torch
 import torch.nn.functional as nnf
 
-from paramcast.study.loop import evaluate, lr_factor, run, total_steps
+from paramcast.study.loop import evaluate, evaluation_weights, lr_factor, run, total_steps
 from paramcast.study.spec import RunSpec, axis_seed
 from paramcast.study.tasks.task import Examples, Prepared
 
@@ -231,7 +232,14 @@ def test_wsd_warms_up_stays_and_decays() -> None:
     assert shape[-1] == pytest.approx(0.0, abs=1e-12)
 
 
-@pytest.mark.parametrize("schedule", ["constant", "cosine", "cyclic", "wsd"])
+def test_warmup_rises_and_stays() -> None:
+    shape = factors("warmup")
+    assert shape[0] == pytest.approx(0.1)
+    assert shape[:10] == sorted(shape[:10])
+    assert set(shape[9:]) == {1.0}
+
+
+@pytest.mark.parametrize("schedule", ["constant", "warmup", "cosine", "cyclic", "wsd"])
 @pytest.mark.parametrize("steps", [1, 2, 3, 13, 150])
 def test_every_schedule_is_finite_and_not_negative(schedule: str, steps: int) -> None:
     assert all(0 <= lr_factor(schedule, t, steps) <= 2 for t in range(steps + 1))
@@ -406,3 +414,32 @@ def test_the_constant_predictor_is_the_best_constant_of_the_tasks_loss(prepared:
     )  # fmt: skip
     entropy = -(0.1 * math.log(0.1) + 0.9 * math.log(0.9))
     assert task.constant(task.test)["loss"] == pytest.approx(entropy, rel=1e-2)
+
+
+def test_an_optimizer_with_weights_of_its_own_for_evaluation_is_asked_for_them() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(3, 4), torch.nn.BatchNorm1d(4))
+    inputs = torch.randn(24, 3, generator=torch.Generator().manual_seed(0))
+    optimizer = schedulefree.SGDScheduleFree(model.parameters(), lr=0.5)
+    optimizer.train()
+    for batch in inputs.split(8):
+        optimizer.zero_grad()
+        model(batch).square().mean().add(model[0].weight.sum()).backward()
+        optimizer.step()
+    live, statistics = model[0].weight.detach().clone(), model[1].running_mean.clone()
+    group = optimizer.param_groups[0]
+    z, beta = optimizer.state[model[0].weight]["z"], group["momentum"]
+    average = (live - (1 - beta) * z) / beta  # y = (1 - beta) z + beta x
+    with evaluation_weights(optimizer, model, inputs, 8):
+        torch.testing.assert_close(model[0].weight.detach(), average)
+        means = torch.stack([model[0](batch).mean(0) for batch in inputs.split(8)]).mean(0)
+        torch.testing.assert_close(model[1].running_mean, means)
+    torch.testing.assert_close(model[0].weight.detach(), live)
+    assert torch.equal(model[1].running_mean, statistics)
+    assert group["train_mode"]
+
+
+def test_schedule_free_trains_in_a_run(prepared: Make) -> None:
+    task = prepared(epochs=4)
+    outcome = run(spec(task, "schedule-free", schedule="warmup"), task)
+    assert outcome["status"] == "done"
+    assert outcome["test"]["metric"] > 0.7

@@ -231,6 +231,22 @@ def test_nesterov_is_sgd_with_nesterov(task: Prepared) -> None:
     assert not followers
 
 
+@pytest.mark.parametrize(
+    ("base", "kind", "lr"),
+    [("sgd", "SGDScheduleFree", 1.0), ("nesterov", "SGDScheduleFree", 1.0),
+     ("adamw", "AdamWScheduleFree", 0.1)],
+)  # fmt: skip
+def test_schedule_free_replaces_the_base_at_its_effective_rate(
+    task: Prepared, base: str, kind: str, lr: float
+) -> None:
+    optimizer, _ = build(task.task, base, "schedule-free", task.task.model(), 0.1, 10, 0)
+    group = optimizer.param_groups[0]
+    assert type(optimizer).__name__ == kind
+    assert group["lr"] == pytest.approx(lr)  # SGD's is lr / (1 - momentum)
+    assert group["weight_decay"] == task.task.weight_decay
+    assert group["train_mode"]
+
+
 def test_frozen_parameters_stay_out(prepared: Callable[..., Prepared]) -> None:
     def model() -> torch.nn.Module:
         net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))

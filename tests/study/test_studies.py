@@ -59,7 +59,7 @@ def grid(text: str) -> str:
         (grid("seeds = 8\nlr = [0.1, -1]"), r"grid\[1\].lr\[2\] must be greater than 0, got -1"),
         (grid("seeds = 8\nlr = nan"), r"grid\[1\].lr\[1\] must be"),
         (grid('seeds = 8\nbase = "sdg"'), r"grid\[1\].base\[1\] must be 'own', .* got 'sdg'"),
-        (grid('seeds = 8\nschedule = "cos"'), r"must be 'constant', 'cosine', 'cyclic' or 'wsd'"),
+        (grid('seeds = 8\nschedule = "cos"'), r"must be 'constant', 'warmup', 'cosine', 'cyc"),
         (grid("seeds = 8\nmomentum = 1.0"), r"momentum\[1\] must be less than 1, got 1.0"),
         (grid("seeds = 8\nlr = 0.1\ntune = {}"), "give lr or tune, not both"),
         (grid("seeds = 8\nlr = [0.1, 0.2, 0.1]"), r"grid\[1\].lr: 0.1 is there twice"),
@@ -103,6 +103,13 @@ def test_the_digits_studies_have_cells_that_fit(name: str, tmp_path: Path) -> No
     assert len(cells) == {"sensitivity": 65, "hybrids": 7, "conditions": 82}[name]
     labels = [cell.label for cell in cells]
     assert len(set(labels)) == len(labels) or name == "sensitivity"  # its blocks share a centre
+
+
+def test_a_grid_without_methods_is_its_base_alone(tmp_path: Path) -> None:
+    study = read(TINY.replace('methods = ["plp"]', "methods = []"), "tiny")
+    cells = make_cells(study, tmp_path, device="cpu", data_dir=None)
+    chosen = [cell.plan.choose({}) for cell in cells]
+    assert {job.spec.method for job in final_jobs(cells, chosen)} == {"base"}
 
 
 def test_cells_that_share_runs_run_them_once(tmp_path: Path) -> None:
@@ -226,10 +233,10 @@ def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None
     [
         (
             ("run", "nothing"),
-            "no study 'nothing'; give a file ending in .toml, or one of conditions, hybrids",
+            "no study 'nothing'; give a file ending in .toml, or one of baselines, conditions",
         ),
         (("run", "nothing.toml"), "nothing.toml cannot be read: No such file or directory"),
-        (("show", "nothing"), "no ready-made study 'nothing'; there is conditions, hybrids"),
+        (("show", "nothing"), "no ready-made study 'nothing'; there is baselines, conditions, few"),
         (("status", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
         (("resume", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
         (("export", "nowhere", "x.csv"), "no study has finished there"),

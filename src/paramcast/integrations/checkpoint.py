@@ -30,6 +30,8 @@ from ..segments import all_parameters
 HEADER = 1 << 14
 """Bytes of the header, beside those for numbers of each parameter."""
 _FLAGS = ("members", "seen", "averaged")
+_AVERAGES = {"buffers": "average", "slower": "slower"}
+"""What a checkpoint calls the averages of `Averager.state_dict`."""
 
 
 class CycleState:
@@ -77,7 +79,9 @@ class CycleState:
         if optimizer.average is not None:
             average = optimizer._averager.state_dict(optimizer.param_groups)
             saved["updates"] = average["updates"]
-            kinds["average"], rows["average"] = torch.float32, average["buffers"]
+            for name, kind in _AVERAGES.items():
+                if name in average:
+                    kinds[kind], rows[kind] = torch.float32, average[name]
             lists["averaged"] = [row is not None for row in average["buffers"]]
         order = sorted(range(len(parameters)), key=lambda i: names[id(parameters[i])])
         state = {"header": _pack(saved, _length([names[id(p)] for p in parameters]))}
@@ -124,17 +128,21 @@ class CycleState:
         check_saved(saved, rules, parameters)
         average = None
         if optimizer.average is not None and "averaged" in flags:
-            shards = [
-                F.local(_entry(state_dict, f"average.{key}")) if flags["averaged"][key] else None
-                for key in keys
-            ]
-            average = {"updates": saved.get("updates"), "buffers": shards}
-            check_average(average, parameters)
+            average = {"updates": saved.get("updates")}
+            for name, kind in _AVERAGES.items():
+                if name == "buffers" or any(f"{kind}.{key}" in state_dict for key in keys):
+                    average[name] = [
+                        F.local(_entry(state_dict, f"{kind}.{key}"))
+                        if flags["averaged"][key]
+                        else None
+                        for key in keys
+                    ]
+            check_average(average, parameters, optimizer.average)
         optimizer.restart_cycle()
         with torch.no_grad():
             load(optimizer._cycle, saved, rules, parameters)
-            if average is not None:
-                optimizer._averager.load_state_dict(average, parameters)
+            if average is not None and optimizer.average is not None:
+                optimizer._averager.load_state_dict(average, parameters, optimizer.average)
 
     def _names(self) -> dict[int, str]:
         """The optimizer's parameters by id: their names in the model as its user wrote it."""

@@ -15,10 +15,11 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
+from torch.optim.swa_utils import update_bn
 
 from ..forecast import Forecast
 from .counts import class_counts
-from .methods import build
+from .methods import base_of, build, switches
 from .precision import Computation, arithmetic, outputs
 from .predictions import Predictions
 from .probes import Watched, make_probes
@@ -38,6 +39,7 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
     """The learning rate at a step, as a multiple of the run's rate.
 
     constant    1
+    warmup      a rise over the first 5 %, then 1
     cosine      (1 + cos(pi t/T)) / 2
     cyclic      a triangle between 1 and 2, five cycles a run (the paper: base 0.001, max 0.002)
     wsd         warm-up over the first 5 %, 1, linear decay to 0 over the last 40 %
@@ -47,8 +49,10 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
         return (1.0 + math.cos(math.pi * t)) / 2.0
     if schedule == "cyclic":
         return 2.0 - abs(2.0 * ((5.0 * t) % 1.0) - 1.0)
+    if schedule == "warmup":
+        return min(1.0, (step + 1) / max(1.0, 0.05 * steps))
     if schedule == "wsd":
-        return min(1.0, (step + 1) / max(1.0, 0.05 * steps), (1.0 - t) / 0.4)
+        return min(lr_factor("warmup", step, steps), (1.0 - t) / 0.4)
     return 1.0
 
 
@@ -201,17 +205,31 @@ def adjusted(task: Task, momentum: float | None, weight_decay: float | None) -> 
 def evaluation_weights(
     optimizer: Optimizer, model: nn.Module, inputs: Tensor, batch_size: int
 ) -> Iterator[None]:
-    """The averaged weights where the method has them, batch-norm statistics re-estimated."""
-    if not isinstance(optimizer, Forecast) or optimizer.average is None:
-        yield
-        return
-    if not optimizer.has_average:
-        yield
-        return
+    """The averaged weights where the method has them, batch-norm statistics re-estimated.
+
+    An optimizer with `eval()` and `train()`, such as Schedule-Free, holds its average itself.
+    """
     normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
     batches = inputs.split(batch_size) if normalised else None
-    with optimizer.eval_weights(model, update_bn=batches):
+    if isinstance(optimizer, Forecast) and optimizer.average is not None:
+        if not optimizer.has_average:
+            yield
+            return
+        with optimizer.eval_weights(model, update_bn=batches):
+            yield
+    elif not switches(optimizer):
         yield
+    else:
+        statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+        base_of(optimizer).eval()  # type: ignore[attr-defined]
+        try:
+            if batches is not None:
+                update_bn(batches, model)
+            yield
+        finally:
+            base_of(optimizer).train()  # type: ignore[attr-defined]
+            for name, buffer in model.named_buffers():
+                buffer.copy_(statistics[name])
 
 
 def _final(model: nn.Module, prepared: Prepared, numerics: Numerics) -> dict[str, Any]:

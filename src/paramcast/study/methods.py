@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ..averaging import EMA, LAWA, SWA, Average
+from ..averaging import EMA, LAWA, SWA, Average, PolynomialDecay, Trend
 from ..errors import ArgumentError, ParamcastError, StudyError, TaskError
 from ..forecast import Forecast
 from ..predictors import (
@@ -72,6 +72,26 @@ def _ema(decay: float | None = None, share: float = 0.05) -> EMA:
     return EMA(share=share) if decay is None else EMA(decay)
 
 
+def _schedule_free(optimizer: str, model: nn.Module, task: Task, lr: float) -> Optimizer:
+    """Schedule-Free over the base's own kind; SGD's rate means lr / (1 - momentum) in it."""
+    try:
+        import schedulefree  # type: ignore[import-untyped]
+    except ImportError:
+        raise StudyError(
+            "method schedule-free needs the package schedulefree: pip install schedulefree"
+        ) from None
+    made: Optimizer
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if optimizer == "adamw":
+        made = schedulefree.AdamWScheduleFree(parameters, lr=lr, weight_decay=task.weight_decay)
+    else:
+        made = schedulefree.SGDScheduleFree(
+            parameters, lr=lr / (1.0 - task.momentum), momentum=task.momentum,
+            weight_decay=task.weight_decay,
+        )  # fmt: skip
+    return made
+
+
 def _swa(start_share: float = 0.75, every: int = 1) -> SWA:
     return SWA(start_share=start_share, every=every)
 
@@ -88,11 +108,20 @@ METHODS: dict[str, Kind] = {
     "aitken": Kind(PREDICTOR, "per tensor, the limit of a geometric sequence", Aitken),
     "ema": Kind(AVERAGE, "evaluate with a moving average of the weights", average=_ema),
     "lawa": Kind(AVERAGE, "evaluate with the mean of the last snapshots", average=LAWA),
+    "polynomial-decay": Kind(
+        AVERAGE,
+        "evaluate with an average over a share of the steps so far",
+        average=PolynomialDecay,
+    ),
+    "trend": Kind(AVERAGE, "evaluate on the line through two averages", average=Trend),
     "swa": Kind(AVERAGE, "evaluate with the mean from a share of the run on", average=_swa),
     "nesterov": Kind(CONTROL, "SGD with Nesterov momentum (base sgd only)"),
     "gradient-noise": Kind(CONTROL, "Gaussian noise on every gradient", noise=GradientNoise),
     "sign-flipped": Kind(DERIVED, "each predictor's jump, backward"),
     "state-reset": Kind(CONTROL, "the base, its state cleared at detected drift (streams only)"),
+    "schedule-free": Kind(
+        CONTROL, "Schedule-Free instead of a schedule (base sgd, nesterov or adamw)"
+    ),
     "demon": Kind(REFERENCE, "decaying momentum"),
     "perturbed": Kind(
         REFERENCE, "the base from initial weights moved by 0.1 %", start=PerturbedStart
@@ -254,6 +283,11 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
             raise StudyError(
                 f"method nesterov compares with base sgd, got base {base}; leave it out"
             )
+        if method.name == "schedule-free" and base not in ("sgd", "nesterov", "adamw"):
+            raise StudyError(
+                f"method schedule-free is there for base sgd, nesterov and adamw, got base {base}; "
+                "leave it out"
+            )
         if method.kind.role == DERIVED or (base != "own" and task.momentum > 0):
             continue
         try:
@@ -277,6 +311,17 @@ def _check_own_base(task: Task) -> None:
         raise TaskError(
             f"Task.base must return a torch.optim.Optimizer, it returned {type(made).__name__}"
         )
+
+
+def base_of(optimizer: Optimizer) -> Optimizer:
+    """What a Forecast wraps, or the optimizer itself."""
+    return optimizer.base if isinstance(optimizer, Forecast) else optimizer
+
+
+def switches(optimizer: Optimizer) -> bool:
+    """Whether it, or what it wraps, evaluates with other weights than it trains with."""
+    base = base_of(optimizer)
+    return callable(getattr(base, "eval", None)) and callable(getattr(base, "train", None))
 
 
 def make_base(task: Task, base: str, model: nn.Module, lr: float) -> Optimizer:
@@ -336,7 +381,12 @@ def build(
     named = parsed.name if parsed else ""
     if parsed is not None and parsed.kind.start is not None:  # first: some bases copy the weights
         parsed.kind.start(**dict(parsed.knobs)).apply(model, noise_seed)
-    optimizer = make_base(task, "nesterov" if named == "nesterov" else base, model, lr)
+    if named == "schedule-free":
+        optimizer = _schedule_free(base, model, task, lr)
+    else:
+        optimizer = make_base(task, "nesterov" if named == "nesterov" else base, model, lr)
+    if switches(optimizer):
+        base_of(optimizer).train()  # type: ignore[attr-defined]
     followers = [Demon(optimizer, steps)] if "demon" in (named, base) else []
     if parsed is not None and parsed.kind.noise is not None:
         parsed.kind.noise(**dict(parsed.knobs)).attach(optimizer, noise_seed)

@@ -53,7 +53,7 @@ def make_cells(
     cells, runs = [], 0
     for number, grid in enumerate(study.grid, 1):
         try:
-            methods = parse_methods(", ".join(grid.methods))
+            methods = parse_methods(", ".join(grid.methods)) if grid.methods else ()
             for settings in grid.cells():
                 name = settings["task"]
                 if name not in tasks:

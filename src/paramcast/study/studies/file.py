@@ -59,9 +59,11 @@ Momentum = Annotated[float, Field(ge=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
 Base = Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
-Schedule = Literal["constant", "cosine", "cyclic", "wsd"]
+Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
 Probe = Literal["linearity", "jumps", "sharpness"]
-Analysis = Literal["table", "heatmap", "measures", "synergy", "conditions", "stability", "online"]
+Analysis = Literal[
+    "table", "heatmap", "measures", "synergy", "conditions", "stability", "online", "fewer-steps"
+]
 """What `paramcast study analyse` can make of a study."""
 
 
@@ -84,7 +86,7 @@ class Grid(_Strict):
     """
 
     task: Axis[str]
-    methods: Axis[str]
+    methods: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_each_once)]
     seeds: Annotated[int, Field(ge=2, le=10_000, strict=True)]
     base: Axis[Base] | None = None
     schedule: Axis[Schedule] | None = None

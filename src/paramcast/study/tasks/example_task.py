@@ -46,6 +46,6 @@ def task() -> Task:
         epochs=20,
         batch_size=16,
         base="sgd",  # or "nesterov", "adamw", or a function base(parameters, lr) -> optimizer
-        schedule="cosine",  # or "constant", "cyclic", "wsd"
+        schedule="cosine",  # or "constant", "warmup", "cyclic", "wsd"
         lr_range=(0.003, 0.3),  # searched, unless you give --lr
     )

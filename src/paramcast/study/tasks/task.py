@@ -24,7 +24,7 @@ Split = tuple[Any, Any] | Dataset[Any]
 
 BASES = ("sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema")
 """What a method can be compared with; the last three are SGD with something on top."""
-SCHEDULES = ("constant", "cosine", "cyclic", "wsd")
+SCHEDULES = ("constant", "warmup", "cosine", "cyclic", "wsd")
 METRICS = ("accuracy", "mse", "mae")
 TOP5_FROM = 20
 """Top-5 error is recorded from this number of classes on."""
@@ -44,7 +44,7 @@ class Task:
         metric: "accuracy" (of the largest output), "mse", "mae", or a function
             metric(outputs, targets) of a whole split that returns a number.
         higher_is_better: for a metric that is a function.
-        epochs, batch_size, schedule: "constant", "cosine", "cyclic" or "wsd".
+        epochs, batch_size, schedule: "constant", "warmup", "cosine", "cyclic" or "wsd".
         base: "sgd" (with momentum), "nesterov", "adamw", "rmsprop", "demon", "lookahead" or "ema"
             (SGD with decaying momentum, with Lookahead, evaluated by an average), or a function
             base(parameters, lr) that returns a torch optimizer.

@@ -8,7 +8,7 @@ from typing import Any
 
 from ....errors import StudyError
 from ...reading import as_written
-from . import conditions, heatmap, measures, synergy, table
+from . import conditions, fewer_steps, heatmap, measures, synergy, table
 from .page import Page
 
 # Two need torch, and the report reads the maps without it: they are imported when they are used.
@@ -34,6 +34,7 @@ ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "conditions": conditions.analyse,
     "stability": _stability,
     "online": _online,
+    "fewer-steps": fewer_steps.analyse,
 }
 
 

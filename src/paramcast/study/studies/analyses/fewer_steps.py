@@ -1,0 +1,153 @@
+"""Whether a method with fewer steps ends as well as the best base with all of them."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from ....errors import StudyError
+from ...stats import compare
+from .page import Page, made_by, short, spread
+
+Cells = Sequence[dict[str, Any]]
+HEADER = ("steps", "method", "schedule", "lr", "minus the base at T", "relation")
+
+
+def analyse(result: dict[str, Any]) -> Page:
+    """Each task's arms at T' steps against its base at T, and the first method against the others.
+
+    Of each task, T is the length of the longest cells, and the base of the first of them is the one
+    to beat; all other cells have T' steps. With v_s the value of an arm at seed s, plus = better:
+
+        margin         m = (mean of the base at T - mean of the base at T') / 2
+        to the base    v_s(arm at T') - v_s(base at T), and its relation within m
+        standardised   z_s = mean over tasks of (v_s(first) - v_s(other)) / sd of the base at T
+
+    with 95 % t intervals over the seeds. The base at T' has the schedule of the base at T. "First"
+    is the first judged method of the study; it must beat all other arms in the mean over tasks.
+
+    Raises:
+        StudyError: a task without shorter cells of one length, or without the base's schedule among
+            them; no judged method.
+    """
+    page = Page([f"{result['question']}\n\n{made_by(result)}"])
+    for note in result["notes"]:
+        page.say(note)
+    names = list(dict.fromkeys(cell["settings"]["task"] for cell in result["cells"]))
+    tasks = {
+        name: _Task([cell for cell in result["cells"] if cell["settings"]["task"] == name], name)
+        for name in names
+    }
+    for name, task in tasks.items():
+        page.say(task.heading(name))
+        page.table((*HEADER[:4], task.metric["name"], *HEADER[4:]), task.rows())
+    first = next((name for cell in result["cells"] for name in cell["verdicts"]), None)
+    if first is None:
+        raise StudyError("fewer-steps needs a predictor or an average among the methods")
+    page.say(
+        f"**{first} minus each other arm at T'**, in standard deviations of the base at T, mean "
+        f"over {len(tasks)} tasks, 95 % intervals over seeds"
+    )
+    page.table(("other arm", *tasks, "mean over tasks", "relation"), _against(first, tasks))
+    return page
+
+
+class _Task:
+    """A task's cells: the longest ones, and those with fewer steps."""
+
+    def __init__(self, cells: Cells, name: str) -> None:
+        most = max(cell["settings"]["epochs"] for cell in cells)
+        self.longest = [cell for cell in cells if cell["settings"]["epochs"] == most]
+        self.short = [cell for cell in cells if cell["settings"]["epochs"] < most]
+        fewer = sorted({cell["settings"]["epochs"] for cell in self.short})
+        if len(fewer) != 1:
+            raise StudyError(
+                "fewer-steps needs, of each task, cells of T epochs and others of one lower "
+                f"number; task {name} has cells of {', '.join(map(str, [most, *fewer]))}"
+            )
+        self.long = self.longest[0]
+        self.metric = self.long["metric"]
+        self.base: str = self.long["table"][0]["method"]
+        self.to_beat = self._better(self.long["table"][0])
+        self.arms: dict[tuple[str, str], list[float]] = {}  # by method and schedule
+        own = self.long["settings"]["schedule"]
+        for cell in self.short:
+            schedule = cell["settings"]["schedule"]
+            for row in cell["table"]:
+                for known in {schedule, OWN} if schedule == own else {schedule}:
+                    self.arms[self._anonymous(row["method"]), known] = self._better(row)
+        if (BASE, OWN) not in self.arms:
+            raise StudyError(
+                f"fewer-steps needs the base's own schedule, {own}, among the shorter cells of "
+                f"task {name}"
+            )
+        self.margin = (statistics.mean(self.to_beat) - statistics.mean(self.arms[BASE, OWN])) / 2
+        self.sd = statistics.stdev(self.to_beat)
+
+    def _better(self, row: dict[str, Any]) -> list[float]:
+        """Values by seed: points of an accuracy, else the metric's unit, plus = better."""
+        sign = 1.0 if self.metric["higher_is_better"] else -1.0
+        scale = sign * (100.0 if self.metric["name"] == "accuracy" else 1.0)
+        return [scale * value for value in row["values"]]
+
+    def _anonymous(self, method: str) -> str:
+        """The name that a method has whatever the base is called."""
+        return BASE + method[len(self.base) :] if method.startswith(self.base) else method
+
+    def heading(self, name: str) -> str:
+        t, fewer = self.long["settings"], self.short[0]["settings"]["epochs"]
+        return (
+            f"**{name}**, base {self.base} ({t['schedule']}), batch size {t['batch_size']}, "
+            f"T = {t['epochs']} epochs, T' = {fewer}, n = {len(self.to_beat)} seeds, "
+            f"margin {self.margin:.2f}"
+        )
+
+    def rows(self) -> list[list[str]]:
+        return [
+            self._row(steps, cell["settings"]["schedule"], row)
+            for steps, cells in (("T", self.longest), ("T'", self.short))
+            for cell in cells
+            for row in cell["table"]
+        ]
+
+    def _row(self, steps: str, schedule: str, row: dict[str, Any]) -> list[str]:
+        values = self._better(row)
+        value = (
+            f"{100 * row['mean']:.2f}" if self.metric["name"] == "accuracy" else short(row["mean"])
+        )
+        diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
+        cells = [steps, row["method"], schedule, short(row["lr"]), value + diverged]
+        if row is self.long["table"][0]:
+            return [*cells, "", ""]
+        differences = [a - b for a, b in zip(values, self.to_beat, strict=True)]
+        relation = _relation(differences, self.margin)
+        return [*cells, spread(differences), relation]
+
+
+BASE, OWN = "base", "the base's schedule"
+NOTHING = 1e-12
+"""A margin within which no difference lies."""
+
+
+def _relation(differences: list[float], margin: float = 0.0) -> str:
+    return compare(differences, max(margin, NOTHING), cross_check=False).relation
+
+
+def _against(first: str, tasks: dict[str, _Task]) -> list[list[str]]:
+    """The first method minus each arm that all tasks have, standardised."""
+    every = list(tasks.values())
+    rows = []
+    for other in every[0].arms:
+        if other[0] == first or not all(other in task.arms for task in every):
+            continue
+        by_task = [_standardised(task, first, other) for task in every]
+        mean = [statistics.mean(at_seed) for at_seed in zip(*by_task, strict=True)]
+        means = [f"{statistics.mean(values):+.2f}" for values in by_task]
+        rows.append([", ".join(other), *means, spread(mean), _relation(mean)])
+    return rows
+
+
+def _standardised(task: _Task, first: str, other: tuple[str, str]) -> list[float]:
+    mine = next(values for (method, _), values in task.arms.items() if method == first)
+    return [(a - b) / task.sd for a, b in zip(mine, task.arms[other], strict=True)]
