@@ -52,7 +52,9 @@ def check_idle(*, busy: bool) -> None:
     print(f"**Measured on a busy machine: {found}.**\n")
 
 
-def heading(*packages: str) -> None:
+def heading(
+    *packages: str, figures: str = "Medians over the rounds, quartiles in brackets."
+) -> None:
     """The command, the hardware and the versions."""
     words = [
         Path(sys.argv[0]).name,
@@ -63,7 +65,7 @@ def heading(*packages: str) -> None:
     memory = psutil.virtual_memory().total / 2**30
     print(
         f"{cores()} cores, {platform.machine()}, {memory:.0f} GiB; {versions}, Python "
-        f"{platform.python_version()}. Medians over the rounds, quartiles in brackets.\n"
+        f"{platform.python_version()}. {figures}\n"
     )
 
 
