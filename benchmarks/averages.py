@@ -14,10 +14,10 @@ from __future__ import annotations
 
 import argparse
 import math
-import os
 import statistics
 from collections import defaultdict
 from concurrent.futures import ProcessPoolExecutor
+from functools import cache
 from multiprocessing import get_context
 from typing import NamedTuple
 
@@ -26,10 +26,11 @@ import torch
 
 from paramcast.averaging import EMA, SWA, Average, PolynomialDecay, Trend
 from paramcast.evaluation import Averager
-from paramcast.study.loop import evaluate, lr_factor
+from paramcast.study.loop import evaluate, lr_factor, to_normalise
 from paramcast.study.methods import make_base
 from paramcast.study.stats import interval
 from paramcast.study.tasks.source import find, load
+from paramcast.study.tasks.task import Prepared
 
 LIVE = "the weights themselves"
 AVERAGES: list[Average] = [
@@ -55,10 +56,16 @@ class Job(NamedTuple):
     seed: int
 
 
+@cache
+def loaded(task: str) -> Prepared:
+    """The task; each process reads it once."""
+    return load(find(task))
+
+
 def train(job: Job) -> dict[str, tuple[float, float]]:
     """Validation loss and test accuracy in points, by what was evaluated."""
     torch.set_num_threads(1)
-    prepared = load(find(job.task))
+    prepared = loaded(job.task)
     task, examples = prepared.task, prepared.train
     torch.manual_seed(job.seed)
     model = task.model()
@@ -90,8 +97,7 @@ def train(job: Job) -> dict[str, tuple[float, float]]:
         test = evaluate(model, prepared, prepared.test)["metric"]
         return (loss if math.isfinite(loss) else math.inf), 100 * test
 
-    normalised = any(isinstance(m, torch.nn.BatchNorm2d) for m in model.modules())
-    batches = examples.inputs.split(job.batch_size) if normalised else None
+    batches = to_normalise(model, examples.inputs, job.batch_size)
     found = {LIVE: measured()}
     for rule, averager in zip(rules, averagers, strict=True):
         with averager.swapped_in(rule, model, batches):
@@ -120,9 +126,7 @@ def main() -> None:
         for lr in rates
         for seed in range(given.seeds)
     ]
-    with ProcessPoolExecutor(
-        len(os.sched_getaffinity(0)), mp_context=get_context("forkserver")
-    ) as pool:
+    with ProcessPoolExecutor(machine.cores(), mp_context=get_context("forkserver")) as pool:
         found = dict(zip(jobs, pool.map(train, jobs), strict=True))
     by: dict[tuple[str, str], dict[float, list[tuple[float, float]]]]
     by = defaultdict(lambda: defaultdict(list))

@@ -21,7 +21,6 @@ import sys
 import sysconfig
 import tempfile
 import venv
-from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -116,10 +115,10 @@ def _try(
         chosen = sorted(random.Random(0).sample(every, sample))
     _say(subprocess.run([*run, *chosen], cwd=folder, capture_output=True, text=True))
     found = _results(mutmut, folder)
-    count = Counter("killed" if found[name] in KILLED else found[name] for name in chosen)
     alive = [name for name in chosen if found[name] not in KILLED]
-    share = 100 * count["killed"] / max(1, len(chosen))
-    line = f"{len(every)} | {len(chosen)} | {count['killed']} | {len(alive)} | {share:.1f} |"
+    killed = len(chosen) - len(alive)
+    share = 100 * killed / len(chosen)
+    line = f"{len(every)} | {len(chosen)} | {killed} | {len(alive)} | {share:.1f} |"
     return line, [_change(mutmut, folder, name) for name in alive]
 
 
@@ -141,8 +140,7 @@ def _results(mutmut: list[str], folder: Path) -> dict[str, str]:
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     pairs = re.findall(r"^\s*(\S+__mutmut_\d+): (.+?)\s*$", done.stdout, re.MULTILINE)
     if not pairs:
-        _say(done)
-        sys.exit("mutmut made no mutants; its words are above")
+        sys.exit("mutmut made no mutants; MUTATE_VERBOSE=1 shows its words")
     return dict(pairs)
 
 

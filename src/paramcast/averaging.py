@@ -21,20 +21,19 @@ class Average(ABC):
 
     Attributes:
         progress: needs the total number of steps.
-        ahead: c; where it is not None there is a second, slower average, and what is evaluated is
-            average + c (average - slower).
+        slower: a second average to hold; None for most.
+        ahead: c; with a slower average, what is evaluated is average + c (average - slower).
 
     Memory of all averages: one element per parameter, float32 at least; two where there is a slower
     one.
     """
 
     progress = False
-    ahead: float | None = None
+    ahead = 0.0
 
     @property
-    def buffers(self) -> int:
-        """Averages that are held: elements of memory per parameter."""
-        return 1 if self.ahead is None else 2
+    def slower(self) -> Average | None:
+        return None
 
     @abstractmethod
     def weight(self, step: int, updates: int, total_steps: int | None) -> float | None:
@@ -45,10 +44,6 @@ class Average(ABC):
             updates: how often the average was updated before.
             total_steps: of the run, where known.
         """
-
-    def slower(self, step: int, updates: int, total_steps: int | None) -> float:
-        """The weight of the parameters in the slower average, if there is one."""
-        raise NotImplementedError
 
     def __repr__(self) -> str:
         return as_constructed(self)
@@ -163,8 +158,9 @@ class Trend(PolynomialDecay):
         self.lag = within("lag", lag, -1.0, own)
         self.ahead = round((own - self.lag) / (slow - own), 12)
 
-    def slower(self, step: int, updates: int, total_steps: int | None) -> float:
-        return (self.eta_slow + 1.0) / (updates + 1.0 + self.eta_slow)
+    @property
+    def slower(self) -> PolynomialDecay:
+        return PolynomialDecay(self.eta_slow)
 
 
 class SWA(Average):

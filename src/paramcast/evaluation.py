@@ -26,7 +26,12 @@ from .segments import (
 )
 
 NAMES = ("buffers", "slower")
-"""Of the averages in a state dict."""
+"""Of the averages in a state dict: the average, and the slower one where there is one."""
+
+
+def held(rule: Average) -> list[Average]:
+    """The averages that a rule needs, each with a buffer of its own."""
+    return [rule] if rule.slower is None else [rule, rule.slower]
 
 
 class Averager:
@@ -41,18 +46,18 @@ class Averager:
         self, rule: Average, parameters: Sequence[Tensor], step: int, total_steps: int | None
     ) -> None:
         """Move the average on to the parameters as they are now."""
-        weight = rule.weight(step, self.updates, total_steps)
-        if weight is None:
+        averages = held(rule)
+        weights = [average.weight(step, self.updates, total_steps) for average in averages]
+        if weights[0] is None:
             return
-        self._enroll(parameters, rule.buffers)
-        weights = [weight]
-        if rule.ahead is not None:
-            weights.append(rule.slower(step, self.updates, total_steps))
-        for segment in self.segments:
-            for w, buffers in zip(weights, segment.buffers, strict=True):
-                first = self.updates == 0
-                fold = F.Fold(F.COPY) if first else F.Fold(F.AVERAGE, w, 1.0 - w)
-                F.fold_(fold, buffers, segment.points)
+        self._enroll(parameters, len(averages))
+        for i, weight in enumerate(weights):
+            if weight is None:
+                continue
+            first = self.updates == 0
+            fold = F.Fold(F.COPY) if first else F.Fold(F.AVERAGE, weight, 1.0 - weight)
+            for segment in self.segments:
+                F.fold_(fold, segment.buffers[i], segment.points)
         self.updates += 1
 
     def _enroll(self, parameters: Sequence[Tensor], buffers: int) -> None:
@@ -86,17 +91,17 @@ class Averager:
             )
         with torch.no_grad():
             live = [[point.clone() for point in segment.points] for segment in self.segments]
-        statistics = {k: v.clone() for k, v in model.named_buffers()} if model is not None else {}
         self.open = True
         try:
             with torch.no_grad():
                 for segment in self.segments:
-                    F.read_(rule.ahead, segment.buffers, segment.points)
-            if model is not None:
-                F.reshard_(model)  # or a sharded one shows the parameters of its last forward
-            if data is not None and model is not None:
-                update_bn(data, model)
-            yield
+                    _show_(rule, segment)
+            if model is None:
+                yield
+                return
+            F.reshard_(model)  # or a sharded one shows the parameters of its last forward
+            with batch_norm_of(model, data):
+                yield
         finally:
             with torch.no_grad():
                 for segment, kept in zip(self.segments, live, strict=True):
@@ -104,17 +109,15 @@ class Averager:
                 self.open = False
                 if model is not None:
                     F.reshard_(model)
-                for name, buffer in model.named_buffers() if model is not None else ():
-                    if name in statistics and statistics[name].shape == buffer.shape:
-                        buffer.copy_(statistics[name])
 
-    def state_dict(self, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-        """The average, in group order."""
+    def state_dict(self, groups: Iterable[Mapping[str, Any]], rule: Average) -> dict[str, Any]:
+        """The averages, in group order; the keys depend on the rule alone."""
         parameters = all_parameters(groups)
-        names = NAMES[: max(1, max((len(s.buffers) for s in self.segments), default=1))]
-        held = [views(self.segments, i) if self.segments else {} for i in range(len(names))]
-        rows = [[mine.get(id(p)) for p in parameters] for mine in held]
-        return {"updates": self.updates, **dict(zip(names, rows, strict=True))}
+        state: dict[str, Any] = {"updates": self.updates}
+        for i, name in enumerate(NAMES[: len(held(rule))]):
+            mine = views(self.segments, i) if self.segments else {}
+            state[name] = [mine.get(id(p)) for p in parameters]
+        return state
 
     def load_state_dict(
         self, saved: Mapping[str, Any], parameters: Sequence[Tensor], rule: Average
@@ -122,8 +125,9 @@ class Averager:
         """Take over a state that `check_average` has accepted."""
         self.updates = saved["updates"]
         kept = [p for p, b in zip(parameters, saved["buffers"], strict=True) if b is not None]
-        self.segments = make_segments(kept, rule.buffers, torch.float32)
-        for i, name in enumerate(NAMES[: rule.buffers] if kept else ()):
+        averages = len(held(rule))
+        self.segments = make_segments(kept, averages, torch.float32)
+        for i, name in enumerate(NAMES[:averages] if kept else ()):
             mine = views(self.segments, i)
             for p, buffer in zip(parameters, saved[name], strict=True):
                 if buffer is not None:
@@ -137,12 +141,40 @@ class Averager:
         self.segments = unpack(state["segments"], torch.float32)
 
 
+def _show_(rule: Average, segment: Segment) -> None:
+    """Write what is evaluated into the parameters."""
+    if rule.slower is None:
+        torch._foreach_copy_(segment.points, segment.buffers[0])
+        return
+    for point, average, slower in zip(segment.points, *segment.buffers, strict=True):
+        point.copy_(average.lerp(slower, -rule.ahead))  # one at a time, so that only one is made
+
+
+@contextmanager
+def batch_norm_of(model: nn.Module, data: Iterable[Any] | None) -> Iterator[None]:
+    """Batch-norm statistics estimated from data, for the weights that the model has now.
+
+    On leaving, all buffers of the model are as they were. Without data they are only restored.
+    """
+    statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    try:
+        if data is not None:
+            update_bn(data, model)
+        yield
+    finally:
+        with torch.no_grad():
+            for name, buffer in model.named_buffers():
+                if name in statistics and statistics[name].shape == buffer.shape:
+                    buffer.copy_(statistics[name])
+
+
 def check_average(saved: Any, parameters: Sequence[Tensor], rule: Average) -> None:
     """Refuse a saved average that does not fit, before anything is loaded."""
     damaged = CheckpointError("the average in the state dict is damaged; drop it to start anew")
     if not isinstance(saved, dict) or {"updates", "buffers"} - saved.keys():
         raise damaged
-    if (NAMES[1] in saved) != (rule.buffers > 1) and saved["updates"] != 0:
+    present = [name for name in NAMES if name in saved]
+    if len(present) != len(held(rule)) and saved["updates"] != 0:
         raise CheckpointError(
             f"the average in the state dict is of another kind than {rule!r}; load it into "
             "the kind that it was saved from, or drop it to start anew"
@@ -150,9 +182,9 @@ def check_average(saved: Any, parameters: Sequence[Tensor], rule: Average) -> No
     updates = saved["updates"]
     if type(updates) is not int or not 0 <= updates <= LARGEST:
         raise damaged
-    for name in NAMES[: rule.buffers] if NAMES[1] in saved else NAMES[:1]:
+    for name in present:
         _check_buffers(saved[name], updates, parameters, damaged)
-    missing = [[b is None for b in saved[name]] for name in NAMES if name in saved]
+    missing = [[b is None for b in saved[name]] for name in present]
     if any(gaps != missing[0] for gaps in missing):
         raise damaged
 

@@ -303,7 +303,7 @@ class Forecast(Optimizer):
         state_dict = self.base.state_dict()
         ours = save(self._cycle, self._rules, self.param_groups)
         if self.average is not None:
-            ours["average"] = self._averager.state_dict(self.param_groups)
+            ours["average"] = self._averager.state_dict(self.param_groups, self.average)
         ours["model_holds"] = "average" if self._averager.open else "live"
         state_dict["paramcast"] = ours
         for post_hook in self._optimizer_state_dict_post_hooks.values():

@@ -155,13 +155,6 @@ def jump_(points: list[Tensor], buffers: list[Tensor], scale: float) -> None:
             point.copy_(point.to(buffer.dtype).add_(buffer, alpha=scale))
 
 
-def read_(ahead: float | None, averages: Sequence[list[Tensor]], points: list[Tensor]) -> None:
-    """Write an average into the points, or average + ahead * (average - slower)."""
-    for i, point in enumerate(points):  # one tensor at a time, so that only one is made in passing
-        average = averages[0][i]
-        point.copy_(average if ahead is None else average.lerp(averages[1][i], -ahead))
-
-
 def buffer_norm(flat: Tensor) -> Tensor:
     """Euclidean norm of a flat buffer, accumulated in float32 at least; stays on its device."""
     wide = torch.promote_types(flat.dtype, torch.float32)

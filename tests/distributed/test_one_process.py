@@ -92,6 +92,26 @@ def test_saved_and_loaded_with_torch(tmp_path: Path) -> None:
     assert_bitwise(wholes(model), wholes(twin))
 
 
+@pytest.mark.parametrize("average", [pc.averaging.EMA(decay=0.8), pc.averaging.Trend()], ids=repr)
+def test_averages_are_saved_and_loaded_with_torch(
+    average: pc.averaging.Average, tmp_path: Path
+) -> None:
+    model, twin = Net(), Net()
+    optimizer, _ = wrapped(model, (0, 1), average=average)
+    other, _ = wrapped(twin, (0, 1), average=average)
+    before = set(CycleState(model, optimizer).state_dict())
+    train(model, optimizer, range(4))
+    assert set(CycleState(model, optimizer).state_dict()) == before
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch says that there is no process group
+        dcp.save({"run": TrainingState(model, optimizer)}, checkpoint_id=str(tmp_path))
+        dcp.load({"run": TrainingState(twin, other)}, checkpoint_id=str(tmp_path))
+    for net, opt in ((model, optimizer), (twin, other)):
+        train(net, opt, range(4, 8))
+    with optimizer.eval_weights(model), other.eval_weights(twin):
+        assert_bitwise(wholes(model), wholes(twin))
+
+
 def test_a_frozen_parameter_stays_out_after_loading() -> None:
     runs = []
     for _ in range(2):

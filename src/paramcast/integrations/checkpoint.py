@@ -77,7 +77,7 @@ class CycleState:
         saved["live"] = any(row is not None for row in lists["buffers"])
         saved["model_holds"] = "average" if optimizer._averager.open else "live"
         if optimizer.average is not None:
-            average = optimizer._averager.state_dict(optimizer.param_groups)
+            average = optimizer._averager.state_dict(optimizer.param_groups, optimizer.average)
             saved["updates"] = average["updates"]
             for name, kind in _AVERAGES.items():
                 if name in average:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -15,8 +15,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
-from torch.optim.swa_utils import update_bn
 
+from ..evaluation import batch_norm_of
 from ..forecast import Forecast
 from .counts import class_counts
 from .methods import base_of, build, switches
@@ -209,27 +209,25 @@ def evaluation_weights(
 
     An optimizer with `eval()` and `train()`, such as Schedule-Free, holds its average itself.
     """
-    normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
-    batches = inputs.split(batch_size) if normalised else None
-    if isinstance(optimizer, Forecast) and optimizer.average is not None:
-        if not optimizer.has_average:
+    averages = isinstance(optimizer, Forecast) and optimizer.average is not None
+    if isinstance(optimizer, Forecast) and optimizer.has_average:
+        with optimizer.eval_weights(model, update_bn=to_normalise(model, inputs, batch_size)):
             yield
-            return
-        with optimizer.eval_weights(model, update_bn=batches):
-            yield
-    elif not switches(optimizer):
-        yield
-    else:
-        statistics = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    elif switches(optimizer) and not averages:
         base_of(optimizer).eval()  # type: ignore[attr-defined]
         try:
-            if batches is not None:
-                update_bn(batches, model)
-            yield
+            with batch_norm_of(model, to_normalise(model, inputs, batch_size)):
+                yield
         finally:
             base_of(optimizer).train()  # type: ignore[attr-defined]
-            for name, buffer in model.named_buffers():
-                buffer.copy_(statistics[name])
+    else:
+        yield
+
+
+def to_normalise(model: nn.Module, inputs: Tensor, batch_size: int) -> Sequence[Tensor] | None:
+    """The batches by which to re-estimate batch-norm statistics; None if the model has none."""
+    normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    return inputs.split(batch_size) if normalised else None
 
 
 def _final(model: nn.Module, prepared: Prepared, numerics: Numerics) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from ....errors import StudyError
 from ...stats import compare
-from .page import Page, made_by, short, spread
+from .page import Page, made_by, points, short, spread
 
 Cells = Sequence[dict[str, Any]]
 HEADER = ("steps", "method", "schedule", "lr", "minus the base at T", "relation")
@@ -75,7 +75,7 @@ class _Task:
         for cell in self.short:
             schedule = cell["settings"]["schedule"]
             for row in cell["table"]:
-                for known in {schedule, OWN} if schedule == own else {schedule}:
+                for known in (schedule, OWN) if schedule == own else (schedule,):
                     self.arms[self._anonymous(row["method"]), known] = self._better(row)
         if (BASE, OWN) not in self.arms:
             raise StudyError(
@@ -86,10 +86,8 @@ class _Task:
         self.sd = statistics.stdev(self.to_beat)
 
     def _better(self, row: dict[str, Any]) -> list[float]:
-        """Values by seed: points of an accuracy, else the metric's unit, plus = better."""
-        sign = 1.0 if self.metric["higher_is_better"] else -1.0
-        scale = sign * (100.0 if self.metric["name"] == "accuracy" else 1.0)
-        return [scale * value for value in row["values"]]
+        """Values by seed, in points."""
+        return [points(self.metric) * value for value in row["values"]]
 
     def _anonymous(self, method: str) -> str:
         """The name that a method has whatever the base is called."""

@@ -69,11 +69,15 @@ def differences(cell: dict[str, Any], method: str, other: str | None = None) -> 
 
     In points for an accuracy, else in the metric's unit.
     """
-    rows, metric = rows_of(cell), cell["metric"]
+    rows, scale = rows_of(cell), points(cell["metric"])
     base = cell["table"][0] if other is None else rows[other]
-    sign = 1.0 if metric["higher_is_better"] else -1.0
-    scale = sign * (100.0 if metric["name"] == "accuracy" else 1.0)
     return [scale * (a - b) for a, b in zip(rows[method]["values"], base["values"], strict=True)]
+
+
+def points(metric: dict[str, Any]) -> float:
+    """What turns a value into points of an accuracy, else the metric's unit, plus = better."""
+    sign = 1.0 if metric["higher_is_better"] else -1.0
+    return sign * (100.0 if metric["name"] == "accuracy" else 1.0)
 
 
 def matched_of(cell: dict[str, Any], method: str) -> str | None:
