@@ -96,7 +96,10 @@ def refused(paramcast: Paramcast, tmp_path: Path) -> Callable[..., None]:
             "--base own",
             r"--base must be one of sgd, nesterov, adamw, .*, ema, got 'own'",
         ),
-        ("--schedule linear", r"--schedule must be one of constant, cosine, cyclic, wsd, got"),
+        (
+            "--schedule linear",
+            r"--schedule must be one of constant, warmup, cosine, cyclic, wsd, got",
+        ),
         ("--device tpu", r"--device must be cpu, cuda or cuda:N, got 'tpu'"),
         ("--device meta", r"--device must be cpu, cuda or cuda:N"),
         ("--device cuda:99", r"--device cuda:99 is not there \(\d+ CUDA devices\); use cpu"),
@@ -236,7 +239,7 @@ SETTINGS = [
     ("epochs=1.5", r"Task.epochs must be a whole number from 1, got 1.5"),
     ("epochs=True", r"Task.epochs must be a whole number"),
     ("batch_size='8'", r"Task.batch_size must be a whole number from 1, got '8'"),
-    ("schedule='linear'", r"Task.schedule must be one of constant, cosine, cyclic, wsd"),
+    ("schedule='linear'", r"Task.schedule must be one of constant, warmup, cosine, cyclic, wsd"),
     (
         "base='adam'",
         r"Task.base must be sgd, nesterov, adamw, .*, ema or a function, got 'adam'",
