@@ -309,14 +309,16 @@ def test_resharding_leaves_an_ordinary_model_alone() -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16, torch.float32])
-@pytest.mark.parametrize("count", [1, 1 << 18, (1 << 18) + 1, 700_001])
+@pytest.mark.parametrize("count", [1, 1 << 18, (1 << 18) + 1, 700_001, (1 << 24) + 1])
 def test_the_norm_of_a_buffer_is_accumulated_in_float32_whatever_its_length(
     dtype: torch.dtype, count: int
 ) -> None:
     flat = torch.randn(count, generator=torch.Generator().manual_seed(0)).to(dtype)
-    norm = F.buffer_norm(flat)
-    assert (norm.dtype, norm.shape) == (torch.float32, ())
-    assert norm.item() == pytest.approx(flat.double().norm().item(), rel=1e-5)
+    few = torch.ones(2, dtype=dtype)
+    expected = sum(piece.double().square().sum().item() for piece in flat.split(1 << 18)) ** 0.5
+    for norm in (F.buffer_norm(flat), F.norms([few, flat.view(-1, 1), few])[1]):
+        assert (norm.dtype, norm.shape) == (torch.float32, ())
+        assert norm.item() == pytest.approx(expected, rel=1e-5)
     for wrong in (math.inf, -math.inf, math.nan):
         flat[count // 2] = wrong
         assert not math.isfinite(F.buffer_norm(flat).item())
