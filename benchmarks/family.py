@@ -48,7 +48,8 @@ FAMILY: dict[str, Member] = {
         repr(predictor): predicting(predictor)
         for predictor in (
             P.Midline(), P.Secant(), P.LeastSquares(), P.LeastSquares(5), P.Quadratic(),
-            P.Interpolate(), P.OuterNesterov(every=20), P.ForwardEMA(), P.RRE(), P.Aitken(),
+            P.Interpolate(), P.OuterNesterov(every=20), P.ForwardEMA(), P.PrimalAveraging(),
+            P.RRE(), P.Aitken(),
             P.SignFlipped(P.Midline()), P.RandomDirection(P.Midline()),
         )
     },

@@ -164,6 +164,30 @@ class SlowForwardEMA(Slow):
         return [x + self.strength * m for x, m in zip(now, self.m, strict=True)]
 
 
+class SlowPrimalAveraging(Slow):
+    """z and x as such, and the point between them."""
+
+    def __init__(self, beta: float, eta: float) -> None:
+        super().__init__(1)
+        self.beta, self.eta, self.t = beta, eta, 0
+        self.z: list[Tensor] = []
+        self.x: list[Tensor] = []
+
+    def predict(self, points: Points) -> list[Tensor]:
+        if not self.z:
+            self.z, self.x = list(points[0]), list(points[0])
+        self.t += 1
+        w = (self.eta + 1) / (self.t + self.eta)
+        # the parameters may have been moved by others: z and x move with them
+        at = [(1 - self.beta) * z + self.beta * x for z, x in zip(self.z, self.x, strict=True)]
+        moved = [start - y for start, y in zip(points[0], at, strict=True)]
+        steps = [end - start for start, end in zip(*points, strict=True)]
+        self.z = [z + m + step for z, m, step in zip(self.z, moved, steps, strict=True)]
+        before = [x + m for x, m in zip(self.x, moved, strict=True)]
+        self.x = [x + w * (z - x) for x, z in zip(before, self.z, strict=True)]
+        return [(1 - self.beta) * z + self.beta * x for z, x in zip(self.z, self.x, strict=True)]
+
+
 class SlowRRE(Slow):
     """The constrained minimum by its Lagrange multiplier, on the concatenated parameters."""
 
@@ -323,6 +347,8 @@ FAMILY = [
     Row("outer-nesterov", P.OuterNesterov(4, 0.5, 0.7), lambda: SlowOuterNesterov(4, 0.5, 0.7)),
     Row("outer-each-step", P.OuterNesterov(1, 0.3, 1.2), lambda: SlowOuterNesterov(1, 0.3, 1.2)),
     Row("forward-ema", P.ForwardEMA(0.8, 0.5), lambda: SlowForwardEMA(0.8, 0.5)),
+    Row("primal-averaging", P.PrimalAveraging(0.8, 3.0), lambda: SlowPrimalAveraging(0.8, 3.0)),
+    Row("schedule-free", P.PrimalAveraging(0.9, 0.0), lambda: SlowPrimalAveraging(0.9, 0.0)),
     Row("rre", P.RRE(4), lambda: SlowRRE(4)),
     Row("rre-capped", P.RRE(3, 1e-3, 0.1), lambda: SlowRRE(3, 1e-3, 0.1)),
     Row("aitken", P.Aitken(5.0), lambda: SlowAitken(5.0)),

@@ -27,6 +27,7 @@ PREDICTORS = {
     "LookaheadPullback": lambda: P.Interpolate(4, 0.8, momentum="pullback"),
     "OuterNesterov": lambda: P.OuterNesterov(4, 0.5, 0.7),
     "ForwardEMA": lambda: P.ForwardEMA(0.8, 0.4),
+    "PrimalAveraging": lambda: P.PrimalAveraging(0.8, 3.0),
     "RRE": lambda: P.RRE(4),
     "Aitken": lambda: P.Aitken(3.0),
     "SignFlipped": lambda: P.SignFlipped(P.Midline()),

@@ -106,8 +106,8 @@ def test_complex_and_bfloat16_parameters_are_predicted(row: Row, dtype: torch.dt
     ps, optimizer = wrapped(row, dtype=dtype)
     bare_ps = parameters(dtype)
     bare = BASES["momentum"](bare_ps)
-    train(optimizer, ps, row.predictor.every)
-    train(bare, bare_ps, row.predictor.every)
+    train(optimizer, ps, 2 * row.predictor.every)  # the first jump of an average may be 0
+    train(bare, bare_ps, 2 * row.predictor.every)
     assert optimizer.last_event.applied
     assert not same_bits(ps, bare_ps)
     train(optimizer, ps, 2 * row.predictor.every, start=row.predictor.every)
@@ -166,6 +166,7 @@ def test_the_noise_gain_is_the_variance_in_pure_noise(row: Row) -> None:
         (P.Midline(), 1.5),
         (P.OuterNesterov(), None),
         (P.ForwardEMA(), None),
+        (P.PrimalAveraging(), None),
         (P.RRE(), None),
         (P.Aitken(), None),
     ],
@@ -299,6 +300,7 @@ DEGENERATE: dict[str, tuple[P.Predictor | None, Callable[[], dict[str, Any]]]] =
     "outer nesterov": (P.OuterNesterov(3, momentum=0.0, lr=1.0), dict),
     "outer nesterov, each step": (P.OuterNesterov(1, momentum=0.0, lr=1.0), dict),
     "forward ema": (P.ForwardEMA(strength=0.0), dict),
+    "primal averaging": (P.PrimalAveraging(beta=0.0), dict),
     "lookahead": (P.Interpolate(4, alpha=1.0), dict),
     "lookahead, reset": (P.Interpolate(4, alpha=1.0, momentum="pullback"), dict),
     "secant": (P.Secant(horizon=0.0), dict),
@@ -549,6 +551,76 @@ def test_forward_ema_by_pencil() -> None:
     assert p.item() == -2.25 - 0.4375
 
 
+def test_primal_averaging_by_pencil() -> None:
+    (p,) = scalars(0.0)
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), P.PrimalAveraging(0.5, eta=1))
+    constant_steps(optimizer, p, 1.0)  # w = 1: z = x = -1
+    assert p.item() == -1.0
+    constant_steps(optimizer, p, 1.0)  # w = 2/3: z = -2, x = -5/3
+    assert p.item() == pytest.approx(-11 / 6)
+    constant_steps(optimizer, p, 1.0)  # w = 1/2: z = -3, x = -7/3
+    assert p.item() == pytest.approx(-8 / 3)
+
+
+def test_primal_averaging_shows_its_average_for_evaluation() -> None:
+    (p,) = scalars(0.0)
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), P.PrimalAveraging(0.5, eta=1))
+    assert not optimizer.has_average
+    with optimizer.eval_weights():
+        assert p.item() == 0.0
+    constant_steps(optimizer, p, 1.0, 1.0)  # z = -2, x = -5/3
+    before = p.item()
+    for _ in range(2):
+        assert optimizer.has_average
+        with optimizer.eval_weights():
+            assert p.item() == pytest.approx(-5 / 3)
+            with pytest.raises(ArgumentError, match="leave it first"):
+                optimizer.step()
+        assert p.item() == before
+        again = pc.Forecast(torch.optim.SGD([p], lr=1.0), P.PrimalAveraging(0.5, eta=1))
+        again.load_state_dict(optimizer.state_dict())
+        optimizer = again
+    optimizer.restart_cycle()  # the average starts anew, where the parameters are
+    with optimizer.eval_weights():
+        assert p.item() == before
+
+
+@pytest.mark.parametrize("dtype", [torch.float64, torch.bfloat16, torch.complex64], ids=str)
+def test_the_average_that_a_predictor_shows_is_that_of_its_twin(dtype: torch.dtype) -> None:
+    row = next(row for row in FAMILY if row.name == "primal-averaging")
+    ps, optimizer = wrapped(row, dtype=dtype)
+    slow_ps, slow = parameters(dtype), row.slow()
+    twin = FamilyTwin(BASES["momentum"](slow_ps), slow)
+    train(optimizer, ps, 12)
+    train(twin, slow_ps, 12)
+    live = values(ps)
+    with optimizer.eval_weights():
+        near = 1e-9 if dtype == torch.float64 else 0.05
+        for p, x in zip(values(ps), slow.x, strict=True):
+            torch.testing.assert_close(p, x.to(dtype), rtol=near, atol=near)
+    assert same_bits(live, values(ps))
+
+
+def test_shadow_mode_shows_no_average() -> None:
+    ps = parameters()
+    optimizer = pc.Forecast(BASES["sgd"](ps), P.PrimalAveraging(), shadow=True)
+    train(optimizer, ps, 5)
+    assert not optimizer.has_average
+
+
+@pytest.mark.parametrize("r", [0, 1])  # where its weights i^r add up to ours
+def test_primal_averaging_is_schedule_free(r: int) -> None:
+    schedulefree = pytest.importorskip("schedulefree")
+    ps, theirs_ps = parameters(torch.float64), parameters(torch.float64)
+    ours = pc.Forecast(torch.optim.SGD(ps, lr=0.05), P.PrimalAveraging(beta=0.9, eta=r))
+    theirs = schedulefree.SGDScheduleFree(theirs_ps, lr=0.05, momentum=0.9, r=r)
+    theirs.train()
+    for t in range(30):
+        train(ours, ps, 1, start=t)
+        train(theirs, theirs_ps, 1, start=t)
+        torch.testing.assert_close(values(ps), values(theirs_ps), rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize(("momentum", "after"), [("keep", 1.5), ("reset", 0.0), ("pullback", 0.75)])
 @pytest.mark.parametrize("cycle", [1, 2])
 def test_lookaheads_momentum_by_pencil(momentum: str, after: float, cycle: int) -> None:
@@ -789,7 +861,7 @@ def test_a_copy_at_every_cut_goes_on_bitwise(row: Row, copier: str, more: str) -
 @rows(PERSISTENT)
 def test_what_lives_between_cycles_is_saved_between_them(row: Row) -> None:
     ps, optimizer = wrapped(row)
-    train(optimizer, ps, row.predictor.every)
+    train(optimizer, ps, 2 * row.predictor.every)
     saved = optimizer.state_dict()["paramcast"]["buffers"]
     assert all(len(buffers) == row.predictor.buffers for buffers in saved)
     assert any(bool(saved[0][i].any()) for i in row.predictor.persistent)
@@ -811,8 +883,8 @@ def test_a_restart_forgets_what_was_learnt_in_earlier_cycles(row: Row) -> None:
         for p, q in zip(ps, fresh_ps, strict=True):
             p.copy_(q)
     optimizer.restart_cycle()
-    train(optimizer, ps, row.predictor.every)
-    train(fresh, fresh_ps, row.predictor.every)
+    train(optimizer, ps, 3 * row.predictor.every)
+    train(fresh, fresh_ps, 3 * row.predictor.every)
     if row.name != "random":
         assert same_bits(ps, fresh_ps)
     else:
@@ -852,7 +924,7 @@ def test_a_change_of_members_keeps_the_memory_of_the_others(row: Row, change: st
     assert not torch.equal(other.double(), torch.ones(3, dtype=torch.float64))
 
 
-@rows(REMEMBERING)
+@rows([row for row in REMEMBERING if not isinstance(row.predictor, P.PrimalAveraging)])
 def test_a_new_parameter_starts_with_an_empty_memory(row: Row) -> None:
     k = row.predictor.every
     (p, q), (fresh,) = scalars(0.0, 0.0), scalars(0.0)
@@ -865,6 +937,16 @@ def test_a_new_parameter_starts_with_an_empty_memory(row: Row) -> None:
         constant_steps(optimizer, p, 1.0)
         constant_steps(other, fresh, gradient)
     assert q.item() == fresh.item()
+
+
+def test_the_average_of_a_new_parameter_starts_where_it_is_and_has_the_runs_length() -> None:
+    p, q = scalars(0.0, 0.0)
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), P.PrimalAveraging(0.5, eta=1))
+    constant_steps(optimizer, p, 1.0, 1.0)
+    optimizer.add_param_group({"params": [q]})
+    q.grad = torch.ones_like(q)
+    constant_steps(optimizer, p, 1.0)  # w = 1/2: z = -1, x = -1/2
+    assert q.item() == -0.75
 
 
 @rows(REMEMBERING)
@@ -956,6 +1038,8 @@ def test_every_predictor_has_a_row() -> None:
         (lambda: P.ForwardEMA(decay=1.0), "decay must be in [0, 1), got 1"),
         (lambda: P.ForwardEMA(strength=1.0), "strength must be in [0, 1), got 1"),
         (lambda: P.ForwardEMA(strength="1"), "strength must be a finite number, got '1'"),
+        (lambda: P.PrimalAveraging(beta=1.1), "beta must be in [0, 1], got 1.1"),
+        (lambda: P.PrimalAveraging(eta=-1.0), "eta must be in [0, 1e+06], got -1"),
         (lambda: P.RRE(1), "window must be >= 2 (RRE reads 2 points), got 1"),
         (lambda: P.RRE(ridge=0.0), "ridge and cap must be above 0, got 0.0 and 10.0"),
         (lambda: P.RRE(cap=-1.0), "ridge and cap must be above 0, got 1e-08 and -1.0"),

@@ -83,6 +83,7 @@ class Cycle:
     def __init__(self) -> None:
         self.steps = 0  # completed steps, over all cycles
         self.cycles = 0  # finished cycles
+        self.forgotten = 0  # those of them before the last restart
         self.done = 0  # completed steps of the running cycle
         self.writes = 0  # predictions written
         self.horizon: float | None = None  # of the running cycle
@@ -112,6 +113,7 @@ class Cycle:
     def restart(self) -> None:
         """Forget the running cycle and, with it, what was learnt in earlier ones."""
         self.begin()
+        self.forgotten = self.cycles
         self.pending, self.written, self.size = None, 0.0, None
         for segment in self.segments:
             for flat in segment.flats:
@@ -213,7 +215,8 @@ class Cycle:
         own, segments = rules.layout.own, self.segments
         if own < rules.layout.total:
             segments = [s._replace(flats=s.flats[:own], buffers=s.buffers[:own]) for s in segments]
-        return Workspace(segments, self.horizon, self.cycles + 1, state, self.written)
+        cycle = self.cycles + 1 - self.forgotten
+        return Workspace(segments, self.horizon, cycle, state, self.written)
 
     # --- its end --------------------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -76,26 +76,38 @@ class Averager:
         self, rule: Average, model: nn.Module | None, data: Iterable[Any] | None
     ) -> Iterator[None]:
         """Put the average into the parameters; on leaving, restore them bitwise."""
-        if self.open:
-            raise ArgumentError("eval_weights() is open already; leave it before opening it again")
-        if self.updates == 0:
+        if self.updates == 0 and not self.open:
             raise ArgumentError(
                 "the average has no weights yet; train until its first update, then evaluate"
             )
+        with self.shown(self.segments, lambda segment: _show_(rule, segment), model, data):
+            yield
+
+    @contextmanager
+    def shown(
+        self,
+        segments: Sequence[Segment],
+        show_: Callable[[Segment], None],
+        model: nn.Module | None,
+        data: Iterable[Any] | None,
+    ) -> Iterator[None]:
+        """Let `show_` write other weights into the parameters; on leaving, restore them bitwise."""
+        if self.open:
+            raise ArgumentError("eval_weights() is open already; leave it before opening it again")
         if data is not None and model is None:
             raise ArgumentError("update_bn needs the model too: eval_weights(model, update_bn=...)")
-        if model is None and any(segment.groups for segment in self.segments):
+        if model is None and any(segment.groups for segment in segments):
             raise ArgumentError(
                 "the parameters are sharded, and their modules keep whole copies of them: give the "
                 "model, eval_weights(model)"
             )
         with torch.no_grad():
-            live = [[point.clone() for point in segment.points] for segment in self.segments]
+            live = [[point.clone() for point in segment.points] for segment in segments]
         self.open = True
         try:
             with torch.no_grad():
-                for segment in self.segments:
-                    _show_(rule, segment)
+                for segment in segments:
+                    show_(segment)
             if model is None:
                 yield
                 return
@@ -104,7 +116,7 @@ class Averager:
                 yield
         finally:
             with torch.no_grad():
-                for segment, kept in zip(self.segments, live, strict=True):
+                for segment, kept in zip(segments, live, strict=True):
                     torch._foreach_copy_(segment.points, kept)
                 self.open = False
                 if model is not None:

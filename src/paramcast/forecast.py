@@ -252,8 +252,8 @@ class Forecast(Optimizer):
 
     @property
     def has_average(self) -> bool:
-        """Whether there are averaged weights to evaluate with."""
-        return self._averager.updates > 0
+        """Whether there are averaged weights to evaluate with: an average's or the predictor's."""
+        return self._averager.updates > 0 or self._shows
 
     @contextmanager
     def eval_weights(
@@ -261,7 +261,8 @@ class Forecast(Optimizer):
     ) -> Iterator[None]:
         """Evaluate with the averaged weights where there is an average, else with the live ones.
 
-        On leaving, also by an exception, the live weights are back, bitwise.
+        A predictor that keeps the model near an average of its own shows that, unless `average` is
+        given. On leaving, also by an exception, the live weights are back, bitwise.
 
         Args:
             model: needed for `update_bn`; its buffers are restored too.
@@ -285,11 +286,26 @@ class Forecast(Optimizer):
             >>> weight.item()
             -2.0
         """
-        if self.average is None:
+        if self.average is not None:
+            with self._averager.swapped_in(self.average, model, update_bn):
+                yield
+        elif self._shows:
+            buffer, factor = self._rules.predictor.evaluated  # type: ignore[misc]
+            with self._averager.shown(
+                self._cycle.segments,
+                lambda segment: F.jump_(segment.points, segment.buffers[buffer], factor),
+                model,
+                update_bn,
+            ):
+                yield
+        else:
             yield
-            return
-        with self._averager.swapped_in(self.average, model, update_bn):
-            yield
+
+    @property
+    def _shows(self) -> bool:
+        """Whether the predictor has other weights to evaluate with than the model holds."""
+        shows = self._rules.predictor.evaluated is not None
+        return shows and self.average is None and self._cycle.writes > 0
 
     # --- saving and loading ---------------------------------------------------------------------
 

@@ -23,8 +23,9 @@ LARGEST = 2**53
 FORMAT = 1
 """Version of the "paramcast" entry of a state dict."""
 
+COUNTS = ("steps", "cycles", "forgotten", "done", "writes")
 NUMBERS = (
-    *("steps", "cycles", "done", "writes"),
+    *COUNTS,
     *("horizon", "written", "size"),
     *("filled", "scoring"),
 )
@@ -103,7 +104,7 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
             f"{rules.predictor!r}; use the same predictor, or drop the entry to start a new cycle"
         )
     right = {
-        **{name: _is_whole(saved[name]) for name in ("steps", "cycles", "done", "writes")},
+        **{name: _is_whole(saved[name]) for name in COUNTS},
         **{name: isinstance(saved[name], list) for name in ("buffers", "anomalies")},
         **{name: _is_list_of(saved[name], bool) for name in ("members", "seen")},
         "horizon": saved["horizon"] is None or _is_finite(saved["horizon"]),
@@ -122,6 +123,10 @@ def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
         )
     if not all(map(_is_anomaly, saved["anomalies"])):
         raise CheckpointError(f"{damaged}anomalies has the wrong type")
+    if saved["forgotten"] > saved["cycles"]:
+        raise CheckpointError(
+            f"{damaged}{saved['forgotten']} of {saved['cycles']} cycles are forgotten"
+        )
     if not 0 <= saved["done"] < rules.predictor.every:
         raise CheckpointError(
             f"{damaged}{saved['done']} steps into a cycle of {rules.predictor.every}"

@@ -111,6 +111,7 @@ PREDICTORS: dict[str, P.Predictor] = {
     "Lookahead": P.Interpolate(3, 0.5, momentum="pullback"),
     "OuterNesterov": P.OuterNesterov(every=3),
     "ForwardEMA": P.ForwardEMA(),
+    "PrimalAveraging": P.PrimalAveraging(),
     "RRE": P.RRE(window=3),
     "Aitken": P.Aitken(),
     "SignFlipped": P.SignFlipped(P.RRE(window=3)),

@@ -247,6 +247,25 @@ def test_schedule_free_replaces_the_base_at_its_effective_rate(
     assert group["train_mode"]
 
 
+@pytest.mark.parametrize(
+    "method", ["primal-averaging", "random-jump:primal-averaging", "no-momentum"]
+)
+@pytest.mark.parametrize(
+    ("base", "lr", "momentum"),
+    [("sgd", 1.0, {"momentum": 0, "nesterov": False}), ("rmsprop", 0.1, {"momentum": 0}),
+     ("nesterov", 1.0, {"momentum": 0, "nesterov": False}),
+     ("adamw", 0.1, {"betas": (0.0, 0.999)})],
+)  # fmt: skip
+def test_the_base_is_left_without_momentum(
+    task: Prepared, method: str, base: str, lr: float, momentum: dict[str, object]
+) -> None:
+    optimizer, _ = build(task.task, base, method, task.task.model(), 0.1, 10, 0)
+    group = optimizer.param_groups[0]
+    assert group["lr"] == pytest.approx(lr)
+    assert group["weight_decay"] == task.task.weight_decay
+    assert {name: group[name] for name in momentum} == momentum
+
+
 def test_frozen_parameters_stay_out(prepared: Callable[..., Prepared]) -> None:
     def model() -> torch.nn.Module:
         net = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 3))

@@ -4,6 +4,7 @@ from .adaptive import RRE as RRE
 from .adaptive import Aitken as Aitken
 from .adaptive import ForwardEMA as ForwardEMA
 from .adaptive import OuterNesterov as OuterNesterov
+from .adaptive import PrimalAveraging as PrimalAveraging
 from .base import Predictor as Predictor
 from .base import Workspace as Workspace
 from .controls import RandomDirection as RandomDirection
@@ -27,6 +28,7 @@ __all__ = [
     "Midline",
     "OuterNesterov",
     "Predictor",
+    "PrimalAveraging",
     "Quadratic",
     "RandomDirection",
     "Secant",

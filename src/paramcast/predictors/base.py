@@ -28,7 +28,7 @@ class Workspace(NamedTuple):
     Attributes:
         segments: parameters and buffers.
         horizon: of this cycle; None where the predictor has none.
-        cycle: its number, from 1.
+        cycle: its number since the last restart, from 1.
         state: the base optimizer's state, by parameter.
         written: how much of the jump before this one was written: 1 all, 0 nothing.
     """
@@ -53,6 +53,8 @@ class Predictor(ABC):
         horizon: steps from the predictor's start point, None where the rule has no horizon.
         buffers: elements of memory per parameter.
         persistent: which buffers live on from cycle to cycle (and are saved between cycles).
+        evaluated: (b, f) where the weights to evaluate with are theta_plus + f * buffer b; None
+            where they are theta_plus itself.
         extra_steps: e, the steps that one jump adds on a straight path of unit steps.
         gain: velocity gain G = (k + e) / k, the long-run speed on a straight path.
         noise_gain: variance of the prediction when the points are independent noise of variance 1;
@@ -64,6 +66,7 @@ class Predictor(ABC):
     horizon: float | None = None
     buffers: int = 1
     persistent: tuple[int, ...] = ()
+    evaluated: tuple[int, float] | None = None
     feeds_back = False  # whether its memory holds its own jumps
     adjusts_base = False  # whether `written_` changes the base's state
 

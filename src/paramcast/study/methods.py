@@ -25,6 +25,7 @@ from ..predictors import (
     Midline,
     OuterNesterov,
     Predictor,
+    PrimalAveraging,
     Quadratic,
     RandomDirection,
     Secant,
@@ -61,6 +62,7 @@ class Kind:
     average: Callable[..., Average] | None = None
     noise: Callable[..., GradientNoise] | None = None
     start: Callable[..., PerturbedStart] | None = None
+    momentum: bool = True  # whether the base keeps its own
 
     @property
     def make(self) -> Callable[..., Any] | None:
@@ -104,6 +106,12 @@ METHODS: dict[str, Kind] = {
     "quadratic": Kind(PREDICTOR, "parabola through the last three points", Quadratic),
     "outer-nesterov": Kind(PREDICTOR, "Nesterov momentum on whole cycles (SNOO)", OuterNesterov),
     "forward-ema": Kind(PREDICTOR, "gradients taken ahead, along an average", ForwardEMA),
+    "primal-averaging": Kind(
+        PREDICTOR,
+        "gradients taken near an average, the base without momentum",
+        PrimalAveraging,
+        momentum=False,
+    ),
     "rre": Kind(PREDICTOR, "reduced rank extrapolation", RRE),
     "aitken": Kind(PREDICTOR, "per tensor, the limit of a geometric sequence", Aitken),
     "ema": Kind(AVERAGE, "evaluate with a moving average of the weights", average=_ema),
@@ -116,6 +124,7 @@ METHODS: dict[str, Kind] = {
     "trend": Kind(AVERAGE, "evaluate on the line through two averages", average=Trend),
     "swa": Kind(AVERAGE, "evaluate with the mean from a share of the run on", average=_swa),
     "nesterov": Kind(CONTROL, "SGD with Nesterov momentum (base sgd only)"),
+    "no-momentum": Kind(CONTROL, "the base without momentum", momentum=False),
     "gradient-noise": Kind(CONTROL, "Gaussian noise on every gradient", noise=GradientNoise),
     "sign-flipped": Kind(DERIVED, "each predictor's jump, backward"),
     "state-reset": Kind(CONTROL, "the base, its state cleared at detected drift (streams only)"),
@@ -324,19 +333,29 @@ def switches(optimizer: Optimizer) -> bool:
     return callable(getattr(base, "eval", None)) and callable(getattr(base, "train", None))
 
 
-def make_base(task: Task, base: str, model: nn.Module, lr: float) -> Optimizer:
-    """The base optimizer of a task: a named one, or what the task's own function makes."""
+def make_base(
+    task: Task, base: str, model: nn.Module, lr: float, *, momentum: bool = True
+) -> Optimizer:
+    """The base optimizer of a task: a named one, or what the task's own function makes.
+
+    Without its momentum SGD's rate means lr / (1 - momentum); the task's own keeps it.
+    """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if callable(task.base) and base == "own":
         return task.base(parameters, lr)
     decay = task.weight_decay
     if base == "adamw":
-        return torch.optim.AdamW(parameters, lr=lr, weight_decay=decay)
+        betas = (0.9 if momentum else 0.0, 0.999)
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay)
     if base == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
-    optimizer = torch.optim.SGD(
-        parameters, lr=lr, momentum=task.momentum, weight_decay=decay, nesterov=base == "nesterov"
-    )
+    mu = task.momentum
+    if momentum:
+        optimizer = torch.optim.SGD(
+            parameters, lr=lr, momentum=mu, weight_decay=decay, nesterov=base == "nesterov"
+        )
+    else:
+        optimizer = torch.optim.SGD(parameters, lr=lr / (1.0 - mu), weight_decay=decay)
     if base == "lookahead":
         optimizer.register_step_post_hook(_Lookahead(parameters))
     return optimizer
@@ -384,7 +403,9 @@ def build(
     if named == "schedule-free":
         optimizer = _schedule_free(base, model, task, lr)
     else:
-        optimizer = make_base(task, "nesterov" if named == "nesterov" else base, model, lr)
+        momentum = parsed is None or parsed.kind.momentum
+        kind = "nesterov" if named == "nesterov" else base
+        optimizer = make_base(task, kind, model, lr, momentum=momentum)
     if switches(optimizer):
         base_of(optimizer).train()  # type: ignore[attr-defined]
     followers = [Demon(optimizer, steps)] if "demon" in (named, base) else []

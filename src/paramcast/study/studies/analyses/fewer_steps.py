@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....errors import StudyError
+from ...methods import PREDICTOR, parse_methods
 from ...stats import compare
 from .page import Page, made_by, points, short, spread
 
@@ -25,7 +26,8 @@ def analyse(result: dict[str, Any]) -> Page:
         standardised   z_s = mean over tasks of (v_s(first) - v_s(other)) / sd of the base at T
 
     with 95 % t intervals over the seeds. The base at T' has the schedule of the base at T. "First"
-    is the first judged method of the study; it must beat all other arms in the mean over tasks.
+    is the first predictor of the study, or its first average if it has none; it must beat all other
+    arms in the mean over tasks.
 
     Raises:
         StudyError: a task without shorter cells of one length, or without the base's schedule among
@@ -42,9 +44,11 @@ def analyse(result: dict[str, Any]) -> Page:
     for name, task in tasks.items():
         page.say(task.heading(name))
         page.table((*HEADER[:4], task.metric["name"], *HEADER[4:]), task.rows())
-    first = next((name for cell in result["cells"] for name in cell["verdicts"]), None)
-    if first is None:
+    judged = [name for cell in result["cells"] for name in cell["verdicts"]]
+    if not judged:
         raise StudyError("fewer-steps needs a predictor or an average among the methods")
+    predictors = (name for name in judged if parse_methods(name)[0].kind.role == PREDICTOR)
+    first = next(predictors, judged[0])
     page.say(
         f"**{first} minus each other arm at T'**, in standard deviations of the base at T, mean "
         f"over {len(tasks)} tasks, 95 % intervals over seeds"
