@@ -461,7 +461,7 @@ def drive(
     """The jump that a predictor makes at the end of one cycle along these points."""
     ps = [p.detach().clone() for p in path[0]]
     segments = make_segments(ps, predictor.buffers, predictor.precision(predictor.horizon))
-    work = P.Workspace(segments, predictor.horizon, cycle, {})
+    work = P.Workspace(segments, predictor.horizon, cycle, {}, age=cycle)
     for number, point in enumerate(path):
         for p, value in zip(ps, point, strict=True):
             p.copy_(value)

@@ -883,8 +883,9 @@ def test_a_restart_forgets_what_was_learnt_in_earlier_cycles(row: Row) -> None:
         for p, q in zip(ps, fresh_ps, strict=True):
             p.copy_(q)
     optimizer.restart_cycle()
-    train(optimizer, ps, 3 * row.predictor.every)
-    train(fresh, fresh_ps, 3 * row.predictor.every)
+    cycles = 1 if row.name == "random" else 3  # whose directions differ, and so the later steps
+    train(optimizer, ps, cycles * row.predictor.every)
+    train(fresh, fresh_ps, cycles * row.predictor.every)
     if row.name != "random":
         assert same_bits(ps, fresh_ps)
     else:

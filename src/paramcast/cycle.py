@@ -215,8 +215,9 @@ class Cycle:
         own, segments = rules.layout.own, self.segments
         if own < rules.layout.total:
             segments = [s._replace(flats=s.flats[:own], buffers=s.buffers[:own]) for s in segments]
-        cycle = self.cycles + 1 - self.forgotten
-        return Workspace(segments, self.horizon, cycle, state, self.written)
+        cycle = self.cycles + 1
+        age = cycle - self.forgotten
+        return Workspace(segments, self.horizon, cycle, state, self.written, age)
 
     # --- its end --------------------------------------------------------------------------------
 

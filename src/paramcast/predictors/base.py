@@ -28,9 +28,10 @@ class Workspace(NamedTuple):
     Attributes:
         segments: parameters and buffers.
         horizon: of this cycle; None where the predictor has none.
-        cycle: its number since the last restart, from 1.
+        cycle: its number, from 1.
         state: the base optimizer's state, by parameter.
         written: how much of the jump before this one was written: 1 all, 0 nothing.
+        age: the cycle's number since the last restart, from 1.
     """
 
     segments: Sequence[Segment]
@@ -38,6 +39,7 @@ class Workspace(NamedTuple):
     cycle: int
     state: Mapping[Tensor, Mapping[str, Any]]
     written: float = 1.0
+    age: int = 1
 
 
 class Predictor(ABC):
