@@ -7,7 +7,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from ....errors import StudyError
-from ...methods import PREDICTOR, parse_methods
 from ...stats import compare
 from .page import Page, made_by, points, short, spread
 
@@ -47,8 +46,8 @@ def analyse(result: dict[str, Any]) -> Page:
     judged = [name for cell in result["cells"] for name in cell["verdicts"]]
     if not judged:
         raise StudyError("fewer-steps needs a predictor or an average among the methods")
-    predictors = (name for name in judged if parse_methods(name)[0].kind.role == PREDICTOR)
-    first = next(predictors, judged[0])
+    rows = (row for cell in result["cells"] for row in cell["table"])
+    first = next((row["method"] for row in rows if row["role"] == "predictor"), judged[0])
     page.say(
         f"**{first} minus each other arm at T'**, in standard deviations of the base at T, mean "
         f"over {len(tasks)} tasks, 95 % intervals over seeds"
