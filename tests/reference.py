@@ -359,6 +359,12 @@ FAMILY = [
 """A new predictor adds a row; test_family.py and the resume tests run on all of them."""
 
 
+def first_move(row: Row) -> int:
+    """Steps until the first jump that is not 0: an average starts where the parameters are."""
+    cycles = 2 if isinstance(row.predictor, P.PrimalAveraging) else 1
+    return cycles * row.predictor.every
+
+
 # --- the cast -----------------------------------------------------------------------------------
 
 ODD = (0.5, -0.5, 0.25, 0.5, -0.75, 1.0)

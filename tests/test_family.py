@@ -34,6 +34,7 @@ from reference import (
     SlowRRE,
     constant_steps,
     drive,
+    first_move,
     length,
     momentum_of,
     parameters,
@@ -106,11 +107,12 @@ def test_complex_and_bfloat16_parameters_are_predicted(row: Row, dtype: torch.dt
     ps, optimizer = wrapped(row, dtype=dtype)
     bare_ps = parameters(dtype)
     bare = BASES["momentum"](bare_ps)
-    train(optimizer, ps, 2 * row.predictor.every)  # the first jump of an average may be 0
-    train(bare, bare_ps, 2 * row.predictor.every)
+    first = first_move(row)
+    train(optimizer, ps, first)
+    train(bare, bare_ps, first)
     assert optimizer.last_event.applied
     assert not same_bits(ps, bare_ps)
-    train(optimizer, ps, 2 * row.predictor.every, start=row.predictor.every)
+    train(optimizer, ps, 2 * row.predictor.every, start=first)
     assert all(
         bool(torch.isfinite(torch.view_as_real(p) if p.is_complex() else p).all()) for p in ps
     )
@@ -861,7 +863,7 @@ def test_a_copy_at_every_cut_goes_on_bitwise(row: Row, copier: str, more: str) -
 @rows(PERSISTENT)
 def test_what_lives_between_cycles_is_saved_between_them(row: Row) -> None:
     ps, optimizer = wrapped(row)
-    train(optimizer, ps, 2 * row.predictor.every)
+    train(optimizer, ps, first_move(row))
     saved = optimizer.state_dict()["paramcast"]["buffers"]
     assert all(len(buffers) == row.predictor.buffers for buffers in saved)
     assert any(bool(saved[0][i].any()) for i in row.predictor.persistent)

@@ -12,6 +12,7 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
+from . import functional as F
 from .errors import ArgumentError
 from .predictors.base import as_constructed, whole, within
 
@@ -121,7 +122,7 @@ class PolynomialDecay(Average):
         self.eta = within("eta", eta, 0.0, 1e6)
 
     def weight(self, step: int, updates: int, total_steps: int | None) -> float:
-        return (self.eta + 1.0) / (updates + 1.0 + self.eta)
+        return F.polynomial_weight(self.eta, updates + 1)
 
 
 class Trend(PolynomialDecay):

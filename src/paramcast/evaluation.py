@@ -76,7 +76,7 @@ class Averager:
         self, rule: Average, model: nn.Module | None, data: Iterable[Any] | None
     ) -> Iterator[None]:
         """Put the average into the parameters; on leaving, restore them bitwise."""
-        if self.updates == 0 and not self.open:
+        if self.updates == 0:
             raise ArgumentError(
                 "the average has no weights yet; train until its first update, then evaluate"
             )

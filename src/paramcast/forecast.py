@@ -253,7 +253,7 @@ class Forecast(Optimizer):
     @property
     def has_average(self) -> bool:
         """Whether there are averaged weights to evaluate with: an average's or the predictor's."""
-        return self._averager.updates > 0 or self._shows
+        return self._averager.updates > 0 or self._shown is not None
 
     @contextmanager
     def eval_weights(
@@ -289,8 +289,8 @@ class Forecast(Optimizer):
         if self.average is not None:
             with self._averager.swapped_in(self.average, model, update_bn):
                 yield
-        elif self._shows:
-            buffer, factor = self._rules.predictor.evaluated  # type: ignore[misc]
+        elif (shown := self._shown) is not None:
+            buffer, factor = shown
             with self._averager.shown(
                 self._cycle.segments,
                 lambda segment: F.jump_(segment.points, segment.buffers[buffer], factor),
@@ -302,10 +302,11 @@ class Forecast(Optimizer):
             yield
 
     @property
-    def _shows(self) -> bool:
-        """Whether the predictor has other weights to evaluate with than the model holds."""
-        shows = self._rules.predictor.evaluated is not None
-        return shows and self.average is None and self._cycle.writes > 0
+    def _shown(self) -> tuple[int, float] | None:
+        """The predictor's own average (`Predictor.evaluated`), if that is what to evaluate with."""
+        if self.average is not None or self._cycle.writes == 0:
+            return None
+        return self._rules.predictor.evaluated
 
     # --- saving and loading ---------------------------------------------------------------------
 

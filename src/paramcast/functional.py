@@ -161,8 +161,7 @@ def buffer_norm(flat: Tensor) -> Tensor:
     if _long(flat):
         # vector_norm would convert 16 bits element by element, which takes eight times as long,
         # and add float32 up in too few parts: a hundredth is lost at 10^8 elements
-        size = WHOLE if flat.dtype == wide else HALVES
-        pieces = (piece.to(wide) for piece in flat.split(size))
+        pieces = (piece.to(wide) for piece in flat.split(_piece(flat)))
         return torch.stack([torch.dot(piece, piece) for piece in pieces]).sum().sqrt()
     norm: Tensor = torch.linalg.vector_norm(flat, dtype=wide)
     return norm
@@ -178,8 +177,11 @@ def norms(tensors: list[Tensor]) -> list[Tensor]:
 
 def _long(tensor: Tensor) -> bool:
     """Whether a norm of it is taken in pieces."""
-    size = HALVES if tensor.dtype.itemsize < 4 else WHOLE
-    return tensor.numel() > size and tensor.device.type == "cpu"
+    return tensor.numel() > _piece(tensor) and tensor.device.type == "cpu"
+
+
+def _piece(tensor: Tensor) -> int:
+    return HALVES if tensor.dtype.itemsize < 4 else WHOLE
 
 
 def dot(a: Tensor, b: Tensor) -> Tensor:
@@ -270,6 +272,11 @@ def allocate(points: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Ten
             views.append(piece.view(point.shape))
         start += point.numel()
     return flat, views
+
+
+def polynomial_weight(eta: float, t: int) -> float:
+    """The weight of the t-th point, from 1, in an average where point i weighs about i^eta."""
+    return (eta + 1.0) / (t + eta)
 
 
 def straight_path_extra(weights: Sequence[float]) -> float:

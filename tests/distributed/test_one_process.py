@@ -16,6 +16,8 @@ from paramcast.errors import ArgumentError, CheckpointError
 from paramcast.integrations.checkpoint import HEADER, CycleState, TrainingState
 from training import Net, Untimed, assert_bitwise, train, wholes, wrapped
 
+Run = tuple[nn.Module, pc.Forecast]
+
 
 class Odd(nn.Module):
     """Parameters that need care: half precision, complex, not contiguous, a scalar, a name."""
@@ -77,18 +79,22 @@ def test_the_names_are_those_of_the_bare_model() -> None:
     assert "buffers.0.module.weight" in bare
 
 
-def test_saved_and_loaded_with_torch(tmp_path: Path) -> None:
-    model = Net()
-    optimizer, _ = wrapped(model, (0, 1))
-    train(model, optimizer, range(4))
-    twin = Net()
-    other, _ = wrapped(twin, (0, 1))
+def save_load_and_train(saved: Run, loaded: Run, folder: Path) -> None:
+    """Save one run with torch, load it into the other, and train both for 4 more steps."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch says that there is no process group
-        dcp.save({"run": TrainingState(model, optimizer)}, checkpoint_id=str(tmp_path))
-        dcp.load({"run": TrainingState(twin, other)}, checkpoint_id=str(tmp_path))
-    for net, opt in ((model, optimizer), (twin, other)):
-        train(net, opt, range(4, 8))
+        dcp.save({"run": TrainingState(*saved)}, checkpoint_id=str(folder))
+        dcp.load({"run": TrainingState(*loaded)}, checkpoint_id=str(folder))
+    for net, optimizer in (saved, loaded):
+        train(net, optimizer, range(4, 8))
+
+
+def test_saved_and_loaded_with_torch(tmp_path: Path) -> None:
+    model, twin = Net(), Net()
+    optimizer, _ = wrapped(model, (0, 1))
+    train(model, optimizer, range(4))
+    other, _ = wrapped(twin, (0, 1))
+    save_load_and_train((model, optimizer), (twin, other), tmp_path)
     assert_bitwise(wholes(model), wholes(twin))
 
 
@@ -102,12 +108,7 @@ def test_averages_are_saved_and_loaded_with_torch(
     before = set(CycleState(model, optimizer).state_dict())
     train(model, optimizer, range(4))
     assert set(CycleState(model, optimizer).state_dict()) == before
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # torch says that there is no process group
-        dcp.save({"run": TrainingState(model, optimizer)}, checkpoint_id=str(tmp_path))
-        dcp.load({"run": TrainingState(twin, other)}, checkpoint_id=str(tmp_path))
-    for net, opt in ((model, optimizer), (twin, other)):
-        train(net, opt, range(4, 8))
+    save_load_and_train((model, optimizer), (twin, other), tmp_path)
     with optimizer.eval_weights(model), other.eval_weights(twin):
         assert_bitwise(wholes(model), wholes(twin))
 

@@ -165,7 +165,7 @@ class PrimalAveraging(_FromTheStart):
         return -self.beta / (self.eta + 2.0)
 
     def finish_(self, work: Workspace) -> float:
-        w = (self.eta + 1.0) / (work.age + self.eta)
+        w = F.polynomial_weight(self.eta, work.age)
         for segment in work.segments:
             d, u = segment.buffers  # u = z - x
             F.fold_(F.Fold(F.SUBTRACT), d, segment.points)  # d = minus the base's step

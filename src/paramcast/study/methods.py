@@ -349,13 +349,13 @@ def make_base(
         return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay)
     if base == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
-    mu = task.momentum
-    if momentum:
-        optimizer = torch.optim.SGD(
-            parameters, lr=lr, momentum=mu, weight_decay=decay, nesterov=base == "nesterov"
-        )
-    else:
-        optimizer = torch.optim.SGD(parameters, lr=lr / (1.0 - mu), weight_decay=decay)
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=lr if momentum else lr / (1.0 - task.momentum),
+        momentum=task.momentum if momentum else 0.0,
+        weight_decay=decay,
+        nesterov=momentum and base == "nesterov",
+    )
     if base == "lookahead":
         optimizer.register_step_post_hook(_Lookahead(parameters))
     return optimizer
