@@ -303,6 +303,7 @@ def test_no_speed_is_read_off_diverged_runs(diverged: tuple[int, ...]) -> None:
         (0, (-2, 0), V.INSTEAD),  # the second is as fast
         (2, (0, 0), V.FASTER),  # both are, and are beaten
         (2, (0, 2), V.INSTEAD),
+        (2, (2, 4), V.INSTEAD),  # the better of two
         (0, (3 * NOISE,), V.FASTER),  # not shown to be fast
         (-2, (0,), V.NOT_FASTER),
     ],
@@ -340,6 +341,7 @@ def test_seeds_cannot_tell_less_than_half_a_test_example() -> None:
     coarse = replace(ACCURACY, half_example=0.02)  # 25 test examples
     alike, noisy = quality(0, metric=coarse), quality(10 * NOISE, metric=coarse)
     assert (alike.kind, alike.needed) == (V.INCONCLUSIVE, 0)
+    assert alike.comparisons["plp - sgd"].mean == 0.0
     assert alike.next.startswith("More seeds will not settle it, half a test example is worth more")
     assert (noisy.kind, noisy.needed) == (
         V.INCONCLUSIVE,
@@ -363,50 +365,51 @@ CLOSE = (
 CLOSE += "or treat it as no difference."
 SEEDS = "The differences spread by {} points (sd); to tell 0.50 points apart takes {}."
 TOLD = [
-    (quality(0.5, 0), f"No difference: plp and sgd end within 0.50 points of each other: "
+    (lambda: quality(0.5, 0), f"No difference: plp and sgd end within 0.50 points of each other: "
      f"{points('+0.25')}.", "Keep sgd: on this task plp changes nothing that matters."),
-    (quality(-2, 0), f"Harmful: plp ends worse than sgd: {points('-1.00')}.", "Keep sgd."),
-    (quality(2.9 * NOISE, 0), "Inconclusive: plp against sgd is "
+    (lambda: quality(-2, 0), f"Harmful: plp ends worse than sgd: {points('-1.00')}.", "Keep sgd."),
+    (lambda: quality(2.9 * NOISE, 0), "Inconclusive: plp against sgd is "
      f"{points('+0.00', '-1.30', '+1.30')}, neither clear of 0 nor within 0.50 points.",
      SEEDS.format("1.55", "about 104 seeds")),
-    (quality(0.3 + NOISE, 0), "Inconclusive: plp against sgd is "
+    (lambda: quality(0.3 + NOISE, 0), "Inconclusive: plp against sgd is "
      f"{points('+0.15', '-0.30', '+0.60')}, neither clear of 0 nor within 0.50 points.",
      SEEDS.format("0.53", "about 15 seeds")),
-    (quality(5, 2, -2), f"Adopt plp: it ends better than sgd, {points('+2.50')}, and better than "
+    (lambda: quality(5, 2, -2), f"Adopt plp: it ends better than sgd, {points('+2.50')}, and better than "
      "every control (control0, control1).",
      "Wrap the optimizer, keep the learning rate 0.1, and watch the first trainings."),
-    (quality(2, 0, 4), f"Use the control instead: plp beats sgd, {points('+1.00')}, but so does "
+    (lambda: quality(2, 0, 4), f"Use the control instead: plp beats sgd, {points('+1.00')}, but so does "
      f"control1, {points('+2.00')}, and plp does not beat it: {points('-1.00')}.", "Do 1."),
-    (quality(3, 1 + 4 * NOISE), f"Inconclusive: plp is better than sgd, {points('+1.50')}, but not "
+    (lambda: quality(3, 1 + 4 * NOISE), f"Inconclusive: plp is better than sgd, {points('+1.50')}, but not "
      "shown to be more than a larger step or noise: against control0 "
      f"{points('+1.00', '-0.79', '+2.79')}.", SEEDS.format("2.14", "about 196 seeds")),
-    (quality(1.6, 0.9), f"Inconclusive: plp is better than sgd, {points('+0.80')}, but not shown "
+    (lambda: quality(1.6, 0.9), f"Inconclusive: plp is better than sgd, {points('+0.80')}, but not shown "
      f"to be more than a larger step or noise: against control0 {points('+0.35')}.", CLOSE),
-    (quality(0, 0, diverged=(0, 3)), "Harmful (unstable): plp diverged on 3 of 8 seeds at "
+    (lambda: quality(0, 0, diverged=(0, 3)), "Harmful (unstable): plp diverged on 3 of 8 seeds at "
      "learning rate 0.1, sgd on none.", "Keep sgd, or lower the learning rate."),
-    (quality(0, 0, 0, diverged=(1, 2, 0, 4)), "Inconclusive: 7 of 32 runs diverged (sgd 1, plp 2, "
+    (lambda: quality(0, 0, 0, diverged=(1, 2, 0, 4)), "Inconclusive: 7 of 32 runs diverged (sgd 1, plp 2, "
      "control1 4).", "Lower the learning rate."),
-    (speed(0, -2), f"Faster: {LEAD} is equal: {points('+0.00')}, while sgd itself loses with 0.8 T "
+    (lambda: speed(0, -2), f"Faster: {LEAD} is equal: {points('+0.00')}, while sgd itself loses with 0.8 T "
      f"steps: {points('-1.00')}.", "Save 20% of the steps: plp with a schedule of 0.8 T."),
-    (speed(-2, 0), f"Not faster: {LEAD} ends worse: {points('-1.00')}.",
+    (lambda: speed(-2, 0), f"Not faster: {LEAD} ends worse: {points('-1.00')}.",
      "Do not shorten the training."),
-    (speed(2.9 * NOISE, 0), f"Inconclusive: {LEAD} is {points('+0.00', '-1.30', '+1.30')}.",
+    (lambda: speed(2.9 * NOISE, 0), f"Inconclusive: {LEAD} is {points('+0.00', '-1.30', '+1.30')}.",
      SEEDS.format("1.55", "about 104 seeds")),
-    (speed(0, 2.9 * NOISE), f"Not faster as far as is shown: {LEAD} is equal, but whether sgd "
+    (lambda: speed(0, 2.9 * NOISE), f"Not faster as far as is shown: {LEAD} is equal, but whether sgd "
      f"itself needs all T steps is unclear: {points('+0.00', '-1.30', '+1.30')}.",
      SEEDS.format("1.55", "about 104 seeds")),
-    (speed(2, 0), f"Not faster: {LEAD} is better, but sgd needs fewer steps too: with 0.8 T steps "
+    (lambda: speed(2, 0), f"Not faster: {LEAD} is better, but sgd needs fewer steps too: with 0.8 T steps "
      f"it is equal, {points('+0.00')}.", "Shorten the training of sgd instead."),
-    (speed(-0.9, -1.1), f"Not faster as far as is shown: {LEAD} is equal, but with 0.8 T steps "
+    (lambda: speed(-0.9, -1.1), f"Not faster as far as is shown: {LEAD} is equal, but with 0.8 T steps "
      f"each plp is not shown to end better than sgd: {points('+0.10')}.", CLOSE),
-    (speed(0, -2, diverged=(1, 2, 4)), "Inconclusive: 7 of the 24 runs compared diverged.",
+    (lambda: speed(0, -2, diverged=(1, 2, 4)), "Inconclusive: 7 of the 24 runs compared diverged.",
      "Lower the learning rate."),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize("i", range(len(TOLD)))
 def test_verdicts_read(i: int) -> None:
-    verdict, sentence, next_ = TOLD[i]
+    judge, sentence, next_ = TOLD[i]
+    verdict = judge()
     assert (verdict.sentence, verdict.next) == (sentence, next_)
     diverged = "diverged" in sentence
     names = [] if diverged else ["plp - sgd"] if i < 10 else ["plp at 0.8 T - sgd at T"]
