@@ -374,32 +374,41 @@ TOLD = [
     (lambda: quality(0.3 + NOISE, 0), "Inconclusive: plp against sgd is "
      f"{points('+0.15', '-0.30', '+0.60')}, neither clear of 0 nor within 0.50 points.",
      SEEDS.format("0.53", "about 15 seeds")),
-    (lambda: quality(5, 2, -2), f"Adopt plp: it ends better than sgd, {points('+2.50')}, and better than "
+    (lambda: quality(5, 2, -2),
+     f"Adopt plp: it ends better than sgd, {points('+2.50')}, and better than "
      "every control (control0, control1).",
      "Wrap the optimizer, keep the learning rate 0.1, and watch the first trainings."),
-    (lambda: quality(2, 0, 4), f"Use the control instead: plp beats sgd, {points('+1.00')}, but so does "
+    (lambda: quality(2, 0, 4),
+     f"Use the control instead: plp beats sgd, {points('+1.00')}, but so does "
      f"control1, {points('+2.00')}, and plp does not beat it: {points('-1.00')}.", "Do 1."),
-    (lambda: quality(3, 1 + 4 * NOISE), f"Inconclusive: plp is better than sgd, {points('+1.50')}, but not "
+    (lambda: quality(3, 1 + 4 * NOISE),
+     f"Inconclusive: plp is better than sgd, {points('+1.50')}, but not "
      "shown to be more than a larger step or noise: against control0 "
      f"{points('+1.00', '-0.79', '+2.79')}.", SEEDS.format("2.14", "about 196 seeds")),
-    (lambda: quality(1.6, 0.9), f"Inconclusive: plp is better than sgd, {points('+0.80')}, but not shown "
+    (lambda: quality(1.6, 0.9),
+     f"Inconclusive: plp is better than sgd, {points('+0.80')}, but not shown "
      f"to be more than a larger step or noise: against control0 {points('+0.35')}.", CLOSE),
     (lambda: quality(0, 0, diverged=(0, 3)), "Harmful (unstable): plp diverged on 3 of 8 seeds at "
      "learning rate 0.1, sgd on none.", "Keep sgd, or lower the learning rate."),
-    (lambda: quality(0, 0, 0, diverged=(1, 2, 0, 4)), "Inconclusive: 7 of 32 runs diverged (sgd 1, plp 2, "
+    (lambda: quality(0, 0, 0, diverged=(1, 2, 0, 4)),
+     "Inconclusive: 7 of 32 runs diverged (sgd 1, plp 2, "
      "control1 4).", "Lower the learning rate."),
-    (lambda: speed(0, -2), f"Faster: {LEAD} is equal: {points('+0.00')}, while sgd itself loses with 0.8 T "
+    (lambda: speed(0, -2),
+     f"Faster: {LEAD} is equal: {points('+0.00')}, while sgd itself loses with 0.8 T "
      f"steps: {points('-1.00')}.", "Save 20% of the steps: plp with a schedule of 0.8 T."),
     (lambda: speed(-2, 0), f"Not faster: {LEAD} ends worse: {points('-1.00')}.",
      "Do not shorten the training."),
     (lambda: speed(2.9 * NOISE, 0), f"Inconclusive: {LEAD} is {points('+0.00', '-1.30', '+1.30')}.",
      SEEDS.format("1.55", "about 104 seeds")),
-    (lambda: speed(0, 2.9 * NOISE), f"Not faster as far as is shown: {LEAD} is equal, but whether sgd "
+    (lambda: speed(0, 2.9 * NOISE),
+     f"Not faster as far as is shown: {LEAD} is equal, but whether sgd "
      f"itself needs all T steps is unclear: {points('+0.00', '-1.30', '+1.30')}.",
      SEEDS.format("1.55", "about 104 seeds")),
-    (lambda: speed(2, 0), f"Not faster: {LEAD} is better, but sgd needs fewer steps too: with 0.8 T steps "
+    (lambda: speed(2, 0),
+     f"Not faster: {LEAD} is better, but sgd needs fewer steps too: with 0.8 T steps "
      f"it is equal, {points('+0.00')}.", "Shorten the training of sgd instead."),
-    (lambda: speed(-0.9, -1.1), f"Not faster as far as is shown: {LEAD} is equal, but with 0.8 T steps "
+    (lambda: speed(-0.9, -1.1),
+     f"Not faster as far as is shown: {LEAD} is equal, but with 0.8 T steps "
      f"each plp is not shown to end better than sgd: {points('+0.10')}.", CLOSE),
     (lambda: speed(0, -2, diverged=(1, 2, 4)), "Inconclusive: 7 of the 24 runs compared diverged.",
      "Lower the learning rate."),
