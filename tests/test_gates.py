@@ -447,11 +447,15 @@ def test_signs_are_compared_where_products_would_underflow(dtype: torch.dtype) -
     assert p.item() == pytest.approx(-3.5 * tiny, rel=0.02, abs=0.0)
 
 
+@pytest.mark.parametrize("alone", [True, False])
 @pytest.mark.parametrize("per", ["tensor", "element"])
-def test_the_jump_norm_of_a_partly_written_jump_is_that_of_what_was_written(per: str) -> None:
+def test_the_jump_norm_of_a_partly_written_jump_is_that_of_what_was_written(
+    per: str, alone: bool
+) -> None:
     ps, bare_ps = parameters(torch.float64), parameters(torch.float64)
     above = 0.97 if per == "tensor" else 0.0
-    optimizer = pc.PLP(BASES["momentum"](ps), gate=G.Agreement(above, per=per))
+    gate: G.Gate = G.Agreement(above, per=per)
+    optimizer = pc.PLP(BASES["momentum"](ps), gate=gate if alone else G.Every(1) & gate)
     bare = BASES["momentum"](bare_ps)
     train(optimizer, ps, 3)
     train(bare, bare_ps, 3)
