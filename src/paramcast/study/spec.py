@@ -63,7 +63,9 @@ class RunSpec:
 
     def fields(self) -> dict[str, Any]:
         """The fields by name; `asdict` would copy each deeply, at ten times the cost."""
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+        fields = dict(vars(self))
+        fields.pop("key", None)  # which is kept beside them
+        return fields
 
 
 _USUAL: dict[str, Any] = {**DEFAULT._asdict(), "probes": ()}
@@ -72,7 +74,11 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=F
 
 def identifying(fields: dict[str, Any]) -> dict[str, Any]:
     """The fields without those that are as they were before there was a choice."""
-    return {name: value for name, value in fields.items() if _USUAL.get(name, ...) != value}
+    used = dict(fields)
+    for name, usual in _USUAL.items():
+        if used.get(name, ...) == usual:
+            del used[name]
+    return used
 
 
 def hash_of(value: object) -> str:
