@@ -18,7 +18,18 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, literal, select, union_all
+from sqlalchemy import (
+    BindParameter,
+    Connection,
+    Float,
+    String,
+    bindparam,
+    func,
+    literal,
+    select,
+    union_all,
+)
+from sqlalchemy.dialects.postgresql import ARRAY, insert
 
 from ..errors import StoreError
 from .engines import ATTEMPTS, Finished, Job
@@ -28,6 +39,42 @@ from .tables import claims, clock, drivers, failures, runs
 LEASE = 60.0
 POLL = 1.0  # seconds between two looks for what others left
 WINDOW = 100  # keys looked at in one transaction
+
+
+# Made once: making them anew for each look takes longer than the database does.
+_keys: BindParameter[Any] = bindparam("keys", expanding=True)
+_until = clock() + bindparam("lease", type_=Float)
+_in_time = drivers.c.expires > clock(), drivers.c.expires <= _until
+_living = select(drivers.c.id).where(*_in_time)
+"""A lease that ends later than one that begins now is of before the clock was set back."""
+_given_up = (
+    select(failures.c.key, literal(1))
+    .where(failures.c.key.in_(_keys), failures.c.id > bindparam("since"))
+    .group_by(failures.c.key)
+    .having(func.count() >= ATTEMPTS)
+)
+"""Keys that failed as often as a run is tried, whoever tried, since this driver began."""
+FINISHED = select(runs.c.key).where(runs.c.key.in_(_keys))
+KNOWN = union_all(
+    select(runs.c.key, literal(0)).where(runs.c.key.in_(_keys)),
+    _given_up,
+    select(claims.c.key, literal(2)).where(claims.c.key.in_(_keys), claims.c.driver.in_(_living)),
+)
+_wanted = select(
+    func.unnest(bindparam("keys", type_=ARRAY(String))), bindparam("driver", type_=String)
+)
+_claim = insert(claims).from_select(["key", "driver"], _wanted)
+CLAIM = _claim.on_conflict_do_update(
+    index_elements=["key"],
+    set_={"driver": _claim.excluded.driver},
+    where=claims.c.driver.not_in(_living),
+).returning(claims.c.key)
+_renewed = insert(drivers).values(
+    id=bindparam("id"), host=bindparam("host"), pid=bindparam("pid"), expires=_until
+)
+RENEW = _renewed.on_conflict_do_update(
+    index_elements=["id"], set_={"expires": _renewed.excluded.expires}
+)
 
 
 class Look(NamedTuple):
@@ -93,54 +140,28 @@ class Claims:
 
     def _take(self, c: Connection, keys: list[str], most: int) -> Look:
         self._renew(c)
-        # a lease that ends later than one that begins now is of before the clock was set back
-        expires = drivers.c.expires
-        living = select(drivers.c.id).where(expires > clock(), expires <= clock() + self.lease)
-        finished, failed, busy = self._known(c, keys, living)
+        finished, failed, busy = self._known(c, keys)
         free = [key for key in keys if key not in busy | finished | failed]
         wanted, free = free[:most], free[most:]
         if not wanted:
             return Look([], free, finished, failed)
-        claimed = self._claim(c, wanted, living)
+        of_driver = {"driver": self.driver, "lease": self.lease}
+        claimed = set(c.scalars(CLAIM, {"keys": sorted(wanted), **of_driver}))  # no deadlocks
         # Whoever finished one since the first query has ended its claim in the same transaction.
-        late = set(c.scalars(select(runs.c.key).where(runs.c.key.in_(claimed))))
+        late = set(c.scalars(FINISHED, {"keys": list(claimed)}))
         if late:
             c.execute(claims.delete().where(claims.c.key.in_(late)))
         mine = [key for key in wanted if key in claimed - late]
         return Look(mine, free, finished | late, failed)
 
-    def _known(self, c: Connection, keys: list[str], living: Any) -> tuple[set[str], ...]:
+    def _known(self, c: Connection, keys: list[str]) -> tuple[set[str], ...]:
         """Those that have finished, those given up, and those that a living driver has."""
-        queries = (
-            select(runs.c.key, literal(0)).where(runs.c.key.in_(keys)),
-            self._given_up(keys),
-            select(claims.c.key, literal(2)).where(
-                claims.c.key.in_(keys), claims.c.driver.in_(living)
-            ),
-        )
         found: tuple[set[str], ...] = (set(), set(), set())
-        for key, kind in c.execute(union_all(*queries)):
+        for key, kind in c.execute(
+            KNOWN, {"keys": keys, "since": self._since, "lease": self.lease}
+        ):
             found[kind].add(key)
         return found[0], found[1] - found[0], found[2]
-
-    def _claim(self, c: Connection, wanted: list[str], living: Any) -> set[str]:
-        rows = [{"key": key, "driver": self.driver} for key in sorted(wanted)]  # no deadlocks
-        statement = self.store.insert(claims).values(rows)
-        statement = statement.on_conflict_do_update(
-            index_elements=["key"],
-            set_={"driver": statement.excluded.driver},
-            where=claims.c.driver.not_in(living),
-        ).returning(claims.c.key)
-        return set(c.scalars(statement))
-
-    def _given_up(self, keys: list[str]) -> Any:
-        """Keys that failed as often as a run is tried, whoever tried, since this driver began."""
-        return (
-            select(failures.c.key, literal(1))
-            .where(failures.c.key.in_(keys), failures.c.id > self._since)
-            .group_by(failures.c.key)
-            .having(func.count() >= ATTEMPTS)
-        )
 
     def _register(self, c: Connection) -> None:
         idle = drivers.c.id.not_in(select(claims.c.driver))
@@ -149,11 +170,8 @@ class Claims:
         self._since = c.scalar(select(func.max(failures.c.id))) or 0
 
     def _renew(self, c: Connection) -> None:
-        expires = clock() + self.lease
-        statement = self.store.insert(drivers).values(
-            id=self.driver, host=socket.gethostname(), pid=os.getpid(), expires=expires
-        )
-        c.execute(statement.on_conflict_do_update(index_elements=["id"], set_={"expires": expires}))
+        host = socket.gethostname()
+        c.execute(RENEW, {"id": self.driver, "host": host, "pid": os.getpid(), "lease": self.lease})
 
     def _beat(self) -> None:
         while not self._over.wait(self.lease / 3):
