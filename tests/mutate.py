@@ -37,9 +37,19 @@ class Part(NamedTuple):
 PARTS = {
     "stats": Part(("study/stats.py",), ("study/test_stats.py",)),
     "verdict": Part(("study/verdict.py",), ("study/test_verdict.py",)),
-    "gates": Part(("gates.py",), ("test_gates.py", "test_conformance.py", "test_events.py")),
+    "gates": Part(
+        ("gates.py",), ("test_gates.py", "test_conformance.py", "test_events.py", "test_errors.py")
+    ),
     "predictors": Part(
-        ("predictors/*",), ("test_predictors.py", "test_family.py", "test_conformance.py")
+        ("predictors/*",),
+        (
+            "test_predictors.py",
+            "test_family.py",
+            "test_conformance.py",
+            "test_errors.py",
+            "test_gates.py",
+            "test_averaging.py",
+        ),
     ),
     "functional": Part(("functional.py",), ("test_functional.py", "test_predictors.py")),
     "averaging": Part(("averaging.py", "evaluation.py"), ("test_averaging.py",)),
