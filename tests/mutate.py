@@ -54,7 +54,15 @@ PARTS = {
     "functional": Part(("functional.py",), ("test_functional.py", "test_predictors.py")),
     "averaging": Part(("averaging.py", "evaluation.py"), ("test_averaging.py",)),
     "forecast": Part(
-        ("forecast.py",), ("test_forecast.py", "test_checkpoint.py", "test_averaging.py")
+        ("forecast.py",),
+        (
+            "test_forecast.py",
+            "test_checkpoint.py",
+            "test_averaging.py",
+            "test_horizons.py",
+            "test_errors.py",
+            "test_anomalies.py",
+        ),
     ),
     "cycle": Part(
         ("cycle.py",), ("test_forecast.py", "test_checkpoint.py", "test_events.py", "test_gates.py")

@@ -87,6 +87,10 @@ ARGUMENTS: list[tuple[Callable[[], object], str]] = [
         "every must be >= 5 (LeastSquares(window=5) reads 5 points), got 4",
     ),
     (lambda: P.Secant(1), "window must be >= 2 (a secant reads 2 points), got 1"),
+    (
+        lambda: P.Secant(10**5000),
+        "window must be at most 100000, got a number with thousands of digits",
+    ),
     (lambda: P.Secant(4, every=3), "every must be >= 4 (Secant(window=4) reads 4 points), got 3"),
     (lambda: P.Interpolate(0), "every must be >= 1 (Interpolate reads 1 point), got 0"),
     (lambda: P.Interpolate(5, math.nan), "alpha must be a finite number, got nan"),

@@ -1036,3 +1036,18 @@ def test_wrapper_parameters_and_buffers_are_freed_with_their_last_name() -> None
     del optimizer, model
     gc.collect()
     assert [ref() for ref in gone] == [None] * 5
+
+
+def test_a_hook_may_hand_the_closure_over_by_name() -> None:
+    p = torch.nn.Parameter(torch.ones(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=0.1))
+    optimizer.register_step_pre_hook(lambda _, args, kwargs: (args[:1], {"closure": args[1]}))
+
+    def closure() -> float:
+        p.grad = torch.ones(1)
+        return 0.0
+
+    for _ in range(3):  # its gradients come with it: a step that counts
+        optimizer.zero_grad()
+        optimizer.step(closure)
+    assert p.item() == pytest.approx(1 - 3.5 * 0.1)

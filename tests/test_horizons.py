@@ -387,3 +387,8 @@ def test_a_flipped_line_takes_the_horizon_of_what_it_flips() -> None:
     constant_steps(flipped, p, 1.0, 2.0, 4.0)
     constant_steps(straight, q, 1.0, 2.0, 4.0)
     assert p.item() == q.item() == -5.5
+
+
+def test_a_run_may_have_one_step() -> None:
+    base = BASES["sgd"](parameters(torch.float64))
+    assert pc.PLP(base, horizon=S.Linear(1.0, 0.0), total_steps=1).param_groups
