@@ -18,63 +18,16 @@ from collections import deque
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
-from sqlalchemy import (
-    BindParameter,
-    Connection,
-    Float,
-    String,
-    bindparam,
-    func,
-    literal,
-    select,
-    union_all,
-)
-from sqlalchemy.dialects.postgresql import ARRAY, insert
+from sqlalchemy import Connection, func, select
 
 from ..errors import StoreError
 from .engines import ATTEMPTS, Finished, Job
 from .store import Store
-from .tables import claims, clock, drivers, failures, runs
+from .tables import claims, clock, drivers, failures
 
 LEASE = 60.0
 POLL = 1.0  # seconds between two looks for what others left
 WINDOW = 100  # keys looked at in one transaction
-
-
-# Made once: making them anew for each look takes longer than the database does.
-_keys: BindParameter[Any] = bindparam("keys", expanding=True)
-_until = clock() + bindparam("lease", type_=Float)
-_in_time = drivers.c.expires > clock(), drivers.c.expires <= _until
-_living = select(drivers.c.id).where(*_in_time)
-"""A lease that ends later than one that begins now is of before the clock was set back."""
-_given_up = (
-    select(failures.c.key, literal(1))
-    .where(failures.c.key.in_(_keys), failures.c.id > bindparam("since"))
-    .group_by(failures.c.key)
-    .having(func.count() >= ATTEMPTS)
-)
-"""Keys that failed as often as a run is tried, whoever tried, since this driver began."""
-FINISHED = select(runs.c.key).where(runs.c.key.in_(_keys))
-KNOWN = union_all(
-    select(runs.c.key, literal(0)).where(runs.c.key.in_(_keys)),
-    _given_up,
-    select(claims.c.key, literal(2)).where(claims.c.key.in_(_keys), claims.c.driver.in_(_living)),
-)
-_wanted = select(
-    func.unnest(bindparam("keys", type_=ARRAY(String))), bindparam("driver", type_=String)
-)
-_claim = insert(claims).from_select(["key", "driver"], _wanted)
-CLAIM = _claim.on_conflict_do_update(
-    index_elements=["key"],
-    set_={"driver": _claim.excluded.driver},
-    where=claims.c.driver.not_in(_living),
-).returning(claims.c.key)
-_renewed = insert(drivers).values(
-    id=bindparam("id"), host=bindparam("host"), pid=bindparam("pid"), expires=_until
-)
-RENEW = _renewed.on_conflict_do_update(
-    index_elements=["id"], set_={"expires": _renewed.excluded.expires}
-)
 
 
 class Look(NamedTuple):
@@ -99,6 +52,9 @@ class Claims:
     """
 
     def __init__(self, store: Store, lease: float = LEASE) -> None:
+        from . import claim_statements  # PostgreSQL's dialect: other stores start without it
+
+        self._statements = claim_statements
         self.store, self.lease, self.driver = store, lease, uuid.uuid4().hex
         self._over = threading.Event()
         self._heart = threading.Thread(target=self._beat, name="lease", daemon=True)
@@ -146,9 +102,11 @@ class Claims:
         if not wanted:
             return Look([], free, finished, failed)
         of_driver = {"driver": self.driver, "lease": self.lease}
-        claimed = set(c.scalars(CLAIM, {"keys": sorted(wanted), **of_driver}))  # no deadlocks
+        claimed = set(
+            c.scalars(self._statements.CLAIM, {"keys": sorted(wanted), **of_driver})
+        )  # no deadlocks
         # Whoever finished one since the first query has ended its claim in the same transaction.
-        late = set(c.scalars(FINISHED, {"keys": list(claimed)}))
+        late = set(c.scalars(self._statements.FINISHED, {"keys": list(claimed)}))
         if late:
             c.execute(claims.delete().where(claims.c.key.in_(late)))
         mine = [key for key in wanted if key in claimed - late]
@@ -158,7 +116,7 @@ class Claims:
         """Those that have finished, those given up, and those that a living driver has."""
         found: tuple[set[str], ...] = (set(), set(), set())
         for key, kind in c.execute(
-            KNOWN, {"keys": keys, "since": self._since, "lease": self.lease}
+            self._statements.KNOWN, {"keys": keys, "since": self._since, "lease": self.lease}
         ):
             found[kind].add(key)
         return found[0], found[1] - found[0], found[2]
@@ -171,7 +129,10 @@ class Claims:
 
     def _renew(self, c: Connection) -> None:
         host = socket.gethostname()
-        c.execute(RENEW, {"id": self.driver, "host": host, "pid": os.getpid(), "lease": self.lease})
+        c.execute(
+            self._statements.RENEW,
+            {"id": self.driver, "host": host, "pid": os.getpid(), "lease": self.lease},
+        )
 
     def _beat(self) -> None:
         while not self._over.wait(self.lease / 3):
