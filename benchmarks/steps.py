@@ -194,7 +194,7 @@ class Traffic(Allocations):
         if not given or func.is_view or name in ("detach", "empty_like"):
             return result
         self.operations += 1
-        read = sum(x.nbytes for x in given)
+        read = sum(x.nbytes for x in given if x is not (kwargs or {}).get("out"))
         if name.startswith("_foreach_") and func._schema.returns == []:
             first = args[0]
             written = sum(x.nbytes for x in first)

@@ -23,6 +23,7 @@ from paramcast import averaging as A
 from paramcast import gates as G
 from paramcast import monitors as M
 from paramcast import predictors as P
+from paramcast import segments as S
 from paramcast.errors import ArgumentError
 from reference import (
     BASES,
@@ -925,6 +926,44 @@ def test_a_change_of_members_keeps_the_memory_of_the_others(row: Row, change: st
     if change == "a frozen one":
         return
     assert not torch.equal(other.double(), torch.ones(3, dtype=torch.float64))
+
+
+def many_vectors(dtype: torch.dtype) -> list[torch.nn.Parameter]:
+    """Short vectors of many lengths among others, more than are gathered at a time."""
+    shapes: list[tuple[int, ...]] = [(3, 4), (S.SHORT,), (S.SHORT + 1,), (), (0,), (S.SHORT,)]
+    shapes += [(n,) for n in range(1, 40)] + [(2, 2), (1,)]
+    generator = torch.Generator().manual_seed(0)
+    return [torch.nn.Parameter(torch.randn(s, generator=generator).to(dtype)) for s in shapes]
+
+
+@rows([row for row in FAMILY if row.name != "random"])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
+def test_gathered_vectors_are_predicted_as_one_by_one(
+    row: Row, dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(S, "TOGETHER", S.SHORT + 100)
+    runs = []
+    for fewest in (S.FEWEST, 10**9):
+        monkeypatch.setattr(S, "FEWEST", fewest)
+        ps = many_vectors(dtype)
+        base = torch.optim.SGD(ps[:-1], lr=0.05, momentum=0.9)
+        optimizer = pc.Forecast(base, row.predictor, average=A.EMA(0.9))
+        train(optimizer, ps[:-1], 5)
+        assert any(s.gathered for s in optimizer._cycle.segments) == (fewest < 100)
+        ps[12].requires_grad_(False)  # within a cycle of 3, 4 or 5 steps
+        optimizer.add_param_group({"params": ps[-1:]})
+        learning = [p for p in ps if p.requires_grad]
+        ps[12].grad = None
+        train(optimizer, learning, 16, start=5)
+        with optimizer.eval_weights():
+            averages = values(ps)
+        runs.append((values(ps), averages))
+    for one, other in zip(*runs, strict=True):
+        if isinstance(row.predictor, P.RRE):  # its inner products are added up in another order
+            for a, b in zip(one, other, strict=True):
+                torch.testing.assert_close(a, b, rtol=0.02, atol=1e-3)
+        else:
+            assert same_bits(one, other)
 
 
 @rows([row for row in REMEMBERING if not isinstance(row.predictor, P.PrimalAveraging)])

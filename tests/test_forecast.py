@@ -19,6 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 import paramcast as pc
 from paramcast import predictors as P
+from paramcast import segments as S
 from reference import (
     ODD,
     Allocations,
@@ -752,7 +753,7 @@ def test_memory_of_any_window_is_one_buffer_and_steady_state_allocates_nothing(
 def test_memory_in_bfloat16_is_one_buffer_and_at_most_one_tensor_in_passing(
     predictor: P.Affine, bytes_each: int
 ) -> None:
-    ps = [torch.nn.Parameter(torch.randn(100, dtype=torch.bfloat16)) for _ in range(20)]
+    ps = [torch.nn.Parameter(torch.randn(4, 25, dtype=torch.bfloat16)) for _ in range(20)]
     optimizer = pc.Forecast(torch.optim.SGD(ps, lr=0.05, foreach=False), predictor)
     set_gradients(ps, 0)
     with Allocations() as seen:
@@ -792,7 +793,7 @@ def operations(make: Callable[[], torch.optim.Optimizer], ps: list[Tensor], step
 def test_plp_is_one_copy_one_subtract_one_add_and_one_norm_per_cycle(
     cycles: int, count: int
 ) -> None:
-    ps = [torch.nn.Parameter(torch.randn(7)) for _ in range(count)]
+    ps = [torch.nn.Parameter(torch.randn(1, 7)) for _ in range(count)]
     plp = operations(lambda: pc.PLP(sgd(*ps)), ps, 3 * cycles).counts
     bare = operations(lambda: sgd(*ps), ps, 3 * cycles).counts
     assert dict(plp - bare) == {
@@ -803,6 +804,36 @@ def test_plp_is_one_copy_one_subtract_one_add_and_one_norm_per_cycle(
         "_local_scalar_dense": cycles,  # the norm, read to decide
     }
     assert not bare - plp
+
+
+def test_short_vectors_are_gathered_and_folded_at_once() -> None:
+    ps = [torch.nn.Parameter(torch.randn(7)) for _ in range(40)]
+    plp = operations(lambda: pc.PLP(sgd(*ps)), ps, 3).counts
+    bare = operations(lambda: sgd(*ps), ps, 3).counts
+    assert dict(plp - bare) == {
+        "cat": 2,
+        "slice": 2,
+        "_foreach_copy_": 1,
+        "_foreach_sub_": 1,
+        "_foreach_add_": 1,
+        "linalg_vector_norm": 1,
+        "_local_scalar_dense": 1,
+    }
+
+
+def test_gathering_takes_at_most_what_a_cache_holds() -> None:
+    ps = [torch.nn.Parameter(torch.randn(S.SHORT)) for _ in range(32)]
+    optimizer = pc.PLP(torch.optim.SGD(ps, lr=0.05, foreach=False))
+    set_gradients(ps, 0)
+    with Allocations() as seen:
+        for _ in range(4):
+            optimizer.step()
+        seen.mark()
+        for _ in range(6):
+            optimizer.step()
+    size = 4 * 32 * S.SHORT
+    assert size < seen.peak <= size + 4 * S.TOGETHER + 64
+    assert max(seen.since_mark, default=0) <= 8
 
 
 def test_two_dtypes_take_one_norm_per_flat_buffer() -> None:

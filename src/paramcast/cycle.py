@@ -203,12 +203,12 @@ class Cycle:
         copy, subtract = F.Fold(F.COPY), F.Fold(F.SUBTRACT)
         for segment in self.segments:
             if point == start:
-                F.fold_(copy, segment.buffers[a], segment.points)
+                segment.fold_(copy, a)
             if point == middle:
-                F.fold_(subtract, segment.buffers[a], segment.points)
-                F.fold_(copy, segment.buffers[a + 1], segment.points)
+                segment.fold_(subtract, a)
+                segment.fold_(copy, a + 1)
             if point == rules.predictor.every:
-                F.fold_(subtract, segment.buffers[a + 1], segment.points)
+                segment.fold_(subtract, a + 1)
 
     def _work(self, rules: Rules, state: Mapping[Any, Any]) -> Workspace:
         """What the predictor sees: its own buffers, not those of the gate or of scoring."""

@@ -57,7 +57,7 @@ class Averager:
             first = self.updates == 0
             fold = F.Fold(F.COPY) if first else F.Fold(F.AVERAGE, weight, 1.0 - weight)
             for segment in self.segments:
-                F.fold_(fold, segment.buffers[i], segment.points)
+                segment.fold_(fold, i)
         self.updates += 1
 
     def _enroll(self, parameters: Sequence[Tensor], buffers: int) -> None:
@@ -68,7 +68,7 @@ class Averager:
         old, self.segments = self.segments, make_segments(parameters, buffers, torch.float32)
         for buffer in range(buffers):
             for segment in self.segments:
-                F.fold_(F.Fold(F.COPY), segment.buffers[buffer], segment.points)
+                segment.fold_(F.Fold(F.COPY), buffer)
             carry_over(old, self.segments, buffer)
 
     @contextmanager

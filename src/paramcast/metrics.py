@@ -26,16 +26,15 @@ def keep(segments: Sequence[Segment], layout: Layout, scale: float) -> None:
     """Keep the jump and where the next step starts."""
     jump, start = layout.score, layout.score + 1
     for segment in segments:
-        torch._foreach_copy_(segment.buffers[jump], segment.buffers[0])
-        torch._foreach_mul_(segment.buffers[jump], scale)
-        F.fold_(F.Fold(F.COPY), segment.buffers[start], segment.points)
+        segment.flats[jump].copy_(segment.flats[0]).mul_(scale)
+        segment.fold_(F.Fold(F.COPY), start)
 
 
 def measure_step(segments: Sequence[Segment], layout: Layout, joined: set[int]) -> None:
     """Turn the kept start into minus the step that followed; 0 for parameters that joined since."""
     start = layout.score + 1
     for segment in segments:
-        F.fold_(F.Fold(F.SUBTRACT), segment.buffers[start], segment.points)
+        segment.fold_(F.Fold(F.SUBTRACT), start)
         for p, view in zip(segment.parameters, segment.buffers[start], strict=True):
             if id(p) in joined:
                 view.zero_()
@@ -63,7 +62,7 @@ def tensor_metrics(
         for p, jump, size in zip(segment.parameters, *lengths, strict=True):
             length = abs(scale) * jump
             rows[names[id(p)]] = TensorMetrics(length, length / size if size else None)
-    return rows
+    return {name: rows[name] for name in names.values() if name in rows}  # in the groups' order
 
 
 def score_tensors(

@@ -16,18 +16,39 @@ from torch import Tensor
 
 from . import functional as F
 
+SHORT, TOGETHER, FEWEST = 1 << 12, 1 << 15, 16
+"""Elements of a vector that is gathered with others on a CPU, of all that are gathered at a time
+(a cache holds them), and the vectors that it takes to pay."""
+
+
+class Gathered(NamedTuple):
+    """Short vectors that lie next to each other in every buffer: one operation folds them all.
+
+    Attributes:
+        first, last: their place among the segment's parameters.
+        start, stop: their elements' place in each flat buffer.
+        scratch: where their values are gathered.
+    """
+
+    first: int
+    last: int
+    start: int
+    stop: int
+    scratch: Tensor
+
 
 class Segment(NamedTuple):
     """Parameters of one device and dtype, all sharded alike.
 
     Attributes:
-        parameters: as in the optimizer's groups.
+        parameters: short vectors on a CPU come first, else in the order of the groups.
         plain: each parameter is its own storage: not sharded, not complex.
         flats: one flat tensor per buffer, one element per element of the parameters.
         buffers: for each buffer its views, one per parameter.
         stamps: what the parameters' memory was when the segment was made: addresses and sizes.
         groups: the process groups over which the parameters are sharded; none where each process
             holds all of them.
+        gathered: the short vectors, as many as a cache holds at a time.
     """
 
     parameters: list[Tensor]
@@ -36,11 +57,22 @@ class Segment(NamedTuple):
     buffers: list[list[Tensor]]
     stamps: tuple[list[int], list[int]]
     groups: tuple[Any, ...] = ()
+    gathered: tuple[Gathered, ...] = ()
 
     @property
     def points(self) -> list[Tensor]:
         """The parameters, or their local shards, or real views of complex ones."""
         return self.parameters if self.plain else [F.local(p) for p in self.parameters]
+
+    def fold_(self, fold: F.Fold, buffer: int) -> None:
+        """Move one of the buffers on by the parameters as they are now."""
+        if fold.kind == F.SKIP:
+            return
+        apart = 0
+        for first, apart, start, stop, scratch in self.gathered:
+            torch.cat(self.parameters[first:apart], out=scratch)
+            F.fold_(fold, [self.flats[buffer][start:stop]], [scratch])
+        F.fold_(fold, self.buffers[buffer][apart:], self.points[apart:])
 
     def current(self) -> bool:
         """Whether the parameters still own the same memory (`model.to(...)` moves it)."""
@@ -61,7 +93,7 @@ class Segment(NamedTuple):
                 for views in self.buffers:
                     views[i].zero_()  # it no longer counts in a norm
         parameters, *buffers = [[xs[i] for i in kept] for xs in (self.parameters, *self.buffers)]
-        return self._replace(parameters=parameters, buffers=buffers, stamps=([], []))
+        return self._replace(parameters=parameters, buffers=buffers, stamps=([], []), gathered=())
 
 
 def make_segments(
@@ -76,15 +108,37 @@ def make_segments(
     for p in parameters:
         kinds.setdefault((p.device, p.dtype, F.sharding(p)), []).append(p)
     segments = []
-    for (_, _, groups), members in kinds.items():
+    for (device, _, groups), members in kinds.items():
+        short = [p for p in members if device.type == "cpu" and _is_short(p)]
+        if len(short) >= FEWEST:
+            first = set(map(id, short))
+            members = short + [p for p in members if id(p) not in first]
         points = [F.local(p) for p in members]
         dtype = points[0].dtype
         dtype = dtype if precision is None else torch.promote_types(dtype, precision)
         pairs = [F.allocate(points, dtype) for _ in range(buffers)]
         flats, views = [flat for flat, _ in pairs], [views for _, views in pairs]
         plain = all(point is p for point, p in zip(points, members, strict=True))
-        segments.append(Segment(members, plain, flats, views, _stamps(points), groups))
+        gathered = _gather(short) if len(short) >= FEWEST else ()
+        segments.append(Segment(members, plain, flats, views, _stamps(points), groups, gathered))
     return segments
+
+
+def _is_short(parameter: Tensor) -> bool:
+    own = F.local(parameter) is parameter  # neither sharded nor complex
+    return own and parameter.ndim == 1 and parameter.numel() <= SHORT
+
+
+def _gather(vectors: Sequence[Tensor]) -> tuple[Gathered, ...]:
+    """Cut them into runs of so many elements that a cache holds one."""
+    scratch = vectors[0].new_empty(min(TOGETHER, sum(v.numel() for v in vectors)))
+    runs, first, start, stop = [], 0, 0, 0
+    for i, vector in enumerate(vectors):
+        if stop + vector.numel() - start > TOGETHER:
+            runs.append(Gathered(first, i, start, stop, scratch[: stop - start]))
+            first, start = i, stop
+        stop += vector.numel()
+    return (*runs, Gathered(first, len(vectors), start, stop, scratch[: stop - start]))
 
 
 def _stamps(points: Sequence[Tensor]) -> tuple[list[int], list[int]]:

@@ -16,7 +16,7 @@ class _FromTheStart(Predictor):
     def observe_(self, point: int, work: Workspace) -> None:
         if point == 0:
             for segment in work.segments:
-                F.fold_(F.Fold(F.COPY), segment.buffers[0], segment.points)
+                segment.fold_(F.Fold(F.COPY), 0)
 
 
 class OuterNesterov(_FromTheStart):
@@ -61,13 +61,11 @@ class OuterNesterov(_FromTheStart):
 
     def finish_(self, work: Workspace) -> float:
         for segment in work.segments:
-            d, b = segment.buffers
-            F.fold_(F.Fold(F.SUBTRACT), d, segment.points)
-            torch._foreach_mul_(b, self.momentum)
-            torch._foreach_add_(b, d)
+            segment.fold_(F.Fold(F.SUBTRACT), 0)
+            d, b = segment.flats
+            b.mul_(self.momentum).add_(d)
             # theta_plus - theta_k = d - lr d - lr momentum b
-            torch._foreach_mul_(d, 1.0 - self.lr)
-            torch._foreach_add_(d, b, alpha=-self.lr * self.momentum)
+            d.mul_(1.0 - self.lr).add_(b, alpha=-self.lr * self.momentum)
         return 1.0
 
 
@@ -110,13 +108,12 @@ class ForwardEMA(_FromTheStart):
 
     def finish_(self, work: Workspace) -> float:
         for segment in work.segments:
-            d, m = segment.buffers
-            F.fold_(F.Fold(F.SUBTRACT), d, segment.points)  # d = minus the base's step
+            segment.fold_(F.Fold(F.SUBTRACT), 0)
+            d, m = segment.flats  # d = minus the base's step
             # x - x before = step + strength * m, as far as that jump was written
             ahead = self.strength * work.written
-            torch._foreach_mul_(m, self.decay + (1.0 - self.decay) * ahead)
-            torch._foreach_add_(m, d, alpha=self.decay - 1.0)
-            torch._foreach_copy_(d, m)
+            m.mul_(self.decay + (1.0 - self.decay) * ahead).add_(d, alpha=self.decay - 1.0)
+            d.copy_(m)
         return self.strength
 
 
@@ -167,11 +164,11 @@ class PrimalAveraging(_FromTheStart):
     def finish_(self, work: Workspace) -> float:
         w = F.polynomial_weight(self.eta, work.age)
         for segment in work.segments:
-            d, u = segment.buffers  # u = z - x
-            F.fold_(F.Fold(F.SUBTRACT), d, segment.points)  # d = minus the base's step
-            torch._foreach_sub_(u, d)
-            torch._foreach_add_(d, u, alpha=w)  # u before - u after
-            torch._foreach_mul_(u, 1.0 - w)
+            segment.fold_(F.Fold(F.SUBTRACT), 0)
+            d, u = segment.flats  # d = minus the base's step, u = z - x
+            u.sub_(d)
+            d.add_(u, alpha=w)  # u before - u after
+            u.mul_(1.0 - w)
         return self.beta
 
 
@@ -221,10 +218,10 @@ class RRE(Predictor):
         # Slot i holds theta_i, then u_i = theta_{i+1} - theta_i.
         for segment in work.segments:
             if point > 0:
-                F.fold_(F.Fold(F.SUBTRACT), segment.buffers[point - 1], segment.points)
-                torch._foreach_neg_(segment.buffers[point - 1])
+                segment.fold_(F.Fold(F.SUBTRACT), point - 1)
+                segment.flats[point - 1].neg_()
             if point < self.window:
-                F.fold_(F.Fold(F.COPY), segment.buffers[point], segment.points)
+                segment.fold_(F.Fold(F.COPY), point)
 
     def finish_(self, work: Workspace) -> float:
         n = self.window
@@ -242,9 +239,10 @@ class RRE(Predictor):
         limit = self.cap * float(products.sum().clamp_min(0).sqrt())
         shrink = min(1.0, limit / length) if length > 0 else 1.0
         for segment in work.segments:
-            torch._foreach_mul_(segment.buffers[0], float(amounts[0]))
-            for i in range(1, n):
-                torch._foreach_add_(segment.buffers[0], segment.buffers[i], alpha=float(amounts[i]))
+            jump, *others = segment.flats
+            jump.mul_(float(amounts[0]))
+            for i, displacement in enumerate(others, start=1):
+                jump.add_(displacement, alpha=float(amounts[i]))
         return shrink
 
 
@@ -293,14 +291,13 @@ class Aitken(Predictor):
     def observe_(self, point: int, work: Workspace) -> None:
         back = self.every - point
         for segment in work.segments:
-            d2, d1 = segment.buffers
             if back == 2:
-                F.fold_(F.Fold(F.COPY), d1, segment.points)
+                segment.fold_(F.Fold(F.COPY), 1)
             elif back == 1:
-                F.fold_(F.Fold(F.SUBTRACT), d1, segment.points)
-                F.fold_(F.Fold(F.COPY), d2, segment.points)
+                segment.fold_(F.Fold(F.SUBTRACT), 1)
+                segment.fold_(F.Fold(F.COPY), 0)
             elif back == 0:
-                F.fold_(F.Fold(F.SUBTRACT), d2, segment.points)
+                segment.fold_(F.Fold(F.SUBTRACT), 0)
 
     def finish_(self, work: Workspace) -> float:
         for segment in work.segments:

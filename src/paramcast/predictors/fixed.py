@@ -86,7 +86,7 @@ class Affine(Predictor):
     def observe_(self, point: int, work: Workspace) -> None:
         fold = F.plan(self.weights_at(work.horizon)).folds[point]
         for segment in work.segments:
-            F.fold_(fold, segment.buffers[0], segment.points)
+            segment.fold_(fold, 0)
 
     def finish_(self, work: Workspace) -> float:
         return F.plan(self.weights_at(work.horizon)).scale
