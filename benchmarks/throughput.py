@@ -29,10 +29,7 @@ import torch
 from loops import LOOPS, steps_of
 
 from paramcast.study import worker
-from paramcast.study.engines import Finished, LocalEngine, local
 from paramcast.study.methods import parse_methods
-from paramcast.study.pilot import run_pilot
-from paramcast.study.plan import FULL, QUICK, Options, Plan
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find, load
 
@@ -138,27 +135,33 @@ class Adding:
     def phase(self, name: str, total: int, reused: int) -> None:
         pass
 
-    def finished(self, finished: Finished) -> None:
+    def finished(self, finished: Any) -> None:
         self.walls.append(finished.outcome["wall"])
 
 
 def schedule(given: argparse.Namespace) -> Iterator[list[object]]:
+    # not above: workers import this file, but never what the driver alone needs
+    from paramcast.study.engines import LocalEngine, local
+    from paramcast.study.pilot import run_pilot
+
     local.worker = SimpleNamespace(**{**vars(worker), "execute": timed})
     for name in ("digits", "digits/mlp"):
         whole, work = [], []
         for _ in range(min(given.rounds, 3)):
             with tempfile.TemporaryDirectory() as folder:
-                adding, engine = Adding(), LocalEngine(machine.cores())
-                plan = plan_of(name, Path(folder), quick=given.quick)
+                adding, plan = Adding(), plan_of(name, Path(folder), quick=given.quick)
                 start = time.perf_counter()
-                run_pilot(plan, engine=engine, watcher=adding)
+                with LocalEngine(machine.cores()) as engine:
+                    run_pilot(plan, engine=engine, watcher=adding)
                 whole.append(time.perf_counter() - start)
                 work.append(sum(adding.walls) / machine.cores())
         yield [name, len(adding.walls), machine.spread(whole, ".1f"), machine.spread(work, ".1f"),
                machine.spread(machine.quotients(whole, work), ".3f"), 1.1]  # fmt: skip
 
 
-def plan_of(name: str, folder: Path, *, quick: bool) -> Plan:
+def plan_of(name: str, folder: Path, *, quick: bool) -> Any:
+    from paramcast.study.plan import FULL, QUICK, Options, Plan
+
     source = find(name)
     prepared = load(source)
     task, defaults = prepared.task, QUICK if quick else FULL

@@ -107,6 +107,37 @@ def test_one_and_two_workers_give_the_same_outcomes(task_file: Callable[..., Pat
     assert set(one) == set(SPECS)
 
 
+def workers_now() -> set[int]:
+    """Processes that the fork server has made."""
+    ours = psutil.Process().children(recursive=True)
+    return {p.pid for p in ours if p.status() != psutil.STATUS_ZOMBIE and p.ppid() != os.getpid()}
+
+
+def test_within_its_context_an_engine_keeps_its_workers_until_something_fails(
+    task_file: Callable[..., Path],
+) -> None:
+    source = find(str(task_file()))
+    jobs = [Job(spec, source) for spec in SPECS[:6]]
+    finished: list[Finished] = []
+
+    def fail(_: Finished) -> None:
+        raise OSError("no space left")
+
+    with LocalEngine(2) as engine:
+        engine.run(jobs[:2], finished.append)
+        first = workers_now()
+        engine.run(jobs[2:4], finished.append)
+        assert workers_now() == first
+        assert len(first) == 2
+        with pytest.raises(OSError, match="no space left"):
+            engine.run(jobs[4:], fail)
+        assert not workers_now()
+        engine.run(jobs[4:], finished.append)
+        assert len(workers_now()) == 2
+    assert not workers_now()
+    assert [f.outcome["status"] for f in finished] == ["done"] * 6
+
+
 def test_the_order_of_the_runs_changes_nothing(task_file: Callable[..., Path]) -> None:
     file = task_file()
     forward, backward = run_specs(file, SPECS), run_specs(file, SPECS[::-1], workers=1)

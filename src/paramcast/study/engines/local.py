@@ -23,7 +23,7 @@ KEPT_FREE = 0.1
 
 
 class LocalEngine:
-    """Worker processes on this machine.
+    """Worker processes on this machine, the same for all calls of run() within its context.
 
     A run that fails, dies or exceeds the timeout is tried once more; the others go on. Before the
     first runs of a task one worker measures what a run takes, and fewer run at once if the memory
@@ -52,8 +52,11 @@ class LocalEngine:
     ) -> None:
         self.workers, self.timeout, self._memory = workers, timeout, memory
         self.say = say or (lambda _: None)
+        self._entered = False
+        self._pool: _Pool | None = None
 
     def __enter__(self) -> LocalEngine:
+        self._entered = True
         return self
 
     def __exit__(
@@ -62,24 +65,38 @@ class LocalEngine:
         error: BaseException | None,
         trace: TracebackType | None,
     ) -> None:
-        """Nothing to let go: processes end with each call of run()."""
+        self._entered = False
+        self._stop()
 
     def describe(self) -> dict[str, Any]:
         return {"engine": "local", "workers": self.workers}
 
     def run(self, jobs: Iterable[Job | None], finished: Callable[[Finished], None]) -> None:
         """Run every job in worker processes: see Engine.run."""
-        available = available_memory() if self._memory is None else self._memory
-        slots = tempfile.mkdtemp(prefix="paramcast-workers-")
-        crew = Crew(self.workers, self.timeout, _initialise, slots)
         try:
+            drive(self._started(), jobs, finished)
+        except BaseException:
+            self._stop()
+            raise
+        if not self._entered:
+            self._stop()
+
+    def _started(self) -> _Pool:
+        """The workers, started where there are none."""
+        if self._pool is None:
+            available = available_memory() if self._memory is None else self._memory
+            slots = tempfile.mkdtemp(prefix="paramcast-workers-")
+            crew = Crew(self.workers, self.timeout, _initialise, slots)
+            self._pool = _Pool(crew, slots, self.workers, self.timeout, available, self.say)
             with held():  # workers stopped while they start complain one by one
                 crew.start()
-            drive(_Pool(crew, self.workers, self.timeout, available, self.say), jobs, finished)
-        finally:
+        return self._pool
+
+    def _stop(self) -> None:
+        pool, self._pool = self._pool, None
+        if pool is not None:
             with held():
-                crew.stop()
-                shutil.rmtree(slots, ignore_errors=True)
+                pool.stop()
 
 
 Kind = tuple[Any, ...]
@@ -92,12 +109,14 @@ class _Pool:
     def __init__(
         self,
         crew: Crew,
+        slots: str,
         workers: int,
         timeout: float | None,
         available: int,
         say: Callable[[str], None],
     ) -> None:
-        self._crew, self._workers, self._timeout, self._say = crew, workers, timeout, say
+        self._crew, self._slots = crew, slots
+        self._workers, self._timeout, self._say = workers, timeout, say
         self._available, self._budget = available, int(available * (1 - KEPT_FREE))
         self._sizes: dict[Kind, int] = {}
         self._shared = 0  # bytes that a worker shares with the others
@@ -105,6 +124,10 @@ class _Pool:
         self._jobs: dict[Task, Job] = {}
         self._alone: set[str] = set()  # keys of runs for which the memory did not suffice
         self._said = workers
+
+    def stop(self) -> None:
+        self._crew.stop()
+        shutil.rmtree(self._slots, ignore_errors=True)
 
     def has_room(self, running: int) -> bool:
         return running < 2 * self._workers  # a worker that ends has its next run waiting
