@@ -7,8 +7,9 @@
 
 The floor of PLP is its three operations (copy, subtract, add) on one flat pair of tensors of the
 same size: 8/3 parameter-sized transfers per step. Everything runs in turn, in another order each
-round; the base stands still, so that nothing but the wrapper is timed. Operations, transfers and
-memory (at the peak, beside parameters and gradients) are counted, not timed.
+round, and the table of the floor allocates all memory anew for each third of the rounds; the base
+stands still, so that nothing but the wrapper is timed. Operations, transfers and memory (at the
+peak, beside parameters and gradients) are counted, not timed.
 """
 
 from __future__ import annotations
@@ -85,29 +86,39 @@ def _floor(given: argparse.Namespace) -> Rows:
 
 
 def _floor_rows(given: argparse.Namespace, elements: int, tensors: int, name: str) -> Rows:
-    dtype, tick = DTYPES[name], clock(given.device)
-    ps, pair = (
-        parameters(elements, tensors, dtype, given.device),
-        FlatPair(elements, dtype, given.device),
-    )
-    size = elements * dtype.itemsize
-    ours, counted = count(lambda: stepping(plp(ps), 3), 3, size)
-    loops = {
-        "copy": pair.copy,
-        "floor": pair.cycle,
-        "base": stepping(Still(ps), 3),
-        "PLP": ours,
-    }
-    for number in threads(given.device):
-        torch.set_num_threads(number)
-        took = machine.in_turn(loops, given.rounds, at_least=given.seconds, clock=tick)
-        ms = machine.added(took["PLP"], took["base"], 3)
-        least = [1000 * s / 3 for s in took["floor"]]
-        speed = machine.spread([2 * size / s / 1e9 for s in took["copy"]], ".1f")
+    took: dict[int, dict[str, list[float]]] = {number: {} for number in threads(given.device)}
+    for rounds in shares(given.rounds):
+        loops, counted = _floor_loops(given, elements, tensors, DTYPES[name])
+        for number, so_far in took.items():
+            torch.set_num_threads(number)
+            now = machine.in_turn(loops, rounds, at_least=given.seconds, clock=clock(given.device))
+            for loop, seconds in now.items():
+                so_far.setdefault(loop, []).extend(seconds)
+        del loops  # and with them the memory
+    for number, seconds in took.items():
+        ms = machine.added(seconds["PLP"], seconds["base"], 3)
+        least = [1000 * s / 3 for s in seconds["floor"]]
+        moved = 2 * elements * DTYPES[name].itemsize
+        speed = machine.spread([moved / s / 1e9 for s in seconds["copy"]], ".1f")
         yield [
             f"{elements:.0e}", tensors, name, number, speed, machine.spread(least, ".4g"),
             machine.spread(ms, ".4g"), machine.spread(machine.quotients(ms, least)), counted,
         ]  # fmt: skip
+
+
+def _floor_loops(
+    given: argparse.Namespace, elements: int, tensors: int, dtype: torch.dtype
+) -> tuple[dict[str, Callable[[], object]], object]:
+    ps = parameters(elements, tensors, dtype, given.device)
+    pair = FlatPair(elements, dtype, given.device)
+    ours, counted = count(lambda: stepping(plp(ps), 3), 3, elements * dtype.itemsize)
+    base = stepping(Still(ps), 3)
+    return {"copy": pair.copy, "floor": pair.cycle, "base": base, "PLP": ours}, counted
+
+
+def shares(rounds: int) -> list[int]:
+    """The rounds in up to three parts: where memory happens to lie makes a tenth and more."""
+    return [part for part in ((rounds + 2) // 3, (rounds + 1) // 3, rounds // 3) if part]
 
 
 def available(device: str) -> int:

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 HELD = (signal.SIGINT, signal.SIGTERM)
+_holding: list[bool] = []
 
 
 @contextmanager
@@ -16,10 +17,10 @@ def held() -> Iterator[None]:
     """SIGINT and SIGTERM take effect at the end, or at once when they come a second time.
 
     Python raises what their handlers raise between any two instructions, also inside a library that
-    is not made for it.
+    is not made for it. Within another `held` it leaves all to that one.
     """
-    if threading.current_thread() is not threading.main_thread():
-        yield  # which never hears them
+    if _holding or threading.current_thread() is not threading.main_thread():
+        yield  # other threads never hear them
         return
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in HELD}
@@ -38,9 +39,11 @@ def held() -> Iterator[None]:
     for number, handler in before.items():
         if handler not in (None, signal.SIG_IGN):
             signal.signal(number, hold)
+    _holding.append(True)
     try:
         yield
     finally:
+        _holding.clear()
         restore()
         for each in dict.fromkeys(came):
             signal.raise_signal(each)

@@ -12,6 +12,7 @@ from .engines import Engine, Finished, Job
 from .folder import opened as opened
 from .folder import write_json as write_json
 from .folder import write_text as write_text
+from .interrupts import held
 from .live import Live
 from .store import Store, chunks
 
@@ -129,7 +130,8 @@ class Runner:
         driver: str | None = None,
     ) -> None:
         def keep(done: Finished) -> None:
-            note(self._keep(done, driver))
+            with held():  # what is stored is counted too
+                note(self._keep(done, driver))
             if self.live is not None:
                 self.live.ended(done.spec.key)
 
