@@ -117,7 +117,7 @@ def _floor_loops(
 
 
 def shares(rounds: int) -> list[int]:
-    """The rounds in up to three parts: where memory happens to lie makes a tenth and more."""
+    """The rounds in up to three parts: where memory happens to lie makes a tenth of difference."""
     return [part for part in ((rounds + 2) // 3, (rounds + 1) // 3, rounds // 3) if part]
 
 

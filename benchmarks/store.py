@@ -83,7 +83,8 @@ def write(place: Path | str, rounds: int, driver: int = 0) -> tuple[list[float],
                 if claims:
                     claims.take([s.key for s in some], 4)
                 for one, result in zip(some, outcomes[begin : begin + 4], strict=True):
-                    store.put(one, result, ENVIRONMENT, driver=claims and claims.driver)
+                    if not store.put(one, result, ENVIRONMENT, driver=claims and claims.driver):
+                        raise SystemExit("the schema is not empty: give another one")
             rates.append(ROUND / (time.perf_counter() - start))
             processor.append(1000 * (time.process_time() - used) / ROUND)
     return rates, processor

@@ -9,6 +9,7 @@ import pytest
 import torch
 from hypothesis import settings
 
+from paramcast import segments
 from paramcast.predictors import Affine
 from reference import AFFINE, BASES, PREDICTORS, Case
 
@@ -27,6 +28,13 @@ def shared_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempP
 @pytest.fixture(autouse=True)
 def _fixed_seed() -> None:
     torch.manual_seed(0)
+
+
+@pytest.fixture(params=["apart", "gathered"])
+def gathering(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the few short vectors of a test one by one, and gathered."""
+    if request.param == "gathered":
+        monkeypatch.setattr(segments, "FEWEST", 1)
 
 
 @pytest.fixture(params=AFFINE, ids=lambda case: case.name)

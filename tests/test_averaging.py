@@ -520,16 +520,23 @@ def test_a_parameter_listed_twice_is_averaged_once() -> None:
     assert p.item() == -2.0
 
 
-def test_a_conversion_between_steps_keeps_the_average() -> None:
-    ps, optimizer = wrapped(A.EMA(0.9), dtype=torch.float32, base="sgd")
-    wide_ps, wide = wrapped(A.EMA(0.9), dtype=torch.float64, base="sgd")
+@pytest.mark.usefixtures("gathering")
+@pytest.mark.parametrize("narrow", [torch.bfloat16, torch.float32], ids=str)
+def test_a_conversion_between_steps_keeps_the_average(narrow: torch.dtype) -> None:
+    wider = torch.float32 if narrow == torch.bfloat16 else torch.float64
+    ps, optimizer = wrapped(A.EMA(0.9), dtype=narrow, base="sgd")
+    wide_ps, wide = wrapped(A.EMA(0.9), dtype=wider, base="sgd")
+    with torch.no_grad():
+        for p, twin in zip(ps, wide_ps, strict=True):
+            twin.copy_(p)
     train(optimizer, ps, 10)
     train(wide, wide_ps, 10)
-    for p in ps:
-        p.grad = None
-        p.data = p.data.double()
-    train(optimizer, ps, 10, start=10)
-    train(wide, wide_ps, 10, start=10)
+    with torch.no_grad():
+        for p, twin in zip(ps, wide_ps, strict=True):
+            p.grad = None
+            p.data = twin.data.clone()
+    train(optimizer, ps, 80, start=10)  # what came before weighs 0.9^80
+    train(wide, wide_ps, 80, start=10)
     torch.testing.assert_close(averaged(optimizer, ps), averaged(wide, wide_ps), rtol=0, atol=1e-5)
 
 
@@ -546,6 +553,7 @@ def test_steps_that_do_not_count_do_not_move_the_average() -> None:
 # --- saving and loading -------------------------------------------------------------------------
 
 
+@pytest.mark.usefixtures("gathering")
 @pytest.mark.parametrize("name", AVERAGES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_resume_at_any_cut_gives_the_same_average_bitwise(name: str, dtype: torch.dtype) -> None:

@@ -66,8 +66,8 @@ class Forecast(Optimizer):
     Memory: `predictor.buffers` elements per parameter, one for PLP; in the parameter's dtype where
     the predictor needs only a difference of two points (PLP, Secant, Lookahead), else in float32 at
     least. Gates, scoring and averages say what they add; on a CPU many short vectors (biases) are
-    gathered in another 32,768 elements, at most. In pure bfloat16 a jump below half a unit in the
-    last place of a parameter rounds away.
+    gathered in at most 32,767 more elements of each dtype. In pure bfloat16 a jump below half a
+    unit in the last place of a parameter rounds away.
 
     Raises:
         BaseOptimizerError: `base` is not an optimizer, is already wrapped, is LBFGS, is

@@ -62,7 +62,7 @@ def tensor_metrics(
         for p, jump, size in zip(segment.parameters, *lengths, strict=True):
             length = abs(scale) * jump
             rows[names[id(p)]] = TensorMetrics(length, length / size if size else None)
-    return {name: rows[name] for name in names.values() if name in rows}  # in the groups' order
+    return rows
 
 
 def score_tensors(

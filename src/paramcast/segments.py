@@ -6,6 +6,7 @@ Norms and inner products are those of the whole tensors: where parameters are sh
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
@@ -16,22 +17,24 @@ from torch import Tensor
 
 from . import functional as F
 
-SHORT, TOGETHER, FEWEST = 1 << 12, 1 << 15, 16
-"""Elements of a vector that is gathered with others on a CPU, of all that are gathered at a time
-(a cache holds them), and the vectors that it takes to pay."""
+SHORT = 1 << 12
+"""Elements of the longest vector that is gathered with others."""
+TOGETHER = (1 << 15) - 1
+"""Elements gathered at a time: a cache holds them, and torch uses one thread up to so many."""
+FEWEST = 16
+"""Vectors for which it pays."""
 
 
 class Gathered(NamedTuple):
     """Short vectors that lie next to each other in every buffer: one operation folds them all.
 
     Attributes:
-        first, last: their place among the segment's parameters.
+        vectors: parameters.
         start, stop: their elements' place in each flat buffer.
-        scratch: where their values are gathered.
+        scratch: where their values are gathered, in the dtype that they and the buffers share.
     """
 
-    first: int
-    last: int
+    vectors: list[Tensor]
     start: int
     stop: int
     scratch: Tensor
@@ -41,14 +44,15 @@ class Segment(NamedTuple):
     """Parameters of one device and dtype, all sharded alike.
 
     Attributes:
-        parameters: short vectors on a CPU come first, else in the order of the groups.
+        parameters: as in the optimizer's groups.
         plain: each parameter is its own storage: not sharded, not complex.
         flats: one flat tensor per buffer, one element per element of the parameters.
         buffers: for each buffer its views, one per parameter.
         stamps: what the parameters' memory was when the segment was made: addresses and sizes.
         groups: the process groups over which the parameters are sharded; none where each process
             holds all of them.
-        gathered: the short vectors, as many as a cache holds at a time.
+        gathered: short vectors on a CPU; they come first in the flat tensors.
+        apart: the place of all other parameters, where vectors are gathered.
     """
 
     parameters: list[Tensor]
@@ -57,7 +61,8 @@ class Segment(NamedTuple):
     buffers: list[list[Tensor]]
     stamps: tuple[list[int], list[int]]
     groups: tuple[Any, ...] = ()
-    gathered: tuple[Gathered, ...] = ()
+    gathered: Sequence[Gathered] = ()
+    apart: Sequence[int] = ()
 
     @property
     def points(self) -> list[Tensor]:
@@ -68,11 +73,13 @@ class Segment(NamedTuple):
         """Move one of the buffers on by the parameters as they are now."""
         if fold.kind == F.SKIP:
             return
-        apart = 0
-        for first, apart, start, stop, scratch in self.gathered:
-            torch.cat(self.parameters[first:apart], out=scratch)
+        for vectors, start, stop, scratch in self.gathered:
+            torch.cat(vectors, out=scratch)
             F.fold_(fold, [self.flats[buffer][start:stop]], [scratch])
-        F.fold_(fold, self.buffers[buffer][apart:], self.points[apart:])
+        buffers, points = self.buffers[buffer], self.points
+        if self.gathered:
+            buffers, points = [buffers[i] for i in self.apart], [points[i] for i in self.apart]
+        F.fold_(fold, buffers, points)
 
     def current(self) -> bool:
         """Whether the parameters still own the same memory (`model.to(...)` moves it)."""
@@ -108,37 +115,53 @@ def make_segments(
     for p in parameters:
         kinds.setdefault((p.device, p.dtype, F.sharding(p)), []).append(p)
     segments = []
-    for (device, _, groups), members in kinds.items():
-        short = [p for p in members if device.type == "cpu" and _is_short(p)]
-        if len(short) >= FEWEST:
-            first = set(map(id, short))
-            members = short + [p for p in members if id(p) not in first]
+    for (_, _, groups), members in kinds.items():
         points = [F.local(p) for p in members]
-        dtype = points[0].dtype
-        dtype = dtype if precision is None else torch.promote_types(dtype, precision)
-        pairs = [F.allocate(points, dtype) for _ in range(buffers)]
-        flats, views = [flat for flat, _ in pairs], [views for _, views in pairs]
         plain = all(point is p for point, p in zip(points, members, strict=True))
-        gathered = _gather(short) if len(short) >= FEWEST else ()
-        segments.append(Segment(members, plain, flats, views, _stamps(points), groups, gathered))
+        own = points[0].dtype
+        dtype = own if precision is None else torch.promote_types(own, precision)
+        alike = plain and dtype == own  # else `torch.cat` takes longer
+        short = [i for i, p in enumerate(members) if alike and _is_short(p)]
+        short = short if len(short) >= FEWEST else []
+        apart = sorted(set(range(len(members))) - set(short))
+        pairs = [_allocate(points, [*short, *apart], dtype) for _ in range(buffers)]
+        flats, views = [flat for flat, _ in pairs], [views for _, views in pairs]
+        gathered = _gather([members[i] for i in short], dtype)
+        stamps = _stamps(points)
+        segments.append(Segment(members, plain, flats, views, stamps, groups, gathered, apart))
     return segments
 
 
 def _is_short(parameter: Tensor) -> bool:
-    own = F.local(parameter) is parameter  # neither sharded nor complex
-    return own and parameter.ndim == 1 and parameter.numel() <= SHORT
+    return parameter.ndim == 1 and 0 < parameter.numel() <= SHORT and parameter.device.type == "cpu"
 
 
-def _gather(vectors: Sequence[Tensor]) -> tuple[Gathered, ...]:
-    """Cut them into runs of so many elements that a cache holds one."""
-    scratch = vectors[0].new_empty(min(TOGETHER, sum(v.numel() for v in vectors)))
-    runs, first, start, stop = [], 0, 0, 0
-    for i, vector in enumerate(vectors):
-        if stop + vector.numel() - start > TOGETHER:
-            runs.append(Gathered(first, i, start, stop, scratch[: stop - start]))
-            first, start = i, stop
-        stop += vector.numel()
-    return (*runs, Gathered(first, len(vectors), start, stop, scratch[: stop - start]))
+def _allocate(
+    points: Sequence[Tensor], order: Sequence[int], dtype: torch.dtype
+) -> tuple[Tensor, list[Tensor]]:
+    """A flat tensor that holds the points in this order, and its views in their own order."""
+    flat, views = F.allocate([points[i] for i in order], dtype)
+    place = dict(zip(order, views, strict=True))
+    return flat, [place[i] for i in range(len(points))]
+
+
+def _gather(vectors: Sequence[Tensor], dtype: torch.dtype) -> list[Gathered]:
+    """Cut them into runs of at most `TOGETHER` elements."""
+    runs: list[list[Tensor]] = []
+    room = 0
+    for vector in vectors:
+        if vector.numel() > room:
+            runs.append([])
+            room = TOGETHER
+        runs[-1].append(vector)
+        room -= vector.numel()
+    sizes = [sum(vector.numel() for vector in run) for run in runs]
+    scratch = torch.empty(max(sizes, default=0), dtype=dtype)
+    ends = itertools.accumulate(sizes)
+    return [
+        Gathered(run, end - size, end, scratch[:size])
+        for run, size, end in zip(runs, sizes, ends, strict=True)
+    ]
 
 
 def _stamps(points: Sequence[Tensor]) -> tuple[list[int], list[int]]:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 HELD = (signal.SIGINT, signal.SIGTERM)
-_holding: list[bool] = []
+_came: list[int] | None = None
+"""The signals that came while they are held; None while they are not."""
 
 
 @contextmanager
@@ -19,7 +20,8 @@ def held() -> Iterator[None]:
     Python raises what their handlers raise between any two instructions, also inside a library that
     is not made for it. Within another `held` it leaves all to that one.
     """
-    if _holding or threading.current_thread() is not threading.main_thread():
+    global _came
+    if _came is not None or threading.current_thread() is not threading.main_thread():
         yield  # other threads never hear them
         return
     came: list[int] = []
@@ -36,14 +38,19 @@ def held() -> Iterator[None]:
             if handler not in (None, signal.SIG_IGN):
                 signal.signal(number, handler)
 
-    for number, handler in before.items():
-        if handler not in (None, signal.SIG_IGN):
-            signal.signal(number, hold)
-    _holding.append(True)
     try:
+        _came = came
+        for number, handler in before.items():
+            if handler not in (None, signal.SIG_IGN):
+                signal.signal(number, hold)
         yield
     finally:
-        _holding.clear()
+        _came = None
         restore()
         for each in dict.fromkeys(came):
             signal.raise_signal(each)
+
+
+def waiting() -> bool:
+    """Whether a signal waits for the end of `held`."""
+    return bool(_came)

@@ -27,7 +27,7 @@ from .database import (
     to_json,
     version,
 )
-from .interrupts import held
+from .interrupts import held, waiting
 from .reading import from_json, object_from_json
 from .spec import RunSpec
 from .tables import SCHEMA, about, claims, clock, drivers, failures, looks, runs
@@ -291,6 +291,8 @@ class Store:
                 if conflict and conflicts < 3:
                     continue
                 if not (self.shared and is_away(error)):
+                    raise
+                if waiting():  # whoever is interrupted does not wait for a server
                     raise
                 if self._gone or time.monotonic() - begun > database.PATIENCE:
                     self._gone = True  # whoever asks next need not wait again

@@ -34,7 +34,7 @@ class LocalEngine:
         workers: processes, each with one thread.
         timeout: seconds that one run may take.
         say: told in a sentence when fewer than `workers` run at once.
-        memory: bytes that the runs may take; None for what is available.
+        memory: bytes that the runs may take; None for what is available when workers are started.
 
     Example:
         >>> engine = LocalEngine(workers=2, timeout=600)
@@ -87,15 +87,18 @@ class LocalEngine:
             available = available_memory() if self._memory is None else self._memory
             slots = tempfile.mkdtemp(prefix="paramcast-workers-")
             crew = Crew(self.workers, self.timeout, _initialise, slots)
-            self._pool = _Pool(crew, slots, self.workers, self.timeout, available, self.say)
+            self._pool = _Pool(crew, slots, self.workers, self.timeout, available, self._say)
             with held():  # workers stopped while they start complain one by one
                 crew.start()
         return self._pool
 
+    def _say(self, text: str) -> None:
+        self.say(text)  # whoever is told may change while the workers stay
+
     def _stop(self) -> None:
-        pool, self._pool = self._pool, None
-        if pool is not None:
-            with held():
+        with held():
+            pool, self._pool = self._pool, None
+            if pool is not None:
                 pool.stop()
 
 
