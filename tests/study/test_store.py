@@ -23,6 +23,7 @@ from postgres_server import Server
 
 from paramcast.errors import StoreError
 from paramcast.study import database
+from paramcast.study.interrupts import held, waiting
 from paramcast.study.spec import RunSpec
 from paramcast.study.store import Store
 
@@ -430,6 +431,48 @@ def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_said(
             postgres.start()
         assert store.put(replace(SPEC, seed=2), OUTCOME, {})
         assert store.counts() == {"final": 3, "failed": 1}
+
+
+def test_whoever_is_interrupted_does_not_wait_for_a_server(
+    postgres: Server, schema: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(database, "PATIENCE", 10.0**6)
+
+    @held()  # as while a run is stored and counted
+    def interrupted() -> None:
+        signal.raise_signal(signal.SIGINT)
+        store.put(SPEC, OUTCOME, {})
+
+    with closing(Store(postgres.url(schema))) as store:
+        postgres.stop()
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                interrupted()
+        finally:
+            postgres.start()
+        assert store.put(SPEC, OUTCOME, {})
+
+
+@pytest.mark.parametrize("signals", [1, 2])
+def test_held_within_held_leaves_signals_to_it_and_a_second_one_ends_both(signals: int) -> None:
+    done: list[str] = []
+
+    @held()
+    def outer() -> None:
+        inner()
+        assert waiting()
+        done.append("outer")
+
+    @held()
+    def inner() -> None:
+        for _ in range(signals):
+            signal.raise_signal(signal.SIGINT)
+        done.append("inner")
+
+    with pytest.raises(KeyboardInterrupt):
+        outer()
+    assert done == (["inner", "outer"] if signals == 1 else [])
+    assert not waiting()
 
 
 class Stop(BaseException):
