@@ -22,6 +22,8 @@ from typing import Any
 import psutil
 import pytest
 
+from command import without_notice
+
 SEED = int(os.environ.get("PARAMCAST_SEED", "0"))
 KILLS = int(os.environ.get("PARAMCAST_KILLS", "200"))
 INTERRUPTS = int(os.environ.get("PARAMCAST_INTERRUPTS", "40"))
@@ -226,6 +228,7 @@ def test_ctrl_c_at_any_moment_once_or_twice_is_one_sentence(
                 os.killpg(process.pid, signal.SIGINT)
             time.sleep(draw.uniform(0, 0.3))
         printed, err = process.communicate(timeout=60)
+        err = without_notice(err)
         if printed:  # it was too late
             assert (process.returncode, err) == (0, "")
             assert whole(out) == alone
