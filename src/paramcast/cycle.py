@@ -345,7 +345,7 @@ class Cycle:
         before = [check.measure() for check in checks]
         for segment in self.segments:
             if rules.keeps_copy:
-                torch._foreach_copy_(segment.buffers[rules.layout.copy], segment.points)
+                segment.fold_(F.Fold(F.COPY), rules.layout.copy)
             F.jump_(segment.points, segment.buffers[0], scale * decision.scale)
         for check, loss in zip(checks, before, strict=True):
             try:

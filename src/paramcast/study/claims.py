@@ -101,10 +101,8 @@ class Claims:
         wanted, free = free[:most], free[most:]
         if not wanted:
             return Look([], free, finished, failed)
-        of_driver = {"driver": self.driver, "lease": self.lease}
-        claimed = set(
-            c.scalars(self._statements.CLAIM, {"keys": sorted(wanted), **of_driver})
-        )  # no deadlocks
+        ours = {"keys": sorted(wanted), "driver": self.driver, "lease": self.lease}  # no deadlocks
+        claimed = set(c.scalars(self._statements.CLAIM, ours))
         # Whoever finished one since the first query has ended its claim in the same transaction.
         late = set(c.scalars(self._statements.FINISHED, {"keys": list(claimed)}))
         if late:

@@ -84,16 +84,10 @@ class LocalEngine:
     def _started(self) -> _Pool:
         """The workers, started where there are none."""
         if self._pool is None:
-            available = available_memory() if self._memory is None else self._memory
-            slots = tempfile.mkdtemp(prefix="paramcast-workers-")
-            crew = Crew(self.workers, self.timeout, _initialise, slots)
-            self._pool = _Pool(crew, slots, self.workers, self.timeout, available, self._say)
-            with held():  # workers stopped while they start complain one by one
-                crew.start()
+            # whoever is told may change while the workers stay
+            self._pool = _Pool(self.workers, self.timeout, self._memory, lambda t: self.say(t))
+            self._pool.begin()
         return self._pool
-
-    def _say(self, text: str) -> None:
-        self.say(text)  # whoever is told may change while the workers stay
 
     def _stop(self) -> None:
         with held():
@@ -111,22 +105,26 @@ class _Pool:
 
     def __init__(
         self,
-        crew: Crew,
-        slots: str,
         workers: int,
         timeout: float | None,
-        available: int,
+        memory: int | None,
         say: Callable[[str], None],
     ) -> None:
-        self._crew, self._slots = crew, slots
         self._workers, self._timeout, self._say = workers, timeout, say
-        self._available, self._budget = available, int(available * (1 - KEPT_FREE))
+        self._available = available_memory() if memory is None else memory
+        self._budget = int(self._available * (1 - KEPT_FREE))
+        self._slots = tempfile.mkdtemp(prefix="paramcast-workers-")
+        self._crew = Crew(workers, timeout, _initialise, self._slots)
         self._sizes: dict[Kind, int] = {}
         self._shared = 0  # bytes that a worker shares with the others
         self._measuring: dict[Kind, Task] = {}
         self._jobs: dict[Task, Job] = {}
         self._alone: set[str] = set()  # keys of runs for which the memory did not suffice
         self._said = workers
+
+    def begin(self) -> None:
+        with held():  # workers stopped while they start complain one by one
+            self._crew.start()
 
     def stop(self) -> None:
         self._crew.stop()
