@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from typing import Any
 
 import pytest
 from postgres_server import Server
+from sqlalchemy import Connection
 from test_store import OUTCOME, SPEC, outcome
 
 from paramcast.study.claims import Claims
@@ -59,6 +60,22 @@ def test_a_finished_run_ends_its_claim_and_is_known_to_all(
     one.take(KEYS, 2)
     assert store.put(SPECS[KEYS[0]], OUTCOME, {}, driver=one.driver)
     assert other.take(KEYS[:2], 2) == ([], [], {KEYS[0]}, set())
+
+
+def test_claims_whose_confirmation_was_lost_are_claimed_again(
+    two: tuple[Claims, Claims], store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    one, other = two
+    write = store.write
+
+    def told_the_second_time(action: Callable[[Connection], Any]) -> Any:
+        write(action)
+        return write(action)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "write", told_the_second_time)
+        assert one.take(KEYS, 2).claimed == KEYS[:2]
+    assert other.take(KEYS, 9).claimed == KEYS[2:]
 
 
 def test_claims_end_with_their_driver(store: Store) -> None:

@@ -9,6 +9,7 @@ clock is set, runs may be run twice, but none waits longer than a lease.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import socket
 import threading
@@ -79,8 +80,20 @@ class Claims:
         self.store.write(lambda c: c.execute(claims.delete().where(claims.c.driver == self.driver)))
 
     def take(self, keys: list[str], most: int) -> Look:
-        """Claim the first keys that are free, as many as `most`."""
-        look: Look = self.store.write(lambda c: self._take(c, keys, most))
+        """Claim the first keys that are free, as many as `most`.
+
+        Args:
+            keys: none that this driver runs.
+        """
+        attempts = itertools.count()
+
+        def take(c: Connection) -> Look:
+            if next(attempts):  # claims that were written, but the server died before it said so
+                own = claims.c.driver == self.driver, claims.c.key.in_(keys)
+                c.execute(claims.delete().where(*own))
+            return self._take(c, keys, most)
+
+        look: Look = self.store.write(take)
         return look
 
     def reason(self, key: str) -> dict[str, Any]:
