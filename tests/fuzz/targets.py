@@ -47,7 +47,8 @@ from paramcast.study.tasks.builtin import choose
 from paramcast.study.tasks.data.cifar import _from_archive, records
 from paramcast.study.tasks.data.idx import read_idx
 from paramcast.study.tasks.data.parquet import decode_png, read_parquet
-from paramcast.study.tasks.source import _pixels, find, load
+from paramcast.study.tasks.images import pixels
+from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Task, prepare
 
 SCRATCH = scratch()
@@ -165,7 +166,7 @@ def image(content: bytes) -> None:
     folder.mkdir(exist_ok=True)
     path = folder / "x.png"
     path.write_bytes(content)
-    _pixels(path)
+    pixels(path)
 
 
 def image_seeds() -> list[bytes]:

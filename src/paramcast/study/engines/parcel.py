@@ -11,7 +11,8 @@ from functools import lru_cache
 from pathlib import Path, PurePosixPath
 
 from ...errors import StudyError, TaskError
-from ..tasks.source import Source, code_files
+from ..tasks.own_file import code_files
+from ..tasks.source import Source
 
 LARGEST = 200 * 2**20
 
@@ -34,7 +35,7 @@ def pack(source: Source) -> Parcel:
     if source.kind == "table":
         paths = [Path(source.where)]
     elif source.kind == "file":
-        paths = [Path(file) for file in code_files(source)]
+        paths = [Path(file) for file in code_files(source.where)]
     else:
         return Parcel()
     size = sum(path.stat().st_size for path in paths)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import numpy.typing as npt
+import torch
 
 from ...errors import TaskError
 
 VALIDATION_SHARE = 0.2
+FEWEST_PER_CLASS = 5
 
 
 def balanced_order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
@@ -52,3 +54,35 @@ def train_and_validation(
     chosen = balanced_order(labels)[:limit]
     validation = round(VALIDATION_SHARE * len(chosen))
     return chosen[validation:], chosen[:validation]
+
+
+def check_classes(name: str, labels: list[str], targets: torch.Tensor) -> None:
+    """Refuse classes with too few examples to split."""
+    counts = torch.bincount(targets, minlength=len(labels))
+    if len(labels) < 2:
+        raise TaskError(f"{name} has only the class {labels}; at least 2 are needed")
+    fewest = int(counts.argmin())
+    if int(counts[fewest]) < FEWEST_PER_CLASS:
+        raise TaskError(
+            f"class {labels[fewest]!r} of {name} has {int(counts[fewest])} examples; "
+            f"at least {FEWEST_PER_CLASS} are needed to split it"
+        )
+
+
+def split_at_random(count: int, stratify: torch.Tensor | None, name: str) -> tuple[list[int], ...]:
+    """60/20/20 at random with a fixed seed, classes in equal shares."""
+    from sklearn.model_selection import train_test_split
+
+    if count < 20:
+        raise TaskError(f"{name} has {count} examples; at least 20 are needed to split them")
+    labels = None if stratify is None else stratify.numpy()
+    try:
+        train, rest = train_test_split(
+            list(range(count)), train_size=0.6, random_state=0, stratify=labels
+        )
+        validation, test = train_test_split(
+            rest, train_size=0.5, random_state=0, stratify=None if labels is None else labels[rest]
+        )
+    except ValueError as error:
+        raise TaskError(f"{name} cannot be split by class: {error}") from None
+    return train, validation, test

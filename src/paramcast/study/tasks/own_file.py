@@ -1,0 +1,93 @@
+"""A task from a Python file of the user's."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import sys
+from importlib.machinery import SourceFileLoader
+from pathlib import Path
+from typing import Any
+
+from ...errors import TaskError
+
+PACKAGE = Path(__file__).resolve().parents[2]
+
+
+def task_from_file(path: Path, item: str, sha256: str) -> Any:
+    """Run the file and call its function.
+
+    Raises:
+        TaskError: it changed, cannot be imported, or fails; with the line.
+    """
+    if sha256_of(path) != sha256:
+        raise TaskError(f"{path.name} was changed while it was in use; start the command again")
+    name = f"paramcast_task_{sha256[:12]}"
+    spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
+    if spec is None or spec.loader is None:
+        raise TaskError(f"{path.name} cannot be imported as Python")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[module.__name__] = module
+    if str(path.parent) not in sys.path:
+        sys.path.insert(0, str(path.parent))  # as `python file.py` does
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:
+        raise TaskError(
+            f"{path.name} cannot be imported: {type(error).__name__}: {error}{_line(error, path)}"
+        ) from error
+    function = getattr(module, item, None)
+    if not callable(function):
+        names = [
+            n for n, v in vars(module).items() if callable(v) and v.__module__ == module.__name__
+        ]
+        raise TaskError(
+            f"{path.name} has no function {item!r}; it has {', '.join(names) or 'none'}; "
+            f"name it as {path.name}:FUNCTION"
+        )
+    try:
+        return function()
+    except TaskError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise TaskError(
+            f"{path.name}:{item} failed with {type(error).__name__}: {error}{_line(error, path)}"
+        ) from error
+
+
+class _Fresh(SourceFileLoader):
+    """Compiles what the file says now: cached byte code is trusted by size and time alone."""
+
+    def path_stats(self, path: Any) -> Any:
+        raise OSError(path)
+
+
+def code_files(where: str) -> list[str]:
+    """A task file and the modules beside it that were imported, sorted.
+
+    Not paramcast's own, of which each process imports others: a task may lie in its clone.
+    """
+    folder = Path(where).parent
+    files = {where}
+    for module in list(sys.modules.values()):
+        file = getattr(module, "__file__", None)
+        if not file or "site-packages" in file or Path(file).is_relative_to(PACKAGE):
+            continue
+        if Path(file).is_relative_to(folder):
+            files.add(str(file))
+    return [file for file in sorted(files) if Path(file).is_file()]
+
+
+def _line(error: BaseException, path: Path) -> str:
+    """Where in the user's file an error came from."""
+    trace, line = error.__traceback__, getattr(error, "lineno", None)
+    while trace is not None:
+        if trace.tb_frame.f_code.co_filename == str(path):
+            line = trace.tb_lineno
+        trace = trace.tb_next
+    return f" (line {line})" if line else ""
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file."""
+    return hashlib.sha256(path.read_bytes()).hexdigest()
