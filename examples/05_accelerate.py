@@ -47,4 +47,4 @@ with tempfile.TemporaryDirectory() as folder:
     accelerator.save_state(folder)
     plp.restart_cycle()
     accelerator.load_state(folder)
-print("resumed", plp.state_dict()["paramcast"]["done"], "steps into a cycle of 3")
+print("resumed", plp.state_dict()["paramcast"]["cycle"]["done"], "steps into a cycle of 3")

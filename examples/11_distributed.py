@@ -59,7 +59,7 @@ dist.broadcast_object_list(folder)
 
 model, optimizer = build()
 run(model, optimizer, range(40))  # 40 = 13 cycles and one step
-rows = optimizer.state_dict()["paramcast"]["buffers"]
+rows = optimizer.state_dict()["paramcast"]["cycle"]["buffers"]
 held = sum(buffer.numel() for row in rows for buffer in row)
 dcp.save({"training": TrainingState(model, optimizer)}, checkpoint_id=folder[0])
 run(model, optimizer, range(40, 60))

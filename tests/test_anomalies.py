@@ -522,8 +522,8 @@ def test_the_rules_take_the_memory_that_they_state(rules: Callable[[], G.Gate], 
     optimizer.observe(1.0)
     set_gradients(ps, 0)
     optimizer.step()
-    for row in optimizer.state_dict()["paramcast"]["buffers"]:
-        assert len(row) == 1 + more
+    for segment in optimizer._cycle.segments:
+        assert len(segment.flats) == 1 + more
 
 
 # --- bad input ----------------------------------------------------------------------------------

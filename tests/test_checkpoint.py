@@ -47,7 +47,7 @@ def restore(ps: list[torch.nn.Parameter], saved: list[Tensor]) -> None:
 
 def saved_buffers(optimizer: pc.Forecast) -> list[Tensor]:
     """The buffers in the state dict of a predictor that keeps one per parameter."""
-    rows = optimizer.state_dict()["paramcast"]["buffers"]
+    rows = optimizer.state_dict()["paramcast"]["cycle"]["buffers"]
     assert all(len(row) == 1 for row in rows)
     return [row[0] for row in rows]
 
@@ -283,7 +283,7 @@ def test_the_wrapper_loads_the_bare_bases_state_and_starts_a_cycle(name: str) ->
     train(optimizer, ps, 2)  # in mid-cycle of its own: forgotten
     restore(ps, bare_ps)
     optimizer.load_state_dict(through_a_file(bare.state_dict()))
-    assert optimizer.state_dict()["paramcast"]["done"] == 0
+    assert optimizer.state_dict()["paramcast"]["cycle"]["done"] == 0
     train(bare, bare_ps, 1, start=4)
     train(optimizer, ps, 1, start=4)
     first = values(bare_ps)
@@ -300,7 +300,7 @@ def test_an_entry_of_none_is_no_entry() -> None:
     ps, optimizer = make(P.Midline())
     train(optimizer, ps, 2)
     optimizer.load_state_dict({**optimizer.base.state_dict(), "paramcast": None})
-    assert optimizer.state_dict()["paramcast"]["done"] == 0
+    assert optimizer.state_dict()["paramcast"]["cycle"]["done"] == 0
 
 
 def test_the_state_can_be_passed_by_name_and_is_not_changed() -> None:
@@ -326,12 +326,17 @@ def damaged(change: Callable[[dict[str, Any]], Any]) -> dict[str, Any]:
     return state
 
 
+def part_with(key: str, entry: dict[str, Any]) -> dict[str, Any]:
+    """The entry itself, or its cycle."""
+    return entry if key in entry else entry["cycle"]
+
+
 def setting(key: str, value: Any) -> Callable[[dict[str, Any]], Any]:
-    return lambda entry: entry.update({key: value})
+    return lambda entry: part_with(key, entry).update({key: value})
 
 
 def with_buffer(index: int, buffer: Any) -> Callable[[dict[str, Any]], Any]:
-    return lambda entry: entry["buffers"].__setitem__(index, buffer)
+    return lambda entry: entry["cycle"]["buffers"].__setitem__(index, buffer)
 
 
 def told(**changes: Any) -> list[Any]:
@@ -340,15 +345,18 @@ def told(**changes: Any) -> list[Any]:
 
 
 DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
-    "another predictor": setting("predictor", repr(P.Secant())),
-    "a newer format": setting("format", 2),
+    "another predictor": setting("predictor", P.Secant().identity),
+    "a newer format": setting("format", 3),
+    "an older format": setting("format", 1),
+    "settings of no dict": setting("settings", 3),
+    "a cycle of no dict": setting("cycle", 3),
     "a format that never was": setting("format", 0),
     "a format of another kind": setting("format", "1"),
     "a text for an entry": lambda entry: "cycle",
     "a list for an entry": lambda entry: [1, 2],
     "an empty entry": lambda entry: {},
     **{
-        f"no {key}": (lambda entry, key=key: entry.__delitem__(key))
+        f"no {key}": (lambda entry, key=key: part_with(key, entry).__delitem__(key))
         for key in (
             "format",
             "predictor",
@@ -363,7 +371,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
             "writes",
             "size",
             "scoring",
-            "anomalies",
+            "copied",
             "members",
             "seen",
             "buffers",
@@ -387,7 +395,9 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "scoring of none": setting("scoring", None),
     **{
         f"pending with {name} {value!r}": (
-            lambda entry, name=name, value=value: entry.update(pending=told(**{name: value}))
+            lambda entry, name=name, value=value: entry["cycle"].update(
+                pending=told(**{name: value})
+            )
         )
         for name, value in (
             *(("step", "3"), ("step", -1), ("cycle", 1.5), ("applied", 1), ("reason", None)),
@@ -404,13 +414,13 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "horizon of no number": setting("horizon", "far"),
     "filled of no truth": setting("filled", "yes"),
     "seen of no list": setting("seen", None),
-    "too few seen": lambda entry: entry["seen"].pop() and None,
+    "too few seen": lambda entry: entry["cycle"]["seen"].pop() and None,
     "anomalies of no list": setting("anomalies", 3),
     "members of no list": setting("members", None),
     "buffers of no list": setting("buffers", 3),
-    "too few buffers": lambda entry: entry["buffers"].pop() and None,
-    "too many buffers": lambda entry: entry["buffers"].append(torch.zeros(2)),
-    "too few members": lambda entry: entry["members"].pop() and None,
+    "too few buffers": lambda entry: entry["cycle"]["buffers"].pop() and None,
+    "too many buffers": lambda entry: entry["cycle"]["buffers"].append(torch.zeros(2)),
+    "too few members": lambda entry: entry["cycle"]["members"].pop() and None,
     "a buffer of another shape": with_buffer(0, [torch.zeros(4, 3)]),
     "a buffer that broadcasts": with_buffer(0, [torch.zeros(4)]),
     "a buffer that is no tensor": with_buffer(1, ["gone"]),
@@ -606,8 +616,9 @@ def test_a_copy_after_the_only_float64_parameter_was_frozen_in_mid_cycle_works(
 def test_a_copy_still_has_one_buffer_in_one_piece() -> None:
     ps, optimizer = make(P.Midline())
     train(optimizer, ps, 2)
-    buffers = saved_buffers(copy.deepcopy(optimizer))
-    assert len({b.untyped_storage().data_ptr() for b in buffers}) == 1
+    (segment,) = copy.deepcopy(optimizer)._cycle.segments
+    views = [view for row in segment.buffers for view in row]
+    assert len({view.untyped_storage().data_ptr() for view in views}) == 1
 
 
 # --- hooks around the state ---------------------------------------------------------------------
@@ -642,7 +653,7 @@ def test_load_hooks_run_around_both_parts() -> None:
     state = copy.deepcopy(optimizer.state_dict())
     others, resumed = make(P.Midline())
     order: list[str] = []
-    done = lambda: resumed.state_dict()["paramcast"]["done"]  # noqa: E731
+    done = lambda: resumed.state_dict()["paramcast"]["cycle"]["done"]  # noqa: E731
 
     def pre(opt: torch.optim.Optimizer, given: dict[str, Any]) -> dict[str, Any]:
         order.append(f"pre {opt is resumed} {done()} {'paramcast' in given}")

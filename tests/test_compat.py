@@ -222,7 +222,7 @@ def test_a_closure_without_gradients_is_not_counted() -> None:
     p = torch.nn.Parameter(torch.zeros(1))
     optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0))
     assert optimizer.step(lambda: 3.0) == 3.0
-    assert optimizer.state_dict()["paramcast"]["done"] == 0
+    assert optimizer.state_dict()["paramcast"]["cycle"]["done"] == 0
 
 
 def test_a_step_without_closure_returns_what_the_base_returns() -> None:

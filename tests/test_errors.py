@@ -264,18 +264,22 @@ def test_a_holder_of_itself_is_not_searched_for_ever() -> None:
 
 
 def state(**changes: Any) -> dict[str, Any]:
+    """A state in mid-cycle; a part of its entry, or something in its cycle, may be spoilt."""
     ps = parameters()
     optimizer = pc.PLP(torch.optim.SGD(ps, lr=0.1))
     train(optimizer, ps, 2)
     saved = copy.deepcopy(optimizer.state_dict())
-    saved["paramcast"].update(changes)
+    for key, value in changes.items():
+        part = saved["paramcast"] if key in saved["paramcast"] else saved["paramcast"]["cycle"]
+        part[key] = value
     return saved
 
 
 def lacking(*keys: str) -> dict[str, Any]:
     saved = state()
     for key in keys:
-        del saved["paramcast"][key]
+        part = saved["paramcast"] if key in saved["paramcast"] else saved["paramcast"]["cycle"]
+        del part[key]
     return saved
 
 
@@ -289,19 +293,23 @@ CHECKPOINTS: list[tuple[Callable[[], dict[str, Any]], str]] = [
         'the "paramcast" entry of the state dict is damaged: it has no format number',
     ),
     (
-        lambda: state(format=2),
-        "the state dict has paramcast format 2, this version reads up to 1; "
-        "update paramcast, or drop the entry to start a new cycle",
+        lambda: state(format=3),
+        "the state dict has paramcast format 3, this version reads 2; load it with the version "
+        'that wrote it, or delete the entry state_dict["paramcast"] to start anew',
     ),
     (
-        lambda: lacking("steps", "done"),
-        'the "paramcast" entry of the state dict is damaged: it lacks done, steps',
+        lambda: lacking("written", "done"),
+        'the "paramcast" entry of the state dict is damaged: it lacks done, written',
     ),
     (
-        lambda: state(predictor=repr(P.Secant())),
-        "the state dict was written with Secant(window=3, horizon=1.0, every=3), this optimizer "
-        "has Midline(horizon=1.0, start='midpoint', every=3); use the same predictor, or drop the "
-        "entry to start a new cycle",
+        lambda: lacking("steps"),
+        'the "paramcast" entry of the state dict is damaged: steps has the wrong type',
+    ),
+    (
+        lambda: state(predictor=P.Secant().identity),
+        "the state dict was written with Secant(window=3, every=3), this optimizer has "
+        "Midline(start='midpoint', every=3); use the same predictor, or delete "
+        'state_dict["paramcast"]["cycle"] to start a new cycle and keep the rest',
     ),
     (
         lambda: state(done=7),
@@ -331,11 +339,12 @@ def test_a_state_that_does_not_fit_is_refused_with_the_reason(
 
 def test_predictors_that_differ_in_a_late_digit_are_told_apart() -> None:
     ps = parameters()
-    optimizer = pc.PLP(torch.optim.SGD(ps, lr=0.1), horizon=1.0)
-    other = pc.PLP(sgd(), horizon=1.0000001)
+    lookahead = lambda alpha: P.Interpolate(5, alpha)  # noqa: E731
+    optimizer = pc.Forecast(torch.optim.SGD(ps, lr=0.1), lookahead(0.5))
+    other = pc.Forecast(sgd(), lookahead(0.5000001))
     with pytest.raises(E.CheckpointError) as caught:
         other.load_state_dict(optimizer.state_dict())
-    assert "horizon=1.0000001" in str(caught.value)
+    assert "alpha=0.5000001" in str(caught.value)
 
 
 def _observing(loss: object) -> None:

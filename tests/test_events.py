@@ -315,7 +315,7 @@ def test_a_cycle_of_horizon_zero_is_told_at_once_and_is_the_last_event() -> None
     train(optimizer, ps, 12)
     assert history.rows[-1] == optimizer.last_event
     assert optimizer.last_event.cycle == 4
-    assert optimizer.state_dict()["paramcast"]["cycles"] == 4
+    assert optimizer.state_dict()["paramcast"]["cycle"]["cycles"] == 4
 
 
 def test_gates_by_cycle_count_the_cycles_of_horizon_zero() -> None:

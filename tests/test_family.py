@@ -205,12 +205,10 @@ EXTRAS: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
 
 
 def held_bytes(optimizer: pc.Forecast) -> int:
-    """What the state dict's tensors of ours own, each storage counted once."""
-    ours = optimizer.state_dict()["paramcast"]
-    tensors = [b for row in ours["buffers"] if row is not None for b in row]
-    tensors += [b for b in ours.get("average", {}).get("buffers", []) if b is not None]
-    storages = {t.untyped_storage().data_ptr(): t.untyped_storage().nbytes() for t in tensors}
-    return sum(storages.values())
+    """What our buffers own."""
+    cycle, averager = optimizer._cycle, optimizer._averager
+    segments = [*cycle.segments, *cycle.resting, *averager.segments]
+    return sum(flat.nbytes for segment in segments for flat in segment.flats)
 
 
 def memories() -> list[Any]:
@@ -866,7 +864,7 @@ def test_a_copy_at_every_cut_goes_on_bitwise(row: Row, copier: str, more: str) -
 def test_what_lives_between_cycles_is_saved_between_them(row: Row) -> None:
     ps, optimizer = wrapped(row)
     train(optimizer, ps, first_move(row))
-    saved = optimizer.state_dict()["paramcast"]["buffers"]
+    saved = optimizer.state_dict()["paramcast"]["cycle"]["buffers"]
     assert all(len(buffers) == row.predictor.buffers for buffers in saved)
     assert any(bool(saved[0][i].any()) for i in row.predictor.persistent)
 
@@ -875,7 +873,7 @@ def test_what_lives_between_cycles_is_saved_between_them(row: Row) -> None:
 def test_nothing_of_a_finished_cycle_is_saved(row: Row) -> None:
     ps, optimizer = wrapped(row)
     train(optimizer, ps, row.predictor.every)
-    assert optimizer.state_dict()["paramcast"]["buffers"] == [None, None, None]
+    assert optimizer.state_dict()["paramcast"]["cycle"]["buffers"] == [None, None, None]
 
 
 @rows(PERSISTENT)

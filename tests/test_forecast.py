@@ -49,7 +49,7 @@ def sgd(*ps: Tensor, lr: float = 1.0) -> torch.optim.SGD:
 
 def done(optimizer: pc.Forecast) -> int:
     """Completed steps of the running cycle."""
-    return optimizer.state_dict()["paramcast"]["done"]
+    return optimizer.state_dict()["paramcast"]["cycle"]["done"]
 
 
 # --- the pencil test ----------------------------------------------------------------------------
@@ -720,7 +720,7 @@ def test_every_fixed_predictor_keeps_one_element_per_parameter(fixed: P.Affine) 
     seen = []
     for t in range(2 * fixed.every):
         train(optimizer, ps, 1, start=t)
-        rows = optimizer.state_dict()["paramcast"]["buffers"]
+        rows = optimizer.state_dict()["paramcast"]["cycle"]["buffers"]
         buffers = [b for row in rows if row is not None for b in row]
         storages = {b.untyped_storage().data_ptr(): b.untyped_storage() for b in buffers}
         seen.append(sum(storage.nbytes() for storage in storages.values()))
@@ -773,7 +773,7 @@ def test_a_difference_keeps_the_parameters_dtype_and_a_mean_at_least_float32(
         ps = parameters(dtype)
         optimizer = pc.Forecast(torch.optim.SGD(ps, lr=0.05), predictor)
         train(optimizer, ps, 2)
-        rows = optimizer.state_dict()["paramcast"]["buffers"]
+        rows = optimizer.state_dict()["paramcast"]["cycle"]["buffers"]
         assert {b.dtype for row in rows for b in row} == {expected}
 
 
@@ -859,7 +859,7 @@ def test_a_conversion_between_cycles_keeps_the_rule() -> None:
     optimizer.zero_grad()
     model.to(torch.float64)
     constant_steps(optimizer, model.weight, 1.0, 2.0)
-    assert optimizer.state_dict()["paramcast"]["buffers"][0][0].dtype == torch.float64
+    assert optimizer.state_dict()["paramcast"]["cycle"]["buffers"][0][0].dtype == torch.float64
     constant_steps(optimizer, model.weight, 4.0)
     assert model.weight.item() == -16.0
 

@@ -118,7 +118,7 @@ def go_on(run: Run, answers: Any) -> None:
 def test_a_run_goes_on_in_a_forked_and_in_a_spawned_process() -> None:
     """Both begin in mid-cycle; torch lets a spawned process share the parameters' memory."""
     run, alone = Run(3).train(10), Run(3).train(30)
-    assert run.optimizer.state_dict()["paramcast"]["done"] == 1
+    assert run.optimizer.state_dict()["paramcast"]["cycle"]["done"] == 1
     context = mp.get_context("spawn")
     mine, theirs = context.Pipe()
     process = context.Process(target=go_on, args=(run, theirs))

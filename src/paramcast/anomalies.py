@@ -141,6 +141,10 @@ class Anomaly(Gate):
         self.withdraws = "loss" in self.thresholds and self.actions["loss"] == "withdraw"
         self.watches_loss = "loss" in self.thresholds
         self.fired: list[Fired] = []
+        self.reset()
+
+    def reset(self) -> None:
+        """Forget what was seen; `fired` stays."""
         self.paused_until = 0  # the last cycle that waits; -1: for good
         self.refused = 0  # long jumps in a row, for a warning only
         self.against = 0  # disagreements in a row
@@ -251,7 +255,12 @@ class Anomaly(Gate):
         self.errors_seen = _Mean(*saved["errors"])
 
     def __repr__(self) -> str:
-        return f"Anomaly(thresholds={self.thresholds}, pause={self.pause})"
+        knobs: dict[str, Any] = {"jump": None, **self.thresholds}
+        own = {rule: self.actions[rule] for rule in self.thresholds}
+        changed = {rule: act for rule, act in own.items() if act != DEFAULT_ACTION[rule]}
+        knobs |= {"actions": changed} if changed else {}
+        inside = ", ".join(f"{name}={value!r}" for name, value in knobs.items())
+        return f"Anomaly({inside}, pause={self.pause})"
 
 
 class _Mean:

@@ -46,6 +46,13 @@ class Average(ABC):
             total_steps: of the run, where known.
         """
 
+    def weight_of_present(self, step: int, updates: int, total_steps: int | None) -> float | None:
+        """The weight of the present parameters in what is evaluated, beside the average's.
+
+        None for an average that stands for itself; the arguments are those of `weight`.
+        """
+        return None
+
     def __repr__(self) -> str:
         return as_constructed(self)
 
@@ -207,6 +214,10 @@ class SWA(Average):
 class LAWA(SWA):
     """Latest weight averaging: the mean of the run's last n snapshots, streamed into one buffer.
 
+    Snapshots are taken at steps T, T - every, ..., T - (n - 1) every, T = total steps. A run that
+    ends earlier, because a `GradScaler` skipped some of its steps, never reaches the last of them:
+    between two snapshots, what is evaluated is the mean of those so far and the present weights.
+
     Args:
         last: n, snapshots.
         every: steps between them; the last one is the end of the run.
@@ -224,6 +235,10 @@ class LAWA(SWA):
     def weight(self, step: int, updates: int, total_steps: int | None) -> float | None:
         beyond = step > total_steps  # type: ignore[operator]
         return None if beyond else super().weight(step, updates, total_steps)
+
+    def weight_of_present(self, step: int, updates: int, total_steps: int | None) -> float | None:
+        taken = (step - self.first(total_steps)) % self.every == 0
+        return None if taken or step > total_steps else 1.0 / (updates + 1)  # type: ignore[operator]
 
     def first(self, total_steps: int | None) -> int:
         """The first step that counts: (last - 1) * every before the end, or as far as can be."""

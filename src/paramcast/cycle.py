@@ -18,7 +18,17 @@ from .predictors import Workspace
 from .readback import Readback
 from .rules import Rules
 from .saving import NUMBERS
-from .segments import Segment, carry_over, make_segments, members, norm, pack, total, unpack
+from .segments import (
+    Segment,
+    carry_over,
+    make_segments,
+    members,
+    norm,
+    pack,
+    total,
+    unpack,
+    without,
+)
 
 NOT_FINITE = "the prediction is not finite"
 NORM_EVERY = 16
@@ -92,6 +102,7 @@ class Cycle:
         self.filled = False  # whether the buffers hold points of the running cycle
         self.pending: ForecastEvent | None = None  # waits for the next step
         self.scoring = False  # whether that step scores it
+        self.copied = False  # whether the copy from before the last jump may be restored
         self.listed: list[_Listed] = []  # the groups at the last step
         self.learnable: list[Tensor] = []  # learnable parameters at the last step
         self.live: list[Tensor] = []  # those of them that are predicted
@@ -100,6 +111,7 @@ class Cycle:
         self.names: dict[int, str] = {}  # of the parameters, by id
         self.precision: torch.dtype | None = None  # the narrowest dtype of the buffers
         self.segments: list[Segment] = []  # of the parameters that take part
+        self.resting: list[Segment] = []  # memory of frozen ones, for when they are back
         self.enrolled: tuple[list[Tensor], list[Tensor]] | None = None  # `live`, and who idled
         self.joined: set[int] = set()  # ids of those that joined since the last prediction
         self.last: _Raw | None = None
@@ -110,18 +122,23 @@ class Cycle:
         """Start a new cycle where the last one ended."""
         self.done, self.filled = 0, False
 
+    def forget_all(self) -> None:
+        """Be as new; memory that others may hold is left alone."""
+        self.__init__()  # type: ignore[misc]
+
     def restart(self) -> None:
         """Forget the running cycle and, with it, what was learnt in earlier ones."""
         self.begin()
         self.forgotten = self.cycles
-        self.pending, self.written, self.size = None, 0.0, None
+        self.pending, self.written, self.size, self.copied = None, 0.0, None, False
+        self.resting = []
         for segment in self.segments:
             for flat in segment.flats:
                 flat.zero_()
 
     # --- who takes part -------------------------------------------------------------------------
 
-    def follow(self, groups: Sequence[Mapping[str, Any]]) -> None:
+    def follow(self, groups: Sequence[Mapping[str, Any]], rules: Rules) -> None:
         """Note which parameters are learnable now; who left the cycle is not predicted in it."""
         if len(groups) == len(self.listed) and all(map(_as_listed, groups, self.listed)):
             return
@@ -135,9 +152,21 @@ class Cycle:
         self.live, self.idle = live, [p for p in live if id(p) not in self.seen]
         self.names = metrics.parameter_names(groups)
         if self.filled:
+            self._rest(set(map(id, live)), rules)
             leaving = {id(p) for p in members(self.segments)} - set(map(id, live))
-            left = [segment.without(leaving) for segment in self.segments]
-            self.segments = [segment for segment in left if segment.parameters]
+            self.segments = without(self.segments, leaving)
+
+    def _rest(self, staying: set[int], rules: Rules) -> None:
+        """Keep what a predictor remembers of the parameters that leave: thawed, they go on."""
+        leaving = [p for p in members(self.segments) if id(p) not in staying]
+        if leaving and rules.predictor.persistent:
+            kept = make_segments(leaving, rules.layout.own, self.precision)
+            for buffer in rules.predictor.persistent:
+                carry_over(self.segments, kept, buffer)
+            self.resting += kept
+        there = {id(p) for seen in self.listed for p in seen.parameters}
+        gone = {id(p) for p in members(self.resting)} - there
+        self.resting = without(self.resting, gone)
 
     def moved(self) -> bool:
         """Whether any learnable parameter has a gradient; note those that have their first."""
@@ -153,8 +182,8 @@ class Cycle:
         idle = [] if gradients_to_come else self.idle
         current = all(segment.current() for segment in self.segments)
         if current and self.enrolled is not None:
-            live, without = self.enrolled
-            if live is self.live and (without is idle or not (without or idle)):
+            live, left_out = self.enrolled
+            if live is self.live and (left_out is idle or not (left_out or idle)):
                 return  # the same lists as last time
         before = set(map(id, members(self.segments)))
         out = set(map(id, idle))
@@ -162,19 +191,23 @@ class Cycle:
         self.enrolled = self.live, idle
         if chosen.keys() == before and current:
             return
+        self._rest(set(chosen), rules)
         old, self.precision = self.segments, rules.precision()
         self.segments = make_segments(list(chosen.values()), rules.layout.total, self.precision)
         if self.pending is not None:  # they are no part of the prediction that waits for its score
             self.joined |= chosen.keys() - before
         for buffer in self.lasting(rules):
             carry_over(old, self.segments, buffer)
+        for buffer in rules.predictor.persistent:
+            carry_over(self.resting, self.segments, buffer)
+        self.resting = without(self.resting, set(chosen))
 
     def lasting(self, rules: Rules) -> list[int]:
         """The buffers whose content is needed beyond the running cycle."""
         layout = rules.layout
         waits = self.pending is not None and self.scoring
         score = [layout.score, layout.score + 1] if waits else []
-        copy = [layout.copy] if rules.withdraws else []
+        copy = [layout.copy] if self.copied else []
         return [*rules.predictor.persistent, *copy, *score]
 
     # --- the points of a cycle ------------------------------------------------------------------
@@ -255,6 +288,7 @@ class Cycle:
             decision = self._write(rules, scale, decision)
         self.written = decision.scale if decision.apply else 0.0
         self.writes += decision.apply
+        self.copied = decision.apply and rules.withdraws
         if decision.apply:
             predictor.written_(work)
         self.last = _Raw(
@@ -409,12 +443,12 @@ class Cycle:
                 self.pending = self.pending.noting(fired.what, fired.why)
             elif self.last_told is not None:  # `flush` has told it before its time
                 self.last_told = self.last_told.noting(fired.what, fired.why)
-            if fired.action == "withdraw" and self.written > 0.0:
+            if fired.action == "withdraw" and self.copied:
                 self._withdraw(rules)
 
     def _withdraw(self, rules: Rules) -> None:
         self._take_back(rules)
-        self.written = 0.0
+        self.written, self.copied = 0.0, False
         self.writes -= 1
         accepted = self.writes / self.cycles
         event, self.pending = self.pending, None
@@ -425,7 +459,7 @@ class Cycle:
 
     def after_step(self, rules: Rules) -> None:
         """The step after a prediction is done: score the prediction, and say so."""
-        event, self.pending = self.pending, None
+        event, self.pending, self.copied = self.pending, None, False
         if event is None:
             return
         if self.scoring:
@@ -465,10 +499,12 @@ class Cycle:
 
     def __getstate__(self) -> dict[str, Any]:
         return {
+            "steps": self.steps,
             **self.numbers(),
             "pending": self.waiting(),
             "seen": list(self.seen.values()),
             "segments": pack(self.segments),
+            "resting": pack(self.resting),
             "precision": self.precision,
         }
 
@@ -477,6 +513,7 @@ class Cycle:
         self.__dict__.update(state)
         self.seen = {id(p): p for p in state["seen"]}
         self.segments = unpack(state["segments"], self.precision)
+        self.resting = unpack(state["resting"], self.precision)
 
     def numbers(self) -> dict[str, Any]:
         """Counters and the like, as plain values."""

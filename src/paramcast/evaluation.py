@@ -18,11 +18,12 @@ from .segments import (
     Segment,
     all_parameters,
     carry_over,
+    fill,
     make_segments,
     members,
     pack,
+    rows,
     unpack,
-    views,
 )
 
 NAMES = ("buffers", "slower")
@@ -35,22 +36,61 @@ def held(rule: Average) -> list[Average]:
 
 
 class Averager:
-    """The state of an average: its buffers, its number of updates, whether it is in the model."""
+    """The state of an average: its buffers, its number of updates, whether it is in the model.
 
-    def __init__(self) -> None:
+    It covers every parameter that has been learnable, frozen since then or not, in groups with
+    "forecast": False too: evaluation sees one whole model.
+    """
+
+    def __init__(self, rule: Average | None = None, total_steps: int | None = None) -> None:
+        self.rule, self.total_steps = rule, total_steps
         self.updates = 0
         self.open = False
+        self.learnable: list[Tensor] = []  # at the last step
+        self.covered: list[Tensor] = []  # all that have been learnable
         self.segments: list[Segment] = []
 
-    def update(
-        self, rule: Average, parameters: Sequence[Tensor], step: int, total_steps: int | None
-    ) -> None:
-        """Move the average on to the parameters as they are now."""
-        averages = held(rule)
-        weights = [average.weight(step, self.updates, total_steps) for average in averages]
+    @property
+    def identity(self) -> str:
+        """The rule as a checkpoint names it: all that its buffers depend on."""
+        over = (
+            f" over {self.total_steps} steps"
+            if self.rule is not None and self.rule.progress
+            else ""
+        )
+        return f"{self.rule!r}{over}"
+
+    def restart(self) -> None:
+        """Forget the average; the next update starts a new one."""
+        self.updates, self.segments = 0, []
+
+    def follow(self, learnable: list[Tensor], groups: Iterable[Mapping[str, Any]]) -> None:
+        """Before a step: cover what is new, with its value so far.
+
+        Args:
+            learnable: the parameters that are; the same list object while nothing changes.
+            groups: of the optimizer.
+        """
+        if self.rule is None or learnable is self.learnable:
+            return
+        self.learnable = learnable
+        present = {id(p): p for p in all_parameters(groups)}
+        now = set(map(id, learnable))
+        known = set(map(id, self.covered))
+        self.covered = [p for key, p in present.items() if key in now or key in known]
+        if self.updates > 0:
+            self._enroll()
+
+    def update(self, step: int) -> None:
+        """After a step, from 1: move the average on to the parameters as they are now."""
+        if self.rule is None:
+            return
+        averages = held(self.rule)
+        weights = [rule.weight(step, self.updates, self.total_steps) for rule in averages]
         if weights[0] is None:
             return
-        self._enroll(parameters, len(averages))
+        if self.updates == 0:
+            self._enroll()
         for i, weight in enumerate(weights):
             if weight is None:
                 continue
@@ -60,12 +100,12 @@ class Averager:
                 segment.fold_(fold, i)
         self.updates += 1
 
-    def _enroll(self, parameters: Sequence[Tensor], buffers: int) -> None:
-        """Follow the learnable parameters; a new one starts with its present value."""
-        known = members(self.segments)
-        if len(known) == len(parameters) and set(map(id, known)) == set(map(id, parameters)):
+    def _enroll(self) -> None:
+        """Give those covered their buffers; a new one starts with its present value."""
+        if set(map(id, members(self.segments))) == set(map(id, self.covered)):
             return
-        old, self.segments = self.segments, make_segments(parameters, buffers, torch.float32)
+        buffers = len(held(self.rule)) if self.rule is not None else 0
+        old, self.segments = self.segments, make_segments(self.covered, buffers, torch.float32)
         for buffer in range(buffers):
             for segment in self.segments:
                 segment.fold_(F.Fold(F.COPY), buffer)
@@ -73,14 +113,18 @@ class Averager:
 
     @contextmanager
     def swapped_in(
-        self, rule: Average, model: nn.Module | None, data: Iterable[Any] | None
+        self, step: int, model: nn.Module | None, data: Iterable[Any] | None
     ) -> Iterator[None]:
         """Put the average into the parameters; on leaving, restore them bitwise."""
+        rule = self.rule
+        if rule is None:
+            raise ArgumentError("there is no average; give the wrapper average=...")
         if self.updates == 0:
             raise ArgumentError(
                 "the average has no weights yet; train until its first update, then evaluate"
             )
-        with self.shown(self.segments, lambda segment: _show_(rule, segment), model, data):
+        own = rule.weight_of_present(step, self.updates, self.total_steps)
+        with self.shown(self.segments, lambda segment: _show_(rule, own, segment), model, data):
             yield
 
     @contextmanager
@@ -122,44 +166,81 @@ class Averager:
                 if model is not None:
                     F.reshard_(model)
 
-    def state_dict(self, groups: Iterable[Mapping[str, Any]], rule: Average) -> dict[str, Any]:
-        """The averages, in group order; the keys depend on the rule alone."""
-        parameters = all_parameters(groups)
-        state: dict[str, Any] = {"updates": self.updates}
-        for i, name in enumerate(NAMES[: len(held(rule))]):
-            mine = views(self.segments, i) if self.segments else {}
-            state[name] = [mine.get(id(p)) for p in parameters]
+    def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, Any]:
+        """Copies of the averages, in this order; the keys depend on the rule alone."""
+        state: dict[str, Any] = {"rule": self.identity, "updates": self.updates}
+        kept = rows(self.segments)
+        for i, name in enumerate(NAMES[: len(held(self.rule))] if self.rule else ()):
+            mine = [kept.get(id(p)) for p in parameters]
+            state[name] = [None if row is None else row[i].clone() for row in mine]
         return state
 
     def load_state_dict(
-        self, saved: Mapping[str, Any], parameters: Sequence[Tensor], rule: Average
-    ) -> None:
-        """Take over a state that `check_average` has accepted."""
-        self.updates = saved["updates"]
-        kept = [p for p, b in zip(parameters, saved["buffers"], strict=True) if b is not None]
-        averages = len(held(rule))
-        self.segments = make_segments(kept, averages, torch.float32)
-        for i, name in enumerate(NAMES[:averages] if kept else ()):
-            mine = views(self.segments, i)
-            for p, buffer in zip(parameters, saved[name], strict=True):
-                if buffer is not None:
-                    mine[id(p)].copy_(buffer)
+        self, saved: Mapping[str, Any] | None, parameters: Sequence[Tensor]
+    ) -> list[str]:
+        """Take over a state that `check` has accepted; say what starts anew."""
+        self.restart()
+        self.learnable, self.covered = [], []
+        if saved is None or self.rule is None:
+            if saved is not None:
+                return [f"the average {saved['rule']} is dropped"]
+            return [] if self.rule is None else [f"the average {self.rule!r} starts anew"]
+        names = NAMES[: len(held(self.rule))]
+        columns = zip(*(saved[name] for name in names), strict=True)
+        kept = {
+            id(p): row for p, row in zip(parameters, columns, strict=True) if row[0] is not None
+        }
+        self.updates, self.covered = saved["updates"], [p for p in parameters if id(p) in kept]
+        self.segments = make_segments(self.covered, len(names), torch.float32)
+        fill(self.segments, kept)
+        return []
+
+    def check(self, saved: Any, parameters: Sequence[Tensor]) -> None:
+        """Refuse a saved average that does not fit, before anything is loaded."""
+        damaged = CheckpointError(
+            "the average in the state dict is damaged; delete "
+            'state_dict["paramcast"]["average"] to start a new one'
+        )
+        if not isinstance(saved, dict) or not isinstance(saved.get("rule"), str):
+            raise damaged
+        if self.rule is None:
+            return  # it will be dropped
+        updates = saved.get("updates")
+        if type(updates) is not int or not 0 <= updates <= LARGEST:
+            raise damaged
+        if saved["rule"] != self.identity:
+            raise CheckpointError(
+                f"the state dict was written with the average {saved['rule']}, this optimizer has "
+                f"{self.identity}; use the same average, or delete "
+                'state_dict["paramcast"]["average"] to start a new one'
+            )
+        names = NAMES[: len(held(self.rule))]
+        if set(names) - saved.keys():
+            raise damaged
+        for name in names:
+            _check_buffers(saved[name], updates, parameters, damaged)
+        missing = [[b is None for b in saved[name]] for name in names]
+        if any(gaps != missing[0] for gaps in missing):
+            raise damaged
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"updates": self.updates, "segments": pack(self.segments)}
+        return {**self.__dict__, "learnable": [], "segments": pack(self.segments)}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.updates, self.open = state["updates"], False
+        self.__dict__.update(state)
         self.segments = unpack(state["segments"], torch.float32)
 
 
-def _show_(rule: Average, segment: Segment) -> None:
-    """Write what is evaluated into the parameters."""
-    if rule.slower is None:
+def _show_(rule: Average, own: float | None, segment: Segment) -> None:
+    """Write what is evaluated into the parameters; `own` is the weight of what they are now."""
+    if own is not None:
+        for point, average in zip(segment.points, segment.buffers[0], strict=True):
+            point.copy_(average.lerp(point.to(average.dtype), own))
+    elif rule.slower is None:
         torch._foreach_copy_(segment.points, segment.buffers[0])
-        return
-    for point, average, slower in zip(segment.points, *segment.buffers, strict=True):
-        point.copy_(average.lerp(slower, -rule.ahead))  # one at a time, so that only one is made
+    else:
+        for point, average, slower in zip(segment.points, *segment.buffers, strict=True):
+            point.copy_(average.lerp(slower, -rule.ahead))  # one at a time: only one is made
 
 
 @contextmanager
@@ -178,27 +259,6 @@ def batch_norm_of(model: nn.Module, data: Iterable[Any] | None) -> Iterator[None
             for name, buffer in model.named_buffers():
                 if name in statistics and statistics[name].shape == buffer.shape:
                     buffer.copy_(statistics[name])
-
-
-def check_average(saved: Any, parameters: Sequence[Tensor], rule: Average) -> None:
-    """Refuse a saved average that does not fit, before anything is loaded."""
-    damaged = CheckpointError("the average in the state dict is damaged; drop it to start anew")
-    if not isinstance(saved, dict) or {"updates", "buffers"} - saved.keys():
-        raise damaged
-    present = [name for name in NAMES if name in saved]
-    if len(present) != len(held(rule)) and saved["updates"] != 0:
-        raise CheckpointError(
-            f"the average in the state dict is of another kind than {rule!r}; load it into "
-            "the kind that it was saved from, or drop it to start anew"
-        )
-    updates = saved["updates"]
-    if type(updates) is not int or not 0 <= updates <= LARGEST:
-        raise damaged
-    for name in present:
-        _check_buffers(saved[name], updates, parameters, damaged)
-    missing = [[b is None for b in saved[name]] for name in present]
-    if any(gaps != missing[0] for gaps in missing):
-        raise damaged
 
 
 def _check_buffers(

@@ -16,14 +16,14 @@ from . import schedules
 from .averaging import Average
 from .cycle import Cycle
 from .errors import ArgumentError, BaseOptimizerError, CheckpointError
-from .evaluation import Averager, check_average
+from .evaluation import Averager
 from .events import ForecastEvent
 from .gates import Gate
 from .predictors import Affine, Midline, Predictor
 from .predictors.base import FARTHEST, scalar, whole, within
 from .ranks import debug_monitors
 from .rules import Rules
-from .saving import check_saved, load, save
+from .saving import check, load, save
 from .segments import all_parameters, any_nonzero
 
 _log = logging.getLogger("paramcast")
@@ -103,10 +103,9 @@ class Forecast(Optimizer):
         self.__setstate__(
             {
                 "base": base,
-                "average": average,
                 "_rules": rules,
                 "_cycle": Cycle(),
-                "_averager": Averager(),
+                "_averager": Averager(average, total_steps),
             }
         )
 
@@ -114,7 +113,6 @@ class Forecast(Optimizer):
     # There is no __getattr__ on purpose: flags such as _step_supports_amp_scaling must not leak.
 
     base: Optimizer
-    average: Average | None
     _rules: Rules
     _cycle: Cycle
     _averager: Averager
@@ -123,6 +121,11 @@ class Forecast(Optimizer):
     def predictor(self) -> Predictor:
         """What is predicted."""
         return self._rules.predictor
+
+    @property
+    def average(self) -> Average | None:
+        """The average for evaluation that was given."""
+        return self._rules.average
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -156,8 +159,17 @@ class Forecast(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # A white list: a scheduler patches `step` on the instance, which cannot be copied.
-        names = ("base", "average", "_rules", "_cycle", "_averager")
-        return {name: getattr(self, name) for name in names}
+        return {name: getattr(self, name) for name in ("base", "_rules", "_cycle", "_averager")}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        super().__setstate__(state)
+        if self._averager.open:
+            _log.warning(
+                "this copy was made inside eval_weights(), so its parameters are the average: "
+                "training goes on from there, with a new cycle"
+            )
+            self._averager.open = False
+            self._cycle.restart()
 
     # --- stepping -------------------------------------------------------------------------------
 
@@ -191,7 +203,9 @@ class Forecast(Optimizer):
         if self._averager.open:
             raise ArgumentError("step() inside eval_weights(): leave it first, then train on")
         cycle = self._cycle
-        cycle.follow(self.param_groups)
+        cycle.follow(self.param_groups, self._rules)
+        with torch.no_grad():
+            self._averager.follow(cycle.learnable, self.param_groups)
         moved = not _is_phantom(self.base) and cycle.moved()
         if cycle.done == 0:
             to_come = _closure(args, kwargs) is not None
@@ -205,12 +219,12 @@ class Forecast(Optimizer):
         if _closure(args, kwargs) is not None:  # gradients came with it
             moved = self._cycle.moved()
         if moved:
+            cycle = self._cycle
             with torch.no_grad():
-                _count(self._cycle, self._rules, self.state)
-                if self.average is not None:
-                    learnable = [p for p in all_parameters(self.param_groups) if p.requires_grad]
-                    steps, total_steps = self._cycle.steps, self._rules.total_steps
-                    self._averager.update(self.average, learnable, steps, total_steps)
+                try:
+                    _count(cycle, self._rules, self.state)
+                finally:  # a monitor that fails does not cost the average this step
+                    self._averager.update(cycle.steps)
         for post_hook in self._optimizer_step_post_hooks.values():
             post_hook(self, args, kwargs)
 
@@ -223,6 +237,16 @@ class Forecast(Optimizer):
         """
         self.flush()
         self._cycle.restart()
+
+    def restart_average(self) -> None:
+        """Forget the average given by `average`; its next update starts a new one.
+
+        A predictor's own average, such as that of `PrimalAveraging`, starts anew with
+        `restart_cycle()`.
+        """
+        if self._averager.open:
+            raise ArgumentError("restart_average() inside eval_weights(): leave it first")
+        self._averager.restart()
 
     def observe(self, loss: float | Tensor) -> None:
         """Report a training loss, before `step()`, to the anomaly rules that watch it.
@@ -288,12 +312,12 @@ class Forecast(Optimizer):
             -2.0
         """
         if self.average is not None:
-            with self._averager.swapped_in(self.average, model, update_bn):
+            with self._averager.swapped_in(self._cycle.steps, model, update_bn):
                 yield
         elif (shown := self._shown) is not None:
             buffer, factor = shown
             with self._averager.shown(
-                self._cycle.segments,
+                [*self._cycle.segments, *self._cycle.resting],
                 lambda segment: F.jump_(segment.points, segment.buffers[buffer], factor),
                 model,
                 update_bn,
@@ -312,17 +336,16 @@ class Forecast(Optimizer):
     # --- saving and loading ---------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's state dict and, under "paramcast", the running cycle.
+        """The base's state dict and, under "paramcast", what the wrapper adds (`paramcast.saving`).
 
         The bare base can load it (it ignores the entry), and the wrapper can load the bare base's.
+        The entry's tensors are copies; the base's are its own, as in all of torch.
         """
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
         state_dict = self.base.state_dict()
-        ours = save(self._cycle, self._rules, self.param_groups)
-        if self.average is not None:
-            ours["average"] = self._averager.state_dict(self.param_groups, self.average)
-        ours["model_holds"] = "average" if self._averager.open else "live"
+        with torch.no_grad():
+            ours = save(self._cycle, self._averager, self._rules, self.param_groups)
         state_dict["paramcast"] = ours
         for post_hook in self._optimizer_state_dict_post_hooks.values():
             changed = post_hook(self, state_dict)
@@ -334,13 +357,18 @@ class Forecast(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this wrapper or of the bare base.
 
-        Everything is checked first: nothing changes if it does not fit.
+        Everything is checked first: nothing changes if it does not fit. Gate, monitors, shadow
+        mode and horizon may differ from those of the run that was saved, and an average may be new
+        or gone: what did not change is kept, what did starts anew, and one line of the logger
+        "paramcast" says so. Another predictor or average is refused, unless its part of the entry
+        (`state_dict["paramcast"]["cycle"]` or `["average"]`) is deleted first.
+
         Without a "paramcast" entry the base is loaded and a new cycle starts; also, with a warning,
         if the state was saved inside `eval_weights()`, when the model held the average.
 
         Raises:
-            CheckpointError: the entry is of a newer format, another predictor or other shapes, or
-                the base's part is damaged.
+            CheckpointError: the entry is of another format, another predictor or average or other
+                shapes, or the base's part is damaged.
         """
         if self._averager.open:
             raise ArgumentError("load_state_dict() inside eval_weights(): leave it first")
@@ -353,9 +381,14 @@ class Forecast(Optimizer):
                 state_dict = changed
         ours = state_dict.get("paramcast")
         if ours is not None:
-            check_saved(ours, self._rules, all_parameters(self.param_groups))
-            if self.average is not None and "average" in ours:
-                check_average(ours["average"], all_parameters(self.param_groups), self.average)
+            check(ours, self._averager, self._rules, all_parameters(self.param_groups))
+        # what is loaded is trained on, so it must not be made of inference tensors
+        with torch.inference_mode(False), torch.no_grad():
+            self._load(state_dict, ours)
+        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
+            post_hook(self)
+
+    def _load(self, state_dict: dict[str, Any], ours: Mapping[str, Any] | None) -> None:
         try:
             self.base.load_state_dict({k: v for k, v in state_dict.items() if k != "paramcast"})
         except (KeyError, TypeError, AttributeError, IndexError, ValueError, RuntimeError) as error:
@@ -364,23 +397,13 @@ class Forecast(Optimizer):
                 f"({type(error).__name__}: {error}); load what was saved with the same optimizer "
                 "and model"
             ) from error
-        self._cycle.restart()
-        self._cycle.last = self._cycle.last_told = self._cycle.untold = None
-        self._averager.updates = 0
         if ours is not None:
             parameters = all_parameters(self.param_groups)
-            with torch.no_grad():
-                load(self._cycle, ours, self._rules, parameters)
-                if ours.get("model_holds") == "average":
-                    _log.warning(
-                        "this state was saved inside eval_weights(), so a model saved with it "
-                        "holds the average: training goes on from there, with a new cycle"
-                    )
-                    self._cycle.restart()
-                if self.average is not None and "average" in ours:
-                    self._averager.load_state_dict(ours["average"], parameters, self.average)
-        for post_hook in self._optimizer_load_state_dict_post_hooks.values():
-            post_hook(self)
+            load(self._cycle, self._averager, ours, self._rules, parameters)
+            return
+        self._cycle.restart()
+        self._cycle.last = self._cycle.last_told = self._cycle.untold = None
+        self._averager.restart()
 
 
 class PLP(Forecast):
@@ -458,7 +481,7 @@ def _rules(
             f"predictor must be one of paramcast.predictors, such as Midline(), got {predictor!r}"
         )
     if total_steps is not None:
-        whole("total_steps", total_steps, 1)
+        total_steps = whole("total_steps", total_steps, 1)
     schedule: schedules.Horizon | None = None
     if horizon is not None:
         if predictor.horizon is None:
@@ -501,7 +524,7 @@ def _rules(
         if not callable(monitor) or isinstance(monitor, type):
             raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
     watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
-    return Rules(predictor, schedule, total_steps, gate, watchers, shadow)
+    return Rules(predictor, schedule, total_steps, gate, watchers, shadow, average)
 
 
 def _is_phantom(base: Optimizer) -> bool:

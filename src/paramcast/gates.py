@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from . import functional as F
 from .errors import ArgumentError
 from .events import Decision, Proposal
-from .predictors.base import as_constructed, finite, scalar, whole, within
+from .predictors.base import as_constructed, finite, named, scalar, whole, within
 from .segments import Segment, tensor_dots
 
 if TYPE_CHECKING:
@@ -291,7 +291,7 @@ class LossCheck(Gate):
         return loss
 
     def __repr__(self) -> str:
-        return f"LossCheck(loss={self.loss!r}, tolerance={self.tolerance!r})"
+        return f"LossCheck(loss={named(self.loss)}, tolerance={self.tolerance!r})"
 
 
 class _All(Gate):

@@ -10,10 +10,15 @@ from typing import Any, NamedTuple
 import torch
 
 from .anomalies import Anomaly
+from .averaging import Average
 from .events import ForecastEvent
 from .gates import Gate
 from .predictors import Predictor
-from .predictors.base import FARTHEST, within
+from .predictors.base import FARTHEST, named, within
+from .schedules import Constant
+
+PARTS = ("buffers", "halves", "copy", "score")
+"""The parts of a layout: the predictor's own come first."""
 
 
 class Layout(NamedTuple):
@@ -28,6 +33,16 @@ class Layout(NamedTuple):
     score: int  # two: the jump and where it starts, for scoring
     total: int
 
+    def parts(self) -> dict[str, range]:
+        """The buffers of each part that has some, by the part's name in a checkpoint."""
+        places = (
+            range(self.own),
+            range(self.halves, self.copy),
+            range(self.copy, self.score),
+            range(self.score, self.total),
+        )
+        return {name: place for name, place in zip(PARTS, places, strict=True) if place}
+
 
 @dataclass(frozen=True)
 class Rules:
@@ -39,6 +54,18 @@ class Rules:
     gate: Gate | None
     monitors: tuple[Callable[[ForecastEvent], None], ...]
     shadow: bool
+    average: Average | None = None
+
+    def settings(self) -> dict[str, Any]:
+        """What a resumed run may change, as plain values."""
+        schedule = self.schedule
+        plain = schedule is None or isinstance(schedule, Constant)
+        return {
+            "horizon": str(self.horizon(0)) if plain else named(schedule),
+            "gate": None if self.gate is None else repr(self.gate),
+            "shadow": self.shadow,
+            "total_steps": self.total_steps,
+        }
 
     # --- what is watched ------------------------------------------------------------------------
 

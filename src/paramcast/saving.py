@@ -1,7 +1,21 @@
-"""The saved form of a running cycle, and what is refused before anything is loaded."""
+"""What a checkpoint holds of a wrapper, and what is refused before anything is loaded.
+
+The "paramcast" entry of a state dict has parts of their own:
+
+    steps        completed steps, over the whole run
+    model_holds  "live", or "average" where the state was saved inside `eval_weights()`
+    settings     what the wrapper was told to do, for the log line about what changed
+    cycle        the predictor's name, counters, who takes part, and the buffers
+    anomalies    the memory of each `Anomaly` in the gate
+    average      the average's name and its buffers
+
+A part that is missing starts anew, whatever the others hold. The tensors are copies. Sharded
+checkpoints (`integrations.checkpoint`) pack the same entry into tensors.
+"""
 
 from __future__ import annotations
 
+import logging
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
@@ -13,59 +27,163 @@ from . import functional as F
 from .errors import CheckpointError
 from .events import ForecastEvent, TensorMetrics
 from .rules import Rules
-from .segments import all_parameters, fill, make_segments, rows
+from .segments import all_parameters, fill, make_segments, members, rows
 
 if TYPE_CHECKING:
     from .cycle import Cycle
+    from .evaluation import Averager
 
+_log = logging.getLogger("paramcast")
 LARGEST = 2**53
 """The largest whole number that a float can hold exactly."""
-FORMAT = 1
+FORMAT = 2
 """Version of the "paramcast" entry of a state dict."""
 
-COUNTS = ("steps", "cycles", "forgotten", "done", "writes")
-NUMBERS = (
-    *COUNTS,
-    *("horizon", "written", "size"),
-    *("filled", "scoring"),
-)
-LISTS = ("members", "seen", "buffers")
+COUNTS = ("cycles", "forgotten", "done", "writes")
+FLAGS = ("filled", "scoring", "copied")
+NUMBERS = (*COUNTS, *FLAGS, "horizon", "written", "size")
+LISTS = ("members", "seen")
+DAMAGED = 'the "paramcast" entry of the state dict is damaged: '
 
 
-def save(cycle: Cycle, rules: Rules, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
-    """The cycle as plain values and tensors, in group order."""
-    parameters, kept = all_parameters(groups), rows(cycle.segments)
-    needed = cycle.filled or bool(cycle.lasting(rules))
+def save(
+    cycle: Cycle, averager: Averager, rules: Rules, groups: Iterable[Mapping[str, Any]]
+) -> dict[str, Any]:
+    """The entry as plain values and copies of tensors, in group order."""
+    parameters = all_parameters(groups)
     waiting = cycle.waiting()
-    return {
+    members_now = set(map(id, members(cycle.segments)))
+    saved = {
         "format": FORMAT,
-        "predictor": repr(rules.predictor),
-        **cycle.numbers(),
-        "pending": None if waiting is None else _plain(waiting),
-        "members": [id(p) in kept for p in parameters],
-        "seen": [id(p) in cycle.seen for p in parameters],
-        "buffers": [kept.get(id(p)) if needed else None for p in parameters],
-        "anomalies": [anomaly.state_dict() for anomaly in rules.anomalies],
+        "steps": cycle.steps,
+        "model_holds": "average" if averager.open else "live",
+        "settings": rules.settings(),
+        "cycle": {
+            "predictor": rules.predictor.identity,
+            **cycle.numbers(),
+            "pending": None if waiting is None else _plain(waiting),
+            "members": [id(p) in members_now for p in parameters],
+            "seen": [id(p) in cycle.seen for p in parameters],
+            **_buffers(cycle, rules, parameters),
+        },
+        "anomalies": [{"rule": repr(rule), **rule.state_dict()} for rule in rules.anomalies],
     }
+    if rules.average is not None:
+        saved["average"] = averager.state_dict(parameters)
+    return saved
+
+
+def _buffers(
+    cycle: Cycle, rules: Rules, parameters: Sequence[Tensor]
+) -> dict[str, list[list[Tensor] | None]]:
+    """Each part's buffers, where they hold something that is needed later."""
+    active, resting = rows(cycle.segments), rows(cycle.resting)
+    needed = {
+        "buffers": cycle.filled or bool(rules.predictor.persistent),
+        "halves": cycle.filled,
+        "copy": cycle.copied,
+        "score": cycle.pending is not None and cycle.scoring,
+    }
+    saved = {}
+    for part, place in rules.layout.parts().items():
+        kept = {**resting, **active} if part == "buffers" else active
+        kept = kept if needed[part] else {}
+        saved[part] = [
+            [kept[id(p)][i].clone() for i in place] if id(p) in kept else None for p in parameters
+        ]
+    return saved
 
 
 def load(
-    cycle: Cycle, saved: Mapping[str, Any], rules: Rules, parameters: Sequence[Tensor]
+    cycle: Cycle,
+    averager: Averager,
+    saved: Mapping[str, Any],
+    rules: Rules,
+    parameters: Sequence[Tensor],
 ) -> None:
-    """Take over a state that `check_saved` has accepted."""
+    """Take over an entry that `check` has accepted; one log line says what starts anew."""
+    notes = _changes(saved.get("settings", {}), rules.settings())
+    cycle.forget_all()
+    cycle.steps = saved["steps"]
+    if "cycle" in saved:
+        notes += _load_cycle(cycle, saved, rules, parameters)
+    else:
+        notes.append("the cycle starts anew")
+    notes += _load_anomalies(saved.get("anomalies", []), rules)
+    notes += averager.load_state_dict(saved.get("average"), parameters)
+    if saved.get("model_holds") == "average":
+        _log.warning(
+            "this state was saved inside eval_weights(), so a model saved with it holds the "
+            "average: training goes on from there, with a new cycle"
+        )
+        cycle.restart()
+    if notes:
+        _log.warning("resumed with other settings: %s", "; ".join(notes))
+
+
+def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """The settings that differ, each with its old and its new value."""
+    return [
+        f"{name} was {then[name]}, is {value}"
+        for name, value in now.items()
+        if name in then and then[name] != value
+    ]
+
+
+def _load_cycle(
+    cycle: Cycle, entry: Mapping[str, Any], rules: Rules, parameters: Sequence[Tensor]
+) -> list[str]:
+    saved, layout = entry["cycle"], rules.layout
     for name in NUMBERS:
         setattr(cycle, name, saved[name])
     cycle.pending = None if saved["pending"] is None else _event(saved["pending"])
-    taking_part = [p for p, m in zip(parameters, saved["members"], strict=True) if m]
-    cycle.precision = rules.precision()
-    cycle.segments = make_segments(taking_part, rules.layout.total, cycle.precision)
-    fill(cycle.segments, dict(zip(map(id, parameters), saved["buffers"], strict=True)))
     cycle.seen = {id(p): p for p, s in zip(parameters, saved["seen"], strict=True) if s}
-    cycle.listed, cycle.enrolled = [], None
-    cycle.live, cycle.idle = [], []  # whoever was frozen since then leaves at the next step
-    cycle.last, cycle.last_told, cycle.untold = None, None, None
-    for anomaly, state in zip(rules.anomalies, saved["anomalies"], strict=True):
-        anomaly.load_state_dict(state)
+    cycle.precision = rules.precision()
+    present = {part: saved[part] for part in layout.parts() if part in saved}
+
+    def stored(chosen: Sequence[bool]) -> list[Any]:
+        """New segments of some parameters, with what is saved of them."""
+        taken = [p for p, c in zip(parameters, chosen, strict=True) if c]
+        kept: dict[int, list[Tensor | None]] = {}
+        for i, p in enumerate(parameters):
+            kept[id(p)] = [None] * layout.total
+            for part, place in layout.parts().items():
+                if part in present and present[part][i] is not None:
+                    kept[id(p)][place.start : place.stop] = present[part][i]
+        segments = make_segments(taken, layout.total, cycle.precision)
+        fill(segments, kept)
+        return segments
+
+    cycle.segments = stored(saved["members"])
+    if rules.predictor.persistent:
+        member, row = saved["members"], saved["buffers"]
+        cycle.resting = stored([r is not None and not m for r, m in zip(row, member, strict=True)])
+    notes = []
+    cycle.copied = cycle.copied and "copy" in present
+    if cycle.pending is not None and cycle.scoring and "score" not in present:
+        cycle.scoring = False
+        notes.append("the last prediction is told without its score")
+    if cycle.done > 0 and (
+        entry.get("settings", {}).get("horizon") != rules.settings()["horizon"]
+        or ("halves" in layout.parts() and "halves" not in present)
+    ):
+        cycle.begin()
+        notes.append("the running cycle starts anew")
+    return notes
+
+
+def _load_anomalies(saved: Sequence[Mapping[str, Any]], rules: Rules) -> list[str]:
+    """Each rule takes over the memory of the first one like it."""
+    left, notes = list(saved), []
+    for anomaly in rules.anomalies:
+        alike = [state for state in left if state["rule"] == repr(anomaly)]
+        anomaly.reset()
+        if alike:
+            anomaly.load_state_dict(alike[0])
+            left.remove(alike[0])
+        else:
+            notes.append(f"{anomaly!r} starts anew")
+    return notes
 
 
 def _plain(event: ForecastEvent) -> list[Any]:
@@ -82,83 +200,117 @@ def _event(saved: Sequence[Any]) -> ForecastEvent:
     return event._replace(tensors=rows)
 
 
-def check_saved(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
-    """Refuse a saved cycle that does not fit, before anything is loaded."""
-    keys = {"format", "predictor", "pending", "anomalies", *LISTS, *NUMBERS}
-    damaged = 'the "paramcast" entry of the state dict is damaged: '
+# --- what is refused ----------------------------------------------------------------------------
+
+
+def check(saved: Any, averager: Averager, rules: Rules, parameters: Sequence[Tensor]) -> None:
+    """Refuse an entry that does not fit, before anything is loaded."""
     if not isinstance(saved, dict) or not _is_whole(saved.get("format"), 1):
-        raise CheckpointError(damaged + "it has no format number")
-    if saved["format"] > FORMAT:
+        raise CheckpointError(DAMAGED + "it has no format number")
+    if saved["format"] != FORMAT:
         raise CheckpointError(
-            f"the state dict has paramcast format {saved['format']}, this version reads up to "
-            f"{FORMAT}; update paramcast, or drop the entry to start a new cycle"
+            f"the state dict has paramcast format {saved['format']}, this version reads "
+            f"{FORMAT}; load it with the version that wrote it, or delete the entry "
+            'state_dict["paramcast"] to start anew'
         )
-    missing = keys - saved.keys()
+    if not _is_whole(saved.get("steps")):
+        raise CheckpointError(f"{DAMAGED}steps has the wrong type")
+    if not isinstance(saved.get("settings", {}), dict):
+        raise CheckpointError(f"{DAMAGED}settings has the wrong type")
+    if "cycle" in saved:
+        _check_cycle(saved["cycle"], rules, parameters)
+    anomalies = saved.get("anomalies", [])
+    if not isinstance(anomalies, list) or not all(map(_is_anomaly, anomalies)):
+        raise CheckpointError(f"{DAMAGED}anomalies has the wrong type")
+    if "average" in saved:
+        averager.check(saved["average"], parameters)
+
+
+def _check_cycle(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
+    if not isinstance(saved, dict):
+        raise CheckpointError(f"{DAMAGED}cycle has the wrong type")
+    missing = {"predictor", "pending", "buffers", *LISTS, *NUMBERS} - saved.keys()
     if missing:
-        raise CheckpointError(f"{damaged}it lacks {', '.join(sorted(missing))}")
+        raise CheckpointError(f"{DAMAGED}it lacks {', '.join(sorted(missing))}")
     if not isinstance(saved["predictor"], str):
-        raise CheckpointError(f"{damaged}predictor has the wrong type")
-    if saved["predictor"] != repr(rules.predictor):
+        raise CheckpointError(f"{DAMAGED}predictor has the wrong type")
+    if saved["predictor"] != rules.predictor.identity:
         raise CheckpointError(
             f"the state dict was written with {saved['predictor']}, this optimizer has "
-            f"{rules.predictor!r}; use the same predictor, or drop the entry to start a new cycle"
+            f"{rules.predictor.identity}; use the same predictor, or delete "
+            'state_dict["paramcast"]["cycle"] to start a new cycle and keep the rest'
         )
     right = {
         **{name: _is_whole(saved[name]) for name in COUNTS},
-        **{name: isinstance(saved[name], list) for name in ("buffers", "anomalies")},
-        **{name: _is_list_of(saved[name], bool) for name in ("members", "seen")},
+        **{name: isinstance(saved[name], bool) for name in FLAGS},
+        **{name: _is_list_of(saved[name], bool) for name in LISTS},
         "horizon": saved["horizon"] is None or _is_finite(saved["horizon"]),
         "size": _is_number_or_none(saved["size"]),
         "written": _is_finite(saved["written"]),
-        **{name: isinstance(saved[name], bool) for name in ("filled", "scoring")},
         "pending": saved["pending"] is None or _is_event(saved["pending"]),
     }
     for name, fits in right.items():
         if not fits:
-            raise CheckpointError(f"{damaged}{name} has the wrong type")
-    if len(saved["anomalies"]) != len(rules.anomalies):
-        raise CheckpointError(
-            f"the state dict has {len(saved['anomalies'])} sets of anomaly rules, this optimizer "
-            f"has {len(rules.anomalies)}; use the same gate, or drop the entry"
-        )
-    if not all(map(_is_anomaly, saved["anomalies"])):
-        raise CheckpointError(f"{damaged}anomalies has the wrong type")
+            raise CheckpointError(f"{DAMAGED}{name} has the wrong type")
     if saved["forgotten"] > saved["cycles"]:
         raise CheckpointError(
-            f"{damaged}{saved['forgotten']} of {saved['cycles']} cycles are forgotten"
+            f"{DAMAGED}{saved['forgotten']} of {saved['cycles']} cycles are forgotten"
         )
     if not 0 <= saved["done"] < rules.predictor.every:
         raise CheckpointError(
-            f"{damaged}{saved['done']} steps into a cycle of {rules.predictor.every}"
+            f"{DAMAGED}{saved['done']} steps into a cycle of {rules.predictor.every}"
         )
-    if {len(saved[name]) for name in LISTS} != {len(parameters)}:
+    lengths = {len(saved[name]) for name in LISTS}
+    for part, place in rules.layout.parts().items():
+        if part in saved:
+            _check_rows(saved[part], part, len(place), parameters)
+            lengths.add(len(saved[part]))
+    if lengths != {len(parameters)}:
         raise CheckpointError(
             f"the state dict has buffers for {len(saved['buffers'])} parameters, this optimizer "
             f"has {len(parameters)}; load it into the model that it was saved from"
         )
+    _check_members(saved, rules)
+
+
+def _check_members(saved: Mapping[str, Any], rules: Rules) -> None:
+    """Whoever takes part must have the buffers that are needed, and nobody else."""
     first = rules.predictor.first_point(saved["horizon"])
     holds = first is not None and saved["done"] >= max(first, 1)
-    wanted = holds or saved["filled"] or bool(rules.predictor.persistent)
-    for i, (p, member, row) in enumerate(
-        zip(parameters, saved["members"], saved["buffers"], strict=True)
-    ):
-        if wanted and member != (row is not None):
+    persistent = bool(rules.predictor.persistent)
+    needed = {
+        "buffers": holds or saved["filled"] or persistent,
+        "halves": saved["filled"],
+        "copy": saved["copied"],
+        "score": saved["pending"] is not None and saved["scoring"],
+    }
+    for part in rules.layout.parts():
+        if part not in saved or not needed[part]:
+            continue
+        for i, (member, row) in enumerate(zip(saved["members"], saved[part], strict=True)):
+            if member and row is None:
+                raise CheckpointError(f"{DAMAGED}parameter {i} lacks its {part}")
+            if row is not None and not member and not (part == "buffers" and persistent):
+                raise CheckpointError(f"{DAMAGED}parameter {i} should have no {part}")
+
+
+def _check_rows(saved: Any, part: str, count: int, parameters: Sequence[Tensor]) -> None:
+    """Whether it holds, for each parameter, None or as many tensors like it as the part needs."""
+    if not isinstance(saved, list):
+        raise CheckpointError(f"{DAMAGED}{part} has the wrong type")
+    for i, (p, row) in enumerate(zip(parameters, saved, strict=False)):
+        if row is None:
+            continue
+        if not isinstance(row, list) or not all(isinstance(buffer, Tensor) for buffer in row):
+            raise CheckpointError(f"{DAMAGED}the {part} of parameter {i} are not a list of tensors")
+        if len(row) != count:
             raise CheckpointError(
-                f"{damaged}parameter {i} {'lacks' if member else 'should have no'} buffers"
+                f"{DAMAGED}parameter {i} has {len(row)} {part}, this optimizer needs {count}"
             )
-        if row is not None and not (
-            isinstance(row, list) and all(isinstance(buffer, Tensor) for buffer in row)
-        ):
-            raise CheckpointError(f"{damaged}the buffers of parameter {i} are no list of tensors")
-        if row is not None and len(row) != rules.layout.total:
-            raise CheckpointError(
-                f"the state dict has {len(row)} buffers per parameter, this optimizer needs "
-                f"{rules.layout.total}; use the same gate and monitors, or drop the entry"
-            )
-        for buffer in row or []:
+        for buffer in row:
             if not is_buffer_of(buffer, p):
                 raise CheckpointError(
-                    f"{damaged}a buffer of parameter {i} is {buffer.layout} of {buffer.dtype}"
+                    f"{DAMAGED}a buffer of parameter {i} is {buffer.layout} of {buffer.dtype}"
                 )
             if buffer.shape != F.local(p).shape:
                 raise CheckpointError(
@@ -213,10 +365,11 @@ def _are_tensors(value: Any) -> bool:
 
 
 def _is_anomaly(value: Any) -> bool:
-    """Whether it is what `Anomaly.state_dict` returns."""
+    """Whether it is a rule's name and what `Anomaly.state_dict` returns."""
     least = {"paused_until": -1, "against": 0, "unobserved": 0}
     return (
         isinstance(value, dict)
+        and isinstance(value.get("rule"), str)
         and all(_is_whole(value.get(name), low) for name, low in least.items())
         and all(_is_mean(value.get(name)) for name in ("losses", "errors"))
     )

@@ -103,6 +103,12 @@ class Segment(NamedTuple):
         return self._replace(parameters=parameters, buffers=buffers, stamps=([], []), gathered=())
 
 
+def without(segments: Iterable[Segment], leaving: set[int]) -> list[Segment]:
+    """The segments without some parameters, by id."""
+    left = [segment.without(leaving) for segment in segments]
+    return [segment for segment in left if segment.parameters]
+
+
 def make_segments(
     parameters: Sequence[Tensor], buffers: int, precision: torch.dtype | None
 ) -> list[Segment]:
@@ -199,12 +205,13 @@ def rows(segments: Iterable[Segment]) -> dict[int, list[Tensor]]:
     }
 
 
-def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor] | None]) -> None:
+def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor | None]]) -> None:
     """Copy each parameter's buffers, by its id, into the segments; None leaves zeros."""
     for segment in segments:
         for i, p in enumerate(segment.parameters):
-            for views, buffer in zip(segment.buffers, kept[id(p)] or [], strict=False):
-                views[i].copy_(buffer)
+            for views, buffer in zip(segment.buffers, kept[id(p)], strict=True):
+                if buffer is not None:
+                    views[i].copy_(buffer)
 
 
 def pack(segments: Iterable[Segment]) -> list[Any]:

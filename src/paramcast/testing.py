@@ -205,7 +205,7 @@ class PredictorConformance(ForecastConformance):
         most = 0
         for step in range(2 * self.predictor().every):
             _train(model, optimizer, step)
-            rows = optimizer.state_dict()["paramcast"]["buffers"]
+            rows = optimizer.state_dict()["paramcast"]["cycle"]["buffers"]
             most = max(most, sum(buffer.numel() for row in rows for buffer in row or []))
         elements = sum(p.numel() for p in model.parameters())
         assert most <= self.predictor().buffers * elements

@@ -49,7 +49,12 @@ def whole(change: Callable[[dict[str, Any]], Any]) -> Loading:
 
 
 def entry(**changes: Any) -> Loading:
-    return whole(lambda state: state["paramcast"].update(changes))
+    def change(state: dict[str, Any]) -> None:
+        for key, value in changes.items():
+            ours = state["paramcast"]
+            (ours if key in ours else ours["cycle"])[key] = value
+
+    return whole(change)
 
 
 def average(**changes: Any) -> Loading:
@@ -89,7 +94,10 @@ def complex_zeros(*shape: int) -> torch.Tensor:
 HEADER = torch.tensor(list(json.dumps([1]).encode()), dtype=torch.uint8)
 DAMAGED = 'the "paramcast" entry of the state dict is damaged: '
 SHARDED = "the checkpoint's cycle is damaged: its header cannot be read"
-AVERAGE = "the average in the state dict is damaged; drop it to start anew"
+AVERAGE = (
+    'the average in the state dict is damaged; delete state_dict["paramcast"]["average"] to start '
+    "a new one"
+)
 BASE = (
     "the base's part of the state dict does not fit SGD ({}); load what was saved with the same "
     "optimizer and model"

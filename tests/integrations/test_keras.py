@@ -118,7 +118,7 @@ def test_keras_schedules_and_callbacks_rule_the_learning_rate(digits: Any) -> No
 def test_saved_weights_resume_bitwise(digits: Any, base: Any, tmp_path: Path) -> None:
     undisturbed, resumed = model(plp(base), 0.01), model(plp(base), 0.5, seed=1)
     fit(undisturbed, digits, 1)
-    assert undisturbed.optimizer.inner.state_dict()["paramcast"]["done"] == 2
+    assert undisturbed.optimizer.inner.state_dict()["paramcast"]["cycle"]["done"] == 2
     undisturbed.save_weights(tmp_path / "run.weights.h5")
     resumed.load_weights(tmp_path / "run.weights.h5")
     for net in (undisturbed, resumed):

@@ -148,7 +148,7 @@ def test_resuming_at_an_epochs_end_is_bitwise(loader: Any, base: Make, tmp_path:
     first = trainer(1)
     first.fit(Digits(plp(base)), loader)
     first.save_checkpoint(tmp_path / "epoch.ckpt")
-    assert first.optimizers[0].state_dict()["paramcast"]["done"] == 2
+    assert first.optimizers[0].state_dict()["paramcast"]["cycle"]["done"] == 2
     resumed, undisturbed = spoiled(Digits(plp(base))), Digits(plp(base))
     trainer(3).fit(resumed, loader, ckpt_path=tmp_path / "epoch.ckpt")
     trainer(3).fit(undisturbed, loader)

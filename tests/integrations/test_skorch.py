@@ -104,7 +104,7 @@ def test_clones_train_alike(data: tuple[Any, Any]) -> None:
 @pytest.mark.compat(stack="skorch", feature="resume in mid-cycle")
 def test_a_pickled_net_trains_on_bitwise(data: tuple[Any, Any]) -> None:
     net = classifier(max_epochs=1).fit(*data)
-    assert net.optimizer_.state_dict()["paramcast"]["done"] == 2
+    assert net.optimizer_.state_dict()["paramcast"]["cycle"]["done"] == 2
     copy = pickle.loads(pickle.dumps(net))
     net.partial_fit(*data)
     copy.partial_fit(*data)

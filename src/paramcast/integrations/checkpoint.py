@@ -1,19 +1,20 @@
-"""The running cycle in sharded checkpoints: a `Stateful` for `torch.distributed.checkpoint`.
+"""What the wrapper adds in sharded checkpoints: a `Stateful` for `torch.distributed.checkpoint`.
 
 `torch.distributed.checkpoint` keeps of an optimizer what belongs to its `state` and its groups.
-What the wrapper adds (its counters and buffers) travels here, under the same keys at every phase:
+The "paramcast" entry of a plain state dict travels here, under the same keys at every phase:
 
-    header            everything plain (counters, horizon, pending event, anomaly rules) as JSON in
-                      a tensor whose length depends on the parameters alone
-    members, seen, averaged   one byte per parameter, in the order of their names
-    buffers.<i>.<name>, average.<name>     sharded like the parameter of that name
+    header            everything plain as JSON, in a tensor whose length depends on the parameters
+                      alone; of each part of the buffers, whether it holds anything
+    members, seen, kept, covered   one byte per parameter, in the order of their names: takes part,
+                      has had a gradient, has buffers, has an average
+    <part>.<i>.<name>, average.<kind>.<name>     sharded like the parameter of that name
 """
 
 from __future__ import annotations
 
 import contextlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -22,16 +23,13 @@ from torch.optim import Optimizer
 
 from .. import functional as F
 from ..errors import ArgumentError, CheckpointError
-from ..evaluation import check_average
+from ..evaluation import NAMES as AVERAGES
 from ..forecast import Forecast
-from ..saving import check_saved, load, save
+from ..saving import check, load, save
 from ..segments import all_parameters
 
 HEADER = 1 << 14
 """Bytes of the header, beside those for numbers of each parameter."""
-_FLAGS = ("members", "seen", "averaged")
-_AVERAGES = {"buffers": "average", "slower": "slower"}
-"""What a checkpoint calls the averages of `Averager.state_dict`."""
 
 
 class CycleState:
@@ -55,7 +53,7 @@ class CycleState:
         >>> model = nn.Linear(2, 1)
         >>> state = CycleState(model, PLP(torch.optim.SGD(model.parameters(), lr=0.1)))
         >>> sorted(state.state_dict())
-        ['buffers.0.bias', 'buffers.0.weight', 'header', 'members', 'seen']
+        ['buffers.0.bias', 'buffers.0.weight', 'header', 'kept', 'members', 'seen']
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -67,82 +65,91 @@ class CycleState:
         self._names()
 
     def state_dict(self) -> dict[str, Tensor]:
-        """The cycle as tensors, copied; the keys do not depend on where in a cycle it is."""
+        """The wrapper's entry as tensors; the keys do not depend on where in a cycle it is."""
         optimizer, names = self.optimizer, self._names()
         rules, parameters = optimizer._rules, all_parameters(optimizer.param_groups)
-        saved = save(optimizer._cycle, rules, optimizer.param_groups)
-        lists = {name: saved.pop(name) for name in ("members", "seen", "buffers")}
-        kinds = {f"buffers.{i}": rules.precision() for i in range(rules.layout.total)}
-        rows = {kind: _column(lists["buffers"], i) for i, kind in enumerate(kinds)}
-        saved["live"] = any(row is not None for row in lists["buffers"])
-        saved["model_holds"] = "average" if optimizer._averager.open else "live"
-        if optimizer.average is not None:
-            average = optimizer._averager.state_dict(optimizer.param_groups, optimizer.average)
-            saved["updates"] = average["updates"]
-            for name, kind in _AVERAGES.items():
-                if name in average:
-                    kinds[kind], rows[kind] = torch.float32, average[name]
-            lists["averaged"] = [row is not None for row in average["buffers"]]
+        with torch.no_grad():
+            saved = save(optimizer._cycle, optimizer._averager, rules, optimizer.param_groups)
+        cycle, average = saved["cycle"], saved.get("average", {})
+        columns: dict[str, tuple[torch.dtype | None, list[Tensor | None]]] = {}
+        for part, place in rules.layout.parts().items():
+            rows = cycle.pop(part)
+            for i in range(len(place)):
+                columns[f"{part}.{i}"] = rules.precision(), _column(rows, i)
+            cycle[part] = any(row is not None for row in rows)  # the header says whether it is live
+            if part == "buffers":
+                cycle["kept"] = [row is not None for row in rows]
+        for name in AVERAGES:
+            if name in average:
+                columns[f"average.{name}"] = torch.float32, average[name]
+                average["covered"] = [row is not None for row in average.pop(name)]
+        flags = {name: holder.pop(name) for name, holder in _flags(cycle, average)}
         order = sorted(range(len(parameters)), key=lambda i: names[id(parameters[i])])
         state = {"header": _pack(saved, _length([names[id(p)] for p in parameters]))}
-        for flag in lists.keys() & set(_FLAGS):
-            state[flag] = torch.tensor([lists[flag][i] for i in order], dtype=torch.uint8)
+        for name, flag in flags.items():
+            state[name] = torch.tensor([flag[i] for i in order], dtype=torch.uint8)
         with torch.no_grad():
-            for kind, dtype in kinds.items():
-                for p, row in zip(parameters, rows[kind], strict=True):
-                    state[f"{kind}.{names[id(p)]}"] = _like(p, dtype, row)
+            for name, (dtype, column) in columns.items():
+                for p, shard in zip(parameters, column, strict=True):
+                    state[f"{name}.{names[id(p)]}"] = _like(p, dtype, shard)
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         """Take over what `state_dict` returned, once it is known to fit.
 
+        What may differ from the run that was saved is said in `Forecast.load_state_dict`.
+
         Raises:
-            CheckpointError: it is damaged, or was written with another predictor or gate.
+            CheckpointError: it is damaged, or was written with another predictor or average.
         """
         optimizer, names = self.optimizer, self._names()
         if optimizer._averager.open:
             raise ArgumentError("load_state_dict() inside eval_weights(): leave it first")
         rules, parameters = optimizer._rules, all_parameters(optimizer.param_groups)
-        saved = _unpack(_entry(state_dict, "header"))
         keys = [names[id(p)] for p in parameters]
-        flags = {
-            flag: dict(zip(sorted(keys), map(bool, state_dict[flag].tolist()), strict=True))
-            for flag in _FLAGS
-            if isinstance(state_dict.get(flag), Tensor)
-            and state_dict[flag].shape == (len(keys),)
-            and state_dict[flag].layout == torch.strided
-        }
-        if not {"members", "seen"} <= flags.keys():
-            raise CheckpointError(
-                f"the checkpoint's cycle is not one of these {len(keys)} parameters; "
-                "load it into the model that it was saved from"
-            )
-        saved["members"] = [flags["members"][key] for key in keys]
-        saved["seen"] = [flags["seen"][key] for key in keys]
-        saved["buffers"] = [
-            [F.local(_entry(state_dict, f"buffers.{i}.{key}")) for i in range(rules.layout.total)]
-            if flags["members"][key] and saved.get("live")
-            else None
-            for key in keys
-        ]
-        check_saved(saved, rules, parameters)
-        average = None
-        if optimizer.average is not None and "averaged" in flags:
-            average = {"updates": saved.get("updates")}
-            for name, kind in _AVERAGES.items():
-                if name == "buffers" or any(f"{kind}.{key}" in state_dict for key in keys):
-                    average[name] = [
-                        F.local(_entry(state_dict, f"{kind}.{key}"))
-                        if flags["averaged"][key]
-                        else None
-                        for key in keys
-                    ]
-            check_average(average, parameters, optimizer.average)
-        optimizer.restart_cycle()
-        with torch.no_grad():
-            load(optimizer._cycle, saved, rules, parameters)
-            if average is not None and optimizer.average is not None:
-                optimizer._averager.load_state_dict(average, parameters, optimizer.average)
+        saved = _unpack(_entry(state_dict, "header"))
+        cycle, average = saved.get("cycle"), saved.get("average", {})
+        if optimizer.average is None and isinstance(average, dict):
+            average = {}  # its tensors were not asked for
+        if not isinstance(cycle, dict) or not isinstance(average, dict):
+            raise CheckpointError("the checkpoint's cycle is damaged: its header lacks parts")
+        for name, holder in _flags(cycle, average):
+            flag = state_dict.get(name)
+            if not (
+                isinstance(flag, Tensor)
+                and flag.shape == (len(keys),)
+                and flag.layout == torch.strided
+            ):
+                raise CheckpointError(
+                    f"the checkpoint's cycle is not one of these {len(keys)} parameters; "
+                    "load it into the model that it was saved from"
+                )
+            by_name = dict(zip(sorted(keys), map(bool, flag.tolist()), strict=True))
+            holder[name] = [by_name[key] for key in keys]
+
+        def shards(name: str, chosen: Sequence[bool]) -> list[Tensor | None]:
+            return [
+                F.local(_entry(state_dict, f"{name}.{key}")) if there else None
+                for key, there in zip(keys, chosen, strict=True)
+            ]
+
+        kept = cycle.pop("kept")
+        for part, place in rules.layout.parts().items():
+            if cycle.pop(part, None) is not True and part != "buffers":
+                continue
+            chosen = kept if part == "buffers" else cycle["members"]
+            columns = [shards(f"{part}.{i}", chosen) for i in range(len(place))]
+            cycle[part] = [
+                None if row[0] is None else list(row) for row in zip(*columns, strict=True)
+            ]
+        if "covered" in average:
+            covered = average.pop("covered")
+            for name in AVERAGES:
+                if any(f"average.{name}.{key}" in state_dict for key in keys):
+                    average[name] = shards(f"average.{name}", covered)
+        check(saved, optimizer._averager, rules, parameters)
+        with torch.inference_mode(False), torch.no_grad():
+            load(optimizer._cycle, optimizer._averager, saved, rules, parameters)
 
     def _names(self) -> dict[int, str]:
         """The optimizer's parameters by id: their names in the model as its user wrote it."""
@@ -197,6 +204,12 @@ class TrainingState:
             optim_state_dict=state_dict["optimizer"],
         )
         self.cycle.load_state_dict(state_dict["paramcast"])
+
+
+def _flags(cycle: dict[str, Any], average: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
+    """The lists of one truth per parameter, which travel as bytes, and where each belongs."""
+    own = [(name, cycle) for name in ("members", "seen", "kept")]
+    return own + [("covered", average)] * ("updates" in average)
 
 
 def _column(rows: list[list[Tensor] | None], i: int) -> list[Tensor | None]:

@@ -28,6 +28,9 @@ class _File(Monitor):
     ) -> None:
         super().__init__(every=every, scored=scored, per_tensor=per_tensor)
         self.path = Path(path)
+        self._open()
+
+    def _open(self) -> None:
         try:
             self.file: TextIO = self.path.open("a", encoding="utf-8", newline="")
         except OSError as error:
@@ -35,6 +38,13 @@ class _File(Monitor):
 
     def __deepcopy__(self, memo: dict[int, Any]) -> _File:
         return self  # one file: a copied optimizer writes to it too
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {name: value for name, value in self.__dict__.items() if name != "file"}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._open()
 
     def close(self) -> None:
         """Close the file."""

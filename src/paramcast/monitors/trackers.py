@@ -18,6 +18,12 @@ class _Tracker(Monitor):
     def __deepcopy__(self, memo: dict[int, Any]) -> _Tracker:
         return self  # one connection: a copied optimizer writes to it too
 
+    def __reduce__(self) -> str:
+        raise ArgumentError(
+            f"a {type(self).__name__} monitor holds an open connection and cannot be pickled; "
+            "save optimizer.state_dict() instead, and give a new wrapper a new monitor"
+        )
+
     def look(self, event: ForecastEvent) -> None:
         found = _numbers("paramcast", event._asdict())
         for name, numbers in (event.tensors or {}).items():

@@ -6,6 +6,7 @@ import inspect
 import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
+from numbers import Integral, Real
 from typing import Any, ClassVar, NamedTuple
 
 import torch
@@ -106,6 +107,16 @@ class Predictor(ABC):
     def written_(self, work: Workspace) -> None:
         """The prediction was written: adjust the base's state where the rule says so."""
 
+    @property
+    def identity(self) -> str:
+        """The rule as a checkpoint names it: all that its buffers depend on, so no horizon."""
+        knobs = [(name, getattr(self, name)) for name in self.knobs if name != "horizon"]
+        inside = ", ".join(
+            f"{name}={value.identity if isinstance(value, Predictor) else repr(value)}"
+            for name, value in knobs
+        )
+        return f"{type(self).__name__}({inside})"
+
     def __repr__(self) -> str:
         inside = ", ".join(f"{name}={getattr(self, name)!r}" for name in self.knobs)
         return f"{type(self).__name__}({inside})"
@@ -119,13 +130,22 @@ def as_constructed(part: object) -> str:
     return f"{type(part).__name__}({inside})"
 
 
+def named(function: object) -> str:
+    """A function by its name, another object by its repr; never by its address."""
+    text = repr(function)
+    if " at 0x" not in text:
+        return text
+    kind = function if hasattr(function, "__qualname__") else type(function)
+    return f"{kind.__module__}.{kind.__qualname__}"  # type: ignore[attr-defined]
+
+
 def finite(name: str, value: float) -> float:
     """A finite number, or an error that names it."""
     try:
         number = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         number = math.nan
-    if not isinstance(value, (int, float)) or not math.isfinite(number):
+    if not isinstance(value, Real) or not math.isfinite(number):
         raise ArgumentError(f"{name} must be a finite number, got {_short(value)}")
     return number
 
@@ -152,7 +172,7 @@ def scalar(name: str, value: Any) -> float:
     """One number, or a tensor of one element, whatever its size; NaN and infinity too."""
     if isinstance(value, Tensor) and value.numel() == 1:
         return float(value)
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
+    if isinstance(value, bool) or not isinstance(value, Real):
         came = f"a tensor of shape {tuple(value.shape)}" if isinstance(value, Tensor) else value
         raise ArgumentError(f"{name} must be one number, got {_short(came)}; reduce it first")
     return float(value)
@@ -160,7 +180,7 @@ def scalar(name: str, value: Any) -> float:
 
 def whole(name: str, value: int, least: int, reader: str = "") -> int:
     """A whole number of at least `least`; `reader` says who reads so many points."""
-    if isinstance(value, bool) or not isinstance(value, int):
+    if isinstance(value, bool) or not isinstance(value, Integral):
         raise ArgumentError(f"{name} must be a whole number, got {_short(value)}")
     if value < least:
         plural = "s" if least > 1 else ""
@@ -169,4 +189,4 @@ def whole(name: str, value: int, least: int, reader: str = "") -> int:
     most = LONGEST if reader else MOST
     if value > most:
         raise ArgumentError(f"{name} must be at most {most}, got {_short(value)}")
-    return value
+    return int(value)
