@@ -366,7 +366,9 @@ class Life(RuleBasedStateMachine):
         before = {k: v.clone() for k, v in self.model.state_dict().items()}
         inputs = torch.randn(4, 2, dtype=torch.float64)
         data = {"update_bn": [inputs]} if estimates else {}
-        ends = pytest.raises(OSError) if fails else contextlib.nullcontext()
+        ends = (
+            pytest.raises(OSError, match="the disk is full") if fails else contextlib.nullcontext()
+        )
         half = torch.autocast("cpu", torch.bfloat16, enabled=autocast)
         with half, ends, self.optimizer.eval_weights(self.model, **data):
             self.assert_close(self.weights(), self.twin.averaged() or self.twin.theta)
