@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
 from . import functional as F
 from . import schedules
 from .averaging import Average
+from .bases import check_base, check_master_weights, check_second_points, is_phantom
 from .cycle import Cycle
-from .errors import ArgumentError, BaseOptimizerError, CheckpointError
+from .errors import ArgumentError, CheckpointError
 from .evaluation import Averager, check_average
 from .events import ForecastEvent
 from .gates import Gate
@@ -24,13 +25,21 @@ from .predictors.base import FARTHEST, scalar, whole, within
 from .ranks import debug_monitors
 from .rules import Rules
 from .saving import check_saved, load, save
-from .segments import all_parameters, any_nonzero
+from .segments import all_parameters
 
 _log = logging.getLogger("paramcast")
 NOTHING = Affine((0.0, 1.0))
 """The predictor that leaves every point where it is."""
 
-_FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed")
+
+class _OfBase:
+    """A method that the wrapper has where its base has one: frameworks ask with `hasattr`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, forecast: Forecast | None, owner: type) -> Any:
+        return self if forecast is None else getattr(forecast.base, self.name)
 
 
 class Forecast(Optimizer):
@@ -71,7 +80,9 @@ class Forecast(Optimizer):
 
     Raises:
         BaseOptimizerError: `base` is not an optimizer, is already wrapped, is LBFGS, is
-            `differentiable`, or belongs to a framework that must wrap last.
+            `differentiable`, belongs to a framework that must wrap last, or keeps a second point of
+            its own that a prediction does not move (Schedule-Free, Lookahead, MADGRAD and others).
+            After its first step: it keeps whole copies of 16-bit parameters (master weights).
         ArgumentError: something else does not fit, with what is needed.
 
     Example:
@@ -96,7 +107,9 @@ class Forecast(Optimizer):
         monitors: Sequence[Callable[[ForecastEvent], None]] = (),
         shadow: bool = False,
     ) -> None:
-        _check_base(base)
+        check_base(base, Forecast)
+        if predictor is not None and not shadow:
+            check_second_points(base)
         rules = _rules(predictor, horizon, total_steps, gate, average, monitors, shadow)
         # Optimizer.__init__ would copy the base's groups, and their learning rates would fall out
         # of step when the base loads a state. __setstate__ creates the hook dictionaries.
@@ -151,6 +164,8 @@ class Forecast(Optimizer):
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.base.zero_grad(set_to_none=set_to_none)
 
+    train, eval = _OfBase(), _OfBase()
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.predictor!r})\n{self.base!r}"
 
@@ -192,7 +207,7 @@ class Forecast(Optimizer):
             raise ArgumentError("step() inside eval_weights(): leave it first, then train on")
         cycle = self._cycle
         cycle.follow(self.param_groups)
-        moved = not _is_phantom(self.base) and cycle.moved()
+        moved = not is_phantom(self.base) and cycle.moved()
         if cycle.done == 0:
             to_come = _closure(args, kwargs) is not None
             with torch.no_grad():
@@ -206,6 +221,8 @@ class Forecast(Optimizer):
             moved = self._cycle.moved()
         if moved:
             with torch.no_grad():
+                if self._cycle.steps == 0 and self.predictor is not NOTHING:
+                    check_master_weights(self.base)
                 _count(self._cycle, self._rules, self.state)
                 if self.average is not None:
                     learnable = [p for p in all_parameters(self.param_groups) if p.requires_grad]
@@ -512,59 +529,3 @@ def _rules(
             raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
     watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
     return Rules(predictor, schedule, total_steps, gate, watchers, shadow)
-
-
-def _is_phantom(base: Optimizer) -> bool:
-    """Whether a step is only made to create the base's state: every lr 0 and every gradient 0.
-
-    `torch.distributed.checkpoint` does that whenever the state is empty, for plain SGD at every
-    save. A tensor learning rate on an accelerator is taken for non-zero: torch sets a CPU tensor.
-    """
-    for group in base.param_groups:
-        lr = group.get("lr", 1.0)
-        if (isinstance(lr, Tensor) and lr.device.type != "cpu") or float(lr) != 0.0:
-            return False
-    parameters = (p for group in base.param_groups for p in group["params"])
-    with torch.no_grad():
-        return not any_nonzero(p.grad for p in parameters if p.grad is not None)
-
-
-def _check_base(base: object) -> None:
-    name = type(base).__name__
-    if isinstance(base, type) and issubclass(base, Optimizer):
-        raise BaseOptimizerError(
-            f"base is the class {base.__name__}; "
-            f"construct it first: PLP({base.__name__}(model.parameters(), ...))"
-        )
-    modules = {cls.__module__.split(".")[0] for cls in type(base).__mro__}
-    framework = modules.intersection(_FRAMEWORKS)
-    if framework:
-        raise BaseOptimizerError(
-            f"base is a {name} of {framework.pop()}, which counts micro-batches as steps; "
-            "wrap the plain optimizer first and hand the wrapper to the framework"
-        )
-    if not isinstance(base, Optimizer):
-        raise BaseOptimizerError(
-            f"base must be a torch.optim.Optimizer, got {name}; "
-            "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
-        )
-    inner: object = base
-    seen: set[int] = set()
-    while inner is not None and id(inner) not in seen:
-        seen.add(id(inner))
-        if isinstance(inner, Forecast):
-            raise BaseOptimizerError(
-                f"base is already wrapped ({type(inner).__name__}); "
-                "wrap the plain optimizer once, with the one predictor that you want"
-            )
-        inner = getattr(inner, "optimizer", None) or getattr(inner, "base", None)
-    if isinstance(base, LBFGS):
-        raise BaseOptimizerError(
-            "base must not be LBFGS: a predicted jump falsifies its curvature pairs; "
-            "use LBFGS without paramcast, or a first-order optimizer"
-        )
-    if any(group.get("differentiable") for group in base.param_groups):
-        raise BaseOptimizerError(
-            "base must not be differentiable: predictions are written in place, outside autograd; "
-            "construct it with differentiable=False"
-        )
