@@ -53,7 +53,8 @@ class Forecast(Optimizer):
     It is a `torch.optim.Optimizer`: `param_groups`, `state` and `defaults` are the base's, so
     learning-rate schedulers, gradient scalers and clipping work as before. Use it everywhere in
     place of the base. Global step hooks (`register_optimizer_step_*_hook`) fire once per step, with
-    the base as their optimizer; hooks registered on the wrapper fire around the whole step.
+    the base as their optimizer; hooks registered on the wrapper fire around the whole step. It has
+    `train()` and `eval()` where the base has them, and forwards them.
 
     A step counts when the base completed it: one skipped by a `GradScaler` does not, nor one in
     which no parameter has a gradient, nor the empty step with learning rate 0 by which
