@@ -54,8 +54,9 @@ PARTS = {
     "functional": Part(("functional.py",), ("test_functional.py", "test_predictors.py")),
     "averaging": Part(("averaging.py", "evaluation.py"), ("test_averaging.py",)),
     "forecast": Part(
-        ("forecast.py",),
+        ("forecast.py", "bases.py", "second_points.py"),
         (
+            "test_bases.py",
             "test_forecast.py",
             "test_checkpoint.py",
             "test_averaging.py",

@@ -17,6 +17,7 @@ import paramcast as pc
 LIBRARY = [
     "anomalies",
     "averaging",
+    "bases",
     "checkpoints",
     "cycle",
     "errors",
@@ -41,10 +42,12 @@ LIBRARY = [
     "rules",
     "saving",
     "schedules",
+    "second_points",
     "segments",
     "testing",
 ]
 WITHOUT_EXAMPLES = [
+    "bases",
     "cycle",
     "errors",
     "evaluation",
@@ -60,6 +63,7 @@ WITHOUT_EXAMPLES = [
     "readback",
     "rules",
     "saving",
+    "second_points",
     "segments",
     "testing",
 ]

@@ -71,6 +71,7 @@ def test_sources_validate_with_errors_and_load_nothing_unsafe(path):
 
 FLOORS = {
     "errors": 1, "events": 1, "functional": 1, "readback": 1, "segments": 1,
+    "second_points": 1, "bases": 2,
     "files": 1, "checkpoints": 2,
     "predictors": 2, "schedules": 2, "averaging": 2, "gates": 2, "anomalies": 2, "monitors": 2,
     "ranks": 2, "stability": 3,

@@ -9,13 +9,14 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.optim import LBFGS, Optimizer
+from torch.optim import Optimizer
 
 from . import functional as F
 from . import schedules
 from .averaging import Average
+from .bases import check_base, check_master_weights, check_second_points, is_phantom
 from .cycle import Cycle
-from .errors import ArgumentError, BaseOptimizerError, CheckpointError
+from .errors import ArgumentError, CheckpointError
 from .evaluation import Averager
 from .events import ForecastEvent
 from .gates import Gate
@@ -24,13 +25,21 @@ from .predictors.base import FARTHEST, scalar, whole, within
 from .ranks import debug_monitors
 from .rules import Rules
 from .saving import check, load, save
-from .segments import all_parameters, any_nonzero
+from .segments import all_parameters
 
 _log = logging.getLogger("paramcast")
 NOTHING = Affine((0.0, 1.0))
 """The predictor that leaves every point where it is."""
 
-_FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed")
+
+class _OfBase:
+    """A method that the wrapper has where its base has one: frameworks ask with `hasattr`."""
+
+    def __set_name__(self, owner: type, name: str) -> None:
+        self.name = name
+
+    def __get__(self, forecast: Forecast | None, owner: type) -> Any:
+        return self if forecast is None else getattr(forecast.base, self.name)
 
 
 class Forecast(Optimizer):
@@ -44,7 +53,8 @@ class Forecast(Optimizer):
     It is a `torch.optim.Optimizer`: `param_groups`, `state` and `defaults` are the base's, so
     learning-rate schedulers, gradient scalers and clipping work as before. Use it everywhere in
     place of the base. Global step hooks (`register_optimizer_step_*_hook`) fire once per step, with
-    the base as their optimizer; hooks registered on the wrapper fire around the whole step.
+    the base as their optimizer; hooks registered on the wrapper fire around the whole step. It has
+    `train()` and `eval()` where the base has them, and forwards them.
 
     A step counts when the base completed it: one skipped by a `GradScaler` does not, nor one in
     which no parameter has a gradient, nor the empty step with learning rate 0 by which
@@ -71,7 +81,9 @@ class Forecast(Optimizer):
 
     Raises:
         BaseOptimizerError: `base` is not an optimizer, is already wrapped, is LBFGS, is
-            `differentiable`, or belongs to a framework that must wrap last.
+            `differentiable`, belongs to a framework that must wrap last, or keeps a second point of
+            its own that a prediction does not move (Schedule-Free, Lookahead, MADGRAD and others).
+            After its first step: it keeps whole copies of 16-bit parameters (master weights).
         ArgumentError: something else does not fit, with what is needed.
 
     Example:
@@ -96,7 +108,9 @@ class Forecast(Optimizer):
         monitors: Sequence[Callable[[ForecastEvent], None]] = (),
         shadow: bool = False,
     ) -> None:
-        _check_base(base)
+        check_base(base, Forecast)
+        if predictor is not None and not shadow:
+            check_second_points(base)
         rules = _rules(predictor, horizon, total_steps, gate, average, monitors, shadow)
         # Optimizer.__init__ would copy the base's groups, and their learning rates would fall out
         # of step when the base loads a state. __setstate__ creates the hook dictionaries.
@@ -105,7 +119,7 @@ class Forecast(Optimizer):
                 "base": base,
                 "_rules": rules,
                 "_cycle": Cycle(),
-                "_averager": Averager(average, total_steps),
+                "_averager": Averager(average, rules.total_steps),
             }
         )
 
@@ -153,6 +167,8 @@ class Forecast(Optimizer):
 
     def zero_grad(self, set_to_none: bool = True) -> None:
         self.base.zero_grad(set_to_none=set_to_none)
+
+    train, eval = _OfBase(), _OfBase()
 
     def __repr__(self) -> str:
         return f"{type(self).__name__}({self.predictor!r})\n{self.base!r}"
@@ -206,7 +222,7 @@ class Forecast(Optimizer):
         cycle.follow(self.param_groups, self._rules)
         with torch.no_grad():
             self._averager.follow(cycle.learnable, self.param_groups)
-        moved = not _is_phantom(self.base) and cycle.moved()
+        moved = not is_phantom(self.base) and cycle.moved()
         if cycle.done == 0:
             to_come = _closure(args, kwargs) is not None
             with torch.no_grad():
@@ -221,6 +237,8 @@ class Forecast(Optimizer):
         if moved:
             cycle = self._cycle
             with torch.no_grad():
+                if cycle.steps == 0 and self.predictor is not NOTHING:
+                    check_master_weights(self.base)
                 try:
                     _count(cycle, self._rules, self.state)
                 finally:  # a monitor that fails does not cost the average this step
@@ -287,15 +305,25 @@ class Forecast(Optimizer):
         """Evaluate with the averaged weights where there is an average, else with the live ones.
 
         A predictor that keeps the model near an average of its own shows that, unless `average` is
-        given. On leaving, also by an exception, the live weights are back, bitwise.
+        given. On leaving, also by an exception, the live weights are back, bitwise. Nothing else is
+        touched without `update_bn`: call `model.eval()` as for any evaluation.
+
+        What torch itself keeps of the weights follows them (`torch.autocast`, compiled models,
+        `parametrize.cached()`). Copies of your own do not: a model that was quantised, frozen by
+        Inductor's `freezing` or copied before shows what it was made from. Make it inside.
 
         Args:
-            model: needed for `update_bn`; its buffers are restored too.
+            model: needed for `update_bn`, and where it is sharded by `fully_shard`.
             update_bn: batches by which to re-estimate the batch-norm statistics, which belong to
-                the live weights (`torch.optim.swa_utils.update_bn`).
+                the live weights, as `torch.optim.swa_utils.update_bn` does. A batch is a tensor, a
+                list or tuple whose first element counts, or a dict of the model's arguments; it is
+                moved to the model's device. On leaving the statistics are the former ones. Frozen
+                layers keep theirs: those in evaluation mode while the model is in training mode;
+                if the whole model is in evaluation mode, those whose weight is not learnable.
 
         Raises:
-            ArgumentError: opened twice, before the average's first update, or without the model.
+            ArgumentError: opened twice, before the average's first update, without the model, or
+                with `update_bn` that has no batches, such as a generator that is used up.
 
         Example:
             >>> from paramcast.averaging import EMA
@@ -525,59 +553,3 @@ def _rules(
             raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
     watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
     return Rules(predictor, schedule, total_steps, gate, watchers, shadow, average)
-
-
-def _is_phantom(base: Optimizer) -> bool:
-    """Whether a step is only made to create the base's state: every lr 0 and every gradient 0.
-
-    `torch.distributed.checkpoint` does that whenever the state is empty, for plain SGD at every
-    save. A tensor learning rate on an accelerator is taken for non-zero: torch sets a CPU tensor.
-    """
-    for group in base.param_groups:
-        lr = group.get("lr", 1.0)
-        if (isinstance(lr, Tensor) and lr.device.type != "cpu") or float(lr) != 0.0:
-            return False
-    parameters = (p for group in base.param_groups for p in group["params"])
-    with torch.no_grad():
-        return not any_nonzero(p.grad for p in parameters if p.grad is not None)
-
-
-def _check_base(base: object) -> None:
-    name = type(base).__name__
-    if isinstance(base, type) and issubclass(base, Optimizer):
-        raise BaseOptimizerError(
-            f"base is the class {base.__name__}; "
-            f"construct it first: PLP({base.__name__}(model.parameters(), ...))"
-        )
-    modules = {cls.__module__.split(".")[0] for cls in type(base).__mro__}
-    framework = modules.intersection(_FRAMEWORKS)
-    if framework:
-        raise BaseOptimizerError(
-            f"base is a {name} of {framework.pop()}, which counts micro-batches as steps; "
-            "wrap the plain optimizer first and hand the wrapper to the framework"
-        )
-    if not isinstance(base, Optimizer):
-        raise BaseOptimizerError(
-            f"base must be a torch.optim.Optimizer, got {name}; "
-            "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
-        )
-    inner: object = base
-    seen: set[int] = set()
-    while inner is not None and id(inner) not in seen:
-        seen.add(id(inner))
-        if isinstance(inner, Forecast):
-            raise BaseOptimizerError(
-                f"base is already wrapped ({type(inner).__name__}); "
-                "wrap the plain optimizer once, with the one predictor that you want"
-            )
-        inner = getattr(inner, "optimizer", None) or getattr(inner, "base", None)
-    if isinstance(base, LBFGS):
-        raise BaseOptimizerError(
-            "base must not be LBFGS: a predicted jump falsifies its curvature pairs; "
-            "use LBFGS without paramcast, or a first-order optimizer"
-        )
-    if any(group.get("differentiable") for group in base.param_groups):
-        raise BaseOptimizerError(
-            "base must not be differentiable: predictions are written in place, outside autograd; "
-            "construct it with differentiable=False"
-        )

@@ -28,6 +28,9 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from .errors import ArgumentError
 
 PIECE_ON_CPU, PIECE = 1 << 15, 1 << 22
 """Elements that an inner product converts at a time: what a cache holds, what a kernel needs."""
@@ -238,19 +241,35 @@ def mean_over_ranks(value: float) -> float:
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return value
     on_cpu = "cpu" in str(dist.get_backend_config())  # such as "cpu:gloo,cuda:nccl"
-    device = None if on_cpu else torch.accelerator.current_accelerator()
+    device = "cpu" if on_cpu else torch.accelerator.current_accelerator()
     values = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(values)
     return float(values) / dist.get_world_size()
+
+
+def forget_copies() -> None:
+    """Make torch drop what it has computed from parameters that are overwritten now.
+
+    `torch.autocast` casts each weight once in a block, and `parametrize.cached()` computes it once:
+    the next forward pass of that block would go on with the old values.
+    """
+    torch.clear_autocast_cache()  # 0.2 us, also outside autocast
+    parametrize._cache.clear()  # torch has no public way
 
 
 def reshard_(model: nn.Module) -> None:
     """Make `fully_shard` modules drop the whole parameters that a forward pass left behind.
 
     The outermost module keeps them after its forward, for the backward that usually follows. After
-    an evaluation they would hide what is then written into the shards, until the next backward.
+    an evaluation they would hide what is then written into the shards, until the next backward. The
+    older `FullyShardedDataParallel` has no way to drop them, and is refused.
     """
     for module in model.modules():
+        if type(module).__name__ == "FullyShardedDataParallel":
+            raise ArgumentError(
+                "FullyShardedDataParallel flattens parameters, and their norms are not known to "
+                "each process; shard the model with torch.distributed.fsdp.fully_shard"
+            )
         if any(kind.__name__ == "FSDPModule" for kind in type(module).__mro__):
             module.reshard()  # type: ignore[operator]
 

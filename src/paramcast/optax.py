@@ -21,6 +21,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .errors import ArgumentError, BaseOptimizerError
+from .second_points import SECOND_POINTS, second_point
 
 try:
     import jax
@@ -43,13 +44,16 @@ REFUSED = {
     "MultiStepsState": "counts micro-batches as steps: MultiSteps(plp(base), ...)",
     "ApplyIfFiniteState": "counts skipped steps: apply_if_finite(plp(base), ...)",
     "ConditionallyMaskState": "counts skipped steps: conditionally_mask(plp(base), ...)",
-    "LookaheadState": "holds two sets of parameters: lookahead(plp(base), ...)",
-    "ScheduleFreeState": "trains between two sequences of its own, which a jump tears apart",
+    "LookaheadState": f"{SECOND_POINTS['Lookahead'].why}: lookahead(plp(base), ...)",
+    "SAMState": "goes back to a point that it keeps: sam(..., opaque_mode=True) keeps none",
     "ScaleByLBFGSState": "collects curvature, which a predicted jump falsifies",
     "ScaleByBacktrackingLinesearchState": "keeps the loss of the point that it stepped to",
     "ScaleByZoomLinesearchState": "keeps the loss of the point that it stepped to",
 }
-"""States of bases that cannot be wrapped, by the name of their type, with the reason."""
+"""States of bases that cannot be wrapped, by the name of their type, with the reason.
+
+Those with a second point of their own are in `second_points`.
+"""
 
 
 class PLPState(NamedTuple):
@@ -258,8 +262,15 @@ def _check_base(base: object) -> None:
 
 def _check_state(state: Any) -> None:
     """Refuse a base by the state that it keeps, however deep in a chain."""
-    found = jax.tree.leaves(state, is_leaf=lambda node: type(node).__name__ in REFUSED)
-    for node in found:
-        name = type(node).__name__
-        if name in REFUSED:
-            raise BaseOptimizerError(f"base keeps a {name}; it {REFUSED[name]}")
+    for node in jax.tree.leaves(state, is_leaf=lambda node: _reason(node) is not None):
+        if (reason := _reason(node)) is not None:
+            raise BaseOptimizerError(f"base keeps a {type(node).__name__}; it {reason}")
+
+
+def _reason(node: Any) -> str | None:
+    """Why a base with this state cannot be wrapped; None for all others."""
+    name = type(node).__name__
+    if name == "SAMState" and node.cache is None:  # opaque: both of its steps are one update
+        return None
+    found = second_point(name)
+    return REFUSED.get(name) or (found and found.why)

@@ -162,7 +162,7 @@ def _gather(vectors: Sequence[Tensor], dtype: torch.dtype) -> list[Gathered]:
         runs[-1].append(vector)
         room -= vector.numel()
     sizes = [sum(vector.numel() for vector in run) for run in runs]
-    scratch = torch.empty(max(sizes, default=0), dtype=dtype)
+    scratch = torch.empty(max(sizes, default=0), dtype=dtype, device="cpu")
     ends = itertools.accumulate(sizes)
     return [
         Gathered(run, end - size, end, scratch[:size])
@@ -260,12 +260,12 @@ def dot(segments: Iterable[Segment], a: int, b: int) -> float:
 
 def gram(segments: Iterable[Segment], buffers: int) -> Tensor:
     """Inner products of the first so many buffers over all parameters, float64 on the CPU."""
-    whole = torch.zeros(buffers, buffers, dtype=torch.float64)
+    whole = torch.zeros(buffers, buffers, dtype=torch.float64, device="cpu")
     for segment in segments:
         flats = segment.flats[:buffers]
         rows = [[F.dot(a, b) for b in flats[: i + 1]] for i, a in enumerate(flats)]
         lower = F.sum_over_(segment.groups, torch.stack([x for row in rows for x in row]))
-        whole[tuple(torch.tril_indices(buffers, buffers))] += lower.cpu()
+        whole[tuple(torch.tril_indices(buffers, buffers, device="cpu"))] += lower.cpu()
     return whole + whole.tril(-1).T
 
 

@@ -41,7 +41,7 @@ def cycle_matrices(
     Returns:
         Matrices of shape (n, 2, 2), acting on (theta, u).
     """
-    start = torch.eye(2, dtype=x.dtype).expand(len(x), 2, 2)
+    start = torch.eye(2, dtype=x.dtype, device=x.device).expand(len(x), 2, 2)
     theta, u = start[:, 0].clone(), start[:, 1].clone()
     x = x[:, None]
     points = [theta]
@@ -50,7 +50,9 @@ def cycle_matrices(
         u = momentum * u + gradient
         theta = theta - (gradient + momentum * u if nesterov else u)
         points.append(theta)
-    predicted = torch.stack(points, -1) @ torch.tensor(tuple(weights), dtype=x.dtype)
+    predicted = torch.stack(points, -1) @ torch.tensor(
+        tuple(weights), dtype=x.dtype, device=x.device
+    )
     return torch.stack((predicted, u), 1)
 
 
@@ -74,7 +76,7 @@ def spectral_radius(
         True
     """
     momentum = within("momentum", momentum, 0.0, 1.0, ends="[)")
-    values = torch.tensor([within("x", x, 0.0, 1e9)], dtype=torch.float64)
+    values = torch.tensor([within("x", x, 0.0, 1e9)], dtype=torch.float64, device="cpu")
     return float(_radii(_weights(predictor), values, momentum, nesterov)[0])
 
 
@@ -99,7 +101,7 @@ def edge(predictor: Affine | None, momentum: float = 0.9, *, nesterov: bool = Fa
     momentum = within("momentum", momentum, 0.0, 1.0, ends="[)")
     weights = _weights(predictor)
     top = 4.0 * (1.0 + momentum)
-    grid = torch.linspace(0.0, top, _GRID + 1, dtype=torch.float64)[1:]
+    grid = torch.linspace(0.0, top, _GRID + 1, dtype=torch.float64, device="cpu")[1:]
     unstable = _radii(weights, grid, momentum, nesterov) > 1.0 + _ROUNDING
     if not bool(unstable.any()):
         return top
@@ -107,7 +109,7 @@ def edge(predictor: Affine | None, momentum: float = 0.9, *, nesterov: bool = Fa
     low, high = (float(grid[first - 1]) if first else 0.0), float(grid[first])
     while high - low > 1e-7:
         middle = (low + high) / 2
-        values = torch.tensor([middle], dtype=torch.float64)
+        values = torch.tensor([middle], dtype=torch.float64, device="cpu")
         if float(_radii(weights, values, momentum, nesterov)[0]) > 1.0 + _ROUNDING:
             high = middle
         else:

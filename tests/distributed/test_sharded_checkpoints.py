@@ -249,10 +249,27 @@ def test_a_checkpoint_that_does_not_fit_is_refused_and_changes_nothing(ranks: Ra
 
 
 @on_ranks
-def test_the_older_fsdp_is_refused(ranks: Ranks) -> None:
+def test_the_older_fsdp_trains_with_plp_and_all_else_is_refused(ranks: Ranks) -> None:
     from torch.distributed.fsdp import FullyShardedDataParallel
 
+    whole = Net(torch.float64)
+    alone = pc.PLP(torch.optim.SGD(whole.parameters(), lr=0.1))
     with quiet():
-        model = FullyShardedDataParallel(Net(), device_id=torch.device("cpu"))
+        model = FullyShardedDataParallel(Net(torch.float64), device_id=torch.device("cpu"))
+        base = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer = pc.Forecast(base, pc.predictors.Midline(), average=pc.averaging.EMA(0.9))
+        train(model, optimizer, range(7), (ranks.rank, ranks.world))
+        train(whole, alone, range(7))
+        with torch.no_grad():
+            torch.testing.assert_close(
+                model(torch.ones(2, 3).double()), whole(torch.ones(2, 3).double())
+            )
     with pytest.raises(ArgumentError, match="fully_shard"):
-        CycleState(model, pc.PLP(torch.optim.SGD(model.parameters(), lr=0.1)))
+        CycleState(model, optimizer)
+    before = [p.detach().clone() for p in model.parameters()]
+    with pytest.raises(ArgumentError, match="fully_shard"), optimizer.eval_weights(model):
+        pass
+    assert all(map(torch.equal, model.parameters(), before))
+    check = pc.gates.LossCheck(lambda: 0.0, model=model)
+    with pytest.raises(ArgumentError, match="fully_shard"):
+        check.measure()

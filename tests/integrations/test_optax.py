@@ -481,6 +481,10 @@ WRAPPED: dict[str, tuple[Callable[[], Any], str]] = {
     ),
     "lookahead inside": (lambda: optax.lookahead(optax.sgd(0.1), 5, 0.5), "two sets"),
     "schedule-free": (lambda: optax.contrib.schedule_free_sgd(0.1), "two sequences"),
+    "MADGRAD": (lambda: optax.chain(optax.contrib.scale_by_madgrad(0.1)), "a jump is undone"),
+    "COCOB": (lambda: optax.contrib.cocob(), "a jump is undone"),
+    "mechanize": (lambda: optax.contrib.mechanize(optax.sgd(0.1)), "a jump is undone"),
+    "SAM": (lambda: optax.contrib.sam(optax.sgd(0.1), optax.sgd(0.1)), "goes back to a point"),
     "L-BFGS": (lambda: optax.lbfgs(), "curvature"),
     "backtracking": (
         lambda: optax.chain(optax.sgd(0.1), optax.scale_by_backtracking_linesearch(5)),
@@ -504,6 +508,12 @@ def test_a_base_that_cannot_be_wrapped_is_refused_with_the_reason(name: str) -> 
         params = optax.LookaheadParams.init_synced(params)
     with pytest.raises(pc.errors.BaseOptimizerError, match=reason):
         po.plp(make()).init(params)
+
+
+def test_sam_in_one_update_can_be_wrapped() -> None:
+    ascent = optax.chain(optax.contrib.normalize(), optax.sgd(0.05))
+    base = optax.contrib.sam(optax.sgd(0.1), ascent, opaque_mode=True)
+    assert po.plp(base).init(jnp.zeros(2)).done == 0
 
 
 # --- the module -----------------------------------------------------------------------------------

@@ -87,7 +87,8 @@ class CycleState:
         order = sorted(range(len(parameters)), key=lambda i: names[id(parameters[i])])
         state = {"header": _pack(saved, _length([names[id(p)] for p in parameters]))}
         for name, flag in flags.items():
-            state[name] = torch.tensor([flag[i] for i in order], dtype=torch.uint8)
+            row = [flag[i] for i in order]
+            state[name] = torch.tensor(row, dtype=torch.uint8, device="cpu")
         with torch.no_grad():
             for name, (dtype, column) in columns.items():
                 for p, shard in zip(parameters, column, strict=True):
@@ -153,11 +154,6 @@ class CycleState:
 
     def _names(self) -> dict[int, str]:
         """The optimizer's parameters by id: their names in the model as its user wrote it."""
-        if any(type(m).__name__ == "FullyShardedDataParallel" for m in self.model.modules()):
-            raise ArgumentError(
-                "FullyShardedDataParallel flattens parameters, and their norms are not known to "
-                "each process; shard the model with torch.distributed.fsdp.fully_shard"
-            )
         F.reshard_(self.model)  # or the model shows whole parameters that are not the optimizer's
         names = {id(p): _plain(name) for name, p in _unwrap(self.model).named_parameters()}
         strangers = [p for p in all_parameters(self.optimizer.param_groups) if id(p) not in names]

@@ -26,7 +26,9 @@ def pack(state: Any) -> dict[str, numpy.ndarray[Any, Any]]:
     """
     arrays: dict[str, numpy.ndarray[Any, Any]] = {}
     tree = _describe(state, arrays)
-    arrays["tree"] = _bytes(torch.tensor(list(json.dumps(tree).encode()), dtype=torch.uint8))
+    arrays["tree"] = _bytes(
+        torch.tensor(list(json.dumps(tree).encode()), dtype=torch.uint8, device="cpu")
+    )
     return arrays
 
 

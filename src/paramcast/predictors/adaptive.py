@@ -145,8 +145,9 @@ class PrimalAveraging(_FromTheStart):
         >>> round(PrimalAveraging(beta=0.9, eta=2).gain, 4)
         0.775
 
-    Source: Defazio et al., The Road Less Scheduled (2024), arXiv 2405.15682, whose r is eta;
-    Defazio et al., Smoothing DiLoCo with Primal Averaging (2025), arXiv 2512.17131.
+    Source: Defazio et al., The Road Less Scheduled (2024), arXiv 2405.15682, whose power r is eta,
+    exactly for 0 and 1 (for others its weights are i^r, ours only about i^eta); Defazio et al.,
+    Smoothing DiLoCo with Primal Averaging (2025), arXiv 2512.17131.
     """
 
     knobs = ("beta", "eta")
@@ -229,8 +230,8 @@ class RRE(Predictor):
         trace = products.trace()
         if not bool(torch.isfinite(trace)) or float(trace) == 0.0:
             return 0.0 if float(trace) == 0.0 else float("nan")
-        ridged = products + self.ridge * trace * torch.eye(n, dtype=torch.float64)
-        ones = torch.ones(n, 1, dtype=torch.float64)
+        ridged = products + self.ridge * trace * torch.eye(n, dtype=torch.float64, device="cpu")
+        ones = torch.ones(n, 1, dtype=torch.float64, device="cpu")
         c = torch.linalg.lstsq(ridged, ones, driver="gelsd").solution[:, 0]  # singular or not
         c = c / c.sum()
         # theta_{i+1} = theta_n - sum_{l>i} u_l, so the jump is -sum_l u_l (c_0 + ... + c_{l-1}).

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from .. import functional as F
-from ..errors import ArgumentError
+from ..errors import ArgumentError, BaseOptimizerError
 from .base import FARTHEST, Predictor, Workspace, finite, whole, within
 
 
@@ -260,11 +260,16 @@ class Interpolate(Affine):
 
         theta_plus = theta_0 + alpha * (theta_k - theta_0)
 
-    alpha = 1 is the base optimizer. What becomes of the base's momentum m is a choice:
+    What becomes of the base's momentum m is a choice:
 
         momentum="keep"       m stays
         momentum="reset"      m <- 0
         momentum="pullback"   m <- m_0 + alpha * (m - m_0), m_0 that of the cycle's start
+
+    alpha = 1 is the base optimizer, with "reset" one whose momentum starts again every k steps.
+    m is what the base's state holds as momentum_buffer, exp_avg or momentum. A base without
+    any is left alone; one whose state holds it under another name, or quantised, is an error at the
+    end of the first cycle, before anything is written.
 
     Args:
         every: k, optimizer steps per cycle, at least 1.
@@ -275,6 +280,7 @@ class Interpolate(Affine):
 
     Raises:
         ArgumentError: every < 1, alpha outside (0, 1], an unknown momentum.
+        BaseOptimizerError: in a step, if "reset" or "pullback" do not know the base's state.
 
     Example:
         >>> Interpolate(5, 0.5).weights
@@ -302,26 +308,33 @@ class Interpolate(Affine):
         self.buffers = 2 if momentum == "pullback" else 1
         self.adjusts_base = momentum != "keep"
 
+    def first_point(self, horizon: float | None) -> int | None:
+        first = super().first_point(horizon)
+        # with alpha = 1 there is no jump, and the momentum is reset all the same
+        return self.every if first is None and self.momentum == "reset" else first
+
     def observe_(self, point: int, work: Workspace) -> None:
         super().observe_(point, work)
         if point == 0 and self.momentum == "pullback":
-            for p, kept, momentum in _momenta(work):
-                if momentum is None:
-                    kept[p].zero_()
-                else:
-                    kept[p].copy_(F.local(momentum))
+            for segment in work.segments:
+                segment.flats[-1].zero_()  # where the base has no state yet
+            for momentum, kept in _momenta(work, self):
+                kept.copy_(momentum)
+
+    def finish_(self, work: Workspace) -> float:
+        if self.momentum != "keep":
+            for _ in _momenta(work, self):  # or an error, before anything is written
+                pass
+        return super().finish_(work)
 
     def written_(self, work: Workspace) -> None:
         if self.momentum == "keep":
             return
-        for p, kept, momentum in _momenta(work):
-            if momentum is None:
-                continue
+        for momentum, kept in _momenta(work, self):
             if self.momentum == "reset":
                 momentum.zero_()
             else:
-                start = kept[p].to(F.local(momentum).dtype)
-                F.local(momentum).lerp_(start, 1.0 - self.alpha)
+                momentum.lerp_(kept.to(momentum.dtype), 1.0 - self.alpha)
 
 
 READINGS: Mapping[str, Affine] = MappingProxyType(
@@ -335,12 +348,52 @@ READINGS: Mapping[str, Affine] = MappingProxyType(
 """The readings of the paper's rule by name; "midline" is the default of this project."""
 
 
-def _momenta(work: Workspace) -> Iterator[tuple[int, list[Tensor], Tensor | None]]:
-    """For each parameter: its index, the kept momenta of its segment, and its momentum tensor."""
+MOMENTA = ("momentum_buffer", "exp_avg", "momentum")
+"""What optimizers call a momentum or first moment in their state."""
+NO_MOMENTA = {
+    "step", "exp_avg_sq", "max_exp_avg_sq", "exp_avg_var", "max_exp_avg_var", "square_avg",
+    "grad_avg", "acc_delta", "sum", "exp_inf", "variance", "row_var", "col_var", "prev",
+    "step_size", "eta", "mu", "mu_product", "ax", "s", "p0",
+}  # fmt: skip
+"""What else may be as large as a parameter there: scales, and Prodigy's start and its distance."""
+
+
+def _momenta(work: Workspace, rule: Interpolate) -> Iterator[tuple[Tensor, Tensor]]:
+    """Each momentum of the base, and its parameter's kept one (in the last buffer).
+
+    What is not known to be a momentum or something else is never passed over.
+    """
     for segment in work.segments:
-        kept = segment.buffers[-1]
-        for i, p in enumerate(segment.parameters):
-            # a defaultdict: asking for a missing parameter would create its state
-            state: Mapping[str, Any] = work.state[p] if p in work.state else {}  # noqa: SIM401
-            momentum = state.get("momentum_buffer")
-            yield i, kept, state.get("exp_avg") if momentum is None else momentum
+        rows = zip(segment.parameters, segment.points, segment.buffers[-1], strict=True)
+        for p, point, kept in rows:
+            # `get`: the state is a defaultdict, and asking for a parameter would create its entry
+            for name, value in work.state.get(p, {}).items():
+                if name in MOMENTA and value is not None:
+                    yield _usable(name, value, point, rule), kept
+                elif name not in NO_MOMENTA and _is_like(value, point):
+                    raise _unknown(rule, f"has the unknown {name!r}")
+
+
+def _is_like(value: Any, point: Tensor) -> bool:
+    like = isinstance(value, Tensor) and F.local(value).shape == point.shape
+    return like and value.dtype != torch.bool
+
+
+def _usable(name: str, value: Any, point: Tensor, rule: Interpolate) -> Tensor:
+    plain = isinstance(value, Tensor) and type(value) in (Tensor, torch.nn.Parameter)
+    if not plain and not hasattr(value, "_local_tensor"):
+        raise _unknown(rule, f"holds {name!r} as {type(value).__name__}")
+    shard = F.local(value)
+    if not shard.is_floating_point():
+        raise _unknown(rule, f"holds {name!r} as {value.dtype}")
+    if rule.momentum == "pullback" and shard.shape != point.shape:
+        raise _unknown(rule, f"holds {name!r} in the shape {tuple(value.shape)}")
+    return shard
+
+
+def _unknown(rule: Interpolate, what: str) -> BaseOptimizerError:
+    return BaseOptimizerError(
+        f"momentum={rule.momentum!r} changes what the base's state holds as {', '.join(MOMENTA)} "
+        f'in plain floating-point tensors, but this state {what}; use momentum="keep" or another '
+        "base"
+    )

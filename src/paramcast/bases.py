@@ -1,0 +1,119 @@
+"""Which optimizers can be wrapped, and which of their steps are not one of training."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch import Tensor
+from torch.optim import LBFGS, Optimizer
+
+from . import functional as F
+from .errors import BaseOptimizerError
+from .second_points import second_point
+from .segments import all_parameters, any_nonzero
+
+_FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed")
+
+
+def is_phantom(base: Optimizer) -> bool:
+    """Whether a step is only made to create the base's state: every lr 0 and every gradient 0.
+
+    `torch.distributed.checkpoint` does that whenever the state is empty, for plain SGD at every
+    save. A tensor learning rate on an accelerator is taken for non-zero: torch sets a CPU tensor.
+    """
+    for group in base.param_groups:
+        lr = group.get("lr", 1.0)
+        if isinstance(lr, Tensor):
+            lr = lr.any() if lr.device.type == "cpu" else 1.0
+        if lr != 0:  # None too: Adafactor, for one, chooses its own
+            return False
+    parameters = (p for group in base.param_groups for p in group["params"])
+    with torch.no_grad():
+        return not any_nonzero(p.grad for p in parameters if p.grad is not None)
+
+
+def check_base(base: object, wrapper: type[Optimizer]) -> None:
+    """Refuse what is not an optimizer, or cannot be one inside this wrapper."""
+    name = type(base).__name__
+    if isinstance(base, type) and issubclass(base, Optimizer):
+        raise BaseOptimizerError(
+            f"base is the class {base.__name__}; "
+            f"construct it first: PLP({base.__name__}(model.parameters(), ...))"
+        )
+    modules = {cls.__module__.split(".")[0] for cls in type(base).__mro__}
+    framework = modules.intersection(_FRAMEWORKS)
+    if framework:
+        raise BaseOptimizerError(
+            f"base is a {name} of {framework.pop()}, which counts micro-batches as steps; "
+            "wrap the plain optimizer first and hand the wrapper to the framework"
+        )
+    if not isinstance(base, Optimizer):
+        raise BaseOptimizerError(
+            f"base must be a torch.optim.Optimizer, got {name}; "
+            "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
+        )
+    for inner in _inside(base):
+        if isinstance(inner, wrapper):
+            raise BaseOptimizerError(
+                f"base is already wrapped ({type(inner).__name__}); "
+                "wrap the plain optimizer once, with the one predictor that you want"
+            )
+    if isinstance(base, LBFGS):
+        raise BaseOptimizerError(
+            "base must not be LBFGS: a predicted jump falsifies its curvature pairs; "
+            "use LBFGS without paramcast, or a first-order optimizer"
+        )
+    if any(group.get("differentiable") for group in base.param_groups):
+        raise BaseOptimizerError(
+            "base must not be differentiable: predictions are written in place, outside autograd; "
+            "construct it with differentiable=False"
+        )
+
+
+def check_second_points(base: Optimizer) -> None:
+    """Refuse a base that keeps a point of its own, which no prediction moves."""
+    for name in (cls.__name__ for inner in _inside(base) for cls in type(inner).__mro__):
+        if (found := second_point(name)) is not None:
+            raise BaseOptimizerError(f"base must not be {name}: it {found.why}; {found.instead}")
+
+
+def check_master_weights(base: Optimizer) -> None:
+    """Refuse a base whose state holds wider copies of its 16-bit parameters.
+
+    The next step would write the copies into the parameters, and undo every prediction. After a
+    step such a copy, rounded, is the parameter; what only starts as one has been left behind.
+    """
+    copies: dict[str, bool] = {}
+    for p in all_parameters(base.param_groups):
+        point = F.local(p)
+        for name, value in base.state.get(p, {}).items():
+            if isinstance(value, Tensor) and _is_wider(shard := F.local(value), point):
+                same = torch.equal(shard.to(point.dtype), point)
+                copies[name] = copies.get(name, True) and same
+    for name in (name for name, all_same in copies.items() if all_same):
+        raise BaseOptimizerError(
+            f"base keeps wider copies of its 16-bit parameters (state {name!r}), which undo every "
+            "prediction; wrap an optimizer without such master weights, or use float32 parameters"
+        )
+
+
+def _is_wider(value: Tensor, point: Tensor) -> bool:
+    """Whether it could be a wider copy of this parameter, which is not all zero."""
+    return (
+        value.shape == point.shape
+        and value.is_floating_point()
+        and value.dtype.itemsize > point.dtype.itemsize
+        and bool(point.any())
+    )
+
+
+def _inside(base: object) -> Iterator[object]:
+    """The base, and the optimizers that it holds in turn."""
+    names = ("optimizer", "base", "base_optimizer", "_base_optimizer")
+    seen: set[int] = set()
+    while base is not None and id(base) not in seen:
+        seen.add(id(base))
+        yield base
+        held = (getattr(base, name, None) for name in names)
+        base = next((each for each in held if isinstance(each, Optimizer)), None)

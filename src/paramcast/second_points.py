@@ -1,0 +1,43 @@
+"""Bases that keep a second point of their own, which a jump does not move. No torch, no JAX here.
+
+How they were found: of two copies that get the same gradients one is displaced between two steps.
+A base that can be wrapped keeps the displacement; these forget a part of it or all.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class SecondPoint(NamedTuple):
+    """What is wrong with a jump, and what torch's users can do instead."""
+
+    why: str
+    instead: str
+
+
+_SLOW = SecondPoint(
+    "holds two sets of parameters, and a jump moves only one of them",
+    "wrap the optimizer inside: Forecast(inner, predictors.Interpolate()) is Lookahead",
+)
+_SUMS = SecondPoint(
+    "computes each point from sums of its own, so that a jump is undone",
+    "wrap an optimizer that adds its steps to the parameters, such as SGD or AdamW",
+)
+SECOND_POINTS: dict[str, SecondPoint] = {
+    "ScheduleFree": SecondPoint(
+        "trains between two sequences of its own, which a jump tears apart",
+        "use predictors.PrimalAveraging() over the plain optimizer, which averages likewise",
+    ),
+    **dict.fromkeys(("Lookahead", "Ranger"), _SLOW),
+    **dict.fromkeys(
+        ("MADGRAD", "Madgrad", "DAdaptAdaGrad", "DAdaptSGD", "FTRL", "A2Grad", "SRMM"), _SUMS
+    ),
+    **dict.fromkeys(("TRAC", "COCOB", "Mechanic"), _SUMS),
+}
+"""By a part of the name of an optimizer's class or, for optax, of its state's."""
+
+
+def second_point(name: str) -> SecondPoint | None:
+    """What is known of the base with this class name; None for those that can be wrapped."""
+    return next((why for part, why in SECOND_POINTS.items() if part in name), None)
