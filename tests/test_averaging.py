@@ -402,14 +402,196 @@ def test_update_bn_re_estimates_the_statistics_and_restores_them() -> None:
     assert model[1].momentum == 0.1
 
 
-def test_without_update_bn_the_statistics_stay_and_are_restored_with_the_model_given() -> None:
+def test_without_update_bn_buffers_are_left_as_the_block_leaves_them() -> None:
     model, optimizer, batches = trained()
-    before = values(model.buffers())
+    before, live = values(model.buffers()), values(model.parameters())
     with optimizer.eval_weights(model):
         assert same_bits(model.buffers(), before)
         model(batches[0])  # in training mode: moves the statistics
-        assert not same_bits(model.buffers(), before)
-    assert same_bits(model.buffers(), before)
+        after = values(model.buffers())
+    assert same_bits(model.buffers(), after)
+    assert same_bits(model.parameters(), live)
+
+
+def test_with_update_bn_only_the_batch_norm_statistics_are_put_back() -> None:
+    class Counting(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.register_buffer("seen", torch.zeros(()))
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen += 1
+            return x
+
+    model, optimizer, batches = trained()
+    model.append(Counting())
+    statistics = values(model[1].buffers())
+    with optimizer.eval_weights(model, update_bn=batches):
+        assert model[-1].seen == 0  # the pass over the batches is ours, not the evaluation
+        model(batches[0])
+        model(batches[1])
+    assert model[-1].seen == 2
+    assert same_bits(model[1].buffers(), statistics)
+
+
+def everything(model: nn.Module) -> list[Any]:
+    """What a pass over data may change: modes, momenta, statistics, parameters."""
+    norms = [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+    bits = [tensor.numpy().tobytes() for tensor in model.state_dict().values()]
+    return [bits, [m.training for m in model.modules()], [norm.momentum for norm in norms]]
+
+
+@pytest.mark.parametrize("failure", [RuntimeError, KeyboardInterrupt])
+@pytest.mark.parametrize("at", ["data", "model", "block"])
+@pytest.mark.parametrize("training", [True, False])
+def test_whatever_fails_statistics_modes_and_momenta_come_back(
+    failure: type[BaseException], at: str, training: bool
+) -> None:
+    model, optimizer, batches = trained()
+    model.train(training)
+    model[2].train(not training)  # a mode of its own
+    before = everything(model)
+
+    def fail(where: str) -> None:
+        if where == at:
+            raise failure
+
+    def data() -> Any:
+        yield from batches[:2]
+        fail("data")
+
+    hook = model[2].register_forward_hook(lambda *args: fail("model"))
+
+    def evaluate() -> None:
+        with optimizer.eval_weights(model, update_bn=data()):
+            assert everything(model)[1:] == before[1:]
+            fail("block")
+
+    with pytest.raises(failure):
+        evaluate()
+    hook.remove()
+    assert everything(model) == before
+
+
+def test_batches_that_are_used_up_are_refused_before_anything_is_reset() -> None:
+    model, optimizer, batches = trained()
+    before, generator = everything(model), (x for x in batches)
+    with optimizer.eval_weights(model, update_bn=generator):
+        pass
+    for data in (generator, [], iter(())):
+        with (
+            pytest.raises(ArgumentError, match=r"update_bn has no batches.*give a list"),
+            optimizer.eval_weights(model, update_bn=data),
+        ):
+            pytest.fail("never here")
+        assert everything(model) == before
+    plain = nn.Linear(3, 1)
+    other = pc.Forecast(torch.optim.SGD(plain.parameters(), lr=0.1), average=A.EMA(0.5))
+    plain(batches[0]).sum().backward()
+    other.step()
+    with other.eval_weights(plain, update_bn=[]):  # no batch norm: nobody looks at the data
+        pass
+
+
+class Keeping(nn.Sequential):
+    """Keeps its batch norm frozen, as many backbones do, by a `train` of its own."""
+
+    def train(self, mode: bool = True) -> Keeping:
+        super().train(mode)
+        self[1].training = False
+        return self
+
+
+def frozen_by_mode(model: nn.Sequential) -> nn.Sequential:
+    model[1].eval()
+    return model
+
+
+def frozen_by_weight(model: nn.Sequential) -> nn.Sequential:
+    model[1].requires_grad_(False)
+    return model.eval()
+
+
+def frozen_by_train(model: nn.Sequential) -> nn.Sequential:
+    return Keeping(*model).eval()
+
+
+def without_statistics(model: nn.Sequential) -> nn.Sequential:
+    model[1].track_running_stats = False
+    return model
+
+
+@pytest.mark.parametrize(
+    "freeze", [frozen_by_mode, frozen_by_weight, frozen_by_train, without_statistics]
+)
+def test_frozen_batch_norm_keeps_its_statistics(
+    freeze: Callable[[nn.Sequential], nn.Sequential],
+) -> None:
+    model, optimizer, batches = trained()
+    model.append(nn.BatchNorm1d(1))
+    model = freeze(model)
+    before, frozen = everything(model), values(model[1].buffers())
+    with optimizer.eval_weights(model, update_bn=batches):
+        assert same_bits(model[1].buffers(), frozen)
+        assert model[3].num_batches_tracked == len(batches)
+        assert everything(model)[1:] == before[1:]
+    assert everything(model) == before
+
+
+class Named(nn.Sequential):
+    def forward(self, *, inputs: Tensor, **others: Any) -> Tensor:
+        return super().forward(inputs)
+
+
+@pytest.mark.parametrize("form", ["tensor", "list", "tuple", "dict", "dict in a tuple"])
+def test_batches_may_be_tensors_sequences_and_dicts(form: str) -> None:
+    model, optimizer, batches = trained()
+    by_name = Named(*model)
+    forms: dict[str, Callable[[Tensor], Any]] = {
+        "tensor": lambda x: x,
+        "list": lambda x: [x, "label"],
+        "tuple": lambda x: (x, torch.zeros(1)),
+        "dict": lambda x: {"inputs": x, "label": "a"},
+        "dict in a tuple": lambda x: ({"inputs": x}, 3),
+    }
+    used = by_name if "dict" in form else model
+    with optimizer.eval_weights(used, update_bn=[forms[form](x) for x in batches]):
+        means = torch.stack([model[0](x).mean(0) for x in batches]).mean(0)
+        torch.testing.assert_close(model[1].running_mean, means)
+
+
+class Elsewhere(nn.Module):
+    """A model on another device; it notes where its inputs are."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.empty(1, device="meta"))
+        self.norm = nn.BatchNorm1d(1)
+        self.devices: list[str] = []
+
+    def forward(self, inputs: Tensor, mask: Tensor | None = None) -> None:
+        self.devices += [x.device.type for x in (inputs, mask) if x is not None]
+
+
+def test_batches_are_moved_to_the_models_device() -> None:
+    _, optimizer, (x, *_) = trained()
+    model = Elsewhere()
+    with optimizer.eval_weights(model, update_bn=[x, (x, x), {"inputs": x, "mask": x}]):
+        assert model.devices == ["meta"] * 4
+
+
+def test_synchronised_and_lazy_batch_norm_is_re_estimated() -> None:
+    model, optimizer, batches = trained()
+    model[1] = nn.SyncBatchNorm(4)
+    model.append(nn.LazyBatchNorm1d())
+    model(batches[0])  # makes it a BatchNorm1d of the right size
+    before = everything(model)
+    model.unused = nn.LazyBatchNorm1d()
+    model.forward = lambda x: model[:4](x)  # type: ignore[method-assign]
+    with optimizer.eval_weights(model, update_bn=batches):
+        assert model[1].num_batches_tracked == model[3].num_batches_tracked == len(batches)
+    del model.unused
+    assert everything(model) == before
 
 
 def test_data_that_fails_leaves_the_live_weights_and_statistics() -> None:

@@ -347,6 +347,7 @@ class Cycle:
             if rules.keeps_copy:
                 segment.fold_(F.Fold(F.COPY), rules.layout.copy)
             F.jump_(segment.points, segment.buffers[0], scale * decision.scale)
+        F.forget_copies()
         for check, loss in zip(checks, before, strict=True):
             try:
                 after = check.measure()
@@ -367,6 +368,7 @@ class Cycle:
     def _take_back(self, rules: Rules) -> None:
         for segment in self.segments:
             torch._foreach_copy_(segment.points, segment.buffers[rules.layout.copy])
+        F.forget_copies()
 
     # --- telling --------------------------------------------------------------------------------
 

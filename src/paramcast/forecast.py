@@ -263,15 +263,25 @@ class Forecast(Optimizer):
         """Evaluate with the averaged weights where there is an average, else with the live ones.
 
         A predictor that keeps the model near an average of its own shows that, unless `average` is
-        given. On leaving, also by an exception, the live weights are back, bitwise.
+        given. On leaving, also by an exception, the live weights are back, bitwise. Nothing else is
+        touched without `update_bn`: call `model.eval()` as for any evaluation.
+
+        What torch itself keeps of the weights follows them (`torch.autocast`, compiled models,
+        `parametrize.cached()`). Copies of your own do not: a model that was quantised, frozen by
+        Inductor's `freezing` or copied before shows what it was made from. Make it inside.
 
         Args:
-            model: needed for `update_bn`; its buffers are restored too.
+            model: needed for `update_bn`, and where it is sharded by `fully_shard`.
             update_bn: batches by which to re-estimate the batch-norm statistics, which belong to
-                the live weights (`torch.optim.swa_utils.update_bn`).
+                the live weights, as `torch.optim.swa_utils.update_bn` does. A batch is a tensor, a
+                list or tuple whose first element counts, or a dict of the model's arguments; it is
+                moved to the model's device. On leaving the statistics are the former ones. Frozen
+                layers keep theirs: those in evaluation mode while the model is in training mode;
+                if the whole model is in evaluation mode, those whose weight is not learnable.
 
         Raises:
-            ArgumentError: opened twice, before the average's first update, or without the model.
+            ArgumentError: opened twice, before the average's first update, without the model, or
+                with `update_bn` that has no batches, such as a generator that is used up.
 
         Example:
             >>> from paramcast.averaging import EMA

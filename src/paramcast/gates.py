@@ -277,6 +277,7 @@ class LossCheck(Gate):
     def measure(self) -> float:
         """The loss at the present parameters."""
         self.evaluations += 1
+        F.forget_copies()  # the base's step overwrote parameters too
         if self.model is not None:
             F.reshard_(self.model)
         try:
