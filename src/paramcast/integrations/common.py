@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
 
@@ -11,6 +11,7 @@ from torch import nn
 from ..errors import ArgumentError
 from ..events import ForecastEvent
 from ..forecast import Forecast
+from ..functional import sharding
 
 
 def unwrap(optimizer: object) -> Forecast:
@@ -28,19 +29,41 @@ def unwrap(optimizer: object) -> Forecast:
         >>> unwrap(plp) is plp
         True
     """
-    inner = optimizer
-    seen: set[int] = set()
-    while inner is not None and id(inner) not in seen:
-        seen.add(id(inner))
-        own = getattr(inner, "__dict__", {})
+    for inner in _inside(optimizer):
         # Lightning's and Fabric's wrappers pretend to be of the class that they hold.
-        if isinstance(inner, Forecast) and "base" in own:
+        if isinstance(inner, Forecast) and "base" in vars(inner):
             return inner
-        inner = own.get("optimizer") or own.get("_optimizer")
     raise ArgumentError(
         f"there is no paramcast wrapper in {type(optimizer).__name__}; "
         "give the framework PLP(optimizer) or Forecast(optimizer, ...) in place of the optimizer"
     )
+
+
+def _inside(optimizer: object) -> Iterator[object]:
+    """The optimizer, and what it and each one inside it keep as theirs, down to our wrapper's."""
+    seen: set[int] = set()
+    while optimizer is not None and id(optimizer) not in seen:
+        seen.add(id(optimizer))
+        yield optimizer
+        own = getattr(optimizer, "__dict__", {})
+        optimizer = own.get("optimizer") or own.get("_optimizer")
+
+
+def check_shows_average(optimizer: object) -> None:
+    """Refuse an average that the model would not show.
+
+    DeepSpeed's optimizers (ZeRO 1 to 3, bfloat16, float16) give the wrapper master weights of their
+    own, which reach the model at its next step only.
+
+    Raises:
+        ArgumentError: a wrapper with an average lies in an optimizer of DeepSpeed.
+    """
+    for outer in _inside(optimizer):
+        if type(outer).__module__.startswith("deepspeed.") and unwrap(outer).averages:
+            raise ArgumentError(
+                f"{type(outer).__name__} of DeepSpeed keeps the averaged weights from the model; "
+                "evaluate with the live ones (averaged=False), or train without ZeRO in float32"
+            )
 
 
 def wrappers(optimizers: Iterable[object]) -> list[Forecast]:
@@ -84,12 +107,20 @@ def numbers_of(optimizers: Sequence[Forecast]) -> dict[str, float]:
     return found
 
 
+def sharded(model: nn.Module) -> bool:
+    """Whether each process holds only a part of some parameter (FSDP2, tensor parallel)."""
+    return any(sharding(p) for p in model.parameters())
+
+
 class Averaged:
     """Holds `eval_weights()` open from one call of a framework to another."""
 
     def __init__(self) -> None:
         self._open = ExitStack()
         self.is_open = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Averaged, ()  # a copy holds nothing open
 
     def open(
         self,
