@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -200,17 +201,32 @@ def test_resuming_in_mid_epoch_with_a_stateful_loader_is_bitwise(
 
 @pytest.mark.slow  # two processes that import Lightning
 @pytest.mark.compat(stack="Lightning", feature="sharded")
-def test_sharded_training_resumed_at_a_cycles_end_is_the_unsharded_one(
-    digits: tuple[Tensor, Tensor], tmp_path: Path
+@pytest.mark.compat(stack="Lightning", feature="averaged evaluation")
+@each_average
+def test_sharded_training_is_the_unsharded_one_and_validates_with_the_average(
+    kind: Averaging, digits: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
     x, y = digits[0][:96], digits[1][:96]
     torch.save((x, y), tmp_path / "data.pt")
     script = Path(__file__).with_name("sharded_lightning.py")
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300)
-    plain = by_hand(plp(sgd), list(zip(x.split(32), y.split(32), strict=True)), 3, scheduled=False)
-    sharded = torch.load(tmp_path / "weights.pt")
+    command = [sys.executable, str(script), str(tmp_path), kind.make.__name__]
+    subprocess.run(command, check=True, timeout=300)
+    written = torch.load(tmp_path / "written.pt")
+    batches = list(zip(x.split(32), y.split(32), strict=True))
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+
+    for epoch in (1, 2):
+        average = kind.of(written["points"][: 3 * epoch])
+        for seen in written["validated"][3 * (epoch - 1) : 3 * epoch]:
+            close(seen, average)
+        assert not torch.allclose(average, written["points"][3 * epoch - 1], atol=1e-4)
+    plain = by_hand(kind.make, batches, 2, scheduled=False)
     for name, p in plain.named_parameters():
-        torch.testing.assert_close(sharded[name], p.detach(), rtol=1e-4, atol=1e-5)
+        close(written["first"][name], p.detach())
+    # PLP loses nothing at a cycle's end; what PrimalAveraging remembers is not in the checkpoint.
+    if kind.make is averaged:
+        for name, p in by_hand(kind.make, batches, 3, scheduled=False).named_parameters():
+            close(written["resumed"][name], p.detach())
 
 
 # --- averaged evaluation and checkpoints ----------------------------------------------------------
