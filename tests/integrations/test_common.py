@@ -101,6 +101,21 @@ def test_an_average_that_deepspeed_hides_is_refused() -> None:
     check_shows_average(Holder(averaged(parameters)))
 
 
+def test_an_average_that_another_left_open_is_closed(digits: tuple) -> None:
+    net = network()
+    optimizer = averaged(net.parameters())
+    train(net, optimizer, [digits] * 4)
+    live = net[0].weight.detach().clone()
+    failed, next_one = Averaged(), Averaged()
+    failed.open([optimizer])
+    assert next_one.open([optimizer])
+    assert not failed.is_open
+    failed.close()
+    assert not torch.equal(net[0].weight, live)
+    Averaged().close([optimizer])
+    assert torch.equal(net[0].weight, live)
+
+
 @pytest.mark.parametrize("name", ["common", "packing", "skorch"])
 def test_the_examples_in_the_docstrings_run(name: str) -> None:
     module = importlib.import_module(f"paramcast.integrations.{name}")

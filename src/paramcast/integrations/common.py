@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
@@ -129,16 +130,30 @@ class Averaged:
         update_bn: Iterable[Any] | None = None,
     ) -> bool:
         """Put the averages into the model, where there are any; whether there are."""
-        self.close()
+        optimizers = list(optimizers)
+        self.close(optimizers)
         ready = [optimizer for optimizer in optimizers if optimizer.has_average]
         for i, optimizer in enumerate(ready):
+            _HOLDERS[optimizer] = self
             last = i == len(ready) - 1  # the statistics belong to the whole averaged model
             data = update_bn if last else None
             self._open.enter_context(optimizer.eval_weights(model, update_bn=data))
         self.is_open = bool(ready)
         return self.is_open
 
-    def close(self) -> None:
-        """Put the live weights back, bitwise; without effect where nothing is open."""
+    def close(self, optimizers: Iterable[Forecast] = ()) -> None:
+        """Put the live weights back, bitwise; without effect where nothing is open.
+
+        Args:
+            optimizers: whose averages another holder may have left in the model, because an
+                evaluation failed in a framework that does not tell its callbacks.
+        """
+        for optimizer in optimizers:
+            if (holder := _HOLDERS.pop(optimizer, None)) is not None:
+                holder.close()
         self.is_open = False
         self._open.close()
+
+
+_HOLDERS: WeakKeyDictionary[Forecast, Averaged] = WeakKeyDictionary()
+"""Who opened each wrapper's average last."""

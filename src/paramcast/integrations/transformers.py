@@ -68,7 +68,7 @@ class ForecastCallback(TrainerCallback):
         **kwargs: Any,
     ) -> None:
         forecast = unwrap(optimizer)
-        self._average.close()
+        self._average.close([forecast])
         if not self.averaged or not forecast.averages:
             return
         check_shows_average(optimizer)
