@@ -321,6 +321,35 @@ def test_the_best_is_loaded_into_other_models_too(
     assert_holds(run, watcher.evaluated[batches * run.state.best_global_step // 4 - 1])
 
 
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21
+def test_the_best_is_loaded_into_an_adapter_of_peft(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+
+    def adapted() -> tuple[Any, list[dict[str, Tensor]]]:
+        model, data = text()
+        lora = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+        return peft.get_peft_model(model, lora), data
+
+    def of_adapter(parameters: Any) -> pc.Forecast:
+        return averaged([p for p in parameters if p.requires_grad])
+
+    class Adapter(TrainerCallback):
+        def __init__(self) -> None:
+            self.evaluated: list[Tensor] = []
+
+        def on_prediction_step(self, *_: Any, model: Any, **kwargs: Any) -> None:
+            self.evaluated.append(flat(model))
+
+    def flat(model: Any) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in model.parameters() if p.requires_grad])
+
+    adapter = Adapter()
+    run = trainer(adapted, of_adapter, tmp_path, [adapter, ForecastCallback()], **best())
+    run.train()
+    assert run.state.best_global_step == 4
+    assert torch.equal(flat(run.model), adapter.evaluated[0])
+
+
 def test_a_resumed_run_ends_with_the_best_of_the_whole(tmp_path: Path) -> None:
     watcher = Watcher()
     first = trainer(text, averaged, tmp_path, [watcher, ForecastCallback()], **best(max_steps=8))
