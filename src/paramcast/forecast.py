@@ -298,6 +298,11 @@ class Forecast(Optimizer):
         """Whether there are averaged weights to evaluate with: an average's or the predictor's."""
         return self._averager.updates > 0 or self._shown is not None
 
+    @property
+    def averages(self) -> bool:
+        """Whether there is, or will be, an average: `average` or one that the predictor keeps."""
+        return self.average is not None or self.predictor.evaluated is not None
+
     @contextmanager
     def eval_weights(
         self, model: nn.Module | None = None, *, update_bn: Iterable[Any] | None = None

@@ -11,7 +11,9 @@ import torch
 from torch import nn
 
 import paramcast as pc
-from paramcast.errors import BaseOptimizerError
+from paramcast.averaging import EMA
+from paramcast.errors import ArgumentError, BaseOptimizerError
+from paramcast.integrations.common import check_shows_average, unwrap
 from training import JOINT, Net, assert_bitwise, assert_close, loss_at, sgd, train, wrapped
 from two_processes import Ranks, on_ranks
 
@@ -23,7 +25,7 @@ def _needs_deepspeed() -> None:
     pytest.importorskip("deepspeed")
 
 
-def start(stage: str) -> tuple[Any, pc.PLP]:
+def start(stage: str, average: EMA | None = None, bfloat16: bool = False) -> tuple[Any, pc.PLP]:
     """An engine around the small network, and the wrapper that it was given."""
     os.environ["DS_ACCELERATOR"] = "cpu"
     warnings.simplefilter("ignore")  # DeepSpeed's own
@@ -31,12 +33,13 @@ def start(stage: str) -> tuple[Any, pc.PLP]:
 
     deepspeed.ops.__compatible_ops__["deepspeed_shm_comm"] = False  # it would be compiled
     model = Net()
-    optimizer = pc.PLP(sgd(model.parameters()))
+    optimizer = pc.PLP(sgd(model.parameters()), average=average)
     config = {
         "train_micro_batch_size_per_gpu": 4,
         "gradient_clipping": 0.0,
         "zero_optimization": {"stage": int(stage)},
         "zero_allow_untested_optimizer": True,
+        "bf16": {"enabled": bfloat16},
     }
     engine, *_ = deepspeed.initialize(
         model=model, optimizer=optimizer, config=config, dist_init_required=False
@@ -80,3 +83,26 @@ def test_a_run_equals_one_process_and_resumes_in_mid_cycle(ranks: Ranks, case: s
     for wrong in (engine, engine.optimizer):
         with pytest.raises(BaseOptimizerError):
             pc.PLP(wrong)
+
+
+@pytest.mark.compat(
+    stack="DeepSpeed",
+    feature="averaged evaluation",
+    no="only with stage 0 in float32; else its master weights hide the average, which is refused",
+)
+@on_ranks(cases=["0", "0-bfloat16", "1", "2", "3"])
+def test_an_average_that_the_model_does_not_show_is_refused(ranks: Ranks, case: str) -> None:
+    engine, optimizer = start(case[0], EMA(decay=0.9), bfloat16=case.endswith("bfloat16"))
+    if case == "0":
+        run(engine, range(4), ranks)
+        live = values(engine)
+        check_shows_average(engine.optimizer)
+        with optimizer.eval_weights():
+            average = values(engine)
+        assert not all(torch.equal(average[name], p) for name, p in live.items())
+        assert_bitwise(values(engine), live)
+        return
+    assert unwrap(engine.optimizer) is optimizer
+    with pytest.raises(ArgumentError, match="DeepSpeed keeps the averaged weights from the model"):
+        check_shows_average(engine.optimizer)
+    check_shows_average(start(case[0])[0].optimizer)

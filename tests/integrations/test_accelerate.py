@@ -14,7 +14,21 @@ from torch.utils.data import DataLoader, TensorDataset
 pytest.importorskip("accelerate")
 from accelerate import Accelerator
 from accelerate.state import AcceleratorState
-from small import adamw, averaged, cosine, loss_of, network, plp, same, sgd, spoiled, train
+from small import (
+    Averaging,
+    adamw,
+    averaged,
+    cosine,
+    each_average,
+    loss_of,
+    network,
+    plp,
+    primal,
+    same,
+    sgd,
+    spoiled,
+    train,
+)
 
 import paramcast as pc
 from paramcast.errors import BaseOptimizerError
@@ -104,20 +118,70 @@ def test_a_saved_state_resumes_bitwise(loader: Any, cut: int, tmp_path: Path) ->
 
 @pytest.mark.compat(stack="Accelerate", feature="averaged evaluation")
 @pytest.mark.compat(stack="Accelerate", feature="metrics")
-def test_the_wrapper_inside_evaluates_and_tells(loader: Any, tmp_path: Path) -> None:
+@each_average
+def test_the_wrapper_inside_evaluates_and_tells(
+    loader: Any, kind: Averaging, tmp_path: Path
+) -> None:
     accelerator = Accelerator(cpu=True)
     net = network()
-    net, optimizer = accelerator.prepare(net, averaged(net.parameters()))
-    steps(accelerator, net, optimizer, loader)
-    live = net[0].weight.detach().clone()
+    net, optimizer = accelerator.prepare(net, kind.make(net.parameters()))
+    points = []
+    for batch in loader:
+        steps(accelerator, net, optimizer, [batch])
+        points.append(net[0].weight.detach().clone())
+    live = points[-1]
     with unwrap(optimizer).eval_weights():
         average = net[0].weight.detach().clone()
+        torch.testing.assert_close(average, kind.of(points))
         assert not torch.equal(average, live)
         accelerator.save_model(net, tmp_path, safe_serialization=False)
     saved = torch.load(tmp_path / "pytorch_model.bin", weights_only=True)
     assert torch.equal(saved["0.weight"], average)
     assert torch.equal(net[0].weight, live)
-    assert numbers(unwrap(optimizer).last_event)["forecast/step"] == 18
+    wrapper = unwrap(optimizer)
+    last = len(points) - len(points) % wrapper.predictor.every
+    assert numbers(wrapper.last_event)["forecast/step"] == last
+
+
+def through_files(accelerator: Accelerator, optimizer: Any, folder: Path) -> Any:
+    accelerator.save_state(folder)
+    accelerator.load_state(folder)
+    return optimizer
+
+
+def prepared_again(accelerator: Accelerator, optimizer: Any, folder: Path) -> Any:
+    return accelerator.prepare(unwrap(optimizer))  # which loads the state that it has
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        through_files,
+        pytest.param(
+            prepared_again,
+            marks=pytest.mark.xfail(
+                reason="load_state_dict() clears the buffers that its own state shows", strict=False
+            ),
+        ),
+    ],
+)
+@pytest.mark.parametrize("make", [plp(adamw), averaged, primal], ids=["PLP", "EMA", "primal"])
+def test_loading_in_mid_cycle_what_is_there_changes_nothing(
+    loader: Any, make: Any, load: Any, tmp_path: Path
+) -> None:
+    nets = []
+    for reloaded in (False, True):
+        accelerator = Accelerator(cpu=True)
+        net = network()
+        net, optimizer = accelerator.prepare(net, make(net.parameters()))
+        batches = list(loader)
+        steps(accelerator, net, optimizer, batches[:5])
+        if reloaded:
+            optimizer = load(accelerator, optimizer, tmp_path)
+        steps(accelerator, net, optimizer, batches[5:10])
+        with unwrap(optimizer).eval_weights():
+            nets.append({name: p.detach().clone() for name, p in net.named_parameters()})
+    assert all(torch.equal(nets[0][name], p) for name, p in nets[1].items())
 
 
 def test_wrapping_what_accelerate_has_prepared_is_refused() -> None:

@@ -4,16 +4,24 @@ from __future__ import annotations
 
 import doctest
 import importlib
+import pickle
 import subprocess
 import sys
 
 import pytest
 import torch
-from small import averaged, network, sgd, train
+from small import averaged, network, primal, sgd, train
 
 import paramcast as pc
 from paramcast.errors import ArgumentError
-from paramcast.integrations.common import Averaged, numbers, numbers_of, unwrap, wrappers
+from paramcast.integrations.common import (
+    Averaged,
+    check_shows_average,
+    numbers,
+    numbers_of,
+    unwrap,
+    wrappers,
+)
 
 FRAMEWORKS = ("keras", "lightning", "skorch", "transformers")
 
@@ -63,10 +71,49 @@ def test_nothing_opens_before_there_is_an_average(digits: tuple) -> None:
     assert average.open([optimizer])
     assert average.is_open
     assert not torch.equal(net[0].weight, live)
+    assert not pickle.loads(pickle.dumps(average)).is_open
     average.close()
     average.close()
     assert torch.equal(net[0].weight, live)
     assert not average.is_open
+
+
+def test_the_wrapper_says_whether_there_will_be_an_average() -> None:
+    parameters = list(network().parameters())
+    assert not pc.PLP(sgd(parameters)).averages
+    for make in (averaged, primal):
+        optimizer = make(parameters)
+        assert optimizer.averages
+        assert not optimizer.has_average
+
+
+def test_an_average_that_deepspeed_hides_is_refused() -> None:
+    class ZeRO(Holder):
+        """An optimizer of DeepSpeed, which is not installed here."""
+
+        __module__ = "deepspeed.runtime.zero"
+
+    parameters = list(network().parameters())
+    for make in (averaged, primal):
+        with pytest.raises(ArgumentError, match="ZeRO of DeepSpeed keeps the averaged weights"):
+            check_shows_average(Holder(ZeRO(make(parameters))))
+    check_shows_average(ZeRO(pc.PLP(sgd(parameters))))
+    check_shows_average(Holder(averaged(parameters)))
+
+
+def test_an_average_that_another_left_open_is_closed(digits: tuple) -> None:
+    net = network()
+    optimizer = averaged(net.parameters())
+    train(net, optimizer, [digits] * 4)
+    live = net[0].weight.detach().clone()
+    failed, next_one = Averaged(), Averaged()
+    failed.open([optimizer])
+    assert next_one.open([optimizer])
+    assert not failed.is_open
+    failed.close()
+    assert not torch.equal(net[0].weight, live)
+    Averaged().close([optimizer])
+    assert torch.equal(net[0].weight, live)
 
 
 @pytest.mark.parametrize("name", ["common", "packing", "skorch"])

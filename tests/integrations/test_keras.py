@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 pytest.importorskip("keras")
 import keras
-from small import adamw, averaged, loss_of, plp, sgd
+from small import Averaging, adamw, averaged, each_average, loss_of, plp, sgd
 
 import paramcast as pc
 from paramcast.errors import ArgumentError, CheckpointError
@@ -200,20 +200,42 @@ class Watcher(keras.callbacks.Callback):
     def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
         self.tested.append(weights(self.model)[0])
 
-    def average(self, decay: float = 0.9) -> Tensor:
-        pairs = [(decay**age, p) for age, p in enumerate(reversed(self.points))]
-        return sum(w * p for w, p in pairs) / sum(w for w, _ in pairs)
-
 
 @pytest.mark.compat(stack="Keras 3 (torch)", feature="averaged evaluation")
-def test_validation_sees_the_average_and_training_goes_on_live(digits: Any) -> None:
-    net, watcher = model(averaged), Watcher()
+@each_average
+def test_validation_sees_the_average_and_training_goes_on_live(
+    digits: Any, kind: Averaging, tmp_path: Path
+) -> None:
+    net, watcher = model(kind.make), Watcher()
     history = fit(net, digits, 1, validation_data=digits, callbacks=[watcher, ForecastCallback()])
-    torch.testing.assert_close(watcher.tested[0], watcher.average())
+    average = kind.of(watcher.points)
+    torch.testing.assert_close(watcher.tested[0], average)
     assert not torch.equal(watcher.tested[0], watcher.points[-1])
     assert torch.equal(weights(net)[0], watcher.points[-1])
     again = net.evaluate(*digits, verbose=0, callbacks=[ForecastCallback()], return_dict=True)
     assert again["loss"] == pytest.approx(history.history["val_loss"][0])
+
+    net.save_weights(tmp_path / "run.weights.h5")
+    loaded = model(kind.make, seed=1)
+    loaded.load_weights(tmp_path / "run.weights.h5")
+    assert equal(loaded, net)
+    loaded.optimizer.build(loaded.trainable_variables)
+    with loaded.optimizer.inner.eval_weights():
+        torch.testing.assert_close(weights(loaded)[0], average)
+
+
+def test_training_goes_on_live_after_a_validation_that_failed(digits: Any) -> None:
+    class Interrupted(keras.callbacks.Callback):
+        def on_test_batch_end(self, batch: int, logs: Any = None) -> None:
+            raise KeyboardInterrupt
+
+    net, undisturbed, callback = model(averaged), model(averaged), ForecastCallback()
+    with pytest.raises(KeyboardInterrupt):
+        fit(net, digits, 1, validation_data=digits, callbacks=[callback, Interrupted()])
+    fit(net, digits, 1, callbacks=[ForecastCallback()])
+    for _ in range(2):
+        fit(undisturbed, digits, 1)
+    assert equal(net, undisturbed)
 
 
 @pytest.mark.compat(stack="Keras 3 (torch)", feature="metrics")

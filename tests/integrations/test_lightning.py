@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,10 +20,12 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.loggers import CSVLogger
 from small import (
+    Averaging,
     Make,
     adamw,
     averaged,
     cosine,
+    each_average,
     loss_of,
     network,
     plp,
@@ -198,17 +201,32 @@ def test_resuming_in_mid_epoch_with_a_stateful_loader_is_bitwise(
 
 @pytest.mark.slow  # two processes that import Lightning
 @pytest.mark.compat(stack="Lightning", feature="sharded")
-def test_sharded_training_resumed_at_a_cycles_end_is_the_unsharded_one(
-    digits: tuple[Tensor, Tensor], tmp_path: Path
+@pytest.mark.compat(stack="Lightning", feature="averaged evaluation")
+@each_average
+def test_sharded_training_is_the_unsharded_one_and_validates_with_the_average(
+    kind: Averaging, digits: tuple[Tensor, Tensor], tmp_path: Path
 ) -> None:
     x, y = digits[0][:96], digits[1][:96]
     torch.save((x, y), tmp_path / "data.pt")
     script = Path(__file__).with_name("sharded_lightning.py")
-    subprocess.run([sys.executable, str(script), str(tmp_path)], check=True, timeout=300)
-    plain = by_hand(plp(sgd), list(zip(x.split(32), y.split(32), strict=True)), 3, scheduled=False)
-    sharded = torch.load(tmp_path / "weights.pt")
+    command = [sys.executable, str(script), str(tmp_path), kind.make.__name__]
+    subprocess.run(command, check=True, timeout=300)
+    written = torch.load(tmp_path / "written.pt")
+    batches = list(zip(x.split(32), y.split(32), strict=True))
+    close = partial(torch.testing.assert_close, rtol=1e-4, atol=1e-5)
+
+    for epoch in (1, 2):
+        average = kind.of(written["points"][: 3 * epoch])
+        for seen in written["validated"][3 * (epoch - 1) : 3 * epoch]:
+            close(seen, average)
+        assert not torch.allclose(average, written["points"][3 * epoch - 1], atol=1e-4)
+    plain = by_hand(kind.make, batches, 2, scheduled=False)
     for name, p in plain.named_parameters():
-        torch.testing.assert_close(sharded[name], p.detach(), rtol=1e-4, atol=1e-5)
+        close(written["first"][name], p.detach())
+    # PLP loses nothing at a cycle's end; what PrimalAveraging remembers is not in the checkpoint.
+    if kind.make is averaged:
+        for name, p in by_hand(kind.make, batches, 3, scheduled=False).named_parameters():
+            close(written["resumed"][name], p.detach())
 
 
 # --- averaged evaluation and checkpoints ----------------------------------------------------------
@@ -223,36 +241,37 @@ class Recorder(Callback):
     def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
         self.points.append(pl_module.net[0].weight.detach().clone())
 
-    def average(self, decay: float = 0.9) -> Tensor:
-        weights = [decay**age for age in range(len(self.points))]
-        pairs = zip(weights, reversed(self.points), strict=True)
-        return sum(w * point for w, point in pairs) / sum(weights)
-
 
 @pytest.mark.compat(stack="Lightning", feature="averaged evaluation")
-def test_validation_sees_the_average_and_training_goes_on_live(loader: Any) -> None:
-    recorder, module = Recorder(), Validated()
+@each_average
+def test_validation_sees_the_average_and_training_goes_on_live(
+    loader: Any, kind: Averaging
+) -> None:
+    recorder, module = Recorder(), Validated(kind.make)
     trainer(1, callbacks=[recorder, ForecastCallback()]).fit(module, loader, loader)
-    torch.testing.assert_close(module.seen[0], recorder.average())
+    torch.testing.assert_close(module.seen[0], kind.of(recorder.points))
     assert not torch.equal(module.seen[0], recorder.points[-1])
-    assert same(module.net, by_hand(averaged, loader, 1))
+    assert same(module.net, by_hand(kind.make, loader, 1))
 
 
 @pytest.mark.compat(stack="Lightning", feature="averaged evaluation")
 @pytest.mark.filterwarnings("ignore:Checkpoint directory:UserWarning")  # resumed in place
-def test_a_checkpoint_holds_the_average_and_resumes_live(loader: Any, tmp_path: Path) -> None:
+@each_average
+def test_a_checkpoint_holds_the_average_and_resumes_live(
+    loader: Any, kind: Averaging, tmp_path: Path
+) -> None:
     def saving() -> Trainer:
         keep = ModelCheckpoint(tmp_path, "{epoch}", monitor="accuracy", mode="max", save_top_k=-1)
         return trainer(2, callbacks=[keep, ForecastCallback()], enable_checkpointing=True)
 
-    undisturbed, resumed = Validated(), spoiled(Validated())
+    undisturbed, resumed = Validated(kind.make), spoiled(Validated(kind.make))
     saving().fit(undisturbed, loader, loader)
 
     saved = torch.load(tmp_path / "epoch=0.ckpt", weights_only=False)
     assert torch.equal(saved["state_dict"]["net.0.weight"], undisturbed.seen[0])
     assert not torch.equal(saved["state_dict"]["net.0.weight"], saved[LIVE]["net.0.weight"])
     assert saved["optimizer_states"][0]["paramcast"]["model_holds"] == "average"
-    loaded = Validated.load_from_checkpoint(tmp_path / "epoch=0.ckpt")
+    loaded = Validated.load_from_checkpoint(tmp_path / "epoch=0.ckpt", make=kind.make)
     assert torch.equal(loaded.net[0].weight.cpu(), undisturbed.seen[0])
 
     saving().fit(resumed, loader, loader, ckpt_path=tmp_path / "epoch=0.ckpt")
@@ -260,9 +279,12 @@ def test_a_checkpoint_holds_the_average_and_resumes_live(loader: Any, tmp_path: 
 
 
 @pytest.mark.compat(stack="Lightning", feature="averaged evaluation")
-def test_testing_the_best_checkpoint_uses_its_average(loader: Any, tmp_path: Path) -> None:
+@each_average
+def test_testing_the_best_checkpoint_uses_its_average(
+    loader: Any, kind: Averaging, tmp_path: Path
+) -> None:
     saving = ModelCheckpoint(tmp_path, monitor="accuracy", mode="max")
-    module = Validated()
+    module = Validated(kind.make)
     run = trainer(1, callbacks=[saving, ForecastCallback()], enable_checkpointing=True)
     run.fit(module, loader, loader)
     live = module.net[0].weight.detach().clone()
@@ -289,6 +311,88 @@ def test_the_batch_norm_statistics_are_estimated_anew_and_put_back(loader: Any) 
     live = by_hand(averaged, loader, 1)[1].running_mean
     assert torch.equal(module.net[1].running_mean, live)
     assert not torch.allclose(statistics.seen, live, atol=1e-3)
+
+
+@pytest.mark.compat(stack="Lightning", feature="averaged evaluation")
+@each_average
+def test_what_validation_counts_stays_counted(loader: Any, kind: Averaging) -> None:
+    class Counting(Validated):
+        """A buffer that is not a statistic of batch norm."""
+
+        def __init__(self, make: Make) -> None:
+            super().__init__(make)
+            self.register_buffer("validated", torch.zeros(()))
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            self.validated += 1
+
+    module = Counting(kind.make)
+    trainer(2, callbacks=[ForecastCallback()]).fit(module, loader, loader)
+    assert module.validated == 2 * BATCHES
+
+
+class Partial(Validated):
+    """Its checkpoints leave out a layer."""
+
+    strict_loading = False
+
+    def state_dict(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        state = super().state_dict(*args, **kwargs)
+        return {name: p for name, p in state.items() if not name.startswith("net.3")}
+
+
+def test_a_checkpoint_of_a_part_resumes(loader: Any, tmp_path: Path) -> None:
+    first, resumed = Partial(), Partial()
+    run = trainer(1, callbacks=[ForecastCallback()])
+    run.fit(first, loader, loader)
+    run.save_checkpoint(tmp_path / "part.ckpt")
+    again = trainer(1, callbacks=[ForecastCallback()])
+    again.fit(resumed, loader, loader, ckpt_path=tmp_path / "part.ckpt")
+    assert torch.equal(resumed.net[0].weight, first.net[0].weight)
+
+
+def test_a_checkpoint_during_validation_holds_both(loader: Any, tmp_path: Path) -> None:
+    class Saving(Callback):
+        def on_validation_epoch_end(self, trainer: Any, pl_module: Any) -> None:
+            trainer.save_checkpoint(tmp_path / "inside.ckpt")
+            pl_module.seen.append(pl_module.net[0].weight.detach().clone())
+
+    recorder, module = Recorder(), Validated()
+    trainer(1, callbacks=[recorder, Saving(), ForecastCallback()]).fit(module, loader, loader)
+    saved = torch.load(tmp_path / "inside.ckpt", weights_only=False)
+    assert torch.equal(saved["state_dict"]["net.0.weight"], module.seen[0])
+    assert torch.equal(saved[LIVE]["net.0.weight"], recorder.points[-1])
+    assert torch.equal(module.seen[-1], module.seen[0])  # validation goes on with the average
+    assert torch.equal(module.net[0].weight, recorder.points[-1])
+
+
+def test_the_sanity_check_sees_the_live_weights(loader: Any) -> None:
+    module = Validated()
+    start = module.net[0].weight.detach().clone()
+    run = trainer(1, callbacks=[ForecastCallback()])
+    run.num_sanity_val_steps = 1
+    run.fit(module, loader, loader)
+    assert torch.equal(module.seen[0], start)
+    assert not torch.equal(module.seen[-1], module.net[0].weight)
+
+
+def test_checkpoints_without_the_average_are_announced(
+    loader: Any, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    def fit(module: Validated, folder: Path) -> None:
+        bare = ModelCheckpoint(folder, "bare", save_weights_only=True)
+        run = trainer(1, callbacks=[bare, ForecastCallback()], enable_checkpointing=True)
+        run.fit(module, loader, loader)
+
+    module = Validated()
+    fit(module, tmp_path)
+    saved = torch.load(tmp_path / "bare.ckpt", weights_only=False)
+    assert torch.equal(saved["state_dict"]["net.0.weight"], module.net[0].weight)
+    warning = "checkpoints with save_weights_only=True hold the live weights, but validation"
+    assert warning in caplog.text
+    caplog.clear()
+    fit(Validated(plp(sgd)), tmp_path / "plp")
+    assert warning not in caplog.text
 
 
 def test_a_failing_validation_leaves_the_live_weights(loader: Any) -> None:
@@ -354,16 +458,20 @@ def test_fabric_resumes_bitwise(loader: Any, cut: int, tmp_path: Path) -> None:
 
 @pytest.mark.compat(stack="Lightning Fabric", feature="averaged evaluation")
 @pytest.mark.compat(stack="Lightning Fabric", feature="metrics")
-def test_fabrics_wrapper_evaluates_with_the_average(loader: Any) -> None:
+@each_average
+def test_fabrics_wrapper_evaluates_with_the_average(loader: Any, kind: Averaging) -> None:
     fabric = Fabric(accelerator="cpu", devices=1)
     net = network()
-    net, optimizer = fabric.setup(net, averaged(net.parameters()))
-    fabric_steps(fabric, net, optimizer, loader)
-    live = net.module[0].weight.detach().clone()
+    net, optimizer = fabric.setup(net, kind.make(net.parameters()))
+    points = []
+    for batch in loader:
+        fabric_steps(fabric, net, optimizer, [batch])
+        points.append(net.module[0].weight.detach().clone())
     with unwrap(optimizer).eval_weights():
-        assert not torch.equal(net.module[0].weight, live)
-    assert torch.equal(net.module[0].weight, live)
-    assert optimizer.last_event.step == 18
+        torch.testing.assert_close(net.module[0].weight, kind.of(points))
+        assert not torch.equal(net.module[0].weight, points[-1])
+    assert torch.equal(net.module[0].weight, points[-1])
+    assert optimizer.last_event.step == BATCHES - BATCHES % optimizer.predictor.every
 
 
 # --- bad input ------------------------------------------------------------------------------------

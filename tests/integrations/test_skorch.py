@@ -15,9 +15,9 @@ pytest.importorskip("skorch")
 from sklearn.base import clone
 from sklearn.model_selection import GridSearchCV
 from skorch import NeuralNetClassifier
-from skorch.callbacks import Callback
+from skorch.callbacks import Callback, Checkpoint, EarlyStopping
 from skorch.dataset import ValidSplit
-from small import same, spoiled, train
+from small import Averaging, averaged, each_average, ema_of, same, spoiled, train
 
 import paramcast as pc
 from paramcast.averaging import EMA
@@ -103,7 +103,7 @@ def test_clones_train_alike(data: tuple[Any, Any]) -> None:
 
 @pytest.mark.compat(stack="skorch", feature="resume in mid-cycle")
 def test_a_pickled_net_trains_on_bitwise(data: tuple[Any, Any]) -> None:
-    net = classifier(max_epochs=1).fit(*data)
+    net = classifier(max_epochs=1, callbacks=[ForecastCallback()]).fit(*data)
     assert net.optimizer_.state_dict()["paramcast"]["cycle"]["done"] == 2
     copy = pickle.loads(pickle.dumps(net))
     net.partial_fit(*data)
@@ -136,25 +136,78 @@ class Watcher(Callback):
         seen = self.points_ if training else self.validated_
         seen.append(net.module_.layers[0].weight.detach().clone())
 
-    def average(self, decay: float = 0.9) -> Tensor:
-        pairs = [(decay**age, p) for age, p in enumerate(reversed(self.points_))]
-        return sum(w * p for w, p in pairs) / sum(w for w, _ in pairs)
+
+def with_average(kind: Averaging, *callbacks: Any, **options: Any) -> NeuralNetClassifier:
+    """A net whose optimizer averages, with a validation split."""
+    return classifier(
+        lambda parameters, **_: kind.make(parameters),
+        callbacks=[("watcher", Watcher()), *callbacks],
+        train_split=ValidSplit(5),
+        **options,
+    )
+
+
+def weight(net: NeuralNetClassifier) -> Tensor:
+    return net.module_.layers[0].weight.detach()
 
 
 @pytest.mark.compat(stack="skorch", feature="averaged evaluation")
+@each_average
 @pytest.mark.parametrize("keep", [False, True])
-def test_validation_sees_the_average(data: tuple[Any, Any], keep: bool) -> None:
-    net = classifier(
-        optimizer__average=EMA(decay=0.9),
-        callbacks=[("watcher", Watcher()), ForecastCallback(keep=keep)],
-        train_split=ValidSplit(5),
-        max_epochs=1,
+def test_validation_sees_the_average(data: tuple[Any, Any], kind: Averaging, keep: bool) -> None:
+    net = with_average(kind, ForecastCallback(keep=keep), max_epochs=1).fit(*data)
+    watcher = dict(net.callbacks_)["watcher"]
+    torch.testing.assert_close(watcher.validated_[0], kind.of(watcher.points_))
+    assert torch.equal(weight(net), watcher.validated_[0] if keep else watcher.points_[-1])
+    assert not torch.equal(watcher.validated_[0], watcher.points_[-1])
+
+
+@pytest.mark.compat(stack="skorch", feature="averaged evaluation")
+@each_average
+def test_what_is_listed_first_takes_the_weights_that_were_evaluated(
+    data: tuple[Any, Any], kind: Averaging, tmp_path: Path
+) -> None:
+    def saving(name: str) -> Checkpoint:
+        files = dict.fromkeys(("f_optimizer", "f_criterion", "f_history"))
+        return Checkpoint(None, dirname=tmp_path, f_params=name, **files)
+
+    order = [("best", saving("best.pt")), ForecastCallback(), ("live", saving("live.pt"))]
+    net = with_average(kind, *order, max_epochs=1).fit(*data)
+    watcher = dict(net.callbacks_)["watcher"]
+    for name, seen in (("best", watcher.validated_), ("live", watcher.points_)):
+        saved = torch.load(tmp_path / f"{name}.pt", weights_only=True)
+        assert torch.equal(saved["layers.0.weight"], seen[-1])
+
+
+def test_early_stopping_ends_with_the_weights_that_were_evaluated_best(
+    data: tuple[Any, Any],
+) -> None:
+    stop = EarlyStopping("train_loss", lower_is_better=False, patience=2, load_best=True)
+    net = with_average(
+        Averaging(averaged, ema_of), ("stop", stop), ForecastCallback(), max_epochs=9
     ).fit(*data)
     watcher = dict(net.callbacks_)["watcher"]
-    torch.testing.assert_close(watcher.validated_[0], watcher.average())
-    final = net.module_.layers[0].weight
-    assert torch.equal(final, watcher.validated_[0] if keep else watcher.points_[-1])
-    assert not torch.equal(watcher.validated_[0], watcher.points_[-1])
+    batches = len(watcher.validated_) // len(net.history)
+    assert len(net.history) == 3  # the loss falls: the first epoch is the "best"
+    assert torch.equal(weight(net), watcher.validated_[batches - 1])
+
+
+def test_training_goes_on_live_after_a_validation_that_failed(data: tuple[Any, Any]) -> None:
+    class Failing(Callback):
+        def on_batch_end(self, net: Any, training: bool = False, **kwargs: Any) -> None:
+            if not training:
+                raise RuntimeError("no disk")
+
+    net = with_average(Averaging(averaged, ema_of), ForecastCallback(), Failing(), max_epochs=1)
+    with pytest.raises(RuntimeError, match="no disk"):
+        net.fit(*data)
+    watcher = dict(net.callbacks_)["watcher"]
+    assert not torch.equal(weight(net), watcher.points_[-1])
+    net.callbacks_ = [(name, c) for name, c in net.callbacks_ if name != "Failing"]
+    before = watcher.points_[-1]
+    net.partial_fit(*data)
+    assert torch.equal(weight(net), watcher.points_[-1])
+    assert not torch.equal(weight(net), before)
 
 
 @pytest.mark.compat(stack="skorch", feature="metrics")

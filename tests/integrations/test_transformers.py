@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -13,7 +17,7 @@ from torch import Tensor
 pytest.importorskip("transformers")
 pytest.importorskip("accelerate")
 from accelerate.state import AcceleratorState
-from small import averaged, cosine, plp, same, spoiled
+from small import Averaging, averaged, cosine, each_average, plp, same, spoiled
 from transformers import (
     GPT2Config,
     GPT2LMHeadModel,
@@ -25,6 +29,7 @@ from transformers import (
 )
 
 import paramcast as pc
+from paramcast.averaging import SWA
 from paramcast.errors import ArgumentError
 from paramcast.integrations.common import unwrap
 from paramcast.integrations.transformers import ForecastCallback
@@ -117,10 +122,6 @@ class Watcher(TrainerCallback):
     def on_step_end(self, *_: Any, model: Any, **kwargs: Any) -> None:
         self.points.append(next(model.parameters()).detach().clone())
 
-    def average(self, decay: float = 0.9) -> Tensor:
-        pairs = [(decay**age, p) for age, p in enumerate(reversed(self.points))]
-        return sum(w * p for w, p in pairs) / sum(w for w, _ in pairs)
-
 
 # --- training and resuming ------------------------------------------------------------------------
 
@@ -173,26 +174,30 @@ def test_resuming_is_bitwise_the_undisturbed_run(
 
 
 @pytest.mark.compat(stack="Hugging Face Trainer", feature="averaged evaluation")
-def test_evaluation_sees_the_average_and_training_goes_on_live(tmp_path: Path) -> None:
+@each_average
+def test_evaluation_sees_the_average_and_training_goes_on_live(
+    kind: Averaging, tmp_path: Path
+) -> None:
     watcher = Watcher()
     options = {"eval_strategy": "steps", "eval_steps": 7, "max_steps": 7}
-    run = trainer(text, averaged, tmp_path, [watcher, ForecastCallback()], **options)
+    run = trainer(text, kind.make, tmp_path, [watcher, ForecastCallback()], **options)
     run.train()
-    torch.testing.assert_close(watcher.evaluated[-1], watcher.average())
+    torch.testing.assert_close(watcher.evaluated[-1], kind.of(watcher.points))
     assert not torch.equal(watcher.evaluated[-1], watcher.points[-1])
     assert torch.equal(next(run.model.parameters()), watcher.points[-1])
 
-    undisturbed = trainer(text, averaged, tmp_path, max_steps=7)
+    undisturbed = trainer(text, kind.make, tmp_path, max_steps=7)
     undisturbed.train()
     assert same(run.model, undisturbed.model)
 
 
 @pytest.mark.compat(stack="Hugging Face Trainer", feature="averaged evaluation")
-def test_each_of_several_evaluation_sets_sees_the_average(tmp_path: Path) -> None:
+@each_average
+def test_each_of_several_evaluation_sets_sees_the_average(kind: Averaging, tmp_path: Path) -> None:
     watcher = Watcher()
     run = trainer(
         text,
-        averaged,
+        kind.make,
         tmp_path,
         [watcher, ForecastCallback()],
         evaluate=lambda data: {"a": data[:8], "b": data[8:16]},
@@ -204,27 +209,202 @@ def test_each_of_several_evaluation_sets_sees_the_average(tmp_path: Path) -> Non
     run.predict(run.eval_dataset["a"])
     assert len(watcher.evaluated) == 3
     for seen in watcher.evaluated:
-        torch.testing.assert_close(seen, watcher.average())
+        torch.testing.assert_close(seen, kind.of(watcher.points))
     assert torch.equal(next(run.model.parameters()), watcher.points[-1])
 
 
 @pytest.mark.compat(stack="Hugging Face Trainer", feature="averaged evaluation")
-def test_a_checkpoint_resumes_live_and_has_the_average_beside_it(tmp_path: Path) -> None:
+def test_an_evaluation_leaves_what_it_counts_in_the_model(tmp_path: Path) -> None:
+    run = trainer(lambda: line(counts=True), averaged, tmp_path, [ForecastCallback()], max_steps=2)
+    run.train()
+    for _ in range(2):
+        run.evaluate()
+    assert run.model.evaluated == 4  # batches
+
+
+@pytest.mark.compat(stack="Hugging Face Trainer", feature="averaged evaluation")
+@each_average
+def test_a_checkpoint_resumes_live_and_has_the_average_beside_it(
+    kind: Averaging, tmp_path: Path
+) -> None:
     options = {
         "eval_strategy": "steps", "eval_steps": 5, "save_strategy": "steps", "save_steps": 5,
     }  # fmt: skip
     watcher = Watcher()
-    undisturbed = trainer(text, averaged, tmp_path, [watcher, ForecastCallback()], **options)
+    undisturbed = trainer(text, kind.make, tmp_path, [watcher, ForecastCallback()], **options)
     undisturbed.train()
     saved = GPT2LMHeadModel.from_pretrained(tmp_path / "checkpoint-5" / "averaged")
     assert torch.equal(next(saved.parameters()), watcher.evaluated[0])
     live = GPT2LMHeadModel.from_pretrained(tmp_path / "checkpoint-5")
     assert torch.equal(next(live.parameters()), watcher.points[4])
 
-    resumed = trainer(text, averaged, tmp_path, [ForecastCallback()], **options)
+    resumed = trainer(text, kind.make, tmp_path, [ForecastCallback()], **options)
     spoiled(resumed.model)
     resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-5"))
     assert same(resumed.model, undisturbed.model)
+
+
+# --- the best model at the end --------------------------------------------------------------------
+
+
+def best(first: bool = True, **options: Any) -> dict[str, Any]:
+    """Evaluate and save after 4, 8 and 12 steps; the best is the first, or the last."""
+    return {
+        "max_steps": 12,
+        "eval_strategy": "steps",
+        "eval_steps": 4,
+        "save_strategy": "steps",
+        "save_steps": 4,
+        "load_best_model_at_end": True,
+        "metric_for_best_model": "loss",
+        "greater_is_better": first,  # the loss falls
+        **options,
+    }
+
+
+def assert_holds(run: Trainer, weights: Tensor) -> None:
+    """The model has the weights with this first parameter, and is evaluated as it is."""
+    assert torch.equal(next(run.model.parameters()), weights)
+    assert run.evaluate()["eval_loss"] == pytest.approx(run.state.best_metric, rel=1e-6)
+    assert torch.equal(next(run.model.parameters()), weights)
+
+
+@pytest.mark.compat(stack="Hugging Face Trainer", feature="averaged evaluation")
+@each_average
+@pytest.mark.parametrize("first", [True, False], ids=["first", "last"])
+def test_the_model_ends_with_the_weights_that_were_evaluated_best(
+    kind: Averaging, first: bool, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO", "paramcast")
+    watcher = Watcher()
+    options = best(first, save_only_model=first)
+    run = trainer(text, kind.make, tmp_path, [watcher, ForecastCallback()], **options)
+    run.train()
+    seen = watcher.evaluated[0] if first else watcher.evaluated[-1]
+    assert not torch.equal(seen, watcher.points[3 if first else -1])
+    assert_holds(run, seen)
+    assert "the model has the best averaged weights, of " in caplog.text
+    run.save_model(str(tmp_path / "final"))
+    final = GPT2LMHeadModel.from_pretrained(tmp_path / "final")
+    assert torch.equal(next(final.parameters()), seen)
+
+
+class Line(torch.nn.Module):
+    """A model that is not one of Transformers'."""
+
+    def __init__(self, counts: bool = False) -> None:
+        super().__init__()
+        self.layer, self.counts = torch.nn.Linear(4, 1), counts
+        self.register_buffer("evaluated", torch.zeros((), dtype=torch.int64))
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        if self.counts and not self.training:
+            self.evaluated += 1
+        y = self.layer(x)
+        return {"loss": (y - labels).square().mean(), "y": y}
+
+
+def line(counts: bool = False) -> tuple[Any, list[dict[str, Tensor]]]:
+    torch.manual_seed(0)
+    return Line(counts), [{"x": x, "labels": x.sum()[None]} for x in torch.randn(32, 4)]
+
+
+@pytest.mark.parametrize("other", ["ViT", "Line"])
+def test_the_best_is_loaded_into_other_models_too(
+    other: str, digits: tuple[Tensor, Tensor], tmp_path: Path
+) -> None:
+    watcher = Watcher()
+    fresh = line if other == "Line" else lambda: images(digits)
+    run = trainer(fresh, averaged, tmp_path, [watcher, ForecastCallback()], **best())
+    run.train()
+    batches = len(watcher.evaluated) // 3
+    assert_holds(run, watcher.evaluated[batches * run.state.best_global_step // 4 - 1])
+
+
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing`:FutureWarning")  # peft 0.21
+def test_the_best_is_loaded_into_an_adapter_of_peft(tmp_path: Path) -> None:
+    peft = pytest.importorskip("peft")
+
+    def adapted() -> tuple[Any, list[dict[str, Tensor]]]:
+        model, data = text()
+        lora = peft.LoraConfig(r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+        return peft.get_peft_model(model, lora), data
+
+    def of_adapter(parameters: Any) -> pc.Forecast:
+        return averaged([p for p in parameters if p.requires_grad])
+
+    class Adapter(TrainerCallback):
+        def __init__(self) -> None:
+            self.evaluated: list[Tensor] = []
+
+        def on_prediction_step(self, *_: Any, model: Any, **kwargs: Any) -> None:
+            self.evaluated.append(flat(model))
+
+    def flat(model: Any) -> Tensor:
+        return torch.cat([p.detach().flatten() for p in model.parameters() if p.requires_grad])
+
+    adapter = Adapter()
+    run = trainer(adapted, of_adapter, tmp_path, [adapter, ForecastCallback()], **best())
+    run.train()
+    assert run.state.best_global_step == 4
+    assert torch.equal(flat(run.model), adapter.evaluated[0])
+
+
+def test_a_resumed_run_ends_with_the_best_of_the_whole(tmp_path: Path) -> None:
+    watcher = Watcher()
+    first = trainer(text, averaged, tmp_path, [watcher, ForecastCallback()], **best(max_steps=8))
+    first.train()
+    resumed = trainer(text, averaged, tmp_path, [ForecastCallback()], **best())
+    resumed.train(resume_from_checkpoint=str(tmp_path / "checkpoint-8"))
+    assert resumed.state.best_global_step == 4
+    assert_holds(resumed, watcher.evaluated[0])
+
+
+def test_the_best_before_the_average_began_is_live(tmp_path: Path) -> None:
+    def late(parameters: Any) -> pc.Forecast:
+        return pc.Forecast(adamw(parameters), average=SWA(start=6))
+
+    stale = tmp_path / "checkpoint-4" / "averaged"  # of an earlier run
+    stale.mkdir(parents=True)
+    watcher = Watcher()
+    run = trainer(text, late, tmp_path, [watcher, ForecastCallback()], **best())
+    run.train()
+    assert not stale.exists()
+    assert torch.equal(watcher.evaluated[0], watcher.points[3])
+    assert not torch.equal(watcher.evaluated[-1], watcher.points[-1])
+    assert_holds(run, watcher.points[3])
+
+
+@pytest.mark.slow  # two processes that import Transformers
+def test_each_of_two_processes_ends_with_the_best(tmp_path: Path) -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    script = str(Path(__file__).with_name("two_trainers.py"))
+    world = {"WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port)}
+    ranks = [
+        subprocess.Popen(
+            [sys.executable, script, str(tmp_path)],
+            env={**os.environ, **world, "RANK": rank, "LOCAL_RANK": rank},
+        )
+        for rank in "01"
+    ]
+    try:
+        assert [rank.wait(timeout=200) for rank in ranks] == [0, 0]
+    finally:
+        for rank in ranks:
+            rank.kill()
+    averages = sorted(path.parent.name for path in tmp_path.glob("*/averaged"))
+    assert averages == ["checkpoint-12", "checkpoint-4", "checkpoint-8"]
+
+
+def test_training_again_evaluates_with_the_average_again(tmp_path: Path) -> None:
+    watcher = Watcher()
+    run = trainer(text, averaged, tmp_path, [watcher, ForecastCallback()], **best(max_steps=8))
+    run.train()
+    run.args.max_steps = 12
+    run.train()
+    assert not torch.equal(watcher.evaluated[-1], watcher.points[-1])
 
 
 # --- metrics --------------------------------------------------------------------------------------
@@ -257,9 +437,11 @@ def test_the_callback_needs_a_wrapper(tmp_path: Path) -> None:
         trainer(text, adamw, tmp_path, [ForecastCallback()]).train()
 
 
-def test_loading_the_best_live_weights_by_their_average_is_refused(tmp_path: Path) -> None:
-    steps = {"eval_steps": 5, "save_steps": 5, "eval_strategy": "steps", "save_strategy": "steps"}
-    options = {**steps, "load_best_model_at_end": True}
-    run = trainer(text, averaged, tmp_path, [ForecastCallback()], **options)
-    with pytest.raises(ArgumentError, match="live weights of the step whose averaged"):
-        run.train()
+def test_the_best_of_a_search_is_refused(tmp_path: Path) -> None:
+    callback = ForecastCallback()
+    run = trainer(text, averaged, tmp_path, [callback], **best())
+    run.state.is_hyper_param_search = True
+    with pytest.raises(ArgumentError, match="averaged weights in hyperparameter_search"):
+        callback.on_train_begin(
+            run.args, run.state, run.control, model=run.model, optimizer=run.optimizer
+        )

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import ExitStack
 from typing import Any
+from weakref import WeakKeyDictionary
 
 from torch import nn
 
 from ..errors import ArgumentError
 from ..events import ForecastEvent
 from ..forecast import Forecast
+from ..functional import sharding
 
 
 def unwrap(optimizer: object) -> Forecast:
@@ -28,19 +30,41 @@ def unwrap(optimizer: object) -> Forecast:
         >>> unwrap(plp) is plp
         True
     """
-    inner = optimizer
-    seen: set[int] = set()
-    while inner is not None and id(inner) not in seen:
-        seen.add(id(inner))
-        own = getattr(inner, "__dict__", {})
+    for inner in _inside(optimizer):
         # Lightning's and Fabric's wrappers pretend to be of the class that they hold.
-        if isinstance(inner, Forecast) and "base" in own:
+        if isinstance(inner, Forecast) and "base" in vars(inner):
             return inner
-        inner = own.get("optimizer") or own.get("_optimizer")
     raise ArgumentError(
         f"there is no paramcast wrapper in {type(optimizer).__name__}; "
         "give the framework PLP(optimizer) or Forecast(optimizer, ...) in place of the optimizer"
     )
+
+
+def _inside(optimizer: object) -> Iterator[object]:
+    """The optimizer, and what it and each one inside it keep as theirs, down to our wrapper's."""
+    seen: set[int] = set()
+    while optimizer is not None and id(optimizer) not in seen:
+        seen.add(id(optimizer))
+        yield optimizer
+        own = getattr(optimizer, "__dict__", {})
+        optimizer = own.get("optimizer") or own.get("_optimizer")
+
+
+def check_shows_average(optimizer: object) -> None:
+    """Refuse an average that the model would not show.
+
+    DeepSpeed's optimizers (ZeRO 1 to 3, bfloat16, float16) give the wrapper master weights of their
+    own, which reach the model at its next step only.
+
+    Raises:
+        ArgumentError: a wrapper with an average lies in an optimizer of DeepSpeed.
+    """
+    for outer in _inside(optimizer):
+        if type(outer).__module__.startswith("deepspeed.") and unwrap(outer).averages:
+            raise ArgumentError(
+                f"{type(outer).__name__} of DeepSpeed keeps the averaged weights from the model; "
+                "evaluate with the live ones (averaged=False), or train without ZeRO in float32"
+            )
 
 
 def wrappers(optimizers: Iterable[object]) -> list[Forecast]:
@@ -84,12 +108,20 @@ def numbers_of(optimizers: Sequence[Forecast]) -> dict[str, float]:
     return found
 
 
+def sharded(model: nn.Module) -> bool:
+    """Whether each process holds only a part of some parameter (FSDP2, tensor parallel)."""
+    return any(sharding(p) for p in model.parameters())
+
+
 class Averaged:
     """Holds `eval_weights()` open from one call of a framework to another."""
 
     def __init__(self) -> None:
         self._open = ExitStack()
         self.is_open = False
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Averaged, ()  # a copy holds nothing open
 
     def open(
         self,
@@ -98,16 +130,30 @@ class Averaged:
         update_bn: Iterable[Any] | None = None,
     ) -> bool:
         """Put the averages into the model, where there are any; whether there are."""
-        self.close()
+        optimizers = list(optimizers)
+        self.close(optimizers)
         ready = [optimizer for optimizer in optimizers if optimizer.has_average]
         for i, optimizer in enumerate(ready):
+            _HOLDERS[optimizer] = self
             last = i == len(ready) - 1  # the statistics belong to the whole averaged model
             data = update_bn if last else None
             self._open.enter_context(optimizer.eval_weights(model, update_bn=data))
         self.is_open = bool(ready)
         return self.is_open
 
-    def close(self) -> None:
-        """Put the live weights back, bitwise; without effect where nothing is open."""
+    def close(self, optimizers: Iterable[Forecast] = ()) -> None:
+        """Put the live weights back, bitwise; without effect where nothing is open.
+
+        Args:
+            optimizers: whose averages another holder may have left in the model, because an
+                evaluation failed in a framework that does not tell its callbacks.
+        """
+        for optimizer in optimizers:
+            if (holder := _HOLDERS.pop(optimizer, None)) is not None:
+                holder.close()
         self.is_open = False
         self._open.close()
+
+
+_HOLDERS: WeakKeyDictionary[Forecast, Averaged] = WeakKeyDictionary()
+"""Who opened each wrapper's average last."""

@@ -167,7 +167,7 @@ class ForecastCallback(keras.callbacks.Callback):
         averaged: evaluate with the averaged weights.
 
     Raises:
-        ArgumentError: when training starts, if the optimizer is no paramcast wrapper.
+        ArgumentError: when training starts, if the optimizer is not a paramcast wrapper.
     """
 
     def __init__(self, *, metrics: bool = True, averaged: bool = True) -> None:
@@ -184,9 +184,7 @@ class ForecastCallback(keras.callbacks.Callback):
         return unwrap(optimizer)
 
     def on_train_begin(self, logs: Any = None) -> None:
-        self._average.close()
-        if self.model.built:
-            self._forecast()
+        self._average.close([self._forecast()] if self.model.built else ())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
         if self.metrics and logs is not None:

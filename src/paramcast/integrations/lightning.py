@@ -5,11 +5,12 @@ The wrapper itself needs nothing: return it from `configure_optimizers`.
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterable
 from typing import Any
 
 from ..errors import ArgumentError
-from .common import Averaged, numbers_of, wrappers
+from .common import Averaged, check_shows_average, numbers_of, sharded, wrappers
 
 try:
     from lightning.pytorch import Callback, LightningModule, Trainer
@@ -17,6 +18,7 @@ try:
 except ImportError:
     raise ArgumentError("Lightning is not installed: pip install 'paramcast[lightning]'") from None
 
+_log = logging.getLogger("paramcast")
 LIVE = "paramcast_live"
 """Key of a checkpoint under which the weights that training goes on with are kept."""
 
@@ -28,8 +30,9 @@ class ForecastCallback(Callback):
     whenever the trainer logs. Where the wrapper has an average, validation sees the averaged
     weights, and so do checkpoints: "state_dict" holds them, as `load_from_checkpoint` and
     `trainer.test(ckpt_path="best")` expect, and the live weights stand under "paramcast_live", with
-    which `trainer.fit(ckpt_path=...)` goes on (with this callback again). Checkpoints that are
-    written with `save_weights_only=True` hold the live weights: Lightning asks no callback there.
+    which `trainer.fit(ckpt_path=...)` goes on (with this callback again). Two kinds of checkpoints
+    hold the live weights alone, which a warning says when training starts: those of a sharded
+    model, and those with `save_weights_only=True`, where Lightning asks no callback.
 
     Args:
         metrics: log the events.
@@ -38,7 +41,8 @@ class ForecastCallback(Callback):
             weights, each time that they are used; None keeps the live ones.
 
     Raises:
-        ArgumentError: in training, when no optimizer is a paramcast wrapper.
+        ArgumentError: when training starts, if no optimizer is a paramcast wrapper, or if DeepSpeed
+            hides its average from the model.
 
     Example:
         trainer = Trainer(callbacks=[ForecastCallback()])
@@ -59,8 +63,18 @@ class ForecastCallback(Callback):
     # --- metrics --------------------------------------------------------------------------------
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        wrappers(trainer.optimizers)  # or an error, before the first step
+        found = wrappers(trainer.optimizers)  # or an error, before the first step
         self._logged_at, self._numbers = trainer.global_step, {}
+        if not self.averaged or not any(forecast.averages for forecast in found):
+            return
+        for optimizer in trainer.optimizers:
+            check_shows_average(optimizer)
+        bare = any(getattr(c, "save_weights_only", False) for c in trainer.checkpoint_callbacks)
+        if bare or sharded(pl_module):
+            _log.warning(
+                "checkpoints %s hold the live weights, but validation scores the averaged ones",
+                "with save_weights_only=True" if bare else "of a sharded model",
+            )
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -102,12 +116,13 @@ class ForecastCallback(Callback):
             return
         was_open = self._average.is_open
         self._average.close()
-        live = {k: v.clone() for k, v in trainer.strategy.lightning_module_state_dict().items()}
+        live = _copied(trainer)
+        if sharded(pl_module):  # Lightning saves nothing else of it
+            checkpoint["state_dict"] = live
         try:
-            if self._average.open(wrappers(trainer.optimizers), pl_module, self.update_bn):
-                now = trainer.strategy.lightning_module_state_dict()
-                checkpoint["state_dict"] = {k: v.clone() for k, v in now.items()}
-                checkpoint[LIVE] = live
+            opened = self._average.open(wrappers(trainer.optimizers), pl_module, self.update_bn)
+            if opened and not sharded(pl_module):
+                checkpoint["state_dict"], checkpoint[LIVE] = _copied(trainer), live
                 _model_holds("average", checkpoint)
         finally:
             if not was_open:
@@ -117,8 +132,15 @@ class ForecastCallback(Callback):
         self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]
     ) -> None:
         if LIVE in checkpoint and trainer.state.fn == TrainerFn.FITTING:
-            pl_module.load_state_dict(checkpoint[LIVE])
+            live = {"state_dict": checkpoint[LIVE]}
+            trainer.strategy.load_model_state_dict(live, strict=pl_module.strict_loading)
             _model_holds("live", checkpoint)
+
+
+def _copied(trainer: Trainer) -> dict[str, Any]:
+    """A copy of the model's weights, as Lightning saves them."""
+    state = trainer.strategy.lightning_module_state_dict()
+    return {name: value.clone() for name, value in state.items()}
 
 
 def _model_holds(what: str, checkpoint: dict[str, Any]) -> None:

@@ -6,10 +6,12 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ..errors import ArgumentError
 from ..forecast import PLP, Forecast
+from ..segments import all_parameters
 from .common import Averaged, numbers, unwrap
 
 try:
@@ -42,16 +44,20 @@ class ForecastCallback(Callback):
 
     At the end of an epoch the last event's numbers (`ForecastEvent`) are recorded as
     "forecast/jump_norm" and so on. Where the wrapper has an average, the validation losses and
-    scores of each epoch are those of the averaged weights.
+    scores of each epoch are those of the averaged weights. Callbacks that are listed before this
+    one see them at the epoch's end too, those after it the live weights: list `Checkpoint` and
+    `EarlyStopping(load_best=True)` before it for the weights that were evaluated, after it to
+    resume from.
 
     Args:
         metrics: record the events.
         averaged: validate with the averaged weights.
         keep: at the end of the training, put the averaged weights into the network for good, so
             that `predict`, and with it `GridSearchCV`, uses them. Training on starts from them.
+            Not together with `load_best`, whose weights they would replace.
 
     Raises:
-        ArgumentError: when training starts, if the optimizer is no paramcast wrapper.
+        ArgumentError: when training starts, if the optimizer is not a paramcast wrapper.
 
     Example:
         NeuralNetClassifier(Net, optimizer=partial(plp, SGD), callbacks=[ForecastCallback()])
@@ -65,8 +71,7 @@ class ForecastCallback(Callback):
         return self
 
     def on_train_begin(self, net: Any, **kwargs: Any) -> None:
-        unwrap(net.optimizer_)
-        self.average_.close()
+        self.average_.close([unwrap(net.optimizer_)])
 
     def on_batch_begin(
         self, net: Any, batch: Any = None, training: bool = False, **kwargs: Any
@@ -81,19 +86,28 @@ class ForecastCallback(Callback):
                 net.history.record(name, value)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
-        self.average_.close()
-        if self.keep:
-            _keep(unwrap(net.optimizer_))
+        forecast = unwrap(net.optimizer_)
+        if self.average_.is_open:  # `EarlyStopping` or Ctrl-C ended the epoch
+            found = [p.detach().clone() for p in all_parameters(forecast.param_groups)]
+            self.average_.close()
+            if not _equal(found, _averages(forecast)):  # `load_best` loaded others
+                _replace(forecast, found)
+        if self.keep and forecast.has_average:
+            _replace(forecast, _averages(forecast))
 
 
-def _keep(forecast: Forecast) -> None:
-    """Replace the live weights by their average."""
-    if not forecast.has_average:
-        return
-    parameters = [p for group in forecast.param_groups for p in group["params"]]
+def _averages(forecast: Forecast) -> list[Tensor]:
     with forecast.eval_weights():
-        averages = [p.detach().clone() for p in parameters]
+        return [p.detach().clone() for p in all_parameters(forecast.param_groups)]
+
+
+def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
+    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
+
+
+def _replace(forecast: Forecast, weights: list[Tensor]) -> None:
+    """Replace the live weights."""
     with torch.no_grad():
-        for p, average in zip(parameters, averages, strict=True):
-            p.copy_(average)
-    forecast.restart_cycle()  # the average lies on no trajectory
+        for p, weight in zip(all_parameters(forecast.param_groups), weights, strict=True):
+            p.copy_(weight)
+    forecast.restart_cycle()  # they lie on no trajectory

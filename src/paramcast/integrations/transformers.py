@@ -5,19 +5,25 @@ The wrapper itself needs nothing: `Trainer(..., optimizers=(PLP(optimizer), sche
 
 from __future__ import annotations
 
+import logging
+import shutil
 from pathlib import Path
 from typing import Any
 
-from ..errors import ArgumentError
+from ..errors import ArgumentError, CheckpointError
 from ..forecast import Forecast
-from .common import Averaged, numbers, unwrap
+from .common import Averaged, check_shows_average, numbers, sharded, unwrap
 
 try:
-    from transformers import TrainerCallback
+    import safetensors.torch
+    from accelerate import PartialState
+    from transformers import PreTrainedModel, TrainerCallback
 except ImportError:
     raise ArgumentError(
         "Transformers is not installed: pip install 'paramcast[transformers]'"
     ) from None
+
+_log = logging.getLogger("paramcast")
 
 
 class ForecastCallback(TrainerCallback):
@@ -30,15 +36,19 @@ class ForecastCallback(TrainerCallback):
 
     Where the wrapper has an average, `evaluate` and `predict` see the averaged weights from the
     start of the training on, and each checkpoint has a folder "averaged" with them, to be loaded by
-    `from_pretrained`; the checkpoint itself holds the live weights and resumes with them.
+    `from_pretrained`; the checkpoint itself holds the live weights and resumes with them. With
+    `load_best_model_at_end` the model ends with the weights that were evaluated best, averaged or
+    not, and from then on `evaluate` and `predict` see the model as it is.
 
     Args:
         metrics: log the events.
         averaged: evaluate and save with the averaged weights.
 
     Raises:
-        ArgumentError: when training starts, if the optimizer is no paramcast wrapper, or if
-            `load_best_model_at_end` would load live weights whose average was best.
+        ArgumentError: when training starts, if the optimizer is not a paramcast wrapper, if
+            DeepSpeed hides its average from the model, or if `load_best_model_at_end` meets an
+            average in a sharded model or in `hyperparameter_search`.
+        CheckpointError: at the end, if the best averaged weights cannot be loaded.
 
     Example:
         Trainer(model, args, optimizers=(PLP(optimizer), None), callbacks=[ForecastCallback()])
@@ -49,22 +59,50 @@ class ForecastCallback(TrainerCallback):
         self._average = Averaged()
 
     def on_train_begin(
-        self, args: Any, state: Any, control: Any, optimizer: Any = None, **kwargs: Any
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
     ) -> None:
         forecast = unwrap(optimizer)
-        self._average.close()
-        if not self.averaged or forecast.average is None:
+        self._average.close([forecast])
+        if not self.averaged or not forecast.averages:
             return
-        if args.load_best_model_at_end:
+        check_shows_average(optimizer)
+        if args.load_best_model_at_end and (sharded(model) or state.is_hyper_param_search):
+            where = "hyperparameter_search" if state.is_hyper_param_search else "a sharded model"
             raise ArgumentError(
-                "load_best_model_at_end would load the live weights of the step whose averaged "
-                'weights were best; switch it off and load the "averaged" folder of the best '
-                "checkpoint, or use ForecastCallback(averaged=False)"
+                f"load_best_model_at_end cannot load averaged weights in {where}; switch it off, "
+                "or use ForecastCallback(averaged=False)"
             )
         # The Trainer calls optimizer.eval() before each evaluation and optimizer.train() before
         # each training step, where the optimizer has them; on_evaluate comes in between.
-        forecast.eval = lambda: self._average.open([forecast])  # type: ignore[attr-defined]
+        forecast.eval = lambda: self._average.open([forecast], model)  # type: ignore[attr-defined]
         forecast.train = self._average.close  # type: ignore[attr-defined]
+
+    def on_train_end(
+        self,
+        args: Any,
+        state: Any,
+        control: Any,
+        model: Any = None,
+        optimizer: Any = None,
+        **kwargs: Any,
+    ) -> None:
+        forecast, best = unwrap(optimizer), state.best_model_checkpoint
+        if not (self.averaged and forecast.averages and args.load_best_model_at_end and best):
+            return
+        # The Trainer has loaded the best checkpoint: its live weights. They were evaluated, too,
+        # where the average had not begun.
+        PartialState().wait_for_everyone()  # the main process may still be writing the folder
+        if (averaged := Path(best) / "averaged").is_dir():
+            _load_averaged(model, averaged)
+            _log.info("the model has the best averaged weights, of %s", averaged)
+        forecast.restart_cycle()
+        del forecast.eval, forecast.train  # type: ignore[attr-defined] # the average is a later one
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._average.close()
@@ -96,12 +134,39 @@ class ForecastCallback(TrainerCallback):
         optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        if self.averaged and state.is_world_process_zero:
+        # A search writes its checkpoints elsewhere; of a sharded model each process has a part.
+        unknown = state.is_hyper_param_search or sharded(model)
+        if self.averaged and args.should_save and not unknown:
             _save_averaged(unwrap(optimizer), model, args.output_dir, state.global_step)
 
 
 def _save_averaged(forecast: Forecast, model: Any, folder: str, step: int) -> None:
     """Write the averaged weights beside the live ones of the checkpoint."""
-    if forecast.has_average and hasattr(model, "save_pretrained"):
-        with forecast.eval_weights():
-            model.save_pretrained(Path(folder) / f"checkpoint-{step}" / "averaged")
+    averaged = Path(folder) / f"checkpoint-{step}" / "averaged"
+    shutil.rmtree(averaged, ignore_errors=True)  # of an earlier run in the same folder
+    if not forecast.has_average:
+        return
+    with forecast.eval_weights():
+        if isinstance(model, PreTrainedModel):
+            # under the model's own names, which load_state_dict and from_pretrained both know
+            model.save_pretrained(averaged, save_original_format=False)
+        elif hasattr(model, "save_pretrained"):
+            model.save_pretrained(averaged)
+        else:
+            averaged.mkdir()
+            safetensors.torch.save_model(model, str(averaged / "model.safetensors"))
+
+
+def _load_averaged(model: Any, folder: Path) -> None:
+    """Put what `_save_averaged` wrote into the model."""
+    weights = folder / "model.safetensors"
+    try:
+        if weights.exists():
+            safetensors.torch.load_model(model, weights)
+        else:  # PEFT's adapter
+            model.load_adapter(str(folder), model.active_adapters[0])
+    except (AttributeError, IndexError, OSError, RuntimeError, ValueError) as error:
+        raise CheckpointError(
+            f"the best averaged weights cannot be loaded into the {type(model).__name__} "
+            f"({error}); the model has the live ones of that step, load {folder} yourself"
+        ) from error
