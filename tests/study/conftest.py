@@ -47,19 +47,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     begun: list[subprocess.Popen[str]] = []
 
     def run(*words: Any) -> subprocess.Popen[str]:
-        # a shell starts its background jobs with SIGINT ignored, which children inherit
-        ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
-        try:
-            process = subprocess.Popen(
-                [*COMMAND, *map(str, words)],
-                cwd=tmp_path,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-        finally:
-            signal.signal(signal.SIGINT, ours)
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, words)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         begun.append(process)
         return process
 
