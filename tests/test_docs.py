@@ -112,7 +112,9 @@ def test_the_manifests_for_kubernetes_parse_and_have_what_kuberay_asks_for():
     assert set(made) == {"PersistentVolumeClaim", "RayJob", "RayCluster"}
     for cluster in (made["RayJob"]["spec"]["rayClusterSpec"], made["RayCluster"]["spec"]):
         assert set(cluster) == {"rayVersion", "authOptions", "headGroupSpec", "workerGroupSpecs"}
-        assert f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text().split()
+        assert (
+            f"ray=={cluster['rayVersion']}" in (ROOT / "constraints.txt").read_text("utf-8").split()
+        )
         assert cluster["authOptions"] == {"mode": "token"}
         assert cluster["headGroupSpec"]["rayStartParams"] == {"num-cpus": "0"}
         for group in (cluster["headGroupSpec"], *cluster["workerGroupSpecs"]):

@@ -24,7 +24,7 @@ from typing import Any, NamedTuple
 
 import pytest
 import sqlalchemy
-from hypothesis import HealthCheck, settings
+from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, rule
 from synthetic import EXAMPLES, draw, make_task
@@ -41,7 +41,7 @@ from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
 
 LIVES = int(os.environ.get("PARAMCAST_LIVES", "1000"))
-"""Folders of the long test, with up to 10 lives each."""
+"""Folders of the long test, with up to 6 lives each and one more."""
 OUT = Path("lives")
 FILES = {"open", "sqlite3.connect", "os.mkdir", "os.rename", "os.remove", "os.rmdir"}
 """What Python tells an audit hook before it does it."""
@@ -179,9 +179,9 @@ class Step(NamedTuple):
 
 
 STEPS = st.one_of(
-    st.builds(Step, st.just("sql"), st.integers(0, 150)),
-    st.builds(Step, st.just("file"), st.integers(0, 40)),
-    st.builds(Step, st.just("verdict"), st.integers(0, 3)),
+    st.builds(Step, st.just("sql"), st.integers(0, 100)),
+    st.builds(Step, st.just("file"), st.integers(0, 25)),
+    *2 * [st.builds(Step, st.just("verdict"), st.integers(0, 2))],
 )
 
 
@@ -435,16 +435,19 @@ class Lives(RuleBasedStateMachine):
             }  # fmt: skip
 
 
+USUAL = settings(
+    stateful_step_count=6,
+    phases=[Phase.generate],  # to shrink a failure would take minutes; six lives are readable
+    suppress_health_check=[HealthCheck.too_slow],
+)
+
+
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class TestSomeLives(Lives.TestCase):
-    settings = settings(
-        max_examples=12, stateful_step_count=6, suppress_health_check=[HealthCheck.too_slow]
-    )
+    settings = settings(USUAL, max_examples=16)
 
 
 @pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class TestManyLives(Lives.TestCase):
-    settings = settings(
-        max_examples=LIVES, stateful_step_count=10, suppress_health_check=[HealthCheck.too_slow]
-    )
+    settings = settings(USUAL, max_examples=LIVES)
