@@ -445,7 +445,7 @@ USUAL = settings(
 
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class TestSomeLives(Lives.TestCase):
-    settings = settings(USUAL, max_examples=10)
+    settings = settings(USUAL, max_examples=8)
 
 
 @pytest.mark.slow

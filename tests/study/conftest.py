@@ -78,7 +78,7 @@ def task_file(tmp_path: Path) -> Callable[..., Path]:
     def write(changes: str = "", more: str = "", name: str = "blobs.py") -> Path:
         file = tmp_path / name
         text = BLOBS + textwrap.dedent(more)
-        file.write_text(text + f"\n\ndef changes():\n    return dict({changes})\n")
+        file.write_text(text + f"\n\ndef changes():\n    return dict({changes})\n", "utf-8")
         return file
 
     return write
