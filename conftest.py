@@ -1,5 +1,7 @@
-"""Three policies of the test suite.
+"""The policies of the test suite.
 
+Tests run in parallel where pytest-xdist is, none for ever, and each with Python's own handlers of
+signals, however the suite was started.
 Under PARAMCAST_REQUIRE_ALL=1 (CI) a test that would skip for a missing part fails; excepted are
 GPU tests and those that mount a file system or make a control group, which some containers forbid.
 The tests named in tests/known_limits.txt state demands that are not met yet: they are expected to
@@ -10,6 +12,7 @@ the results of the tests that carry `compat` marks.
 """
 
 import os
+import signal
 from importlib import metadata
 from pathlib import Path
 
@@ -21,6 +24,31 @@ NAMES = {"stack", "feature", "no"}
 PACKAGES = ("torch", "lightning", "transformers", "accelerate", "skorch", "keras", "jax", "optax")
 
 
+HANDLERS = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: signal.SIG_DFL}
+SLOW_SECONDS = 4 * 3600
+
+
+@pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads them
+def pytest_cmdline_main(config):
+    """-n auto --dist worksteal; not in addopts, where `-p no:xdist` would not know them."""
+    option = config.option
+    if hasattr(option, "numprocesses") and not hasattr(config, "workerinput"):
+        option.numprocesses = "auto" if option.numprocesses is None else option.numprocesses
+        option.dist = "worksteal" if option.dist == "no" else option.dist
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_protocol():
+    """A shell starts its background jobs with SIGINT ignored, which children inherit."""
+    before = {number: signal.signal(number, handler) for number, handler in HANDLERS.items()}
+    try:
+        return (yield)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers():
     """One more than cores: many tests wait for a process, a browser or a database."""
     affinity = getattr(os, "sched_getaffinity", None)
@@ -42,6 +70,8 @@ def pytest_collection_modifyitems(items):
     for item in items:
         if item.nodeid in known:
             item.add_marker(pytest.mark.xfail(strict=True, reason="in tests/known_limits.txt"))
+        if not item.get_closest_marker("timeout") and (limit := time_limit(item)):
+            item.add_marker(pytest.mark.timeout(**limit))
         for mark in item.iter_markers("compat"):
             if mark.args or not {"stack", "feature"} <= mark.kwargs.keys() <= NAMES:
                 raise pytest.UsageError(f"{item.nodeid}: compat(stack=..., feature=..., no=...)")
@@ -49,6 +79,14 @@ def pytest_collection_modifyitems(items):
                 raise pytest.UsageError(f"{item.nodeid}: feature must be one of {FEATURES}")
             # user properties travel from the workers of pytest-xdist to the one that writes
             item.user_properties.append(("compat", dict(mark.kwargs)))
+
+
+def time_limit(item):
+    """Where it differs from the usual one."""
+    limit = {"timeout": SLOW_SECONDS} if "slow" in item.keywords else {}
+    if getattr(getattr(item, "obj", None), "is_hypothesis_test", False):
+        limit["method"] = "thread"  # Hypothesis catches what a signal's handler raises, and repeats
+    return limit
 
 
 @pytest.hookimpl(wrapper=True)

@@ -60,6 +60,7 @@ def call(folder: Path, *words: Any) -> Ran:
         patch.setattr(sys, "argv", ["paramcast", *map(str, words)])
         patch.setattr(sys.modules["__main__"], "__package__", None)  # click would name pytest's
         patch.setattr(sys, "path", [*sys.path])  # a task's folder is put there
+        patch.setattr(sys, "stdin", io.StringIO())  # pytest's stand-in for a closed one asserts
         try:
             code = cli._main()
         finally:

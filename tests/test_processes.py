@@ -153,6 +153,7 @@ class Alarm:
         self.action()
 
 
+@pytest.mark.timeout(method="thread")  # it has the alarm for itself
 def test_a_signal_that_is_only_noted_changes_nothing(tmp_path: Path) -> None:
     """A thousand a second, while it trains, appends to files and saves."""
     alone = Run(4).train(90)
@@ -180,6 +181,7 @@ def stop() -> None:
     raise Stop
 
 
+@pytest.mark.timeout(method="thread")
 # a file that was just opened may be left to the garbage collector
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("name", ["SIGALRM", "SIGINT", "SIGTERM"])

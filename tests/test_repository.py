@@ -13,23 +13,27 @@ SOURCES = sorted((ROOT / "src").rglob("*.py"))
 
 
 def test_ci_runs_exactly_the_readmes_test_command():
-    commands = re.findall(r"^python3 -m venv .*pytest.*$", (ROOT / "README.md").read_text(), re.M)
+    commands = re.findall(
+        r"^python3 -m venv .*pytest.*$", (ROOT / "README.md").read_text("utf-8"), re.M
+    )
     assert len(commands) == 1
-    assert commands[0] in (ROOT / ".ci" / "run").read_text().splitlines()
+    assert commands[0] in (ROOT / ".ci" / "run").read_text("utf-8").splitlines()
 
 
 def test_the_readmes_first_command_installs_and_runs_the_pilot():
-    commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text(), re.M)
+    commands = re.findall(r"^python3 -m venv .*$", (ROOT / "README.md").read_text("utf-8"), re.M)
     assert commands[0].endswith(".venv/bin/paramcast pilot")
     assert "-c constraints.txt" in commands[0]
 
 
 def test_constraints_pin_every_direct_dependency():
-    text = (ROOT / "pyproject.toml").read_text()
+    text = (ROOT / "pyproject.toml").read_text("utf-8")
     part = text[text.index("\ndependencies") : text.index("[project.scripts]")]
     needed = {re.split(r"[><=\[]", name)[0] for name in re.findall(r'"([^"]+)"', part)}
     needed.remove("paramcast")  # the test extra asks for all others
-    pinned = set(re.findall(r"^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text(), re.M))
+    pinned = set(
+        re.findall(r"^([a-z0-9-]+)==", (ROOT / "constraints.txt").read_text("utf-8"), re.M)
+    )
     assert needed <= pinned, needed - pinned
 
 

@@ -76,7 +76,7 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe)
     read: list[str] = []
-    reader = threading.Thread(target=lambda: read.append(pipe.read_text("utf-8")))
+    reader = threading.Thread(target=lambda: read.append(pipe.read_text("utf-8")), daemon=True)
     reader.start()
     assert paramcast("report", pilot, "-o", pipe, "--format", "md").code == 0
     reader.join(timeout=30)

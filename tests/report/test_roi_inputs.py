@@ -83,7 +83,7 @@ def test_what_is_left_out_keeps_its_default() -> None:
 
 def test_defaults_are_named_as_such(folder: Path, tmp_path: Path) -> None:
     assert "All inputs are defaults, which know nothing of you" in " ".join(call(folder)[1].split())
-    (tmp_path / "roi.toml").write_text('currency = "£"\nwatts = 100')
+    (tmp_path / "roi.toml").write_text('currency = "£"\nwatts = 100', "utf-8")
     code, out, _ = call(folder, "--inputs", tmp_path / "roi.toml", "--json")
     assert code == 0
     found = json.loads(out)

@@ -47,19 +47,14 @@ def start(tmp_path: Path) -> Iterator[Callable[..., subprocess.Popen[str]]]:
     begun: list[subprocess.Popen[str]] = []
 
     def run(*words: Any) -> subprocess.Popen[str]:
-        # a shell starts its background jobs with SIGINT ignored, which children inherit
-        ours = signal.signal(signal.SIGINT, signal.SIG_DFL)
-        try:
-            process = subprocess.Popen(
-                [*COMMAND, *map(str, words)],
-                cwd=tmp_path,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                text=True,
-                start_new_session=True,
-            )
-        finally:
-            signal.signal(signal.SIGINT, ours)
+        process = subprocess.Popen(
+            [*COMMAND, *map(str, words)],
+            cwd=tmp_path,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
         begun.append(process)
         return process
 
@@ -83,7 +78,7 @@ def task_file(tmp_path: Path) -> Callable[..., Path]:
     def write(changes: str = "", more: str = "", name: str = "blobs.py") -> Path:
         file = tmp_path / name
         text = BLOBS + textwrap.dedent(more)
-        file.write_text(text + f"\n\ndef changes():\n    return dict({changes})\n")
+        file.write_text(text + f"\n\ndef changes():\n    return dict({changes})\n", "utf-8")
         return file
 
     return write

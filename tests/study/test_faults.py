@@ -10,7 +10,6 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
@@ -80,16 +79,21 @@ def pilot(tmp_path: Path, paramcast: Any) -> Callable[..., Any]:
     write_task(tmp_path)
 
     def run(strike: Callable[[], Any] = lambda: None, after: int = 5) -> Any:
+        ended = threading.Event()
+
         def wait_and_strike() -> None:
             while kept(tmp_path) < after:
-                time.sleep(0.005)
+                if ended.wait(0.005):
+                    return
             strike()
 
         thread = threading.Thread(target=wait_and_strike)
         thread.start()
-        ran = paramcast(*PILOT, "--json")
-        thread.join()
-        return ran
+        try:
+            return paramcast(*PILOT, "--json")
+        finally:
+            ended.set()
+            thread.join()
 
     return run
 

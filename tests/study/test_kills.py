@@ -172,7 +172,7 @@ def test_a_study_killed_five_times_is_the_one_left_alone(
         killer.kill_worker(psutil.Process())
 
     before = kept(tmp_path / "out")
-    thread = threading.Thread(target=kill_one_here)
+    thread = threading.Thread(target=kill_one_here, daemon=True)
     thread.start()
     ran = paramcast("study", "resume", "out", "--workers", 2)
     thread.join()

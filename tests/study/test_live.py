@@ -72,10 +72,12 @@ def test_a_driver_that_was_killed_is_not_at_work_and_is_cleared_away(tmp_path: P
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)
     assert done.returncode == 9
     (left,) = (tmp_path / FOLDER).iterdir()
+    (tmp_path / FOLDER / "before-it-wrote").mkdir()
     assert at_work(tmp_path) == 0
     with Live(tmp_path) as driver:
         assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [driver.path.name]
         assert left != driver.path
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_driver_of_another_machine_is_at_work_while_it_gives_signs(

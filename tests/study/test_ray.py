@@ -329,6 +329,7 @@ def on_node(file: Path, timeout: float | None = None, versions: str = "") -> dic
     return node.execute(spec, source, pack(source), timeout)
 
 
+@pytest.mark.timeout(method="thread")  # it has the alarm for itself
 def test_a_run_that_takes_too_long_is_stopped_on_its_node(task_file: Callable[..., Path]) -> None:
     handler = signal.getsignal(signal.SIGALRM)
     endless = """

@@ -57,11 +57,12 @@ class Live:
 
     def __enter__(self) -> Live:
         with contextlib.suppress(OSError):
-            for folder in _drivers(self._parent):
-                if not _at_work(folder):
+            self._parent.mkdir(parents=True, exist_ok=True)
+            for folder in self._parent.iterdir():
+                if not _at_work(folder):  # one that was killed, perhaps before it wrote DRIVER
                     shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(self.path, ignore_errors=True)
-            self.path.mkdir(parents=True)
+            self.path.mkdir()
             me = psutil.Process()
             about = {"host": socket.gethostname(), "pid": me.pid, "started": me.create_time()}
             (self.path / DRIVER).write_text(json.dumps(about), encoding="utf-8")

@@ -271,8 +271,8 @@ def reset_peak_memory(device: str) -> None:
         torch.cuda.reset_peak_memory_stats(device)
     elif sys.platform == "linux":
         try:
-            with open("/proc/self/clear_refs", "w") as file:
-                file.write("5")  # resets the peak resident set size (man 5 proc)
+            with open("/proc/self/clear_refs", "wb") as file:
+                file.write(b"5")  # resets the peak resident set size (man 5 proc)
         except OSError:
             return
 
@@ -282,8 +282,8 @@ def peak_memory(device: str) -> int:
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "linux":
-        with open("/proc/self/status") as file:
+        with open("/proc/self/status", "rb") as file:
             for line in file:
-                if line.startswith("VmHWM:"):
+                if line.startswith(b"VmHWM:"):
                     return int(line.split()[1]) * 1024
     return int(psutil.Process().memory_info().rss)
