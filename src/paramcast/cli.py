@@ -64,6 +64,11 @@ def cli() -> None:
 @cli.command()
 @click.argument("task", default="digits")
 @click.option("--target", metavar="COLUMN", help="The column to predict, if TASK is a table.")
+@click.option("--kind", help="Of a table's task: classes or regression [by the target's values].")
+@click.option("--missing", help="Rows of a table with empty cells: drop or impute [refused].")
+@click.option("--read", metavar="KEY=VALUE", multiple=True,
+              help="How a table is written: sep, decimal, thousands, comment, encoding, na_values, "
+              "skiprows; may be repeated.")  # fmt: skip
 @click.option("--data-dir", metavar="FOLDER", help="Where a built-in task's data lie.")
 @click.option("--methods", metavar="LIST", help="What to compare with the base [demon, plp].")
 @click.option("--base", help="sgd, nesterov, adamw, rmsprop, demon, lookahead, ema [the task's].")
@@ -88,8 +93,9 @@ def pilot(**given: Any) -> None:
     """Compare SGD with PLP on TASK and say whether to adopt PLP.
 
     TASK is a built-in name (`paramcast tasks`), FILE.py:FUNCTION, a table DATA.csv (with
-    --target), or a folder that holds one folder of images per class. A built-in name may choose a
-    network and a number of training examples: digits/mlp, fashion@10000.
+    --target; also .tsv, .parquet, .csv.gz), or a folder that holds one folder of images per class.
+    A built-in name may choose a network and a number of training examples: digits/mlp,
+    fashion@10000.
 
     Every method is tuned on the same learning rates; the final runs are paired by seed and judged
     on the test split, beside controls that tell a better method from a larger step and from noise.
@@ -121,10 +127,12 @@ def _pilot(given: dict[str, Any]) -> str:
     """The pilot command; returns what goes to standard output."""
     from .study.plan import Plan
     from .study.tasks.description import lines
+    from .study.tasks.frames import table_options
     from .study.tasks.source import find, load
 
     check_task_was_not_taken(given)
-    source = find(given["task"], given["target"], given["data_dir"])
+    table = table_options(given["kind"], given["missing"], given["read"])
+    source = find(given["task"], given["target"], given["data_dir"], table)
     device = check_device(given["device"], given["engine"])
     engine, numerics = make_engine(given), check_numerics(given, device)
     prepared = load(source)

@@ -45,6 +45,7 @@ class Task:
         metric: "accuracy" (of the largest output), "mse", "mae", or a function
             metric(outputs, targets) of a whole split that returns a number.
         higher_is_better: for a metric that is a function.
+        target_scale: what 1.0 of the targets is in the user's units; "mse" and "mae" are in those.
         epochs, batch_size, schedule: "constant", "warmup", "cosine", "cyclic" or "wsd".
         base: "sgd" (with momentum), "nesterov", "adamw", "rmsprop", "demon", "lookahead" or "ema"
             (SGD with decaying momentum, with Lookahead, evaluated by an average), or a function
@@ -65,6 +66,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor] = nnf.cross_entropy
     metric: str | Callable[[Tensor, Tensor], Any] = "accuracy"
     higher_is_better: bool = True
+    target_scale: float = 1.0
     epochs: int = 15
     batch_size: int = 32
     schedule: str = "cosine"
@@ -134,6 +136,7 @@ class Prepared:
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Loss, primary metric and, for classes, top-1 and top-5 error of a whole split."""
+        scale = self.task.target_scale
         values = {"loss": float(self.task.loss(outputs, targets))}
         if self.task.metric == "accuracy":
             hit = outputs.argmax(1) == targets
@@ -143,9 +146,9 @@ class Prepared:
                 five = outputs.topk(5, dim=1).indices == targets[:, None]
                 values["top5_error"] = 1.0 - float(five.any(1).double().mean())
         elif self.task.metric == "mse":
-            values["metric"] = float((outputs - targets).double().square().mean())
+            values["metric"] = float((outputs - targets).double().square().mean()) * scale**2
         elif self.task.metric == "mae":
-            values["metric"] = float((outputs - targets).double().abs().mean())
+            values["metric"] = float((outputs - targets).double().abs().mean()) * scale
         else:
             values["metric"] = float(self.task.metric(outputs, targets))  # type: ignore[operator]
         return values
@@ -169,6 +172,8 @@ class Prepared:
         task = self.task
         settings = (self.code, task.name, task.momentum, task.weight_decay, self.metric_name)
         hashed.update(repr((*settings, self.higher_is_better)).encode())
+        if task.target_scale != 1.0:
+            hashed.update(repr(task.target_scale).encode())
         if task.stream is not None:
             hashed.update(digest(task.stream).encode())
         return hashed.hexdigest()
