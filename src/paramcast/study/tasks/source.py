@@ -67,7 +67,10 @@ def find(
         return Source("file", str(_file(path)), function or "task", sha256_of(_file(path)))
     if is_table(text):
         if target is None:
-            raise TaskError(f"{text} is a table; say which column to predict with --target COLUMN")
+            raise TaskError(
+                f"{text} is a table; say which column to predict with --target COLUMN "
+                "(in a study: target)"
+            )
         file = _file(path)
         return Source("table", str(file), target, sha256_of(file), table=table)
     if path.is_dir():
