@@ -37,7 +37,7 @@ from .cli_shared import (
 from .cli_study import study
 from .cli_watch import check_task_was_not_taken, make_trackers, tracker_options, watch
 from .errors import ParamcastError, RunError, StudyError
-from .study.reading import MOST_SEEDS, printable
+from .study.reading import MOST_SEEDS, printable, tell
 
 if TYPE_CHECKING:
     from .study.engines.local import LocalEngine
@@ -64,6 +64,11 @@ def cli() -> None:
 @cli.command()
 @click.argument("task", default="digits")
 @click.option("--target", metavar="COLUMN", help="The column to predict, if TASK is a table.")
+@click.option("--kind", help="Of a table's task: classes or regression [by the target's values].")
+@click.option("--missing", help="Rows of a table with empty cells: drop or impute [refused].")
+@click.option("--read", metavar="KEY=VALUE", multiple=True,
+              help="How a table is written: sep, decimal, thousands, comment, encoding, na_values, "
+              "skiprows; may be repeated.")  # fmt: skip
 @click.option("--data-dir", metavar="FOLDER", help="Where a built-in task's data lie.")
 @click.option("--methods", metavar="LIST", help="What to compare with the base [demon, plp].")
 @click.option("--base", help="sgd, nesterov, adamw, rmsprop, demon, lookahead, ema [the task's].")
@@ -88,8 +93,9 @@ def pilot(**given: Any) -> None:
     """Compare SGD with PLP on TASK and say whether to adopt PLP.
 
     TASK is a built-in name (`paramcast tasks`), FILE.py:FUNCTION, a table DATA.csv (with
-    --target), or a folder that holds one folder of images per class. A built-in name may choose a
-    network and a number of training examples: digits/mlp, fashion@10000.
+    --target; also .tsv, .parquet, .csv.gz), or a folder that holds one folder of images per class.
+    A built-in name may choose a network and a number of training examples: digits/mlp,
+    fashion@10000.
 
     Every method is tuned on the same learning rates; the final runs are paired by seed and judged
     on the test split, beside controls that tell a better method from a larger step and from noise.
@@ -120,15 +126,21 @@ def pilot(**given: Any) -> None:
 def _pilot(given: dict[str, Any]) -> str:
     """The pilot command; returns what goes to standard output."""
     from .study.plan import Plan
+    from .study.tasks.description import lines
+    from .study.tasks.frames import table_options
     from .study.tasks.source import find, load
 
     check_task_was_not_taken(given)
-    source = find(given["task"], given["target"], given["data_dir"])
+    table = table_options(given["kind"], given["missing"], given["read"])
+    source = find(given["task"], given["target"], given["data_dir"], table)
     device = check_device(given["device"], given["engine"])
     engine, numerics = make_engine(given), check_numerics(given, device)
     prepared = load(source)
     options = _options(given, source, prepared, device)
     plan = Plan(replace(options, numerics=numerics), prepared, given["out"])
+    if not given["dry_run"] or given["as_json"]:
+        for line in lines(prepared.description):
+            tell(f"data: {line}")
     if given["dry_run"]:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given["as_json"])
@@ -157,7 +169,9 @@ def _run(plan: Plan, engine: LocalEngine | RayEngine, given: dict[str, Any]) -> 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     from .study.pilot import estimate_seconds
+    from .study.tasks.description import lines
 
+    description = plan.prepared.description
     tuning, final = plan.count()
     seconds = estimate_seconds(plan, workers)
     rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
@@ -170,10 +184,11 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
             "estimated_seconds": round(seconds, 1),
             "learning_rates": rates,
             "rows": rows,
+            "description": description,
             "out": str(plan.out),
         }
         return json.dumps(facts, indent=1) + "\n"
-    return (
+    return printable("".join(f"{line}\n" for line in lines(description))) + (
         f"{tuning} tuning runs and {final} final runs on {workers} workers, "
         f"about {seconds:.0f} s; results would go to {plan.out}\n"
         f"learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"

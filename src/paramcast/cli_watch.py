@@ -171,13 +171,14 @@ def check_task_was_not_taken(given: Mapping[str, Any]) -> None:
         StudyError: that happened.
     """
     from .study.tasks.builtin import BUILTIN
+    from .study.tasks.source import is_table
 
     source = click.get_current_context().get_parameter_source("task")
     for name in ("tensorboard", "mlflow", "wandb"):
         value = str(given[name])
         task = value.partition("/")[0].partition("@")[0] in BUILTIN
         if source == click.core.ParameterSource.DEFAULT and (
-            task or ".py:" in value or value.endswith(".csv")
+            task or ".py:" in value or is_table(value)
         ):
             raise StudyError(
                 f"--{name} took {value} as its own value; write the task before it: "

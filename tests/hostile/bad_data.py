@@ -30,17 +30,33 @@ Made = Callable[[Path], tuple[Any, ...]]
 GOOD = [f"{i * 37 % 50},{'uv'[i % 2]},{i % 3 // 2}" for i in range(60)]
 
 
-def table(*lines: str, content: bytes = b"") -> Made:
+def table(*lines: str, content: bytes | Callable[[], bytes] = b"", name: str = "data.csv") -> Made:
     def make(folder: Path) -> tuple[Any, ...]:
-        (folder / "data.csv").write_bytes(content or "".join(f"{x}\n" for x in lines).encode())
-        return ("pilot", "data.csv", "--target", "y")
+        made = content() if callable(content) else content
+        (folder / name).write_bytes(made or "".join(f"{x}\n" for x in lines).encode())
+        return ("pilot", name, "--target", "y")
 
     return make
 
 
+def unpacks_to_much() -> bytes:
+    return gzip.compress(b"a,y\n" + b"1,2\n" * 50_000_000, 1)
+
+
+def repeating_text() -> bytes:
+    """One text of ten megabytes that 20,000 rows repeat."""
+    text = pa.DictionaryArray.from_arrays(np.zeros(20_000, np.int32), pa.array(["x" * 10_000_000]))
+    out = io.BytesIO()
+    columns = pa.table({"a": text, "y": np.arange(20_000) % 2})
+    pq.write_table(columns, out, compression="zstd", dictionary_pagesize_limit=2**30)
+    return out.getvalue()
+
+
 TABLES = [
     Bad("a table with more cells in its rows than names in its first line",
-        "data.csv has more cells in its rows than names in its first line; name every column there",
+        "data.csv has more cells in its rows than names in its first line, 'b,y'; name every "
+        "column there, or leave lines out that are no table with --read skiprows=1 or --read "
+        "comment='#'",
         table("b,y", *GOOD)),
     Bad("a table with a quotation mark that never closes",
         "data.csv cannot be read as a table: Error tokenizing data. C error: EOF inside string …",
@@ -48,9 +64,17 @@ TABLES = [
     Bad("a table with a number of 400 digits", "data.csv has infinite cells in a; replace them",
         table("a,b,y", *GOOD, "9" * 400 + ".0,u,1")),
     Bad("a table whose column is called like a command for the terminal",
-        r"data.csv has no column 'y'; it has a, b, \x1b[2J", table("a,b,\x1b[2J", *GOOD)),
-    Bad("a table that is a compressed file", "data.csv cannot be read as a table: 'utf-8' codec …",
+        r"data.csv has no column 'y'; it has a, b, \x1b[2J; if those are not its names, say how "
+        "it is written with --read sep=, skiprows=, comment=", table("a,b,\x1b[2J", *GOOD)),
+    Bad("a table that is a compressed file",
+        "data.csv cannot be read as a table: it is compressed; end its name in .csv.gz or .csv.zip",
         table(content=gzip.compress(b"a,y\n1,2\n"))),
+    Bad("a table of a megabyte that unpacks to 200", "data.csv.gz cannot be read as a "
+        "table: it unpacks to more than 128 MiB; take a sample of its rows",
+        table(content=unpacks_to_much, name="data.csv.gz")),
+    Bad("a Parquet table of a kilobyte whose rows repeat a text of ten megabytes",
+        "data.parquet cannot be read as a table: a holds texts of more than 1000 characters; leave "
+        "it out", table(content=repeating_text, name="data.parquet")),
 ]  # fmt: skip
 
 # --- images ---------------------------------------------------------------------------------------

@@ -19,6 +19,8 @@ BOMBS = (
     "an archive whose file claims ten terabytes",
     "a labels file that unpacks to 100 megabytes",
     "a labels file that claims four thousand million labels",
+    "a table of a megabyte that unpacks to 200",
+    "a Parquet table of a kilobyte whose rows repeat a text of ten megabytes",
     "an image that claims 100,000 x 100,000 pixels",
     "an image that claims 15,000 x 10,000 pixels",
     "a key of 20,000 parts, which would take minutes and gigabytes",

@@ -157,12 +157,7 @@ def prepared_again(accelerator: Accelerator, optimizer: Any, folder: Path) -> An
     "load",
     [
         through_files,
-        pytest.param(
-            prepared_again,
-            marks=pytest.mark.xfail(
-                reason="load_state_dict() clears the buffers that its own state shows", strict=False
-            ),
-        ),
+        prepared_again,
     ],
 )
 @pytest.mark.parametrize("make", [plp(adamw), averaged, primal], ids=["PLP", "EMA", "primal"])

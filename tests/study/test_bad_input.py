@@ -526,9 +526,12 @@ TABLES = [
     ("spelling", GOOD, "Y", r"has no column 'Y'; it has a, b, y"),
     ("empty-file", [], "y", r"data.csv cannot be read as a table: No columns"),
     ("header-only", ["a,b,y"], "y", r"data.csv"),
-    ("empty-cell", replaced(7, "1,,yes"), "y", r"empty or NaN cells in b; fill or drop them"),
-    ("nan-cell", replaced(7, "nan,u,yes"), "y", r"empty or NaN cells in a"),
-    ("no-target-cell", replaced(7, "1,u,"), "y", r"empty or NaN cells in y"),
+    ("empty-cell", replaced(7, "1,,yes"), "y",
+     r"1 empty or NaN cells in 1 of 60 rows, in b \(1\); leave those rows out with "
+     r"--missing drop, or fill the cells with --missing impute"),
+    ("nan-cell", replaced(7, "nan,u,yes"), "y", r"empty or NaN cells in 1 of 60 rows, in a \(1\)"),
+    ("no-target-cell", replaced(7, "1,u,"), "y",
+     r"in y \(1\); leave those rows out with --missing drop$"),
     ("infinite", replaced(7, "inf,u,yes"), "y", r"data.csv .*infinite.* in a"),
     ("ragged", replaced(7, "1,u,yes,9,9,9,9,9"), "y", r"cannot be read as a table.*line 8"),
     ("one-class", [line.replace("yes", "no") for line in GOOD], "y", r"only the class \['no'\]"),
@@ -558,9 +561,10 @@ def test_tables(
     [
         "a,y\nsí,1\n".encode("latin-1"),
         bytes(range(256)) * 20,
-        b"\xff\xfe" + "a,y\n".encode("utf-16"),
+        b"\xff\xfe" + b"odd",
+        b"PK\x03\x04",
     ],
-    ids=["latin-1", "binary", "utf-16"],
+    ids=["latin-1", "binary", "utf-16", "zip"],
 )
 def test_tables_that_are_no_text(
     refused: Callable[..., None], tmp_path: Path, content: bytes

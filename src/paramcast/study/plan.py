@@ -313,5 +313,6 @@ def _task_words(source: Source) -> str:
     if source.kind == "file":
         return shlex.quote(f"{source.where}:{source.item}")
     if source.kind == "table":
-        return f"{shlex.quote(source.where)} --target {shlex.quote(source.item)}"
+        words = f"{shlex.quote(source.where)} --target {shlex.quote(source.item)}"
+        return f"{words} {source.table.words}".rstrip()
     return shlex.quote(source.where)

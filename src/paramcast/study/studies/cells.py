@@ -12,9 +12,11 @@ from ..engines import Job
 from ..loop import adjusted
 from ..methods import Method, check_methods, parse_methods
 from ..plan import MOST_RUNS, Options, Plan, too_many
-from ..reading import usable_path
+from ..reading import tell, usable_path
 from ..spec import DEFAULT, Numerics, RunSpec
-from ..tasks.source import find, load
+from ..tasks.description import lines
+from ..tasks.frames import table_options
+from ..tasks.source import find, is_table, load
 from ..tasks.task import Prepared
 from .file import AXES, Grid, StudyFile, Tune
 
@@ -49,17 +51,25 @@ def make_cells(
     Raises:
         StudyError: a task or method that is not there or does not fit, with the grid it is in.
     """
-    tasks: dict[str, tuple[Any, Prepared]] = {}
+    tasks: dict[tuple[Any, ...], tuple[Any, Prepared]] = {}
     cells, runs = [], 0
     for number, grid in enumerate(study.grid, 1):
         try:
             methods = parse_methods(", ".join(grid.methods)) if grid.methods else ()
+            table = table_options(
+                grid.kind, grid.missing, [f"{key}={value}" for key, value in grid.read.items()]
+            )
             for settings in grid.cells():
                 name = settings["task"]
-                if name not in tasks:
-                    source = find(name, data_dir=data_dir if _takes_data(name) else None)
-                    tasks[name] = (source, load(source))
-                cell = _cell(grid, settings, methods, *tasks[name], out, device, numerics)
+                chosen = name, grid.target, table
+                if chosen not in tasks:
+                    folder = data_dir if _takes_data(name) else None
+                    source = find(name, grid.target, folder, table)
+                    tasks[chosen] = (source, load(source))
+                    _tell(name, tasks[chosen][1])
+                if grid.target is not None:
+                    settings["task"] = f"{name}:{grid.target}"
+                cell = _cell(grid, settings, methods, *tasks[chosen], out, device, numerics)
                 cells.append(cell)
                 runs += cell.plan.most_runs
                 if runs > MOST_RUNS:
@@ -67,6 +77,13 @@ def make_cells(
         except ParamcastError as error:
             raise StudyError(f"grid[{number}]: {error}") from None
     return cells
+
+
+def _tell(name: str, prepared: Prepared) -> None:
+    """What was read of data that are the user's own."""
+    if prepared.task.description:
+        for line in lines(prepared.description):
+            tell(f"data: {name}: {line}")
 
 
 def tuning_jobs(cells: Sequence[Cell]) -> list[Job]:
@@ -153,7 +170,7 @@ def _cell(
 
 
 def _takes_data(name: str) -> bool:
-    if name.endswith(".csv") or ".py" in name:
+    if is_table(name) or ".py" in name:
         return False
     return not usable_path(name, "task").is_dir()
 

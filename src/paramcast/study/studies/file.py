@@ -82,7 +82,8 @@ class Tune(_Strict):
 class Grid(_Strict):
     """One block of cells: every combination of its axes; in each cell the same methods run.
 
-    Without `lr` the learning rate is tuned. What is left out is the task's own.
+    Without `lr` the learning rate is tuned. What is left out is the task's own. `target`, `kind`,
+    `missing` and `read` are of its tables, as for `paramcast pilot`.
     """
 
     task: Axis[str]
@@ -100,6 +101,10 @@ class Grid(_Strict):
     random_jump: Switch = True
     margin: Rate | None = None
     probes: list[Probe] = []
+    target: str | None = None
+    kind: Literal["classes", "regression"] | None = None
+    missing: Literal["drop", "impute"] | None = None
+    read: dict[str, str] = {}
 
     @model_validator(mode="after")
     def _one_way_to_a_rate(self) -> Grid:

@@ -9,6 +9,7 @@ from pathlib import Path
 from ...errors import TaskError
 from ..reading import shown, tell, usable_path
 from .builtin import BUILTIN, build, choose, find_data, is_builtin
+from .frames import AS_IT_IS, ENDINGS, TableOptions
 from .images import task_from_images
 from .own_file import code_files, sha256_of, task_from_file
 from .table import task_from_table
@@ -25,13 +26,19 @@ class Source:
     sha256: str = ""  # of the file's content
     data: str = ""  # where a built-in task's data were found; no part of what a run is
     data_dir: str = ""  # the folder the user gave for them
+    table: TableOptions = AS_IT_IS
 
     @property
     def label(self) -> str:
         return self.where if self.kind == "builtin" else Path(self.where).stem
 
 
-def find(text: str, target: str | None = None, data_dir: str | None = None) -> Source:
+def find(
+    text: str,
+    target: str | None = None,
+    data_dir: str | None = None,
+    table: TableOptions = AS_IT_IS,
+) -> Source:
     """Tell what a TASK argument names, and where its data lie.
 
     Args:
@@ -39,15 +46,17 @@ def find(text: str, target: str | None = None, data_dir: str | None = None) -> S
             `file.py:function`, `table.csv`, or a folder.
         target: the column to predict, for a table.
         data_dir: the folder that holds a built-in task's data.
+        table: how to read a table.
 
     Raises:
-        TaskError: it names nothing, `target` or `data_dir` do not fit, or a built-in task's data
-            are nowhere.
+        TaskError: it names nothing, `target`, `table` or `data_dir` do not fit, or a built-in
+            task's data are nowhere.
     """
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = usable_path(name, "TASK", home=True)
-    if target is not None and path.suffix.lower() != ".csv":
-        raise TaskError(f"--target is for tables (a .csv file), the task is {shown(text)}")
+    if (target is not None or table != AS_IT_IS) and not is_table(text):
+        option = "--target" if target is not None else table.words.partition(" ")[0]
+        raise TaskError(f"{option} is for tables (a .csv file), the task is {shown(text)}")
     if is_builtin(text):
         choice = choose(text)
         found = find_data(choice, data_dir)
@@ -56,17 +65,26 @@ def find(text: str, target: str | None = None, data_dir: str | None = None) -> S
         raise TaskError(f"--data-dir is for built-in tasks, the task is {shown(text)}")
     if path.suffix == ".py":
         return Source("file", str(_file(path)), function or "task", sha256_of(_file(path)))
-    if path.suffix.lower() == ".csv":
+    if is_table(text):
         if target is None:
-            raise TaskError(f"{text} is a table; say which column to predict with --target COLUMN")
-        return Source("table", str(_file(path)), target, sha256_of(_file(path)))
+            raise TaskError(
+                f"{text} is a table; say which column to predict with --target COLUMN "
+                "(in a study: target)"
+            )
+        file = _file(path)
+        return Source("table", str(file), target, sha256_of(file), table=table)
     if path.is_dir():
         return Source("images", str(path.resolve()))
     raise TaskError(
         f"unknown task {shown(text)}; give one of {', '.join(BUILTIN)}, a file "
-        "my_task.py:function, a table data.csv with --target, or a folder with one folder of "
-        "images per class"
+        "my_task.py:function, a table data.csv (or .tsv, .parquet, .csv.gz) with --target, or a "
+        "folder with one folder of images per class"
     )
+
+
+def is_table(text: str) -> bool:
+    """Whether a TASK argument names a table's file."""
+    return ENDINGS.search(text) is not None
 
 
 def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepared:
@@ -86,7 +104,7 @@ def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepare
     elif source.kind == "file":
         task = task_from_file(path, source.item, source.sha256)
     elif source.kind == "table":
-        task = task_from_table(path, source.item)
+        task = task_from_table(path, source.item, source.table, look=not quiet)
     else:
         task = task_from_images(path)
     return prepare(task, _code_hash(source)).to(device)

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from ...errors import TaskError
 from ..reading import is_text, shown
+from .description import Description
 from .streams import Stream, check_stream, digest
 
 Split = tuple[Any, Any] | Dataset[Any]
@@ -44,6 +45,7 @@ class Task:
         metric: "accuracy" (of the largest output), "mse", "mae", or a function
             metric(outputs, targets) of a whole split that returns a number.
         higher_is_better: for a metric that is a function.
+        target_scale: what 1.0 of the targets is in the user's units; "mse" and "mae" are in those.
         epochs, batch_size, schedule: "constant", "warmup", "cosine", "cyclic" or "wsd".
         base: "sgd" (with momentum), "nesterov", "adamw", "rmsprop", "demon", "lookahead" or "ema"
             (SGD with decaying momentum, with Lookahead, evaluated by an average), or a function
@@ -53,6 +55,7 @@ class Task:
         augment: optional, augment(inputs, generator) on each training batch.
         stream: optional, the order in which the examples arrive, in segments; metric must then be
             "accuracy", and `epochs` are the passes over each segment.
+        description: what was read of the data, see `description.py`; not part of what a run is.
     """
 
     name: str
@@ -63,6 +66,7 @@ class Task:
     loss: Callable[[Tensor, Tensor], Tensor] = nnf.cross_entropy
     metric: str | Callable[[Tensor, Tensor], Any] = "accuracy"
     higher_is_better: bool = True
+    target_scale: float = 1.0
     epochs: int = 15
     batch_size: int = 32
     schedule: str = "cosine"
@@ -72,6 +76,7 @@ class Task:
     lr_range: tuple[float, float] = (0.003, 0.3)
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     stream: Stream | None = None
+    description: Description = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,18 +117,26 @@ class Prepared:
         return metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
 
     def to(self, device: str) -> Prepared:
-        return Prepared(
-            self.task,
-            self.train.to(device),
-            self.validation.to(device),
-            self.test.to(device),
-            self.classes,
-            self.prior.to(device),
-            self.code,
-        )
+        parts = {name: getattr(self, name) for name in ("train", "validation", "test", "prior")}
+        return replace(self, **{name: part.to(device) for name, part in parts.items()})
+
+    @property
+    def description(self) -> Description:
+        """What was read of the data: what the task tells, then its splits and its constant."""
+        splits = {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
+        facts = {**self.task.description, "split": splits}
+        if self.task.metric == "accuracy":
+            points = 100.0 / self.test.targets.numel()
+            constant = 100.0 * self.constant(self.test)["metric"]
+            facts["test_accuracy"] = {"constant": constant, "example": points}
+        elif isinstance(self.task.metric, str):
+            constant = self.constant(self.test)["metric"]
+            facts["test_metric"] = {"metric": self.metric_name, "constant": constant}
+        return facts
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Loss, primary metric and, for classes, top-1 and top-5 error of a whole split."""
+        scale = self.task.target_scale
         values = {"loss": float(self.task.loss(outputs, targets))}
         if self.task.metric == "accuracy":
             hit = outputs.argmax(1) == targets
@@ -133,9 +146,9 @@ class Prepared:
                 five = outputs.topk(5, dim=1).indices == targets[:, None]
                 values["top5_error"] = 1.0 - float(five.any(1).double().mean())
         elif self.task.metric == "mse":
-            values["metric"] = float((outputs - targets).double().square().mean())
+            values["metric"] = float((outputs - targets).double().square().mean()) * scale**2
         elif self.task.metric == "mae":
-            values["metric"] = float((outputs - targets).double().abs().mean())
+            values["metric"] = float((outputs - targets).double().abs().mean()) * scale
         else:
             values["metric"] = float(self.task.metric(outputs, targets))  # type: ignore[operator]
         return values
@@ -159,6 +172,8 @@ class Prepared:
         task = self.task
         settings = (self.code, task.name, task.momentum, task.weight_decay, self.metric_name)
         hashed.update(repr((*settings, self.higher_is_better)).encode())
+        if task.target_scale != 1.0:
+            hashed.update(repr(task.target_scale).encode())
         if task.stream is not None:
             hashed.update(digest(task.stream).encode())
         return hashed.hexdigest()

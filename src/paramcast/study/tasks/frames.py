@@ -1,0 +1,232 @@
+"""A table's file as pandas reads it: any separator and encoding, compressed or Parquet; bounded."""
+
+from __future__ import annotations
+
+import bz2
+import codecs
+import gzip
+import io
+import re
+import shlex
+import zipfile
+import zlib
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ...errors import TaskError
+from ..reading import shown
+
+ENDINGS = re.compile(r"\.((csv|tsv|txt)(\.(gz|bz2|zip))?|parquet)$", re.IGNORECASE)
+KINDS, MISSING = ("classes", "regression"), ("drop", "impute")
+CHARACTERS = ("sep", "decimal", "thousands", "comment")
+READ = (*CHARACTERS, "encoding", "na_values", "skiprows")
+"""What --read hands to pandas.read_csv."""
+ENCODINGS = ("shift_jis", "gb18030", "cp1252", "cp1251")
+"""What text that is not UTF-8 most often is."""
+MOST_UNPACKED = 128 * 2**20
+"""Bytes of a compressed table."""
+MOST_CELLS = 50_000_000
+"""Of a Parquet file."""
+MOST_TEXT = 1000
+"""Characters of a text in a Parquet file."""
+
+
+class TableOptions(NamedTuple):
+    """How a table is read; None leaves it to the table.
+
+    Attributes:
+        kind: of the task, "classes" or "regression".
+        missing: what becomes of rows with empty cells, "drop" or "impute".
+        read: names of `READ` and their values.
+    """
+
+    kind: str | None = None
+    missing: str | None = None
+    read: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def words(self) -> str:
+        """As options of a command line."""
+        named = [(f"--{name}", getattr(self, name)) for name in ("kind", "missing")]
+        given = [f"{option} {value}" for option, value in named if value is not None]
+        return " ".join([*given, *(f"--read {shlex.quote(f'{k}={v}')}" for k, v in self.read)])
+
+
+AS_IT_IS = TableOptions()
+
+
+def table_options(kind: str | None, missing: str | None, read: Iterable[str]) -> TableOptions:
+    """Check the options of a table; each of `read` is KEY=VALUE.
+
+    Raises:
+        TaskError: an unknown name, or a value that cannot be.
+    """
+    for option, value, known in (("--kind", kind, KINDS), ("--missing", missing, MISSING)):
+        if value is not None and value not in known:
+            raise TaskError(f"{option} must be {' or '.join(known)}, got {shown(value)}")
+    pairs = {}
+    for text in read:
+        key, _, value = text.partition("=")
+        if key not in READ:
+            raise TaskError(f"--read takes KEY=VALUE with {', '.join(READ)}, got {shown(text)}")
+        value = {r"\t": "\t", "tab": "\t"}.get(value, value) if key == "sep" else value
+        if key in CHARACTERS and len(value) != 1 and (key, value) != ("sep", r"\s+"):
+            more = r", tab, or \s+ for any white space" if key == "sep" else ""
+            raise TaskError(f"--read {key} must be one character{more}, got {shown(value)}")
+        if key == "skiprows" and not (value.isascii() and value.isdigit() and len(value) < 7):
+            raise TaskError(f"--read skiprows must be a number of lines, got {shown(value)}")
+        if key == "encoding":
+            _check_encoding(value)
+        pairs[key] = value
+    return TableOptions(kind, missing, tuple(sorted(pairs.items())))
+
+
+def _check_encoding(name: str) -> None:
+    try:
+        "a".encode(name)  # codecs.lookup knows some that are not for text
+    except (LookupError, ValueError):
+        raise TaskError(
+            f"--read encoding must be one that Python knows, such as {', '.join(ENCODINGS)}, "
+            f"got {shown(name)}"
+        ) from None
+
+
+def read_frame(path: Path, target: str, options: TableOptions) -> tuple[Any, list[str]]:
+    """The table, and how it was read where that is not as usual.
+
+    Column names lose the blanks around them.
+
+    Raises:
+        TaskError: the file cannot be read as a table, or the target's name stands twice in it.
+    """
+    import pandas as pd
+
+    given = dict(options.read)
+    try:
+        if path.suffix.lower() == ".parquet":
+            if given:
+                raise ValueError("--read is for text, leave it out")
+            return _parquet(path), []
+        text, encoding = _text(_content(path), given.pop("encoding", None))
+        settings = {"skipinitialspace": True, "low_memory": False, **given}
+        settings["skiprows"] = int(given.get("skiprows", 0))
+        header = _header(text, settings)
+        settings.setdefault("sep", max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count))
+        if target in _twice(pd.read_csv(io.StringIO(text), header=None, nrows=1, **settings)):
+            raise TaskError(
+                f"column {target!r} stands twice in {path.name}, so one would give the other away; "
+                "rename or remove one"
+            )
+        frame = pd.read_csv(io.StringIO(text), **settings)
+    except (ValueError, OSError, OverflowError, EOFError, RuntimeError, zlib.error,
+            zipfile.BadZipFile) as error:  # fmt: skip
+        raise TaskError(f"{path.name} cannot be read as a table: {error}") from None
+    if not isinstance(frame.index, pd.RangeIndex):  # or every cell counts for its neighbour
+        raise TaskError(
+            f"{path.name} has more cells in its rows than names in its first line, "
+            f"{shown(header, 40)}; name every column there, or leave lines out that are no "
+            "table with --read skiprows=1 or --read comment='#'"
+        )
+    names = frame.columns.str.strip()
+    frame.columns = names if names.is_unique else frame.columns
+    unusual = {"sep": settings["sep"] if settings["sep"] != "," else None, **given}
+    unusual["encoding"] = encoding if encoding != "utf-8-sig" else None
+    return frame, [f"{k}={v!r}" for k, v in unusual.items() if v is not None]
+
+
+def _content(path: Path) -> bytes:
+    """The file's bytes, unpacked: a small file may claim to hold terabytes."""
+    ending = path.suffix.lower()
+    if ending == ".zip":
+        with zipfile.ZipFile(path) as archive:
+            inside = [each for each in archive.infolist() if not each.is_dir()]
+            if len(inside) != 1 or inside[0].compress_type not in (0, zipfile.ZIP_DEFLATED):
+                raise ValueError(f"it holds {len(inside)} files, needed is one (deflated)")
+            with archive.open(inside[0]) as file:
+                content = file.read(MOST_UNPACKED + 1)
+    elif ending in (".gz", ".bz2"):
+        with (gzip if ending == ".gz" else bz2).open(path) as file:
+            content = file.read(MOST_UNPACKED + 1)
+    else:
+        return path.read_bytes()
+    if len(content) > MOST_UNPACKED:
+        raise ValueError(
+            f"it unpacks to more than {MOST_UNPACKED // 2**20} MiB; take a sample of its rows"
+        )
+    return content
+
+
+def _text(content: bytes, encoding: str | None) -> tuple[str, str]:
+    """The file's text and its encoding: UTF-8, UTF-16 by its mark, or as asked."""
+    if content.startswith((b"\x1f\x8b", b"PK")):
+        raise ValueError("it is compressed; end its name in .csv.gz or .csv.zip")
+    wide = content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
+    asked, encoding = encoding, encoding or ("utf-16" if wide else "utf-8-sig")
+    try:
+        text = content.decode(encoding)
+    except UnicodeError as error:
+        if asked or wide:
+            raise ValueError(f"its text is not {encoding} ({error})") from None
+        raise ValueError(f"it is not UTF-8 text; {_encodings(content)}") from None
+    if "\0" in text:
+        raise ValueError("it is not text")
+    return text, encoding
+
+
+def _encodings(content: bytes) -> str:
+    """Which encodings it may have, with what its first lines would be in each."""
+    readings = []
+    for name in ENCODINGS:
+        try:
+            line = next((x for x in content.decode(name).splitlines() if not x.isascii()), "")
+        except UnicodeError:
+            continue
+        readings.append(f"{name} ({shown(line, 40)})")
+    return f"say --read encoding= with what reads right: {', '.join(readings) or 'its encoding'}"
+
+
+def _header(text: str, settings: dict[str, Any]) -> str:
+    """The line that names the columns."""
+    comment = settings.get("comment")
+    for line in text.split("\n", 20 + settings["skiprows"])[settings["skiprows"] :]:
+        if line.strip() and not (comment and line.startswith(comment)):
+            return line.strip("\r")
+    return ""
+
+
+def _twice(first: Any) -> set[str]:
+    names = [str(name).strip() for name in first.iloc[0]]
+    return {name for name in names if names.count(name) > 1}
+
+
+def _parquet(path: Path) -> Any:
+    """A Parquet file of plain columns.
+
+    Texts stay as dictionaries: a value of megabytes that thousands of rows repeat is there once.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        schema, meta = pq.read_schema(path), pq.read_metadata(path)
+        nested = [field.name for field in schema if pa.types.is_nested(field.type)]
+        if nested:
+            raise ValueError(f"{', '.join(nested)} holds lists; leave it out")
+        if meta.num_rows * meta.num_columns > MOST_CELLS:
+            raise ValueError(
+                f"it has {meta.num_rows} rows and {meta.num_columns} columns, more than "
+                f"{MOST_CELLS} cells; take a sample of its rows"
+            )
+        plain = ("is_integer", "is_floating", "is_boolean", "is_temporal", "is_decimal")
+        texts = [f.name for f in schema if not any(getattr(pa.types, k)(f.type) for k in plain)]
+        table = pq.read_table(path, read_dictionary=texts, use_threads=False, pre_buffer=False)
+        frame = table.to_pandas(ignore_metadata=True, use_threads=False)
+    except pa.ArrowException as error:
+        raise ValueError(str(error)) from None
+    for text in texts:
+        if max(map(len, frame[text].astype("category").cat.categories), default=0) > MOST_TEXT:
+            raise ValueError(
+                f"{text} holds texts of more than {MOST_TEXT} characters; leave it out"
+            )
+    return frame
