@@ -17,8 +17,8 @@ from paramcast import cli
 
 
 def without_notice(err: str) -> str:
-    """Standard error without the lines that say whose code runs, and whose server is asked."""
-    return re.sub(r"(?m)^paramcast: (running the code in|connecting to) .*\n", "", err)
+    """Standard error without the lines on whose code runs, whose server is asked, and the data."""
+    return re.sub(r"(?m)^paramcast: (running the code in|connecting to|data:) .*\n", "", err)
 
 
 class Ran(NamedTuple):
@@ -30,7 +30,7 @@ class Ran(NamedTuple):
 
     @property
     def said(self) -> str:
-        """Standard error without the line that says whose code runs."""
+        """Standard error without the lines that are always there."""
         return without_notice(self.err)
 
     @property

@@ -37,7 +37,7 @@ from .cli_shared import (
 from .cli_study import study
 from .cli_watch import check_task_was_not_taken, make_trackers, tracker_options, watch
 from .errors import ParamcastError, RunError, StudyError
-from .study.reading import MOST_SEEDS, printable
+from .study.reading import MOST_SEEDS, printable, tell
 
 if TYPE_CHECKING:
     from .study.engines.local import LocalEngine
@@ -120,6 +120,7 @@ def pilot(**given: Any) -> None:
 def _pilot(given: dict[str, Any]) -> str:
     """The pilot command; returns what goes to standard output."""
     from .study.plan import Plan
+    from .study.tasks.description import lines
     from .study.tasks.source import find, load
 
     check_task_was_not_taken(given)
@@ -129,6 +130,9 @@ def _pilot(given: dict[str, Any]) -> str:
     prepared = load(source)
     options = _options(given, source, prepared, device)
     plan = Plan(replace(options, numerics=numerics), prepared, given["out"])
+    if not given["dry_run"] or given["as_json"]:
+        for line in lines(prepared.description):
+            tell(f"data: {line}")
     if given["dry_run"]:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given["as_json"])
@@ -157,7 +161,9 @@ def _run(plan: Plan, engine: LocalEngine | RayEngine, given: dict[str, Any]) -> 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     from .study.pilot import estimate_seconds
+    from .study.tasks.description import lines
 
+    description = plan.prepared.description
     tuning, final = plan.count()
     seconds = estimate_seconds(plan, workers)
     rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
@@ -170,10 +176,11 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
             "estimated_seconds": round(seconds, 1),
             "learning_rates": rates,
             "rows": rows,
+            "description": description,
             "out": str(plan.out),
         }
         return json.dumps(facts, indent=1) + "\n"
-    return (
+    return printable("".join(f"{line}\n" for line in lines(description))) + (
         f"{tuning} tuning runs and {final} final runs on {workers} workers, "
         f"about {seconds:.0f} s; results would go to {plan.out}\n"
         f"learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"

@@ -20,6 +20,8 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ..study.reading import printable
+from ..study.tasks.description import lines
 from ..study.verdict import EARLY, Metric
 
 if TYPE_CHECKING:
@@ -108,6 +110,8 @@ def show(result: dict[str, Any], console: Console) -> None:
         highlight=False,
         markup=False,
     )
+    for line in lines(result.get("description", {})):
+        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
     columns = _columns(result, metric)
     if console.width >= WIDE:
         console.print(_table(columns, result["table"]))

@@ -59,6 +59,7 @@ def summarise(
         "schema": 1,
         "question": "at its best (everything tuned)" if o.tuned else "as I train today",
         "task": plan.prepared.task.name,
+        "description": plan.prepared.description,
         "metric": asdict(metric),
         "steps": total_steps(examples, o.batch_size, o.epochs),
         "early_steps": total_steps(examples, o.batch_size, o.epochs, EARLY) if speed else None,

@@ -8,6 +8,7 @@ from typing import Any
 
 from ... import __version__
 from ...study.reading import as_written
+from ...study.tasks.description import lines
 from ..roi import Inputs
 from . import maps, numbers, payoff, tables
 from .cells import CONTROL, Cell, cells_of
@@ -50,6 +51,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "asked": None if study else words("page.asked", how=words.said(result["question"])),
         "verdicts": _study_verdicts(cells, words) if study else _verdicts(cells[0], words),
         "notes": _notes(stored, cells, words),
+        "description": _description(cells, words),
         "facts": _facts(stored, cells, bad, words),
         "effect": effect(cells, words) if not study and result["verdicts"] else None,
         "whole": maps.charts_of(cells, words) if study else [],
@@ -177,6 +179,12 @@ def _notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, b
     own = [(note, True) for note in stored.result["notes"]] if study else []
     ours = dict.fromkeys(note for cell in cells for note in cell.result["notes"])
     return own + [(words.said(note), False) for note in ours]
+
+
+def _description(cells: list[Cell], words: Words) -> list[tuple[str, list[str]]]:
+    """Each task, and what was read of its data."""
+    found = {cell.result["task"]: cell.result.get("description", {}) for cell in cells}
+    return [(task, lines(description, words.language)) for task, description in found.items()]
 
 
 # --- method, protocol, specification --------------------------------------------------------------

@@ -30,6 +30,8 @@ def markdown(data: dict[str, Any], words: Words) -> str:
         "\n".join(f"- {_md(label)}: {_md(value)}" for label, value, _ in data["facts"]),
         _table(head, rows),
         "\n".join(f"- {_md(note)}" for note, _ in data["notes"]),
+        f"## {words('page.data_heading')}",
+        *("\n".join(f"- {_md(line)}" for line in lines) for _, lines in data["description"]),
         *_payoff(data["payoff"], words),
         f"## {words('page.failed_heading')}",
         words("page.failed_none"),

@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 import math
 from collections.abc import Callable, Sized
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from ...errors import TaskError
 from ..reading import is_text, shown
+from .description import Description
 from .streams import Stream, check_stream, digest
 
 Split = tuple[Any, Any] | Dataset[Any]
@@ -53,6 +54,7 @@ class Task:
         augment: optional, augment(inputs, generator) on each training batch.
         stream: optional, the order in which the examples arrive, in segments; metric must then be
             "accuracy", and `epochs` are the passes over each segment.
+        description: what was read of the data, see `description.py`; not part of what a run is.
     """
 
     name: str
@@ -72,6 +74,7 @@ class Task:
     lr_range: tuple[float, float] = (0.003, 0.3)
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     stream: Stream | None = None
+    description: Description = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -112,15 +115,22 @@ class Prepared:
         return metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
 
     def to(self, device: str) -> Prepared:
-        return Prepared(
-            self.task,
-            self.train.to(device),
-            self.validation.to(device),
-            self.test.to(device),
-            self.classes,
-            self.prior.to(device),
-            self.code,
-        )
+        parts = {name: getattr(self, name) for name in ("train", "validation", "test", "prior")}
+        return replace(self, **{name: part.to(device) for name, part in parts.items()})
+
+    @property
+    def description(self) -> Description:
+        """What was read of the data: what the task tells, then its splits and its constant."""
+        splits = {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
+        facts = {**self.task.description, "split": splits}
+        if self.task.metric == "accuracy":
+            points = 100.0 / self.test.targets.numel()
+            constant = 100.0 * self.constant(self.test)["metric"]
+            facts["test_accuracy"] = {"constant": constant, "example": points}
+        elif isinstance(self.task.metric, str):
+            constant = self.constant(self.test)["metric"]
+            facts["test_metric"] = {"metric": self.metric_name, "constant": constant}
+        return facts
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Loss, primary metric and, for classes, top-1 and top-5 error of a whole split."""
