@@ -23,7 +23,8 @@ class Source:
     where: str  # name or absolute path
     item: str = ""  # the function in a file, the target column of a table
     sha256: str = ""  # of the file's content
-    data: str = ""  # where a built-in task's data were found; no part of what a run is
+    data: str = ""  # where a built-in task's data were found, the file that holds a folder's
+    # images as pixels; not part of what a run is
     data_dir: str = ""  # the folder the user gave for them
 
     @property
@@ -32,7 +33,7 @@ class Source:
 
 
 def find(text: str, target: str | None = None, data_dir: str | None = None) -> Source:
-    """Tell what a TASK argument names, and where its data lie.
+    """Tell what a TASK argument names, and where its data lie; a folder's images are decoded here.
 
     Args:
         text: a built-in name such as "fashion" or "cifar100/resnet8@10000", `file.py` or
@@ -41,8 +42,8 @@ def find(text: str, target: str | None = None, data_dir: str | None = None) -> S
         data_dir: the folder that holds a built-in task's data.
 
     Raises:
-        TaskError: it names nothing, `target` or `data_dir` do not fit, or a built-in task's data
-            are nowhere.
+        TaskError: it names nothing, `target` or `data_dir` do not fit, a built-in task's data
+            are nowhere, or a folder's images cannot be read.
     """
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = usable_path(name, "TASK", home=True)
@@ -61,7 +62,10 @@ def find(text: str, target: str | None = None, data_dir: str | None = None) -> S
             raise TaskError(f"{text} is a table; say which column to predict with --target COLUMN")
         return Source("table", str(_file(path)), target, sha256_of(_file(path)))
     if path.is_dir():
-        return Source("images", str(path.resolve()))
+        from .image_folder import share_images  # Pillow, which only the driver needs
+
+        folder = path.resolve()
+        return Source("images", str(folder), data=str(share_images(folder)))
     raise TaskError(
         f"unknown task {shown(text)}; give one of {', '.join(BUILTIN)}, a file "
         "my_task.py:function, a table data.csv with --target, or a folder with one folder of "
@@ -88,7 +92,7 @@ def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepare
     elif source.kind == "table":
         task = task_from_table(path, source.item)
     else:
-        task = task_from_images(path)
+        task = task_from_images(path.name, Path(source.data))
     return prepare(task, _code_hash(source)).to(device)
 
 
