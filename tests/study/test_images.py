@@ -8,12 +8,16 @@ import resource
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
 from paramcast.errors import TaskError
@@ -54,12 +58,12 @@ def stored(source: Source) -> dict[str, Any]:
         return dict(arrays)
 
 
-def named(tmp_path: Path, image: Image.Image, name: str, **settings: Any) -> Path:
-    image.save(tmp_path / name, **settings)
+def named(tmp_path: Path, image: Image.Image, name: str, **how: Any) -> Path:
+    image.save(tmp_path / name, **how)
     return tmp_path / name
 
 
-# --- one image ----------------------------------------------------------------------------------
+# --- one image --------------------------------------------------------------------------------
 
 
 def palette(transparent: bool) -> Image.Image:
@@ -105,16 +109,22 @@ def test_a_colour_that_stands_for_transparency_is_white(tmp_path: Path) -> None:
     assert decode(file).pixels.min() == 255
 
 
-@pytest.mark.parametrize("ending", ["png", "jpg", "webp", "tif"])
+@pytest.mark.parametrize(
+    ("mode", "ending"),
+    [("L", "png"), ("L", "jpg"), ("L", "tif"), ("RGB", "png"), ("RGB", "jpg"), ("RGB", "webp"),
+     ("RGB", "tif"), ("CMYK", "jpg"), ("CMYK", "tif")],
+)  # fmt: skip
 @pytest.mark.parametrize("tag", [1, *WAYS_BACK])
-def test_images_are_turned_as_their_tag_says(ending: str, tag: int, tmp_path: Path) -> None:
+def test_images_are_turned_as_their_tag_says(
+    mode: str, ending: str, tag: int, tmp_path: Path
+) -> None:
     exif = Image.Exif()
     exif[ORIENTATION] = tag
-    upright = Image.fromarray(MARKED).resize((40, 60), Image.Resampling.NEAREST)
+    upright = Image.fromarray(MARKED).resize((40, 60), Image.Resampling.NEAREST).convert(mode)
     kept = upright.transpose(WAYS_BACK[tag]) if tag in WAYS_BACK else upright
     picture = decode(named(tmp_path, kept, f"x.{ending}", exif=exif, quality=95))
     assert picture.marks == (Mark.TURNED if tag in WAYS_BACK else Mark(0))
-    expected = np.asarray(upright.resize((32, 32)), dtype=int)
+    expected = np.asarray(upright.convert("RGB").resize((32, 32)), dtype=int)
     assert np.abs(picture.pixels - expected).max() <= (90 if ending in ("jpg", "webp") else 2)
 
 
@@ -126,10 +136,10 @@ def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
         assert picture.pixels.max() == 0, name
 
 
-@pytest.mark.parametrize("settings", [{}, {"progressive": True}], ids=["baseline", "progressive"])
-def test_a_photo_read_small_is_the_photo(settings: dict[str, Any], tmp_path: Path) -> None:
+@pytest.mark.parametrize("how", [{}, {"progressive": True}], ids=["baseline", "progressive"])
+def test_a_photo_read_small_is_the_photo(how: dict[str, Any], tmp_path: Path) -> None:
     photo = scene(1, (1200, 800))
-    picture = decode(named(tmp_path, photo, "x.jpg", quality=95, **settings))
+    picture = decode(named(tmp_path, photo, "x.jpg", quality=95, **how))
     assert np.abs(picture.pixels - np.asarray(photo.resize((32, 32)), dtype=int)).max() <= 3
 
 
@@ -139,7 +149,7 @@ def test_a_damaged_orientation_tag_does_not_matter(tmp_path: Path) -> None:
     assert "images_turned" not in load(find(str(root))).description
 
 
-# --- more than 8 bits ---------------------------------------------------------------------------
+# --- more than 8 bits -------------------------------------------------------------------------
 
 EIGHT = np.asarray(scene(3).convert("L"))
 EIGHT = (EIGHT - EIGHT.min()) * (255 / np.ptp(EIGHT))
@@ -180,7 +190,7 @@ def test_values_that_are_not_numbers_are_broken(tmp_path: Path) -> None:
         find(str(root))
 
 
-# --- what a folder is -----------------------------------------------------------------------------
+# --- what a folder is ---------------------------------------------------------------------------
 
 
 def test_folders_below_a_class_belong_to_it_and_the_rest_is_counted(tmp_path: Path) -> None:
@@ -227,20 +237,20 @@ def test_given_splits_are_used(name: str, tmp_path: Path) -> None:
     assert not {"images_random", "images_no_test"} & set(task.description)
 
 
-@pytest.mark.parametrize(("given", "missing"), [("test", "validation"), ("val", "test")])
+@pytest.mark.parametrize(("kept", "missing"), [("test", "validation"), ("val", "test")])
 def test_a_split_that_is_missing_is_a_fifth_of_train(
-    given: str, missing: str, tmp_path: Path
+    kept: str, missing: str, tmp_path: Path
 ) -> None:
     root = tmp_path / "photos"
     folder_of(root / "train", each=20)
-    folder_of(root / given, each=3)
+    folder_of(root / kept, each=3)
     task = load(find(str(root)))
-    kept = task.test if given == "test" else task.validation
-    taken = task.validation if given == "test" else task.test
-    assert (len(task.train), len(taken), len(kept)) == (32, 8, 6)
+    parts = {"test": task.test, "val": task.validation, "validation": task.validation}
+    taken = parts[missing]
+    assert (len(task.train), len(taken), len(parts[kept])) == (32, 8, 6)
     assert taken.targets.bincount().tolist() == [4, 4]
     assert f"images_no_{missing}" in task.description
-    assert f"images_no_{given.replace('val', 'validation')}" not in task.description
+    assert f"images_no_{kept.replace('val', 'validation')}" not in task.description
 
 
 def test_images_to_test_without_classes_are_left_out(tmp_path: Path) -> None:
@@ -271,7 +281,7 @@ def test_a_class_that_is_only_tested_is_refused(tmp_path: Path) -> None:
         load(find(str(root)))
 
 
-# --- broken files ---------------------------------------------------------------------------------
+# --- broken files -------------------------------------------------------------------------------
 
 
 def test_all_broken_files_are_named_at_once(tmp_path: Path) -> None:
@@ -304,7 +314,7 @@ def test_what_may_not_be_read_is_said(unprivileged: Any) -> None:
         find(str(root))
 
 
-# --- decoded once ---------------------------------------------------------------------------------
+# --- decoded once -------------------------------------------------------------------------------
 
 
 def spec_of(task: Any) -> RunSpec:
@@ -367,7 +377,7 @@ def test_no_room_for_the_pixels_is_said(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, limits)
 
 
-# --- what is said ---------------------------------------------------------------------------------
+# --- what is said -------------------------------------------------------------------------------
 
 STUDY = """
 name = "photos"
@@ -404,3 +414,172 @@ def test_a_study_takes_a_folder(paramcast: Callable[..., Any], tmp_path: Path) -
     ran = paramcast("study", "run", "study.toml", "--dry-run", "--out", "out")
     assert ran.code == 0, ran.err
     assert "photos" in ran.out
+
+
+# --- random folders from a known truth ------------------------------------------------------------
+
+KINDS = {"rgb": ".png", "jpeg": ".JPG", "grey": ".bmp", "palette": ".png", "clear": ".png",
+         "clear-grey": ".png", "inks": ".tif", "frames": ".gif", "deep": ".tif"}  # fmt: skip
+"""How an image is written, and its ending."""
+TOLERANCES = {"jpeg": 6, "clear": 4, "clear-grey": 4}
+"""Levels of 255 by which pixels may differ; others 2, by rounding and the order of turning.
+Colours with transparency are multiplied and divided by it in 8 bits."""
+
+
+@dataclass(frozen=True)
+class Made:
+    """An image to be written: where, how, and which scene it shows."""
+
+    split: str
+    label: str
+    below: str
+    kind: str
+    tag: int
+    broken: bool
+    seed: int
+
+    @property
+    def place(self) -> str:
+        name = f"{self.seed}{KINDS[self.kind]}"
+        return "/".join(part for part in (self.split, self.label, self.below, name) if part)
+
+    def write(self, root: Path, deep: str) -> np.ndarray[Any, Any]:
+        """Write it; the pixels that are to be read of it, by the plain way."""
+        shown = scene(self.seed, (410, 300) if self.kind == "jpeg" else (41, 30))
+        if self.kind in ("grey", "palette", "clear-grey", "frames", "deep"):
+            shown = shown.convert("L")
+            shown.putpixel((0, 0), 255)  # so that deep ones use all their bits
+        kept, how = self.kept(shown, deep)
+        upright = Image.new("RGBA", shown.size, "white")
+        upright.alpha_composite(
+            kept.convert("RGBA") if "clear" in self.kind else shown.convert("RGBA")
+        )
+        if self.tag in WAYS_BACK:
+            exif = Image.Exif()
+            exif[ORIENTATION] = self.tag
+            kept, how["exif"] = kept.transpose(WAYS_BACK[self.tag]), exif
+        file = root / self.place
+        file.parent.mkdir(parents=True, exist_ok=True)
+        kept.save(file, **how)
+        if self.broken:
+            file.write_bytes(file.read_bytes()[:40])
+        return np.asarray(upright.convert("RGB").resize((32, 32)), dtype=int)
+
+    def kept(self, shown: Image.Image, deep: str) -> tuple[Image.Image, dict[str, Any]]:
+        """The image as it is kept in the file, and how to save it."""
+        alpha = scene(self.seed + 1, shown.size).convert("L")
+        values = np.asarray(shown.convert("L"))
+        match self.kind:
+            case "jpeg":
+                return shown, {"quality": 95, "subsampling": 0}
+            case "palette":
+                return shown.convert("P"), {}
+            case "clear" | "clear-grey":
+                shown = shown.copy()
+                shown.putalpha(alpha)
+                return shown, {}
+            case "inks":
+                return shown.convert("CMYK"), {}
+            case "frames":
+                return shown, {"save_all": True, "append_images": [alpha]}
+            case "deep":
+                return Image.fromarray(DEPTHS[deep](values)), {}
+        return shown, {}
+
+
+DEPTHS: dict[str, Callable[[Any], Any]] = {
+    "12 bits": lambda v: v.astype(np.uint16) * 16 + 15,
+    "16 bits": lambda v: v.astype(np.uint16) * 257,
+    "32 bits": lambda v: v.astype(np.int32) * (2**22 + 2**14) + 2**14 - 1,
+    "unit": lambda v: v.astype(np.float32) / 255,
+}
+
+
+@st.composite
+def folders(draw: st.DrawFn) -> tuple[list[Made], str]:
+    """Images of a folder with at least ten of each class to train on, and how deep ones are."""
+    splits = draw(st.sampled_from([[""], ["train", "test"], ["train", "valid"],
+                                   ["Train", "val", "TEST"]]))  # fmt: skip
+    labels = draw(st.lists(st.text("abcÄ雪 -{", min_size=1, max_size=4).map(str.strip).filter(bool),
+                           min_size=2, max_size=3, unique=True))  # fmt: skip
+    seeds, made = iter(range(10_000)), []
+
+    def one(split: str, label: str) -> Made:
+        kind = draw(st.sampled_from(list(KINDS)))
+        tagged = kind in ("rgb", "jpeg", "clear", "clear-grey", "inks")
+        return Made(
+            split, label, draw(st.sampled_from(["", "", "more", "more/and more"])), kind,
+            draw(st.integers(1, 8)) if tagged else 1, draw(st.integers(0, 19)) == 0, next(seeds),
+        )  # fmt: skip
+
+    for label in labels:
+        made += [Made(splits[0], label, "", "rgb", 1, False, next(seeds)) for _ in range(10)]
+        for split in splits:
+            made += [one(split, label) for _ in range(draw(st.integers(1, 4)))]
+            made.append(Made(split, label, "", "rgb", 1, False, next(seeds)))
+    return made, draw(st.sampled_from(list(DEPTHS)))
+
+
+@settings(max_examples=12, deadline=None, derandomize=True, suppress_health_check=list(HealthCheck))
+@given(folders())
+def test_what_is_read_of_a_random_folder_is_what_was_written(
+    tmp_path_factory: pytest.TempPathFactory, made: tuple[list[Made], str]
+) -> None:
+    images, deep = made
+    root = tmp_path_factory.mktemp("random") / "photos"
+    truth = {image: image.write(root, deep) for image in images}
+    broken = sorted(image.place for image in images if image.broken)
+    if broken:
+        with pytest.raises(TaskError) as caught:
+            find(str(root))
+        named = [name for name in broken if f"{name} (" in str(caught.value)]
+        one = f"{broken[0]} cannot be read as an image"
+        assert named == broken[:8] or str(caught.value).startswith(one)
+        for name in broken:
+            (root / name).unlink()
+    whole = sorted(
+        (image for image in images if not image.broken), key=lambda i: i.place.split("/")
+    )
+    source = find(str(root))
+    task, arrays = load(source), stored(source)
+
+    for image, pixels in zip(whole, arrays["pixels"], strict=True):
+        difference = np.abs(pixels - truth[image]).max()
+        assert difference <= TOLERANCES.get(image.kind, 2), (image, difference)
+    labels = sorted({image.label for image in whole})
+    assert [labels[i] for i in arrays["labels"]] == [image.label for image in whole]
+
+    splits = Counter(image.split for image in whole)
+    order = {"train": 0, "val": 1, "valid": 1, "test": 2, "": 0}
+    assert arrays["splits"].tolist() == [order[image.split.lower()] for image in whole]
+    sizes = task.description["split"]
+    assert sum(sizes.values()) == len(whole)
+    for split, number in splits.items():
+        part = ("train", "validation", "test")[order[split.lower()]]
+        assert sizes[part] == number or (part == "train" and len(splits) < 3)
+    classes = Counter(image.label for image in whole)
+    expected: dict[str, Any] = {
+        "images": {"images": len(whole), "count": len(labels),
+                   "classes": [[label, classes[label]] for label in labels]},
+    }  # fmt: skip
+    if splits.keys() == {""}:
+        expected["images_random"] = {}
+    else:
+        expected["images_splits"] = {"folders": [[name, splits[name]] for name in sorted(splits)]}
+        for number, name in ((1, "images_no_validation"), (2, "images_no_test")):
+            if number not in arrays["splits"]:
+                expected[name] = {}
+    counts = {
+        "images_nested": sum(bool(image.below) for image in whole),
+        "images_transparent": sum("clear" in image.kind for image in whole),
+        "images_turned": sum(image.tag > 1 for image in whole),
+        "images_frames": sum(image.kind == "frames" for image in whole),
+    }
+    expected |= {name: {"images": number} for name, number in counts.items() if number}
+    number = sum(image.kind == "deep" for image in whole)
+    if number:
+        white = {"12 bits": 4095, "16 bits": 65535, "32 bits": 2**30 - 1, "unit": 1}[deep]
+        why = "unit" if deep == "unit" else "bits"
+        expected["images_deep"] = {"images": number, "black": 0, "white": white, "because": why}
+    told = {k: v for k, v in task.description.items() if k not in ("split", "test_accuracy")}
+    assert told == expected

@@ -62,7 +62,8 @@ def decode(file: Path) -> Picture:
     try:
         if not file.is_file():  # a pipe would be waited for
             raise ValueError("it is no regular file")
-        with Image.open(file, formats=FORMATS) as image:
+        # not by its name: Pillow would map a TIFF, and read it wrongly where it is to be turned
+        with file.open("rb") as content, Image.open(content, formats=FORMATS) as image:
             return _read(image)
     except UnidentifiedImageError:
         raise ValueError(f"it is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
