@@ -113,7 +113,7 @@ IMAGES = [
         BAD.format("15000 x 10000 pixels, more than 100000000"),
         photos(png(claims=(15_000, 10_000)))),
     Bad("a PostScript program that is called x.png, for which Ghostscript would be started",
-        BAD.format("cannot identify image file …"),
+        BAD.format("it is not PNG, JPEG, BMP, GIF, WEBP or TIFF"),
         photos(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")),
     Bad("a pipe that is called x.png", BAD.format("it is no regular file"), photos(os.mkfifo)),
     Bad("a link to an endless device that is called x.png", BAD.format("it is no regular file"),

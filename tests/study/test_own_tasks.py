@@ -338,7 +338,7 @@ def photos(folder: Path, per_class: int = 15) -> Path:
 def test_a_folder_of_images(paramcast: Paramcast, tmp_path: Path) -> None:
     root = photos(tmp_path)
     Image.new("L", (9, 9), 200).save(root / "light" / "grey.png")
-    Image.new("RGBA", (9, 9), (20, 20, 20, 0)).save(root / "dark" / "clear.png")
+    Image.new("RGBA", (9, 9), (20, 20, 20, 0)).save(root / "light" / "clear.png")  # on white
     (root / "light" / "notes.txt").write_text("not an image")
     (root / ".hidden").mkdir()
     words = ("pilot", "photos", "--lr", 0.05, "--seeds", 2, "--epochs", 4, "--json")

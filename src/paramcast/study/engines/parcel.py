@@ -19,32 +19,37 @@ LARGEST = 200 * 2**20
 
 @dataclass(frozen=True)
 class Parcel:
-    """The files of a task, by their place beside its own file; empty for built-in tasks."""
+    """The files of a task, by their place beside its own file; empty for built-in tasks.
+
+    Of a folder of images it is the file with their pixels, so that no node decodes them again.
+    """
 
     files: tuple[tuple[str, bytes], ...] = ()
 
 
 def pack(source: Source) -> Parcel:
-    """Read what a node may lack: a task's file and the modules beside it, or a table.
-
-    Folders of images are not sent: they must lie at the same path on every node.
+    """Read what a node may lack: a task's file and the modules beside it, a table, or images.
 
     Raises:
         StudyError: the files are too large to send.
     """
     if source.kind == "table":
         paths = [Path(source.where)]
+    elif source.kind == "images":
+        paths = [Path(source.data)]
     elif source.kind == "file":
         paths = [Path(file) for file in code_files(source.where)]
     else:
         return Parcel()
     size = sum(path.stat().st_size for path in paths)
+    if size > LARGEST and source.kind == "images":
+        return Parcel()
     if size > LARGEST:
         raise StudyError(
             f"{source.label} has {size / 2**20:.0f} MiB, too much to send to every node (limit "
             f"{LARGEST // 2**20} MiB); put it where all nodes see it at the same path"
         )
-    folder = Path(source.where).parent
+    folder = Path(source.data if source.kind == "images" else source.where).parent
     files = [(path.relative_to(folder).as_posix(), path.read_bytes()) for path in paths]
     return Parcel(tuple(files))
 
@@ -53,17 +58,19 @@ def unpack(source: Source, parcel: Parcel) -> Source:
     """The task as this node can load it: in its own place if the same files lie there.
 
     Raises:
-        TaskError: a folder of images that is not on this node, or a parcel that leaves its folder.
+        TaskError: a parcel that leaves its folder, or images too large to send that are not here.
     """
-    if source.kind == "images" and not Path(source.where).is_dir():
+    if source.kind == "images" and not parcel.files and not Path(source.data).is_file():
         raise TaskError(
-            f"this node has no folder {source.where}; a folder of images must lie at the same "
-            "path on every node"
+            f"this node has no {source.data}, and more than {LARGEST // 2**20} MiB of images are "
+            "not sent; set TMPDIR to a folder that all nodes share"
         )
-    folder = Path(source.where).parent
-    if not parcel.files or all(_same(folder / name, data) for name, data in parcel.files):
+    images = source.kind == "images"
+    path = Path(source.data if images else source.where)
+    if not parcel.files or all(_same(path.parent / name, data) for name, data in parcel.files):
         return source
-    return replace(source, where=str(_write(parcel) / Path(source.where).name))
+    moved = str(_write(parcel) / path.name)
+    return replace(source, data=moved) if images else replace(source, where=moved)
 
 
 def _same(path: Path, data: bytes) -> bool:

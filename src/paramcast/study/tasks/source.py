@@ -24,7 +24,8 @@ class Source:
     where: str  # name or absolute path
     item: str = ""  # the function in a file, the target column of a table
     sha256: str = ""  # of the file's content
-    data: str = ""  # where a built-in task's data were found; no part of what a run is
+    data: str = ""  # where a built-in task's data were found, the file that holds a folder's
+    # images as pixels; not part of what a run is
     data_dir: str = ""  # the folder the user gave for them
     table: TableOptions = AS_IT_IS
 
@@ -39,7 +40,7 @@ def find(
     data_dir: str | None = None,
     table: TableOptions = AS_IT_IS,
 ) -> Source:
-    """Tell what a TASK argument names, and where its data lie.
+    """Tell what a TASK argument names, and where its data lie; a folder's images are decoded here.
 
     Args:
         text: a built-in name such as "fashion" or "cifar100/resnet8@10000", `file.py` or
@@ -49,8 +50,8 @@ def find(
         table: how to read a table.
 
     Raises:
-        TaskError: it names nothing, `target`, `table` or `data_dir` do not fit, or a built-in
-            task's data are nowhere.
+        TaskError: it names nothing, `target`, `table` or `data_dir` do not fit, a built-in task's
+            data are nowhere, or a folder's images cannot be read.
     """
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = usable_path(name, "TASK", home=True)
@@ -74,7 +75,10 @@ def find(
         file = _file(path)
         return Source("table", str(file), target, sha256_of(file), table=table)
     if path.is_dir():
-        return Source("images", str(path.resolve()))
+        from .image_folder import share_images  # Pillow, which only the driver needs
+
+        folder = path.resolve()
+        return Source("images", str(folder), data=str(share_images(folder)))
     raise TaskError(
         f"unknown task {shown(text)}; give one of {', '.join(BUILTIN)}, a file "
         "my_task.py:function, a table data.csv (or .tsv, .parquet, .csv.gz) with --target, or a "
@@ -106,7 +110,7 @@ def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepare
     elif source.kind == "table":
         task = task_from_table(path, source.item, source.table, look=not quiet)
     else:
-        task = task_from_images(path)
+        task = task_from_images(path.name, Path(source.data))
     return prepare(task, _code_hash(source)).to(device)
 
 
