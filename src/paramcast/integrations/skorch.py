@@ -110,4 +110,5 @@ def _replace(forecast: Forecast, weights: list[Tensor]) -> None:
     with torch.no_grad():
         for p, weight in zip(all_parameters(forecast.param_groups), weights, strict=True):
             p.copy_(weight)
-    forecast.restart_cycle()  # they lie on no trajectory
+    forecast.restart_cycle()  # they lie on another trajectory
+    forecast.restart_average()

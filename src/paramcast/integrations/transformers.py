@@ -102,6 +102,7 @@ class ForecastCallback(TrainerCallback):
             _load_averaged(model, averaged)
             _log.info("the model has the best averaged weights, of %s", averaged)
         forecast.restart_cycle()
+        forecast.restart_average()
         del forecast.eval, forecast.train  # type: ignore[attr-defined] # the average is a later one
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
