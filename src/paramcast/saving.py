@@ -181,7 +181,7 @@ def _load_anomalies(saved: Sequence[Mapping[str, Any]], rules: Rules) -> list[st
         if alike:
             anomaly.load_state_dict(alike[0])
             left.remove(alike[0])
-        else:
+        elif saved:  # else the changed gate says it
             notes.append(f"{anomaly!r} starts anew")
     return notes
 
