@@ -131,7 +131,11 @@ MORE = [
     "met and 'no difference' never shown: give more test examples, or a wider --margin.",
     "An interval of differences is never narrower than half a test example each way, 1.11 points; "
     "some here would be.",
-    "final validation loss 2.4 is no better than the constant predictor's 2.303",
+    "Inconclusive: sgd (99.00 %) is no better than a constant (99.50 %): nothing can be judged.",
+    "Inconclusive: sgd (1.02) is no better than a constant (1.01): nothing can be judged.",
+    "First let sgd learn: more --epochs, another --lr-range, other features, or another --metric.",
+    "final training loss 24.1 is more than 10 times that at the start or the constant "
+    "predictor's, 2.303",
     "loss not finite at step 12",
     "at its best (everything tuned)",
     "as I train today",

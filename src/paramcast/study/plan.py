@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shlex
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -156,7 +157,9 @@ class Plan:
             return dict.fromkeys(self.with_own_rate, self.options.lr)
         losses: dict[str, dict[float, list[float]]] = {}
         for spec in self.tuning_specs():
-            loss = outcomes[spec.key]["validation"]["loss"]
+            outcome = outcomes[spec.key]
+            diverged = outcome["status"] == "diverged"  # its stored loss is the constant's
+            loss = math.inf if diverged else outcome["validation"]["loss"]
             losses.setdefault(spec.method, {}).setdefault(spec.lr, []).append(loss)
         base_lr = best_for_base(losses["base"])
         chosen = {m: best_for_method(losses[m], base_lr) for m in self.with_own_rate[1:]}

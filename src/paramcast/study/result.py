@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -123,7 +124,11 @@ def _metric(plan: Plan, base: Arm) -> Metric:
             "say which difference matters with --margin"
         )
     half = 0.5 / prepared.test.targets.numel() if accuracy else 0.0
-    return Metric(prepared.metric_name, prepared.higher_is_better, margin, half)
+    constant = None
+    if prepared.task.stream is None:  # a stream is judged while it learns, not on the test split
+        value = prepared.constant(prepared.test)["metric"]
+        constant = value if math.isfinite(value) else None
+    return Metric(prepared.metric_name, prepared.higher_is_better, margin, half, constant)
 
 
 def _table_row(

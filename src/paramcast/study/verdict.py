@@ -3,6 +3,7 @@
 The comparison of two arms is `stats.compare` on their paired differences. The verdict on one
 predictor is the first of these that fits:
 
+    0  base diverged on no seed, no better than a constant     inconclusive: nothing can be judged
     a  base diverged on no seed, predictor on 3 or more        harmful (unstable)
        any other divergence among the arms compared            inconclusive: lower the learning rate
     b  equal to the base                                       no difference
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from .stats import BETTER, EQUAL, FEWEST, UNCLEAR, WORSE, Comparison, compare, seeds_needed
 
@@ -30,12 +32,19 @@ EARLY = 0.8
 
 @dataclass(frozen=True)
 class Metric:
-    """How values of the primary metric compare and read."""
+    """How values of the primary metric compare and read.
+
+    Attributes:
+        margin: differences within it do not matter.
+        half_example: what half a test example is worth, 0 where that is not known.
+        constant: the constant predictor's value on the test split; None where it has none.
+    """
 
     name: str
     higher_is_better: bool
     margin: float
     half_example: float = 0.0
+    constant: float | None = None
 
     @property
     def percent(self) -> bool:
@@ -132,9 +141,9 @@ def judge_quality(
     base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
 ) -> Verdict:
     """Does the predictor end better than the base, and by more than its controls explain?"""
-    unstable = _divergence(base, predictor, controls)
-    if unstable is not None:
-        return unstable
+    unjudged = _learned_nothing(base, metric, confidence) or _divergence(base, predictor, controls)
+    if unjudged is not None:
+        return unjudged
     to_base = difference(predictor.values, base.values, metric, confidence)
     against = {c.name: difference(predictor.values, c.values, metric, confidence) for c in controls}
     control_to_base = {
@@ -220,6 +229,9 @@ def judge_speed(
     called faster in up to a fifth of the pilots, where losing 0.8 margins tips each either way. A
     control that is faster by the same rule is named instead, unless the predictor beats it there.
     """
+    nothing = _learned_nothing(base, metric, confidence)
+    if nothing is not None:
+        return nothing
     if any(predictor.early_diverged) or any(base.diverged) or any(base.early_diverged):
         count = sum(predictor.early_diverged) + sum(base.diverged) + sum(base.early_diverged)
         return Verdict(
@@ -310,6 +322,27 @@ def _as_fast(
         if against.relation != BETTER:
             found.append((c, short, against))
     return max(found, key=lambda one: one[1].mean, default=None)
+
+
+def _learned_nothing(base: Arm, metric: Metric, confidence: float) -> Verdict | None:
+    """Whether the base is not shown to be better than a constant prediction.
+
+    The interval over seeds decides; with too few seeds for one, the mean.
+    """
+    if metric.constant is None or any(base.diverged):
+        return None
+    constant = [metric.constant] * len(base.values)
+    c = difference(base.values, constant, metric, confidence, cross_check=False)
+    if (c.low if c.n >= FEWEST else c.mean - metric.half_example) > 0:
+        return None
+    mean = metric.value(fmean(base.values))
+    return Verdict(
+        INCONCLUSIVE,
+        f"Inconclusive: {base.name} ({mean}) is no better than a constant "
+        f"({metric.value(metric.constant)}): nothing can be judged.",
+        f"First let {base.name} learn: more --epochs, another --lr-range, other features, "
+        "or another --metric.",
+    )
 
 
 def _divergence(base: Arm, predictor: Arm, controls: Sequence[Arm]) -> Verdict | None:
