@@ -37,7 +37,7 @@ from .cli_shared import (
 from .cli_study import study
 from .cli_watch import check_task_was_not_taken, make_trackers, tracker_options, watch
 from .errors import ParamcastError, RunError, StudyError
-from .study.reading import MOST_SEEDS, printable
+from .study.reading import MOST_SEEDS, printable, tell
 
 if TYPE_CHECKING:
     from .study.engines.local import LocalEngine
@@ -75,7 +75,12 @@ def cli() -> None:
 @click.option("--epochs", type=int, help="Passes over the training data [the task's].")
 @click.option("--batch-size", type=int, help="Examples per step [the task's].")
 @click.option("--schedule", help="constant, warmup, cosine, cyclic or wsd [the task's].")
-@click.option("--margin", type=float, help="Differences within it do not matter [0.5 points; 5 %].")
+@click.option("--metric", help="What is judged, such as auroc or r2 (docs/tasks.md) [the task's].")
+@click.option(
+    "--margin",
+    metavar="X|X%",
+    help="Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
+)
 @engine_options
 @click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")
 @computing_options
@@ -119,16 +124,23 @@ def pilot(**given: Any) -> None:
 
 def _pilot(given: dict[str, Any]) -> str:
     """The pilot command; returns what goes to standard output."""
+    from .study.cautions import cautions
     from .study.plan import Plan
+    from .study.tasks.scores import SCORES
     from .study.tasks.source import find, load
 
     check_task_was_not_taken(given)
     source = find(given["task"], given["target"], given["data_dir"])
+    if given["metric"] is not None:
+        _one_of("--metric", given["metric"], tuple(SCORES))
+        source = replace(source, metric=given["metric"])
     device = check_device(given["device"], given["engine"])
     engine, numerics = make_engine(given), check_numerics(given, device)
     prepared = load(source)
     options = _options(given, source, prepared, device)
     plan = Plan(replace(options, numerics=numerics), prepared, given["out"])
+    for sentence in cautions(plan):
+        tell(sentence)
     if given["dry_run"]:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given["as_json"])
@@ -184,7 +196,7 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
 def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str) -> Options:
     """The user's choices over the task's, checked."""
     from .study.methods import check_methods, parse_methods
-    from .study.plan import FULL, QUICK, Options, default_methods
+    from .study.plan import FULL, QUICK, Options, default_methods, parse_margin
     from .study.tasks.task import BASES, SCHEDULES, check_lr_range
 
     task = prepared.task
@@ -204,8 +216,7 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
                 raise StudyError(f"--lr tunes nothing, so {option} has no use; give one of them")
     lr_range = given["lr_range"] or task.lr_range
     check_lr_range(lr_range, "--lr-range")
-    if given["margin"] is not None and not 0 < given["margin"] < math.inf:
-        raise StudyError(f"--margin must be a finite number above 0, got {given['margin']:g}")
+    margin, relative = parse_margin(given["margin"])
     default = default_methods(base)
     methods = parse_methods(default if given["methods"] is None else given["methods"])
     check_methods(task, base, methods)
@@ -227,7 +238,8 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
         epochs=_whole(given, "epochs", 1, task.epochs),
         batch_size=_whole(given, "batch_size", 1, task.batch_size),
         schedule=schedule,
-        margin=given["margin"],
+        margin=margin,
+        relative_margin=relative,
         device=device,
     )
 

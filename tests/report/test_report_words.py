@@ -128,7 +128,15 @@ MORE = [
     "The best learning rate of sgd, plp is the lowest or highest tried; a better one may lie "
     "outside: widen --lr-range.",
     "One of the 50 test examples is worth 2.00 points, so a margin of 0.50 points can never be "
-    "met and 'no difference' never shown: give more test examples, or a wider --margin.",
+    "met and 'no difference' never shown: more test examples, or a wider --margin.",
+    "One of the 6 test examples is worth 16.7 %, so a margin of 5 % can never be met and 'no "
+    "difference' never shown: --splits 12, more test examples, or a wider --margin.",
+    "A constant answer is right on 99.50 % of the test examples, so accuracy says little: judge by "
+    "--metric balanced_accuracy or --metric auroc.",
+    "More splits will not settle it, because they share examples: more data, or a wider --margin.",
+    "More seeds will not settle it, one test example never decides: more test examples.",
+    "Inconclusive: plp against sgd is +2.00 points (plus = better; 95% interval +1.00 to +3.00, n "
+    "= 8), no more than one test example.",
     "An interval of differences is never narrower than half a test example each way, 1.11 points; "
     "some here would be.",
     "Inconclusive: sgd (99.00 %) is no better than a constant (99.50 %): nothing can be judged.",

@@ -410,9 +410,7 @@ def test_memorised_labels_have_not_diverged(prepared: Make) -> None:
         return x, ((x[:, 0] > 0) ^ wrong).long()
 
     def model() -> torch.nn.Module:
-        return torch.nn.Sequential(
-            torch.nn.Linear(4, 64), torch.nn.Tanh(), torch.nn.Linear(64, 2)
-        )
+        return torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Tanh(), torch.nn.Linear(64, 2))
 
     task = prepared(
         classes=2, model=model, train=noisy(1), validation=noisy(2), test=noisy(3), epochs=120

@@ -164,6 +164,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         "seconds": seconds,
         "peak_memory": memory,
         "curve": curve,
+        "metric_name": prepared.metric_name,
         "validation": validation,
         "measures": measures,
     }

@@ -16,6 +16,7 @@ from ..errors import StudyError
 from .engines import Job
 from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
 from .precision import usual
+from .reading import shown
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
 from .tasks.source import Source
 from .tasks.task import Prepared
@@ -47,10 +48,17 @@ class Options:
     random_jump: bool = True  # whether that control runs
     numerics: Numerics = DEFAULT
     probes: tuple[str, ...] = ()  # of the final runs
+    relative_margin: bool = False  # whether the margin is in per cent of the base's median
+    splits: bool = False  # whether every seed has a split of its own
 
     @property
     def tuned(self) -> bool:
         return self.lr is None
+
+    @property
+    def margin_text(self) -> float | str | None:
+        """The margin as it was given."""
+        return f"{self.margin!r}%" if self.relative_margin else self.margin
 
 
 @dataclass(frozen=True)
@@ -82,6 +90,24 @@ def too_many(runs: int) -> str:
         f"that would be about {runs} runs, and at most {MOST_RUNS} can be planned; "
         "take fewer seeds, learning rates, methods or cells"
     )
+
+
+def parse_margin(text: str | None) -> tuple[float | None, bool]:
+    """The number of a written margin, and whether it is in per cent of the base's value.
+
+    Raises:
+        StudyError: it is not a number above 0.
+    """
+    if text is None:
+        return None, False
+    number = text.strip().removesuffix("%")
+    try:
+        margin = float(number)
+    except ValueError:
+        margin = math.nan
+    if not 0 < margin < math.inf:
+        raise StudyError(f"--margin must be a number above 0, such as 0.5 or 5%, got {shown(text)}")
+    return margin, number != text.strip()
 
 
 def default_methods(base: str) -> str:
@@ -134,7 +160,7 @@ class Plan:
             "methods": [m.label for m in o.methods],
             "lr": o.lr,
             "tuning": None if o.lr is not None else [*o.lr_range, o.trials, o.trial_seeds],
-            "margin": o.margin,
+            "margin": o.margin_text,
         }
 
     def tuning_specs(self) -> list[RunSpec]:
@@ -288,7 +314,8 @@ class Plan:
             (f"--epochs {o.epochs}", o.epochs != task.epochs),
             (f"--batch-size {o.batch_size}", o.batch_size != task.batch_size),
             (f"--schedule {o.schedule}", o.schedule != task.schedule),
-            (f"--margin {o.margin!r}", o.margin is not None),
+            (f"--metric {o.source.metric}", bool(o.source.metric)),
+            (f"--margin {o.margin_text}", o.margin is not None),
             (f"--device {o.device}", o.device != "cpu"),
             *_numerics_words(o.numerics, usual(o.device)),
             (f"--seeds {seeds}", True),

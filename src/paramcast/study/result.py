@@ -9,14 +9,13 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import StudyError
+from .cautions import POINTS_MARGIN, RELATIVE_MARGIN, cautions, example_share
 from .loop import total_steps
 from .methods import AVERAGE, CONTROL, JUDGED, PREDICTOR
 from .plan import Plan, Row
 from .stats import interval
 from .tune import at_edge
-from .verdict import EARLY, Arm, Metric, Verdict, difference, judge_quality, judge_speed
-
-ACCURACY_MARGIN, RELATIVE_MARGIN = 0.005, 0.05
+from .verdict import EARLY, PERCENT, Arm, Metric, Verdict, difference, judge_quality, judge_speed
 
 
 def summarise(
@@ -79,7 +78,7 @@ def summarise(
             for arm in arms
         ],
         "verdicts": verdicts,
-        "notes": [*_coarse(plan, metric), *_widened(judged, metric), *_notes(plan, chosen)],
+        "notes": [*cautions(plan), *_widened(judged, metric), *_notes(plan, chosen)],
         "learning_rates": {"tried": list(plan.rates()) if o.tuned else [], "chosen": chosen},
         "specification": plan.specification(),
         "identity": plan.identity,
@@ -111,24 +110,27 @@ def _matched(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
 
 
 def _metric(plan: Plan, base: Arm) -> Metric:
-    prepared, margin = plan.prepared, plan.options.margin
-    accuracy = prepared.task.metric == "accuracy"
-    if margin is None:
-        relative = RELATIVE_MARGIN * abs(statistics.median(base.values))
-        margin = ACCURACY_MARGIN if accuracy else relative
-    elif accuracy:
-        margin /= 100
+    prepared, o = plan.prepared, plan.options
+    name, level = prepared.metric_name, statistics.median(base.values)
+    percent = name in PERCENT
+    if o.margin is None:
+        margin = POINTS_MARGIN if percent else RELATIVE_MARGIN * abs(level)
+    elif o.relative_margin:
+        margin = o.margin / 100 * abs(level)
+    else:
+        margin = o.margin / 100 if percent else o.margin
     if margin == 0.0:
         raise StudyError(
-            f"the base's median {prepared.metric_name} is 0, and 5 % of it is no margin; "
+            f"the base's median {name} is 0, and a share of it is not a margin; "
             "say which difference matters with --margin"
         )
-    half = 0.5 / prepared.test.targets.numel() if accuracy else 0.0
+    error = 1.0 if percent else abs(1.0 - level) if name == "r2" else abs(level)
+    half = 0.5 * example_share(prepared) * error
     constant = None
     if prepared.task.stream is None:  # a stream is judged while it learns, not on the test split
         value = prepared.constant(prepared.test)["metric"]
         constant = value if math.isfinite(value) else None
-    return Metric(prepared.metric_name, prepared.higher_is_better, margin, half, constant)
+    return Metric(name, prepared.higher_is_better, margin, half, constant)
 
 
 def _table_row(
@@ -223,18 +225,6 @@ def _stored(
     )
     stored["extend_to"], stored["command"] = seeds, plan.command(seeds)
     return stored
-
-
-def _coarse(plan: Plan, metric: Metric) -> list[str]:
-    """A warning where the test split cannot show what the margin asks for."""
-    if metric.half_example <= metric.margin:
-        return []
-    return [
-        f"One of the {len(plan.prepared.test)} test examples is worth "
-        f"{metric.amount(2 * metric.half_example)}, so a margin of {metric.amount(metric.margin)} "
-        "can never be met and 'no difference' never shown: give more test examples, or a wider "
-        "--margin."
-    ]
 
 
 def _widened(judged: dict[str, dict[str, Verdict]], metric: Metric) -> list[str]:

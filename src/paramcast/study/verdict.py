@@ -26,6 +26,8 @@ ADOPT, INSTEAD, SAME = "adopt", "use the control instead", "no difference"
 HARMFUL, INCONCLUSIVE = "harmful", "inconclusive"
 FASTER, NOT_FASTER = "faster", "not faster"
 UNSTABLE_FROM = 3
+PERCENT = ("accuracy", "balanced_accuracy", "f1", "auroc", "average_precision")
+"""Metrics between 0 and 1 that are shown in per cent, and their differences in points."""
 EARLY = 0.8
 """The share of the steps at which speed is judged, with a complete schedule."""
 
@@ -38,6 +40,7 @@ class Metric:
         margin: differences within it do not matter.
         half_example: what half a test example is worth, 0 where that is not known.
         constant: the constant predictor's value on the test split; None where it has none.
+        overlap: test examples per training example where each seed has a split of its own, else 0.
     """
 
     name: str
@@ -45,9 +48,15 @@ class Metric:
     margin: float
     half_example: float = 0.0
     constant: float | None = None
+    overlap: float = 0.0
 
     @property
     def percent(self) -> bool:
+        return self.name in PERCENT
+
+    @property
+    def counts_errors(self) -> bool:
+        """Whether 1 - value is the share of wrong predictions."""
         return self.name == "accuracy"
 
     def value(self, value: float) -> str:
@@ -124,6 +133,7 @@ def difference(
         metric.margin,
         confidence=confidence,
         half_example=metric.half_example,
+        overlap=metric.overlap,
         cross_check=cross_check,
     )
 
@@ -172,9 +182,11 @@ def judge_quality(
         )
     if to_base.relation == UNCLEAR:
         few = f" (fewer than {FEWEST} seeds show nothing)" if to_base.n < FEWEST else ""
+        clear = to_base.n >= FEWEST and (to_base.low > 0 or to_base.high < 0)
+        why = f"neither clear of 0 nor within {margin}"
+        why = "no more than one test example" if clear else why
         return _more_seeds(
-            f"Inconclusive{few}: {predictor.name} against {base.name} is {numbers}, "
-            f"neither clear of 0 nor within {margin}.",
+            f"Inconclusive{few}: {predictor.name} against {base.name} is {numbers}, {why}.",
             shown,
             f"{predictor.name} - {base.name}",
             metric,
@@ -391,8 +403,24 @@ def _more_seeds(
             "more test examples, or a wider --margin.",
             shown,
         )
+    if c.n >= FEWEST and (c.low > 0 or c.high < 0):
+        return Verdict(
+            kind,
+            sentence,
+            "More seeds will not settle it, one test example never decides: more test examples.",
+            shown,
+        )
     apart = max(metric.margin, metric.half_example)  # nothing smaller can be told
-    needed = max(FEWEST, seeds_needed(c.sd, apart))
+    enough = seeds_needed(c.sd, apart, metric.overlap)
+    if not enough:
+        return Verdict(
+            kind,
+            sentence,
+            "More splits will not settle it, because they share examples: more data, or a wider "
+            "--margin.",
+            shown,
+        )
+    needed = max(FEWEST, enough)
     spread = metric.amount(c.sd)
     seeds = f"about {needed} seeds" if needed > c.n else f"more than these {c.n} seeds"
     return Verdict(

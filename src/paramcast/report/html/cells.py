@@ -88,7 +88,7 @@ class Cell:
 
     @property
     def scale(self) -> float:
-        """What a value is shown times: an accuracy in per cent."""
+        """What a value is shown times: 100 for a metric in per cent."""
         return 100.0 if self.metric.percent else 1.0
 
     @property

@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from ...study.stats import shown_p
 from . import predictions
 from .cells import Cell, reached, target_of
 from .marks import (
@@ -76,7 +77,7 @@ def forest(
         x.append(short(mean))
         low.append(short(mean - down))
         high.append(short(up - mean))
-        rows.append([label, cell.signed(mean), between(cell.signed, down, up), f"{c['p']:.2g}",
+        rows.append([label, cell.signed(mean), between(cell.signed, down, up), shown_p(c),
                      str(c["n"]), words(f"relation.{c['relation']}")])  # fmt: skip
     margin = scale * cell.metric.margin
     trace = {

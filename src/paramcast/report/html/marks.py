@@ -191,7 +191,8 @@ def unit_of(cell: Cell, words: Words) -> str:
 
 def metric_name(cell: Cell, words: Words) -> str:
     """The primary metric on the validation split."""
-    return words("chart.accuracy") if cell.metric.percent else cell.metric.name
+    name, unit = cell.metric.name, ", %" if cell.metric.percent else ""
+    return words("chart.validation", metric=words.either(f"metric.{name}", name)) + unit
 
 
 def plain(text: str) -> str:

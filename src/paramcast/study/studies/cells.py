@@ -11,7 +11,7 @@ from ...errors import ParamcastError, StudyError
 from ..engines import Job
 from ..loop import adjusted
 from ..methods import Method, check_methods, parse_methods
-from ..plan import MOST_RUNS, Options, Plan, too_many
+from ..plan import MOST_RUNS, Options, Plan, parse_margin, too_many
 from ..reading import usable_path
 from ..spec import DEFAULT, Numerics, RunSpec
 from ..tasks.source import find, load
@@ -49,17 +49,19 @@ def make_cells(
     Raises:
         StudyError: a task or method that is not there or does not fit, with the grid it is in.
     """
-    tasks: dict[str, tuple[Any, Prepared]] = {}
+    tasks: dict[tuple[str, str | None], tuple[Any, Prepared]] = {}
     cells, runs = [], 0
     for number, grid in enumerate(study.grid, 1):
         try:
             methods = parse_methods(", ".join(grid.methods)) if grid.methods else ()
             for settings in grid.cells():
                 name = settings["task"]
-                if name not in tasks:
+                task = name, grid.metric
+                if task not in tasks:
                     source = find(name, data_dir=data_dir if _takes_data(name) else None)
-                    tasks[name] = (source, load(source))
-                cell = _cell(grid, settings, methods, *tasks[name], out, device, numerics)
+                    source = replace(source, metric=grid.metric or "")
+                    tasks[task] = (source, load(source))
+                cell = _cell(grid, settings, methods, *tasks[task], out, device, numerics)
                 cells.append(cell)
                 runs += cell.plan.most_runs
                 if runs > MOST_RUNS:
@@ -124,6 +126,7 @@ def _cell(
             for name in ("schedule", "epochs", "batch_size")
         },
     }
+    margin, relative = parse_margin(None if grid.margin is None else str(grid.margin))
     changed = adjusted(task, settings["momentum"], settings["weight_decay"])
     check_methods(changed, filled["base"], methods)
     options = Options(
@@ -138,7 +141,8 @@ def _cell(
         epochs=filled["epochs"],
         batch_size=filled["batch_size"],
         schedule=filled["schedule"],
-        margin=grid.margin,
+        margin=margin,
+        relative_margin=relative,
         device=device,
         momentum=settings["momentum"],
         weight_decay=settings["weight_decay"],

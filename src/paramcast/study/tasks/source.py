@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import TaskError
@@ -12,7 +12,7 @@ from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .images import task_from_images
 from .own_file import code_files, sha256_of, task_from_file
 from .table import task_from_table
-from .task import Prepared, prepare
+from .task import Prepared, Task, prepare
 
 
 @dataclass(frozen=True)
@@ -25,6 +25,7 @@ class Source:
     sha256: str = ""  # of the file's content
     data: str = ""  # where a built-in task's data were found; no part of what a run is
     data_dir: str = ""  # the folder the user gave for them
+    metric: str = ""  # judged instead of the task's own
 
     @property
     def label(self) -> str:
@@ -89,6 +90,8 @@ def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepare
         task = task_from_table(path, source.item)
     else:
         task = task_from_images(path)
+    if source.metric and isinstance(task, Task):
+        task = replace(task, metric=source.metric)
     return prepare(task, _code_hash(source)).to(device)
 
 
