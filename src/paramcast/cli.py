@@ -144,7 +144,6 @@ def _pilot(given: dict[str, Any]) -> str:
     if given["dry_run"]:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given["as_json"])
-    plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
     return _run(plan, engine, given)
 
 
@@ -326,6 +325,7 @@ cli.add_command(watch)
 
 def main() -> None:
     """Run the command line; every mistake of the user ends in one sentence."""
+    _open_what_is_closed()
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         # before anything runs: an exception would be raised in, and lost by, some import
         signal.signal(signal.SIGINT, leave)
@@ -334,6 +334,19 @@ def main() -> None:
     code = _main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; Python would tell where it was
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Standard streams that were closed (`2>&-`) lead nowhere; else the next file gets their number
+    and whatever is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _main() -> int:
@@ -354,6 +367,8 @@ def _main() -> int:
         return _say(str(error), 130)
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", 130)
+    except PermissionError as error:
+        return _say(f"{error.filename} may not be used ({error.strerror}); give access to it", 2)
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise

@@ -125,8 +125,10 @@ MORE = [
     "Average the weights for evaluation (ema(decay=0.99)) instead.",
     "Use nesterov instead.",
     "The intervals cover other seeds, not other data.",
-    "The best learning rate of sgd, plp is the lowest or highest tried; a better one may lie "
-    "outside: widen --lr-range.",
+    "The best learning rate of sgd, plp is the lowest tried; a better one may lie below: "
+    "--lr-range 0.0003 0.3.",
+    "The best learning rate of plp is the highest tried; a better one may lie above: --lr-range "
+    "0.003 3.",
     "One of the 50 test examples is worth 2.00 points, so a margin of 0.50 points can never be "
     "met and 'no difference' never shown: more test examples, or a wider --margin.",
     "One of the 6 test examples is worth 16.7 %, so a margin of 5 % can never be met and 'no "

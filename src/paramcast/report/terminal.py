@@ -84,7 +84,7 @@ class LiveProgress:
         last = f"{spec.method} {outcome['status']}"
         metric = outcome["validation"].get("metric")
         if outcome["status"] == "done" and metric is not None:
-            percent = outcome["metric_name"] in PERCENT
+            percent = outcome.get("metric_name") in PERCENT
             value = f"{100 * metric:.2f} %" if percent else f"{metric:.4g}"
             last = f"{spec.method} {value}"
         if self._task is not None:

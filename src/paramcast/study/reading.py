@@ -91,7 +91,7 @@ def read_text(path: Path, most: int) -> str:
     if len(content) > most:
         raise ValueError(f"it has more than {most} bytes")
     try:
-        return content.decode()
+        return content.decode("utf-8-sig")  # some editors put a byte-order mark before the text
     except UnicodeDecodeError:
         raise ValueError("it is no UTF-8 text") from None
 

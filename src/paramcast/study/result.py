@@ -14,7 +14,7 @@ from .loop import total_steps
 from .methods import AVERAGE, CONTROL, JUDGED, PREDICTOR
 from .plan import Plan, Row
 from .stats import interval
-from .tune import at_edge
+from .tune import edge
 from .verdict import EARLY, PERCENT, Arm, Metric, Verdict, difference, judge_quality, judge_speed
 
 
@@ -242,13 +242,18 @@ def _notes(plan: Plan, chosen: dict[str, float]) -> list[str]:
     notes = ["The intervals cover other seeds, not other data."]
     if not plan.options.tuned:
         return notes
-    edge = [name for name, lr in chosen.items() if at_edge(lr, plan.rates())]
-    if edge:
-        names = ", ".join(plan.base_name if name == "base" else name for name in edge)
-        notes.append(
-            f"The best learning rate of {names} is the lowest or highest tried; a better one may "
-            "lie outside: widen --lr-range."
-        )
+    low, high = plan.options.lr_range
+    for end, side, wider in (
+        ("lowest", "below", (low / 10, high)),
+        ("highest", "above", (low, 10 * high)),
+    ):
+        at_end = [name for name, lr in chosen.items() if edge(lr, plan.rates()) == end]
+        if at_end:
+            names = ", ".join(plan.base_name if name == "base" else name for name in at_end)
+            notes.append(
+                f"The best learning rate of {names} is the {end} tried; a better one may lie "
+                f"{side}: --lr-range {wider[0]:.4g} {wider[1]:.4g}."
+            )
     return notes
 
 
