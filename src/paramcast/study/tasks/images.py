@@ -21,7 +21,7 @@ MOST_PIXELS = 100_000_000
 """Of an image; in memory it takes three bytes for each."""
 
 
-def task_from_images(root: Path) -> Task:
+def task_from_images(root: Path, split: int = 0) -> Task:
     """A folder of images per class, resized to 32x32, and a small convolutional network."""
     import numpy as np
 
@@ -43,7 +43,7 @@ def task_from_images(root: Path) -> Task:
     )
     targets = torch.tensor([label for _, label in files])
     check_classes(root.name, [folder.name for folder in folders], targets)
-    train, validation, test = split_at_random(len(inputs), targets, root.name)
+    train, validation, test = split_at_random(len(inputs), targets, root.name, split)
     mean = inputs[train].mean((0, 2, 3), keepdim=True)
     std = inputs[train].std((0, 2, 3), keepdim=True).clamp_min(1e-6)
     inputs = (inputs - mean) / std

@@ -26,6 +26,7 @@ class Source:
     data: str = ""  # where a built-in task's data were found; no part of what a run is
     data_dir: str = ""  # the folder the user gave for them
     metric: str = ""  # judged instead of the task's own
+    split: int = 0  # which random split, of a task that is split here
 
     @property
     def label(self) -> str:
@@ -87,9 +88,9 @@ def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepare
     elif source.kind == "file":
         task = task_from_file(path, source.item, source.sha256)
     elif source.kind == "table":
-        task = task_from_table(path, source.item)
+        task = task_from_table(path, source.item, source.split)
     else:
-        task = task_from_images(path)
+        task = task_from_images(path, source.split)
     if source.metric and isinstance(task, Task):
         task = replace(task, metric=source.metric)
     return prepare(task, _code_hash(source)).to(device)

@@ -17,7 +17,7 @@ from .task import Task
 MOST_CATEGORIES = 50
 
 
-def task_from_table(path: Path, target: str) -> Task:
+def task_from_table(path: Path, target: str, split: int = 0) -> Task:
     """A table: numbers standardised, texts one-hot, a small network; 60/20/20."""
     import pandas as pd
 
@@ -68,7 +68,7 @@ def task_from_table(path: Path, target: str) -> Task:
         targets = torch.tensor(codes, dtype=torch.long)
         check_classes(path.name, [str(v) for v in labels], targets)
     train, validation, test = split_at_random(
-        len(inputs), targets if labels is not None else None, path.name
+        len(inputs), targets if labels is not None else None, path.name, split
     )
     mean, std = inputs[train].mean(0), inputs[train].std(0)
     std[std < 1e-12] = 1.0  # a column that is constant in training
