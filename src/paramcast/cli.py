@@ -72,6 +72,9 @@ def cli() -> None:
 @click.option("--trials", type=int, help="Learning rates to try, a power of 2 [8].")
 @click.option("--trial-seeds", type=int, help="Seeds per learning rate [3].")
 @click.option("--seeds", type=int, help="Paired final seeds [12].")
+@click.option(
+    "--splits", type=int, help="As many seeds, each with a random split of its own (small data)."
+)
 @click.option("--epochs", type=int, help="Passes over the training data [the task's].")
 @click.option("--batch-size", type=int, help="Examples per step [the task's].")
 @click.option("--schedule", help="constant, warmup, cosine, cyclic or wsd [the task's].")
@@ -138,7 +141,11 @@ def _pilot(given: dict[str, Any]) -> str:
     engine, numerics = make_engine(given), check_numerics(given, device)
     prepared = load(source)
     options = _options(given, source, prepared, device)
-    plan = Plan(replace(options, numerics=numerics), prepared, given["out"])
+    others = (
+        load(replace(source, split=split), quiet=True)
+        for split in range(1, options.seeds if options.splits else 1)
+    )
+    plan = Plan(replace(options, numerics=numerics), prepared, given["out"], others)
     for sentence in cautions(plan):
         tell(sentence)
     if given["dry_run"]:
@@ -215,6 +222,14 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
                 raise StudyError(f"--lr tunes nothing, so {option} has no use; give one of them")
     lr_range = given["lr_range"] or task.lr_range
     check_lr_range(lr_range, "--lr-range")
+    if given["splits"] is not None:
+        if given["seeds"] is not None:
+            raise StudyError("--splits is also the number of seeds; leave out --seeds")
+        if source.kind not in ("table", "images"):
+            raise StudyError(
+                "--splits is for tables and folders of images, which are split here; "
+                "this task has a test split of its own"
+            )
     margin, relative = parse_margin(given["margin"])
     default = default_methods(base)
     methods = parse_methods(default if given["methods"] is None else given["methods"])
@@ -229,7 +244,7 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
         trial_seeds=_whole(given, "trial_seeds", 1, defaults["trial_seeds"]),
         seeds=_whole(
             given,
-            "seeds",
+            "seeds" if given["splits"] is None else "splits",
             2,
             defaults["seeds"],
             "one seed has no spread, so no interval is possible",
@@ -239,6 +254,7 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
         schedule=schedule,
         margin=margin,
         relative_margin=relative,
+        splits=given["splits"] is not None,
         device=device,
     )
 

@@ -124,6 +124,7 @@ MORE = [
     "A backward jump helps: average the weights or decay the learning rate.",
     "Average the weights for evaluation (ema(decay=0.99)) instead.",
     "Use nesterov instead.",
+    "The intervals cover other seeds and other random splits of these data.",
     "The intervals cover other seeds, not other data.",
     "The best learning rate of sgd, plp is the lowest tried; a better one may lie below: "
     "--lr-range 0.0003 0.3.",

@@ -35,7 +35,7 @@ def cautions(plan: Plan) -> list[str]:
     prepared, o = plan.prepared, plan.options
     name, test, found = prepared.metric_name, prepared.test, []
     metric = Metric(name, prepared.higher_is_better, 0.0)
-    share, splits = example_share(prepared), ""
+    share, splits = example_share(prepared) / plan.pooled, ""
     if o.source.kind in ("table", "images") and not plan.options.splits:
         splits = "--splits 12, "
     margin = RELATIVE_MARGIN if o.margin is None and name not in PERCENT else None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -122,14 +123,26 @@ class Plan:
         options: what to compare.
         prepared: the task.
         out: the folder for pilot.db and pilot.json; None chooses one by the specification.
+        others: the task in the splits of the seeds after the first, one at a time.
     """
 
-    def __init__(self, options: Options, prepared: Prepared, out: Path | None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        prepared: Prepared,
+        out: Path | None,
+        others: Iterable[Prepared] = (),
+    ) -> None:
         self.options, self.prepared = options, prepared
+        # by split: what its runs are known by, and what a constant prediction scores there
+        self.fingerprints, self.constants = [], []
+        for one in itertools.chain([prepared], others):
+            self.fingerprints.append(fingerprint(one))
+            self.constants.append(one.constant(one.test)["metric"])
         self._specs: dict[tuple[str, float, str, int, float], RunSpec] = {}
         self.common = RunSpec(
             task=prepared.task.name,
-            fingerprint=fingerprint(prepared),
+            fingerprint=self.fingerprints[0],
             method="base",
             base=options.base,
             lr=0.0,
@@ -161,6 +174,7 @@ class Plan:
             "lr": o.lr,
             "tuning": None if o.lr is not None else [*o.lr_range, o.trials, o.trial_seeds],
             "margin": o.margin_text,
+            **({"splits": True} if o.splits else {}),
         }
 
     def tuning_specs(self) -> list[RunSpec]:
@@ -245,6 +259,7 @@ class Plan:
                 seed=seed,
                 share=share,
                 probes=self.common.probes if phase == "final" else (),
+                fingerprint=self.fingerprints[self.split(seed)],
             )
         return self._specs[differing]
 
@@ -254,7 +269,26 @@ class Plan:
 
     def jobs(self, specs: Sequence[RunSpec]) -> list[Job]:
         """The specifications with where their task comes from."""
-        return [Job(spec, self.options.source) for spec in specs]
+        source = self.options.source
+        return [Job(spec, replace(source, split=self.split(spec.seed))) for spec in specs]
+
+    def split(self, seed: int) -> int:
+        """The split that every arm sees at a seed: one for all seeds, or one for each."""
+        return seed % len(self.fingerprints)
+
+    @property
+    def overlap(self) -> float:
+        """Test examples per training example where each seed has its own split, else 0."""
+        return len(self.prepared.test) / len(self.prepared.train) if self.options.splits else 0.0
+
+    @property
+    def pooled(self) -> float:
+        """How many times the examples of one test split are tested together, at most all once."""
+        if not self.options.splits:
+            return 1.0
+        p = self.prepared
+        every = len(p.train) + len(p.validation) + len(p.test)
+        return min(len(self.fingerprints), every / len(p.test))
 
     @property
     def base_name(self) -> str:
@@ -318,7 +352,7 @@ class Plan:
             (f"--margin {o.margin_text}", o.margin is not None),
             (f"--device {o.device}", o.device != "cpu"),
             *_numerics_words(o.numerics, usual(o.device)),
-            (f"--seeds {seeds}", True),
+            (f"--{'splits' if o.splits else 'seeds'} {seeds}", True),
             (f"--out {shlex.quote(str(self.out))}", True),
         ]
         words = [text for text, needed in settings if needed]

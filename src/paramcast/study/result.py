@@ -64,6 +64,7 @@ def summarise(
         "early_steps": total_steps(examples, o.batch_size, o.epochs, EARLY) if speed else None,
         "seeds": o.seeds,
         "confidence": confidence,
+        "fingerprints": plan.fingerprints,
         "table": [
             _table_row(
                 arm,
@@ -125,12 +126,13 @@ def _metric(plan: Plan, base: Arm) -> Metric:
             "say which difference matters with --margin"
         )
     error = 1.0 if percent else abs(1.0 - level) if name == "r2" else abs(level)
-    half = 0.5 * example_share(prepared) * error
-    constant = None
-    if prepared.task.stream is None:  # a stream is judged while it learns, not on the test split
-        value = prepared.constant(prepared.test)["metric"]
-        constant = value if math.isfinite(value) else None
-    return Metric(name, prepared.higher_is_better, margin, half, constant)
+    half = 0.5 * example_share(prepared) / plan.pooled * error
+    constant = statistics.fmean(plan.constants)
+    # a stream is judged while it learns, not on the test split
+    known = prepared.task.stream is None and math.isfinite(constant)
+    return Metric(
+        name, prepared.higher_is_better, margin, half, constant if known else None, plan.overlap
+    )
 
 
 def _table_row(
@@ -240,6 +242,8 @@ def _widened(judged: dict[str, dict[str, Verdict]], metric: Metric) -> list[str]
 
 def _notes(plan: Plan, chosen: dict[str, float]) -> list[str]:
     notes = ["The intervals cover other seeds, not other data."]
+    if plan.options.splits:
+        notes = ["The intervals cover other seeds and other random splits of these data."]
     if not plan.options.tuned:
         return notes
     low, high = plan.options.lr_range

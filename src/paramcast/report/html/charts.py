@@ -104,7 +104,7 @@ def _paired(cell: Cell, words: Words) -> Chart | None:
     if not others:
         return None
     unit, base = unit_of(cell, words), cell.arms[0].name
-    least = cell.scale * cell.metric.half_example
+    floor = cell.scale * cell.metric.half_example, cell.metric.overlap
     views, rows, behind = [], [], []
     lengths = [False, True] if cell.arms[0].early else [False]
     for early in lengths:
@@ -112,10 +112,11 @@ def _paired(cell: Cell, words: Words) -> Chart | None:
         data = []
         for i, arm in enumerate(arms):
             values = [short(d) for d in cell.differences(arm, early=early)]
-            data += dots_of(arm, cell, i, values, words("chart.seed"), least=least)
+            data += dots_of(arm, cell, i, values, words("chart.seed"), floor=floor)
             share = "0.8 T" if early else "T"
             by_seed = ", ".join(map(cell.signed, values))
-            rows.append([arm.name, share, *spread(values, cell.signed, least), by_seed])
+            interval = spread(values, cell.signed, floor)
+            rows.append([arm.name, share, *interval, by_seed])
             behind.append({"method": [arm.name, base], **({"share": ""} if early else {})})
         label = words("view.early") if early else words("view.full")
         what = words("chart.minus_base", base=base, unit=unit)
