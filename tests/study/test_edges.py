@@ -6,6 +6,7 @@ import contextlib
 import os
 import subprocess
 import sys
+import tempfile
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -75,9 +76,10 @@ def test_an_unreadable_table_ends_in_one_sentence(
 
 
 def test_roi_reads_a_folder_in_which_nothing_may_be_written(
-    unprivileged: Unprivileged, paper_digits: tuple[Ran, Path]
+    unprivileged: Unprivileged, paper_digits: tuple[Ran, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder, nobody = unprivileged
+    monkeypatch.setattr(tempfile, "tempdir", str(folder))
     out = folder / "out"
     out.mkdir()
     for name in ("pilot.json", "pilot.db"):

@@ -131,7 +131,7 @@ def duration(seconds: float) -> str:
 
 def _arms(view: dict[str, Any], bars: str, room: int | None, *, narrow: bool) -> RenderableType:
     arms, table = view["arms"], _new_table()
-    diverged = not narrow or any(arm["diverged"] for arm in arms)
+    diverged = not narrow  # the head counts them
     heads = ["method", "lr", "runs", *["diverged"] * diverged]
     heads += [f"validation{chr(10) if narrow else ' '}{view['metric']}", "loss"]
     for i, heading in enumerate(heads):
