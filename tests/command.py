@@ -17,8 +17,10 @@ from paramcast import cli
 
 
 def without_notice(err: str) -> str:
-    """Standard error without the lines that say whose code runs, and whose server is asked."""
-    return re.sub(r"(?m)^paramcast: (running the code in|connecting to) .*\n", "", err)
+    """Standard error without the lines that tell what the user should know: whose code runs, whose
+    server is asked, and what the test split cannot show."""
+    notices = "running the code in|connecting to|One of the|A constant answer"
+    return re.sub(rf"(?m)^paramcast: ({notices}) .*\n", "", err)
 
 
 class Ran(NamedTuple):
@@ -30,7 +32,7 @@ class Ran(NamedTuple):
 
     @property
     def said(self) -> str:
-        """Standard error without the line that says whose code runs."""
+        """Standard error without those notices."""
         return without_notice(self.err)
 
     @property
