@@ -244,7 +244,10 @@ SETTINGS = [
         "base='adam'",
         r"Task.base must be sgd, nesterov, adamw, .*, ema or a function, got 'adam'",
     ),
-    ("metric='f2'", r"Task.metric must be accuracy, balanced_accuracy, .*, r2 or a function, got 'f2'"),
+    (
+        "metric='f2'",
+        r"Task.metric must be accuracy, .*, r2 or a function, got 'f2'",
+    ),
     ("loss=3", r"Task.loss must be a function"),
     ("lr_range=(0.1, 0.01)", r"Task.lr_range must satisfy 0 < low < high"),
     ("lr_range=(0, 0.01)", r"Task.lr_range must satisfy 0 < low < high"),
