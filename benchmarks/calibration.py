@@ -64,6 +64,9 @@ class World(Protocol):
     count: int
     """Of the seeds that there are."""
 
+    def tried(self, trials: int) -> Sequence[float]:
+        """The learning rates of a search."""
+
     def losses(self, lrs: Sequence[float], seeds: np.ndarray) -> np.ndarray:
         """Validation losses of two arms, (2, rates, seeds)."""
 
@@ -84,6 +87,9 @@ class Simulated:
         self.spread, self.curvature, self.tuning = spread, curvature, tuning
         self.rng = np.random.default_rng(0)
         self.count = 40  # seeds; they are all alike
+
+    def tried(self, trials: int) -> Sequence[float]:
+        return learning_rates(*LR_RANGE, trials)
 
     def losses(self, lrs: Sequence[float], seeds: np.ndarray) -> np.ndarray:
         """A loss is an accuracy's mirror here: the seed moves all arms, noise each run."""
@@ -127,6 +133,9 @@ class Bank:
         if np.isnan(self.value).any():
             raise SystemExit(f"{path} lacks runs: every rate needs the same seeds and draws")
         self.rng = np.random.default_rng(seed)
+
+    def tried(self, trials: int) -> Sequence[float]:
+        return self.rates[:: len(self.rates) // trials]
 
     def losses(self, lrs: Sequence[float], seeds: np.ndarray) -> np.ndarray:
         rates, draws = [self._rate(lr) for lr in lrs], self._draws(len(seeds))[:2]
@@ -211,7 +220,7 @@ def verdict(world: World, case: Case, lr: float = 0.1) -> str:
     seeds = world.rng.permutation(world.count)[: tuning_seeds + looks[-1]]
     base_lr = own_lr = lr
     if case.tuned:
-        rates = learning_rates(*LR_RANGE, trials)
+        rates = world.tried(trials)
         found = world.losses(rates, seeds[:tuning_seeds])
         base, own = (dict(zip(rates, arm.tolist(), strict=True)) for arm in found)
         base_lr = best_for_base(base)

@@ -17,8 +17,10 @@ from paramcast import cli
 
 
 def without_notice(err: str) -> str:
-    """Standard error without the lines on whose code runs, whose server is asked, and the data."""
-    return re.sub(r"(?m)^paramcast: (running the code in|connecting to|data:) .*\n", "", err)
+    """Standard error without the lines that tell what the user should know: whose code runs, whose
+    server is asked, what was read, and what the test split cannot show."""
+    notices = "running the code in|connecting to|data:|One of the|A constant answer"
+    return re.sub(rf"(?m)^paramcast: ({notices}) .*\n", "", err)
 
 
 class Ran(NamedTuple):
@@ -30,7 +32,7 @@ class Ran(NamedTuple):
 
     @property
     def said(self) -> str:
-        """Standard error without the lines that are always there."""
+        """Standard error without those notices."""
         return without_notice(self.err)
 
     @property

@@ -77,10 +77,18 @@ def cli() -> None:
 @click.option("--trials", type=int, help="Learning rates to try, a power of 2 [8].")
 @click.option("--trial-seeds", type=int, help="Seeds per learning rate [3].")
 @click.option("--seeds", type=int, help="Paired final seeds [12].")
+@click.option(
+    "--splits", type=int, help="As many seeds, each with a random split of its own (small data)."
+)
 @click.option("--epochs", type=int, help="Passes over the training data [the task's].")
 @click.option("--batch-size", type=int, help="Examples per step [the task's].")
 @click.option("--schedule", help="constant, warmup, cosine, cyclic or wsd [the task's].")
-@click.option("--margin", type=float, help="Differences within it do not matter [0.5 points; 5 %].")
+@click.option("--metric", help="What is judged, such as auroc or r2 (docs/tasks.md) [the task's].")
+@click.option(
+    "--margin",
+    metavar="X|X%",
+    help="Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
+)
 @engine_options
 @click.option("--quick", is_flag=True, help="4 learning rates x 2 seeds, 8 final seeds.")
 @computing_options
@@ -125,26 +133,36 @@ def pilot(**given: Any) -> None:
 
 def _pilot(given: dict[str, Any]) -> str:
     """The pilot command; returns what goes to standard output."""
+    from .study.cautions import cautions
     from .study.plan import Plan
     from .study.tasks.description import lines
     from .study.tasks.frames import table_options
+    from .study.tasks.scores import SCORES
     from .study.tasks.source import find, load
 
     check_task_was_not_taken(given)
     table = table_options(given["kind"], given["missing"], given["read"])
     source = find(given["task"], given["target"], given["data_dir"], table)
+    if given["metric"] is not None:
+        _one_of("--metric", given["metric"], tuple(SCORES))
+        source = replace(source, metric=given["metric"])
     device = check_device(given["device"], given["engine"])
     engine, numerics = make_engine(given), check_numerics(given, device)
     prepared = load(source)
     options = _options(given, source, prepared, device)
-    plan = Plan(replace(options, numerics=numerics), prepared, given["out"])
+    others = (
+        load(replace(source, split=split), quiet=True)
+        for split in range(1, options.seeds if options.splits else 1)
+    )
+    plan = Plan(replace(options, numerics=numerics), prepared, given["out"], others)
     if not given["dry_run"] or given["as_json"]:
         for line in lines(prepared.description):
             tell(f"data: {line}")
+    for sentence in cautions(plan):
+        tell(sentence)
     if given["dry_run"]:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given["as_json"])
-    plan.rates()  # now: inside SciPy's generator a Ctrl-C would be lost
     return _run(plan, engine, given)
 
 
@@ -199,7 +217,7 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
 def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str) -> Options:
     """The user's choices over the task's, checked."""
     from .study.methods import check_methods, parse_methods
-    from .study.plan import FULL, QUICK, Options, default_methods
+    from .study.plan import FULL, QUICK, Options, default_methods, parse_margin
     from .study.tasks.task import BASES, SCHEDULES, check_lr_range
 
     task = prepared.task
@@ -219,8 +237,15 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
                 raise StudyError(f"--lr tunes nothing, so {option} has no use; give one of them")
     lr_range = given["lr_range"] or task.lr_range
     check_lr_range(lr_range, "--lr-range")
-    if given["margin"] is not None and not 0 < given["margin"] < math.inf:
-        raise StudyError(f"--margin must be a finite number above 0, got {given['margin']:g}")
+    if given["splits"] is not None:
+        if given["seeds"] is not None:
+            raise StudyError("--splits is also the number of seeds; leave out --seeds")
+        if source.kind not in ("table", "images"):
+            raise StudyError(
+                "--splits is for tables and folders of images, which are split here; "
+                "this task has a test split of its own"
+            )
+    margin, relative = parse_margin(given["margin"])
     default = default_methods(base)
     methods = parse_methods(default if given["methods"] is None else given["methods"])
     check_methods(task, base, methods)
@@ -234,7 +259,7 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
         trial_seeds=_whole(given, "trial_seeds", 1, defaults["trial_seeds"]),
         seeds=_whole(
             given,
-            "seeds",
+            "seeds" if given["splits"] is None else "splits",
             2,
             defaults["seeds"],
             "one seed has no spread, so no interval is possible",
@@ -242,7 +267,9 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
         epochs=_whole(given, "epochs", 1, task.epochs),
         batch_size=_whole(given, "batch_size", 1, task.batch_size),
         schedule=schedule,
-        margin=given["margin"],
+        margin=margin,
+        relative_margin=relative,
+        splits=given["splits"] is not None,
         device=device,
     )
 
@@ -329,6 +356,7 @@ cli.add_command(watch)
 
 def main() -> None:
     """Run the command line; every mistake of the user ends in one sentence."""
+    _open_what_is_closed()
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         # before anything runs: an exception would be raised in, and lost by, some import
         signal.signal(signal.SIGINT, leave)
@@ -337,6 +365,19 @@ def main() -> None:
     code = _main()
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; Python would tell where it was
     sys.exit(code)
+
+
+def _open_what_is_closed() -> None:
+    """Standard streams that were closed (`2>&-`) lead nowhere; else the next file gets their number
+    and whatever is printed."""
+    for number in range(3):
+        try:
+            os.fstat(number)
+        except OSError:
+            os.open(os.devnull, os.O_RDWR)  # the lowest free number: this one
+    for name, mode in (("stdin", "r"), ("stdout", "w"), ("stderr", "w")):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
 def _main() -> int:
@@ -357,6 +398,8 @@ def _main() -> int:
         return _say(str(error), 130)
     except (click.Abort, KeyboardInterrupt):
         return _say("interrupted", 130)
+    except PermissionError as error:
+        return _say(f"{error.filename} may not be used ({error.strerror}); give access to it", 2)
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise

@@ -65,7 +65,8 @@ def draw(spec: RunSpec, steps: int, classes: int, effects: dict[str, float]) -> 
         split["top5_error"] = (1 - end) / 4
     outcome: dict[str, Any] = {
         "status": "done", "reason": "", "steps": steps, "seconds": 2 * spec.share,
-        "peak_memory": 400 * 2**20, "curve": curve, "validation": dict(split), "measures": {},
+        "peak_memory": 400 * 2**20, "curve": curve, "metric_name": "accuracy",
+        "validation": dict(split), "measures": {},
     }  # fmt: skip
     if spec.phase == "final":
         outcome.update(test=dict(split), train_loss=0.1, gap=0.05)

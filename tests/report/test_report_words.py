@@ -124,14 +124,29 @@ MORE = [
     "A backward jump helps: average the weights or decay the learning rate.",
     "Average the weights for evaluation (ema(decay=0.99)) instead.",
     "Use nesterov instead.",
+    "The intervals cover other seeds and other random splits of these data.",
     "The intervals cover other seeds, not other data.",
-    "The best learning rate of sgd, plp is the lowest or highest tried; a better one may lie "
-    "outside: widen --lr-range.",
+    "The best learning rate of sgd, plp is the lowest tried; a better one may lie below: "
+    "--lr-range 0.0003 0.3.",
+    "The best learning rate of plp is the highest tried; a better one may lie above: --lr-range "
+    "0.003 3.",
     "One of the 50 test examples is worth 2.00 points, so a margin of 0.50 points can never be "
-    "met and 'no difference' never shown: give more test examples, or a wider --margin.",
+    "met and 'no difference' never shown: more test examples, or a wider --margin.",
+    "One of the 6 test examples is worth 16.7 %, so a margin of 5 % can never be met and 'no "
+    "difference' never shown: --splits 12, more test examples, or a wider --margin.",
+    "A constant answer is right on 99.50 % of the test examples, so accuracy says little: judge by "
+    "--metric balanced_accuracy or --metric auroc.",
+    "More splits will not settle it, because they share examples: more data, or a wider --margin.",
+    "More seeds will not settle it, one test example never decides: more test examples.",
+    "Inconclusive: plp against sgd is +2.00 points (plus = better; 95% interval +1.00 to +3.00, n "
+    "= 8), no more than one test example.",
     "An interval of differences is never narrower than half a test example each way, 1.11 points; "
     "some here would be.",
-    "final validation loss 2.4 is no better than the constant predictor's 2.303",
+    "Inconclusive: sgd (99.00 %) is no better than a constant (99.50 %): nothing can be judged.",
+    "Inconclusive: sgd (1.02) is no better than a constant (1.01): nothing can be judged.",
+    "First let sgd learn: more --epochs, another --lr-range, other features, or another --metric.",
+    "final training loss 24.1 is more than 10 times that at the start or the constant "
+    "predictor's, 2.303",
     "loss not finite at step 12",
     "at its best (everything tuned)",
     "as I train today",

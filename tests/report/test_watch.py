@@ -239,6 +239,20 @@ def test_a_small_window_shows_what_fits_and_says_that_there_is_more(study: Path)
     assert all(len(line) <= 80 for line in shown.splitlines())
 
 
+def test_at_80_columns_nothing_is_cut(pilot: Path) -> None:
+    view = Watching(pilot).view()
+    table = text_of({**view, "name": "n", "folder": "f", "events": [], "verdicts": []}, width=80)
+    for arm in view["arms"]:
+        (line,) = (
+            line for line in table.splitlines()
+            if line.startswith(arm["method"] + ("  " if arm["share"] == 1 else " at 0.8 T"))
+        )  # fmt: skip
+        assert f"{arm['lr']:.4g}" in line
+        assert f"{arm['metric']:.2f}" in line
+        assert f"{arm['loss']:.4f}" in line
+    assert "…" not in table
+
+
 def test_without_unicode_bars_are_ascii() -> None:
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=100)
     board = Board()

@@ -382,16 +382,44 @@ def test_a_diverged_regression_scores_as_the_mean(prepared: Make) -> None:
     assert outcome["train_loss"] is None
 
 
-@pytest.mark.parametrize("lr", [1e6, 1e-9], ids=["too-high", "too-low"])
-def test_a_run_no_better_than_the_constant_predictor_has_diverged(
-    prepared: Make, lr: float
-) -> None:
+def test_a_run_that_ends_far_above_its_start_has_diverged(prepared: Make) -> None:
     task = uneven(prepared, model=lambda: torch.nn.Linear(4, 3))
-    outcome = run(spec(task, lr=lr), task)
+    outcome = run(spec(task, lr=1e6), task)
     assert outcome["status"] == "diverged"
-    assert "no better than the constant predictor's" in outcome["reason"]
+    assert "is more than 10 times that at the start" in outcome["reason"]
     assert outcome["test"] == pytest.approx(constant_scores((20, 20, 40)), rel=1e-3)
     assert outcome["validation"] == pytest.approx(constant_scores((30, 20, 10)), rel=1e-3)
+
+
+def test_a_run_that_learns_nothing_keeps_its_own_value(prepared: Make) -> None:
+    task = uneven(prepared, model=lambda: torch.nn.Linear(4, 3))
+    outcome = run(spec(task, lr=1e-9), task)
+    constant = constant_scores((30, 20, 10))
+    assert (outcome["status"], outcome["reason"]) == ("done", "")
+    assert outcome["validation"]["loss"] > constant["loss"]
+    assert outcome["test"]["loss"] != pytest.approx(constant_scores((20, 20, 40))["loss"], rel=1e-3)
+
+
+def test_memorised_labels_have_not_diverged(prepared: Make) -> None:
+    """An overconfident model whose loss is above the constant's, but whose accuracy is not."""
+
+    def noisy(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+        g = torch.Generator().manual_seed(seed)
+        x = torch.randn(40, 4, generator=g)
+        wrong = torch.rand(40, generator=g) < 0.25
+        return x, ((x[:, 0] > 0) ^ wrong).long()
+
+    def model() -> torch.nn.Module:
+        return torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Tanh(), torch.nn.Linear(64, 2))
+
+    task = prepared(
+        classes=2, model=model, train=noisy(1), validation=noisy(2), test=noisy(3), epochs=120
+    )
+    outcome = run(spec(task, lr=0.5, epochs=120), task)
+    constant = task.constant(task.validation)
+    assert outcome["validation"]["loss"] > constant["loss"]
+    assert outcome["validation"]["metric"] > constant["metric"]
+    assert outcome["status"] == "done"
 
 
 def test_an_outcome_is_strict_json_even_when_diverged(prepared: Make) -> None:

@@ -26,6 +26,7 @@ from paramcast.study.stats import (
     compare,
     interval,
     seeds_needed,
+    shown_p,
 )
 
 
@@ -224,10 +225,67 @@ def test_an_interval_that_touches_zero_is_unclear(value: float) -> None:
     assert compare([value] * 8, 0.1, half_example=0.25).relation == UNCLEAR
 
 
-def test_p_decides_nothing() -> None:
-    c = compare([0.1] * 8, 0.15, half_example=0.2)
-    assert c.p < 1e-6
-    assert c.relation == UNCLEAR
+@pytest.mark.parametrize("confidence", [0.95, 0.975, 0.98])
+@pytest.mark.parametrize(("half_example", "overlap"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.4)])
+@pytest.mark.usefixtures("without_cross_check")
+def test_p_says_what_the_interval_says(
+    confidence: float, half_example: float, overlap: float
+) -> None:
+    """Also where the interval is widened, and where it is shared by several methods."""
+    decided = set()
+    for row in differences(8, 60):
+        row = row / row.std() * 0.3
+        c = compare(row, 0.1, confidence=confidence, half_example=half_example, overlap=overlap)
+        clear = c.low > 0 or c.high < 0
+        assert (c.p < 1 - confidence) == clear
+        assert (float(shown_p(vars(c) | {"p": c.p})) < 0.05) == clear or "0.05" in shown_p(vars(c))
+        decided.add(clear)
+    assert decided == {True, False}
+
+
+@pytest.mark.parametrize("rows", [1, 5, 40])
+def test_one_test_example_never_decides(rows: int) -> None:
+    """Right on one more row on every seed: without a spread, and without a verdict."""
+    one = 1 / rows
+    better = [((k + 1) / rows - k / rows) for k in range(min(rows, 6))] * 6
+    for d in (better, [-x for x in better]):
+        c = compare(d, 0.001, half_example=one / 2)
+        assert (c.low > 0 or c.high < 0, c.relation) == (True, UNCLEAR)
+    assert compare([1.5 * one] * 8, 0.001, half_example=one / 2).relation == BETTER
+    assert compare([0.0] * 8, one, half_example=one / 2).relation == EQUAL
+
+
+def test_overlapping_splits_widen_the_interval_as_nadeau_and_bengio_do() -> None:
+    # sd = 2, n = 9, test a third as large as training: se = 2 sqrt(1/9 + 1/3) = 4/3
+    d = np.array([-2.0, 2.0] * 4 + [0.0])
+    c = compare(d + 1.0, 0.1, overlap=1 / 3)
+    assert (c.mean, c.sd) == pytest.approx((1.0, 2.0))
+    assert (c.high - c.low) / 2 == pytest.approx(stats.t.ppf(0.975, 8) * 4 / 3)
+    assert c.p == pytest.approx(2 * stats.t.sf(1 / (4 / 3), 8))
+    # 10.5 (1 / 8)^2 = 0.1641; 0.1641 / (1 - 0.1641 / 3) = 0.17 -> 1 + 3; and at sd = 2 m never
+    assert seeds_needed(1.0, 8.0, 1 / 3) == 4
+    assert seeds_needed(1.0, 1.0, 1 / 3) == 0
+    assert seeds_needed(1.0, 1.0) == 14
+
+
+def test_the_corrected_interval_covers_where_splits_share_their_examples() -> None:
+    """The mean error of a constant predictor over random splits: the plain interval covers less."""
+    rng = np.random.default_rng(0)
+    plain = corrected = 0
+    for _ in range(400):
+        y = rng.normal(size=50)
+        d = []
+        for _ in range(10):
+            order = rng.permutation(50)
+            train, test = y[order[:40]], y[order[40:]]
+            d.append(np.mean((test - train.mean()) ** 2))
+        truth = 1 + 1 / 40
+        for overlap in (0.0, 10 / 40):
+            c = compare(d, 1.0, overlap=overlap, cross_check=False)
+            hit = c.low <= truth <= c.high
+            plain, corrected = plain + hit * (overlap == 0), corrected + hit * (overlap > 0)
+    assert plain / 400 < 0.8
+    assert corrected / 400 > 0.88
 
 
 @pytest.mark.parametrize("n", [2, 6, 12, 24])

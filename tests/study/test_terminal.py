@@ -32,8 +32,8 @@ def test_a_terminal_sees_phase_runs_accuracy_and_time_left(
 ) -> None:
     planned = plan(task_file(), seeds=2)
     text, progress = watched(planned, terminal=True)
-    assert re.search(r"tuning .*24/24 \S+ (0\.\d{4}|diverged) .*left", text)
-    assert re.search(r"final .*20/20 \S+ (0\.\d{4}|diverged) .*left", text)
+    assert re.search(r"tuning .*24/24 \S+ (\d\d\.\d\d %|diverged) .*left", text)
+    assert re.search(r"final .*20/20 \S+ (\d\d\.\d\d %|diverged) .*left", text)
     assert (progress.done, progress.total, progress.reused) == (44, 44, 0)
     again, progress = watched(planned, terminal=True)
     assert (progress.done, progress.total, progress.reused) == (44, 44, 44)

@@ -126,6 +126,41 @@ def test_divergence_comes_first(
     assert re.search(r"[Ll]ower the learning rate", verdict.next)
 
 
+@METRICS
+@pytest.mark.parametrize("above", [0.0, -3.0, 3 * NOISE, 0.5 + 2 * NOISE], ids=range(4))
+@pytest.mark.parametrize("predictor", [0, 9, -9])
+def test_a_base_that_learned_nothing_is_never_judged(
+    metric: Metric, above: Any, predictor: float
+) -> None:
+    """The base ends `above` margins over the constant predictor: at, below, and not clear of it."""
+    constant = 0.9
+    sign = metric.margin * (1 if metric.higher_is_better else -1)
+    values = tuple(constant + sign * np.broadcast_to(above, N))
+    known = replace(metric, constant=constant)
+    base = replace(arm("sgd", "base", metric=metric), values=values, early=values)
+    plp = arm("plp", "predictor", predictor, early=predictor, metric=metric, diverged=3)
+    for verdict in (
+        judge_quality(base, plp, [], known, 0.95), judge_speed(base, plp, [], known, 0.95)
+    ):  # fmt: skip
+        shown = metric.value(float(np.mean(values)))
+        assert verdict.kind == V.INCONCLUSIVE
+        assert verdict.sentence == (
+            f"Inconclusive: sgd ({shown}) is no better than a constant "
+            f"({metric.value(constant)}): nothing can be judged."
+        )
+        assert "--epochs" in verdict.next
+        assert "ower the learning rate" not in verdict.next
+        assert (verdict.needed, verdict.comparisons) == (0, {})
+
+
+def test_a_base_above_the_constant_is_judged_and_a_diverged_one_is_said_to_have_diverged() -> None:
+    known = replace(ACCURACY, constant=0.5)
+    base, plp = arm("sgd", "base"), arm("plp", "predictor", 2)
+    assert judge_quality(base, plp, [], known, 0.95).kind == V.ADOPT
+    lost = replace(base, values=(0.5,) * N, diverged=(True,) * N)
+    assert "8 of 16 runs diverged" in judge_quality(lost, plp, [], known, 0.95).sentence
+
+
 @pytest.mark.parametrize("predictor", [0, 4, -4])
 def test_fewer_than_six_seeds_are_inconclusive(predictor: float) -> None:
     def five(a: Arm) -> Arm:

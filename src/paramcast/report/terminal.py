@@ -21,8 +21,9 @@ from rich.progress import (
 from rich.table import Table
 
 from ..study.reading import printable
+from ..study.stats import FULL_CONFIDENCE, shown_p
 from ..study.tasks.description import lines
-from ..study.verdict import EARLY, Metric
+from ..study.verdict import EARLY, PERCENT, Metric
 
 if TYPE_CHECKING:
     from ..study.engines import Finished
@@ -32,7 +33,7 @@ WIDE = 150
 
 
 class LiveProgress:
-    """Phase, runs done, the last accuracy and the time left; silent where there is no terminal."""
+    """Phase, runs done, the last value and the time left; silent where there is no terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -85,7 +86,9 @@ class LiveProgress:
         last = f"{spec.method} {outcome['status']}"
         metric = outcome["validation"].get("metric")
         if outcome["status"] == "done" and metric is not None:
-            last = f"{spec.method} {metric:.4f}"
+            percent = outcome.get("metric_name") in PERCENT
+            value = f"{100 * metric:.2f} %" if percent else f"{metric:.4g}"
+            last = f"{spec.method} {value}"
         if self._task is not None:
             self._progress.update(self._task, advance=1, last=last)
 
@@ -151,7 +154,7 @@ def _columns(result: dict[str, Any], metric: Metric) -> list[tuple[str, Any]]:
         ("method", lambda r: r["method"]),
         ("lr", lambda r: f"{r['lr']:.4g}"),
     ]
-    if metric.percent:
+    if result["table"][0]["top1_error"] is not None:
         columns += [
             ("top-1 error", lambda r: f"{100 * r['top1_error']:.2f}"),
             ("top-5 error", lambda r: _or_dash(r["top5_error"], lambda v: f"{100 * v:.2f}")),
@@ -163,12 +166,14 @@ def _columns(result: dict[str, Any], metric: Metric) -> list[tuple[str, Any]]:
         ("peak MiB", lambda r: f"{r['peak_memory'] / 2**20:.0f}"),
         ("diverged", lambda r: f"{r['diverged']}/{result['seeds']}"),
     ]
-    name = "top-1 accuracy %" if metric.percent else metric.name
+    name = metric.name.replace("_", " ") + (" %" if metric.percent else "")
+    name = f"top-1 {name}" if metric.name == "accuracy" else name
+    adjusted = result["confidence"] != FULL_CONFIDENCE  # for several methods, or another look
     columns += [
         (f"{name} (95%)", lambda r: _value(r, metric)),
         (f"at {EARLY} T", lambda r: _bare(r["early_mean"], metric)),
         (f"minus {base} ({level})", lambda r: _or_dash(r["to_base"], lambda c: _diff(c, metric))),
-        ("p", lambda r: _or_dash(r["to_base"], lambda c: f"{c['p']:.2g}")),
+        ("p, adjusted" if adjusted else "p", lambda r: _or_dash(r["to_base"], shown_p)),
     ]
     return columns
 

@@ -28,6 +28,9 @@ from .tasks.task import Examples, Prepared, Task
 
 Progress = Callable[[dict[str, Any]], None]
 """Is told each point of a curve."""
+DIVERGED_FROM = 10.0
+"""Times the training loss at the start. Not the validation loss: on a memorised training set that
+can be as high while the model still classifies well."""
 
 
 def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
@@ -100,7 +103,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     curve: list[dict[str, Any]] = []
     at_end: dict[str, Any] = {}
     measures: dict[str, float] = {}
-    seconds, step, diverged_at = 0.0, 0, None
+    seconds, step, diverged_at, at_start = 0.0, 0, None, 0.0
     while step < steps and diverged_at is None:
         start, lr = _clock(spec.device), optimizer.param_groups[0]["lr"]
         model.train()
@@ -121,6 +124,8 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
             for probe in probes:
                 probe.step(step + i + 1)
         seconds += _clock(spec.device) - start
+        if not curve:
+            at_start = float(losses[0])  # of the first batch, at the initial weights
         finite = torch.isfinite(losses[: len(batches)])
         if not bool(finite.all()):
             diverged_at = step + int((~finite).nonzero()[0]) + 1
@@ -159,17 +164,19 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         "seconds": seconds,
         "peak_memory": memory,
         "curve": curve,
+        "metric_name": prepared.metric_name,
         "validation": validation,
         "measures": measures,
     }
     constant = prepared.constant(prepared.validation)
-    if diverged_at is None and not validation["loss"] < constant["loss"]:
-        outcome["reason"] = (
-            f"final validation loss {validation['loss']:.4g} is no better than "
-            f"the constant predictor's {constant['loss']:.4g}"
-        )
-    elif diverged_at is not None:
+    limit = DIVERGED_FROM * max(at_start, constant["loss"])
+    if diverged_at is not None:
         outcome["reason"] = f"loss not finite at step {diverged_at}"
+    elif limit > 0.0 and curve[-1]["train_loss"] > limit:  # a loss below 0 has no such scale
+        outcome["reason"] = (
+            f"final training loss {curve[-1]['train_loss']:.4g} is more than {DIVERGED_FROM:g} "
+            f"times that at the start or the constant predictor's, {limit / DIVERGED_FROM:.4g}"
+        )
     if outcome["reason"]:
         outcome.update(status="diverged", diverged_at=diverged_at or step, validation=constant)
     if spec.phase == "final":

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import itertools
+import math
 import shlex
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -15,6 +17,7 @@ from ..errors import StudyError
 from .engines import Job
 from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
 from .precision import usual
+from .reading import shown
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
 from .tasks.source import Source
 from .tasks.task import Prepared
@@ -46,10 +49,17 @@ class Options:
     random_jump: bool = True  # whether that control runs
     numerics: Numerics = DEFAULT
     probes: tuple[str, ...] = ()  # of the final runs
+    relative_margin: bool = False  # whether the margin is in per cent of the base's median
+    splits: bool = False  # whether every seed has a split of its own
 
     @property
     def tuned(self) -> bool:
         return self.lr is None
+
+    @property
+    def margin_text(self) -> float | str | None:
+        """The margin as it was given."""
+        return f"{self.margin!r}%" if self.relative_margin else self.margin
 
 
 @dataclass(frozen=True)
@@ -83,6 +93,24 @@ def too_many(runs: int) -> str:
     )
 
 
+def parse_margin(text: str | None) -> tuple[float | None, bool]:
+    """The number of a written margin, and whether it is in per cent of the base's value.
+
+    Raises:
+        StudyError: it is not a number above 0.
+    """
+    if text is None:
+        return None, False
+    number = text.strip().removesuffix("%")
+    try:
+        margin = float(number)
+    except ValueError:
+        margin = math.nan
+    if not 0 < margin < math.inf:
+        raise StudyError(f"--margin must be a number above 0, such as 0.5 or 5%, got {shown(text)}")
+    return margin, number != text.strip()
+
+
 def default_methods(base: str) -> str:
     """What is compared unless told otherwise; DEMON sets the momentum that SGD has."""
     return "plp" if base in ("own", "demon", "rmsprop") else "demon, plp"
@@ -95,14 +123,26 @@ class Plan:
         options: what to compare.
         prepared: the task.
         out: the folder for pilot.db and pilot.json; None chooses one by the specification.
+        others: the task in the splits of the seeds after the first, one at a time.
     """
 
-    def __init__(self, options: Options, prepared: Prepared, out: Path | None) -> None:
+    def __init__(
+        self,
+        options: Options,
+        prepared: Prepared,
+        out: Path | None,
+        others: Iterable[Prepared] = (),
+    ) -> None:
         self.options, self.prepared = options, prepared
+        # by split: what its runs are known by, and what a constant prediction scores there
+        self.fingerprints, self.constants = [], []
+        for one in itertools.chain([prepared], others):
+            self.fingerprints.append(fingerprint(one))
+            self.constants.append(one.constant(one.test)["metric"])
         self._specs: dict[tuple[str, float, str, int, float], RunSpec] = {}
         self.common = RunSpec(
             task=prepared.task.name,
-            fingerprint=fingerprint(prepared),
+            fingerprint=self.fingerprints[0],
             method="base",
             base=options.base,
             lr=0.0,
@@ -133,7 +173,8 @@ class Plan:
             "methods": [m.label for m in o.methods],
             "lr": o.lr,
             "tuning": None if o.lr is not None else [*o.lr_range, o.trials, o.trial_seeds],
-            "margin": o.margin,
+            "margin": o.margin_text,
+            **({"splits": True} if o.splits else {}),
         }
 
     def tuning_specs(self) -> list[RunSpec]:
@@ -156,7 +197,9 @@ class Plan:
             return dict.fromkeys(self.with_own_rate, self.options.lr)
         losses: dict[str, dict[float, list[float]]] = {}
         for spec in self.tuning_specs():
-            loss = outcomes[spec.key]["validation"]["loss"]
+            outcome = outcomes[spec.key]
+            diverged = outcome["status"] == "diverged"  # its stored loss is the constant's
+            loss = math.inf if diverged else outcome["validation"]["loss"]
             losses.setdefault(spec.method, {}).setdefault(spec.lr, []).append(loss)
         base_lr = best_for_base(losses["base"])
         chosen = {m: best_for_method(losses[m], base_lr) for m in self.with_own_rate[1:]}
@@ -216,6 +259,7 @@ class Plan:
                 seed=seed,
                 share=share,
                 probes=self.common.probes if phase == "final" else (),
+                fingerprint=self.fingerprints[self.split(seed)],
             )
         return self._specs[differing]
 
@@ -225,7 +269,26 @@ class Plan:
 
     def jobs(self, specs: Sequence[RunSpec]) -> list[Job]:
         """The specifications with where their task comes from."""
-        return [Job(spec, self.options.source) for spec in specs]
+        source = self.options.source
+        return [Job(spec, replace(source, split=self.split(spec.seed))) for spec in specs]
+
+    def split(self, seed: int) -> int:
+        """The split that every arm sees at a seed: one for all seeds, or one for each."""
+        return seed % len(self.fingerprints)
+
+    @property
+    def overlap(self) -> float:
+        """Test examples per training example where each seed has its own split, else 0."""
+        return len(self.prepared.test) / len(self.prepared.train) if self.options.splits else 0.0
+
+    @property
+    def pooled(self) -> float:
+        """How many times the examples of one test split are tested together, at most all once."""
+        if not self.options.splits:
+            return 1.0
+        p = self.prepared
+        every = len(p.train) + len(p.validation) + len(p.test)
+        return min(len(self.fingerprints), every / len(p.test))
 
     @property
     def base_name(self) -> str:
@@ -285,10 +348,11 @@ class Plan:
             (f"--epochs {o.epochs}", o.epochs != task.epochs),
             (f"--batch-size {o.batch_size}", o.batch_size != task.batch_size),
             (f"--schedule {o.schedule}", o.schedule != task.schedule),
-            (f"--margin {o.margin!r}", o.margin is not None),
+            (f"--metric {o.source.metric}", bool(o.source.metric)),
+            (f"--margin {o.margin_text}", o.margin is not None),
             (f"--device {o.device}", o.device != "cpu"),
             *_numerics_words(o.numerics, usual(o.device)),
-            (f"--seeds {seeds}", True),
+            (f"--{'splits' if o.splits else 'seeds'} {seeds}", True),
             (f"--out {shlex.quote(str(self.out))}", True),
         ]
         words = [text for text, needed in settings if needed]

@@ -6,6 +6,7 @@ Everything here fails with OSError or ValueError, whose callers know what to say
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import json
 import math
@@ -91,7 +92,7 @@ def read_text(path: Path, most: int) -> str:
     if len(content) > most:
         raise ValueError(f"it has more than {most} bytes")
     try:
-        return content.decode()
+        return content.removeprefix(codecs.BOM_UTF8).decode()  # which some editors put first
     except UnicodeDecodeError:
         raise ValueError("it is no UTF-8 text") from None
 

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
+import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import asdict
 from typing import Any
 
 from ..errors import StudyError
+from .cautions import POINTS_MARGIN, RELATIVE_MARGIN, cautions, example_share
 from .loop import total_steps
 from .methods import AVERAGE, CONTROL, JUDGED, PREDICTOR
 from .plan import Plan, Row
 from .stats import interval
-from .tune import at_edge
-from .verdict import EARLY, Arm, Metric, Verdict, difference, judge_quality, judge_speed
-
-ACCURACY_MARGIN, RELATIVE_MARGIN = 0.005, 0.05
+from .tune import edge
+from .verdict import EARLY, PERCENT, Arm, Metric, Verdict, difference, judge_quality, judge_speed
 
 
 def summarise(
@@ -65,6 +65,7 @@ def summarise(
         "early_steps": total_steps(examples, o.batch_size, o.epochs, EARLY) if speed else None,
         "seeds": o.seeds,
         "confidence": confidence,
+        "fingerprints": plan.fingerprints,
         "table": [
             _table_row(
                 arm,
@@ -79,7 +80,7 @@ def summarise(
             for arm in arms
         ],
         "verdicts": verdicts,
-        "notes": [*_coarse(plan, metric), *_widened(judged, metric), *_notes(plan, chosen)],
+        "notes": [*cautions(plan), *_widened(judged, metric), *_notes(plan, chosen)],
         "learning_rates": {"tried": list(plan.rates()) if o.tuned else [], "chosen": chosen},
         "specification": plan.specification(),
         "identity": plan.identity,
@@ -111,20 +112,28 @@ def _matched(arm: Arm, arms: Sequence[Arm]) -> Arm | None:
 
 
 def _metric(plan: Plan, base: Arm) -> Metric:
-    prepared, margin = plan.prepared, plan.options.margin
-    accuracy = prepared.task.metric == "accuracy"
-    if margin is None:
-        relative = RELATIVE_MARGIN * abs(statistics.median(base.values))
-        margin = ACCURACY_MARGIN if accuracy else relative
-    elif accuracy:
-        margin /= 100
+    prepared, o = plan.prepared, plan.options
+    name, level = prepared.metric_name, statistics.median(base.values)
+    percent = name in PERCENT
+    if o.margin is None:
+        margin = POINTS_MARGIN if percent else RELATIVE_MARGIN * abs(level)
+    elif o.relative_margin:
+        margin = o.margin / 100 * abs(level)
+    else:
+        margin = o.margin / 100 if percent else o.margin
     if margin == 0.0:
         raise StudyError(
-            f"the base's median {prepared.metric_name} is 0, and 5 % of it is no margin; "
+            f"the base's median {name} is 0, and a share of it is not a margin; "
             "say which difference matters with --margin"
         )
-    half = 0.5 / prepared.test.targets.numel() if accuracy else 0.0
-    return Metric(prepared.metric_name, prepared.higher_is_better, margin, half)
+    error = 1.0 if percent else abs(1.0 - level) if name == "r2" else abs(level)
+    half = 0.5 * example_share(prepared) / plan.pooled * error
+    constant = statistics.fmean(plan.constants)
+    # a stream is judged while it learns, not on the test split
+    known = prepared.task.stream is None and math.isfinite(constant)
+    return Metric(
+        name, prepared.higher_is_better, margin, half, constant if known else None, plan.overlap
+    )
 
 
 def _table_row(
@@ -221,18 +230,6 @@ def _stored(
     return stored
 
 
-def _coarse(plan: Plan, metric: Metric) -> list[str]:
-    """A warning where the test split cannot show what the margin asks for."""
-    if metric.half_example <= metric.margin:
-        return []
-    return [
-        f"One of the {len(plan.prepared.test)} test examples is worth "
-        f"{metric.amount(2 * metric.half_example)}, so a margin of {metric.amount(metric.margin)} "
-        "can never be met and 'no difference' never shown: give more test examples, or a wider "
-        "--margin."
-    ]
-
-
 def _widened(judged: dict[str, dict[str, Verdict]], metric: Metric) -> list[str]:
     """That intervals were widened to what a test example is worth, if some were."""
     shown = [c for v in judged.values() for one in v.values() for c in one.comparisons.values()]
@@ -246,15 +243,22 @@ def _widened(judged: dict[str, dict[str, Verdict]], metric: Metric) -> list[str]
 
 def _notes(plan: Plan, chosen: dict[str, float]) -> list[str]:
     notes = ["The intervals cover other seeds, not other data."]
+    if plan.options.splits:
+        notes = ["The intervals cover other seeds and other random splits of these data."]
     if not plan.options.tuned:
         return notes
-    edge = [name for name, lr in chosen.items() if at_edge(lr, plan.rates())]
-    if edge:
-        names = ", ".join(plan.base_name if name == "base" else name for name in edge)
-        notes.append(
-            f"The best learning rate of {names} is the lowest or highest tried; a better one may "
-            "lie outside: widen --lr-range."
-        )
+    low, high = plan.options.lr_range
+    for end, side, wider in (
+        ("lowest", "below", (low / 10, high)),
+        ("highest", "above", (low, 10 * high)),
+    ):
+        at_end = [name for name, lr in chosen.items() if edge(lr, plan.rates()) == end]
+        if at_end:
+            names = ", ".join(plan.base_name if name == "base" else name for name in at_end)
+            notes.append(
+                f"The best learning rate of {names} is the {end} tried; a better one may lie "
+                f"{side}: --lr-range {wider[0]:.4g} {wider[1]:.4g}."
+            )
     return notes
 
 

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
 
 EQUAL, BETTER, WORSE, UNCLEAR = "equal", "better", "worse", "unclear"
+FULL_CONFIDENCE = 0.95
+"""Of the interval where one method is judged, once; p below 0.05 is the same statement."""
 FEWEST = 6
 """With fewer pairs than this a relation is always unclear."""
 
@@ -21,8 +24,10 @@ class Comparison:
     Attributes:
         n: pairs.
         mean, sd: of the differences.
-        low, high: the interval, mean -+ t(n - 1) sd / sqrt(n), at least half_example wide each way.
-        p: of the two-sided paired t test.
+        low, high: the interval, mean -+ t(n - 1) sd sqrt(1/n + overlap), at least half_example wide
+            each way.
+        p: of the two-sided t test with the standard error of that interval, so that the interval
+            holds 0 exactly where p is at least 1 - confidence.
         p_sign_flip: of the exact (from n = 17 on sampled) sign-flip test; a cross-check, decides
             nothing; NaN where it was not asked for.
         margin: differences within it do not matter.
@@ -48,6 +53,7 @@ def compare(
     *,
     confidence: float = 0.95,
     half_example: float = 0.0,
+    overlap: float = 0.0,
     cross_check: bool = True,
 ) -> Comparison:
     """Compare two methods by their paired differences (plus = the first is better).
@@ -56,33 +62,45 @@ def compare(
         differences: one per seed, at least 2.
         margin: m > 0.
         confidence: of the two-sided interval.
-        half_example: the smallest half-width, half a test example for an accuracy.
+        half_example: the smallest half-width, half a test example for an accuracy. A difference of
+            no more than one test example is never better or worse.
+        overlap: test examples per training example where each pair has a random split of its own:
+            the splits share examples, so that their differences are correlated (Nadeau and Bengio,
+            "Inference for the Generalization Error", Machine Learning 52, 2003).
         cross_check: whether to make the sign-flip test, which takes up to seconds for many seeds.
     """
     d = np.asarray(differences, dtype=float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
-    half = max(t_quantile(n, confidence) * sd / math.sqrt(n), half_example)
+    quantile = t_quantile(n, confidence)
+    half = max(quantile * sd * math.sqrt(1 / n + overlap), half_example)
     low, high = mean - half, mean + half
-    return Comparison(
-        n, mean, sd, low, high, _p_value(mean, sd, n), _sign_flip(d) if cross_check else math.nan,
-        margin, _relation(n, low, high, margin), confidence,
-    )  # fmt: skip
-
-
-def _relation(n: int, low: float, high: float, margin: float) -> str:
     if n < FEWEST:
-        return UNCLEAR
-    if -margin <= low and high <= margin:
-        return EQUAL
-    if low > 0:
-        return BETTER
-    return WORSE if high < 0 else UNCLEAR
+        relation = UNCLEAR
+    elif -margin <= low and high <= margin:
+        relation = EQUAL
+    elif abs(mean) <= 2 * half_example * (1 + 1e-9):  # one test example, but for rounding
+        relation = UNCLEAR
+    else:
+        relation = BETTER if low > 0 else WORSE if high < 0 else UNCLEAR
+    p, cross = _p_value(mean, half / quantile, n), _sign_flip(d) if cross_check else math.nan
+    return Comparison(n, mean, sd, low, high, p, cross, margin, relation, confidence)
 
 
-def _p_value(mean: float, sd: float, n: int) -> float:
-    if sd == 0.0:
+def _p_value(mean: float, error: float, n: int) -> float:
+    if error == 0.0:
         return 1.0 if mean == 0.0 else 0.0
-    return float(2 * special.stdtr(n - 1, -abs(mean) / (sd / math.sqrt(n))))
+    return float(2 * special.stdtr(n - 1, -abs(mean) / error))
+
+
+def shown_p(c: Mapping[str, Any]) -> str:
+    """The p of a stored comparison, as it is printed beside its interval.
+
+    An interval at 97.5 % is shared by two methods (Bonferroni): p is multiplied alike, so that it
+    is below 0.05 exactly where the interval leaves 0 out.
+    """
+    level = 1 - FULL_CONFIDENCE
+    adjusted = min(1.0, c["p"] * level / (1 - c["confidence"]))
+    return f"{adjusted:.2g}"
 
 
 def t_quantile(n: int, confidence: float = 0.95) -> float:
@@ -116,6 +134,14 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     return mean, mean - half, mean + half
 
 
-def seeds_needed(sd: float, margin: float) -> int:
-    """Seeds with which a difference of the margin shows: ceil(10.5 (sd / margin)^2) + 3."""
-    return math.ceil(10.5 * (sd / margin) ** 2) + 3
+def seeds_needed(sd: float, margin: float, overlap: float = 0.0) -> int:
+    """Seeds with which a difference of the margin shows; 0 where no number is enough.
+
+    ceil(10.5 (sd / margin)^2) + 3 for independent seeds: 10.5 = (1.96 + 1.28)^2 shows it with a
+    power of 90 %. With overlapping splits the variance sd^2 (1/n + overlap) stays above
+    sd^2 overlap.
+    """
+    wanted = 10.5 * (sd / margin) ** 2
+    if wanted * overlap >= 1.0:
+        return 0
+    return math.ceil(wanted / (1.0 - wanted * overlap)) + 3

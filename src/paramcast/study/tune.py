@@ -4,24 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from statistics import fmean
-
-from scipy.stats import qmc
 
 Losses = Mapping[float, Sequence[float]]
 """Final validation losses by learning rate, one per tuning seed."""
 
 
-@lru_cache(maxsize=64)
 def learning_rates(low: float, high: float, trials: int) -> tuple[float, ...]:
-    """Scrambled-Sobol points, log-uniform between low and high, ascending.
-
-    Args:
-        trials: how many, a power of 2.
-    """
-    points = qmc.Sobol(d=1, scramble=True, rng=0).random(trials)[:, 0]
-    return tuple(sorted(low * (high / low) ** float(u) for u in points))
+    """A geometric grid from low to high, both included; of a single point the middle."""
+    if trials == 1:
+        return (math.sqrt(low * high),)
+    inner = (low * (high / low) ** (i / (trials - 1)) for i in range(1, trials - 1))
+    return (low, *inner, high)
 
 
 def best_for_base(losses: Losses) -> float:
@@ -40,6 +34,11 @@ def best_for_method(losses: Losses, base_lr: float) -> float:
     return min(better, key=lambda lr: fmean(losses[lr]), default=base_lr)
 
 
-def at_edge(lr: float, rates: Sequence[float]) -> bool:
-    """Whether a chosen rate is the lowest or highest tried: a better one may lie outside."""
-    return math.isclose(lr, min(rates)) or math.isclose(lr, max(rates))
+def edge(lr: float, rates: Sequence[float]) -> str:
+    """The end of the range that a chosen rate is at, "lowest" or "highest"; "" for neither.
+
+    A single rate was not searched for.
+    """
+    if len(rates) == 1:
+        return ""
+    return "lowest" if lr == min(rates) else "highest" if lr == max(rates) else ""

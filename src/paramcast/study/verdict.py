@@ -3,6 +3,7 @@
 The comparison of two arms is `stats.compare` on their paired differences. The verdict on one
 predictor is the first of these that fits:
 
+    0  base diverged on no seed, no better than a constant     inconclusive: nothing can be judged
     a  base diverged on no seed, predictor on 3 or more        harmful (unstable)
        any other divergence among the arms compared            inconclusive: lower the learning rate
     b  equal to the base                                       no difference
@@ -17,6 +18,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from statistics import fmean
 
 from .stats import BETTER, EQUAL, FEWEST, UNCLEAR, WORSE, Comparison, compare, seeds_needed
 
@@ -24,21 +26,37 @@ ADOPT, INSTEAD, SAME = "adopt", "use the control instead", "no difference"
 HARMFUL, INCONCLUSIVE = "harmful", "inconclusive"
 FASTER, NOT_FASTER = "faster", "not faster"
 UNSTABLE_FROM = 3
+PERCENT = ("accuracy", "balanced_accuracy", "f1", "auroc", "average_precision")
+"""Metrics between 0 and 1 that are shown in per cent, and their differences in points."""
 EARLY = 0.8
 """The share of the steps at which speed is judged, with a complete schedule."""
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How values of the primary metric compare and read."""
+    """How values of the primary metric compare and read.
+
+    Attributes:
+        margin: differences within it do not matter.
+        half_example: what half a test example is worth, 0 where that is not known.
+        constant: the constant predictor's value on the test split; None where it has none.
+        overlap: test examples per training example where each seed has a split of its own, else 0.
+    """
 
     name: str
     higher_is_better: bool
     margin: float
     half_example: float = 0.0
+    constant: float | None = None
+    overlap: float = 0.0
 
     @property
     def percent(self) -> bool:
+        return self.name in PERCENT
+
+    @property
+    def counts_errors(self) -> bool:
+        """Whether 1 - value is the share of wrong predictions."""
         return self.name == "accuracy"
 
     def value(self, value: float) -> str:
@@ -115,6 +133,7 @@ def difference(
         metric.margin,
         confidence=confidence,
         half_example=metric.half_example,
+        overlap=metric.overlap,
         cross_check=cross_check,
     )
 
@@ -132,9 +151,9 @@ def judge_quality(
     base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
 ) -> Verdict:
     """Does the predictor end better than the base, and by more than its controls explain?"""
-    unstable = _divergence(base, predictor, controls)
-    if unstable is not None:
-        return unstable
+    unjudged = _learned_nothing(base, metric, confidence) or _divergence(base, predictor, controls)
+    if unjudged is not None:
+        return unjudged
     to_base = difference(predictor.values, base.values, metric, confidence)
     against = {c.name: difference(predictor.values, c.values, metric, confidence) for c in controls}
     control_to_base = {
@@ -163,9 +182,11 @@ def judge_quality(
         )
     if to_base.relation == UNCLEAR:
         few = f" (fewer than {FEWEST} seeds show nothing)" if to_base.n < FEWEST else ""
+        clear = to_base.n >= FEWEST and (to_base.low > 0 or to_base.high < 0)
+        why = f"neither clear of 0 nor within {margin}"
+        why = "no more than one test example" if clear else why
         return _more_seeds(
-            f"Inconclusive{few}: {predictor.name} against {base.name} is {numbers}, "
-            f"neither clear of 0 nor within {margin}.",
+            f"Inconclusive{few}: {predictor.name} against {base.name} is {numbers}, {why}.",
             shown,
             f"{predictor.name} - {base.name}",
             metric,
@@ -220,6 +241,9 @@ def judge_speed(
     called faster in up to a fifth of the pilots, where losing 0.8 margins tips each either way. A
     control that is faster by the same rule is named instead, unless the predictor beats it there.
     """
+    nothing = _learned_nothing(base, metric, confidence)
+    if nothing is not None:
+        return nothing
     if any(predictor.early_diverged) or any(base.diverged) or any(base.early_diverged):
         count = sum(predictor.early_diverged) + sum(base.diverged) + sum(base.early_diverged)
         return Verdict(
@@ -312,6 +336,27 @@ def _as_fast(
     return max(found, key=lambda one: one[1].mean, default=None)
 
 
+def _learned_nothing(base: Arm, metric: Metric, confidence: float) -> Verdict | None:
+    """Whether the base is not shown to be better than a constant prediction.
+
+    The interval over seeds decides; with too few seeds for one, the mean.
+    """
+    if metric.constant is None or any(base.diverged):
+        return None
+    constant = [metric.constant] * len(base.values)
+    c = difference(base.values, constant, metric, confidence, cross_check=False)
+    if (c.low if c.n >= FEWEST else c.mean - metric.half_example) > 0:
+        return None
+    mean = metric.value(fmean(base.values))
+    return Verdict(
+        INCONCLUSIVE,
+        f"Inconclusive: {base.name} ({mean}) is no better than a constant "
+        f"({metric.value(metric.constant)}): nothing can be judged.",
+        f"First let {base.name} learn: more --epochs, another --lr-range, other features, "
+        "or another --metric.",
+    )
+
+
 def _divergence(base: Arm, predictor: Arm, controls: Sequence[Arm]) -> Verdict | None:
     n = len(base.values)
     if not any(base.diverged) and sum(predictor.diverged) >= UNSTABLE_FROM:
@@ -358,8 +403,24 @@ def _more_seeds(
             "more test examples, or a wider --margin.",
             shown,
         )
+    if c.n >= FEWEST and (c.low > 0 or c.high < 0):
+        return Verdict(
+            kind,
+            sentence,
+            "More seeds will not settle it, one test example never decides: more test examples.",
+            shown,
+        )
     apart = max(metric.margin, metric.half_example)  # nothing smaller can be told
-    needed = max(FEWEST, seeds_needed(c.sd, apart))
+    enough = seeds_needed(c.sd, apart, metric.overlap)
+    if not enough:
+        return Verdict(
+            kind,
+            sentence,
+            "More splits will not settle it, because they share examples: more data, or a wider "
+            "--margin.",
+            shown,
+        )
+    needed = max(FEWEST, enough)
     spread = metric.amount(c.sd)
     seeds = f"about {needed} seeds" if needed > c.n else f"more than these {c.n} seeds"
     return Verdict(

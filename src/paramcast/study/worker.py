@@ -52,7 +52,7 @@ def _steps(spec: RunSpec, prepared: Prepared) -> int:
     return total_steps(len(prepared.train), spec.batch_size, spec.epochs, spec.share)
 
 
-@lru_cache(maxsize=2)
+@lru_cache(maxsize=4)  # runs come by seed, and of tuning three seeds in turn have their own splits
 def _prepared(source: Source, device: str) -> tuple[Prepared, str]:
     """The task, its fingerprint, and one training step outside any measurement: it is slow."""
     prepared = load(source, device, quiet=True)  # the driver has said whose code runs

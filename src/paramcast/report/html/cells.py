@@ -88,7 +88,7 @@ class Cell:
 
     @property
     def scale(self) -> float:
-        """What a value is shown times: an accuracy in per cent."""
+        """What a value is shown times: 100 for a metric in per cent."""
         return 100.0 if self.metric.percent else 1.0
 
     @property
@@ -149,6 +149,8 @@ def _cell(index: int, label: str, result: dict[str, Any], known: dict[str, Run])
 
     def find(method: str, lr: float, phase: str, seed: int, share: float) -> Run | None:
         own = {"method": method, "lr": lr, "phase": phase, "seed": seed, "share": share}
+        splits = result.get("fingerprints") or [common["fingerprint"]]
+        own["fingerprint"] = splits[seed % len(splits)]
         if phase == "tune" and "probes" in common:
             own["probes"] = []
         return known.get(_identity({**common, **own}))
@@ -185,14 +187,16 @@ def _tuning(
     return found
 
 
-def band(values: Sequence[float], least: float = 0.0) -> tuple[float, float, float]:
-    """Mean and 95 % t interval, at least so wide each way; the mean alone where there is one."""
+def band(
+    values: Sequence[float], least: float = 0.0, overlap: float = 0.0
+) -> tuple[float, float, float]:
+    """Mean and 95 % t interval, as `stats.compare` has it; the mean alone where there is one."""
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:
         return mean, mean, mean
     squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev: 50 x slower
-    half = max(t_quantile(n) * math.sqrt(squares / (n - 1) / n), least)
+    half = max(t_quantile(n) * math.sqrt(squares / (n - 1) * (1 / n + overlap)), least)
     return mean, mean - half, mean + half
 
 

@@ -16,6 +16,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from ...study.stats import shown_p
 from . import predictions
 from .cells import Cell, reached, target_of
 from .marks import (
@@ -76,7 +77,7 @@ def forest(
         x.append(short(mean))
         low.append(short(mean - down))
         high.append(short(up - mean))
-        rows.append([label, cell.signed(mean), between(cell.signed, down, up), f"{c['p']:.2g}",
+        rows.append([label, cell.signed(mean), between(cell.signed, down, up), shown_p(c),
                      str(c["n"]), words(f"relation.{c['relation']}")])  # fmt: skip
     margin = scale * cell.metric.margin
     trace = {
@@ -103,7 +104,7 @@ def _paired(cell: Cell, words: Words) -> Chart | None:
     if not others:
         return None
     unit, base = unit_of(cell, words), cell.arms[0].name
-    least = cell.scale * cell.metric.half_example
+    floor = cell.scale * cell.metric.half_example, cell.metric.overlap
     views, rows, behind = [], [], []
     lengths = [False, True] if cell.arms[0].early else [False]
     for early in lengths:
@@ -111,10 +112,11 @@ def _paired(cell: Cell, words: Words) -> Chart | None:
         data = []
         for i, arm in enumerate(arms):
             values = [short(d) for d in cell.differences(arm, early=early)]
-            data += dots_of(arm, cell, i, values, words("chart.seed"), least=least)
+            data += dots_of(arm, cell, i, values, words("chart.seed"), floor=floor)
             share = "0.8 T" if early else "T"
             by_seed = ", ".join(map(cell.signed, values))
-            rows.append([arm.name, share, *spread(values, cell.signed, least), by_seed])
+            interval = spread(values, cell.signed, floor)
+            rows.append([arm.name, share, *interval, by_seed])
             behind.append({"method": [arm.name, base], **({"share": ""} if early else {})})
         label = words("view.early") if early else words("view.full")
         what = words("chart.minus_base", base=base, unit=unit)

@@ -94,7 +94,7 @@ def dots_of(
     seed: str,
     *,
     mean: bool = True,
-    least: float = 0.0,
+    floor: tuple[float, float] = (0.0, 0.0),
 ) -> list[dict[str, Any]]:
     """A dot per seed, side by side, and their mean with its interval."""
     colour, symbol, _ = style(arm, cell)
@@ -109,7 +109,7 @@ def dots_of(
     }  # fmt: skip
     if not mean or not values:
         return [dots]
-    centre, low, high = band(values, least)
+    centre, low, high = band(values, *floor)
     bar = {
         "type": "scatter", "mode": "markers", "name": name, "x": [i + 0.24], "y": [short(centre)],
         "error_y": {"array": [short(high - centre)], "arrayminus": [short(centre - low)],
@@ -170,12 +170,14 @@ def tests_of(arm: Arm, name: str) -> list[float]:
 
 
 def spread(
-    values: Sequence[float], form: Callable[[float], str], least: float = 0.0
+    values: Sequence[float],
+    form: Callable[[float], str],
+    floor: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[str, str]:
     """Mean and interval in words."""
     if not values:
         return NONE, NONE
-    mean, low, high = band(values, least)
+    mean, low, high = band(values, *floor)
     return form(mean), between(form, low, high)
 
 
@@ -191,7 +193,8 @@ def unit_of(cell: Cell, words: Words) -> str:
 
 def metric_name(cell: Cell, words: Words) -> str:
     """The primary metric on the validation split."""
-    return words("chart.accuracy") if cell.metric.percent else cell.metric.name
+    name, unit = cell.metric.name, ", %" if cell.metric.percent else ""
+    return words("chart.validation", metric=words.either(f"metric.{name}", name)) + unit
 
 
 def plain(text: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...study.stats import shown_p
 from .cells import Arm, Cell
 from .marks import Behind, number, pair_of
 from .words import Words
@@ -45,7 +46,7 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
         "value": f"{metric.value(row['mean'])} ± {cell.scale * half:.2g}",
         "early": "" if row["early_mean"] is None else metric.value(row["early_mean"]),
         "minus_base": _difference(cell, row["to_base"]),
-        "p": "" if row["to_base"] is None else f"{row['to_base']['p']:.2g}",
+        "p": "" if row["to_base"] is None else shown_p(row["to_base"]),
         "minus_matched": _difference(cell, row["to_lr_matched"]),
         "top1": _percent(row.get("top1_error")),
         "top5": _percent(row.get("top5_error")),

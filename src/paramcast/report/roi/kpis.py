@@ -52,7 +52,7 @@ def _quality(row: Row, base: Row, alternative: Row, metric: Metric) -> list[Row]
 def _error_reduction(row: Row, base: Row, metric: Metric) -> Row:
     """1 - error of the method / error of the base, both means; for a loss-like metric likewise."""
     key, label = "error_reduction", "relative error reduction"
-    if metric.higher_is_better and not metric.percent:
+    if metric.higher_is_better and not metric.counts_errors:
         return _none(key, label, "%", f"{metric.name} is no error that could be reduced")
     left = ratio(_error(row, metric), _error(base, metric))
     if left is None:
@@ -62,11 +62,11 @@ def _error_reduction(row: Row, base: Row, metric: Metric) -> Row:
 
 def _error(row: Row, metric: Metric) -> np.ndarray:
     values = np.asarray(row["values"], dtype=float)
-    return 1 - values if metric.percent else values
+    return 1 - values if metric.counts_errors else values
 
 
 def _errors(row: Row, base: Row, metric: Metric, inputs: Inputs) -> list[Row]:
-    if not metric.percent:
+    if not metric.counts_errors:
         return []
     predictions = inputs.estimates["predictions_per_month"].value
     d = mean_difference(_error(row, metric), _error(base, metric))

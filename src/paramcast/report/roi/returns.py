@@ -79,7 +79,7 @@ def summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
 
 def _summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
     metric = Metric(**result["metric"])
-    if "cost_per_error" in inputs.estimates and not metric.percent:
+    if "cost_per_error" in inputs.estimates and not metric.counts_errors:
         raise StudyError(
             f"cost_per_error needs the metric accuracy, this pilot's is {metric.name}; "
             "give value_per_point, the value of one unit of it"

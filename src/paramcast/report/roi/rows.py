@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError, StudyError
-from ...study.folder import remembers, where
+from ...study.folder import remembers
 from ...study.reading import (
     MOST_JSON,
     as_written,
@@ -17,8 +16,8 @@ from ...study.reading import (
     read_text,
     shown,
 )
-from ...study.store import Store
 from ...study.verdict import EARLY
+from ..reading import opened
 
 RESULT, DATABASE, SCHEMA = "pilot.json", "pilot.db", 1
 PREDICTOR, AVERAGE, CONTROL, REFERENCE = "predictor", "average", "control", "reference"
@@ -50,8 +49,7 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
         raise StoreError(
             f"{folder} holds {RESULT} without {DATABASE}; give the whole folder of the pilot"
         )
-    place = where(folder, DATABASE, store_url)
-    with contextlib.closing(Store(place, write=False)) as store:
+    with opened(folder, DATABASE, store_url) as store:
         return joined(result, store.runs(), folder)
 
 

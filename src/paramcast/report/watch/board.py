@@ -90,7 +90,7 @@ class Board:
 
     def __init__(self) -> None:
         self.arms: dict[Key, Arm] = {}
-        self.percent: dict[tuple[Any, ...], bool] = {}
+        self.metric: dict[tuple[Any, ...], str] = {}
         self.done = {"tune": 0, "final": 0}
         self.diverged = self.failed = 0
         self._events: list[Event] = []
@@ -101,8 +101,7 @@ class Board:
         key = key_of(run.spec)
         self.arms.setdefault(key, Arm()).add(run)
         self.done[key.phase] += 1
-        if run.curve:
-            self.percent[key.cell] = "validation_top1_error" in run.curve[0]
+        self.metric[key.cell] = str(run.outcome.get("metric_name", "metric"))
         self._latest = sorted([*self._latest, run.finished_at])[-RECENT:]
         if run.outcome["status"] == "diverged":
             self.diverged += 1

@@ -17,6 +17,8 @@ from ...study.reading import printable
 
 BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
 WIDTH, BAR = 20, 28
+WIDE, NARROW = 120, 12
+"""Columns from which everything fits, and the width of a curve where it does not."""
 STATES = {"running": "green", "finished": "cyan", "stopped": "yellow"}
 FIXED, EVENTS = 17, 8
 """Lines that are always there, and events shown."""
@@ -33,6 +35,7 @@ def draw(view: dict[str, Any], console: Console, height: int | None = None) -> R
     """
     view = _shown(view)
     bars = PLAIN if console.options.ascii_only else BARS
+    narrow = console.width < WIDE
     parts: list[RenderableType] = [_head(view), _phases(view), ""]
     events = view["events"][:EVENTS]
     room = None
@@ -43,11 +46,11 @@ def draw(view: dict[str, Any], console: Console, height: int | None = None) -> R
         count = f"{label}: the latest of {len(view['cells'])} comparisons begun"
         parts += [Text(count, style="bold"), ""]
     if view["arms"]:
-        parts += [_arms(view, bars, room), ""]
+        parts += [_arms(view, bars, room, narrow=narrow), ""]
     elif view["tuning"]:
         parts += [_tuning(view, bars, room), ""]
     if view["running"]:
-        parts += [_running(view, bars), ""]
+        parts += [_running(view, bars, narrow=narrow), ""]
     elif view["claimed"]:
         parts += [Text(f"{view['claimed']} runs are with {view['drivers']} drivers"), ""]
     parts += [_event(event) for event in events]
@@ -126,13 +129,17 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _arms(view: dict[str, Any], bars: str, room: int | None) -> RenderableType:
+def _arms(view: dict[str, Any], bars: str, room: int | None, *, narrow: bool) -> RenderableType:
     arms, table = view["arms"], _new_table()
-    heads = ["method", "lr", "runs", "diverged", f"validation {view['metric']}", "loss"]
+    diverged = not narrow  # the head counts them
+    heads = ["method", "lr", "runs", *["diverged"] * diverged]
+    heads += [f"validation{chr(10) if narrow else ' '}{view['metric']}", "loss"]
     for i, heading in enumerate(heads):
         table.add_column(heading, justify="right" if i else "left", no_wrap=True)
     table.add_column("loss by epoch", no_wrap=True)
-    predicted = any(arm["predictions"]["step"] and _last(arm, "accepted") for arm in arms)
+    predicted = not narrow and any(
+        arm["predictions"]["step"] and _last(arm, "accepted") for arm in arms
+    )
     for heading in ("cosine", "error", "alarms") if predicted else ():
         table.add_column(heading, justify="right", no_wrap=True)
     for arm in arms[:room]:
@@ -141,10 +148,10 @@ def _arms(view: dict[str, Any], bars: str, room: int | None) -> RenderableType:
             arm["method"] + share,
             f"{arm['lr']:.4g}",
             str(arm["done"]),
-            str(arm["diverged"]) if arm["diverged"] else "",
+            *[str(arm["diverged"]) if arm["diverged"] else ""] * diverged,
             _number(arm["metric"], ".2f" if "%" in view["metric"] else ".4g"),
             _number(arm["loss"], ".4f"),
-            sparkline(arm["curve"]["loss"], bars),
+            sparkline(arm["curve"]["loss"], bars, NARROW if narrow else WIDTH),
         ]
         if predicted:
             alarms = f"{arm['anomalous']}/{arm['done']}" if arm["anomalous"] else ""
@@ -173,9 +180,10 @@ def _tuning(view: dict[str, Any], bars: str, room: int | None) -> RenderableType
     return _with_rest(table, len(view["tuning"]), room)
 
 
-def _running(view: dict[str, Any], bars: str) -> Table:
+def _running(view: dict[str, Any], bars: str, *, narrow: bool) -> Table:
     table = _new_table()
-    for heading in ("running now", "lr", "seed", "", "step", "validation loss"):
+    loss_of = "loss" if narrow else "validation loss"
+    for heading in ("running now", "lr", "seed", *[""] * (not narrow), "step", loss_of):
         right = heading in ("lr", "seed")
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for run in view["running"]:
@@ -183,9 +191,10 @@ def _running(view: dict[str, Any], bars: str) -> Table:
         loss = next((v for v in reversed(run["loss"]) if v is not None), None)
         table.add_row(
             escape(f"{run['method']}, {run['phase']}{share}"), f"{run['lr']:.4g}",
-            str(run["seed"]), ProgressBar(total=run["steps"], completed=run["step"], width=BAR),
+            str(run["seed"]),
+            *[ProgressBar(total=run["steps"], completed=run["step"], width=BAR)] * (not narrow),
             f"{run['step']} of {run['steps']}",
-            f"{sparkline(run['loss'], bars)} {_number(loss, '.4f')}",
+            ("" if narrow else f"{sparkline(run['loss'], bars)} ") + _number(loss, ".4f"),
         )  # fmt: skip
     return table
 

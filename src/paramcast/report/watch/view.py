@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...study.live import InProgress
+from ...study.verdict import PERCENT
 from .board import AXES, CURVES, PREDICTIONS, Arm, Board, Key, key_of, method_name, phases
 from .follow import Look
 
@@ -27,7 +28,8 @@ def view(board: Board, look: Look, folder: str, cell: int | None = None) -> dict
         cell = max(range(len(cells)), key=lambda i: last[cells[i]], default=None)
     chosen = None if cell is None else cells[cell]
     arms = {key: arm for key, arm in board.arms.items() if key.cell == chosen}
-    percent = board.percent.get(chosen, False) if chosen is not None else False
+    metric = board.metric.get(chosen, "metric") if chosen is not None else "metric"
+    percent = metric in PERCENT
     return {
         "kind": look.kind,
         "name": _name(look),
@@ -41,7 +43,7 @@ def view(board: Board, look: Look, folder: str, cell: int | None = None) -> dict
         "seconds_left": _seconds_left(board, look),
         "cells": _labels(cells),
         "cell": cell,
-        "metric": "accuracy, %" if percent else "metric",
+        "metric": metric.replace("_", " ") + (", %" if percent else ""),
         "arms": _arms(arms, percent),
         "tuning": _tuning(arms),
         "running": [_running(run, arms) for run in look.running],

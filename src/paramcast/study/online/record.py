@@ -104,6 +104,7 @@ class Record:
             "seconds": self.seconds,
             "peak_memory": peak,
             "curve": self.curve,
+            "metric_name": prepared.metric_name,
             "alarms": self.alarms,
             "measures": {},
         }

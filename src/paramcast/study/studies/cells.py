@@ -11,7 +11,7 @@ from ...errors import ParamcastError, StudyError
 from ..engines import Job
 from ..loop import adjusted
 from ..methods import Method, check_methods, parse_methods
-from ..plan import MOST_RUNS, Options, Plan, too_many
+from ..plan import MOST_RUNS, Options, Plan, parse_margin, too_many
 from ..reading import tell, usable_path
 from ..spec import DEFAULT, Numerics, RunSpec
 from ..tasks.description import lines
@@ -61,10 +61,11 @@ def make_cells(
             )
             for settings in grid.cells():
                 name = settings["task"]
-                chosen = name, grid.target, table
+                chosen = name, grid.target, table, grid.metric
                 if chosen not in tasks:
                     folder = data_dir if _takes_data(name) else None
                     source = find(name, grid.target, folder, table)
+                    source = replace(source, metric=grid.metric or "")
                     tasks[chosen] = (source, load(source))
                     _tell(name, tasks[chosen][1])
                 if grid.target is not None:
@@ -141,6 +142,7 @@ def _cell(
             for name in ("schedule", "epochs", "batch_size")
         },
     }
+    margin, relative = parse_margin(None if grid.margin is None else str(grid.margin))
     changed = adjusted(task, settings["momentum"], settings["weight_decay"])
     check_methods(changed, filled["base"], methods)
     options = Options(
@@ -155,7 +157,8 @@ def _cell(
         epochs=filled["epochs"],
         batch_size=filled["batch_size"],
         schedule=filled["schedule"],
-        margin=grid.margin,
+        margin=margin,
+        relative_margin=relative,
         device=device,
         momentum=settings["momentum"],
         weight_decay=settings["weight_decay"],

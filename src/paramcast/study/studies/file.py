@@ -45,6 +45,14 @@ def _each_once(values: list[T]) -> list[T]:
     return values
 
 
+def _metric(value: str) -> str:
+    from ..tasks.scores import SCORES
+
+    if value not in SCORES:
+        raise ValueError(f"must be one of {', '.join(SCORES)}, got {shown(value)}")
+    return value
+
+
 def _in_double_brackets(value: Any) -> Any:
     if isinstance(value, dict):
         raise ValueError("write [[grid]], in double brackets, because there may be several")
@@ -55,11 +63,13 @@ Axis = Annotated[list[T], BeforeValidator(_listed), AfterValidator(_each_once), 
 """One value or a list of different ones."""
 Whole = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[str, Field(pattern=r"^[0-9]*\.?[0-9]+%$")]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
 Base = Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
 Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
+MetricName = Annotated[str, AfterValidator(_metric)]
 Probe = Literal["linearity", "jumps", "sharpness"]
 Analysis = Literal[
     "table", "heatmap", "measures", "synergy", "conditions", "stability", "online", "fewer-steps"
@@ -99,7 +109,8 @@ class Grid(_Strict):
     tune: Tune | None = None
     speed: Switch = False
     random_jump: Switch = True
-    margin: Rate | None = None
+    margin: Rate | Share | None = None
+    metric: MetricName | None = None
     probes: list[Probe] = []
     target: str | None = None
     kind: Literal["classes", "regression"] | None = None

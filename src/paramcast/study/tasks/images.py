@@ -18,7 +18,7 @@ from .task import Task
 NAMES = ("train", "validation", "test")
 
 
-def task_from_images(name: str, file: Path) -> Task:
+def task_from_images(name: str, file: Path, split: int = 0) -> Task:
     """The images that `image_folder` stored in a file, 32x32, and a small convolutional network.
 
     Raises:
@@ -30,7 +30,7 @@ def task_from_images(name: str, file: Path) -> Task:
         )
     inputs = torch.tensor(pixels).permute(0, 3, 1, 2).float() / 255
     targets = torch.tensor(labels)
-    train, validation, test = _split(name, splits, targets, classes.tolist())
+    train, validation, test = _split(name, splits, targets, classes.tolist(), split)
     mean = inputs[train].mean((0, 2, 3), keepdim=True)
     std = inputs[train].std((0, 2, 3), keepdim=True).clamp_min(1e-6)
     inputs = (inputs - mean) / std
@@ -46,7 +46,11 @@ def task_from_images(name: str, file: Path) -> Task:
 
 
 def _split(
-    name: str, splits: npt.NDArray[np.int64], targets: torch.Tensor, classes: list[str]
+    name: str,
+    splits: npt.NDArray[np.int64],
+    targets: torch.Tensor,
+    classes: list[str],
+    split: int,
 ) -> list[list[int]]:
     """The given splits; one that is missing is a fifth of train, both are as for a table."""
     from sklearn.model_selection import train_test_split
@@ -62,7 +66,12 @@ def _split(
     if missing:
         check_classes(name, classes, targets[given[0]])
     if len(missing) == 2:
-        return list(split_at_random(len(targets), targets, name))
+        return list(split_at_random(len(targets), targets, name, split))
+    if split > 0:
+        raise TaskError(
+            f"{name} has splits of its own, and --splits makes random ones; leave --splits out, or "
+            "give a folder without train, val and test"
+        )
     for number in missing:
         given[0], given[number] = train_test_split(
             given[0], test_size=VALIDATION_SHARE, random_state=0, stratify=targets[given[0]].numpy()

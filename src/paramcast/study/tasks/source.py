@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from ...errors import TaskError
@@ -13,7 +13,7 @@ from .frames import AS_IT_IS, ENDINGS, TableOptions
 from .images import task_from_images
 from .own_file import code_files, sha256_of, task_from_file
 from .table import task_from_table
-from .task import Prepared, prepare
+from .task import Prepared, Task, prepare
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,8 @@ class Source:
     # images as pixels; not part of what a run is
     data_dir: str = ""  # the folder the user gave for them
     table: TableOptions = AS_IT_IS
+    metric: str = ""  # judged instead of the task's own
+    split: int = 0  # which random split, of a task that is split here
 
     @property
     def label(self) -> str:
@@ -108,9 +110,11 @@ def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepare
     elif source.kind == "file":
         task = task_from_file(path, source.item, source.sha256)
     elif source.kind == "table":
-        task = task_from_table(path, source.item, source.table, look=not quiet)
+        task = task_from_table(path, source.item, source.table, source.split, look=not quiet)
     else:
-        task = task_from_images(path.name, Path(source.data))
+        task = task_from_images(path.name, Path(source.data), source.split)
+    if source.metric and isinstance(task, Task):
+        task = replace(task, metric=source.metric)
     return prepare(task, _code_hash(source)).to(device)
 
 

@@ -69,8 +69,10 @@ def check_classes(name: str, labels: list[str], targets: torch.Tensor) -> None:
         )
 
 
-def split_at_random(count: int, stratify: torch.Tensor | None, name: str) -> tuple[list[int], ...]:
-    """60/20/20 at random with a fixed seed, classes in equal shares."""
+def split_at_random(
+    count: int, stratify: torch.Tensor | None, name: str, split: int = 0
+) -> tuple[list[int], ...]:
+    """60/20/20 at random, classes in equal shares; `split` is the seed."""
     from sklearn.model_selection import train_test_split
 
     if count < 20:
@@ -78,10 +80,13 @@ def split_at_random(count: int, stratify: torch.Tensor | None, name: str) -> tup
     labels = None if stratify is None else stratify.numpy()
     try:
         train, rest = train_test_split(
-            list(range(count)), train_size=0.6, random_state=0, stratify=labels
+            list(range(count)), train_size=0.6, random_state=split, stratify=labels
         )
         validation, test = train_test_split(
-            rest, train_size=0.5, random_state=0, stratify=None if labels is None else labels[rest]
+            rest,
+            train_size=0.5,
+            random_state=split,
+            stratify=None if labels is None else labels[rest],
         )
     except ValueError as error:
         raise TaskError(f"{name} cannot be split by class: {error}") from None

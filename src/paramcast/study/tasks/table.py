@@ -42,7 +42,7 @@ Array = npt.NDArray[np.float64]
 
 
 def task_from_table(
-    path: Path, target: str, options: TableOptions = AS_IT_IS, *, look: bool = True
+    path: Path, target: str, options: TableOptions = AS_IT_IS, split: int = 0, *, look: bool = True
 ) -> Task:
     """A table: numbers standardised, texts one-hot, a small network; 60/20/20.
 
@@ -85,7 +85,7 @@ def task_from_table(
             )
     codes, labels = _classes(column, name, options.kind, facts)
     targets = torch.tensor(codes)
-    splits = split_at_random(len(frame), targets if labels else None, name)
+    splits = split_at_random(len(frame), targets if labels else None, name, split)
     if look:
         facts.update(_leaks(features, codes, splits, classes=bool(labels)))
     inputs = _inputs(features, texts, splits[0], facts)

@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from ...errors import TaskError
 from ..reading import is_text, shown
 from .description import Description
+from .scores import RANKING, SCORES, measure
 from .streams import Stream, check_stream, digest
 
 Split = tuple[Any, Any] | Dataset[Any]
@@ -26,7 +27,6 @@ Split = tuple[Any, Any] | Dataset[Any]
 BASES = ("sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema")
 """What a method can be compared with; the last three are SGD with something on top."""
 SCHEDULES = ("constant", "warmup", "cosine", "cyclic", "wsd")
-METRICS = ("accuracy", "mse", "mae")
 TOP5_FROM = 20
 """Top-5 error is recorded from this number of classes on."""
 
@@ -42,8 +42,9 @@ class Task:
             a dataset of pairs, which is read once into memory. Learning rates are chosen on
             validation, the verdict is read off test.
         loss: loss(outputs, targets), a mean over the batch.
-        metric: "accuracy" (of the largest output), "mse", "mae", or a function
-            metric(outputs, targets) of a whole split that returns a number.
+        metric: of labels "accuracy" (of the largest output), "balanced_accuracy", "f1", "auroc",
+            "average_precision" or "log_loss"; of numbers "mse", "rmse", "mae" or "r2"; or a
+            function metric(outputs, targets) of a whole split that returns a number.
         higher_is_better: for a metric that is a function.
         target_scale: what 1.0 of the targets is in the user's units; "mse" and "mae" are in those.
         epochs, batch_size, schedule: "constant", "warmup", "cosine", "cyclic" or "wsd".
@@ -108,13 +109,17 @@ class Prepared:
     @property
     def higher_is_better(self) -> bool:
         if isinstance(self.task.metric, str):
-            return self.task.metric == "accuracy"
+            return SCORES[self.task.metric].higher_is_better
         return self.task.higher_is_better
 
     @property
     def metric_name(self) -> str:
+        """What values are labelled with; a user's function never bears a built-in metric's name."""
         metric = self.task.metric
-        return metric if isinstance(metric, str) else getattr(metric, "__name__", "metric")
+        if isinstance(metric, str):
+            return metric
+        name = getattr(metric, "__name__", "metric")
+        return f"{name}()" if name in SCORES else name
 
     def to(self, device: str) -> Prepared:
         parts = {name: getattr(self, name) for name in ("train", "validation", "test", "prior")}
@@ -136,21 +141,18 @@ class Prepared:
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Loss, primary metric and, for classes, top-1 and top-5 error of a whole split."""
-        scale = self.task.target_scale
+        metric, scale = self.task.metric, self.task.target_scale
         values = {"loss": float(self.task.loss(outputs, targets))}
-        if self.task.metric == "accuracy":
-            hit = outputs.argmax(1) == targets
-            values["metric"] = float(hit.double().mean())
-            values["top1_error"] = 1.0 - values["metric"]
+        values["metric"] = (
+            measure(metric, outputs * scale, targets * scale if scale != 1.0 else targets)
+            if isinstance(metric, str)
+            else float(metric(outputs, targets))
+        )
+        if self.classes is not None:
+            values["top1_error"] = 1.0 - measure("accuracy", outputs, targets)
             if (self.classes or 0) >= TOP5_FROM and outputs.ndim == 2:
                 five = outputs.topk(5, dim=1).indices == targets[:, None]
                 values["top5_error"] = 1.0 - float(five.any(1).double().mean())
-        elif self.task.metric == "mse":
-            values["metric"] = float((outputs - targets).double().square().mean()) * scale**2
-        elif self.task.metric == "mae":
-            values["metric"] = float((outputs - targets).double().abs().mean()) * scale
-        else:
-            values["metric"] = float(self.task.metric(outputs, targets))  # type: ignore[operator]
         return values
 
     def constant(self, examples: Examples) -> dict[str, float]:
@@ -197,16 +199,15 @@ def prepare(task: Any, code: str = "") -> Prepared:
     train, validation, test = (
         _examples(getattr(task, name), name) for name in ("train", "validation", "test")
     )
-    classes = None
-    if task.metric == "accuracy":
-        classes = _check_labels(task, {"train": train, "validation": validation, "test": test})
+    splits = {"train": train, "validation": validation, "test": test}
+    named = SCORES[task.metric] if isinstance(task.metric, str) else None
+    classes = _check_labels(task, splits) if named is not None and named.of_classes else None
     if task.stream is not None:
-        if classes is None:
+        if task.metric != "accuracy":
             raise TaskError(
                 f"a task with a stream needs metric 'accuracy', got {task.metric!r}; "
                 "give it labels, or leave out the stream"
             )
-        splits = {"train": train, "validation": validation, "test": test}
         check_stream(task.stream, {name: split.targets for name, split in splits.items()})
     outputs = _try_model(task, train, classes)
     return Prepared(task, train, validation, test, classes, _prior(task, train, outputs), code)
@@ -238,9 +239,9 @@ def _check_settings(task: Task) -> None:
         value = getattr(task, name)
         if not isinstance(value, int) or isinstance(value, bool) or value < 1:
             raise TaskError(f"Task.{name} must be a whole number from 1, got {value!r}")
-    if isinstance(task.metric, str) and task.metric not in METRICS:
+    if isinstance(task.metric, str) and task.metric not in SCORES:
         raise TaskError(
-            f"Task.metric must be {', '.join(METRICS)} or a function, got {task.metric!r}"
+            f"Task.metric must be {', '.join(SCORES)} or a function, got {task.metric!r}"
         )
     if not callable(task.loss):
         raise TaskError(f"Task.loss must be a function loss(outputs, targets), got {task.loss!r}")
@@ -322,17 +323,22 @@ def _check_labels(task: Task, splits: dict[str, Examples]) -> int:
     for name, split in splits.items():
         if split.targets.ndim > 1 and split.targets.shape[-1] == 1:
             raise TaskError(
-                f"metric accuracy needs one label per example, the {name} targets have shape "
+                f"metric {task.metric} needs one label per example, the {name} targets have shape "
                 f"{tuple(split.targets.shape)}; use targets.squeeze(-1)"
             )
         if split.targets.is_floating_point() or split.targets.is_complex():
             raise TaskError(
-                f"metric accuracy needs whole-number labels, the {name} targets are "
-                f"{split.targets.dtype}; use targets.long(), or metric='mse' for a regression"
+                f"metric {task.metric} needs whole-number labels, the {name} targets are "
+                f"{split.targets.dtype}; use targets.long(), or metric 'mse' for a regression"
             )
         if int(split.targets.min()) < 0:
             raise TaskError(
                 f"the {name} targets hold the label {int(split.targets.min())}; labels start at 0"
+            )
+        if task.metric in RANKING and int(split.targets.min()) == int(split.targets.max()):
+            raise TaskError(
+                f"metric {task.metric} ranks one class against the others, and the {name} targets "
+                f"hold only class {int(split.targets.min())}; give it examples of two classes"
             )
     return 1 + max(int(split.targets.max()) for split in splits.values())
 
@@ -359,7 +365,8 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
             f"the labels go up to {classes - 1}, the model has {found} outputs; "
             f"give it at least {classes}, or correct the labels"
         )
-    if task.metric in ("mse", "mae") and outputs.shape != targets.shape:
+    named = SCORES[task.metric] if isinstance(task.metric, str) else None
+    if named is not None and not named.of_classes and outputs.shape != targets.shape:
         raise TaskError(
             f"the model's output has shape {tuple(outputs.shape)}, the targets "
             f"{tuple(targets.shape)}; {task.metric} needs them equal (often: targets[:, None])"

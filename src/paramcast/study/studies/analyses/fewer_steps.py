@@ -8,6 +8,7 @@ from typing import Any
 
 from ....errors import StudyError
 from ...stats import compare
+from ...verdict import PERCENT
 from .page import Page, made_by, points, short, spread
 
 Cells = Sequence[dict[str, Any]]
@@ -114,9 +115,7 @@ class _Task:
 
     def _row(self, steps: str, schedule: str, row: dict[str, Any]) -> list[str]:
         values = self._better(row)
-        value = (
-            f"{100 * row['mean']:.2f}" if self.metric["name"] == "accuracy" else short(row["mean"])
-        )
+        value = f"{100 * row['mean']:.2f}" if self.metric["name"] in PERCENT else short(row["mean"])
         diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
         cells = [steps, row["method"], schedule, short(row["lr"]), value + diverged]
         if row is self.long["table"][0]:

@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ....errors import StudyError
 from ...stats import interval
+from ...verdict import PERCENT
 from .page import Page, differences, made_by, matched_of, short
 
 
@@ -35,7 +36,7 @@ def analyse(result: dict[str, Any]) -> Page:
     several = [m for m in maps(result["cells"]) if len(m.rows) > 1]
     if not several:
         raise StudyError("a heat map needs cells that differ in the learning rate and one setting")
-    unit = "points" if result["cells"][0]["metric"]["name"] == "accuracy" else "the metric's unit"
+    unit = "points" if result["cells"][0]["metric"]["name"] in PERCENT else "the metric's unit"
     seeds = result["cells"][0]["seeds"]
     page.say(
         f"Mean differences in {unit}, n = {seeds} seeds; in brackets where the 95 % interval of "

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ....errors import StudyError
+from ...verdict import PERCENT
 from .page import Page, differences, made_by, short, spread
 from .table import varies
 
@@ -42,8 +43,8 @@ def analyse(result: dict[str, Any]) -> Page:
 
 def _row(cell: dict[str, Any], row: dict[str, Any], names: list[str]) -> list[str]:
     is_base = row is cell["table"][0]
-    accuracy = cell["metric"]["name"] == "accuracy"
-    mean = f"{100 * row['mean']:.2f} %" if accuracy else f"{row['mean']:.4g}"
+    percent = cell["metric"]["name"] in PERCENT
+    mean = f"{100 * row['mean']:.2f} %" if percent else f"{row['mean']:.4g}"
     return [
         row["method"],
         short(row["lr"]),

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...stats import interval
+from ...verdict import PERCENT
 
 UNSAFE = re.compile(r"[^\w.:-]")
 """In a file's name."""
@@ -67,7 +68,7 @@ def rows_of(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
 def differences(cell: dict[str, Any], method: str, other: str | None = None) -> list[float]:
     """By seed: a method minus another (the base if None), plus = the first is better.
 
-    In points for an accuracy, else in the metric's unit.
+    In points for a metric in per cent, else in the metric's unit.
     """
     rows, scale = rows_of(cell), points(cell["metric"])
     base = cell["table"][0] if other is None else rows[other]
@@ -75,9 +76,9 @@ def differences(cell: dict[str, Any], method: str, other: str | None = None) -> 
 
 
 def points(metric: dict[str, Any]) -> float:
-    """What turns a value into points of an accuracy, else the metric's unit, plus = better."""
+    """What turns a value into points, or into the metric's unit, plus = better."""
     sign = 1.0 if metric["higher_is_better"] else -1.0
-    return sign * (100.0 if metric["name"] == "accuracy" else 1.0)
+    return sign * (100.0 if metric["name"] in PERCENT else 1.0)
 
 
 def matched_of(cell: dict[str, Any], method: str) -> str | None:

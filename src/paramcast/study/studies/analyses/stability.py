@@ -10,6 +10,7 @@ import numpy as np
 from ....predictors import Affine, Midline
 from ....stability import edge, spectral_radius
 from ...methods import parse_methods
+from ...verdict import PERCENT
 from .page import Page, differences, made_by, short, spread
 
 MOMENTA, HORIZONS, CYCLES = (0.0, 0.5, 0.9, 0.99), (0.5, 1.0, 1.5, 2.5), (3, 6, 12, 30)
@@ -74,9 +75,7 @@ def _row(cell: dict[str, Any], row: dict[str, Any]) -> list[str]:
     return [
         f"{row['lr']:.4g}",
         row["method"],
-        f"{100 * row['mean']:.2f} %"
-        if cell["metric"]["name"] == "accuracy"
-        else f"{row['mean']:.4g}",
+        f"{100 * row['mean']:.2f} %" if cell["metric"]["name"] in PERCENT else f"{row['mean']:.4g}",
         "" if base else spread(differences(cell, row["method"])),
         str(row["diverged"] or ""),
         "" if sharpness is None else f"{row['lr'] * sharpness:.3g}",

@@ -1,0 +1,122 @@
+"""The metrics that have a name: their direction, what they need, and how they are computed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, NamedTuple
+
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    import numpy as np
+    import numpy.typing as npt
+
+
+class Score(NamedTuple):
+    """A metric of a whole split.
+
+    Attributes:
+        higher_is_better: its direction.
+        of_classes: whether it needs whole-number labels and one output per class.
+        measure: from outputs and targets; for classes, (examples, classes) and (examples,).
+    """
+
+    higher_is_better: bool
+    of_classes: bool
+    measure: Callable[[Tensor, Tensor], float]
+
+
+def _accuracy(outputs: Tensor, targets: Tensor) -> float:
+    return float((outputs.argmax(1) == targets).double().mean())
+
+
+def _balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
+    """Mean recall over the classes that the targets hold."""
+    from sklearn.metrics import recall_score
+
+    labels, predicted = _labels(targets), outputs.argmax(1).cpu().numpy()
+    return float(recall_score(labels, predicted, labels=sorted(set(labels)), average="macro"))
+
+
+def _f1(outputs: Tensor, targets: Tensor) -> float:
+    """Of class 1 where there are two classes, else the mean over the classes."""
+    from sklearn.metrics import f1_score
+
+    labels, predicted = _labels(targets), outputs.argmax(1).cpu().numpy()
+    classes = [1] if outputs.shape[1] == 2 else sorted(set(labels))
+    return float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0.0))
+
+
+def _auroc(outputs: Tensor, targets: Tensor) -> float:
+    from sklearn.metrics import roc_auc_score
+
+    return _one_vs_rest(roc_auc_score, outputs, targets)
+
+
+def _average_precision(outputs: Tensor, targets: Tensor) -> float:
+    from sklearn.metrics import average_precision_score
+
+    return _one_vs_rest(average_precision_score, outputs, targets)
+
+
+def _one_vs_rest(score: Callable[..., float], outputs: Tensor, targets: Tensor) -> float:
+    """Of class 1 where there are two classes, else the mean over the classes, each against all."""
+    labels, probabilities = _labels(targets), outputs.double().softmax(1).cpu().numpy()
+    present = set(labels.tolist())
+    if len(present) < 2:  # nothing to rank: `prepare` refuses it for a split
+        return float("nan")
+    classes = [1] if outputs.shape[1] == 2 else sorted(present)
+    found = [score(labels == c, probabilities[:, c]) for c in classes]
+    return float(sum(found) / len(found))
+
+
+def _log_loss(outputs: Tensor, targets: Tensor) -> float:
+    return float(torch.nn.functional.cross_entropy(outputs.double(), targets))
+
+
+def _mse(outputs: Tensor, targets: Tensor) -> float:
+    return float((outputs - targets).double().square().mean())
+
+
+def _mae(outputs: Tensor, targets: Tensor) -> float:
+    return float((outputs - targets).double().abs().mean())
+
+
+def _r2(outputs: Tensor, targets: Tensor) -> float:
+    """1 - squared error / variance of the targets; the mean over several targets."""
+    from sklearn.metrics import r2_score
+
+    return float(r2_score(*(t.double().flatten(1).cpu().numpy() for t in (targets, outputs))))
+
+
+def _labels(targets: Tensor) -> npt.NDArray[np.int64]:
+    return targets.cpu().numpy()
+
+
+SCORES = {
+    "accuracy": Score(True, True, _accuracy),
+    "balanced_accuracy": Score(True, True, _balanced_accuracy),
+    "f1": Score(True, True, _f1),
+    "auroc": Score(True, True, _auroc),
+    "average_precision": Score(True, True, _average_precision),
+    "log_loss": Score(False, True, _log_loss),
+    "mse": Score(False, False, _mse),
+    "rmse": Score(False, False, lambda outputs, targets: _mse(outputs, targets) ** 0.5),
+    "mae": Score(False, False, _mae),
+    "r2": Score(True, False, _r2),
+}
+RANKING = ("auroc", "average_precision")
+"""Those that have no value where a split holds one class only."""
+
+
+def measure(name: str, outputs: Tensor, targets: Tensor) -> float:
+    """A named metric of a whole split; NaN where an output is not finite."""
+    score = SCORES[name]
+    if name == "accuracy":  # of whatever shape, and an argmax is defined for anything
+        return score.measure(outputs, targets)
+    if not bool(torch.isfinite(outputs).all()):
+        return float("nan")
+    if score.of_classes and outputs.ndim > 2:  # a label for each of several places
+        outputs, targets = outputs.movedim(1, -1).flatten(0, -2), targets.flatten()
+    return score.measure(outputs, targets)

@@ -1,0 +1,115 @@
+"""`--splits`: every seed has a random split of its own, the same for all arms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from command import Ran
+from paramcast.report.html.cells import cells_of
+from paramcast.report.html.load import load as load_report
+from paramcast.study.cautions import cautions, example_share
+from paramcast.study.plan import Plan
+from paramcast.study.tasks.source import Source, find, load
+
+ROWS = 50
+
+
+@pytest.fixture
+def table(tmp_path: Path) -> Path:
+    """A straight line with noise: 30 rows train, 10 validate, 10 test."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(ROWS, 2))
+    y = x @ [1.0, 2.0] + 0.3 * rng.normal(size=ROWS)
+    file = tmp_path / "line.csv"
+    np.savetxt(file, np.c_[x, y], delimiter=",", header="a,b,price", comments="", fmt="%.4f")
+    return file
+
+
+@pytest.fixture
+def planned(table: Path, plan: Callable[..., Plan], task_file: Callable[..., Path]) -> Any:
+    """planned(splits=4): a plan over the table."""
+    options = plan(task_file(), methods="plp", lr=0.1, batch_size=10).options
+
+    def make(splits: int, seeds: int) -> Plan:
+        source = find(str(table), "price")
+        changed = replace(options, source=source, seeds=seeds, splits=splits > 1)
+        others = (load(replace(source, split=i)) for i in range(1, splits))
+        return Plan(changed, load(source), table.parent / f"out{splits}", others)
+
+    return make
+
+
+def test_arms_are_paired_within_a_split_and_seeds_are_not(planned: Any) -> None:
+    made = planned(4, 4)
+    specs = made.final_specs(made.rows(made.choose({})))
+    by_seed: dict[int, set[str]] = {}
+    for spec in specs:
+        by_seed.setdefault(spec.seed, set()).add(spec.fingerprint)
+    assert [len(by_seed[seed]) for seed in range(4)] == [1] * 4
+    assert len(set.union(*by_seed.values())) == 4
+    assert {job.source.split for job in made.jobs(specs)} == {0, 1, 2, 3}
+    assert all(job.source.split == job.spec.seed for job in made.jobs(specs))
+    assert (made.overlap, made.pooled) == (10 / 30, 4)
+    assert planned(20, 20).pooled == 5  # there are no more than 50 rows
+    assert "--splits 8" in made.command(8)
+
+
+def test_one_split_for_all_seeds_is_what_it_was(planned: Any) -> None:
+    made = planned(1, 4)
+    specs = made.final_specs(made.rows(made.choose({})))
+    assert {spec.fingerprint for spec in specs} == {made.common.fingerprint}
+    assert (made.overlap, made.pooled, made.specification().get("splits")) == (0.0, 1.0, None)
+    assert "--seeds 8" in made.command(8)
+
+
+def test_splits_differ_and_each_row_is_tested_in_some(table: Path) -> None:
+    source = find(str(table), "price")
+    tests = [load(replace(source, split=i)).test.targets for i in range(12)]
+    assert torch.equal(tests[3], load(replace(source, split=3)).test.targets)
+    assert not any(torch.equal(tests[0], other) for other in tests[1:])
+
+
+def test_a_small_table_is_told_of_splits(planned: Any) -> None:
+    made = planned(1, 6)
+    assert example_share(made.prepared) == 0.1
+    few = replace(made.options, margin=1.0, relative_margin=True)
+    made.options = few
+    assert "never shown: --splits 12, more test examples" in cautions(made)[0]
+
+
+def test_a_pilot_with_splits_is_judged_and_reported(
+    table: Path, paramcast: Callable[..., Ran], tmp_path: Path
+) -> None:
+    words = ("--target", "price", "--lr", 0.1, "--epochs", 8, "--methods", "plp", "--out", "out")
+    ran = paramcast("pilot", table, *words, "--splits", 6, "--json")
+    assert ran.code == 0, ran.err
+    result = ran.result
+    assert len(set(result["fingerprints"])) == 6
+    assert result["metric"]["overlap"] == pytest.approx(1 / 3)
+    assert "other random splits of these data" in result["notes"][-1]
+    c = result["table"][-1]["to_base"]
+    # t(5) = 2.5706; the variance of the mean is sd^2 (1/6 + 1/3)
+    half = max(2.5706 * c["sd"] * 0.5**0.5, result["metric"]["half_example"])
+    assert c["sd"] > 0
+    assert (c["high"] - c["low"]) / 2 == pytest.approx(half, rel=1e-3)
+    (cell,) = cells_of(load_report(tmp_path / "out"), lambda axis: axis)
+    assert all(run is not None for arm in cell.arms for run in (*arm.final, *arm.early))
+    refused = paramcast("pilot", table, *words, "--splits", 6, "--seeds", 6)
+    assert (refused.code, "leave out --seeds" in refused.err) == (2, True)
+
+
+def test_a_task_with_its_own_test_split_has_no_others(paramcast: Callable[..., Ran]) -> None:
+    refused = paramcast("pilot", "digits", "--splits", 6, "--dry-run")
+    assert refused.code == 2
+    assert "--splits is for tables and folders of images" in refused.err
+
+
+def test_the_split_is_a_part_of_the_source() -> None:
+    assert Source("table", "x.csv", split=1) != Source("table", "x.csv")
