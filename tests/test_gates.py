@@ -866,15 +866,6 @@ def test_a_gate_that_does_not_fit_the_wrapper_is_refused_with_the_reason(
     assert str(caught.value) == message
 
 
-def test_a_state_saved_under_another_gate_is_refused_with_what_to_do() -> None:
-    ps = parameters()
-    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.Agreement())
-    train(optimizer, ps, 2)
-    other = pc.PLP(BASES["sgd"](parameters()))
-    with pytest.raises(pc.errors.CheckpointError, match="use the same gate and monitors"):
-        other.load_state_dict(optimizer.state_dict())
-
-
 def test_a_longer_cycle_leaves_its_predicted_start_out_of_the_cosine() -> None:
     # The jump from theta_0 is not a step of training: only theta_1 ... theta_k are compared.
     p = torch.nn.Parameter(torch.zeros(1))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -63,7 +64,10 @@ def test_bombs_are_refused_with_half_a_gigabyte_to_spare(tmp_path: Path) -> None
     here = Path(__file__).parent
     words = [here, here.parent, tmp_path, json.dumps(BOMBS), SPARE]
     done = subprocess.run(
-        [sys.executable, "-c", READ_WITH_LITTLE, *map(str, words)], capture_output=True, text=True
+        [sys.executable, "-c", READ_WITH_LITTLE, *map(str, words)],
+        env={**os.environ, "MALLOC_ARENA_MAX": "1"},  # each thread would reserve 64 MiB
+        capture_output=True,
+        text=True,
     )
     assert done.returncode == 0, done.stderr
     said = json.loads(done.stdout)

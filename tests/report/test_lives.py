@@ -443,12 +443,14 @@ USUAL = settings(
 )
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX may be loaded by another test
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class TestSomeLives(Lives.TestCase):
     settings = settings(USUAL, max_examples=8)
 
 
 @pytest.mark.slow
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX may be loaded by another test
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class TestManyLives(Lives.TestCase):
     settings = settings(USUAL, max_examples=LIVES)

@@ -403,22 +403,21 @@ def test_a_run_that_learns_nothing_keeps_its_own_value(prepared: Make) -> None:
 def test_memorised_labels_have_not_diverged(prepared: Make) -> None:
     """An overconfident model whose loss is above the constant's, but whose accuracy is not."""
 
-    def noisy(seed: int) -> tuple[torch.Tensor, torch.Tensor]:
+    def noisy(seed: int, n: int) -> tuple[torch.Tensor, torch.Tensor]:
         g = torch.Generator().manual_seed(seed)
-        x = torch.randn(40, 4, generator=g)
-        wrong = torch.rand(40, generator=g) < 0.25
+        x = torch.randn(n, 4, generator=g)
+        wrong = torch.rand(n, generator=g) < 0.15
         return x, ((x[:, 0] > 0) ^ wrong).long()
 
     def model() -> torch.nn.Module:
         return torch.nn.Sequential(torch.nn.Linear(4, 64), torch.nn.Tanh(), torch.nn.Linear(64, 2))
 
-    task = prepared(
-        classes=2, model=model, train=noisy(1), validation=noisy(2), test=noisy(3), epochs=120
-    )
+    parts = {"train": noisy(1, 40), "validation": noisy(2, 400), "test": noisy(3, 40)}
+    task = prepared(classes=2, model=model, **parts, epochs=120)
     outcome = run(spec(task, lr=0.5, epochs=120), task)
     constant = task.constant(task.validation)
     assert outcome["validation"]["loss"] > constant["loss"]
-    assert outcome["validation"]["metric"] > constant["metric"]
+    assert outcome["validation"]["metric"] > constant["metric"] + 0.05
     assert outcome["status"] == "done"
 
 

@@ -229,7 +229,7 @@ def test_nobody_at_the_address_is_one_sentence(paramcast: Any) -> None:
         "pilot", "digits/mlp", "--engine", "ray", "--address", f"localhost:{free_port()}"
     )
     assert (ran.code, ran.out) == (2, "")
-    assert len(ran.err.splitlines()) == 1
+    assert len(ran.said.splitlines()) == 1
     assert "no Ray cluster can be reached at localhost:" in ran.err
 
 

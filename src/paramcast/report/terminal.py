@@ -114,7 +114,7 @@ def show(result: dict[str, Any], console: Console) -> None:
         markup=False,
     )
     for line in lines(result.get("description", {})):
-        console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
+        _say(printable(line), console)
     columns = _columns(result, metric)
     if console.width >= WIDE:
         console.print(_table(columns, result["table"]))
@@ -129,10 +129,8 @@ def show(result: dict[str, Any], console: Console) -> None:
                 f"{name}, {question}: {verdict['sentence']} (Question: {asked}.) "
                 f"Next: {verdict['next']}"
             )
-            width = min(console.width, 110)
-            wrapped = textwrap.fill(text, width, subsequent_indent="  ", break_on_hyphens=False)
             console.print()
-            console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
+            _say(text, console, indent="  ")
     commands = [
         v["command"] for a in result["verdicts"].values() for v in a.values() if "command" in v
     ]
@@ -140,10 +138,16 @@ def show(result: dict[str, Any], console: Console) -> None:
         console.print(f"\n  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print()
     for note in result["notes"]:
-        wrapped = textwrap.fill(note, min(console.width, 110), break_on_hyphens=False)
-        console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
+        _say(note, console)
     where = f"Details: {result['out']}/pilot.json"
     console.print(where, highlight=False, markup=False, soft_wrap=True)
+
+
+def _say(text: str, console: Console, indent: str = "") -> None:
+    """A paragraph, its words whole."""
+    width = min(console.width, 110)
+    wrapped = textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False)
+    console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
 
 
 def _columns(result: dict[str, Any], metric: Metric) -> list[tuple[str, Any]]:
