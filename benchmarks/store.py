@@ -3,26 +3,23 @@
     python benchmarks/store.py                              SQLite, in a temporary folder
     python benchmarks/store.py postgresql://USER@HOST/DB    an empty schema, which is left full
     python benchmarks/store.py [URL] --runs 100000          instead: reads one of so many runs
-    python benchmarks/store.py URL --drivers 4              written by so many processes at once
 
-Each run has a curve of 100 points and is written in a transaction of its own, as a driver does; on
-PostgreSQL it is claimed before and its claim ends in the same transaction. The rate is that of
-rounds of 500 runs. The processor time of the driver is given as well: where other programs keep
-the machine busy the rate is theirs, not the store's. The defaults take about 1 minute; 100,000
-runs are 2.3 GB and take about 3.
+Each run has a curve of 100 points and is written in a transaction of its own, as a driver does. The
+rate is that of rounds of 500 runs. The processor time of the driver is given as well: where other
+programs keep the machine busy the rate is theirs, not the store's. The defaults take about 1
+minute; 100,000 runs are 2.3 GB and take about 3.
 """
 
 from __future__ import annotations
 
 import json
-import multiprocessing
 import random
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable
-from contextlib import ExitStack, closing
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +27,6 @@ import machine
 import psutil
 from sqlalchemy import select
 
-from paramcast.study.claims import Claims
 from paramcast.study.engines import Finished, Job
 from paramcast.study.runner import Runner
 from paramcast.study.spec import RunSpec
@@ -48,11 +44,11 @@ ENVIRONMENT = {
 }
 
 
-def spec(seed: int, driver: int) -> RunSpec:
+def spec(seed: int) -> RunSpec:
     return RunSpec(
         task="digits", fingerprint="f" * 64, method="plp", base="sgd", lr=0.05, schedule="cosine",
         epochs=100, batch_size=32, share=1.0, phase="final", seed=seed, device="cpu",
-        versions=f"driver {driver}",
+        versions="v",
     )  # fmt: skip
 
 
@@ -68,35 +64,20 @@ def outcome() -> dict[str, Any]:
     }  # fmt: skip
 
 
-def write(place: Path | str, rounds: int, driver: int = 0) -> tuple[list[float], list[float]]:
+def write(place: Path | str, rounds: int) -> tuple[list[float], list[float]]:
     """Runs per second, and milliseconds of processor time per run, of each round."""
     rates, processor = [], []
-    with ExitStack() as stack:
-        store = stack.enter_context(closing(Store(place)))
-        claims = stack.enter_context(Claims(store)) if store.shared else None
+    with closing(Store(place)) as store:
         for number in range(rounds):
-            specs = [spec(number * ROUND + i, driver) for i in range(ROUND)]
+            specs = [spec(number * ROUND + i) for i in range(ROUND)]
             outcomes = [outcome() for _ in specs]
             start, used = time.perf_counter(), time.process_time()
-            for begin in range(0, ROUND, 4):
-                some = specs[begin : begin + 4]
-                if claims:
-                    claims.take([s.key for s in some], 4)
-                for one, result in zip(some, outcomes[begin : begin + 4], strict=True):
-                    if not store.put(one, result, ENVIRONMENT, driver=claims and claims.driver):
-                        raise SystemExit("the schema is not empty: give another one")
+            for one, result in zip(specs, outcomes, strict=True):
+                if not store.put(one, result, ENVIRONMENT):
+                    raise SystemExit("the schema is not empty: give another one")
             rates.append(ROUND / (time.perf_counter() - start))
             processor.append(1000 * (time.process_time() - used) / ROUND)
     return rates, processor
-
-
-def written_by(drivers: int, place: Path | str, rounds: int) -> float:
-    """Runs per second of several processes together, their start not counted."""
-    with multiprocessing.get_context("spawn").Pool(drivers) as pool:
-        pool.starmap(write, [(place, 1, 100 + i) for i in range(drivers)])
-        start = time.perf_counter()
-        pool.starmap(write, [(place, rounds, i) for i in range(drivers)])
-        return drivers * rounds * ROUND / (time.perf_counter() - start)
 
 
 # --- a large store --------------------------------------------------------------------------------
@@ -105,10 +86,10 @@ def written_by(drivers: int, place: Path | str, rounds: int) -> float:
 def fill(place: Path | str, number: int) -> list[RunSpec]:
     """So many finished runs, which differ in their seeds."""
     with closing(Store(place)) as store:
-        first = spec(0, 0)
+        first = spec(0)
         store.put(first, outcome(), ENVIRONMENT)
         row = store.read(lambda c: c.execute(select(runs).where(runs.c.key == first.key)).one())
-        specs = [spec(seed, 0) for seed in range(number)]
+        specs = [spec(seed) for seed in range(number)]
         for begin in range(1, number, 2000):
             rows = [
                 {**row._mapping, "key": one.key, "seed": one.seed, "spec": json.dumps(one.fields())}
@@ -136,7 +117,7 @@ def resumed(place: Path | str, number: int) -> float:
     """Seconds until a driver knows that nothing is left to run, its jobs not made yet."""
     start, source = time.perf_counter(), Source("builtin", "digits")
     with closing(Store(place)) as store:
-        jobs = [Job(spec(seed, 0), source) for seed in range(number)]
+        jobs = [Job(spec(seed), source) for seed in range(number)]
         driver = Runner(store, Path(), ENVIRONMENT, engine=Nobody(), watcher=Nobody())
         driver.phase("final", jobs)
     return time.perf_counter() - start
@@ -186,14 +167,13 @@ def read(folder: Path, place: Path | str, number: int, rounds: int) -> None:
 def written(place: Path | str, rounds: int) -> None:
     rates, processor = write(place, rounds)
     columns = f"n = {rounds} rounds of {ROUND} runs | runs per second | processor time per run, ms"
-    name = "PostgreSQL, claimed" if isinstance(place, str) else "SQLite"
+    name = "PostgreSQL" if isinstance(place, str) else "SQLite"
     machine.table(columns, [(name, machine.spread(rates, ".0f"), machine.spread(processor))])
 
 
 def main() -> None:
     parser = machine.options(__doc__)
     parser.add_argument("url", nargs="?")
-    parser.add_argument("--drivers", type=int, default=1)
     parser.add_argument("--runs", type=int, default=0)
     given = parser.parse_args()
     machine.check_idle(busy=given.busy)
@@ -205,10 +185,7 @@ def main() -> None:
         with closing(Store(place)) as store, store._engine.connect() as connection:
             version = ".".join(map(str, connection.dialect.server_version_info or ()))
             print(f"{connection.dialect.name} {version}\n")
-        if given.drivers > 1:
-            rate = written_by(given.drivers, place, given.rounds)
-            print(f"{given.drivers} drivers: {rate:.0f} runs per second together")
-        elif given.runs:
+        if given.runs:
             read(folder, place, given.runs, min(given.rounds, 3))
         else:
             written(place, given.rounds)

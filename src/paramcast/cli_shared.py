@@ -98,7 +98,7 @@ def store_option(command: Any) -> Any:
         "--store",
         metavar="URL",
         callback=_check_store,
-        help="postgresql://USER@HOST/DATABASE, which drivers may share [a file in the folder].",
+        help="postgresql://USER@HOST/DATABASE of the runs [a file in the folder].",
     )(command)
 
 

@@ -269,15 +269,16 @@ def _dry_run(
 
 
 def _status(folder: Path, url: str | None = None) -> str:
+    from .study.live import driver
     from .study.studies.place import RESULT, stored
 
     with stored(folder, url) as store, as_written(store.name, RESUME):
-        about, drivers = _about(store), store.at_work()
+        about, at_work = _about(store), store.driver or driver(folder)
         counts, planned = store.counts(), dict(store.about("planned") or {})
     done = f"{counts.get('tune', 0)} of {planned.get('tuning', '?')} tuning runs, "
     done += f"{counts.get('final', 0)} of at most {planned.get('final', '?')} final runs"
     failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""
-    failed += f", {drivers} drivers at work" if drivers else ""
+    failed += f"; at work: {at_work}" if at_work else ""
     state = "finished" if (folder / RESULT).is_file() else "not finished"
     return f"{folder}: study {about['name']}, {state}; {done}{failed}"
 

@@ -36,7 +36,7 @@ from paramcast.report.html.write import content as report
 from paramcast.report.roi.terminal import render
 from paramcast.study.database import parse, without_password
 from paramcast.study.engines.address import read_address
-from paramcast.study.live import DRIVER, FOLDER, at_work, in_progress
+from paramcast.study.live import DRIVER, FOLDER, driver, in_progress
 from paramcast.study.methods import parse_methods
 from paramcast.study.reading import from_json
 from paramcast.study.store import Store
@@ -424,7 +424,7 @@ def live(content: bytes) -> None:
     point = edited({"step": 1, "validation_loss": 0.5}, choices, JSON_ODD)
     text = spliced(f"{json.dumps(head)}\n{json.dumps(point)}\n".encode(), choices)
     (folder / "key.jsonl").write_bytes(text)
-    at_work(scratch() / "live")
+    driver(scratch() / "live")
     list(in_progress(scratch() / "live"))
 
 

@@ -112,7 +112,7 @@ class Drawn:
     def describe(self) -> dict[str, Any]:
         return {"engine": "drawn", "workers": self.workers}
 
-    def run(self, jobs: Iterable[Job | None], finished: Callable[[Finished], None]) -> None:
+    def run(self, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
         def tell(done: Finished) -> None:
             finished(done)
             self._note("kept", done.spec.key, done.outcome["status"])
@@ -148,9 +148,6 @@ class Nobody:
         pass
 
     def finished(self, finished: Finished) -> None:
-        pass
-
-    def waiting(self, runs: int) -> None:
         pass
 
 

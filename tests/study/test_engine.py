@@ -368,13 +368,12 @@ def work(inputs, generator):
 
 
 def test_jobs_are_taken_as_there_is_room(task_file: Callable[..., Path]) -> None:
-    """No more than twice as many as run at once lie ahead, and None means: not now."""
+    """No more than twice as many as run at once lie ahead."""
     source, taken, done, ahead = find(str(task_file())), 0, 0, []
 
-    def lazily() -> Iterator[Job | None]:
+    def lazily() -> Iterator[Job]:
         nonlocal taken
         for each in SPECS:
-            yield None
             taken += 1
             ahead.append(taken - done)
             yield Job(each, source)

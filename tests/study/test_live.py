@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import json
+import os
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
@@ -15,7 +17,7 @@ import pytest
 
 from paramcast.study import live
 from paramcast.study.engines import Finished
-from paramcast.study.live import DRIVER, FOLDER, Live, Telling, at_work, in_progress
+from paramcast.study.live import DRIVER, FOLDER, Live, Telling, in_progress
 from paramcast.study.pilot import run_pilot
 from paramcast.study.spec import RunSpec
 from paramcast.study.store import Store
@@ -40,8 +42,9 @@ def test_a_run_tells_its_specification_and_each_point(tmp_path: Path) -> None:
         assert [point["step"] for point in run.curve] == [5, 10]
         driver.ended(SPEC.key)
         assert list(in_progress(tmp_path)) == []
-        assert at_work(tmp_path) == 1
-    assert at_work(tmp_path) == 0
+        who = f"process {os.getpid()} on {socket.gethostname()}, since 2"
+        assert (live.driver(tmp_path) or "").startswith(who)
+    assert live.driver(tmp_path) is None
     assert list(tmp_path.iterdir()) == []
 
 
@@ -60,7 +63,7 @@ def test_telling_stops_no_run_where_nothing_can_be_written(tmp_path: Path) -> No
     with Live(tmp_path) as driver:
         Telling(str(driver.path), SPEC, 10)(POINT)
         driver.ended(SPEC.key)
-        assert at_work(tmp_path) == 0
+        assert live.driver(tmp_path) is None
     Telling(None, SPEC, 10)(POINT)
 
 
@@ -73,7 +76,7 @@ def test_a_driver_that_was_killed_is_not_at_work_and_is_cleared_away(tmp_path: P
     assert done.returncode == 9
     (left,) = (tmp_path / FOLDER).iterdir()
     (tmp_path / FOLDER / "before-it-wrote").mkdir()
-    assert at_work(tmp_path) == 0
+    assert live.driver(tmp_path) is None
     with Live(tmp_path) as driver:
         assert [path.name for path in (tmp_path / FOLDER).iterdir()] == [driver.path.name]
         assert left != driver.path
@@ -86,9 +89,9 @@ def test_a_driver_of_another_machine_is_at_work_while_it_gives_signs(
     folder = tmp_path / FOLDER / "elsewhere-1"
     folder.mkdir(parents=True)
     (folder / DRIVER).write_text(json.dumps({"host": "else.where", "pid": 1, "started": 0.0}))
-    assert at_work(tmp_path) == 1
+    assert live.driver(tmp_path) == "process 1 on else.where, since 1970-01-01 00:00 UTC"
     monkeypatch.setattr(live, "SILENCE", -1.0)
-    assert at_work(tmp_path) == 0
+    assert live.driver(tmp_path) is None
 
 
 def test_telling_changes_no_result(
@@ -132,7 +135,7 @@ class Here:
 
     def finished(self, done: Finished) -> None:
         going_on = [run.key for run in in_progress(self.out)]
-        self.seen.append((at_work(self.out), going_on == [done.spec.key]))
+        self.seen.append((live.driver(self.out) is not None, going_on == [done.spec.key]))
 
 
 def test_a_pilot_says_how_many_runs_it_has_and_leaves_nothing_beside_the_store(
@@ -141,7 +144,7 @@ def test_a_pilot_says_how_many_runs_it_has_and_leaves_nothing_beside_the_store(
     made = plan(task_file(), "plp", seeds=2, trials=2, trial_seeds=1)
     here = Here(made.out)
     run_pilot(made, engine=here, watcher=here)
-    assert set(here.seen) == {(1, True)}  # a run is taken away when it is stored, not before
+    assert set(here.seen) == {(True, True)}  # a run is taken away when it is stored, not before
     assert not (made.out / FOLDER).exists()
     with contextlib.closing(Store(made.out / "pilot.db", write=False)) as store:
         counts = store.counts()

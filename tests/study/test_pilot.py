@@ -8,6 +8,7 @@ import os
 import re
 import shlex
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from filelock import FileLock
 from scipy import stats
 
 from command import without_notice
+from paramcast.study.live import Live
 from paramcast.study.plan import Plan
 
 Paramcast = Callable[..., Any]
@@ -646,6 +648,10 @@ def test_a_folder_has_one_pilot_at_a_time(
     assert refused.code == 2
     assert "another paramcast is running in out; wait for it, or choose another" in refused.err
     assert os.listdir(tmp_path / "out") == [".lock"]
+    with FileLock(tmp_path / "out" / ".lock"), Live(tmp_path / "out"):
+        refused = paramcast(*SMALL, "--seeds", 2, "--out", "out")
+    who = rf"process {os.getpid()} on {re.escape(socket.gethostname())}, since \d{{4}}-.* UTC"
+    assert re.search(rf"is running in out \({who}\); wait for it, or choose anot", refused.err)
     assert paramcast(*SMALL, "--seeds", 2, "--out", "out").code == 0
 
 

@@ -1,4 +1,4 @@
-"""Studies on a real PostgreSQL: what it refuses, several drivers, deaths of drivers and servers."""
+"""Studies on a real PostgreSQL: what it refuses, its one driver, deaths of drivers and servers."""
 
 from __future__ import annotations
 
@@ -22,7 +22,6 @@ from test_engine import AT_SEED_1
 from command import without_notice
 from paramcast.errors import StoreError
 from paramcast.report.watch.watching import Watching
-from paramcast.study.claims import Claims
 from paramcast.study.spec import RunSpec
 from paramcast.study.store import Store
 
@@ -47,32 +46,6 @@ class Slow(torch.nn.Linear):
         return super().forward(x)
 """
 MODEL = "model=lambda: torch.nn.Sequential(Slow(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 3))"
-DRIVER = """
-import sys
-from pathlib import Path
-from paramcast.study.engines import LocalEngine
-from paramcast.study.studies.file import open_study
-from paramcast.study.studies.run import run_study
-
-class Quiet:
-    def phase(self, *_): pass
-    finished = waiting = phase
-
-if __name__ == "__main__":
-    study, text = open_study("shared.toml")
-    print("ready", flush=True)
-    sys.stdin.readline()
-    with LocalEngine(workers=2) as engine:
-        run_study(study, text, Path(sys.argv[1]), engine=engine, watcher=Quiet(),
-                  store_url=sys.argv[2], lease=3.0)
-"""
-COUNTING = [
-    "CREATE TABLE started (key text, driver text)",
-    "CREATE FUNCTION note() RETURNS trigger LANGUAGE plpgsql AS "
-    "'BEGIN INSERT INTO started VALUES (NEW.key, NEW.driver); RETURN NEW; END'",
-    "CREATE TRIGGER note AFTER INSERT OR UPDATE ON claims FOR EACH ROW EXECUTE FUNCTION note()",
-]
-"""Every claim ever made: a run is started once for each."""
 
 
 @pytest.fixture
@@ -85,28 +58,6 @@ def study(tmp_path: Path, task_file: Callable[..., Path]) -> Path:
     task_file(MODEL, SLOW)
     (tmp_path / "shared.toml").write_text(STUDY)
     return tmp_path
-
-
-@pytest.fixture
-def driver(study: Path) -> Any:
-    """driver(out, url): a process that waits for a line to begin; ended with the test.
-
-    Not from a file beside the task, which would be taken for a part of it.
-    """
-    begun: list[subprocess.Popen[str]] = []
-
-    def run(*words: str) -> subprocess.Popen[str]:
-        process = subprocess.Popen(
-            [sys.executable, "-c", DRIVER, *words], cwd=study, text=True,
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True,
-        )  # fmt: skip
-        begun.append(process)
-        return process
-
-    yield run
-    for process in begun:
-        process.kill()
-        process.communicate()
 
 
 def table(folder: Path) -> list[dict[str, Any]]:
@@ -150,53 +101,35 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
     pytest.fail("it took a minute")
 
 
-# --- several drivers ----------------------------------------------------------------------------
+# --- one driver ---------------------------------------------------------------------------------
 
 
-def test_two_drivers_divide_a_study(
-    postgres: Server, schema: str, url: str, driver: Any, study: Path, local: Any
+def test_a_second_driver_is_told_of_the_first_whose_death_leaves_no_lock(
+    postgres: Server, schema: str, url: str, start: Any, study: Path, local: Any, paramcast: Any
 ) -> None:
-    Store(url).close()
-    postgres.sql(*COUNTING, schema=schema)
-    both = [driver("one", url), driver("two", url)]
-    for process in both:
-        assert process.stdout.readline() == "ready\n"
-    for process in both:
-        process.stdin.write("go\n")
-        process.stdin.flush()
-    assert [process.wait(120) for process in both] == [0, 0]
-    started = postgres.sql("SELECT key, driver FROM started", schema=schema)
-    assert len(started) == len({key for key, _ in started}) == RUNS
-    assert len({driver for _, driver in started}) == 2
-    assert stored(postgres, schema) == RUNS
-    assert postgres.sql("SELECT key FROM failures", schema=schema) == []
-    assert postgres.sql("SELECT key FROM claims", schema=schema) == []
-    assert table(study / "one") == table(study / "two") == local
-
-
-def test_a_killed_driver_is_survived_by_the_others(
-    postgres: Server, schema: str, url: str, driver: Any, study: Path, local: Any, paramcast: Any
-) -> None:
-    process = driver("one", url)
-    process.stdin.write("go\n")
-    process.stdin.flush()
-    until(lambda: stored(postgres, schema) >= 4, process)
+    process = start("study", "run", "shared.toml", "--out", "one", "--workers", 2, "--store", url)
+    until(lambda: stored(postgres, schema) >= 2, process)
+    words = ("study", "run", "shared.toml", "--out", "two", "--workers", 2, "--store", url)
+    who = f"process {process.pid} on {socket.gethostname()}, since 2"
+    refused(paramcast(*words), f"another paramcast is running in {url} ({who}",
+            " UTC); wait for it, or choose another --store")  # fmt: skip
+    assert list((study / "two").iterdir()) == []
+    assert f"; at work: {who}" in paramcast("study", "status", "nowhere", "--store", url).out
     family = psutil.Process(process.pid).children(recursive=True)
+    assert process.poll() is None
     process.kill()
     process.wait()
-    left = postgres.sql("SELECT key FROM claims", schema=schema)
     before = stored(postgres, schema)
-    assert left
     assert before < RUNS
-    ran = paramcast("study", "run", "shared.toml", "--out", "two", "--store", url, "--json")
+    ran = paramcast(*words, "--json")
     assert ran.code == 0, ran.err
     assert ran.result["reused_runs"] == before
     assert table(study / "two") == local
-    assert postgres.sql("SELECT key FROM claims", schema=schema) == []
+    assert "at work" not in paramcast("study", "status", "two").out
     psutil.wait_procs(family, timeout=30)
 
 
-def test_ctrl_c_gives_the_claims_back_and_a_server_that_starts_anew_is_waited_for(
+def test_ctrl_c_gives_the_store_back_and_a_server_that_starts_anew_is_waited_for(
     postgres: Server, schema: str, url: str, start: Any, study: Path, local: Any, paramcast: Any
 ) -> None:
     words = ("study", "run", "shared.toml", "--out", "out", "--workers", 2)
@@ -209,8 +142,6 @@ def test_ctrl_c_gives_the_claims_back_and_a_server_that_starts_anew_is_waited_fo
     said = rf"paramcast: interrupted; {kept} of {RUNS} runs are kept in .*\n"
     assert re.fullmatch(said, without_notice(err)), err
     assert kept < RUNS
-    assert postgres.sql("SELECT * FROM claims", schema=schema) == []
-    assert postgres.sql("SELECT * FROM drivers", schema=schema) == []
     assert "study shared, not finished" in paramcast("study", "status", "out").out
 
     process = start("study", "resume", "out", "--workers", 2)  # the folder knows the address
@@ -249,7 +180,6 @@ def test_a_server_that_stays_away_is_said_and_the_study_goes_on_once_it_is_back(
         out, err = process.communicate(timeout=120)
     finally:
         postgres.start()
-        postgres.sql("UPDATE drivers SET expires = 0", schema=schema)  # as if a minute had passed
     assert (process.returncode, out) == (2, "")
     said = r"paramcast: postgresql://owner@\S+ cannot be (written|read) .* see to its server.*\n"
     assert re.fullmatch(said, without_notice(err)), err
@@ -270,7 +200,6 @@ def test_runs_that_fail_end_a_pilot_as_they_do_in_a_folder(
         found = postgres.sql("SELECT status, reason FROM failures", schema=schema)
         assert len(found) == attempts
         assert set(found) == {("failed", "RuntimeError: boom")}
-    assert postgres.sql("SELECT key FROM claims", schema=schema) == []
 
 
 # --- passwords and what is refused --------------------------------------------------------------
@@ -382,8 +311,8 @@ def test_a_folder_has_one_store(paramcast: Any, tmp_path: Path) -> None:
     refused(paramcast("study", "status", "empty"), "study.url holds no URL of a store")
 
 
-def test_a_shared_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
-    """Also where no folder is: runs, drivers and what they have claimed come from the store."""
+def test_a_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
+    """Also where no folder is: runs come from the store, and who is at work from its server."""
     spec = RunSpec(
         task="t", fingerprint="f", method="plp", base="sgd", lr=0.1, schedule="cosine", epochs=1,
         batch_size=8, share=1.0, phase="final", seed=0, device="cpu", versions="v",
@@ -396,10 +325,8 @@ def test_a_shared_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> No
             watching.view()
         store.adopt("study", {"name": "shared", "text": "", "device": "cpu"})
         store.set_about("planned", {"tuning": 0, "final": 3})
-        with Claims(store) as claims:
-            claims.take(["a", "b"], 2)
-            store.put(spec, outcome, {})
-            view = watching.view()
-            assert (view["state"], view["drivers"], view["claimed"]) == ("running", 1, 2)
-            assert view["phases"] == [{"name": "final", "done": 1, "total": 3}]
-        assert watching.view()["state"] == "stopped"
+        store.put(spec, outcome, {})
+        view = watching.view()
+        assert view["state"] == "running"
+        assert view["phases"] == [{"name": "final", "done": 1, "total": 3}]
+    assert watching.view()["state"] == "stopped"

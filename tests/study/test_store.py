@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import os
 import random
+import re
 import signal
+import socket
 import sqlite3
 import subprocess
 import sys
@@ -433,6 +435,43 @@ def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_said(
         assert store.counts() == {"final": 3, "failed": 1}
 
 
+def test_a_schema_has_one_driver_which_any_reader_is_told(postgres: Server, schema: str) -> None:
+    url, other = postgres.url(schema), postgres.schema()
+    said = rf"another paramcast is running in {re.escape(url)} \(process {os.getpid()} on .* UTC\)"
+    with closing(Store(url)) as store, closing(Store(url, write=False)) as reader:
+        with pytest.raises(StoreError, match=said + "; wait for it, or choose another --store"):
+            Store(url)
+        assert str(reader.driver).startswith(f"process {os.getpid()} on {socket.gethostname()}")
+        assert store.put(SPEC, OUTCOME, {})
+        with closing(Store(postgres.url(other))) as beside:  # another schema is another store
+            assert beside.put(SPEC, OUTCOME, {})
+        store.close()
+        assert reader.driver is None
+    postgres.sql(f"DROP SCHEMA {other} CASCADE")
+    assert reopened(url, SPEC.key) == {SPEC.key: OUTCOME}
+
+
+def test_a_server_that_starts_anew_gives_the_lock_to_who_asks_first(
+    postgres: Server, schema: str
+) -> None:
+    url = postgres.url(schema)
+    with closing(Store(url)) as first:
+        first.put(SPEC, OUTCOME, {})
+        postgres.stop()
+        postgres.start()
+        first.counts()  # it goes on, and has the lock again
+        with pytest.raises(StoreError, match="another paramcast is running in"):
+            Store(url)
+        postgres.stop()
+        postgres.start()
+        with closing(Store(url)) as second:
+            for use in (lambda: first.put(replace(SPEC, seed=1), OUTCOME, {}), first.counts):
+                with pytest.raises(StoreError, match="another paramcast is running in"):
+                    use()
+            assert second.counts() == {"final": 1, "failed": 0}
+        assert first.put(replace(SPEC, seed=1), OUTCOME, {})
+
+
 def test_whoever_is_interrupted_does_not_wait_for_a_server(
     postgres: Server, schema: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -509,6 +548,7 @@ def test_a_signal_that_stops_a_write_leaves_a_run_whole_or_none(
     assert all(found[key] == outcome(keys[key]) for key in found)
     for key, i in keys.items():  # and the store goes on
         assert store.put(replace(SPEC, seed=i), outcome(i), {}) is (key not in found)
+    store.close()
     assert reopened(place, *keys) == {key: outcome(i) for key, i in keys.items()}
 
 

@@ -66,11 +66,6 @@ class LiveProgress:
         note = f"{reused} reused" if reused else "starting workers"
         self._task = self._progress.add_task(name, total=total, completed=reused, last=note)
 
-    def waiting(self, runs: int) -> None:
-        """Other drivers run all that is left."""
-        if self._task is not None:
-            self._progress.update(self._task, last=f"waiting for {runs} runs of other drivers")
-
     def say(self, sentence: str) -> None:
         """Something that the user should know, above the progress."""
         self._console.print(sentence, markup=False, highlight=False)

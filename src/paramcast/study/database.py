@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import socket
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -25,13 +26,11 @@ from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from ..errors import StoreError
-from .reading import from_json, object_from_json, shown
+from .reading import from_json, moment, object_from_json, shown
 from .tables import (
     FIRST_TABLES,
     SCHEMA,
     about,
-    claims,
-    drivers,
     failures_by_key,
     metadata,
     runs,
@@ -40,15 +39,25 @@ from .tables import (
 
 SCHEMES = ("postgresql", "postgresql+psycopg")
 SECRETS = ("password", "sslpassword", "passfile")
-ADVISORY_LOCK = 0x70617263  # any number that others will not use: "parc"
+LOCK = """
+    SELECT pg_try_advisory_lock(1885434467, oid::int)
+    FROM (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AS store"""
+"""The store's schema, locked under a number that others will not use: "parc" as four bytes."""
+HOLDER = """
+    SELECT application_name, backend_start
+    FROM pg_locks JOIN pg_stat_activity USING (pid) JOIN pg_namespace n ON n.oid = objid
+    WHERE locktype = 'advisory' AND classid = 1885434467 AND nspname = current_schema()
+        AND datname = current_database()"""
 CONNECTING = {
     "connect_timeout": 5,  # seconds per address of the host
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
     "tcp_user_timeout": 30_000,  # ms: a server that vanished is noticed
-    "application_name": "paramcast",
+    "application_name": f"paramcast, process {os.getpid()} on {socket.gethostname()}",
 }
+NOTICING = ("tcp_keepalives_idle = 15", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
+"""The same for the server (seconds): a driver whose machine vanished keeps no lock."""
 PATIENCE = 10.0
 """Seconds for which a locked database, or a server that is away, is waited for."""
 FULL = ("disk is full", "No space left on device")
@@ -61,7 +70,6 @@ LOCKED = ("database is locked", "lock timeout")
 class SqliteFile:
     """A file in the output folder; one driver at a time, by the folder's lock."""
 
-    shared = False
     remedy = "move it away, or choose another folder"
 
     def __init__(self, path: Path) -> None:
@@ -85,9 +93,6 @@ class SqliteFile:
         from sqlalchemy.dialects.sqlite import insert
 
         return insert
-
-    def lock(self, connection: Connection) -> None:
-        """Nothing: a transaction with the option `write` has the file to itself."""
 
     def back_up(self, version: int) -> None:
         """A copy beside the file, made once."""
@@ -118,13 +123,16 @@ class SqliteFile:
 
 
 class PostgresSchema:
-    """The first schema of a PostgreSQL server's search path; drivers share it by claims.
+    """The first schema of a PostgreSQL server's search path; one driver at a time.
+
+    The lock is the server's: it belongs to the connection, and ends with it however a driver dies.
+    A driver has one connection, which takes the lock before anything else. So nothing is written
+    without it, also where a server started anew.
 
     Raises:
         StoreError: the text is no such URL.
     """
 
-    shared = True
     remedy = "see docs/store.md, or give another --store"
 
     def __init__(self, url: str) -> None:
@@ -134,11 +142,14 @@ class PostgresSchema:
     def engine(self, *, write: bool) -> Engine:
         given = {k: v for k, v in CONNECTING.items() if k not in self.url.query}
         try:
-            return create_engine(self.url, connect_args=given)
+            engine = create_engine(self.url, connect_args=given, pool_size=1, max_overflow=0)
         except ImportError:
             raise StoreError(
                 "--store postgresql://... needs a driver: pip install 'paramcast[postgres]'"
             ) from None
+        if write:
+            event.listen(engine, "connect", self._lock)
+        return engine
 
     def check(self, connection: Connection) -> None:
         """Nothing: what its schema holds is the business of whoever owns it."""
@@ -149,16 +160,48 @@ class PostgresSchema:
 
         return insert
 
-    def lock(self, connection: Connection) -> None:
-        """Wait for another driver that makes the tables just now."""
-        connection.execute(text(f"SET LOCAL lock_timeout = '{PATIENCE:g}s'"))
-        connection.execute(text("SELECT pg_advisory_xact_lock(:number)"), {"number": ADVISORY_LOCK})
+    def _lock(self, connection: Any, _record: Any) -> None:
+        try:
+            for setting in NOTICING:
+                connection.execute(f"SET {setting}")
+            taken = connection.execute(LOCK).fetchone()
+            if taken == (False,):  # none: there is no schema, which is said when it is needed
+                raise in_use(self.name, holder(connection.execute), "choose another --store")
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
 
     def back_up(self, version: int) -> None:
         """Nothing: there is no version of a PostgreSQL store to migrate."""
 
 
 Place = SqliteFile | PostgresSchema
+
+
+def holder(execute: Callable[[str], Any]) -> str | None:
+    """Which driver has the lock of a PostgreSQL store, in words.
+
+    Args:
+        execute: runs a statement in the store's schema.
+    """
+    found = execute(HOLDER).fetchone()
+    if found is None:
+        return None
+    name, since = found  # a role without the right to know is not told since when
+    return str(name).removeprefix("paramcast, ") + (f", since {moment(since)}" if since else "")
+
+
+def in_use(place: str, holder: str | None, choose: str) -> StoreError:
+    """What a second driver is told.
+
+    Args:
+        place: the folder or the URL.
+        holder: the first driver, if known.
+        choose: what else can be done than wait.
+    """
+    who = f" ({holder})" if holder else ""
+    return StoreError(f"another paramcast is running in {place}{who}; wait for it, or {choose}")
 
 
 def parse(url: str) -> URL:
@@ -198,7 +241,6 @@ def prepare(place: Place, engine: Engine) -> None:
         if version(connection) == 1:
             place.back_up(1)
     with engine.connect().execution_options(write=True) as connection, connection.begin():
-        place.lock(connection)
         found = set(inspect(connection).get_table_names())
         if not found:
             metadata.create_all(connection)
@@ -251,9 +293,8 @@ def _own_room(place: Place) -> str:
 
 
 def _migrate(connection: Connection) -> None:
-    """From version 1: the curve leaves the outcome; drivers, claims and indices come."""
+    """From version 1: the curve leaves the outcome; indices come."""
     connection.execute(text("ALTER TABLE runs ADD COLUMN curve TEXT"))
-    metadata.create_all(connection, tables=[drivers, claims])
     for index in (runs_by_phase, failures_by_key):
         index.create(connection)
     keys = list(connection.scalars(select(runs.c.key)))

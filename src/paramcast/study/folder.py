@@ -15,7 +15,8 @@ from filelock import FileLock, Timeout
 
 from ..errors import StoreError
 from ..files import replacing
-from .database import parse, without_password
+from .database import in_use, parse, without_password
+from .live import driver
 from .reading import read_text, tell
 from .store import Store
 
@@ -32,7 +33,7 @@ def opened(
     differ: Callable[[dict[str, Any]], str],
     url: str | None = None,
 ) -> Iterator[Store]:
-    """The folder's store, checked to hold this specification's runs; a file is locked.
+    """The folder's store, checked to hold this specification's runs, locked for one driver.
 
     Args:
         out: the folder; made where missing.
@@ -44,8 +45,8 @@ def opened(
         url: of a PostgreSQL database; None for the one that the folder names, else the file.
 
     Raises:
-        StoreError: the folder or the store cannot be used, or holds another specification's
-            results.
+        StoreError: the folder or the store cannot be used, is in use by another driver, or holds
+            another specification's results.
     """
     _make(out)
     place = where(out, database, url)
@@ -151,9 +152,7 @@ def _locked(out: Path) -> Iterator[None]:
     try:
         lock.acquire()
     except Timeout:
-        raise StoreError(
-            f"another paramcast is running in {out}; wait for it, or choose another --out"
-        ) from None
+        raise in_use(str(out), driver(out), "choose another --out") from None
     except OSError as error:
         raise StoreError(
             f"--out {out} cannot be locked ({error.strerror}); make room or access"

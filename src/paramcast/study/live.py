@@ -1,4 +1,4 @@
-"""What is going on just now, beside the store: a folder per driver, a file per run in progress.
+"""What is going on just now, beside the store: the driver's folder, a file per run in progress.
 
     FOLDER/.live/HOST-PID/driver.json       the driver
     FOLDER/.live/HOST-PID/KEY.jsonl         the run's specification, then a line per epoch
@@ -18,12 +18,13 @@ import socket
 import time
 from collections.abc import Iterator
 from dataclasses import asdict
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import psutil
 
-from .reading import object_from_json, read_text
+from .reading import moment, object_from_json, read_text
 from .spec import RunSpec
 
 FOLDER = ".live"
@@ -59,7 +60,7 @@ class Live:
         with contextlib.suppress(OSError):
             self._parent.mkdir(parents=True, exist_ok=True)
             for folder in self._parent.iterdir():
-                if not _at_work(folder):  # one that was killed, perhaps before it wrote DRIVER
+                if _driver(folder) is None:  # it was killed, perhaps before it wrote DRIVER
                     shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir()
@@ -70,7 +71,7 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):  # other drivers are still at work
+        with contextlib.suppress(OSError):  # a driver with another store uses the same folder
             self._parent.rmdir()
 
     def ended(self, key: str) -> None:
@@ -101,37 +102,41 @@ class Telling:
             file.write(json.dumps(value) + "\n")
 
 
-def at_work(out: Path) -> int:
-    """How many drivers write into this folder just now."""
-    return sum(map(_at_work, _drivers(out / FOLDER)))
+def driver(out: Path) -> str | None:
+    """Who writes into this folder just now, in words."""
+    return next(filter(None, map(_driver, _folders(out))), None)
 
 
 def in_progress(out: Path) -> Iterator[InProgress]:
     """The runs that are going on in a folder, on this machine or on one that shares the folder."""
-    for folder in _drivers(out / FOLDER):
-        if not _at_work(folder):
-            continue
+    for folder in filter(_driver, _folders(out)):
         for path in sorted(folder.glob(f"*{ENDING}")):
             run = _read(path)
             if run is not None:
                 yield run
 
 
-def _drivers(parent: Path) -> list[Path]:
-    return sorted(path.parent for path in parent.glob(f"*/{DRIVER}"))
+def _folders(out: Path) -> list[Path]:
+    return sorted(path.parent for path in out.glob(f"{FOLDER}/*/{DRIVER}"))
 
 
-def _at_work(folder: Path) -> bool:
-    """A driver of this machine is looked up, of another one a recent sign is looked for."""
+def _driver(folder: Path) -> str | None:
+    """Whose folder it is, None if it is dead.
+
+    A driver of this machine is looked up, of another one a recent sign is looked for.
+    """
     try:
         about = object_from_json(read_text(folder / DRIVER, MOST))
-        if about["host"] == socket.gethostname():
-            begun = psutil.Process(about["pid"]).create_time()
-            return bool(abs(begun - about["started"]) < 1.0)
-        latest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
-        return time.time() - latest < SILENCE
-    except (OSError, ValueError, KeyError, TypeError, psutil.Error):
-        return False
+        host, pid, started = (about[name] for name in ("host", "pid", "started"))
+        if host == socket.gethostname():
+            alive = abs(psutil.Process(pid).create_time() - started) < 1.0
+        else:
+            latest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
+            alive = time.time() - latest < SILENCE
+        since = moment(datetime.fromtimestamp(started, timezone.utc))
+        return f"process {pid} on {host}, since {since}" if alive else None
+    except (OSError, ValueError, KeyError, TypeError, OverflowError, psutil.Error):
+        return None
 
 
 def _read(path: Path) -> InProgress | None:

@@ -14,6 +14,7 @@ import re
 import stat
 import sys
 from collections.abc import Iterator
+from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -46,6 +47,11 @@ def shown(value: object, most: int = 80) -> str:
 def printable(text: str) -> str:
     """What a terminal would act on instead of showing it, as an escape; lines stay."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
+
+
+def moment(when: datetime) -> str:
+    """A time for a message, in UTC: machines may stand in different zones."""
+    return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def tell(text: str) -> None:

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import RunError
-from .claims import LEASE, Claims, Share
 from .engines import Engine, Finished, Job
 from .folder import opened as opened
 from .folder import write_json as write_json
@@ -31,16 +30,11 @@ class Watcher(Protocol):
     def finished(self, finished: Finished) -> None:
         """An attempt ended."""
 
-    def waiting(self, runs: int) -> None:
-        """Other drivers have all runs that are left, so many."""
-
 
 class Runner:
     """Runs what is missing of a phase and stores it.
 
-    On a shared store other drivers may do the same: each run is claimed before it is started. A
-    run that failed twice, here or in another driver, is not tried again by those that were at work
-    then; who starts later tries it again.
+    A run that failed twice is not tried again until the command is started again.
 
     Args:
         store: where runs are kept.
@@ -48,7 +42,6 @@ class Runner:
         environment: stored with every run.
         engine: what runs them.
         watcher: who is told how far it is.
-        lease: seconds after which others take over what a dead driver was running.
         live: where runs tell how far they are.
     """
 
@@ -60,11 +53,10 @@ class Runner:
         *,
         engine: Engine,
         watcher: Watcher,
-        lease: float = LEASE,
         live: Live | None = None,
     ) -> None:
         self.store, self.out, self.environment, self.live = store, out, environment, live
-        self.engine, self.watcher, self.lease = engine, watcher, lease
+        self.engine, self.watcher = engine, watcher
         self.reused = 0
         self.failures: dict[str, Finished] = {}
 
@@ -97,10 +89,14 @@ class Runner:
                 self.failures[done.spec.key] = done
             self.watcher.finished(done)
 
-        if missing and self.store.shared:
-            self._divide(missing, note)
-        elif missing:
-            self._run(missing.values(), note)
+        def keep(done: Finished) -> None:
+            with held():  # what is stored is counted too
+                note(self._keep(done))
+            if self.live is not None:
+                self.live.ended(done.spec.key)
+
+        if missing:
+            self.engine.run(missing.values(), keep)
         if self.failures:
             raise RunError(self._explain(name, len(unique)))
         return outcomes
@@ -111,40 +107,14 @@ class Runner:
         if planned.get(name) != runs:
             self.store.set_about(PLANNED, {**planned, name: runs})
 
-    def _divide(self, missing: Mapping[str, Job], note: Callable[[Finished], None]) -> None:
-        """Run what this driver can claim, until every run has ended here or elsewhere."""
-        with Claims(self.store, self.lease) as claims:
-            share = Share(claims, missing, self.engine.workers, note)
-            self._run(self._claimed(share), note, claims.driver)
-
-    def _claimed(self, share: Share) -> Iterator[Job | None]:
-        for job in share:
-            if job is None:
-                self.watcher.waiting(share.left)
-            yield job
-
-    def _run(
-        self,
-        jobs: Iterable[Job | None],
-        note: Callable[[Finished], None],
-        driver: str | None = None,
-    ) -> None:
-        def keep(done: Finished) -> None:
-            with held():  # what is stored is counted too
-                note(self._keep(done, driver))
-            if self.live is not None:
-                self.live.ended(done.spec.key)
-
-        self.engine.run(jobs, keep)
-
-    def _keep(self, done: Finished, driver: str | None) -> Finished:
+    def _keep(self, done: Finished) -> Finished:
         """Store an attempt; what comes back is what the store holds."""
         if done.outcome["status"] not in GOOD:
-            self.store.put_failure(done.spec, done.outcome, driver=None if done.again else driver)
+            self.store.put_failure(done.spec, done.outcome)
             return done
-        if self.store.put(done.spec, done.outcome, self.environment, driver=driver):
+        if self.store.put(done.spec, done.outcome, self.environment):
             return done
-        key = done.spec.key  # another driver was first: this one had been taken for dead
+        key = done.spec.key  # another driver was first, while the server was away
         return done._replace(outcome=self.store.outcomes([key])[key])
 
     def _explain(self, name: str, total: int) -> str:

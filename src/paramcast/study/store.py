@@ -1,4 +1,4 @@
-"""Finished runs, kept in a database: SQLite in the output folder, or PostgreSQL for several."""
+"""Finished runs, kept in a database: SQLite in the output folder, or PostgreSQL."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, bindparam, func, select
+from sqlalchemy import Connection, Table, func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ..errors import StoreError
@@ -20,6 +20,7 @@ from .database import (
     SqliteFile,
     cause,
     check_version,
+    holder,
     is_away,
     prepare,
     remedy,
@@ -30,7 +31,7 @@ from .database import (
 from .interrupts import held, waiting
 from .reading import from_json, object_from_json
 from .spec import RunSpec
-from .tables import SCHEMA, about, claims, clock, drivers, failures, looks, runs
+from .tables import SCHEMA, about, failures, looks, runs
 
 Read = Callable[[str], Any]
 CHUNK = 500  # keys in one query
@@ -47,10 +48,12 @@ class Store:
     Args:
         place: the SQLite file, or the URL of a PostgreSQL database.
         write: whether runs will be written. Then tables that are missing are made, and those of an
-            older version migrated; else nothing is changed.
+            older version migrated; else nothing is changed. A PostgreSQL store has one writer at a
+            time; a file is locked with its folder (see `folder.opened`).
 
     Raises:
-        StoreError: it is no store, of a newer version, or cannot be reached, read or written.
+        StoreError: it is no store, of a newer version, or cannot be reached, read or written; or
+            another driver writes it.
 
     Example::
 
@@ -63,7 +66,7 @@ class Store:
         self._engine = self.place.engine(write=write)
         self._gone = False  # the server stayed away too long
         self._alone = self._engine
-        if self.shared:  # one round trip instead of three
+        if self.remote:  # one round trip instead of three
             self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self.insert: Callable[[Table], Any] = self.place.insert()
         try:
@@ -88,9 +91,16 @@ class Store:
         return self.place.name
 
     @property
-    def shared(self) -> bool:
-        """Whether several drivers may use it at once, and divide the work by claims."""
-        return self.place.shared
+    def remote(self) -> bool:
+        """Whether a server keeps it, which may be away for a while."""
+        return isinstance(self.place, PostgresSchema)
+
+    @property
+    def driver(self) -> str | None:
+        """Who writes it just now, in words, as its server knows; of a file the folder knows."""
+        if not isinstance(self.place, PostgresSchema):
+            return None
+        return self.read(lambda c: holder(c.exec_driver_sql))  # type: ignore[no-any-return]
 
     def close(self) -> None:
         with held():  # closing a connection says whatever interrupts it
@@ -114,13 +124,10 @@ class Store:
         )
 
     def adopt(self, name: str, value: Any) -> Any:
-        """The stored fact; the given one becomes it where there is none (the first driver's)."""
-        found = self.about(name)
-        if found is None:
-            statement = self.insert(about).values(name=name, value=json.dumps(value))
-            self.write(lambda c: c.execute(statement.on_conflict_do_nothing()))
-            found = self.about(name)
-        return found
+        """The stored fact; the given one becomes it where there is none."""
+        if self.about(name) is None:
+            self.set_about(name, value)
+        return self.about(name)
 
     def looks(self) -> list[int]:
         """The numbers of final seeds at which a verdict was read, ascending."""
@@ -134,15 +141,8 @@ class Store:
 
     # --- runs ---------------------------------------------------------------------------------
 
-    def put(
-        self,
-        spec: RunSpec,
-        outcome: dict[str, Any],
-        environment: dict[str, Any],
-        *,
-        driver: str | None = None,
-    ) -> bool:
-        """Write one finished run, and end the driver's claim to it in the same transaction.
+    def put(self, spec: RunSpec, outcome: dict[str, Any], environment: dict[str, Any]) -> bool:
+        """Write one finished run.
 
         Returns:
             Whether it was written: the first result of a run stays.
@@ -163,26 +163,15 @@ class Store:
             "finished_at": _now(),
             "curve": curve,
         }
-        statement = self._put
-        if driver is not None:  # only PostgreSQL has drivers: it does both in one statement
-            statement = self._put_and_release
-            row |= {"released": spec.key, "by": driver}
-        return bool(self.write(lambda c: c.execute(statement, row).rowcount == 1, alone=True))
+        return bool(self.write(lambda c: c.execute(self._put, row).rowcount == 1, alone=True))
 
     @functools.cached_property
     def _put(self) -> Any:
         statement = self.insert(runs).on_conflict_do_nothing()
         return statement.execution_options(preserve_rowcount=True)
 
-    @functools.cached_property
-    def _put_and_release(self) -> Any:
-        released = _release(bindparam("released"), bindparam("by"))
-        return self._put.add_cte(released.cte("released"))
-
-    def put_failure(
-        self, spec: RunSpec, outcome: dict[str, Any], *, driver: str | None = None
-    ) -> None:
-        """Note an attempt that failed; a driver that gives the run up ends its claim to it."""
+    def put_failure(self, spec: RunSpec, outcome: dict[str, Any]) -> None:
+        """Note an attempt that failed."""
         row = {
             "key": spec.key,
             "status": outcome["status"],
@@ -196,10 +185,8 @@ class Store:
 
         def write(connection: Connection) -> None:
             # a connection that was lost may have written it after all
-            if not self.shared or connection.scalar(same) is None:
+            if not self.remote or connection.scalar(same) is None:
                 connection.execute(failures.insert(), row)
-            if driver is not None:
-                connection.execute(_release(spec.key, driver))
 
         self.write(write)
 
@@ -225,13 +212,6 @@ class Store:
         phases = self.read(lambda c: c.execute(by_phase).all())
         failed = self.read(lambda c: c.scalar(select(func.count()).select_from(failures)))
         return {**{phase: int(n) for phase, n in phases}, "failed": int(failed)}
-
-    def at_work(self) -> int:
-        """How many drivers share this store just now."""
-        if not self.shared:
-            return 0
-        query = select(func.count()).select_from(drivers).where(drivers.c.expires > clock())
-        return int(self.read(lambda c: c.scalar(query)))
 
     def _by_key(self, column: Any, keys: Iterable[str], read: Read) -> dict[str, Any]:
         found: dict[str, Any] = {}
@@ -290,7 +270,7 @@ class Store:
                 conflicts += conflict
                 if conflict and conflicts < 3:
                     continue
-                if not (self.shared and is_away(error)):
+                if not (self.remote and is_away(error)):
                     raise
                 if waiting():  # whoever is interrupted does not wait for a server
                     raise
@@ -330,7 +310,7 @@ class Store:
         return StoreError(f"{self.name} cannot be read ({self._cause(error)}); {what}")
 
     def _remedy(self, error: Exception, usual: str) -> str:
-        away = self.shared and isinstance(error, DBAPIError) and is_away(error)
+        away = self.remote and isinstance(error, DBAPIError) and is_away(error)
         return "see to its server" if away else remedy(error, usual)
 
     def _cause(self, error: Exception) -> str:
@@ -345,10 +325,6 @@ def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
 
 def _all(connection: Connection, query: Any) -> Any:
     return connection.execute(query).all()
-
-
-def _release(key: Any, driver: Any) -> Any:
-    return claims.delete().where(claims.c.key == key, claims.c.driver == driver)
 
 
 def _storable(text: str) -> str:

@@ -7,14 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, func, inspect, null, select
+from sqlalchemy import Connection, inspect, null, select
 
 from ...errors import StoreError, StudyError
 from ...study.folder import remembers
-from ...study.live import InProgress, at_work, in_progress
+from ...study.live import InProgress, driver, in_progress
 from ...study.reading import MOST_JSON, from_json, object_from_json, read_text
 from ...study.store import Store, chunks
-from ...study.tables import claims, failures, runs
+from ...study.tables import failures, runs
 from ..reading import KINDS, opened
 
 
@@ -45,8 +45,7 @@ class Look(NamedTuple):
         about: what the store is of.
         planned: runs by phase ("tuning", "final"), and a pilot's "seeds"; empty if not known.
         result: pilot.json or study.json; None until the verdict.
-        drivers: how many are at work.
-        claimed: runs that the drivers of a shared store have taken.
+        driver: who is at work, in words; None where nobody is.
         running: runs in progress that can be seen from here.
     """
 
@@ -54,14 +53,13 @@ class Look(NamedTuple):
     about: dict[str, Any]
     planned: dict[str, Any]
     result: dict[str, Any] | None
-    drivers: int
-    claimed: int
+    driver: str | None
     running: list[InProgress]
 
     @property
     def finished(self) -> bool:
         """Whether the verdict is there, for the seeds that were asked for last."""
-        if self.result is None or self.drivers:
+        if self.result is None or self.driver:
             return False
         asked = self.planned.get("seeds")
         return self.kind == "study" or asked is None or self.result.get("seeds") == asked
@@ -108,11 +106,10 @@ class Follower:
             self._read_runs(store)
             self._read_failures(store)
             planned = store.about("planned") or {}
-            drivers, claimed = _others(store)
+            at_work = store.driver or driver(self.folder)
         running = [run for run in in_progress(self.folder) if run.key not in self._seen]
         result = self._result(self.folder / KINDS[kind][0])
-        drivers = drivers or at_work(self.folder)
-        return Look(kind, about, planned, result, drivers, claimed, running)
+        return Look(kind, about, planned, result, at_work, running)
 
     def _read_runs(self, store: Store) -> None:
         keys = store.read(lambda c: c.scalars(select(runs.c.key)).all())
@@ -189,14 +186,6 @@ def _about(store: Store) -> tuple[str, dict[str, Any]]:
         if isinstance(found, dict):
             return kind, found
     raise StoreError(f"{store.name} is of no pilot or study; give the folder or --store of one")
-
-
-def _others(store: Store) -> tuple[int, int]:
-    """The drivers of a shared store, and the runs that they have claimed."""
-    if not store.shared:
-        return 0, 0
-    count = select(func.count()).select_from(claims)
-    return store.at_work(), int(store.read(lambda c: c.scalar(count)))
 
 
 def _loaded(

@@ -51,8 +51,6 @@ def draw(view: dict[str, Any], console: Console, height: int | None = None) -> R
         parts += [_tuning(view, bars, room), ""]
     if view["running"]:
         parts += [_running(view, bars, narrow=narrow), ""]
-    elif view["claimed"]:
-        parts += [Text(f"{view['claimed']} runs are with {view['drivers']} drivers"), ""]
     parts += [_event(event) for event in events]
     for sentence in view["verdicts"]:
         parts += [Text(sentence, style="bold"), ""]
@@ -100,8 +98,6 @@ def _head(view: dict[str, Any]) -> Text:
     )
     if view["state"] == "stopped":
         head.append(": nobody is at work on it; the same command goes on with it")
-    if view["drivers"] > 1:
-        head.append(f" ({view['drivers']} drivers)")
     return head.append(f"  {view['folder']}", style="dim")
 
 

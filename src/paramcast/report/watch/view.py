@@ -35,8 +35,6 @@ def view(board: Board, look: Look, folder: str, cell: int | None = None) -> dict
         "name": _name(look),
         "folder": folder,
         "state": _state(look),
-        "drivers": look.drivers,
-        "claimed": look.claimed,
         "phases": phases(board, look),
         "diverged": board.diverged,
         "failed": board.failed,
@@ -58,7 +56,7 @@ def _name(look: Look) -> str:
 
 
 def _state(look: Look) -> str:
-    if look.drivers:
+    if look.driver:
         return "running"
     return "finished" if look.finished else "stopped"
 
@@ -67,7 +65,7 @@ def _seconds_left(board: Board, look: Look) -> float | None:
     """Of the phase under way: runs left times the time between the latest ends."""
     each = board.seconds_per_run()
     open_ = [p for p in phases(board, look) if p["total"] is not None and p["done"] < p["total"]]
-    if each is None or not open_ or not look.drivers:
+    if each is None or not open_ or not look.driver:
         return None
     return float(each * (open_[0]["total"] - open_[0]["done"]))
 

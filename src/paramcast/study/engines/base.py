@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from itertools import islice
 from types import TracebackType
 from typing import Any, NamedTuple, Protocol
 
@@ -52,13 +53,12 @@ class Engine(Protocol):
     def describe(self) -> dict[str, Any]:
         """Its name and resources, as stored with every run."""
 
-    def run(self, jobs: Iterable[Job | None], finished: Callable[[Finished], None]) -> None:
+    def run(self, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
         """Run every job; results come in any order.
 
         Args:
             jobs: what to run, in the order in which to start. It may be lazy: no more than twice
-                as many as run at once are taken ahead. None says that there is nothing to start
-                at present; the engine asks again when a run ends, or after POLL seconds.
+                as many as run at once are taken ahead.
             finished: called in this process for every attempt that ended.
 
         Raises:
@@ -91,24 +91,22 @@ class Backend(Protocol):
         """How often a run with this outcome is tried in all."""
 
 
-def drive(
-    backend: Backend, jobs: Iterable[Job | None], finished: Callable[[Finished], None]
-) -> None:
+def drive(backend: Backend, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
     """Run every job on a backend; a run that fails is tried again before new ones start."""
-    source = _Source(jobs)
+    waiting = iter(jobs)
     running: dict[Any, tuple[Job, int]] = {}
     again: deque[tuple[Job, int]] = deque()
     while True:
         while backend.has_room(len(running)):
-            if not again and (job := source.take()) is not None:
-                again.append((job, 1))
             if not again:
+                again.extend((job, 1) for job in islice(waiting, 1))
+            if not again:  # all jobs have been started
                 break
             handle = backend.start(again[0][0], len(running))
             if handle is None:
                 break
             running[handle] = again.popleft()
-        if source.empty and not running and not again:
+        if not running and not again:
             return
         for handle, outcome in backend.wait(list(running), POLL):
             job, attempt = running.pop(handle)
@@ -117,23 +115,6 @@ def drive(
             if retry:
                 again.append((job, attempt + 1))
             finished(Finished(job.spec, outcome, attempt, retry))
-
-
-class _Source:
-    """The jobs, one at a time, and whether they have come to an end."""
-
-    def __init__(self, jobs: Iterable[Job | None]) -> None:
-        self._jobs: Iterator[Job | None] = iter(jobs)
-        self.empty = False
-
-    def take(self) -> Job | None:
-        if self.empty:
-            return None
-        try:
-            return next(self._jobs)
-        except StopIteration:
-            self.empty = True
-            return None
 
 
 def pause(handles: Sequence[Any], seconds: float) -> bool:

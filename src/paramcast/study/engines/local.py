@@ -71,7 +71,7 @@ class LocalEngine:
     def describe(self) -> dict[str, Any]:
         return {"engine": "local", "workers": self.workers}
 
-    def run(self, jobs: Iterable[Job | None], finished: Callable[[Finished], None]) -> None:
+    def run(self, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
         """Run every job in worker processes: see Engine.run."""
         try:
             drive(self._started(), jobs, finished)

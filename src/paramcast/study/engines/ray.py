@@ -197,7 +197,7 @@ class RayEngine:
 
     # --- runs -----------------------------------------------------------------------------------
 
-    def run(self, jobs: Iterable[Job | None], finished: Callable[[Finished], None]) -> None:
+    def run(self, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
         """Run every job on the cluster: see Engine.run. Ctrl-C cancels what is in progress."""
         tasks = _Tasks(self, self._connected())
         try:

@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
-from ..claims import LEASE
 from ..engines import Engine
 from ..environment import describe_environment
 from ..folder import opened, write_json
@@ -34,7 +33,6 @@ def run_study(
     numerics: Numerics = DEFAULT,
     data_dir: str | None = None,
     store_url: str | None = None,
-    lease: float = LEASE,
 ) -> dict[str, Any]:
     """Do what is not stored yet and write study.json.
 
@@ -44,7 +42,6 @@ def run_study(
         engine: what runs it.
         store_url: of the PostgreSQL database that holds the runs; None for the one that the
             folder names, else study.db in it.
-        lease: seconds after which other drivers take over what this one runs, if it dies.
 
     Returns:
         What study.json holds: one entry per cell, as `result.summarise` makes them.
@@ -70,9 +67,7 @@ def run_study(
         tuning, final = count(cells)
         store.set_about(PLANNED, {"tuning": tuning, "final": final})
         environment = describe_environment(cells[0].plan.options.source, engine)
-        runner = Runner(
-            store, out, environment, engine=engine, watcher=watcher, lease=lease, live=live
-        )
+        runner = Runner(store, out, environment, engine=engine, watcher=watcher, live=live)
         outcomes = runner.phase("tuning", tuning_jobs(cells))
         chosen = [cell.plan.choose(outcomes) for cell in cells]
         outcomes = runner.phase("final", final_jobs(cells, chosen))

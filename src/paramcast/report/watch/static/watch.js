@@ -72,8 +72,6 @@
     const notes = [];
     if (view.state === "stopped") notes.push("nobody is at work on it; the same command goes on with it");
     if (view.seconds_left !== null) notes.push("about " + duration(view.seconds_left) + " left in this phase");
-    if (view.drivers > 1) notes.push(view.drivers + " drivers");
-    if (view.claimed) notes.push(view.claimed + " runs taken by drivers");
     if (view.diverged) notes.push(view.diverged + " diverged");
     if (view.failed) notes.push(view.failed + " failed attempts");
     $("#note").textContent = notes.join(", ");
