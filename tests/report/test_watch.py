@@ -205,7 +205,7 @@ def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
     before = sorted(path.name for path in folder.iterdir())
     os.chmod(folder, 0o555)
     code = (
-        "import os, sys; from pathlib import Path\n"
+        "import os, sqlite3, sys; from pathlib import Path\n"  # sqlite3: nobody may find no modules
         "from paramcast.report.watch.watching import Watching\n"
         "if os.getuid() == 0: os.setresuid(65534, 65534, 65534)\n"
         "print(Watching(Path(sys.argv[1])).view()['state'])\n"

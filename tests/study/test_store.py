@@ -189,6 +189,14 @@ def test_a_reader_changes_nothing(store: Store, place: Place, tmp_path: Path) ->
         assert connection.execute("SELECT * FROM sqlite_master").fetchall() == []
 
 
+def test_a_reader_of_a_file_cannot_write(file_store: Store, path: Path) -> None:
+    file_store.put(SPEC, OUTCOME, {})
+    with closing(Store(path, write=False)) as reader:
+        with pytest.raises(StoreError, match="attempt to write a readonly database"):
+            reader.put(replace(SPEC, seed=1), OUTCOME, {})
+        assert reader.counts() == {"final": 1, "failed": 0}
+
+
 # --- what cannot be used ------------------------------------------------------------------------
 
 
@@ -240,10 +248,14 @@ def test_an_unreadable_outcome_is_refused(file_store: Store, path: Path) -> None
     refused(path, r"cannot be read .*move it away")
 
 
-def test_a_newer_schema_is_refused(file_store: Store, path: Path) -> None:
-    file_store.set_about("schema", 3)
+@pytest.mark.parametrize("version", [1, 3, "2", None, True])
+def test_another_schema_is_refused(file_store: Store, path: Path, version: Any) -> None:
+    file_store.set_about("schema", version)
     file_store.close()
-    refused(path, "schema version 3, this paramcast reads 2; use the paramcast that wrote it")
+    said = f"schema version {version!r}, this paramcast reads 2; use the paramcast that wrote it"
+    refused(path, said)
+    with pytest.raises(StoreError, match=said):
+        Store(path, write=False)
     assert [child.name for child in path.parent.iterdir()] == [path.name]
 
 

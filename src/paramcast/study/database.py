@@ -1,12 +1,10 @@
-"""Where a store's tables lie: a SQLite file or a PostgreSQL schema, opened, checked, migrated."""
+"""Where a store's tables lie: a SQLite file or a PostgreSQL schema, opened and checked."""
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import socket
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -19,22 +17,16 @@ from sqlalchemy import (
     event,
     inspect,
     select,
-    text,
-    update,
 )
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
 
 from ..errors import StoreError
-from .reading import from_json, moment, object_from_json, shown
+from .reading import from_json, moment, shown
 from .tables import (
-    FIRST_TABLES,
     SCHEMA,
     about,
-    failures_by_key,
     metadata,
-    runs,
-    runs_by_phase,
 )
 
 SCHEMES = ("postgresql", "postgresql+psycopg")
@@ -61,7 +53,6 @@ NOTICING = ("tcp_keepalives_idle = 15", "tcp_keepalives_interval = 5", "tcp_keep
 PATIENCE = 10.0
 """Seconds for which a locked database, or a server that is away, is waited for."""
 FULL = ("disk is full", "No space left on device")
-PLAIN = ("CREATE TABLE ", "CREATE INDEX ", "CREATE UNIQUE INDEX ")
 MOST_BYTES = 64 * 2**20
 """Of one stored value; the curve of 100,000 epochs has a third of that."""
 LOCKED = ("database is locked", "lock timeout")
@@ -76,50 +67,20 @@ class SqliteFile:
         self.path, self.name, self.secret = path, str(path), None
 
     def engine(self, *, write: bool) -> Engine:
-        self._refuse_foreign()
         engine = create_engine(URL.create("sqlite", database=str(self.path)))  # "?" is a name too
         event.listen(engine, "connect", _set_pragmas)
-        if write:
+        if not write:
+            event.listen(engine, "connect", _only_read)
+        elif not self.path.is_file() or self.path.stat().st_size == 0:
             event.listen(engine, "connect", _keep_a_log)
         event.listen(engine, "begin", _begin)
         return engine
-
-    def check(self, connection: Connection) -> None:
-        """Refuse a file that computes something by itself when it is read or written."""
-        _refuse_living(connection.exec_driver_sql, self)
 
     def insert(self) -> Callable[[Table], Any]:
         """The dialect's INSERT, which knows ON CONFLICT; each dialect is slow to import."""
         from sqlalchemy.dialects.sqlite import insert
 
         return insert
-
-    def back_up(self, version: int) -> None:
-        """A copy beside the file, made once."""
-        copy = self.path.with_name(f"{self.path.name}.v{version}.bak")
-        if copy.exists():
-            return
-        partial = copy.with_name(f"{copy.name}.partial")
-        partial.unlink(missing_ok=True)
-        with (
-            contextlib.closing(sqlite3.connect(self.path)) as source,
-            contextlib.closing(sqlite3.connect(partial)) as target,
-        ):
-            source.backup(target)
-        os.replace(partial, copy)
-
-    def _refuse_foreign(self) -> None:
-        """Leave a database alone that paramcast did not make: look at it without writing."""
-        if not self.path.is_file() or self.path.stat().st_size == 0:
-            return
-        uri = f"{self.path.resolve().as_uri()}?mode=ro"
-        try:
-            with contextlib.closing(sqlite3.connect(uri, uri=True)) as connection:
-                found = {name for (name,) in connection.execute("SELECT name FROM sqlite_master")}
-                refuse_foreign(found, self)
-                _refuse_living(connection.execute, self)
-        except sqlite3.Error:
-            return  # whatever is wrong with it is said when it is opened
 
 
 class PostgresSchema:
@@ -151,9 +112,6 @@ class PostgresSchema:
             event.listen(engine, "connect", self._lock)
         return engine
 
-    def check(self, connection: Connection) -> None:
-        """Nothing: what its schema holds is the business of whoever owns it."""
-
     def insert(self) -> Callable[[Table], Any]:
         """As that of SqliteFile."""
         from sqlalchemy.dialects.postgresql import insert
@@ -171,9 +129,6 @@ class PostgresSchema:
         except BaseException:
             connection.close()
             raise
-
-    def back_up(self, version: int) -> None:
-        """Nothing: there is no version of a PostgreSQL store to migrate."""
 
 
 Place = SqliteFile | PostgresSchema
@@ -232,50 +187,39 @@ def without_password(url: URL) -> str:
 
 
 def prepare(place: Place, engine: Engine) -> None:
-    """Make the tables where there are none, migrate those of an older version.
+    """Make the tables where there are none.
 
     Raises:
-        StoreError: they are somebody else's, or of a newer version.
+        StoreError: those that are there are somebody else's, or of another version.
     """
-    with engine.connect() as connection:
-        if version(connection) == 1:
-            place.back_up(1)
     with engine.connect().execution_options(write=True) as connection, connection.begin():
-        found = set(inspect(connection).get_table_names())
-        if not found:
+        if not is_store(connection, place):
             metadata.create_all(connection)
             connection.execute(about.insert().values(name="schema", value=json.dumps(SCHEMA)))
-            return
-        refuse_foreign(found, place)
-        check_version(version(connection), place, {1, SCHEMA})
-        if version(connection) == 1:
-            _migrate(connection)
 
 
-def check_version(found: Any, place: Place, readable: set[int]) -> None:
-    """Refuse a store of a version that is not among these."""
-    if type(found) is not int or found not in readable:
-        raise StoreError(
-            f"{place.name} has schema version {shown(found)}, this paramcast reads {SCHEMA}; "
-            f"use the paramcast that wrote it, or {place.remedy.rpartition(', or ')[2]}"
-        )
+def is_store(connection: Connection, place: Place) -> bool:
+    """Whether a store's tables are there, or none at all.
 
-
-def refuse_foreign(found: set[str], place: Place) -> None:
-    """Refuse tables that are not a store's."""
-    if found and not found >= FIRST_TABLES:
+    Raises:
+        StoreError: they are somebody else's, or of another version.
+    """
+    found = set(inspect(connection).get_table_names())
+    if not found:
+        return False
+    if not found >= metadata.tables.keys():
         raise StoreError(
             f"{place.name} is a database of something else (tables "
             f"{', '.join(sorted(found)[:3])}); {_own_room(place)}"
         )
-
-
-def version(connection: Connection) -> Any:
-    """The schema's version, None where there are no tables; 1 where a kill left it unsaid."""
-    if not inspect(connection).has_table(about.name):
-        return None
     value = connection.scalar(select(about.c.value).where(about.c.name == "schema"))
-    return 1 if value is None else from_json(value)
+    version = None if value is None else from_json(value)
+    if type(version) is not int or version != SCHEMA:
+        raise StoreError(
+            f"{place.name} has schema version {shown(version)}, this paramcast reads {SCHEMA}; "
+            f"use the paramcast that wrote it, or {place.remedy.rpartition(', or ')[2]}"
+        )
+    return True
 
 
 def cause(error: Exception, secret: str | None = None) -> str:
@@ -290,23 +234,6 @@ def _own_room(place: Place) -> str:
     if isinstance(place, SqliteFile):
         return place.remedy
     return "give it a schema of its own: CREATE SCHEMA name, and ?options=-csearch_path%3Dname"
-
-
-def _migrate(connection: Connection) -> None:
-    """From version 1: the curve leaves the outcome; indices come."""
-    connection.execute(text("ALTER TABLE runs ADD COLUMN curve TEXT"))
-    for index in (runs_by_phase, failures_by_key):
-        index.create(connection)
-    keys = list(connection.scalars(select(runs.c.key)))
-    for begin in range(0, len(keys), 500):
-        part = runs.c.key.in_(keys[begin : begin + 500])
-        for key, stored in connection.execute(select(runs.c.key, runs.c.outcome).where(part)).all():
-            outcome, curve = split(object_from_json(stored))
-            connection.execute(
-                update(runs).where(runs.c.key == key).values(outcome=outcome, curve=curve)
-            )
-    connection.execute(about.delete().where(about.c.name == "schema"))
-    connection.execute(about.insert().values(name="schema", value=json.dumps(SCHEMA)))
 
 
 def split(outcome: dict[str, Any]) -> tuple[str, str | None]:
@@ -340,31 +267,20 @@ def _set_pragmas(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # sqlite3 would begin no transaction for CREATE and ALTER
     _limit(connection)
     cursor = connection.cursor()
-    cursor.execute("PRAGMA trusted_schema=OFF")
+    cursor.execute("PRAGMA trusted_schema=OFF")  # views and triggers call no dangerous functions
     cursor.execute("PRAGMA cell_size_check=ON")  # a damaged page is an error, not a wrong value
     cursor.execute(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
     cursor.execute("PRAGMA synchronous=NORMAL")
     cursor.close()
 
 
+def _only_read(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA query_only=ON")
+
+
 def _keep_a_log(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA journal_mode=WAL")  # readers need not wait; safe when killed
-
-
-def _refuse_living(query: Callable[..., Any], place: SqliteFile) -> None:
-    """Refuse views, triggers, virtual tables and computed columns.
-
-    They run when a table is read or written, for ever if they like. SQLite goes by the statement,
-    not by the type beside it.
-    """
-    computed = "SELECT count(*) FROM pragma_table_xinfo(?) WHERE hidden > 0"
-    for name, statement in query("SELECT name, sql FROM sqlite_master").fetchall():
-        plain = statement is None or str(statement).upper().startswith(PLAIN)
-        if not plain or query(computed, (name,)).fetchone()[0]:
-            raise StoreError(
-                f"{place.name} holds {shown(name)}, which is no plain table of values and would "
-                f"compute something when it is read; {place.remedy}"
-            )
+    """Of a new file, which remembers it: readers need not wait, and a kill does no harm."""
+    connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _limit(connection: Any) -> None:

@@ -19,19 +19,18 @@ from .database import (
     PostgresSchema,
     SqliteFile,
     cause,
-    check_version,
     holder,
     is_away,
+    is_store,
     prepare,
     remedy,
     split,
     to_json,
-    version,
 )
 from .interrupts import held, waiting
 from .reading import from_json, object_from_json
 from .spec import RunSpec
-from .tables import SCHEMA, about, failures, looks, runs
+from .tables import about, failures, looks, runs
 
 Read = Callable[[str], Any]
 CHUNK = 500  # keys in one query
@@ -47,12 +46,12 @@ class Store:
 
     Args:
         place: the SQLite file, or the URL of a PostgreSQL database.
-        write: whether runs will be written. Then tables that are missing are made, and those of an
-            older version migrated; else nothing is changed. A PostgreSQL store has one writer at a
-            time; a file is locked with its folder (see `folder.opened`).
+        write: whether runs will be written. Then the tables are made where there are none; else
+            nothing is changed. A PostgreSQL store has one writer at a time; a file is locked with
+            its folder (see `folder.opened`).
 
     Raises:
-        StoreError: it is no store, of a newer version, or cannot be reached, read or written; or
+        StoreError: it is no store, of another version, or cannot be reached, read or written; or
             another driver writes it.
 
     Example::
@@ -281,8 +280,7 @@ class Store:
 
     def _connect(self) -> None:
         try:
-            with self._engine.connect() as connection:
-                self.place.check(connection)
+            self._engine.connect().close()
         except SQLAlchemyError as error:
             if not isinstance(self.place, PostgresSchema):
                 raise
@@ -292,12 +290,9 @@ class Store:
             ) from None
 
     def _check(self) -> None:
-        """It is a store that can be read; version 1 differs in what is not read here."""
         with self._engine.connect() as connection:
-            found = version(connection)
-        if found is None:
-            raise StoreError(f"{self.name} holds no study; give the folder or --store of one")
-        check_version(found, self.place, {1, SCHEMA})
+            if not is_store(connection, self.place):
+                raise StoreError(f"{self.name} holds no study; give the folder or --store of one")
 
     def _loaded(self, texts: list[str], read: Read = from_json) -> list[Any]:
         try:

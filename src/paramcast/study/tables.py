@@ -5,10 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
 SCHEMA = 2
-"""1 kept the curve inside the outcome."""
-
-FIRST_TABLES = {"about", "runs", "failures", "looks"}
-"""What a store of any version has."""
+"""Of the tables; a store of another one is refused."""
 
 metadata = MetaData()
 about = Table(

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, inspect, null, select
+from sqlalchemy import Connection, select
 
 from ...errors import StoreError, StudyError
 from ...study.folder import remembers
@@ -116,9 +116,7 @@ class Follower:
         new = [key for key in keys if key not in self._seen]
         if not new:
             return
-        names = store.read(lambda c: {each["name"] for each in inspect(c).get_columns("runs")})
-        curve = runs.c.curve if "curve" in names else null()  # version 1: inside the outcome
-        query = select(runs.c.key, runs.c.spec, runs.c.outcome, curve, runs.c.finished_at)
+        query = select(runs.c.key, runs.c.spec, runs.c.outcome, runs.c.curve, runs.c.finished_at)
         for part in chunks(new):
             chosen = query.where(runs.c.key.in_(part)).order_by(runs.c.finished_at, runs.c.key)
             for row in store.read(functools.partial(_all, query=chosen)):
@@ -192,9 +190,8 @@ def _loaded(
     store: Store, key: str, spec: str, outcome: str, curve: str | None, finished_at: str
 ) -> Ended:
     try:
-        loaded = object_from_json(outcome)
-        points = from_json(curve) if curve else loaded.get("curve", [])
-        return Ended(key, object_from_json(spec), loaded, points, finished_at)
+        points = from_json(curve) if curve else []
+        return Ended(key, object_from_json(spec), object_from_json(outcome), points, finished_at)
     except ValueError as error:
         raise _unreadable(store, error) from None
 
