@@ -119,12 +119,12 @@ def check_timeout(given: float | None) -> float | None:
 
 def count_workers(given: int | None, device: str = "cpu") -> int:
     """Runs at once, at least 1; if not given, one per core that may be used, or two per GPU."""
+    import joblib
     import torch
 
     from .study.devices import usual_workers
-    from .study.engines.machine import usable_cores
 
-    usual = usual_workers(device, usable_cores(), torch.cuda.device_count())
+    usual = usual_workers(device, joblib.cpu_count(), torch.cuda.device_count())
     workers = usual if given is None else given
     if workers < 1:
         raise StudyError(f"--workers must be at least 1, got {workers}")

@@ -52,6 +52,12 @@ def repeating_text() -> bytes:
     return out.getvalue()
 
 
+def claims_terabytes() -> bytes:
+    out = io.BytesIO()
+    pq.write_table(pa.table({"a": np.arange(60), "y": np.arange(60) % 2}), out)
+    return lying(out.getvalue(), 10**13, "group")
+
+
 TABLES = [
     Bad("a table with more cells in its rows than names in its first line",
         "data.csv has more cells in its rows than names in its first line, 'b,y'; name every "
@@ -75,6 +81,10 @@ TABLES = [
     Bad("a Parquet table of a kilobyte whose rows repeat a text of ten megabytes",
         "data.parquet cannot be read as a table: a holds texts of more than 1000 characters; leave "
         "it out", table(content=repeating_text, name="data.parquet")),
+    Bad("a Parquet table that claims ten terabytes", "data.parquet cannot be read as a table: it "
+        "says that 60 rows and 2 columns fill 10000000000000 bytes, more than 50000000 cells or "
+        "512 MiB; take a sample of its rows",
+        table(content=claims_terabytes, name="data.parquet")),
 ]  # fmt: skip
 
 # --- images ---------------------------------------------------------------------------------------
@@ -222,12 +232,13 @@ DATA_FILES = [
         ONE.format("it says that 2 small images fill 10000000000000 bytes"),
         parquet(lambda: lying(shard(), 10**13, "group"))),
     Bad("a parquet file with a column that claims ten terabytes",
-        ONE.format("it is no parquet file (column img.bytes lies outside it)"),
+        ONE.format("it breaks off after 0 of 2 rows (Invalid column metadata (corrupt file?))"),
         parquet(lambda: lying(shard(), 10**13, "packed"))),
     Bad("a parquet file of 1.4 kilobytes whose rows repeat ten megabytes each",
-        ONE.format("it holds images far larger than 32x32"), parquet(repeating, 50_000)),
+        ONE.format("the image in row 0 has 10000000 bytes, more than any of 32x32"),
+        parquet(repeating, 50_000)),
     Bad("a parquet file of 7 kilobytes with a page of 200 megabytes, which its footer denies",
-        ONE.format("it has a page of 200000004 bytes"),
+        ONE.format("the image in row 0 has 200000000 bytes, more than any of 32x32"),
         parquet(lambda: lying(large_page(), 5000, "group", "unpacked"))),
     Bad("a parquet file that breaks off", ONE.format("it is no parquet file (…)"),
         parquet(lambda: shard()[:400])),

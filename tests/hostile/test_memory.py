@@ -22,6 +22,7 @@ BOMBS = (
     "a labels file that claims four thousand million labels",
     "a table of a megabyte that unpacks to 200",
     "a Parquet table of a kilobyte whose rows repeat a text of ten megabytes",
+    "a Parquet table that claims ten terabytes",
     "an image that claims 100,000 x 100,000 pixels",
     "an image that claims 15,000 x 10,000 pixels",
     "a key of 20,000 parts, which would take minutes and gigabytes",

@@ -16,10 +16,10 @@ from typing import Any
 import psutil
 import pytest
 
+from paramcast.cli_shared import count_workers
 from paramcast.errors import RunError
-from paramcast.study.engines import Finished, Job, LocalEngine
+from paramcast.study.engines import Finished, Job, LocalEngine, local
 from paramcast.study.engines.crew import Crew
-from paramcast.study.engines.machine import available_memory, usable_cores
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
 
@@ -225,65 +225,28 @@ def test_a_run_that_takes_too_long_is_stopped_whatever_the_time_of_day(
 # --- cores and memory ---------------------------------------------------------------------------
 
 
-def group(folder: Path, files: dict[str, str], own: str) -> dict[str, Path]:
-    """A tree of control groups, and the file that says which is ours."""
-    for name, text in files.items():
-        (folder / name).parent.mkdir(parents=True, exist_ok=True)
-        (folder / name).write_text(text)
-    (folder / "own").write_text(own)
-    return {"cgroups": folder, "own": folder / "own"}
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="no such call")
+def test_there_is_a_worker_for_each_core_that_may_be_used() -> None:
+    ours = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(ours)})
+    try:
+        assert count_workers(None) == 1
+    finally:
+        os.sched_setaffinity(0, ours)
 
 
-V2, V1 = "0::/a/b\n", "7:memory:/a/b\n4:cpu,cpuacct:/docker/unseen\n0::/\n"
-
-
-@pytest.mark.parametrize(
-    ("files", "own", "cores"),
-    [
-        ({"a/b/cpu.max": "150000 100000\n"}, V2, 2),
-        ({"a/b/cpu.max": "max 100000", "a/cpu.max": "20000 100000"}, V2, 1),
-        ({"cpu.max": "100000 100000"}, V2, 1),  # a container sees its own group as the root
-        ({"a/b/cpu.max": "max 100000"}, V2, None),
-        ({"a/c/cpu.max": "100000 100000"}, V2, None),  # not ours
-        ({"cpu/cpu.cfs_quota_us": "50000", "cpu/cpu.cfs_period_us": "100000"}, V1, 1),
-        ({"cpu/cpu.cfs_quota_us": "-1", "cpu/cpu.cfs_period_us": "100000"}, V1, None),
-        ({}, "", None),
-    ],
-)
-def test_workers_stay_within_the_cpu_quota(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, files: dict[str, str], own: str, cores: int
+def test_available_memory_stays_within_the_limit_of_a_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(64)))
-    assert usable_cores(**group(tmp_path, files, own)) == (cores or 64)
-
-
-@pytest.mark.parametrize(
-    ("files", "own", "left"),
-    [
-        ({"a/b/memory.max": "1000", "a/b/memory.current": "700"}, V2, 300),
-        (
-            {
-                "a/memory.max": "1000",
-                "a/memory.current": "900",
-                "a/memory.stat": "anon 500\ninactive_file 350\n",
-            },
-            V2,
-            450,
-        ),
-        ({"memory/memory.limit_in_bytes": "10", "memory/memory.usage_in_bytes": "30"}, V1, 0),
-        ({"a/b/memory.max": "max", "a/b/memory.current": "700"}, V2, None),
-    ],
-)
-def test_available_memory_stays_within_the_limit(
-    tmp_path: Path, files: dict[str, str], own: str, left: int
-) -> None:
-    found = available_memory(**group(tmp_path, files, own))
-    assert found == left if left is not None else found > 2**20
-
-
-def test_this_machine_has_cores_and_memory() -> None:
-    assert 1 <= usable_cores() <= (os.cpu_count() or 1)
-    assert 2**20 < available_memory() <= psutil.virtual_memory().total
+    file, machine = tmp_path / "memory.max", psutil.virtual_memory()
+    monkeypatch.setattr(psutil, "virtual_memory", lambda: machine)
+    monkeypatch.setattr(local, "MEMORY_LIMITS", (tmp_path / "none", file))
+    assert local.available_memory() == machine.available
+    for unlimited in ("max", str(2**63 - 4096)):
+        file.write_text(f"{unlimited}\n")
+        assert local.available_memory() == machine.available
+    file.write_text(str(psutil.Process().memory_info().rss // 2))  # this process alone holds more
+    assert local.available_memory() == 0
 
 
 HUNGRY = """

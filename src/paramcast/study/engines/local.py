@@ -2,24 +2,31 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import signal
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
+from pathlib import Path
 from types import TracebackType
 from typing import Any
+
+import psutil
 
 from .. import worker
 from ..devices import take_slot
 from ..interrupts import held
 from .base import ATTEMPTS, Finished, Job, drive, pause
 from .crew import Crew, Ended, Task
-from .machine import available_memory
 
 KEPT_FREE = 0.1
 """The share of the available memory that no run is planned into."""
+MEMORY_LIMITS = tuple(
+    Path("/sys/fs/cgroup", file) for file in ("memory.max", "memory/memory.limit_in_bytes")
+)
+"""Where a container finds its own limit, in version 2 and 1 of control groups."""
 
 
 class LocalEngine:
@@ -94,6 +101,17 @@ class LocalEngine:
             pool, self._pool = self._pool, None
             if pool is not None:
                 pool.stop()
+
+
+def available_memory() -> int:
+    """Bytes that new processes can take: of the machine's, and of what a container may hold."""
+    left = [int(psutil.virtual_memory().available)]
+    for file in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+            processes = psutil.process_iter(["memory_info"])
+            held = (p.info["memory_info"] for p in processes)  # None: not ours to ask
+            left.append(int(file.read_text("utf-8")) - sum(m.rss for m in held if m is not None))
+    return max(0, min(left))
 
 
 Kind = tuple[Any, ...]

@@ -19,7 +19,6 @@ from ..tasks.source import Source
 from . import node
 from .address import CLIENT, check_reachable, read_address
 from .base import ATTEMPTS, Finished, Job, drive, pause
-from .machine import usable_cores
 from .parcel import pack
 
 ATTEMPTS_LOST = 4
@@ -123,7 +122,9 @@ class RayEngine:
     def _init(self, ray: ModuleType) -> None:
         settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
         if self.address.text == "local":
-            cores = self._most * self.cpus_per_run if self._most else usable_cores()
+            import joblib
+
+            cores = self._most * self.cpus_per_run if self._most else joblib.cpu_count()
             settings.update(
                 num_cpus=math.ceil(cores),
                 include_dashboard=False,

@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 
 from ...errors import TaskError
 from ..reading import shown
+from .data.files import parquet_bytes, parquet_file
 
 ENDINGS = re.compile(r"\.((csv|tsv|txt)(\.(gz|bz2|zip))?|parquet)$", re.IGNORECASE)
 KINDS, MISSING = ("classes", "regression"), ("drop", "impute")
@@ -26,8 +27,8 @@ ENCODINGS = ("shift_jis", "gb18030", "cp1252", "cp1251")
 """What text that is not UTF-8 most often is."""
 MOST_UNPACKED = 128 * 2**20
 """Bytes of a compressed table."""
-MOST_CELLS = 50_000_000
-"""Of a Parquet file."""
+MOST_CELLS, MOST_PARQUET_BYTES = 50_000_000, 512 * 2**20
+"""Of a Parquet file, whose numbers have 8 bytes each."""
 MOST_TEXT = 1000
 """Characters of a text in a Parquet file."""
 
@@ -206,24 +207,23 @@ def _parquet(path: Path) -> Any:
     Texts stay as dictionaries: a value of megabytes that thousands of rows repeat is there once.
     """
     import pyarrow as pa
-    import pyarrow.parquet as pq
 
-    try:
-        schema, meta = pq.read_schema(path), pq.read_metadata(path)
-        nested = [field.name for field in schema if pa.types.is_nested(field.type)]
-        if nested:
-            raise ValueError(f"{', '.join(nested)} holds lists; leave it out")
-        if meta.num_rows * meta.num_columns > MOST_CELLS:
-            raise ValueError(
-                f"it has {meta.num_rows} rows and {meta.num_columns} columns, more than "
-                f"{MOST_CELLS} cells; take a sample of its rows"
-            )
-        plain = ("is_integer", "is_floating", "is_boolean", "is_temporal", "is_decimal")
-        texts = [f.name for f in schema if not any(getattr(pa.types, k)(f.type) for k in plain)]
-        table = pq.read_table(path, read_dictionary=texts, use_threads=False, pre_buffer=False)
-        frame = table.to_pandas(ignore_metadata=True, use_threads=False)
-    except pa.ArrowException as error:
-        raise ValueError(str(error)) from None
+    with parquet_file(path) as file:
+        schema, meta, size = file.schema_arrow, file.metadata, parquet_bytes(file)
+    nested = [field.name for field in schema if pa.types.is_nested(field.type)]
+    if nested:
+        raise ValueError(f"{', '.join(nested)} holds lists; leave it out")
+    cells = meta.num_rows * meta.num_columns
+    if cells > MOST_CELLS or size > MOST_PARQUET_BYTES:
+        raise ValueError(
+            f"it says that {meta.num_rows} rows and {meta.num_columns} columns fill {size} bytes, "
+            f"more than {MOST_CELLS} cells or {MOST_PARQUET_BYTES // 2**20} MiB; take a sample of "
+            "its rows"
+        )
+    plain = ("is_integer", "is_floating", "is_boolean", "is_temporal", "is_decimal")
+    texts = [f.name for f in schema if not any(getattr(pa.types, k)(f.type) for k in plain)]
+    with parquet_file(path, read_dictionary=texts) as file:
+        frame = file.read(use_threads=False).to_pandas(ignore_metadata=True, use_threads=False)
     for text in texts:
         if max(map(len, frame[text].astype("category").cat.categories), default=0) > MOST_TEXT:
             raise ValueError(

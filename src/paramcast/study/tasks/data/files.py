@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from ....errors import TaskError
 
@@ -58,3 +61,36 @@ def check_sha256(path: Path, sha256: str) -> None:
         raise damaged(path, f"it cannot be read ({error.strerror})") from None
     if digest.hexdigest() != sha256:
         raise damaged(path, f"its sha256 is {digest.hexdigest()}, needed is {sha256}")
+
+
+@contextlib.contextmanager
+def parquet_file(path: Path, **options: Any) -> Iterator[Any]:
+    """An open `pyarrow.parquet.ParquetFile`, of which only the footer has been read.
+
+    Args:
+        path: the file.
+        options: more of `ParquetFile`'s.
+
+    Raises:
+        ValueError: it is damaged; also where that shows only while it is read in the context.
+    """
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path, pre_buffer=False, **options) as file:
+            yield file
+    except (pa.ArrowException, OSError, KeyError, ValueError, OverflowError, RuntimeError,
+            MemoryError) as error:  # fmt: skip
+        said = str(error).splitlines() or [type(error).__name__]
+        raise ValueError(said[0].rstrip(".")) from None
+
+
+def parquet_bytes(file: Any) -> int:
+    """Bytes that all rows have once unpacked, as the footer of a parquet file says.
+
+    Whole row groups only: pyarrow 26 aborts the process where a damaged footer is asked for a
+    column.
+    """
+    groups = map(file.metadata.row_group, range(file.metadata.num_row_groups))
+    return sum(abs(group.total_byte_size) for group in groups)  # a negative one must hide no other

@@ -14,19 +14,13 @@ import numpy as np
 import numpy.typing as npt
 
 from ....errors import TaskError
-from .files import damaged, regular_file
-from .pages import sizes
+from .files import damaged, parquet_bytes, parquet_file, regular_file
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 MOST_PNG_BYTES = 16_384
 """Of one image: 32x32 colours are 3,072 bytes, and PNG adds little."""
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
-BATCH = 1000
-MOST_BATCH_BYTES = 128 * 2**20
-"""Of what is unpacked at once; a page of all images of a split has as many."""
-BROKEN = (OSError, KeyError, ValueError, OverflowError, RuntimeError)
-"""What pyarrow raises of a damaged file, beside its own exceptions."""
 
 
 class Part(NamedTuple):
@@ -57,16 +51,16 @@ def read_parquet(folder: Path, split: str, count: int, column: str, classes: int
     Raises:
         TaskError: a shard is missing or damaged, or holds something else.
     """
-    images = np.empty((count, 3, SIDE, SIDE), np.uint8)
-    labels = np.empty(count, np.int64)
-    opened = [_Shard(path, column, classes) for path in _shards(folder, split)]
-    total = sum(shard.rows for shard in opened)
+    shards = {path: _promised_rows(path, column) for path in _shards(folder, split)}
+    total = sum(shards.values())
     if total != count:
         raise damaged(folder, f"its {split} shards hold {total} images, needed are {count}")
+    images = np.empty((count, 3, SIDE, SIDE), np.uint8)
+    labels = np.empty(count, np.int64)
     row = 0
-    for shard in opened:
-        for png, label in shard.examples():
-            images[row], labels[row] = png, label
+    for path, rows in shards.items():
+        for image, label in _examples(path, rows, column, classes):
+            images[row], labels[row] = image, label
             row += 1
     return Part(images, labels)
 
@@ -88,79 +82,66 @@ def _shards(folder: Path, split: str) -> list[Path]:
     ]
 
 
-class _Shard:
-    """One parquet file whose description was checked; its rows come in batches."""
-
-    def __init__(self, path: Path, column: str, classes: int) -> None:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        self.path, self.column, self.classes = path, column, classes
-        try:
-            with path.open("rb") as opened:
-                claimed = sizes(opened, ("img.bytes", column))
-            self.file = pq.ParquetFile(path, memory_map=False, pre_buffer=False)
-            self.rows: int = self.file.metadata.num_rows
-            self._check(pa, self.file.schema_arrow, claimed.rows)
-        except (pa.ArrowException, *BROKEN) as error:
-            raise damaged(path, f"it is no parquet file ({_first_line(error)})") from None
-        if claimed.page > MOST_BATCH_BYTES:
-            raise damaged(path, f"it has a page of {claimed.page} bytes")
-        # a page's largest value may be repeated by every row
-        self.batch = max(1, min(BATCH, MOST_BATCH_BYTES // max(1, claimed.page)))
-
-    def _check(self, pa: Any, schema: Any, size: int) -> None:
-        image = schema.field("img").type if "img" in schema.names else None
-        if (
-            image is None
-            or not pa.types.is_struct(image)
-            or image.get_field_index("bytes") < 0
-            or not pa.types.is_binary(image.field("bytes").type)
-        ):
-            raise damaged(self.path, "it has no column img with the bytes of images")
-        if self.column not in schema.names or not pa.types.is_integer(
-            schema.field(self.column).type
-        ):
-            columns = ", ".join(schema.names)
-            raise damaged(
-                self.path, f"it has no column {self.column} of whole numbers, it has {columns}"
-            )
-        if self.rows < 0 or size > (self.rows + BATCH) * MOST_PNG_BYTES:
-            raise damaged(self.path, f"it says that {self.rows} small images fill {size} bytes")
-
-    def examples(self) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
-        import pyarrow as pa
-
-        seen = 0
-        try:
-            columns = ["img.bytes", self.column]
-            for batch in self.file.iter_batches(self.batch, columns=columns, use_threads=False):
-                if batch.nbytes > (BATCH + 1) * MOST_PNG_BYTES:
-                    raise damaged(self.path, "it holds images far larger than 32x32")
-                pngs = batch.column("img").field("bytes").to_pylist()
-                for png, label in zip(pngs, batch.column(self.column).to_pylist(), strict=True):
-                    if png is None or label is None:
-                        raise damaged(self.path, f"row {seen} is empty")
-                    if not 0 <= label < self.classes:
-                        last = self.classes - 1
-                        raise damaged(
-                            self.path, f"row {seen} has the label {label}, not 0 to {last}"
-                        )
-                    yield self._decode(png, seen), label
-                    seen += 1
-        except (pa.ArrowException, *BROKEN) as error:
-            raise damaged(self.path, f"it breaks off ({_first_line(error)})") from None
-        if seen != self.rows:
-            raise damaged(self.path, f"it holds {seen} of the {self.rows} rows it promises")
-
-    def _decode(self, png: bytes, row: int) -> npt.NDArray[np.uint8]:
-        try:
-            return decode_png(png)
-        except ValueError as error:
-            raise damaged(self.path, f"the image in row {row} {error}") from None
+def _promised_rows(path: Path, column: str) -> int:
+    """The rows that a shard promises, after a look at its footer alone."""
+    try:
+        with parquet_file(path) as file:
+            rows, size = int(file.metadata.num_rows), parquet_bytes(file)
+            _check_columns(path, file.schema_arrow, column)
+    except ValueError as error:
+        raise damaged(path, f"it is no parquet file ({error})") from None
+    if rows < 0 or size > (rows + 1000) * MOST_PNG_BYTES:
+        raise damaged(path, f"it says that {rows} small images fill {size} bytes")
+    return rows
 
 
-def decode_png(png: bytes) -> npt.NDArray[np.uint8]:
+def _check_columns(path: Path, schema: Any, column: str) -> None:
+    import pyarrow as pa
+
+    image = schema.field("img").type if "img" in schema.names else None
+    if (
+        image is None
+        or not pa.types.is_struct(image)
+        or image.get_field_index("bytes") < 0
+        or not pa.types.is_binary(image.field("bytes").type)
+    ):
+        raise damaged(path, "it has no column img with the bytes of images")
+    if column not in schema.names or not pa.types.is_integer(schema.field(column).type):
+        columns = ", ".join(schema.names)
+        raise damaged(path, f"it has no column {column} of whole numbers, it has {columns}")
+
+
+def _examples(
+    path: Path, rows: int, column: str, classes: int
+) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
+    """Each image of a shard with its label.
+
+    One row at a time, or a value of megabytes that many rows repeat would be copied for each.
+    """
+    row = -1
+    try:
+        with parquet_file(path) as file:
+            batches = file.iter_batches(1, columns=["img.bytes", column], use_threads=False)
+            for row, batch in zip(range(rows), batches, strict=True):
+                png = batch.column("img").field("bytes")[0].as_buffer()
+                label = batch.column(column)[0].as_py()
+                if png is None or label is None:
+                    raise damaged(path, f"row {row} is empty")
+                if not 0 <= label < classes:
+                    raise damaged(path, f"row {row} has the label {label}, not 0 to {classes - 1}")
+                yield _decode(path, memoryview(png).cast("B"), row), label
+    except ValueError as error:
+        raise damaged(path, f"it breaks off after {row + 1} of {rows} rows ({error})") from None
+
+
+def _decode(path: Path, png: memoryview, row: int) -> npt.NDArray[np.uint8]:
+    try:
+        return decode_png(png)
+    except ValueError as error:
+        raise damaged(path, f"the image in row {row} {error}") from None
+
+
+def decode_png(png: bytes | memoryview) -> npt.NDArray[np.uint8]:
     """A PNG of 32x32 as (3, 32, 32) bytes.
 
     Raises:
@@ -183,7 +164,3 @@ def decode_png(png: bytes) -> npt.NDArray[np.uint8]:
     pixels: npt.NDArray[np.uint8] = np.frombuffer(content, np.uint8).reshape(SIDE, SIDE, 3)
     planes: npt.NDArray[np.uint8] = pixels.transpose(2, 0, 1)
     return planes
-
-
-def _first_line(error: Exception) -> str:
-    return (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
