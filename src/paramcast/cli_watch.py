@@ -32,10 +32,17 @@ DEFAULT = "default"
 @store_option
 @click.option("--once", is_flag=True, help="Print what there is now, and end.")
 @click.option("--every", type=float, default=2.0, show_default=True, help="Seconds between looks.")
-@click.option("--web", is_flag=True, help="Serve a page on this machine instead.")
-@click.option("--port", type=int, help="Of the page [8807, or a free one].")
+@click.option("--web", is_flag=True, help="Serve the report so far on this machine.")
+@click.option("--port", type=int, help="Of the page; 0 for a free one [8807, or a free one].")
+@click.option("--lang", type=click.Choice(["en", "ja"]), help="Language of the page [en].")
 def watch(
-    folder: Path, store: str | None, once: bool, every: float, web: bool, port: int | None
+    folder: Path,
+    store: str | None,
+    once: bool,
+    every: float,
+    web: bool,
+    port: int | None,
+    lang: str | None,
 ) -> None:
     """Watch the pilot or study in FOLDER while it runs: runs, curves, events.
 
@@ -55,6 +62,8 @@ def watch(
         raise StudyError(f"--every must be from 0.1 to 3600 seconds, got {every:g}")
     if port is not None and (not web or not 0 <= port <= 65535):
         raise StudyError(f"--port is for --web and from 0 to 65535, got {port}")
+    if lang is not None and not web:
+        raise StudyError(f"--lang is for --web, got {lang} without it")
     if once and web:
         raise StudyError("--once prints and --web serves; give one of them")
     if folder.exists() and not folder.is_dir():
@@ -63,8 +72,9 @@ def watch(
     if web:
         from .report.watch.server import serve
 
+        _refuse_unreadable(watching)
         with _until_interrupted():
-            serve(watching, port, every, click.echo)
+            serve(watching, port, every, lang or "en", lambda text: click.echo(printable(text)))
     elif once or not sys.stdout.isatty():
         _print(watching)
     else:
@@ -99,8 +109,7 @@ def _live(watching: Watching, every: float) -> None:
             return Text(printable(f"{error}; waiting (Ctrl-C ends)")), False
         return draw(view, console, console.height), view["state"] == "finished"
 
-    if watching.is_there():
-        watching.view()  # one that cannot be read now is no store to wait for
+    _refuse_unreadable(watching)
     ended = False
     with _until_interrupted(), Live(console=console, screen=True, auto_refresh=False) as live:
         while not ended:
@@ -110,6 +119,12 @@ def _live(watching: Watching, every: float) -> None:
                 time.sleep(every)
     if ended:
         _print(watching)
+
+
+def _refuse_unreadable(watching: Watching) -> None:
+    """One waits for a store that is not there yet, not for one that cannot be read."""
+    if watching.is_there():
+        watching.view()
 
 
 @contextlib.contextmanager

@@ -1,11 +1,16 @@
-"""The page on this machine: real sockets, and a real browser."""
+"""The report served while runs finish: real sockets, the real command, and a real browser."""
 
 from __future__ import annotations
 
 import http.client
 import json
+import os
+import re
 import shutil
+import signal
 import socket
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -13,35 +18,30 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import EVIL, write_pilot
+from synthetic import ENVIRONMENT, EVIL, draw, write_pilot, write_study
 
+from paramcast.report.html.words import Words
+from paramcast.report.html.write import content as report
 from paramcast.report.watch import server as module
+from paramcast.report.watch.page import build, progress
 from paramcast.report.watch.server import Server, serve
 from paramcast.report.watch.watching import Watching
-from paramcast.study.live import Live, Telling
+from paramcast.study.live import Live
 from paramcast.study.spec import RunSpec
+from paramcast.study.store import Store
+
+PAGE = "<!DOCTYPE html>the report"
+LIVE = {"every": 0.1, "tag": '"tag"'}
 
 
-@pytest.fixture
-def begin() -> Iterator[Callable[..., Server]]:
-    """begin(folder): a server of it, ended with the test."""
-    begun: list[Server] = []
-
-    def run(folder: Path, every: float = 0.05) -> Server:
-        server = Server(Watching(folder), 0, every)
-        begun.append(server)
-        threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
-        return server
-
-    yield run
-    for server in begun:
+@pytest.fixture(scope="module")
+def server() -> Iterator[Server]:
+    server = Server()
+    server.show(PAGE, "tag")
+    threading.Thread(target=server.serve_forever, args=[0.02], daemon=True).start()
+    with server:
+        yield server
         server.shutdown()
-        server.server_close()
-
-
-@pytest.fixture
-def server(begin: Callable[..., Server], pilot: Path) -> Server:
-    return begin(pilot)
 
 
 def ask(
@@ -74,33 +74,26 @@ def test_it_listens_on_the_loopback_interface_only(server: Server) -> None:
     assert server.url == f"http://127.0.0.1:{server.server_port}/"
 
 
-def test_the_page_and_the_view_are_served_with_strict_headers(server: Server) -> None:
-    for path, kind in (
-        ("/", "text/html"), ("/watch.js", "text/javascript"), ("/watch.css", "text/css"),
-        ("/plotly.js", "text/javascript"), ("/view.json", "application/json"),
-    ):  # fmt: skip
+def test_the_page_is_served_with_strict_headers(server: Server) -> None:
+    for path, kind in (("/", "text/html"), ("/plotly.js", "text/javascript")):
         status, headers, content = ask(server, path)
         assert (status, headers["Content-Type"]) == (200, f"{kind}; charset=utf-8")
         assert int(headers["Content-Length"]) == len(content) > 0
         assert headers["Server"].strip() == "paramcast"
-        policy = headers["Content-Security-Policy"]
-        assert policy.startswith("default-src 'none'; script-src 'self';")
-        assert "frame-ancestors 'none'" in policy
+        assert headers["Content-Security-Policy"] == "frame-ancestors 'none'"
         assert headers["X-Content-Type-Options"] == "nosniff"
         assert headers["Cross-Origin-Resource-Policy"] == "same-origin"
         assert "Access-Control-Allow-Origin" not in headers
-    view = json.loads(content)
-    assert (view["name"], view["state"]) == (EVIL, "finished")
-    assert "<script src=" in ask(server)[2].decode()
-    assert "http" not in ask(server)[2].decode()
+    assert ask(server)[2] == PAGE.encode()
 
 
 def test_head_sends_no_content_and_what_is_known_is_not_sent_again(server: Server) -> None:
-    status, headers, content = ask(server, "/watch.js", "HEAD")
+    status, headers, content = ask(server, "/plotly.js", "HEAD")
     assert (status, content) == (200, b"")
     assert int(headers["Content-Length"]) > 1000
-    status, _, content = ask(server, "/watch.js", If_None_Match=headers["ETag"])
+    status, _, content = ask(server, "/plotly.js", If_None_Match=headers["ETag"])
     assert (status, content) == (304, b"")
+    assert ask(server, "/", "HEAD")[1]["ETag"] == '"tag"'
 
 
 @pytest.mark.parametrize(
@@ -111,24 +104,24 @@ def test_head_sends_no_content_and_what_is_known_is_not_sent_again(server: Serve
 )  # fmt: skip
 def test_another_host_is_refused(server: Server, host: str) -> None:
     """A name that an attacker points at this machine (DNS rebinding)."""
-    for path in ("/", "/view.json"):
+    for path in ("/", "/plotly.js", "/other"):
         status, _, content = ask(server, path, Host=host)
         assert status == 421
-        assert EVIL.encode() not in content
+        assert b"report" not in content
 
 
 @pytest.mark.parametrize("host", ["localhost", "LOCALHOST:9000", "127.0.0.1", "127.0.0.1:9000"])
 def test_this_machine_is_served_whatever_the_port(server: Server, host: str) -> None:
     """An SSH tunnel has another port at its other end."""
-    assert ask(server, "/view.json", Host=host)[0] == 200
-    assert ask(server, "/view.json", Host=host, Origin=f"http://{host.lower()}")[0] == 200
+    assert ask(server, "/", Host=host)[0] == 200
+    assert ask(server, "/", Host=host, Origin=f"http://{host.lower()}")[0] == 200
 
 
 def test_a_request_without_or_with_two_hosts_is_refused(server: Server) -> None:
     assert raw(server, b"GET / HTTP/1.0\r\n\r\n").split()[1] == b"421"
     two = b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: evil.example\r\n\r\n"
     assert raw(server, two).split()[1] == b"421"
-    proxied = b"GET http://evil.example/view.json HTTP/1.1\r\nHost: localhost\r\n\r\n"
+    proxied = b"GET http://evil.example/ HTTP/1.1\r\nHost: localhost\r\n\r\n"
     assert raw(server, proxied).split()[1] == b"404"
 
 
@@ -136,24 +129,24 @@ def test_a_request_without_or_with_two_hosts_is_refused(server: Server) -> None:
     "origin", ["https://evil.example", "http://evil.example", "null", "http://localhost:1", ""]
 )
 def test_another_origin_is_refused(server: Server, origin: str) -> None:
-    status, headers, content = ask(server, "/view.json", Origin=origin)
+    status, headers, content = ask(server, "/", Origin=origin)
     assert status == 403
-    assert b"phases" not in content
+    assert b"report" not in content
     assert "Access-Control-Allow-Origin" not in headers
 
 
 def test_what_another_site_embeds_is_refused_and_a_link_is_followed(server: Server) -> None:
     embedded = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "no-cors"}
-    assert ask(server, "/view.json", **embedded)[0] == 403
+    assert ask(server, "/", **embedded)[0] == 403
     link = {"Sec_Fetch_Site": "cross-site", "Sec_Fetch_Mode": "navigate"}
     assert ask(server, "/", **link)[0] == 200
 
 
 @pytest.mark.parametrize(
     "path",
-    ["/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/static/../watch.js",
-     "/watch.js/", "/watch.html", "/pilot.db", "/..%5c..%5cetc", "/view.json/..", "/%00",
-     "/watch.js?x=../../etc/passwd"],
+    ["/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/static/", "/.",
+     "/plotly.js/", "/report.html", "/pilot.db", "/..%5c..%5cetc", "/plotly.js/..", "/%00",
+     "/plotly.js?x=../../etc/passwd"],
 )  # fmt: skip
 def test_nothing_else_is_served(server: Server, path: str) -> None:
     status, _, content = ask(server, path)
@@ -162,26 +155,17 @@ def test_nothing_else_is_served(server: Server, path: str) -> None:
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "PATCH", "OPTIONS", "TRACE", "BREW"])
 def test_only_get_and_head_are_answered(server: Server, method: str) -> None:
-    status, headers, content = ask(server, "/view.json", method)
+    status, headers, content = ask(server, "/", method)
     assert status == 501
     assert "Access-Control-Allow-Methods" not in headers
-    assert b"phases" not in content
-
-
-@pytest.mark.parametrize("cell", ["0", "1", "99999", "-1", "1e9", "²", "x" * 3000, "", "0&cell=1"])
-def test_any_comparison_that_is_asked_for_is_answered(server: Server, cell: str) -> None:
-    from urllib.parse import quote
-
-    status, _, content = ask(server, f"/view.json?cell={quote(cell, safe='&=')}")
-    assert status == 200
-    assert json.loads(content)["cell"] == 0
+    assert b"report" not in content
 
 
 def test_nonsense_does_not_end_it(server: Server) -> None:
     for bytes_ in (b"\0\1\2\r\n\r\n", b"GET\r\n\r\n", b"GET / HTTP/9.9\r\n\r\n", b"A" * 70_000,
                    b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * 200 + b"\r\n"):  # fmt: skip
         answer = raw(server, bytes_)
-        assert b"phases" not in answer
+        assert PAGE.encode() not in answer
     assert ask(server)[0] == 200
 
 
@@ -189,12 +173,11 @@ def test_nonsense_does_not_end_it(server: Server) -> None:
 
 
 def test_a_hundred_requests_at_once_are_answered_alike(server: Server) -> None:
-    server.every = 60.0
     begun = threading.Barrier(100)
 
     def one(_: int) -> tuple[int, bytes]:
         begun.wait()
-        return ask(server, "/view.json")[::2]
+        return ask(server, "/")[::2]
 
     with ThreadPoolExecutor(100) as pool:
         answers = list(pool.map(one, range(100)))
@@ -202,16 +185,13 @@ def test_a_hundred_requests_at_once_are_answered_alike(server: Server) -> None:
     assert len({content for _, content in answers}) == 1
 
 
-def test_slow_clients_keep_nobody_waiting_for_long(
-    server: Server, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """As many as there is room for send nothing, a byte, or read nothing; then one asks."""
-    monkeypatch.setattr(module, "PATIENCE", 0.5)
+def test_slow_clients_keep_nobody_waiting(server: Server) -> None:
+    """They send nothing, a byte, or read nothing; then one asks."""
     slow, sent = [], (b"", b"G", b"GET /plotly.js HTTP/1.1\r\nHost: localhost\r\n\r\n")
-    for i in range(module.CONNECTIONS):
+    for i in range(60):
         slow.append(socket.create_connection(("127.0.0.1", server.server_port)))
         slow[-1].sendall(sent[i % 3])
-    assert ask(server, "/view.json")[0] == 200
+    assert ask(server)[0] == 200
     for client in slow:
         client.close()
 
@@ -227,6 +207,105 @@ def test_a_client_that_goes_away_is_no_error(
     assert capfd.readouterr() == ("", "")
 
 
+# --- the page before the verdict ------------------------------------------------------------------
+
+
+def running(folder: Path, **changes: Any) -> Path:
+    """A pilot of 16 + 48 runs without its verdict, of 16 + 96 planned; its pilot.json is beside."""
+    write_pilot(folder, methods="plp", seeds=6, **changes)
+    (folder / "pilot.json").rename(folder.with_name("verdict"))
+    store = Store(folder / "pilot.db")
+    store.set_about("planned", {"tuning": 16, "final": 96, "seeds": 12})
+    store.close()
+    return folder
+
+
+def add_run(folder: Path, database: str = "pilot.db", seed: int = 77, **values: Any) -> None:
+    """One more final run of plp, like one that is there, with another seed."""
+    store = Store(folder / database)
+    wanted = ("plp", "final", 1.0)
+    known = [s for s, _ in store.runs() if (s["method"], s["phase"], s["share"]) == wanted]
+    spec = RunSpec(**{**known[0], "probes": (), "seed": seed})
+    outcome = draw(spec, 60, 10, {})
+    store.put(spec, outcome | values, ENVIRONMENT)
+    store.close()
+
+
+def page_of(folder: Path, language: str = "en") -> str:
+    watching = Watching(folder)
+    return build(watching, progress(watching), Words(language), LIVE)
+
+
+@pytest.mark.parametrize(
+    ("language", "none", "done"),
+    [("en", "No verdict yet", "64 of 112"), ("ja", "判定はまだありません", "112 件中 64 件")],
+)
+def test_before_the_end_it_says_how_far_it_is_and_reads_no_verdict(
+    language: str, none: str, done: str, tmp_path: Path
+) -> None:
+    page = page_of(running(tmp_path / "made"), language)
+    assert none in page
+    assert done in page
+    data = json.loads(re.findall('id="data">(.*?)</script>', page)[0])
+    curves, tuning, predictions = data["cells"][0]["charts"]
+    assert [trace["name"] for trace in curves["views"][0]["data"]] == [
+        "sgd", "sgd-lr-matched", "plp", "random-jump of plp",
+    ]  # fmt: skip
+    assert "band" not in str(curves["views"])
+    assert [trace["name"] for trace in tuning["views"][0]["data"]] == ["sgd", "plp"]
+    assert ["star" in t["marker"]["symbol"] for t in tuning["views"][0]["data"]] == [True, True]
+    assert predictions["views"][0]["data"]
+    assert len(data["runs"]) == 64
+    assert data["runs"][0]["methods"] == ["sgd"]
+    assert "paired" not in page
+
+
+def test_while_rates_are_tuned_there_are_their_losses_and_no_curve(tmp_path: Path) -> None:
+    write_pilot(tmp_path / "whole", methods="plp", seeds=2)
+    source = Store(tmp_path / "whole" / "pilot.db", write=False)
+    store = Store(tmp_path / "pilot.db")
+    store.adopt("pilot", source.about("pilot"))
+    for spec, outcome in source.runs():
+        if spec["phase"] == "tune":
+            made = RunSpec(**{**spec, "probes": ()})
+            store.put(made, {**outcome, "curve": []}, ENVIRONMENT)
+    source.close()
+    store.close()
+    data = json.loads(re.findall('id="data">(.*?)</script>', page_of(tmp_path))[0])
+    (tuning,) = data["cells"][0]["charts"]
+    assert [trace["name"] for trace in tuning["views"][0]["data"]] == ["sgd", "plp"]
+    assert "'star'" not in str(tuning["views"])
+
+
+def test_looking_shows_no_test_value_and_is_not_a_look(tmp_path: Path) -> None:
+    """Who reads a verdict after every few seeds finds differences that are not there."""
+    folder = running(tmp_path / "made")
+    seen = {"metric": 0.87654, "loss": 0.43219}
+    add_run(folder, validation=seen, test={"metric": 0.98765, "loss": 0.12399}, gap=0.31113)
+    before = {file.name: file.read_bytes() for file in folder.glob("pilot.*")}
+    page = page_of(folder)
+    assert "0.8765" in page
+    assert "0.4322" in page
+    assert not re.search("0[.]9876|0[.]9877|98[.]7|0[.]1239|0[.]124|0[.]3111", page)
+    store = Store(folder / "pilot.db", write=False)
+    assert store.looks() == [6]
+    store.close()
+    assert {file.name: file.read_bytes() for file in folder.glob("pilot.*")} == before
+
+
+def test_what_cannot_be_read_is_said_in_the_page(tmp_path: Path) -> None:
+    """A verdict of one seed has no report; the page says so and goes on asking."""
+    write_pilot(tmp_path, methods="plp", seeds=2)
+    result = json.loads((tmp_path / "pilot.json").read_text())
+    (tmp_path / "pilot.json").write_text(json.dumps(result | {"seeds": 1}))
+    page = page_of(tmp_path)
+    assert "has fewer than 2 seeds" in page
+    assert '"live":{"every":0.1' in page
+
+
+# --- beginning and end ----------------------------------------------------------------------------
+
+
 def test_a_port_that_is_taken_is_said_and_the_usual_one_gives_way(
     pilot: Path, server: Server, monkeypatch: pytest.MonkeyPatch, paramcast: Any
 ) -> None:
@@ -235,10 +314,30 @@ def test_a_port_that_is_taken_is_said_and_the_usual_one_gives_way(
     assert f"--port {server.server_port} cannot be had" in ran.err
     said: list[str] = []
     monkeypatch.setattr(module, "PORT", server.server_port)
-    monkeypatch.setattr(Server, "serve_forever", lambda self: said.append(self.url))
-    serve(Watching(pilot), None, 1.0, said.append)
+    monkeypatch.setattr(module, "LAST_SECONDS", 0.0)
+    serve(Watching(pilot), None, 0.1, "en", said.append)
+    assert said[0].startswith("http://127.0.0.1:")
     assert f":{server.server_port}/" not in said[0]
-    assert said[1] in said[0]
+
+
+def test_it_prints_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
+    folder = running(tmp_path / "made")
+    words = ["watch", folder, "--web", "--port", "0", "--lang", "ja"]
+    process = subprocess.Popen(
+        [sys.executable, "-m", "paramcast", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert process.stdout is not None
+    line = process.stdout.readline()
+    found = re.match(r"http://127[.]0[.]0[.]1:(\d+)/ shows the report so far", line)
+    assert found, line
+    connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=30)
+    connection.request("GET", "/")
+    assert "112 件中 64 件" in connection.getresponse().read().decode()
+    connection.close()
+    process.send_signal(signal.SIGINT)
+    assert (*process.communicate(timeout=30), process.returncode) == ("", "", 0)
 
 
 # --- the browser ----------------------------------------------------------------------------------
@@ -246,19 +345,19 @@ def test_a_port_that_is_taken_is_said_and_the_usual_one_gives_way(
 
 @pytest.fixture
 def visit(browser: Any) -> Iterator[Callable[..., Any]]:
-    """visit(server): its page; nothing may be asked of anyone else or logged as an error."""
+    """visit(url): its page; nothing may be asked of anyone else or logged as an error."""
     wrong: list[str] = []
     contexts = []
 
-    def opened(server: Server, **options: Any) -> Any:
+    def opened(url: str, **options: Any) -> Any:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
         page.on("console", lambda m: m.type in ("error", "warning") and wrong.append(m.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-        page.on("request", lambda r: r.url.startswith((server.url, "data:")) or wrong.append(r.url))
-        page.goto(server.url)
+        page.on("request", lambda r: r.url.startswith((url, "data:")) or wrong.append(r.url))
+        page.goto(url)
         return page
 
     yield opened
@@ -267,70 +366,101 @@ def visit(browser: Any) -> Iterator[Callable[..., Any]]:
     assert wrong == []
 
 
-def test_the_page_refreshes_itself_from_waiting_to_the_verdict(
-    begin: Callable[..., Server], visit: Callable[..., Any], tmp_path: Path
+@pytest.fixture
+def begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], tuple[str, list[str]]]]:
+    """begin(folder): the address, and what else is said; it ends with the test if its pilot has."""
+    monkeypatch.setattr(module, "LAST_SECONDS", 1e9)
+    monkeypatch.setattr(module, "BUILD_SHARE", 1.0)
+    threads = []
+
+    def run(folder: Path) -> tuple[str, list[str]]:
+        said: list[str] = []
+        ready = threading.Event()
+
+        def say(text: str) -> None:
+            said.append(text)
+            ready.set()
+
+        thread = threading.Thread(
+            target=serve, args=[Watching(folder), 0, 0.1, "en", say], daemon=True
+        )
+        thread.start()
+        assert ready.wait(30)
+        threads.append(thread)
+        return said[0].split()[0], said
+
+    yield run
+    monkeypatch.setattr(module, "LAST_SECONDS", 0.0)
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_the_page_goes_from_waiting_to_the_report_and_ends_with_the_pilot(
+    begin: Callable[..., Any], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    page = visit(begin(tmp_path))
+    url, said = begin(tmp_path / "served")
+    page = visit(url)
     page.get_by_text("holds no pilot or study yet").wait_for()
-    write_pilot(tmp_path / "made", name=EVIL, methods="plp", seeds=6,
-                failed=((0, "ValueError: <b>no</b>"),))  # fmt: skip
-    verdict = tmp_path / "made" / "pilot.json"
-    verdict.rename(tmp_path / "later")
-    spec = RunSpec(
-        task="t", fingerprint="f", method="plp", base="sgd", lr=0.1, schedule="cosine", epochs=2,
-        batch_size=8, share=1.0, phase="final", seed=77, device="cpu", versions="v",
-    )  # fmt: skip
-    with Live(tmp_path / "made") as driver:
-        tell = Telling(str(driver.path), spec, 150)
-        tell({"step": 30, "validation_loss": 0.5})
-        page.locator("#state", has_text="running").wait_for()
-        page.get_by_text("30 of 150").wait_for()
-        tell({"step": 60, "validation_loss": 0.4})
-        page.get_by_text("60 of 150").wait_for()
-        assert page.locator("#running tbody tr").count() == 1
-        assert not page.locator("#verdict").is_visible()
-    shutil.move(tmp_path / "later", verdict)
-    page.locator("#state", has_text="finished").wait_for()
-    assert page.locator("#verdict li").count() == 2
-    assert page.locator("h1").inner_text() == EVIL
-    assert page.locator("img").count() == 0
-    assert "<b>no</b>" in page.locator("#events").inner_text()
-    assert page.locator("#curves .plot").evaluate("p => p.data.length") == 8
-    assert page.locator("#arms tbody tr").count() == 8
-    page.get_by_role("button", name="training loss").click()
-    pressed = page.locator("button[aria-pressed=true]")
-    assert pressed.all_inner_texts() == ["training loss"]
-    assert "training loss" in page.locator("#curves .plot").evaluate(
-        "p => p.layout.yaxis.title.text"
-    )
+    made = running(tmp_path / "made", name=EVIL, failed=((0, "ValueError: <b>no</b>"),))
+    with Live(made):
+        (tmp_path / "served").symlink_to(made)
+        page.get_by_text("Runs done: 64 of 112").wait_for()
+        assert page.locator("h1").inner_text() == f"{EVIL} while it runs"
+        assert page.locator(".facts").inner_text().split()[:2] == ["State", "running"]
+        assert page.locator("img").count() == 0
+        assert "<b>no</b>" in page.locator("#failed").inner_text()
+        page.locator("#curves .plot svg").first.wait_for()
+        assert page.locator("#curves .plot").evaluate("p => p.data.length") == 4
+        assert page.locator("#how, #download, .badge").count() == 0
+        add_run(made)
+        page.get_by_text("Runs done: 65 of 112").wait_for()
+    page.get_by_text("Nobody is at work on it").wait_for()
+    store = Store(made / "pilot.db")
+    store.set_about("planned", {"tuning": 16, "final": 49, "seeds": 6})
+    store.close()
+    shutil.move(tmp_path / "verdict", made / "pilot.json")
+    page.locator("#summary .badge").first.wait_for()
+    assert page.locator("#effect .plot").count() == 1
+    connection = http.client.HTTPConnection(url.split("/")[2], timeout=30)
+    connection.request("GET", "/")
+    assert connection.getresponse().read() == report(tmp_path / "served", "en", "html")
+    connection.close()
+    assert said[1].startswith(f"{EVIL} has finished; its report stays here")
+    assert f"`paramcast report {tmp_path / 'served'}` writes it" in said[1]
 
 
 def test_another_comparison_of_a_study_is_chosen_and_kept(
-    begin: Callable[..., Server], visit: Callable[..., Any], study: Path
+    begin: Callable[..., Any], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
-    server = begin(study)
-    page = visit(server, viewport={"width": 390, "height": 800}, color_scheme="dark")
-    page.locator("#arms tbody tr").first.wait_for()
-    other = 1 - json.loads(ask(server, "/view.json")[2])["cell"]
-    asked = f"{server.url}view.json?cell={other}"
-    page.locator("select").select_option(str(other))
-    with page.expect_response(lambda answer: answer.url == asked) as waiting:
-        pass
-    assert waiting.value.json()["cell"] == other
-    assert page.locator("select").input_value() == str(other)
+    write_study(tmp_path)
+    verdict = tmp_path / "study.json"
+    verdict.rename(tmp_path / "later")
+    page = visit(begin(tmp_path)[0], viewport={"width": 390, "height": 800}, color_scheme="dark")
+    page.locator("#pick").select_option("1")
+    page.get_by_text("Runs done: 144").wait_for()
+    add_run(tmp_path, "study.db")
+    page.get_by_text("Runs done: 145").wait_for()
+    assert page.locator("#pick").input_value() == "1"
+    assert page.locator("#curves .plot").evaluate("p => p.data.length") == 12
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     found = axe.Axe().run(page).response["violations"]
     assert [(v["id"], v["nodes"][0]["html"]) for v in found] == []
+    (tmp_path / "later").rename(verdict)
+    page.locator("#whole").wait_for()
 
 
-def test_a_page_of_another_site_reads_nothing(
-    server: Server, browser: Any, begin: Callable[..., Server], tmp_path: Path
-) -> None:
+def test_a_page_of_another_site_reads_nothing(server: Server, browser: Any) -> None:
     """From another port of this machine, which is another origin."""
-    context = browser.new_context()
-    page = context.new_page()
-    page.goto(begin(tmp_path).url)
-    asked = "u => fetch(u, {mode: 'no-cors'}).then(r => r.type + r.status, () => 'refused')"
-    assert page.evaluate(asked, server.url + "view.json") == "refused"
-    context.close()
+    other = Server()
+    other.show("<!DOCTYPE html>another site", "x")
+    threading.Thread(target=other.serve_forever, args=[0.02], daemon=True).start()
+    with other:
+        context = browser.new_context()
+        page = context.new_page()
+        page.goto(other.url)
+        asked = "u => fetch(u, {mode: 'no-cors'}).then(r => r.type + r.status, () => 'refused')"
+        assert page.evaluate(asked, server.url) == "refused"
+        context.close()
+        other.shutdown()

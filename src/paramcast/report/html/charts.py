@@ -51,6 +51,19 @@ def charts_of(cell: Cell, words: Words) -> list[Chart]:
     return [each for each in made if each is not None]
 
 
+def before_verdict(cell: Cell, words: Words) -> list[Chart]:
+    """What may be seen while runs finish: validation values, and no interval between methods."""
+    curves = _curves(cell, words)
+    if curves is not None:
+        curves["read"] = words("watch.curves")
+        for trace in (trace for view in curves["views"] for trace in view.get("data", [])):
+            del trace["band"]
+        table = curves["table"]
+        table["head"], table["rows"] = table["head"][:-1], [row[:-1] for row in table["rows"]]
+    made = [curves, _tuning(cell, words), predictions.chart_of(cell, words)]
+    return [each for each in made if each is not None]
+
+
 def effect(cells: Sequence[Cell], words: Words) -> Chart:
     """The judged methods minus the base, with intervals, for the first screen."""
     cell = cells[0]
@@ -235,7 +248,7 @@ def _tuning(cell: Cell, words: Words) -> Chart | None:
         losses = {lr: [run.outcome["validation"]["loss"] for run in runs]
                   for lr, runs in by_lr.items() if runs}  # fmt: skip
         means = {lr: short(statistics.fmean(values)) for lr, values in losses.items()}
-        picked = [lr == chosen[method] for lr in means]
+        picked = [lr == chosen.get(method) for lr in means]
         colour, symbol, dash = style(arm_of(cell, name), cell)
         data.append(
             {"type": "scatter", "mode": "lines+markers", "name": plain(name),
@@ -245,7 +258,7 @@ def _tuning(cell: Cell, words: Words) -> Chart | None:
              "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
         )  # fmt: skip
         rows += [[name, f"{lr:.4g}", number(mean), ", ".join(map(number, losses[lr])),
-                  words("chart.chosen") if lr == chosen[method] else ""]
+                  words("chart.chosen") if lr == chosen.get(method) else ""]
                  for lr, mean in means.items()]  # fmt: skip
     rates = sorted(cell.result["learning_rates"]["tried"])
     layout = {"xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": rates,

@@ -40,9 +40,6 @@ def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[st
 def _build(stored: Stored, words: Words) -> dict[str, Any]:
     study, result = stored.kind == "study", stored.result
     cells = cells_of(stored, lambda axis: words.either(f"axis.{axis}", axis))
-    behind = behind_of(cells)
-    bad = bad_of(stored, cells, words)
-    heads = words.section("head")
     return {
         "language": words.language,
         "kind": stored.kind,
@@ -52,7 +49,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "verdicts": _study_verdicts(cells, words) if study else _verdicts(cells[0], words),
         "notes": _notes(stored, cells, words),
         "description": _description(cells, words),
-        "facts": _facts(stored, cells, bad, words),
+        "facts": _facts(stored, cells, words),
         "effect": effect(cells, words) if not study and result["verdicts"] else None,
         "whole": maps.charts_of(cells, words) if study else [],
         "cells": [
@@ -61,16 +58,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         ],
         "count": len(cells),
         "table": numbers.table(cells, words),
-        "failed": {
-            "head": [heads[k] for k in BAD_HEAD],
-            "rows": bad["rows"],
-        },
-        "runs": {
-            "head": [heads[k] for k in (RUN_HEAD if study else RUN_HEAD[1:])],
-            "rows": [
-                run_row(run, behind.get(run.key, []), words, study=study) for run in stored.runs
-            ],
-        },
+        **run_tables(stored, cells, words),
         "arms": _arms(cells, words),
         "protocol": _protocol(cells, words),
         "environment": [
@@ -83,6 +71,16 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "downloads": _downloads(stored, cells, words),
         "made": words("page.made", version=__version__, folder=str(stored.folder)),
     }  # fmt: skip
+
+
+def run_tables(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any]:
+    """The runs that went wrong, and all runs."""
+    heads, behind, study = words.section("head"), behind_of(cells), stored.kind == "study"
+    rows = [run_row(run, behind.get(run.key, []), words, study=study) for run in stored.runs]
+    return {
+        "failed": {"head": [heads[k] for k in BAD_HEAD], "rows": bad_of(stored, cells, words)},
+        "runs": {"head": [heads[k] for k in RUN_HEAD[0 if study else 1 :]], "rows": rows},
+    }
 
 
 # --- the first screen -----------------------------------------------------------------------------
@@ -136,19 +134,18 @@ def _none(words: Words) -> dict[str, Any]:
     return {**empty, **told, "command": None}
 
 
-def _facts(
-    stored: Stored, cells: list[Cell], bad: dict[str, Any], words: Words
-) -> list[tuple[str, str, str]]:
+def _facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
     """Label, value, and the place in the page that it leads to."""
     phases = Counter(run.spec["phase"] for run in stored.runs)
     seconds = sum(run.outcome["seconds"] for run in stored.runs)
+    diverged = sum(run.outcome["status"] != "done" for run in stored.runs)
     facts = [
         ("runs", words("facts.runs_value", final=phases["final"], tune=phases["tune"]), "runs"),
         ("time", _time(seconds, words), "runs"),
         ("wall", _time(stored.result["wall_seconds"], words), "how"),
         (
             "bad",
-            words("facts.bad_value", diverged=bad["diverged"], failed=len(stored.failures)),
+            words("facts.bad_value", diverged=diverged, failed=len(stored.failures)),
             "failed",
         ),
     ]

@@ -75,7 +75,7 @@ def load(folder: Path) -> Stored:
             f"{folder / result_name} has fewer than 2 seeds, and a report compares seeds in pairs; "
             "run the same command with --seeds 6 or more"
         )
-    finished, wrong = _read(folder, database)
+    finished, wrong = read_runs(folder, database)
     if not finished:
         raise StudyError(
             f"{folder / database} holds no finished runs; start the command that made it again"
@@ -119,13 +119,19 @@ def _result(path: Path) -> dict[str, Any]:
     return result
 
 
-def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
-    """Every run and failure of the folder's store, a file or a PostgreSQL database."""
-    if not remembers(folder, database):
+def read_runs(
+    folder: Path, database: str, url: str | None = None
+) -> tuple[list[Run], list[Failure]]:
+    """Every run and failure of the folder's store, a file or a PostgreSQL database.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    if url is None and not remembers(folder, database):
         raise StoreError(
             f"{folder / database} is missing; a report needs the runs beside their result"
         )
-    with opened(folder, database) as store:
+    with opened(folder, database, url) as store:
         columns = store.read(
             lambda c: {column["name"] for column in inspect(c).get_columns("runs")}
         )
@@ -141,7 +147,7 @@ def _read(folder: Path, database: str) -> tuple[list[Run], list[Failure]]:
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
     if "curve" in columns:
-        curves = later([run.key for run in read], partial(_curves, folder, database))
+        curves = later([run.key for run in read], partial(_curves, folder, database, url))
         read = [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)]
     return read, failed
 
@@ -154,8 +160,10 @@ def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
     return Run(key, object_from_json(spec), loaded, loaded.get("curve", []), finished_at)
 
 
-def _curves(folder: Path, database: str, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
-    with opened(folder, database) as store:
+def _curves(
+    folder: Path, database: str, url: str | None, keys: list[str]
+) -> dict[str, list[dict[str, Any]]]:
+    with opened(folder, database, url) as store:
         found = store.curves(keys)
     if not all(isinstance(points, list) for points in found.values()):
         raise StoreError(f"{store.name} cannot be read (a curve is no list); move it away")

@@ -23,13 +23,21 @@ URI = {ord(c): quote(c) for c in (*map(chr, range(33)), *"\"#%&'<>?`^{|}\\")}
 INSTALL = "pip install 'paramcast[study]'"
 
 
-def render(data: dict[str, Any], words: Words, *, eager: bool = False) -> str:
+def render(
+    data: dict[str, Any],
+    words: Words,
+    *,
+    eager: bool = False,
+    live: dict[str, Any] | None = None,
+) -> str:
     """The page.
 
     Args:
         data: what `data.build` returns.
         words: the language.
         eager: draw every chart at once instead of when it comes into view (for printing).
+        live: for a page that is served while runs finish and takes Plotly from beside it: "every"
+            so many seconds it asks whether its "tag" is still that of the page, else it reloads.
 
     Raises:
         StudyError: Jinja2 or Plotly is not installed.
@@ -45,10 +53,12 @@ def render(data: dict[str, Any], words: Words, *, eager: bool = False) -> str:
         "runs": data["runs"]["rows"],
         "text": {**words.section("js"), "save": words("page.save")},
         "eager": eager,
+        "live": live,
     }
     return str(
         _template().render(
-            d=data, w=words, policy=_policy(plotly, own), plotly=plotly, script=own,
+            d=data, w=words, policy=_policy(plotly, own, live=live is not None), script=own,
+            plotly=plotly, live=live is not None,
             style=_static("report.css"), data_json=_in_script(page), data_uri=_data_uri,
         )
     )  # fmt: skip
@@ -87,13 +97,14 @@ def _static(name: str) -> str:
     return files("paramcast.report.html").joinpath(f"static/{name}").read_text("utf-8")
 
 
-def _policy(*scripts: str) -> str:
+def _policy(*scripts: str, live: bool = False) -> str:
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in scripts
     )
+    served = " 'self'; connect-src 'self'" if live else ""
     return (
-        f"default-src 'none'; script-src {hashes}; style-src 'unsafe-inline'; "
+        f"default-src 'none'; script-src {hashes}{served}; style-src 'unsafe-inline'; "
         "img-src data: blob:; base-uri 'none'; form-action 'none'"
     )
 

@@ -55,7 +55,7 @@ def run_row(
     }
 
 
-def bad_of(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any]:
+def bad_of(stored: Stored, cells: list[Cell], words: Words) -> list[list[str]]:
     """Runs that diverged and attempts that failed, with the reason of each."""
     behind = behind_of(cells)
     rows = []
@@ -66,12 +66,11 @@ def bad_of(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any]:
             name = ", ".join(dict.fromkeys(name for _, name in known)) or run.spec["method"]
             reason = words.said(run.outcome["reason"])
             rows.append([where, name, *_where(run.spec, words), words("status.diverged"), reason])
-    diverged = len(rows)
     for failure in stored.failures:
         status = words.either(f"status.{failure.status}", failure.status)
         place = [NONE, failure.spec["method"], *_where(failure.spec, words)]
         rows.append([*place, status, failure.reason])
-    return {"rows": rows, "diverged": diverged}
+    return rows
 
 
 def _where(spec: dict[str, Any], words: Words) -> list[str]:

@@ -11,8 +11,8 @@ from .follow import Ended, Failed, Look
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay")
 """The settings by which a study's runs are told apart into comparisons."""
-CURVES = {"metric": "validation_metric", "loss": "validation_loss", "training loss": "train_loss"}
-PREDICTIONS = ("cosine", "error", "relative_jump", "accepted")
+CURVES = {"metric": "validation_metric", "loss": "validation_loss"}
+PREDICTIONS = ("cosine", "error", "accepted")
 EVENTS, RECENT = 200, 20
 NOTHING = "none"
 """The action of an anomaly rule that only watches."""
@@ -86,7 +86,7 @@ class Key(NamedTuple):
 
 
 class Board:
-    """Everything that a view shows, folded from runs and failures as they come."""
+    """Everything that the terminal shows, folded from runs and failures as they come."""
 
     def __init__(self) -> None:
         self.arms: dict[Key, Arm] = {}

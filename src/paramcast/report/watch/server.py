@@ -1,57 +1,59 @@
-"""The page on this machine: the same view as the terminal's, in a browser that refreshes it.
+"""The report on this machine while runs finish: rebuilt when one ends, gone when all have.
 
-It listens on the loopback interface only, serves a fixed list of addresses and nothing from the
-file system, and reads. A page of another site must not read it through the user's browser: a
-request whose Host is not this machine (DNS rebinding), or that another origin sent, is refused.
+It listens on the loopback interface only, serves two addresses and nothing from the file system.
+A page of another site must not read it through the user's browser: a request whose Host is not
+this machine (DNS rebinding), or that another origin sent, is refused.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
 import hashlib
-import json
+import math
 import re
-import socket
+import secrets
+import shlex
 import threading
 import time
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from importlib.resources import files
 from typing import Any
-from urllib.parse import parse_qs
 
 from ...errors import StudyError
 from ..html.page import plotly_js
+from ..html.words import Words
+from .page import Progress, build, progress
 from .watching import Watching
 
 PORT, ADDRESS = 8807, "127.0.0.1"
 HOST = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
 """Any port: it may be another one here than at the other end of an SSH tunnel."""
-CONNECTIONS, SILENCE, PATIENCE = 64, 10.0, 30.0
-"""Requests answered at once; seconds for which a client may be silent, and may take in all."""
-POLICY = (  # Plotly writes styles of its own
-    "default-src 'none'; script-src 'self'; connect-src 'self'; img-src data:; "
-    "style-src 'self' 'unsafe-inline'; "
-    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-)
+SILENT_SECONDS = 10.0
+"""How long a client may be silent."""
+LAST_SECONDS = 120.0
+"""How long the finished report is served: browsers run a hidden page's timer once a minute."""
+BUILD_SHARE = 0.1
+"""Of one core, at most: the runs need it more."""
 HEADERS = {
-    "Content-Security-Policy": POLICY,
+    "Content-Security-Policy": "frame-ancestors 'none'",  # the rest stands in the page itself
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "Cross-Origin-Resource-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
 }
-TYPES = {"html": "text/html", "js": "text/javascript", "css": "text/css"}
+
+
+class Served:
+    """An answer: its content, type and tag."""
+
+    def __init__(self, text: str, kind: str, tag: str) -> None:
+        self.content, self.kind, self.tag = text.encode(), kind, f'"{tag}"'
 
 
 class Server(ThreadingHTTPServer):
-    """Serves one pilot or study.
+    """Serves the page that it was shown last.
 
     Args:
-        watching: what.
         port: 0 for a free one.
-        every: seconds for which an answer is given again.
 
     Raises:
         OSError: the port is taken.
@@ -60,82 +62,41 @@ class Server(ThreadingHTTPServer):
     daemon_threads = True
     request_queue_size = 128
 
-    def __init__(self, watching: Watching, port: int = 0, every: float = 2.0) -> None:
+    def __init__(self, port: int = 0) -> None:
         super().__init__((ADDRESS, port), Handler)
-        self.every, self._watching = every, watching
-        self._room = threading.BoundedSemaphore(CONNECTIONS)
-        self._lock = threading.Lock()
-        self._answers: dict[int | None, tuple[float, bytes]] = {}
+        plotly = plotly_js()
+        tag = hashlib.sha256(plotly.encode()).hexdigest()[:16]
+        self.answers = {"/plotly.js": Served(plotly, "text/javascript", tag)}
 
     @property
     def url(self) -> str:
         return f"http://{ADDRESS}:{self.server_port}/"
 
-    def process_request(self, request: Any, client_address: Any) -> None:
-        """Wait for room before another thread is begun: who comes next waits in the queue."""
-        self._room.acquire()
-        try:
-            super().process_request(request, client_address)
-        except BaseException:
-            self._room.release()
-            raise
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        late = threading.Timer(PATIENCE, _cut, [request])
-        late.daemon = True
-        late.start()
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            late.cancel()
-            self._room.release()
+    def show(self, page: str, tag: str) -> None:
+        self.answers["/"] = Served(page, "text/html", tag)
 
     def handle_error(self, request: Any, client_address: Any) -> None:
-        """Nothing: a client that has gone is no error."""
-
-    def answer(self, cell: int | None) -> bytes:
-        """The view as JSON; it is read at most once in `every` seconds, however many ask."""
-        with self._lock:
-            made, answer = self._answers.get(cell, (0.0, b""))
-            if not answer or time.monotonic() - made >= self.every:
-                if len(self._answers) > CONNECTIONS:
-                    self._answers.clear()
-                answer = json.dumps(self._view(cell), allow_nan=False).encode()
-                self._answers[cell] = (time.monotonic(), answer)
-            return answer
-
-    def _view(self, cell: int | None) -> dict[str, Any]:
-        try:
-            return {**self._watching.view(cell), "every": self.every}
-        except StudyError as error:
-            return {"waiting": str(error), "every": self.every}
+        """Nothing: a client that has gone is not an error."""
 
 
 class Handler(BaseHTTPRequestHandler):
-    """GET and HEAD of a few addresses, one request a connection; other methods get a 501."""
+    """GET and HEAD, one request a connection; other methods get a 501."""
 
     server: Server
-    timeout = SILENCE
+    timeout = SILENT_SECONDS
     server_version, sys_version = "paramcast", ""
 
     def do_GET(self) -> None:
         refused = self._refusal()
+        answer = self.server.answers.get(self.path)
         if refused is not None:
             self._send(*refused)
-            return
-        path, _, query = self.path.partition("?")
-        if path == "/view.json":
-            cell = parse_qs(query).get("cell", [""])[0]
-            number = int(cell) if cell.isascii() and cell.isdigit() and len(cell) < 6 else None
-            self._send(200, self.server.answer(number), "application/json", "no-store")
-        elif self.path in _pages():
-            content, kind, tag = _pages()[self.path]
-            if self.headers.get("If-None-Match") == tag:
-                self._send(304, b"", kind, "no-cache", tag)
-            else:
-                self._send(200, content, kind, "no-cache", tag)
-        else:
+        elif answer is None:
             self._send(404, b"there is no such page\n")
+        elif self.headers.get("If-None-Match") == answer.tag:
+            self._send(304, b"", answer.kind, answer.tag)
+        else:
+            self._send(200, answer.content, answer.kind, answer.tag)
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -153,19 +114,14 @@ class Handler(BaseHTTPRequestHandler):
         return None
 
     def _send(
-        self,
-        status: int,
-        content: bytes,
-        kind: str = "text/plain",
-        cache: str = "no-store",
-        tag: str | None = None,
+        self, status: int, content: bytes, kind: str = "text/plain", tag: str | None = None
     ) -> None:
         self.send_response(status)
         for name, value in HEADERS.items():
             self.send_header(name, value)
         self.send_header("Content-Type", f"{kind}; charset=utf-8")
         self.send_header("Content-Length", str(len(content)))
-        self.send_header("Cache-Control", cache)
+        self.send_header("Cache-Control", "no-store" if tag is None else "no-cache")
         if tag is not None:
             self.send_header("ETag", tag)
         self.end_headers()
@@ -176,53 +132,60 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def serve(watching: Watching, port: int | None, every: float, say: Callable[[str], None]) -> None:
-    """Serve until Ctrl-C.
+def serve(
+    watching: Watching, port: int | None, every: float, language: str, say: Callable[[str], None]
+) -> None:
+    """Serve until the pilot or study has finished, or Ctrl-C.
 
     Args:
         port: None for the usual one, or a free one where that is taken.
-        say: told the page's address.
+        every: seconds between looks, at least.
+        language: of the report.
+        say: told the page's address, and why it ends.
 
     Raises:
-        StudyError: the port cannot be had.
+        StudyError: the port cannot be had, or what draws the page is not installed.
     """
-    _pages()  # before the first visitor: what is not installed is said here
+    with _bound(port) as server:
+        threading.Thread(target=server.serve_forever, args=[0.1], daemon=True).start()
+        try:
+            _follow(server, watching, every, Words(language), say)
+        finally:
+            server.shutdown()
+
+
+def _follow(
+    server: Server, watching: Watching, every: float, words: Words, say: Callable[[str], None]
+) -> None:
+    """Show each new state; the finished report stays for a while."""
+    seen: Progress | None = None
+    finished_at = math.inf
+    while time.monotonic() < finished_at + LAST_SECONDS:
+        begun = time.monotonic()
+        now = progress(watching)
+        if now != seen:
+            tag = secrets.token_hex(8)
+            server.show(build(watching, now, words, {"every": every, "tag": f'"{tag}"'}), tag)
+        if seen is None:
+            say(f"{server.url} shows the report so far, on this machine only; Ctrl-C ends it")
+        if now.state != "finished":
+            finished_at = math.inf
+        elif finished_at == math.inf:
+            finished_at = begun
+            say(
+                f"{now.name} has finished; its report stays here for {LAST_SECONDS:.0f} s, and "
+                f"`paramcast report {shlex.quote(now.folder)}` writes it"
+            )
+        seen = now
+        time.sleep(max(every, (time.monotonic() - begun) / BUILD_SHARE))
+
+
+def _bound(port: int | None) -> Server:
     try:
-        server = _bound(watching, port, every)
+        return Server(PORT if port is None else port)
     except OSError as error:
+        if port is None:
+            return Server()
         raise StudyError(
             f"--port {port} cannot be had ({error.strerror}); give another one, or 0 for a free one"
         ) from None
-    with server:
-        say(f"{server.url} shows it, on this machine only; Ctrl-C ends the page")
-        server.serve_forever()
-
-
-def _bound(watching: Watching, port: int | None, every: float) -> Server:
-    if port is not None:
-        return Server(watching, port, every)
-    try:
-        return Server(watching, PORT, every)
-    except OSError:
-        return Server(watching, 0, every)
-
-
-def _cut(connection: Any) -> None:
-    """End a connection that takes too long."""
-    with contextlib.suppress(OSError):
-        connection.shutdown(socket.SHUT_RDWR)
-
-
-@functools.cache
-def _pages() -> dict[str, tuple[bytes, str, str]]:
-    """Content, type and tag of each address."""
-    folder = files("paramcast.report.watch").joinpath("static")
-    texts = {f"/watch.{end}": folder.joinpath(f"watch.{end}").read_text("utf-8") for end in TYPES}
-    texts["/"] = texts.pop("/watch.html")
-    texts["/plotly.js"] = plotly_js()
-    found = {}
-    for path, text in texts.items():
-        content = text.encode()
-        kind = TYPES[path.rpartition(".")[2] or "html"] if path != "/" else TYPES["html"]
-        found[path] = (content, kind, f'"{hashlib.sha256(content).hexdigest()[:16]}"')
-    return found

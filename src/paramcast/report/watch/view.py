@@ -1,9 +1,9 @@
-"""What every view shows, as a plain dictionary: JSON for the page, drawn by the terminal."""
+"""What the terminal shows, as a plain dictionary."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from ...study.live import InProgress
@@ -12,20 +12,18 @@ from .board import AXES, CURVES, PREDICTIONS, Arm, Board, Key, key_of, method_na
 from .follow import Look
 
 
-def view(board: Board, look: Look, folder: str, cell: int | None = None) -> dict[str, Any]:
-    """Everything of one comparison, and how far the whole is.
+def view(board: Board, look: Look, folder: str) -> dict[str, Any]:
+    """Everything of the comparison that had a run last, and how far the whole is.
 
     Validation values only: what is judged on the test split is for the verdict.
 
     Args:
         board, look: what is known.
         folder: its name.
-        cell: which comparison, by its place in "cells"; None for the one with the latest run.
     """
     last = board.cells()
     cells = list(last)
-    if cell is None or cell >= len(cells):
-        cell = max(range(len(cells)), key=lambda i: last[cells[i]], default=None)
+    cell = max(range(len(cells)), key=lambda i: last[cells[i]], default=None)
     chosen = None if cell is None else cells[cell]
     arms = {key: arm for key, arm in board.arms.items() if key.cell == chosen}
     metric = board.metric.get(chosen, "metric") if chosen is not None else "metric"
@@ -39,7 +37,7 @@ def view(board: Board, look: Look, folder: str, cell: int | None = None) -> dict
         "diverged": board.diverged,
         "failed": board.failed,
         "seconds_left": _seconds_left(board, look),
-        "cells": _labels(cells),
+        "cells": labels(cells, lambda axis: axis.replace("_", " ")),
         "cell": cell,
         "metric": metric.replace("_", " ") + (", %" if percent else ""),
         "arms": _arms(arms, percent),
@@ -70,18 +68,18 @@ def _seconds_left(board: Board, look: Look) -> float | None:
     return float(each * (open_[0]["total"] - open_[0]["done"]))
 
 
-def _labels(cells: list[tuple[Any, ...]]) -> list[str]:
+def labels(cells: list[tuple[Any, ...]], named: Callable[[str], str]) -> list[str]:
     """Comparisons by the settings in which they differ."""
     differ = [i for i in range(len(AXES)) if len({cell[i] for cell in cells}) > 1] or [0]
     return [
-        ", ".join(f"{AXES[i].replace('_', ' ')} {cell[i]}" for i in differ if cell[i] is not None)
+        ", ".join(f"{named(AXES[i])} {cell[i]}" for i in differ if cell[i] is not None)
         for cell in cells
     ]
 
 
 def _arms(arms: dict[Key, Arm], percent: bool) -> list[dict[str, Any]]:
     """The arms of the final runs: full length before 0.8 T, the base first, by name and rate."""
-    final = [(key, arm, _method(key, arms)) for key, arm in arms.items() if key.phase == "final"]
+    final = [(key, arm, arm_name(key, arms)) for key, arm in arms.items() if key.phase == "final"]
     final.sort(key=lambda i: (-i[0].share, i[0].method != "base", len(i[2]), i[2], i[0].lr))
     return [_arm(key, arm, name, percent) for key, arm, name in final]
 
@@ -106,13 +104,18 @@ def _arm(key: Key, arm: Arm, name: str, percent: bool) -> dict[str, Any]:
     }
 
 
-def _method(key: Key, arms: Iterable[Key]) -> str:
-    """An arm's name; the base at a rate that nothing else has is a predictor's control."""
+def arm_name(key: Key, arms: Iterable[Key]) -> str:
+    """An arm's name among those of its comparison."""
     name = method_name({"method": key.method, "base": key.cell[AXES.index("base")]})
+    return f"{name}-lr-matched" if is_matched(key, arms) else name
+
+
+def is_matched(key: Key, arms: Iterable[Key]) -> bool:
+    """Whether it is a predictor's control: the base at a rate that nothing else has."""
     if key.method != "base" or key.phase != "final":
-        return name
+        return False
     own = {other.lr for other in arms if other.phase == "tune" or other.method != "base"}
-    return f"{name}-lr-matched" if own and key.lr not in own else name
+    return bool(own) and key.lr not in own
 
 
 def _scaled(values: list[float | None], scale: float) -> list[float | None]:
@@ -124,7 +127,7 @@ def _tuning(arms: dict[Key, Arm]) -> list[dict[str, Any]]:
     found: dict[str, list[tuple[float, float, int]]] = {}
     for key, arm in sorted(arms.items(), key=lambda i: (i[0].method != "base", i[0])):
         if key.phase == "tune" and arm.loss is not None:
-            found.setdefault(_method(key, arms), []).append((key.lr, arm.loss, arm.done))
+            found.setdefault(arm_name(key, arms), []).append((key.lr, arm.loss, arm.done))
     return [
         {
             "method": method,
@@ -140,7 +143,7 @@ def _running(run: InProgress, arms: Iterable[Key]) -> dict[str, Any]:
     last = run.curve[-1] if run.curve else {}
     losses = [point.get("validation_loss") for point in run.curve]
     return {
-        "method": _method(key, arms),
+        "method": arm_name(key, arms),
         "lr": key.lr,
         "phase": "tuning" if key.phase == "tune" else "final",
         "share": key.share,

@@ -1,8 +1,7 @@
-"""What several viewers ask at once, read once."""
+"""One pilot or study, read a little further whenever it is looked at."""
 
 from __future__ import annotations
 
-import threading
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +12,7 @@ from .view import view
 
 
 class Watching:
-    """One pilot or study, looked at whenever somebody asks.
+    """One pilot or study, looked at again and again.
 
     Args:
         folder: its folder, or one with several such folders: then the one that changed last.
@@ -25,30 +24,31 @@ class Watching:
     """
 
     def __init__(self, folder: Path, url: str | None = None) -> None:
-        self._given, self._url, self._lock = folder, url, threading.Lock()
+        self.url = url
+        self._given = folder
         self._board = Board()
         self._follower: Follower | None = None
 
-    def view(self, cell: int | None = None) -> dict[str, Any]:
-        """Look, and show one comparison: see `view.view`.
+    def view(self) -> dict[str, Any]:
+        """Look, and show the comparison that had a run last: see `view.view`.
 
         Raises:
             StudyError: there is nothing to read yet, or it cannot be read.
         """
-        with self._lock, as_written(self._given, "start its command again, or move it away"):
+        with as_written(self._given, "start its command again, or move it away"):
             look, folder = self._look()
-            return view(self._board, look, str(folder), cell)
+            return view(self._board, look, str(folder))
 
     def is_there(self) -> bool:
         """Whether there is a store to read."""
-        return self._url is not None or is_there(newest(self._given))
+        return self.url is not None or is_there(newest(self._given))
 
     def _look(self) -> tuple[Look, Path]:
         if self._follower is None:
-            folder = self._given if self._url else newest(self._given)
+            folder = self._given if self.url else newest(self._given)
             self._board = Board()
             self._follower = Follower(
-                folder, self._url, ended=self._board.ended, failed=self._board.attempt_failed
+                folder, self.url, ended=self._board.ended, failed=self._board.attempt_failed
             )
         try:
             return self._follower.look(), self._follower.folder

@@ -249,6 +249,23 @@
   });
   list();
 
+  // --- while runs finish (paramcast watch --web) -----------------------------------------------
+
+  if (page.live) {
+    const kept = Number(sessionStorage.getItem("comparison"));
+    if (pick) {
+      pick.addEventListener("change", () => sessionStorage.setItem("comparison", pick.value));
+      if (kept && kept < pick.options.length) {
+        pick.value = kept;
+        pick.dispatchEvent(new Event("change"));
+      }
+    }
+    setInterval(async () => {
+      const answer = await fetch("/", { method: "HEAD", cache: "no-store" }).catch(() => null);
+      if (answer?.ok && answer.headers.get("ETag") !== page.live.tag) location.reload();
+    }, 1000 * page.live.every);
+  }
+
   // --- when to draw ---------------------------------------------------------------------------
 
   const unfold = () => document.querySelectorAll("details.paper:not([open])").forEach((part) => {

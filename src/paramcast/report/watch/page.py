@@ -1,0 +1,192 @@
+"""The report's page before the verdict: how far it is, curves and means on the validation split."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from ... import __version__
+from ...errors import StudyError
+from ...study.reading import as_written
+from ...study.verdict import EARLY, Metric
+from ..html.cells import BASE, CONTROL, PREDICTOR, Arm, Cell
+from ..html.charts import before_verdict
+from ..html.data import MOST_CELLS, run_tables
+from ..html.load import AGAIN, Run, Stored, read_runs
+from ..html.page import render
+from ..html.words import Words
+from ..html.write import content
+from ..reading import KINDS
+from .board import Key, key_of
+from .view import arm_name, is_matched, labels
+from .watching import Watching
+
+LATER: dict[str, Any] = {
+    "asked": None, "notes": [], "description": [], "effect": None, "whole": [], "payoff": None,
+}  # fmt: skip
+"""What the page has only when all runs are there."""
+
+
+class Progress(NamedTuple):
+    """What the page depends on: it is built again when this changes.
+
+    Attributes:
+        kind, name, folder: of what.
+        state: "waiting" (nothing can be read, for this reason), "running", "stopped", "finished".
+        phases: name, runs done and runs planned (None: not known).
+    """
+
+    kind: str
+    name: str
+    folder: str
+    state: str
+    phases: tuple[tuple[str, int, int | None], ...] = ()
+    diverged: int = 0
+    failed: int = 0
+    reason: str = ""
+
+
+def progress(watching: Watching) -> Progress:
+    """Look at the store."""
+    try:
+        view = watching.view()
+    except StudyError as error:
+        return Progress("pilot", "paramcast", "", "waiting", reason=str(error))
+    phases = tuple((p["name"], p["done"], p["total"]) for p in view["phases"])
+    known = {name: view[name] for name in Progress._fields if name in view}
+    return Progress(**{**known, "phases": phases})
+
+
+def build(watching: Watching, now: Progress, words: Words, live: dict[str, Any]) -> str:
+    """The page: the report itself when all has finished, else what may be seen before.
+
+    Args:
+        live: "every", the seconds after which the page asks for its "tag" again.
+    """
+    try:
+        if now.state == "finished":
+            return content(Path(now.folder), words.language, "html").decode()
+        stored = _stored(now, watching.url)
+        with as_written(now.folder, AGAIN):
+            return render(_data(now, stored, words), words, live=live)
+    except StudyError as error:
+        now = now._replace(state="waiting", reason=str(error))
+        return render(_data(now, _stored(now, None), words), words, live=live)
+
+
+def _stored(now: Progress, url: str | None) -> Stored:
+    """Runs and failures so far. No value of the test split goes further than here."""
+    folder = Path(now.folder)
+    if now.state == "waiting":
+        return Stored(now.kind, folder, {}, [], [])
+    runs, failures = read_runs(folder, KINDS[now.kind][1], url)
+    hidden = ("test", "gap")
+    seen = [
+        run._replace(outcome={k: v for k, v in run.outcome.items() if k not in hidden})
+        for run in runs
+    ]
+    return Stored(now.kind, folder, {}, seen, failures)
+
+
+def _data(now: Progress, stored: Stored, words: Words) -> dict[str, Any]:
+    """What the template shows; see `html.data.build`."""
+    cells = _cells(stored.runs, words)
+    heading = "watch.waiting" if now.state == "waiting" else "watch.heading"
+    return {
+        **LATER,
+        "language": words.language,
+        "kind": now.kind,
+        "name": now.name,
+        "question": words(heading, name=now.name),
+        "verdicts": [_no_verdict(now, words)],
+        "facts": _facts(now, words),
+        "cells": [
+            {"label": f"{cell.index + 1}: {cell.label}", "charts": before_verdict(cell, words)}
+            for cell in cells[:MOST_CELLS]
+        ],
+        "count": len(cells),
+        **run_tables(stored, cells, words),
+        "made": words("page.made", version=__version__, folder=now.folder),
+    }  # fmt: skip
+
+
+def _no_verdict(now: Progress, words: Words) -> dict[str, Any]:
+    empty = dict.fromkeys(("method", "about", "kind", "word"), "")
+    planned = [total for _, _, total in now.phases if total is not None]
+    known = len(planned) == len(now.phases)
+    runs = _of(sum(n for _, n, _ in now.phases), sum(planned) if known else None, words)
+    sentence = words("watch.none", runs=runs)
+    if now.state == "waiting":
+        sentence = words("watch.waiting_for", reason=now.reason)
+    return {**empty, "sentence": sentence, "next": words(f"watch.{now.state}_next"),
+            "command": None}  # fmt: skip
+
+
+def _facts(now: Progress, words: Words) -> list[tuple[str, str, str]]:
+    bad = words("facts.bad_value", diverged=now.diverged, failed=now.failed)
+    return [
+        (words("watch.state"), words(f"watch.{now.state}"), "summary"),
+        *((words(f"watch.{name}"), _of(n, total, words), "runs") for name, n, total in now.phases),
+        (words("facts.bad"), bad, "failed"),
+    ]
+
+
+def _of(done: int, planned: int | None, words: Words) -> str:
+    """Runs done, of how many where that is known."""
+    return str(done) if planned is None else words("watch.of", done=done, planned=planned)
+
+
+# --- which runs belong to which arm, before a result says so --------------------------------------
+
+
+def _cells(runs: Iterable[Run], words: Words) -> list[Cell]:
+    """The comparisons in the order in which they were begun."""
+    found: dict[tuple[Any, ...], dict[Key, list[Run]]] = {}
+    for run in runs:
+        key = key_of(run.spec)
+        found.setdefault(key.cell, {}).setdefault(key, []).append(run)
+    names = labels(list(found), lambda axis: words.either(f"axis.{axis}", axis))
+    return [
+        _cell(i, label, own)
+        for i, (label, own) in enumerate(zip(names, found.values(), strict=True))
+    ]
+
+
+def _cell(index: int, label: str, runs: dict[Key, list[Run]]) -> Cell:
+    final = {key._replace(share=1.0) for key in runs if key.phase == "final"}
+    names = Counter(arm_name(key, runs) for key in final)
+    arms = {}
+    for key in final:
+        name = arm_name(key, runs)
+        shown = name if names[name] == 1 else f"{name}, lr {key.lr:.4g}"
+        early = runs.get(key._replace(share=EARLY), [])
+        arms[shown] = _arm(shown, key, is_matched(key, runs), runs.get(key, []), early)
+    tuning: dict[str, dict[float, list[Run]]] = {}
+    for key in sorted(key for key in runs if key.phase == "tune"):
+        tuning.setdefault(key.method, {})[key.lr] = runs[key]
+        name = arm_name(key, runs)  # its line has the colour that its curve will have
+        arms.setdefault(name, _arm(name, key, False, [], []))
+    rates = {
+        "tried": {lr for by_lr in tuning.values() for lr in by_lr},
+        "chosen": {key.method: key.lr for key in final if not is_matched(key, runs)},
+    }
+    outcome = next(iter(runs.values()))[0].outcome
+    metric = Metric(str(outcome.get("metric_name", "metric")), True, 0.0)  # only its name is read
+    order = sorted(arms.values(), key=_place)
+    result = {"verdicts": {}, "learning_rates": rates}
+    return Cell(index, label, result, metric, order, tuning)
+
+
+def _arm(name: str, key: Key, matched: bool, final: list[Run], early: list[Run]) -> Arm:
+    role = CONTROL if matched or ":" in key.method else PREDICTOR
+    role = BASE if key.method == "base" and not matched else role
+    row = {"method": name, "role": role, "of": "", "lr": key.lr}
+    return Arm(row, key.method, [*final], [*early])
+
+
+def _place(arm: Arm) -> tuple[bool, bool, int, str, float]:
+    """The base first, its controls, predictors, their controls."""
+    rest = arm.method != "base", arm.role == CONTROL, len(arm.method), arm.method
+    return *rest, arm.row["lr"]
