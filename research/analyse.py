@@ -8,6 +8,7 @@ import click
 
 from analyses import ANALYSES, analyse
 from paramcast.cli import main
+from paramcast.cli_shared import PATH
 from paramcast.study.reading import printable
 from paramcast.study.runner import write_text
 from paramcast.study.studies.export import read_result
@@ -28,8 +29,8 @@ STUDIES = {
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("study", type=click.Choice(sorted(STUDIES)), metavar="STUDY")
-@click.argument("folder", type=click.Path(path_type=Path))
-@click.option("--out", type=click.Path(path_type=Path), help="Write NAME.md and its figures here.")
+@click.argument("folder", type=PATH)
+@click.option("--out", type=PATH, help="Write NAME.md and its figures here.")
 def command(study: str, folder: Path, out: Path | None) -> None:
     """Print the tables of the finished study in FOLDER as Markdown; with --out, draw figures too.
 

@@ -10,9 +10,11 @@ import click
 from paramcast.cli import main
 from paramcast.cli_study import run
 from paramcast.study.probes import PROBES
+from paramcast.study.reading import shown
+from paramcast.study.studies.file import ready_made
 from probes import Jumps, Linearity, Sharpness
 
-STUDIES = Path(__file__).parent / "studies"
+STUDIES = {file.stem: str(file) for file in (Path(__file__).parent / "studies").glob("*.toml")}
 
 # At the top level: worker processes import this file too, and then know the probes.
 PROBES.update(linearity=Linearity, jumps=Jumps, sharpness=Sharpness)
@@ -21,8 +23,12 @@ PROBES.update(linearity=Linearity, jumps=Jumps, sharpness=Sharpness)
 def start(name: str, **given: Any) -> None:
     if given["engine"] != "local":
         raise click.UsageError("the workers of a cluster know no probes; leave --engine out")
-    own = STUDIES / f"{name}.toml"
-    click.get_current_context().invoke(run, name=str(own) if own.is_file() else name, **given)
+    known = sorted([*STUDIES, *ready_made()])
+    if name not in known and not name.endswith(".toml"):
+        raise click.UsageError(
+            f"no study {shown(name)}; give FILE.toml or one of {', '.join(known)}"
+        )
+    click.get_current_context().invoke(run, name=STUDIES.get(name, name), **given)
 
 
 command = click.Command(

@@ -198,6 +198,12 @@ def test_probes_change_nothing(digits_plan: Plan, method: str) -> None:
     assert outcomes[0] == outcomes[1]
 
 
+def test_only_final_runs_are_asked(digits_plan: Plan) -> None:
+    digits_plan.common = replace(digits_plan.common, probes=("jumps",))
+    assert digits_plan.spec("base", 0.1, "tune", 0, 1.0).probes == ()
+    assert digits_plan.spec("base", 0.1, "final", 0, 1.0).probes == ("jumps",)
+
+
 STUDY = """
 name = "tiny"
 question = "?"
@@ -223,9 +229,21 @@ def test_worker_processes_know_the_probes(tmp_path: Path) -> None:
     assert {row["method"]: "jump_loss" in row["measures"] for row in cell["table"]} == {
         "sgd": False, "sgd-lr-matched": False, "plp": True,
     }  # fmt: skip
-    ran = call(tmp_path, "tiny.toml", "--engine", "ray", command=run.command)
-    assert ran.code == 2
-    assert "leave --engine out" in ran.err
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("noise", "--engine", "ray"), "a cluster know no probes; leave --engine out"),
+        (("noises",), "no study 'noises'; give FILE.toml or one of baselines, conditions"),
+    ],
+)
+def test_what_the_script_cannot_run_is_said(
+    tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    ran = call(tmp_path, *words, command=run.command)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
 
 
 @pytest.fixture
