@@ -24,7 +24,6 @@ from synthetic import write_pilot, write_study
 STUDY = """
 name = "thousand"
 question = "How large is a report?"
-analysis = ["heatmap"]
 
 [[grid]]
 task = "digits"

@@ -6,7 +6,7 @@ from typing import Any
 from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).parents[1]
-FOLDERS = ("docs", "results", "examples", "benchmarks")
+FOLDERS = ("docs", "results", "examples", "benchmarks", "research")
 
 
 def paths() -> list[str]:

@@ -11,6 +11,7 @@ import sys
 from pathlib import Path
 from typing import Any, NamedTuple
 
+import click
 import pytest
 
 from paramcast import cli
@@ -49,8 +50,11 @@ def strict_json(text: str) -> dict[str, Any]:
     return loaded
 
 
-def call(folder: Path, *words: Any) -> Ran:
-    """One command in this process (workers are real processes), started in `folder`."""
+def call(folder: Path, *words: Any, command: click.Command = cli.cli) -> Ran:
+    """One command in this process (workers are real processes), started in `folder`.
+
+    `command` is another one than `paramcast`: a script of research/.
+    """
     out, err = io.StringIO(), io.StringIO()
     before = {name: signal.getsignal(name) for name in (signal.SIGINT, signal.SIGTERM)}
     with (
@@ -64,7 +68,7 @@ def call(folder: Path, *words: Any) -> Ran:
         patch.setattr(sys, "path", [*sys.path])  # a task's folder is put there
         patch.setattr(sys, "stdin", io.StringIO())  # pytest's stand-in for a closed one asserts
         try:
-            code = cli._main()
+            code = cli._main(command)
         finally:
             for name, handler in before.items():
                 signal.signal(name, handler)

@@ -15,7 +15,6 @@ from synthetic import write_pilot, write_study
 STUDY = """
 name = "small"
 question = "Does it help?"
-analysis = ["heatmap"]
 [[grid]]
 task = "digits"
 methods = ["plp"]

@@ -16,7 +16,7 @@ from paramcast import averaging as A
 from paramcast import gates as G
 from paramcast import monitors as M
 from paramcast import predictors as P
-from paramcast import schedules, stability
+from paramcast import schedules
 from paramcast.anomalies import Anomaly
 from paramcast.integrations.checkpoint import CycleState
 from paramcast.integrations.packing import pack, unpack
@@ -117,21 +117,20 @@ def test_every_gate_average_and_monitor_is_too(name: str) -> None:
 
 
 @pytest.mark.parametrize("foreign", FOREIGN)
-def test_sharded_checkpoints_packed_states_and_stability_are_too(foreign: str) -> None:
+def test_sharded_checkpoints_and_packed_states_are_too(foreign: str) -> None:
     def results() -> Any:
         state = CycleState(model, optimizer).state_dict()
         packed = unpack(pack({"lr": 0.1, "weights": [weight]}))
-        return state, packed, stability.spectral_radius(predictor, 0.5, momentum=0.9)
+        return state, packed
 
-    weight, predictor = torch.ones(3), P.Midline()
+    weight = torch.ones(3)
     model = nn.Linear(3, 1)
     optimizer = pc.PLP(SGD(model.parameters(), lr=0.1))
     model(weight).sum().backward()
     optimizer.step()
-    state, packed, radius = results()
+    state, packed = results()
     with FOREIGN[foreign]():
-        its_state, its_packed, its_radius = results()
-    assert its_radius == radius
+        its_state, its_packed = results()
     assert torch.equal(its_packed["weights"][0], packed["weights"][0])
     assert state.keys() == its_state.keys()
     assert all(torch.equal(its_state[key], state[key]) for key in state)

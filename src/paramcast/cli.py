@@ -354,15 +354,15 @@ cli.add_command(report)
 cli.add_command(watch)
 
 
-def main() -> None:
-    """Run the command line; every mistake of the user ends in one sentence."""
+def main(command: click.Command = cli) -> None:
+    """Run the command line, or another command; every mistake of the user ends in one sentence."""
     _open_what_is_closed()
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
         # before anything runs: an exception would be raised in, and lost by, some import
         signal.signal(signal.SIGINT, leave)
     if isinstance(sys.stdout, io.TextIOWrapper):  # or a name that its encoding lacks is an error
         sys.stdout.reconfigure(errors="backslashreplace")
-    code = _main()
+    code = _main(command)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; Python would tell where it was
     sys.exit(code)
 
@@ -380,9 +380,9 @@ def _open_what_is_closed() -> None:
             setattr(sys, name, open(os.devnull, mode, encoding="utf-8"))  # noqa: SIM115
 
 
-def _main() -> int:
+def _main(command: click.Command = cli) -> int:
     try:
-        cli.main(standalone_mode=False)
+        command.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
         click.echo(error.format_message(), err=True)
         return 2

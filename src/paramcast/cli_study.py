@@ -47,7 +47,6 @@ def study() -> None:
       paramcast study list                        where they are and how far
       paramcast study resume paramcast-runs/NAME-HASH
       paramcast study export paramcast-runs/NAME-HASH cells.csv
-      paramcast study analyse paramcast-runs/NAME-HASH --out results
     """
 
 
@@ -146,38 +145,6 @@ def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
     rows = run_rows(folder, store) if runs else comparison_rows(read_result(folder))
     write(rows, file)
     click.echo(f"wrote {len(rows)} rows to {file}")
-
-
-@study.command()
-@click.argument("folder", type=PATH)
-@click.option("--as", "names", multiple=True, help="Another analysis than the study's own.")
-@click.option("--out", type=PATH, help="Write NAME.md and its figures here instead.")
-def analyse(folder: Path, names: tuple[str, ...], out: Path | None) -> None:
-    """Print the tables of the finished study in FOLDER as Markdown.
-
-    \b
-    Analyses: table, heatmap, measures, synergy, conditions, stability, online; the study's file
-    names its own. Figures (SVG) are drawn with --out.
-    """
-    from .study.studies.analyses import ANALYSES, analyse
-    from .study.studies.export import read_result
-    from .study.studies.file import read
-
-    result = read_result(folder)
-    chosen = list(names) or list(read(str(result.get("text")), str(folder)).analysis)
-    unknown = [name for name in chosen if name not in ANALYSES]
-    if unknown:
-        raise StudyError(f"unknown analysis {unknown[0]!r}; choose from {', '.join(ANALYSES)}")
-    text = analyse(result, chosen, out)
-    if out is None:
-        click.echo(printable(text), nl=False)
-        return
-    from .study.runner import write_text
-
-    how = f"`paramcast study run {result['study']}` and `paramcast study analyse FOLDER`"
-    head = f"# Study {result['study']}\n\n{how}, options as in the study's file.\n\n"
-    write_text(out / f"{result['study']}.md", head + text)
-    click.echo(f"wrote {out / result['study']}.md")
 
 
 def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:

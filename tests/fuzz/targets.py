@@ -14,7 +14,7 @@ import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable
-from functools import cache, partial
+from functools import cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -40,7 +40,6 @@ from paramcast.study.live import DRIVER, FOLDER, driver, in_progress
 from paramcast.study.methods import parse_methods
 from paramcast.study.reading import from_json
 from paramcast.study.store import Store
-from paramcast.study.studies.analyses import ANALYSES, analyse
 from paramcast.study.studies.export import comparison_rows, read_result, run_rows, write
 from paramcast.study.studies.file import open_study, ready_made, ready_text
 from paramcast.study.tasks.builtin import choose
@@ -379,7 +378,7 @@ def pilot_results(content: bytes) -> None:
 
 
 def study_results(content: bytes) -> None:
-    """A spoilt study.json: analysed, exported, reported."""
+    """A spoilt study.json: exported, reported."""
     choices = Choices(content)
     folder = fresh(study_folder())
     spoil_result(folder / "study.json", choices)
@@ -387,13 +386,8 @@ def study_results(content: bytes) -> None:
         lambda: report(folder, "en", "html"),
         lambda: write(comparison_rows(read_result(folder)), folder / "cells.csv"),
         lambda: write(comparison_rows(read_result(folder)), folder / "cells.parquet"),
-        *(partial(analyse_one, folder, name) for name in ANALYSES),
     ]
     each(readers[choices.below(len(readers))])
-
-
-def analyse_one(folder: Path, name: str) -> None:
-    analyse(read_result(folder), [name], folder)
 
 
 def study_rows(content: bytes) -> None:

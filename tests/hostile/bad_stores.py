@@ -156,7 +156,7 @@ STORES = [
     Bad("a study whose store holds no study",
         "study/study.db is of no study; give the folder of a study", resumed([])),
     Bad("a study whose stored text is no study",
-        "study: unknown key a; there is name, question, notes, analysis, grid, precision, compile, "
+        "study: unknown key a; there is name, question, notes, grid, precision, compile, "
         "channels_last; name is missing; question is missing", resumed(ABOUT)),
     Bad("a study whose stored text is a number", "study is no valid TOML: it is no text of at most "
         "262144 characters", resumed(ABOUT | {"text": 3})),
@@ -201,7 +201,7 @@ NOT = "{0}/{0}.json is not as this paramcast writes it ({1}); {2}"
 ANEW = "run the same command again to write it anew"
 RESUME = "go on with `paramcast study resume`, which writes it anew"
 NO_JSON = f"pilot/pilot.json cannot be read ({{}}); {ANEW}"
-ANALYSE, EXPORT = ("study", "analyse", "study"), ("study", "export", "study", "cells.csv")
+EXPORT = ("study", "export", "study", "cells.csv")
 RESULTS = [
     Bad("a result of 100,000 brackets", NO_JSON.format("it is nested too deeply"),
         pilot(text("[" * 100_000))),
@@ -232,16 +232,13 @@ RESULTS = [
         "writes it (TypeError: …); run the pilot again", pilot(changed(metric=3), "roi", "pilot")),
     Bad("a study's result that is called ../../up, as its files would be",
         NOT.format("study", "ValueError: the study is called '../../up'", RESUME),
-        study(changed("study", study="../../up"), *ANALYSE, "--out", "pages")),
+        study(changed("study", study="../../up"), *EXPORT)),
     Bad("a study's result without cells",
         NOT.format("study", "ValueError: it has no cells", RESUME),
         study(changed("study", cells=[]), *EXPORT)),
     Bad("a study's result whose cells are words",
         "study.json is not as this paramcast writes it (TypeError: …); " + RESUME,
         study(changed("study", cells=["digits"]), *EXPORT)),
-    Bad("a study's result without an environment, analysed",
-        "study.json is not as this paramcast writes it (TypeError: …); " + RESUME,
-        study(changed("study", environment=None), *ANALYSE, "--as", "table")),
     Bad("a study's result that a spreadsheet's columns cannot hold",
         "what the study holds is not as this paramcast writes it (…); " + RESUME,
         study(mixed, *EXPORT[:-1], "cells.parquet")),

@@ -17,6 +17,7 @@ from urllib.parse import unquote
 import pytest
 from bad_files import TASK
 
+from analyse import command as analyse
 from command import call
 from folders import copy_of, pilot_folder, study_folder
 from paramcast.errors import TaskError
@@ -116,9 +117,9 @@ def test_no_stored_text_is_html_or_a_link_in_markdown(kind: str, tmp_path: Path)
 def test_no_stored_text_is_html_or_a_link_in_an_analysis(tmp_path: Path) -> None:
     markdown = pytest.importorskip("markdown")
     evil_folder(tmp_path, "study")
-    ran = call(tmp_path, "study", "analyse", "study", "--as", "table", "--as", "measures")
+    ran = call(tmp_path, "measures", "study", command=analyse)
     assert ran.code == 2  # no run measured anything
-    ran = call(tmp_path, "study", "analyse", "study", "--as", "table")
+    ran = call(tmp_path, "table", "study", command=analyse)
     assert ran.code == 0, ran.err
     assert "alert(1)" in ran.out
     made = Shape(markdown.markdown(ran.out, extensions=["tables"]))
@@ -131,7 +132,7 @@ def test_an_analysis_writes_into_its_folder_only(tmp_path: Path) -> None:
     for cell in result["cells"]:
         cell["settings"]["task"] = "../../../up\0/" + "a" * 300
     (folder / "study.json").write_text(json.dumps(result))
-    ran = call(tmp_path, "study", "analyse", "study", "--out", "pages")
+    ran = call(tmp_path, "heatmap", "study", "--out", "pages", command=analyse)
     assert ran.code == 0, ran.err
     made = {path.name for path in (tmp_path / "pages").iterdir()} - {"small.md"}
     assert made
@@ -209,7 +210,7 @@ def readers(folder: Path) -> dict[str, Callable[[], Any]]:
     return {
         "status": lambda: call(folder, "study", "status", "study"),
         "list": lambda: call(folder, "study", "list", "."),
-        "analyse": lambda: call(folder, "study", "analyse", "study", "--as", "table"),
+        "analyse": lambda: call(folder, "table", "study", command=analyse),
         "roi": lambda: call(folder, "roi", "pilot"),
         "report": lambda: call(folder, "report", "pilot\x1b[2J"),
     }

@@ -158,7 +158,6 @@ STUDY = """
 name = "small"
 question = "Does PLP help <at> any rate?"
 notes = ["Six cells & a note of my own."]
-analysis = ["heatmap"]
 
 [[grid]]
 task = "digits"

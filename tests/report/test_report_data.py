@@ -21,7 +21,7 @@ from paramcast.report.html.load import load
 from paramcast.report.html.page import render
 from paramcast.report.html.words import Words
 from paramcast.study.stats import interval
-from paramcast.study.studies.analyses.heatmap import maps
+from paramcast.study.studies.maps import maps
 
 
 def data_of(folder: Path, language: str = "en") -> dict[str, Any]:

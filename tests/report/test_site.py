@@ -28,7 +28,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_every_page_is_built_and_rendered(site: Path) -> None:
     pages = [page for page in ROOT.glob("*.md") if page.name != "README.md"]
-    pages += [p for f in ("docs", "results", "examples") for p in (ROOT / f).rglob("*.md")]
+    pages += [
+        p for f in ("docs", "results", "examples", "research") for p in (ROOT / f).rglob("*.md")
+    ]
     for page in pages:
         name = "index.html" if page.name == "README.md" else f"{page.stem}.html"
         text = (site / page.relative_to(ROOT).with_name(name)).read_text("utf-8")

@@ -31,9 +31,8 @@ from paramcast.study.online.measures import (
     learning,
     recovery,
 )
+from paramcast.study.probes import PROBES, Watched
 from paramcast.study.spec import RunSpec, axis_seed
-from paramcast.study.studies.analyses import analyse
-from paramcast.study.studies.analyses.online import without_reaction
 from paramcast.study.tasks.builtin import PAIRS
 from paramcast.study.tasks.online import class_incremental, drifting
 from paramcast.study.tasks.source import find, load
@@ -530,60 +529,25 @@ def test_a_run_that_explodes_scores_as_the_constant(prepared: Make, judged: str)
     )
 
 
-def test_probes_look_at_streams_too(prepared: Make) -> None:
+def test_probes_look_at_every_step_and_change_nothing(
+    prepared: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Steps:
+        def __init__(self, run: Watched) -> None:
+            self.steps, self.seen = run.steps, []
+
+        def step(self, number: int) -> None:
+            self.seen.append(number)
+
+        def finish(self) -> dict[str, float]:
+            return {"all steps": float(self.seen == list(range(1, self.steps + 1)))}
+
+    monkeypatch.setitem(PROBES, "steps", Steps)
     task = prepared(stream=stream())
     plain = run_stream(spec(task, "plp"), task)
-    probed = run_stream(spec(task, "plp", probes=("jumps",)), task)
+    probed = run_stream(spec(task, "plp", probes=("steps",)), task)
     assert probed["test"] == plain["test"]
-    assert set(probed["measures"]) > set(plain["measures"])
-
-
-# --- the analysis -------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("label", "plain"),
-    [
-        ("plp", None),
-        ("plp(on_drift='reset')", "plp"),
-        ("plp(every=4, on_drift='oracle')", "plp(every=4)"),
-        ("state-reset", ""),
-        ("demon", None),
-    ],
-)
-def test_the_same_method_without_its_reaction(label: str, plain: str | None) -> None:
-    assert without_reaction(label) == plain
-
-
-def test_the_analysis_compares_with_and_without(prepared: Make) -> None:
-    def row(name: str, values: list[float], of: str = "") -> dict[str, Any]:
-        recovery = {"mean": 5.0, "to_base": {"mean": 1.0, "low": -0.5, "high": 2.5}}
-        return {
-            "method": name, "values": values, "lr": 0.1, "of": of,
-            "to_base": None if name == "sgd" else {}, "measures": {"recovery": recovery},
-        }  # fmt: skip
-
-    cell = {
-        "settings": {"task": "digits-drift", "base": "sgd"},
-        "metric": {"name": "accuracy", "higher_is_better": True},
-        "table": [
-            row("sgd", [0.5, 0.5, 0.5]),
-            row("sgd-lr-matched of plp", [0.1, 0.1, 0.1], of="plp"),
-            row("state-reset", [0.52, 0.52, 0.52]),
-            row("plp", [0.6, 0.6, 0.6]),
-            row("plp(on_drift='reset')", [0.61, 0.61, 0.61]),
-        ],
-    }
-    text = analyse({"cells": [cell], "study": "x"}, ["online"], None)
-    assert "| state-reset | 0.1 | 0.1 | +2.00 (+2.00 to +2.00) |" in text
-    assert "| plp(on_drift='reset') | 0.1 | 0.1 | +1.00 (+1.00 to +1.00) |" in text
-    assert "| plp |  | 5.0 [+1.0 (-0.5 to +2.5)] |" in text
-    assert "| sgd |  | 5.0 |" in text
-    assert "lr-matched" not in text
-    for each in cell["table"]:
-        each["measures"] = {}  # type: ignore[index]
-    with pytest.raises(StudyError, match="online needs tasks with a stream"):
-        analyse({"cells": [cell], "study": "x"}, ["online"], None)
+    assert probed["measures"] == plain["measures"] | {"all steps": 1.0}
 
 
 # --- the command line ---------------------------------------------------------------------------

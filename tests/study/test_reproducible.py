@@ -50,7 +50,6 @@ methods = ["plp, lookahead"]
 base = ["sgd", "adamw"]
 tune = {trials = 2, seeds = 2}
 seeds = 4
-probes = ["linearity"]
 """
 LOCAL, RAY = ("--engine", "local"), ("--engine", "ray", "--address", "local")
 

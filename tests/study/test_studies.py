@@ -15,7 +15,7 @@ import pandas as pd
 import pytest
 
 from paramcast.errors import StudyError
-from paramcast.study.probes import PROBES
+from paramcast.study.probes import check_probes
 from paramcast.study.studies import file as F
 from paramcast.study.studies.cells import final_jobs, make_cells
 from paramcast.study.studies.export import write
@@ -51,7 +51,7 @@ def grid(text: str) -> str:
         ('name = "x"', "question is missing; grid is missing"),
         ('name = "x y"\nquestion = "?"\ngrid = []', "name String should match pattern"),
         ('name = "x"\nquestion = "?"\ngrid = []', "grid is empty"),
-        ('nam = "x"', "unknown key nam; there is name, question, notes, analysis, grid"),
+        ('nam = "x"', "unknown key nam; there is name, question, notes, grid"),
         (grid("seeds = 8\nlearning_rate = 0.1"), r"unknown key grid\[1\].learning_rate; there is"),
         (grid("seeds = 1"), r"grid\[1\].seeds must be greater than or equal to 2, got 1"),
         (grid("seeds = 2.5"), r"grid\[1\].seeds must be a valid integer, got 2.5"),
@@ -64,7 +64,6 @@ def grid(text: str) -> str:
         (grid("seeds = 8\nlr = 0.1\ntune = {}"), "give lr or tune, not both"),
         (grid("seeds = 8\nlr = [0.1, 0.2, 0.1]"), r"grid\[1\].lr: 0.1 is there twice"),
         (grid('seeds = 8\nspeed = "no"'), r"grid\[1\].speed must be a valid boolean, got 'no'"),
-        (grid('seeds = 8\nprobes = ["jump"]'), r"probes\[1\] must be 'linearity', 'jumps'"),
         ('name = "x"\nquestion = "?"\n[grid]\ntask = "digits"', r"grid: write \[\[grid\]\]"),
         (grid("seeds = 8\ntune = {trials = 3}"), r"grid\[1\].tune.trials must be 1, 2, 4"),
         (grid("seeds = 8\ntune = {tries = 4}"), r"unknown key grid\[1\].tune.tries; there is"),
@@ -79,13 +78,22 @@ def test_what_is_wrong_with_a_file_is_said_with_its_key(text: str, message: str)
 def test_the_words_that_a_file_may_use_are_those_of_the_tasks() -> None:
     assert set(get_args(F.Base)) == {"own", *BASES}
     assert set(get_args(F.Schedule)) == set(SCHEDULES)
-    assert set(get_args(F.Probe)) == set(PROBES)
 
 
 def test_a_grid_is_every_combination_of_its_axes() -> None:
     (block,) = read(TINY, "tiny").grid
     cells = [(cell["batch_size"], cell["lr"]) for cell in block.cells()]
     assert cells == [(64, 0.003), (64, 0.01), (128, 0.003), (128, 0.01)]
+
+
+def test_where_no_probe_is_known_the_message_names_the_script_that_has_them(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("paramcast.study.probes.PROBES", {})
+    with pytest.raises(
+        StudyError, match=r"unknown probe 'jumps'; run the study by research/run\.py"
+    ):
+        check_probes(["jumps"])
 
 
 @pytest.mark.parametrize("name", ready_made())
@@ -96,11 +104,11 @@ def test_a_ready_made_study_can_be_read_and_says_what_it_asks(name: str) -> None
     assert study.notes
 
 
-@pytest.mark.parametrize("name", ["sensitivity", "hybrids", "conditions"])
+@pytest.mark.parametrize("name", ["sensitivity", "hybrids"])
 def test_the_digits_studies_have_cells_that_fit(name: str, tmp_path: Path) -> None:
     study, _ = open_study(name)
     cells = make_cells(study, tmp_path, device="cpu", data_dir=None)
-    assert len(cells) == {"sensitivity": 65, "hybrids": 7, "conditions": 82}[name]
+    assert len(cells) == {"sensitivity": 65, "hybrids": 7}[name]
     labels = [cell.label for cell in cells]
     assert len(set(labels)) == len(labels) or name == "sensitivity"  # its blocks share a centre
 
@@ -144,6 +152,7 @@ def test_counting_runs_hashes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
         (('"digits"', '"digitz"'), r"grid\[1\]: unknown task 'digitz'"),
         (('"digits"', '"digits/vgg"'), r"grid\[1\]: .*vgg.*cnn"),
         (('"plp"', '"plq"'), r"grid\[1\]: unknown method 'plq'"),
+        (("seeds = 6", 'seeds = 6\nprobes = ["jump"]'), r"grid\[1\]: unknown probe 'jump'; "),
         (('"plp"', '"plp(far=1)"'), r"grid\[1\]: method plp has no knob 'far'"),
         (("seeds = 6", 'seeds = 6\nbase = "demon"\nmomentum = 0'), r"grid\[1\]: .*momentum"),
         (('["plp"]', '["plp", "demon"]\nbase = "demon"'), r"method demon is the base itself"),
@@ -233,10 +242,10 @@ def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None
     [
         (
             ("run", "nothing"),
-            "no study 'nothing'; give a file ending in .toml, or one of baselines, conditions",
+            "no study 'nothing'; give a file ending in .toml, or one of hybrids, paper",
         ),
         (("run", "nothing.toml"), "nothing.toml cannot be read: No such file or directory"),
-        (("show", "nothing"), "no ready-made study 'nothing'; there is baselines, conditions, few"),
+        (("show", "nothing"), "no ready-made study 'nothing'; there is hybrids, paper, paper-sm"),
         (("status", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
         (("resume", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
         (("export", "nowhere", "x.csv"), "no study has finished there"),

@@ -12,6 +12,7 @@ from ..engines import Job
 from ..loop import adjusted
 from ..methods import Method, check_methods, parse_methods
 from ..plan import MOST_RUNS, Options, Plan, parse_margin, too_many
+from ..probes import check_probes
 from ..reading import tell, usable_path
 from ..spec import DEFAULT, Numerics, RunSpec
 from ..tasks.description import lines
@@ -145,6 +146,7 @@ def _cell(
     margin, relative = parse_margin(None if grid.margin is None else str(grid.margin))
     changed = adjusted(task, settings["momentum"], settings["weight_decay"])
     check_methods(changed, filled["base"], methods)
+    check_probes(grid.probes)
     options = Options(
         source=source,
         methods=methods,

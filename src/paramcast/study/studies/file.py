@@ -70,11 +70,6 @@ Switch = Annotated[bool, Field(strict=True)]
 Base = Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
 Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
 MetricName = Annotated[str, AfterValidator(_metric)]
-Probe = Literal["linearity", "jumps", "sharpness"]
-Analysis = Literal[
-    "table", "heatmap", "measures", "synergy", "conditions", "stability", "online", "fewer-steps"
-]
-"""What `paramcast study analyse` can make of a study."""
 
 
 class _Strict(BaseModel):
@@ -111,7 +106,7 @@ class Grid(_Strict):
     random_jump: Switch = True
     margin: Rate | Share | None = None
     metric: MetricName | None = None
-    probes: list[Probe] = []
+    probes: list[str] = []
     target: str | None = None
     kind: Literal["classes", "regression"] | None = None
     missing: Literal["drop", "impute"] | None = None
@@ -143,7 +138,6 @@ class StudyFile(_Strict):
     name: Annotated[str, Field(pattern=NAME)]
     question: Annotated[str, Field(min_length=1)]
     notes: list[str] = []
-    analysis: list[Analysis] = ["table"]
     grid: Annotated[list[Grid], BeforeValidator(_in_double_brackets), Field(min_length=1)]
     precision: Literal["float32", "bfloat16"] | None = None
     compile: Switch | None = None

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...verdict import Metric
-from .page import Page, made_by, rows_of, short
+from paramcast.study.studies.maps import rows_of, short
+from paramcast.study.verdict import Metric
+
+from .page import Page, made_by
 
 
 def analyse(result: dict[str, Any]) -> Page:

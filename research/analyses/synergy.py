@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....errors import StudyError
-from .page import Page, differences, made_by, matched_of, spread
+from paramcast.errors import StudyError
+from paramcast.study.studies.maps import differences, matched_of
+
+from .page import Page, made_by, spread
 
 
 def analyse(result: dict[str, Any]) -> Page:

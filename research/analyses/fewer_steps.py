@@ -6,10 +6,12 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ....errors import StudyError
-from ...stats import compare
-from ...verdict import PERCENT
-from .page import Page, made_by, points, short, spread
+from paramcast.errors import StudyError
+from paramcast.study.stats import compare
+from paramcast.study.studies.maps import points, short
+from paramcast.study.verdict import PERCENT
+
+from .page import Page, made_by, spread
 
 Cells = Sequence[dict[str, Any]]
 HEADER = ("steps", "method", "schedule", "lr", "minus the base at T", "relation")

@@ -8,8 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ...stats import interval
-from ...verdict import PERCENT
+from paramcast.study.stats import interval
 
 UNSAFE = re.compile(r"[^\w.:-]")
 """In a file's name."""
@@ -60,33 +59,6 @@ def spread(values: Sequence[float], form: str = "{:+.2f}") -> str:
     return f"{mean} ({low} to {high})"
 
 
-def rows_of(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """A cell's table by method; the base is its first."""
-    return {row["method"]: row for row in cell["table"]}
-
-
-def differences(cell: dict[str, Any], method: str, other: str | None = None) -> list[float]:
-    """By seed: a method minus another (the base if None), plus = the first is better.
-
-    In points for a metric in per cent, else in the metric's unit.
-    """
-    rows, scale = rows_of(cell), points(cell["metric"])
-    base = cell["table"][0] if other is None else rows[other]
-    return [scale * (a - b) for a, b in zip(rows[method]["values"], base["values"], strict=True)]
-
-
-def points(metric: dict[str, Any]) -> float:
-    """What turns a value into points, or into the metric's unit, plus = better."""
-    sign = 1.0 if metric["higher_is_better"] else -1.0
-    return sign * (100.0 if metric["name"] in PERCENT else 1.0)
-
-
-def matched_of(cell: dict[str, Any], method: str) -> str | None:
-    """The control "base at lr times the gain" of a method."""
-    rows = [r["method"] for r in cell["table"] if r["of"] == method]
-    return next((name for name in rows if "-lr-matched" in name), None)
-
-
 def made_by(result: dict[str, Any]) -> str:
     """Hardware, versions and time, in a line."""
     e = result["environment"]
@@ -95,13 +67,6 @@ def made_by(result: dict[str, Any]) -> str:
         f"torch {e['torch']}, Python {e['python']}, paramcast {e['paramcast']}; "
         f"{result['wall_seconds']:.0f} s for the runs not stored before."
     )
-
-
-def short(value: Any) -> str:
-    """A setting in a table."""
-    if value is None:
-        return "own"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
 def _row(cells: Sequence[Any]) -> str:

@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from analyse import STUDIES, command
+from analyses import ANALYSES, analyse
+from analyses.conditions import Rule, apply, fit
+from analyses.online import without_reaction
+from analyses.page import Page, spread
+from command import call
 from paramcast.errors import StudyError
-from paramcast.study.studies.analyses import ANALYSES, analyse
-from paramcast.study.studies.analyses.conditions import Rule, apply, fit
-from paramcast.study.studies.analyses.page import Page, differences, spread
-from paramcast.study.studies.file import Analysis, open_study, ready_made
+from paramcast.study.studies.file import open_study, ready_made
+from paramcast.study.studies.maps import differences
 
 ENVIRONMENT = {"cpus": 2, "cpu": "x", "torch": "2", "python": "3", "paramcast": "0"}
 METRIC = {"name": "accuracy", "higher_is_better": True, "margin": 0.005, "half_example": 0.0005}
@@ -225,37 +228,95 @@ def test_stability_shows_edges_beside_rate_times_sharpness(tmp_path: Path) -> No
 
 # --- the command ----------------------------------------------------------------------------------
 
-
-def test_analyses_of_the_files_are_those_that_there_are() -> None:
-    assert set(Analysis.__args__) == set(ANALYSES)
-    for name in ready_made():
-        assert set(open_study(name)[0].analysis) <= set(ANALYSES)
+OWN = sorted((Path(__file__).parents[2] / "research" / "studies").glob("*.toml"))
 
 
-def test_the_command_writes_a_page_with_its_figures(
-    paramcast: Callable[..., Any], tmp_path: Path
-) -> None:
+@pytest.mark.parametrize("path", OWN, ids=lambda path: path.stem)
+def test_a_study_of_a_finding_can_be_read_and_says_what_it_asks(path: Path) -> None:
+    study, _ = open_study(str(path))
+    assert study.name == path.stem
+    assert study.question.endswith(("?", "."))
+
+
+def test_every_study_has_its_analyses() -> None:
+    assert {path.stem for path in OWN} | set(ready_made()) | set(ANALYSES) == set(STUDIES)
+    assert {name for names in STUDIES.values() for name in names} == set(ANALYSES)
+    assert not {path.stem for path in OWN} & set(ready_made())
+
+
+def test_the_command_writes_a_page_with_its_figures(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    text = 'name = "made-up"\nquestion = "?"\nanalysis = ["synergy"]\n[[grid]]\ntask = "digits"\n'
-    made = {"schema": 1, "text": text + 'methods = "plp"\nseeds = 4\n', **result(cell(gain=1.0))}
-    (folder / "study.json").write_text(json.dumps(made))
-    assert "synergy" in paramcast("study", "analyse", folder).out
-    done = paramcast("study", "analyse", folder, "--as", "stability", "--out", tmp_path / "new")
-    assert (done.code, done.out) == (0, f"wrote {tmp_path}/new/made-up.md\n")
+    (folder / "study.json").write_text(json.dumps({"schema": 1, **result(cell(gain=1.0))}))
+    assert "synergy" in call(tmp_path, "synergy", folder, command=command).out
+    done = call(tmp_path, "stability", folder, "--out", "new", command=command)
+    assert (done.code, done.out) == (0, "wrote new/made-up.md\n")
     page = (tmp_path / "new" / "made-up.md").read_text()
     assert page.startswith("# Study made-up\n")
     for name in re.findall(r"\]\((.*?)\)", page):
         assert (tmp_path / "new" / name).is_file()
     for words, message in (
-        ((folder, "--as", "heat"), "unknown analysis 'heat'; choose from table, heatmap"),
-        ((folder, "--as", "heatmap"), "a heat map needs cells"),
-        ((tmp_path / "nowhere",), "no study has finished there"),
-        ((folder, "--out", folder / "study.json"), "cannot be written"),
+        (("heat", folder), "'heat' is not one of 'baselines', 'conditions'"),
+        (("heatmap", folder), "a heat map needs cells"),
+        (("table", tmp_path / "nowhere"), "no study has finished there"),
+        (("table", folder, "--out", folder / "study.json"), "cannot be written"),
     ):
-        done = paramcast("study", "analyse", *words)
-        assert done.code == 2, done
+        done = call(tmp_path, *words, command=command)
+        assert (done.code, done.out) == (2, "")
         assert message in done.err
+
+
+def test_a_result_of_another_form_is_refused_in_a_sentence() -> None:
+    with pytest.raises(StudyError, match=r"study.json is not as .*; run the study again"):
+        analyse({**result(cell()), "environment": None}, ["table"], None)
+
+
+# --- online -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("label", "plain"),
+    [
+        ("plp", None),
+        ("plp(on_drift='reset')", "plp"),
+        ("plp(every=4, on_drift='oracle')", "plp(every=4)"),
+        ("state-reset", ""),
+        ("demon", None),
+    ],
+)
+def test_the_same_method_without_its_reaction(label: str, plain: str | None) -> None:
+    assert without_reaction(label) == plain
+
+
+def test_online_compares_with_and_without() -> None:
+    def arm(name: str, values: list[float], of: str = "") -> dict[str, Any]:
+        recovery = {"mean": 5.0, "to_base": {"mean": 1.0, "low": -0.5, "high": 2.5}}
+        return {
+            "method": name, "values": values, "lr": 0.1, "of": of,
+            "to_base": None if name == "sgd" else {}, "measures": {"recovery": recovery},
+        }  # fmt: skip
+
+    stream = {
+        "settings": {"task": "digits-drift", "base": "sgd"},
+        "metric": {"name": "accuracy", "higher_is_better": True},
+        "table": [
+            arm("sgd", [0.5, 0.5, 0.5]),
+            arm("sgd-lr-matched of plp", [0.1, 0.1, 0.1], of="plp"),
+            arm("state-reset", [0.52, 0.52, 0.52]),
+            arm("plp", [0.6, 0.6, 0.6]),
+            arm("plp(on_drift='reset')", [0.61, 0.61, 0.61]),
+        ],
+    }
+    text = analyse({"cells": [stream], "study": "x"}, ["online"], None)
+    assert "| state-reset | 0.1 | 0.1 | +2.00 (+2.00 to +2.00) |" in text
+    assert "| plp(on_drift='reset') | 0.1 | 0.1 | +1.00 (+1.00 to +1.00) |" in text
+    assert "| plp |  | 5.0 [+1.0 (-0.5 to +2.5)] |" in text
+    assert "| sgd |  | 5.0 |" in text
+    assert "lr-matched" not in text
+    for each in stream["table"]:
+        each["measures"] = {}  # type: ignore[index]
+    with pytest.raises(StudyError, match="online needs tasks with a stream"):
+        analyse({"cells": [stream], "study": "x"}, ["online"], None)
 
 
 # --- fewer steps --------------------------------------------------------------------------------

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import math
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,13 +15,15 @@ import torch
 from torch import nn
 
 import paramcast as pc
-from paramcast.errors import StudyError
+import run
+from command import call
 from paramcast.study import loop
 from paramcast.study.methods import parse_methods
 from paramcast.study.plan import Options, Plan
-from paramcast.study.probes import PROBES, Jumps, Linearity, Sharpness, Watched, make_probes
+from paramcast.study.probes import PROBES, Watched
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Examples, Task
+from probes import Jumps, Linearity, Sharpness
 
 DATA = Examples(
     torch.randn(40, 3, generator=torch.Generator().manual_seed(1)), torch.arange(40) % 4
@@ -193,13 +198,52 @@ def test_probes_change_nothing(digits_plan: Plan, method: str) -> None:
     assert outcomes[0] == outcomes[1]
 
 
-def test_only_final_runs_are_asked_and_an_unknown_probe_is_refused(digits_plan: Plan) -> None:
+def test_only_final_runs_are_asked(digits_plan: Plan) -> None:
     digits_plan.common = replace(digits_plan.common, probes=("jumps",))
     assert digits_plan.spec("base", 0.1, "tune", 0, 1.0).probes == ()
     assert digits_plan.spec("base", 0.1, "final", 0, 1.0).probes == ("jumps",)
-    net = nn.Linear(1, 1)
-    with pytest.raises(StudyError, match="unknown probe 'jump'; choose from linearity, jumps"):
-        make_probes(["jump"], Watched(net, torch.optim.SGD(net.parameters()), TASK, DATA, 1))
+
+
+STUDY = """
+name = "tiny"
+question = "?"
+[[grid]]
+task = "digits/mlp"
+methods = "plp"
+seeds = 2
+lr = 0.05
+epochs = 1
+probes = ["jumps"]
+random_jump = false
+"""
+
+
+def test_worker_processes_know_the_probes(tmp_path: Path) -> None:
+    (tmp_path / "tiny.toml").write_text(STUDY)
+    done = subprocess.run(
+        [sys.executable, run.__file__, "tiny.toml", "--out", "out"],
+        cwd=tmp_path, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr
+    (cell,) = json.loads((tmp_path / "out" / "study.json").read_text())["cells"]
+    assert {row["method"]: "jump_loss" in row["measures"] for row in cell["table"]} == {
+        "sgd": False, "sgd-lr-matched": False, "plp": True,
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (("noise", "--engine", "ray"), "a cluster know no probes; leave --engine out"),
+        (("noises",), "no study 'noises'; give FILE.toml or one of baselines, conditions"),
+    ],
+)
+def test_what_the_script_cannot_run_is_said(
+    tmp_path: Path, words: tuple[str, ...], message: str
+) -> None:
+    ran = call(tmp_path, *words, command=run.command)
+    assert (ran.code, ran.out) == (2, "")
+    assert message in ran.err
 
 
 @pytest.fixture

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import paramcast as pc
+from edge import cycle_matrices, edge, spectral_radius
 from paramcast import predictors as P
 from paramcast.errors import ArgumentError
-from paramcast.stability import cycle_matrices, edge, spectral_radius
 
 
 @pytest.mark.parametrize("momentum", [0.0, 0.5, 0.9, 0.99])

@@ -6,25 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from ....errors import StudyError
-from ...reading import as_written
-from . import conditions, fewer_steps, heatmap, measures, synergy, table
+from paramcast.errors import StudyError
+from paramcast.study.reading import as_written
+
+from . import conditions, fewer_steps, heatmap, measures, online, stability, synergy, table
 from .page import Page
-
-# Two need torch, and the report reads the maps without it: they are imported when they are used.
-
-
-def _online(result: dict[str, Any]) -> Page:
-    from . import online
-
-    return online.analyse(result)
-
-
-def _stability(result: dict[str, Any]) -> Page:
-    from . import stability
-
-    return stability.analyse(result)
-
 
 ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "table": table.analyse,
@@ -32,8 +18,8 @@ ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
     "measures": measures.analyse,
     "synergy": synergy.analyse,
     "conditions": conditions.analyse,
-    "stability": _stability,
-    "online": _online,
+    "stability": stability.analyse,
+    "online": online.analyse,
     "fewer-steps": fewer_steps.analyse,
 }
 
@@ -52,7 +38,7 @@ def analyse(result: dict[str, Any], names: list[str], folder: Path | None) -> st
     Raises:
         StudyError: the study does not hold what an analysis needs, or the folder cannot be written.
     """
-    with as_written("study.json", "go on with `paramcast study resume`, which writes it anew"):
+    with as_written("study.json", "run the study again, which writes it anew"):
         pages = [ANALYSES[name](result) for name in names]
         if folder is None:
             return "\n".join(page.text() for page in pages)

@@ -7,11 +7,13 @@ from typing import Any
 
 import numpy as np
 
-from ....predictors import Affine, Midline
-from ....stability import edge, spectral_radius
-from ...methods import parse_methods
-from ...verdict import PERCENT
-from .page import Page, differences, made_by, short, spread
+from edge import edge, spectral_radius
+from paramcast.predictors import Affine, Midline
+from paramcast.study.methods import parse_methods
+from paramcast.study.studies.maps import differences, short
+from paramcast.study.verdict import PERCENT
+
+from .page import Page, made_by, spread
 
 MOMENTA, HORIZONS, CYCLES = (0.0, 0.5, 0.9, 0.99), (0.5, 1.0, 1.5, 2.5), (3, 6, 12, 30)
 USUAL_MOMENTUM = 0.9
@@ -22,7 +24,7 @@ def analyse(result: dict[str, Any]) -> Page:
     and the loss jump at insertions against the final result."""
     page = Page([f"{result['question']}\n\n{made_by(result)}"])
     page.say("**The edge on a quadratic**: largest stable learning rate x curvature "
-             "(`paramcast.stability.edge`)")  # fmt: skip
+             "(`edge` in research/edge.py)")  # fmt: skip
     page.table(("rule", *(f"momentum {m}" for m in MOMENTA)), _edges())
     page.figure("radius", "Spectral radius per step on a quadratic, momentum 0.9", _draw_radius)
     page.say(

@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from ....errors import StudyError
-from ...stats import interval
-from .page import Page, differences, made_by, matched_of
+from paramcast.errors import StudyError
+from paramcast.study.stats import interval
+from paramcast.study.studies.maps import differences, matched_of
+
+from .page import Page, made_by
 
 METHOD = "plp"
 

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....errors import StudyError
-from ...methods import ON_DRIFT, parse_methods
-from .page import Page, differences, rows_of, short, spread
+from paramcast.errors import StudyError
+from paramcast.study.methods import ON_DRIFT, parse_methods
+from paramcast.study.studies.maps import differences, rows_of, short
+
+from .page import Page, spread
 
 MEASURES = (
     ("forgetting", "forgetting, points", 100, 1),

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
-from ....errors import StudyError
-from ...verdict import PERCENT
-from .page import Page, differences, made_by, short, spread
+from paramcast.errors import StudyError
+from paramcast.study.studies.maps import differences, short
+from paramcast.study.verdict import PERCENT
+
+from .page import Page, made_by, spread
 from .table import varies
 
 

@@ -2,25 +2,14 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any
 
-from ....errors import StudyError
-from ...stats import interval
-from ...verdict import PERCENT
-from .page import Page, differences, made_by, matched_of, short
+from paramcast.errors import StudyError
+from paramcast.study.studies.maps import Map, maps
+from paramcast.study.verdict import PERCENT
 
-
-class Map(NamedTuple):
-    """One map: values and intervals by (row, learning rate)."""
-
-    task: str
-    axis: str
-    rows: list[str]
-    lrs: list[float]
-    to_base: dict[tuple[str, float], tuple[float, float, float]]
-    to_matched: dict[tuple[str, float], tuple[float, float, float]]
+from .page import Page, made_by
 
 
 def analyse(result: dict[str, Any]) -> Page:
@@ -62,50 +51,6 @@ def _line(row: str, lrs: list[float], values: dict[Any, tuple[float, float, floa
         mean, low, high = values[row, lr]
         texts.append(f"({mean:+.2f})" if low <= 0 <= high else f"{mean:+.2f}")
     return texts
-
-
-def maps(cells: list[dict[str, Any]]) -> list[Map]:
-    """A map per task and axis, and one of the methods; those of one row are no maps."""
-    found = []
-    for task in dict.fromkeys(cell["settings"]["task"] for cell in cells):
-        own = [cell for cell in cells if cell["settings"]["task"] == task]
-        axes = [name for name in own[0]["settings"] if name not in ("task", "lr")]
-        usual = {a: Counter(cell["settings"][a] for cell in own).most_common(1)[0][0] for a in axes}
-        for axis in axes:
-            others = {name: value for name, value in usual.items() if name != axis}
-            chosen = [c for c in own if all(c["settings"][n] == v for n, v in others.items())]
-            if len({cell["settings"][axis] for cell in chosen}) > 2:
-                # the task's own value is then among the others
-                chosen = [cell for cell in chosen if cell["settings"][axis] is not None]
-            found.append(_map(task, axis, [(short(c["settings"][axis]), c, "plp") for c in chosen]))
-        plain = [c for c in own if all(c["settings"][n] == v for n, v in usual.items())]
-        methods = [(name, cell, name) for cell in plain for name in cell["verdicts"]]
-        found.append(_map(task, "method", methods))
-    return found
-
-
-def _map(task: str, axis: str, entries: list[tuple[str, dict[str, Any], str]]) -> Map:
-    to_base, to_matched = {}, {}
-    rows: dict[str, None] = {}
-    lrs: set[float] = set()
-    for row, cell, method in entries:
-        lr = cell["settings"]["lr"]
-        if lr is None or method not in cell["verdicts"]:
-            continue
-        rows[row] = None
-        lrs.add(lr)
-        to_base[row, lr] = interval(differences(cell, method))
-        matched = matched_of(cell, method)
-        if matched is not None:
-            to_matched[row, lr] = interval(differences(cell, method, matched))
-    return Map(task, axis, sorted(rows, key=_natural), sorted(lrs), to_base, to_matched)
-
-
-def _natural(text: str) -> tuple[int, float, str]:
-    try:
-        return (0, float(text), text)
-    except ValueError:
-        return (1, 0.0, text)
 
 
 def _draw(each: Map) -> Any:
