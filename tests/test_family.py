@@ -23,8 +23,8 @@ from paramcast import averaging as A
 from paramcast import gates as G
 from paramcast import monitors as M
 from paramcast import predictors as P
-from paramcast import segments as S
 from paramcast.errors import ArgumentError
+from paramcast.tensors import segments as S
 from reference import (
     BASES,
     FAMILY,
@@ -1099,7 +1099,7 @@ def test_every_predictor_has_a_row() -> None:
         (
             lambda: P.RandomDirection(P.Midline),
             "of must be a predictor such as Midline(), "
-            "got <class 'paramcast.predictors.fixed.Midline'>",
+            "got <class 'paramcast.predictors.plp.Midline'>",
         ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",

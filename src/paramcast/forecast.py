@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from . import functional as F
 from . import schedules
+from ._checks import FARTHEST, scalar, whole, within
 from .averaging import Average
-from .bases import check_base, check_master_weights, check_second_points, is_phantom
-from .cycle import Cycle
 from .errors import ArgumentError, CheckpointError
-from .evaluation import Averager
 from .events import ForecastEvent
 from .gates import Gate
 from .predictors import Affine, Midline, Predictor
-from .predictors.base import FARTHEST, scalar, whole, within
 from .ranks import debug_monitors
-from .rules import Rules
-from .saving import check, load, save
-from .segments import all_parameters
+from .running.bases import check_base, check_master_weights, check_second_points, is_phantom
+from .running.cycle import Cycle
+from .running.evaluation import Averager
+from .running.saving import check, load, save
+from .running.settings import Rules
+from .tensors import functional as F
+from .tensors.segments import all_parameters
 
 _log = logging.getLogger("paramcast")
 NOTHING = Affine((0.0, 1.0))

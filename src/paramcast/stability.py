@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from ._checks import within
 from .predictors import Affine
-from .predictors.base import within
 
 _GRID = 4000
 _ROUNDING = 1e-9

@@ -12,11 +12,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import paramcast as pc
-from paramcast import functional as F
 from paramcast import predictors as P
-from paramcast import segments as S
 from paramcast.averaging import EMA
-from paramcast.metrics import parameter_norms
+from paramcast.running.scoring import parameter_norms
+from paramcast.tensors import functional as F
+from paramcast.tensors import segments as S
 from training import (
     BASES,
     GATES,

@@ -18,10 +18,10 @@ from torch.distributed.tensor.parallel import (
 )
 
 import paramcast as pc
-from paramcast import functional as F
 from paramcast.averaging import EMA
 from paramcast.integrations.checkpoint import TrainingState
 from paramcast.predictors import RandomDirection
+from paramcast.tensors import functional as F
 from training import (
     GATES,
     JOINT,

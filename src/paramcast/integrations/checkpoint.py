@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .. import functional as F
 from ..errors import ArgumentError, CheckpointError
-from ..evaluation import NAMES as AVERAGES
 from ..forecast import Forecast
-from ..saving import check, load, save
-from ..segments import all_parameters
+from ..running.evaluation import NAMES as AVERAGES
+from ..running.saving import check, load, save
+from ..tensors import functional as F
+from ..tensors.segments import all_parameters
 
 HEADER = 1 << 14
 """Bytes of the header, beside those for numbers of each parameter."""

@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import functional as F
-from .errors import CheckpointError
-from .events import ForecastEvent, TensorMetrics
-from .rules import Rules
-from .segments import all_parameters, fill, make_segments, members, rows
+from ..errors import CheckpointError
+from ..events import ForecastEvent, TensorMetrics
+from ..tensors import functional as F
+from ..tensors.segments import all_parameters, fill, make_segments, members, rows
+from .settings import Rules
 
 if TYPE_CHECKING:
     from .cycle import Cycle

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .anomalies import Anomaly
-from .averaging import Average
-from .events import ForecastEvent
-from .gates import Gate
-from .predictors import Predictor
-from .predictors.base import FARTHEST, named, within
-from .schedules import Constant
+from .._checks import FARTHEST, named, within
+from ..anomalies import Anomaly
+from ..averaging import Average
+from ..events import ForecastEvent
+from ..gates import Gate
+from ..predictors import Predictor
+from ..schedules import Constant
 
 PARTS = ("buffers", "halves", "copy", "score")
 """The parts of a layout: the predictor's own come first."""

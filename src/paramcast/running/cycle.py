@@ -11,14 +11,11 @@ from typing import Any, NamedTuple, SupportsFloat
 import torch
 from torch import Tensor
 
-from . import functional as F
-from . import metrics
-from .events import Decision, ForecastEvent, Proposal, TensorMetrics
-from .predictors import Workspace
-from .readback import Readback
-from .rules import Rules
-from .saving import NUMBERS
-from .segments import (
+from ..events import Decision, ForecastEvent, Proposal, TensorMetrics
+from ..predictors import Workspace
+from ..tensors import functional as F
+from ..tensors.readback import Readback
+from ..tensors.segments import (
     Segment,
     carry_over,
     make_segments,
@@ -29,6 +26,9 @@ from .segments import (
     unpack,
     without,
 )
+from . import scoring
+from .saving import NUMBERS
+from .settings import Rules
 
 NOT_FINITE = "the prediction is not finite"
 NORM_EVERY = 16
@@ -150,7 +150,7 @@ class Cycle:
         if len(live) == len(self.live) and all(map(operator.is_, live, self.live)):
             return
         self.live, self.idle = live, [p for p in live if id(p) not in self.seen]
-        self.names = metrics.parameter_names(groups)
+        self.names = scoring.parameter_names(groups)
         if self.filled:
             self._rest(set(map(id, live)), rules)
             leaving = {id(p) for p in members(self.segments)} - set(map(id, live))
@@ -268,7 +268,7 @@ class Cycle:
         # all processes take a sharded norm together, also those on which nobody watches
         wanted = rules.watched or any(segment.groups for segment in self.segments)
         if wanted and (self.size is None or self.cycles % NORM_EVERY == 1):
-            self.size = _read(metrics.parameter_norms(self.segments))
+            self.size = _read(scoring.parameter_norms(self.segments))
         agreement: list[float] = []
         decision = Decision(False, NOT_FINITE, anomaly="non-finite: skip")
         if finite:
@@ -283,7 +283,7 @@ class Cycle:
             decision = decision._replace(apply=False, reason=reason)
         tensors = None
         if rules.tells_tensors(self.cycles):
-            tensors = metrics.tensor_metrics(self.segments, self.names, scale * decision.scale)
+            tensors = scoring.tensor_metrics(self.segments, self.names, scale * decision.scale)
         if decision.apply:
             decision = self._write(rules, scale, decision)
         self.written = decision.scale if decision.apply else 0.0
@@ -353,7 +353,7 @@ class Cycle:
 
         def cosine() -> float:
             if not agreement:
-                agreement.append(metrics.halves_cosine(self.segments, rules.layout))
+                agreement.append(scoring.halves_cosine(self.segments, rules.layout))
             return agreement[0]
 
         proposal = Proposal(
@@ -361,7 +361,7 @@ class Cycle:
             self.cycles,
             rules.progress(self.steps),
             jump_norm=lambda: abs(scale) * total(norms),
-            parameter_norm=lambda: total(metrics.parameter_norms(self.segments)),
+            parameter_norm=lambda: total(scoring.parameter_norms(self.segments)),
             recent_norm=lambda: float(self.size or 0.0),
             agreement=cosine,
         )
@@ -411,7 +411,7 @@ class Cycle:
         self.joined = set()
         self.scoring = rules.scores(self.cycles)
         if self.scoring:
-            metrics.keep(self.segments, rules.layout, scale)
+            scoring.keep(self.segments, rules.layout, scale)
         self.last_told = None
         earlier, self.untold = self.untold, None
         if self.last is not None and (self.scoring or rules.awaits_loss):
@@ -465,12 +465,12 @@ class Cycle:
         if event is None:
             return
         if self.scoring:
-            metrics.measure_step(self.segments, rules.layout, self.joined)
+            scoring.measure_step(self.segments, rules.layout, self.joined)
             e = rules.predictor.extra_steps_at(event.horizon)
-            error, cosine = metrics.score(self.segments, rules.layout, e)
+            error, cosine = scoring.score(self.segments, rules.layout, e)
             event = event._replace(error=error, cosine=cosine)
             if event.tensors is not None:
-                tensors = metrics.score_tensors(
+                tensors = scoring.score_tensors(
                     event.tensors, self.segments, self.names, rules.layout, e
                 )
                 event = event._replace(tensors=tensors)
