@@ -25,7 +25,7 @@ import machine
 import torch
 
 from paramcast.averaging import EMA, SWA, Average, PolynomialDecay, Trend
-from paramcast.evaluation import Averager
+from paramcast.running.evaluation import Averager
 from paramcast.study.loop import evaluate, lr_factor, to_normalise
 from paramcast.study.methods import make_base
 from paramcast.study.stats import interval

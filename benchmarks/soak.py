@@ -205,7 +205,7 @@ def soak(steps: int, folder: Path, say: Any = print) -> dict[str, float]:
         table.close()
         board.close()
     settled = [row for row in memory if row[0] > steps // 10]
-    anomaly = optimizer._rules.anomalies[0]
+    anomaly = optimizer._settings.anomalies[0]
     return {
         "steps": steps,
         "cycles": steps // 3,

@@ -21,8 +21,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from paramcast._checks import within
 from paramcast.predictors import Affine
-from paramcast.predictors.base import within
 
 _GRID = 4000
 _ROUNDING = 1e-9

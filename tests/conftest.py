@@ -9,8 +9,8 @@ import pytest
 import torch
 from hypothesis import settings
 
-from paramcast import segments
 from paramcast.predictors import Affine
+from paramcast.tensors import segments
 from reference import AFFINE, BASES, PREDICTORS, Case
 
 torch.set_num_threads(1)

@@ -51,10 +51,10 @@ PARTS = {
             "test_averaging.py",
         ),
     ),
-    "functional": Part(("functional.py",), ("test_functional.py", "test_predictors.py")),
-    "averaging": Part(("averaging.py", "evaluation.py"), ("test_averaging.py",)),
+    "functional": Part(("tensors/functional.py",), ("test_functional.py", "test_predictors.py")),
+    "averaging": Part(("averaging.py", "running/evaluation.py"), ("test_averaging.py",)),
     "forecast": Part(
-        ("forecast.py", "bases.py", "second_points.py"),
+        ("forecast.py", "running/bases.py", "running/second_points.py"),
         (
             "test_bases.py",
             "test_forecast.py",
@@ -66,7 +66,8 @@ PARTS = {
         ),
     ),
     "cycle": Part(
-        ("cycle.py",), ("test_forecast.py", "test_checkpoint.py", "test_events.py", "test_gates.py")
+        ("running/cycle.py", "running/members.py", "running/telling.py"),
+        ("test_forecast.py", "test_checkpoint.py", "test_events.py", "test_gates.py"),
     ),
 }
 KILLED = {"killed", "timeout", "suspicious", "segfault", "caught by type check"}

@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves
 
 from paramcast import predictors as P
 from paramcast.events import ForecastEvent
-from paramcast.segments import make_segments
+from paramcast.tensors.segments import make_segments
 
 Rule = Callable[[Sequence[Tensor]], Tensor]
 """From the points theta_0 ... theta_k of one parameter to its prediction."""

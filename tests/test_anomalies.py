@@ -522,7 +522,7 @@ def test_the_rules_take_the_memory_that_they_state(rules: Callable[[], G.Gate], 
     optimizer.observe(1.0)
     set_gradients(ps, 0)
     optimizer.step()
-    for segment in optimizer._cycle.segments:
+    for segment in optimizer._cycle.members.segments:
         assert len(segment.flats) == 1 + more
 
 

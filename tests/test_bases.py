@@ -16,9 +16,9 @@ from torch.optim import SGD, Optimizer
 import paramcast as pc
 from paramcast import predictors as P
 from paramcast.averaging import EMA
-from paramcast.bases import is_phantom
 from paramcast.errors import BaseOptimizerError
-from paramcast.second_points import SECOND_POINTS
+from paramcast.running.bases import is_phantom
+from paramcast.running.second_points import SECOND_POINTS
 from reference import same_bits, values
 
 RESET = P.Interpolate(3, 0.5, momentum="reset")

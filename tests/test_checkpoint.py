@@ -616,7 +616,7 @@ def test_a_copy_after_the_only_float64_parameter_was_frozen_in_mid_cycle_works(
 def test_a_copy_still_has_one_buffer_in_one_piece() -> None:
     ps, optimizer = make(P.Midline())
     train(optimizer, ps, 2)
-    (segment,) = copy.deepcopy(optimizer)._cycle.segments
+    (segment,) = copy.deepcopy(optimizer)._cycle.members.segments
     views = [view for row in segment.buffers for view in row]
     assert len({view.untyped_storage().data_ptr() for view in views}) == 1
 

@@ -111,7 +111,7 @@ ARGUMENTS: list[tuple[Callable[[], object], str]] = [
     (
         lambda: pc.Forecast(sgd(), P.Midline),
         "predictor must be one of paramcast.predictors, such as Midline(), "
-        "got <class 'paramcast.predictors.fixed.Midline'>",
+        "got <class 'paramcast.predictors.plp.Midline'>",
     ),
     (lambda: Demon(sgd(momentum=0.9), 0), "total_steps must be >= 1, got 0"),
     (

@@ -18,7 +18,7 @@ from paramcast import monitors as M
 from paramcast import predictors as P
 from paramcast import schedules as S
 from paramcast.anomalies import Anomaly
-from paramcast.readback import Readback
+from paramcast.tensors.readback import Readback
 from reference import (
     BASES,
     Calls,
@@ -403,7 +403,7 @@ def test_a_readback_is_the_number_also_if_its_tensor_came_first() -> None:
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers are taken for far away, as on an accelerator; reading them works all the same."""
-    monkeypatch.setattr("paramcast.cycle._on_cpu", lambda norms: False)
+    monkeypatch.setattr("paramcast.running.cycle._on_cpu", lambda norms: False)
 
 
 @pytest.mark.usefixtures("far")
@@ -448,7 +448,7 @@ def test_far_away_the_events_are_those_of_the_cpu_in_order(
     for far_away in (False, True):
         with monkeypatch.context() as patch:
             if far_away:
-                patch.setattr("paramcast.cycle._on_cpu", lambda norms: False)
+                patch.setattr("paramcast.running.cycle._on_cpu", lambda norms: False)
             ps, optimizer, history = watched(name)
             train(optimizer, ps, 60)
             optimizer.flush()

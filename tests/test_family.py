@@ -23,8 +23,8 @@ from paramcast import averaging as A
 from paramcast import gates as G
 from paramcast import monitors as M
 from paramcast import predictors as P
-from paramcast import segments as S
 from paramcast.errors import ArgumentError
+from paramcast.tensors import segments as S
 from reference import (
     BASES,
     FAMILY,
@@ -207,7 +207,7 @@ EXTRAS: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
 def held_bytes(optimizer: pc.Forecast) -> int:
     """What our buffers own."""
     cycle, averager = optimizer._cycle, optimizer._averager
-    segments = [*cycle.segments, *cycle.resting, *averager.segments]
+    segments = [*cycle.members.segments, *cycle.members.resting, *averager.segments]
     return sum(flat.nbytes for segment in segments for flat in segment.flats)
 
 
@@ -949,7 +949,7 @@ def test_gathered_vectors_are_predicted_as_one_by_one(
         base = torch.optim.SGD(ps[:-1], lr=0.05, momentum=0.9)
         optimizer = pc.Forecast(base, row.predictor, average=A.EMA(0.9))
         train(optimizer, ps[:-1], 5)
-        (segment,) = optimizer._cycle.segments
+        (segment,) = optimizer._cycle.members.segments
         assert bool(segment.gathered) == (fewest < 100 and segment.flats[0].dtype == dtype)
         ps[12].requires_grad_(False)  # within a cycle of 3, 4 or 5 steps
         optimizer.add_param_group({"params": ps[-1:]})
@@ -1099,7 +1099,7 @@ def test_every_predictor_has_a_row() -> None:
         (
             lambda: P.RandomDirection(P.Midline),
             "of must be a predictor such as Midline(), "
-            "got <class 'paramcast.predictors.fixed.Midline'>",
+            "got <class 'paramcast.predictors.plp.Midline'>",
         ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",

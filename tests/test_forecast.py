@@ -19,7 +19,7 @@ from torch.distributed.checkpoint.state_dict import (
 
 import paramcast as pc
 from paramcast import predictors as P
-from paramcast import segments as S
+from paramcast.tensors import segments as S
 from reference import (
     ODD,
     Allocations,

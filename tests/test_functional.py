@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from paramcast import functional as F
+from paramcast.tensors import functional as F
 from reference import ODD, affine, same_bits
 
 SHAPES = ((2, 3), (), (4,), (0,))

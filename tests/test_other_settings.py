@@ -103,7 +103,7 @@ def test_loading_its_own_state_at_every_cut_changes_nothing(row: Row, how: str) 
         assert optimizer.has_average == other.has_average
         if optimizer.has_average:
             assert same_bits(averaged(optimizer, ps), averaged(other, others)), t
-    assert len(other._rules.monitors[0].rows) == len(optimizer._rules.monitors[0].rows)
+    assert len(other._settings.monitors[0].rows) == len(optimizer._settings.monitors[0].rows)
 
 
 @pytest.mark.parametrize("average", AVERAGES, ids=repr)
@@ -234,7 +234,7 @@ NAMES = [
 
 def go(optimizer: pc.Forecast, ps: list[nn.Parameter], steps: int, start: int) -> None:
     for t in range(start, start + steps):
-        if optimizer._rules.anomalies:
+        if optimizer._settings.anomalies:
             optimizer.observe(1.0)
         train(optimizer, ps, 1, start=t)
 
@@ -273,9 +273,9 @@ def test_a_gate_that_goes_takes_its_memory_with_it_and_another_keeps_its_own() -
     watch = lambda: Anomaly(jump=None, disagreement=3, pause=5)  # noqa: E731
     ps, optimizer = wrapped(P.Midline(), gate=watch())
     train(optimizer, ps, 12)
-    optimizer._rules.anomalies[0].against = 2
+    optimizer._settings.anomalies[0].against = 2
     _, other = resumed((ps, optimizer), P.Midline(), gate=G.After(steps=3) & Anomaly() & watch())
-    new, same = other._rules.anomalies
+    new, same = other._settings.anomalies
     assert (new.against, same.against) == (0, 2)
     _, bare = resumed((ps, optimizer), P.Midline())
     assert bare.state_dict()["paramcast"]["anomalies"] == []
@@ -403,7 +403,7 @@ def test_a_monitor_with_an_open_file_is_pickled_and_appends(tmp_path: Path) -> N
     others, other = pickle.loads(pickle.dumps((ps, optimizer)))
     train(other, others, 3, start=3)
     for each in (optimizer, other):
-        each._rules.monitors[0].close()
+        each._settings.monitors[0].close()
     assert len((tmp_path / "events.jsonl").read_text().splitlines()) == 2
 
 

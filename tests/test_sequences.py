@@ -275,7 +275,7 @@ class Life(RuleBasedStateMachine):
                 p.grad = gradient if p.requires_grad and name != silent else None
                 if p.grad is not None:
                     gradients[name] = gradient.clone()
-            if self.optimizer._rules.anomalies:
+            if self.optimizer._settings.anomalies:
                 self.optimizer.observe(1.0)
             self.optimizer.step()
             self.optimizer.zero_grad()

@@ -29,10 +29,10 @@ import math
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from ._checks import finite, whole
 from .errors import ArgumentError
 from .events import Decision, ForecastEvent, Proposal
 from .gates import Gate
-from .predictors.base import finite, whole
 
 ACTIONS = {
     "jump": ("warn", "skip", "pause", "off"),

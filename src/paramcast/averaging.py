@@ -12,9 +12,9 @@ from __future__ import annotations
 import math
 from abc import ABC, abstractmethod
 
-from . import functional as F
+from ._checks import as_constructed, whole, within
 from .errors import ArgumentError
-from .predictors.base import as_constructed, whole, within
+from .tensors import functional as F
 
 
 class Average(ABC):

@@ -11,21 +11,21 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from . import functional as F
 from . import schedules
+from ._checks import FARTHEST, scalar, whole, within
 from .averaging import Average
-from .bases import check_base, check_master_weights, check_second_points, is_phantom
-from .cycle import Cycle
 from .errors import ArgumentError, CheckpointError
-from .evaluation import Averager
 from .events import ForecastEvent
 from .gates import Gate
 from .predictors import Affine, Midline, Predictor
-from .predictors.base import FARTHEST, scalar, whole, within
 from .ranks import debug_monitors
-from .rules import Rules
-from .saving import check, load, save
-from .segments import all_parameters
+from .running.bases import check_base, check_master_weights, check_second_points, is_phantom
+from .running.cycle import Cycle
+from .running.evaluation import Averager
+from .running.saving import check, load, save
+from .running.settings import Settings
+from .tensors import functional as F
+from .tensors.segments import all_parameters
 
 _log = logging.getLogger("paramcast")
 NOTHING = Affine((0.0, 1.0))
@@ -111,15 +111,15 @@ class Forecast(Optimizer):
         check_base(base, Forecast)
         if predictor is not None and not shadow:
             check_second_points(base)
-        rules = _rules(predictor, horizon, total_steps, gate, average, monitors, shadow)
+        settings = _checked(predictor, horizon, total_steps, gate, average, monitors, shadow)
         # Optimizer.__init__ would copy the base's groups, and their learning rates would fall out
         # of step when the base loads a state. __setstate__ creates the hook dictionaries.
         self.__setstate__(
             {
                 "base": base,
-                "_rules": rules,
-                "_cycle": Cycle(),
-                "_averager": Averager(average, rules.total_steps),
+                "_settings": settings,
+                "_cycle": Cycle(settings, base),
+                "_averager": Averager(average, settings.total_steps),
             }
         )
 
@@ -127,19 +127,19 @@ class Forecast(Optimizer):
     # There is no __getattr__ on purpose: flags such as _step_supports_amp_scaling must not leak.
 
     base: Optimizer
-    _rules: Rules
+    _settings: Settings
     _cycle: Cycle
     _averager: Averager
 
     @property
     def predictor(self) -> Predictor:
         """What is predicted."""
-        return self._rules.predictor
+        return self._settings.predictor
 
     @property
     def average(self) -> Average | None:
         """The average for evaluation that was given."""
-        return self._rules.average
+        return self._settings.average
 
     @property
     def param_groups(self) -> list[dict[str, Any]]:  # type: ignore[override]
@@ -175,7 +175,7 @@ class Forecast(Optimizer):
 
     def __getstate__(self) -> dict[str, Any]:
         # A white list: a scheduler patches `step` on the instance, which cannot be copied.
-        return {name: getattr(self, name) for name in ("base", "_rules", "_cycle", "_averager")}
+        return {name: getattr(self, name) for name in ("base", "_settings", "_cycle", "_averager")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         super().__setstate__(state)
@@ -210,8 +210,8 @@ class Forecast(Optimizer):
     step.hooked = True  # type: ignore[attr-defined]
 
     @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]
-    def _before(self, args: Any, kwargs: Any) -> tuple[Any, Any, bool]:
-        """What comes before a step of the base; tells whether anything will move."""
+    def _before(self, args: Any, kwargs: Any) -> tuple[Any, Any, bool | None]:
+        """What comes before a step of the base; tells whether anything will move, if it can."""
         for pre_hook in self._optimizer_step_pre_hooks.values():
             changed = pre_hook(self, args, kwargs)
             if changed is not None:
@@ -219,30 +219,33 @@ class Forecast(Optimizer):
         if self._averager.open:
             raise ArgumentError("step() inside eval_weights(): leave it first, then train on")
         cycle = self._cycle
-        cycle.follow(self.param_groups, self._rules)
-        with torch.no_grad():
-            self._averager.follow(cycle.learnable, self.param_groups)
-        moved = not is_phantom(self.base) and cycle.moved()
-        if cycle.done == 0:
-            to_come = _closure(args, kwargs) is not None
+        groups = self.param_groups
+        cycle.members.follow(groups)
+        if self._averager.rule is not None:
             with torch.no_grad():
-                cycle.observe(0, self._rules, self.state, gradients_to_come=to_come)
-        return args, kwargs, moved
+                self._averager.follow(cycle.members.learnable, groups)
+        moved = not is_phantom(self.base) and cycle.members.moved()
+        to_come = _closure(args, kwargs) is not None
+        if cycle.done == 0:
+            with torch.no_grad():
+                cycle.start(gradients_to_come=to_come)
+        return args, kwargs, None if to_come else moved
 
     @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]
-    def _after(self, args: Any, kwargs: Any, moved: bool) -> None:
+    def _after(self, args: Any, kwargs: Any, moved: bool | None) -> None:
         """What comes after it: the next point of the cycle, a prediction, the average."""
-        if _closure(args, kwargs) is not None:  # gradients came with it
-            moved = self._cycle.moved()
+        cycle = self._cycle
+        if moved is None:  # the gradients came with the closure
+            moved = cycle.members.moved()
         if moved:
-            cycle = self._cycle
             with torch.no_grad():
                 if cycle.steps == 0 and self.predictor is not NOTHING:
                     check_master_weights(self.base)
                 try:
-                    _count(cycle, self._rules, self.state)
+                    cycle.count()
                 finally:  # a monitor that fails does not cost the average this step
-                    self._averager.update(cycle.steps)
+                    if self._averager.rule is not None:
+                        self._averager.update(cycle.steps)
         for post_hook in self._optimizer_step_post_hooks.values():
             post_hook(self, args, kwargs)
 
@@ -267,18 +270,18 @@ class Forecast(Optimizer):
         self._averager.restart()
 
     def observe(self, loss: float | Tensor) -> None:
-        """Report a training loss, before `step()`, to the anomaly rules that watch it.
+        """Report a training loss, before `step()`, to the anomaly settings that watch it.
 
         Args:
             loss: at the present parameters; reading a tensor waits for an accelerator. Over several
                 processes, which must all report theirs, the mean counts.
         """
-        if not self._rules.anomalies:
+        if not self._settings.anomalies:
             raise ArgumentError(
                 "nothing watches the loss; construct the wrapper with gate=Anomaly(loss=...)"
             )
         with torch.no_grad():
-            self._cycle.watch_loss(F.mean_over_ranks(scalar("loss", loss)), self._rules)
+            self._cycle.watch_loss(F.mean_over_ranks(scalar("loss", loss)))
 
     def flush(self) -> None:
         """Tell the monitors about predictions that they have not been told about yet.
@@ -286,12 +289,12 @@ class Forecast(Optimizer):
         One that is to be scored waits for the next step, which never comes at the end of a run.
         """
         with torch.no_grad():
-            self._cycle.flush(self._rules)
+            self._cycle.telling.flush()
 
     @property
     def last_event(self) -> ForecastEvent | None:
         """The last prediction, None before the first (asking waits for an accelerator)."""
-        return self._cycle.event()
+        return self._cycle.telling.event()
 
     @property
     def has_average(self) -> bool:
@@ -350,7 +353,7 @@ class Forecast(Optimizer):
         elif (shown := self._shown) is not None:
             buffer, factor = shown
             with self._averager.shown(
-                [*self._cycle.segments, *self._cycle.resting],
+                [*self._cycle.members.segments, *self._cycle.members.resting],
                 lambda segment: F.jump_(segment.points, segment.buffers[buffer], factor),
                 model,
                 update_bn,
@@ -364,7 +367,7 @@ class Forecast(Optimizer):
         """The predictor's own average (`Predictor.evaluated`), if that is what to evaluate with."""
         if self.average is not None or self._cycle.writes == 0:
             return None
-        return self._rules.predictor.evaluated
+        return self._settings.predictor.evaluated
 
     # --- saving and loading ---------------------------------------------------------------------
 
@@ -378,7 +381,7 @@ class Forecast(Optimizer):
             pre_hook(self)
         state_dict = self.base.state_dict()
         with torch.no_grad():
-            ours = save(self._cycle, self._averager, self._rules, self.param_groups)
+            ours = save(self._cycle, self._averager, self.param_groups)
         state_dict["paramcast"] = ours
         for post_hook in self._optimizer_state_dict_post_hooks.values():
             changed = post_hook(self, state_dict)
@@ -414,7 +417,7 @@ class Forecast(Optimizer):
                 state_dict = changed
         ours = state_dict.get("paramcast")
         if ours is not None:
-            check(ours, self._averager, self._rules, all_parameters(self.param_groups))
+            check(ours, self._averager, self._settings, all_parameters(self.param_groups))
         # what is loaded is trained on, so it must not be made of inference tensors
         with torch.inference_mode(False), torch.no_grad():
             self._load(state_dict, ours)
@@ -432,10 +435,10 @@ class Forecast(Optimizer):
             ) from error
         if ours is not None:
             parameters = all_parameters(self.param_groups)
-            load(self._cycle, self._averager, ours, self._rules, parameters)
+            load(self._cycle, self._averager, ours, parameters)
             return
         self._cycle.restart()
-        self._cycle.last = self._cycle.last_told = self._cycle.untold = None
+        self._cycle.telling.forget_last()
         self._averager.restart()
 
 
@@ -483,22 +486,7 @@ def _closure(args: Any, kwargs: Any) -> Any:
     return args[1] if len(args) > 1 else kwargs.get("closure")
 
 
-def _count(cycle: Cycle, rules: Rules, state: Any) -> None:
-    """A step is complete; a loss or a monitor may fail, and the cycle goes on all the same."""
-    cycle.steps += 1
-    cycle.done += 1
-    try:
-        cycle.after_step(rules)
-    finally:
-        cycle.observe(cycle.done, rules, state)
-        if cycle.done == rules.predictor.every:
-            try:
-                cycle.close(rules, state)
-            finally:
-                cycle.begin()
-
-
-def _rules(
+def _checked(
     predictor: Predictor | None,
     horizon: float | schedules.Horizon | None,
     total_steps: int | None,
@@ -506,7 +494,7 @@ def _rules(
     average: Average | None,
     monitors: Sequence[Callable[[ForecastEvent], None]],
     shadow: bool,
-) -> Rules:
+) -> Settings:
     """Check what the user asked for."""
     predictor = NOTHING if predictor is None else predictor
     if not isinstance(predictor, Predictor):
@@ -557,4 +545,4 @@ def _rules(
         if not callable(monitor) or isinstance(monitor, type):
             raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
     watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
-    return Rules(predictor, schedule, total_steps, gate, watchers, shadow, average)
+    return Settings(predictor, schedule, total_steps, gate, watchers, shadow, average)

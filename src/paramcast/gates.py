@@ -13,11 +13,11 @@ from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
-from . import functional as F
+from ._checks import as_constructed, finite, named, scalar, whole, within
 from .errors import ArgumentError
 from .events import Decision, Proposal
-from .predictors.base import as_constructed, finite, named, scalar, whole, within
-from .segments import Segment, tensor_dots
+from .tensors import functional as F
+from .tensors.segments import Segment, tensor_dots
 
 if TYPE_CHECKING:
     from .anomalies import Anomaly

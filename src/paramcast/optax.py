@@ -21,7 +21,7 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 from .errors import ArgumentError, BaseOptimizerError
-from .second_points import SECOND_POINTS, second_point
+from .running.second_points import SECOND_POINTS, second_point
 
 try:
     import jax

@@ -12,10 +12,10 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
+from ._checks import within
 from .errors import RankError
 from .events import ForecastEvent
 from .monitors import Monitor
-from .predictors.base import within
 
 SWITCH = "PARAMCAST_CHECK_RANKS"
 _TEXT = 512

@@ -108,4 +108,4 @@ def test_the_environment_switches_it_on(
         monkeypatch.setenv(SWITCH, value)
     assert len(debug_monitors()) == count
     optimizer = pc.PLP(torch.optim.SGD(Net().parameters(), lr=0.1))
-    assert sum(isinstance(m, CheckRanks) for m in optimizer._rules.monitors) == count
+    assert sum(isinstance(m, CheckRanks) for m in optimizer._settings.monitors) == count

@@ -12,11 +12,11 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import paramcast as pc
-from paramcast import functional as F
 from paramcast import predictors as P
-from paramcast import segments as S
 from paramcast.averaging import EMA
-from paramcast.metrics import parameter_norms
+from paramcast.running.scoring import parameter_norms
+from paramcast.tensors import functional as F
+from paramcast.tensors import segments as S
 from training import (
     BASES,
     GATES,
@@ -91,7 +91,7 @@ def test_a_random_direction_is_as_long_as_the_whole_jump(ranks: Ranks) -> None:
         train(model, optimizer, range(3), place)
     (_, _, _, [mine]), (_, _, _, [whole]) = runs
     assert math.isclose(mine.jump_norm, whole.jump_norm, rel_tol=1e-12)
-    own = runs[0][2]._cycle.segments[0].flats[0]
+    own = runs[0][2]._cycle.members.segments[0].flats[0]
     assert own.norm() > 0
 
 
@@ -102,7 +102,7 @@ def test_a_process_keeps_buffers_of_its_own_shards_alone(ranks: Ranks, case: str
     train(model, optimizer, range(7), place)
     own = [F.local(p).numel() for p in optimizer.param_groups[0]["params"]]
     buffers = {"none": 1, "Agreement": 3, "LossCheck": 2}[case]
-    flats = [flat for segment in optimizer._cycle.segments for flat in segment.flats]
+    flats = [flat for segment in optimizer._cycle.members.segments for flat in segment.flats]
     assert sum(flat.untyped_storage().nbytes() for flat in flats) == 8 * buffers * sum(own)
     assert sum(own) == [18, 8][ranks.rank], own  # rows 3 + 2 of 5, and all of the one row
     assert 0 in own or ranks.rank == 0
@@ -131,12 +131,12 @@ def test_a_prediction_that_one_shard_makes_infinite_is_written_by_none(ranks: Ra
     model, place, optimizer, events = both(ranks)[0]
     train(model, optimizer, range(3), place)
     live = shards(model)
-    for segment in optimizer._cycle.segments:
-        optimizer._cycle.filled = True
+    for segment in optimizer._cycle.members.segments:
+        optimizer._cycle.members.filled = True
         segment.flats[0].fill_(1.0)
         if ranks.rank == 0:
             segment.flats[0][0] = math.inf
-    optimizer._cycle.close(optimizer._rules, optimizer.base.state)
+    optimizer._cycle._close()
     assert_bitwise(shards(model), live)
     assert [event.applied for event in events] == [True, False]
 

@@ -17,11 +17,11 @@ from torch.distributed.fsdp import fully_shard
 from torch.nn.parallel import DistributedDataParallel
 
 import paramcast as pc
-from paramcast import functional as F
 from paramcast import predictors as P
 from paramcast.averaging import EMA
 from paramcast.errors import ArgumentError, CheckpointError
 from paramcast.integrations.checkpoint import CycleState, TrainingState
+from paramcast.tensors import functional as F
 from training import (
     BASES,
     JOINT,

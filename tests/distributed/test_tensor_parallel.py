@@ -18,10 +18,10 @@ from torch.distributed.tensor.parallel import (
 )
 
 import paramcast as pc
-from paramcast import functional as F
 from paramcast.averaging import EMA
 from paramcast.integrations.checkpoint import TrainingState
 from paramcast.predictors import RandomDirection
+from paramcast.tensors import functional as F
 from training import (
     GATES,
     JOINT,
@@ -93,7 +93,7 @@ def test_a_random_direction_is_the_same_for_what_is_replicated(ranks: Ranks) -> 
     assert_alike(wholes(model))  # the replicated bias too
     assert_alike(tuple(events[0]))
     with torch.no_grad():
-        draws = [view.clone() for view in optimizer._cycle.segments[0].buffers[0]]
+        draws = [view.clone() for view in optimizer._cycle.members.segments[0].buffers[0]]
     one, two = everywhere(draws[0] / draws[0].norm())
     assert not torch.allclose(one, two)  # shards do not repeat each other's draws
 
@@ -111,7 +111,9 @@ def test_a_process_keeps_buffers_of_its_own_shards_alone(ranks: Ranks) -> None:
     model = parallel()
     optimizer, _ = wrapped(model, JOINT)
     train(model, optimizer, range(4))
-    flats = [flat.numel() for segment in optimizer._cycle.segments for flat in segment.flats]
+    flats = [
+        flat.numel() for segment in optimizer._cycle.members.segments for flat in segment.flats
+    ]
     half = WIDTH // ranks.world
     assert sorted(flats) == [1, half * 3 + half + half]  # the replicated bias; two weights, a bias
 

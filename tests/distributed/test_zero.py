@@ -93,5 +93,9 @@ def test_inside_it_the_buffers_are_those_of_this_process_s_share(ranks: Ranks) -
     train(model, optimizer, range(STEPS), place)
     assert_bitwise(wholes(model), plain(ranks)[0])
     share = sum(p.numel() for group in optimizer.optim.param_groups for p in group["params"])
-    held = [flat.numel() for segment in optimizer.optim._cycle.segments for flat in segment.flats]
+    held = [
+        flat.numel()
+        for segment in optimizer.optim._cycle.members.segments
+        for flat in segment.flats
+    ]
     assert sum(held) == share < sum(p.numel() for p in model.parameters())

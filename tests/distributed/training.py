@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import paramcast as pc
 from paramcast import anomalies, gates
-from paramcast import functional as F
 from paramcast import predictors as P
+from paramcast.tensors import functional as F
 
 BATCH = 8
 JOINT = (0, 1)

@@ -18,7 +18,7 @@ jnp = jax.numpy
 
 import paramcast as pc  # noqa: E402
 import paramcast.optax as po  # noqa: E402
-from paramcast import functional as F  # noqa: E402
+from paramcast.tensors import functional as F  # noqa: E402
 
 SHAPES = {"matrix": (3, 4), "scalar": (), "vector": (4,)}  # in JAX's order: by name
 READINGS = [

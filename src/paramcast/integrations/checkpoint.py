@@ -21,12 +21,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from .. import functional as F
 from ..errors import ArgumentError, CheckpointError
-from ..evaluation import NAMES as AVERAGES
 from ..forecast import Forecast
-from ..saving import check, load, save
-from ..segments import all_parameters
+from ..running.evaluation import NAMES as AVERAGES
+from ..running.saving import check, load, save
+from ..tensors import functional as F
+from ..tensors.segments import all_parameters
 
 HEADER = 1 << 14
 """Bytes of the header, beside those for numbers of each parameter."""
@@ -67,15 +67,15 @@ class CycleState:
     def state_dict(self) -> dict[str, Tensor]:
         """The wrapper's entry as tensors; the keys do not depend on where in a cycle it is."""
         optimizer, names = self.optimizer, self._names()
-        rules, parameters = optimizer._rules, all_parameters(optimizer.param_groups)
+        settings, parameters = optimizer._settings, all_parameters(optimizer.param_groups)
         with torch.no_grad():
-            saved = save(optimizer._cycle, optimizer._averager, rules, optimizer.param_groups)
+            saved = save(optimizer._cycle, optimizer._averager, optimizer.param_groups)
         cycle, average = saved["cycle"], saved.get("average", {})
         columns: dict[str, tuple[torch.dtype | None, list[Tensor | None]]] = {}
-        for part, place in rules.layout.parts().items():
+        for part, place in settings.layout.parts().items():
             rows = cycle.pop(part)
             for i in range(len(place)):
-                columns[f"{part}.{i}"] = rules.precision(), _column(rows, i)
+                columns[f"{part}.{i}"] = settings.precision(), _column(rows, i)
             cycle[part] = any(row is not None for row in rows)  # the header says whether it is live
             if part == "buffers":
                 cycle["kept"] = [row is not None for row in rows]
@@ -106,7 +106,7 @@ class CycleState:
         optimizer, names = self.optimizer, self._names()
         if optimizer._averager.open:
             raise ArgumentError("load_state_dict() inside eval_weights(): leave it first")
-        rules, parameters = optimizer._rules, all_parameters(optimizer.param_groups)
+        settings, parameters = optimizer._settings, all_parameters(optimizer.param_groups)
         keys = [names[id(p)] for p in parameters]
         saved = _unpack(_entry(state_dict, "header"))
         cycle, average = saved.get("cycle"), saved.get("average", {})
@@ -135,7 +135,7 @@ class CycleState:
             ]
 
         kept = cycle.pop("kept")
-        for part, place in rules.layout.parts().items():
+        for part, place in settings.layout.parts().items():
             if cycle.pop(part, None) is not True and part != "buffers":
                 continue
             chosen = kept if part == "buffers" else cycle["members"]
@@ -148,9 +148,9 @@ class CycleState:
             for name in AVERAGES:
                 if any(f"average.{name}.{key}" in state_dict for key in keys):
                     average[name] = shards(f"average.{name}", covered)
-        check(saved, optimizer._averager, rules, parameters)
+        check(saved, optimizer._averager, settings, parameters)
         with torch.inference_mode(False), torch.no_grad():
-            load(optimizer._cycle, optimizer._averager, saved, rules, parameters)
+            load(optimizer._cycle, optimizer._averager, saved, parameters)
 
     def _names(self) -> dict[int, str]:
         """The optimizer's parameters by id: their names in the model as its user wrote it."""
@@ -234,7 +234,7 @@ def _pack(values: dict[str, Any], length: int) -> Tensor:
     if len(text) > length:
         raise CheckpointError(
             f"the cycle's plain values take {len(text)} bytes, at most {length} fit: the "
-            "predictor's weights or the anomaly rules are too many"
+            "predictor's weights or the anomaly settings are too many"
         )
     return torch.frombuffer(bytearray(text.ljust(length)), dtype=torch.uint8)
 

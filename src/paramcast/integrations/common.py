@@ -12,7 +12,7 @@ from torch import nn
 from ..errors import ArgumentError
 from ..events import ForecastEvent
 from ..forecast import Forecast
-from ..functional import sharding
+from ..tensors.functional import sharding
 
 
 def unwrap(optimizer: object) -> Forecast:

@@ -11,7 +11,7 @@ from torch.optim import Optimizer
 
 from ..errors import ArgumentError
 from ..forecast import PLP, Forecast
-from ..segments import all_parameters
+from ..tensors.segments import all_parameters
 from .common import Averaged, numbers, unwrap
 
 try:

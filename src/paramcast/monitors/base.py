@@ -8,9 +8,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import Any
 
+from .._checks import whole
 from ..errors import ArgumentError
 from ..events import ForecastEvent, TensorMetrics
-from ..predictors.base import whole
 
 
 class Monitor(ABC):

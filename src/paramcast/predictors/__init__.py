@@ -1,21 +1,21 @@
-"""What is predicted: one small class per predictor."""
+"""What is predicted: one rule, one file."""
 
-from .adaptive import RRE as RRE
-from .adaptive import Aitken as Aitken
-from .adaptive import ForwardEMA as ForwardEMA
-from .adaptive import OuterNesterov as OuterNesterov
-from .adaptive import PrimalAveraging as PrimalAveraging
+from .affine import Affine as Affine
+from .aitken import Aitken as Aitken
 from .base import Predictor as Predictor
 from .base import Workspace as Workspace
 from .controls import RandomDirection as RandomDirection
 from .controls import SignFlipped as SignFlipped
-from .fixed import READINGS as READINGS
-from .fixed import Affine as Affine
-from .fixed import Interpolate as Interpolate
-from .fixed import LeastSquares as LeastSquares
-from .fixed import Midline as Midline
-from .fixed import Quadratic as Quadratic
-from .fixed import Secant as Secant
+from .forward_ema import ForwardEMA as ForwardEMA
+from .lines import LeastSquares as LeastSquares
+from .lines import Quadratic as Quadratic
+from .lines import Secant as Secant
+from .lookahead import Interpolate as Interpolate
+from .outer_nesterov import OuterNesterov as OuterNesterov
+from .plp import READINGS as READINGS
+from .plp import Midline as Midline
+from .primal_averaging import PrimalAveraging as PrimalAveraging
+from .rre import RRE as RRE
 
 __all__ = [
     "READINGS",

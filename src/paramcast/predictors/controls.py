@@ -8,9 +8,9 @@ import math
 import torch
 
 from ..errors import ArgumentError
-from ..segments import tensor_dots
+from ..tensors.segments import tensor_dots
+from .affine import Affine
 from .base import Predictor, Workspace
-from .fixed import Affine
 
 
 class _Derived(Predictor):

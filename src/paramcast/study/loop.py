@@ -16,8 +16,8 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 
-from ..evaluation import batch_norm_of
 from ..forecast import Forecast
+from ..running.evaluation import batch_norm_of
 from .counts import class_counts
 from .methods import base_of, build, switches
 from .precision import Computation, arithmetic, outputs

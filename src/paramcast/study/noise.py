@@ -8,7 +8,7 @@ import torch
 from torch import nn
 from torch.optim import Optimizer
 
-from ..predictors.base import whole, within
+from .._checks import whole, within
 
 
 class GradientNoise:

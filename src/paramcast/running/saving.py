@@ -23,11 +23,11 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
-from . import functional as F
-from .errors import CheckpointError
-from .events import ForecastEvent, TensorMetrics
-from .rules import Rules
-from .segments import all_parameters, fill, make_segments, members, rows
+from ..errors import CheckpointError
+from ..events import ForecastEvent, TensorMetrics
+from ..tensors import functional as F
+from ..tensors.segments import all_parameters, fill, make_segments, members, rows
+from .settings import Settings
 
 if TYPE_CHECKING:
     from .cycle import Cycle
@@ -41,51 +41,48 @@ FORMAT = 2
 
 COUNTS = ("cycles", "forgotten", "done", "writes")
 FLAGS = ("filled", "scoring", "copied")
-NUMBERS = (*COUNTS, *FLAGS, "horizon", "written", "size")
+PLAIN = {*COUNTS, *FLAGS, "horizon", "written", "size"}
 LISTS = ("members", "seen")
 DAMAGED = 'the "paramcast" entry of the state dict is damaged: '
 
 
-def save(
-    cycle: Cycle, averager: Averager, rules: Rules, groups: Iterable[Mapping[str, Any]]
-) -> dict[str, Any]:
+def save(cycle: Cycle, averager: Averager, groups: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     """The entry as plain values and copies of tensors, in group order."""
-    parameters = all_parameters(groups)
-    waiting = cycle.waiting()
-    members_now = set(map(id, members(cycle.segments)))
+    settings, parameters = cycle.settings, all_parameters(groups)
+    waiting = cycle.telling.waiting()
+    members_now = set(map(id, members(cycle.members.segments)))
     saved = {
         "format": FORMAT,
         "steps": cycle.steps,
         "model_holds": "average" if averager.open else "live",
-        "settings": rules.settings(),
+        "settings": settings.changeable(),
         "cycle": {
-            "predictor": rules.predictor.identity,
+            "predictor": settings.predictor.identity,
             **cycle.numbers(),
             "pending": None if waiting is None else _plain(waiting),
             "members": [id(p) in members_now for p in parameters],
-            "seen": [id(p) in cycle.seen for p in parameters],
-            **_buffers(cycle, rules, parameters),
+            "seen": [id(p) in cycle.members.seen for p in parameters],
+            **_buffers(cycle, parameters),
         },
-        "anomalies": [{"rule": repr(rule), **rule.state_dict()} for rule in rules.anomalies],
+        "anomalies": [{"rule": repr(rule), **rule.state_dict()} for rule in settings.anomalies],
     }
-    if rules.average is not None:
+    if settings.average is not None:
         saved["average"] = averager.state_dict(parameters)
     return saved
 
 
-def _buffers(
-    cycle: Cycle, rules: Rules, parameters: Sequence[Tensor]
-) -> dict[str, list[list[Tensor] | None]]:
+def _buffers(cycle: Cycle, parameters: Sequence[Tensor]) -> dict[str, list[list[Tensor] | None]]:
     """Each part's buffers, where they hold something that is needed later."""
-    active, resting = rows(cycle.segments), rows(cycle.resting)
+    settings, who, telling = cycle.settings, cycle.members, cycle.telling
+    active, resting = rows(who.segments), rows(who.resting)
     needed = {
-        "buffers": cycle.filled or bool(rules.predictor.persistent),
-        "halves": cycle.filled,
+        "buffers": who.filled or bool(settings.predictor.persistent),
+        "halves": who.filled,
         "copy": cycle.copied,
-        "score": cycle.pending is not None and cycle.scoring,
+        "score": telling.pending is not None and telling.scoring,
     }
     saved = {}
-    for part, place in rules.layout.parts().items():
+    for part, place in settings.layout.parts().items():
         kept = {**resting, **active} if part == "buffers" else active
         kept = kept if needed[part] else {}
         saved[part] = [
@@ -98,18 +95,18 @@ def load(
     cycle: Cycle,
     averager: Averager,
     saved: Mapping[str, Any],
-    rules: Rules,
     parameters: Sequence[Tensor],
 ) -> None:
     """Take over an entry that `check` has accepted; one log line says what starts anew."""
-    notes = _changes(saved.get("settings", {}), rules.settings())
-    cycle.forget_all()
+    settings = cycle.settings
+    notes = _changes(saved.get("settings", {}), settings.changeable())
+    cycle.__init__(settings, cycle.base)  # type: ignore[misc] # the buffers are left alone
     cycle.steps = saved["steps"]
     if "cycle" in saved:
-        notes += _load_cycle(cycle, saved, rules, parameters)
+        notes += _load_cycle(cycle, saved, parameters)
     else:
         notes.append("the cycle starts anew")
-    notes += _load_anomalies(saved.get("anomalies", []), rules)
+    notes += _load_anomalies(saved.get("anomalies", []), settings)
     notes += averager.load_state_dict(saved.get("average"), parameters)
     if saved.get("model_holds") == "average":
         _log.warning(
@@ -130,15 +127,13 @@ def _changes(then: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
     ]
 
 
-def _load_cycle(
-    cycle: Cycle, entry: Mapping[str, Any], rules: Rules, parameters: Sequence[Tensor]
-) -> list[str]:
-    saved, layout = entry["cycle"], rules.layout
-    for name in NUMBERS:
-        setattr(cycle, name, saved[name])
-    cycle.pending = None if saved["pending"] is None else _event(saved["pending"])
-    cycle.seen = {id(p): p for p, s in zip(parameters, saved["seen"], strict=True) if s}
-    cycle.precision = rules.precision()
+def _load_cycle(cycle: Cycle, entry: Mapping[str, Any], parameters: Sequence[Tensor]) -> list[str]:
+    saved, settings = entry["cycle"], cycle.settings
+    layout, who, telling = settings.layout, cycle.members, cycle.telling
+    cycle.set_numbers(saved)
+    telling.pending = None if saved["pending"] is None else _event(saved["pending"])
+    who.seen = {id(p): p for p, s in zip(parameters, saved["seen"], strict=True) if s}
+    who.precision = settings.precision()
     present = {part: saved[part] for part in layout.parts() if part in saved}
 
     def stored(chosen: Sequence[bool]) -> list[Any]:
@@ -150,21 +145,21 @@ def _load_cycle(
             for part, place in layout.parts().items():
                 if part in present and present[part][i] is not None:
                     kept[id(p)][place.start : place.stop] = present[part][i]
-        segments = make_segments(taken, layout.total, cycle.precision)
+        segments = make_segments(taken, layout.total, who.precision)
         fill(segments, kept)
         return segments
 
-    cycle.segments = stored(saved["members"])
-    if rules.predictor.persistent:
+    who.segments = stored(saved["members"])
+    if settings.predictor.persistent:
         member, row = saved["members"], saved["buffers"]
-        cycle.resting = stored([r is not None and not m for r, m in zip(row, member, strict=True)])
+        who.resting = stored([r is not None and not m for r, m in zip(row, member, strict=True)])
     notes = []
     cycle.copied = cycle.copied and "copy" in present
-    if cycle.pending is not None and cycle.scoring and "score" not in present:
-        cycle.scoring = False
+    if telling.pending is not None and telling.scoring and "score" not in present:
+        telling.scoring = False
         notes.append("the last prediction is told without its score")
     if cycle.done > 0 and (
-        entry.get("settings", {}).get("horizon") != rules.settings()["horizon"]
+        entry.get("settings", {}).get("horizon") != settings.changeable()["horizon"]
         or ("halves" in layout.parts() and "halves" not in present)
     ):
         cycle.begin()
@@ -172,10 +167,10 @@ def _load_cycle(
     return notes
 
 
-def _load_anomalies(saved: Sequence[Mapping[str, Any]], rules: Rules) -> list[str]:
+def _load_anomalies(saved: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
     """Each rule takes over the memory of the first one like it."""
     left, notes = list(saved), []
-    for anomaly in rules.anomalies:
+    for anomaly in settings.anomalies:
         alike = [state for state in left if state["rule"] == repr(anomaly)]
         anomaly.reset()
         if alike:
@@ -203,7 +198,7 @@ def _event(saved: Sequence[Any]) -> ForecastEvent:
 # --- what is refused ----------------------------------------------------------------------------
 
 
-def check(saved: Any, averager: Averager, rules: Rules, parameters: Sequence[Tensor]) -> None:
+def check(saved: Any, averager: Averager, settings: Settings, parameters: Sequence[Tensor]) -> None:
     """Refuse an entry that does not fit, before anything is loaded."""
     if not isinstance(saved, dict) or not _is_whole(saved.get("format"), 1):
         raise CheckpointError(DAMAGED + "it has no format number")
@@ -218,7 +213,7 @@ def check(saved: Any, averager: Averager, rules: Rules, parameters: Sequence[Ten
     if not isinstance(saved.get("settings", {}), dict):
         raise CheckpointError(f"{DAMAGED}settings has the wrong type")
     if "cycle" in saved:
-        _check_cycle(saved["cycle"], rules, parameters)
+        _check_cycle(saved["cycle"], settings, parameters)
     anomalies = saved.get("anomalies", [])
     if not isinstance(anomalies, list) or not all(map(_is_anomaly, anomalies)):
         raise CheckpointError(f"{DAMAGED}anomalies has the wrong type")
@@ -226,18 +221,18 @@ def check(saved: Any, averager: Averager, rules: Rules, parameters: Sequence[Ten
         averager.check(saved["average"], parameters)
 
 
-def _check_cycle(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None:
+def _check_cycle(saved: Any, settings: Settings, parameters: Sequence[Tensor]) -> None:
     if not isinstance(saved, dict):
         raise CheckpointError(f"{DAMAGED}cycle has the wrong type")
-    missing = {"predictor", "pending", "buffers", *LISTS, *NUMBERS} - saved.keys()
+    missing = {"predictor", "pending", "buffers", *LISTS, *PLAIN} - saved.keys()
     if missing:
         raise CheckpointError(f"{DAMAGED}it lacks {', '.join(sorted(missing))}")
     if not isinstance(saved["predictor"], str):
         raise CheckpointError(f"{DAMAGED}predictor has the wrong type")
-    if saved["predictor"] != rules.predictor.identity:
+    if saved["predictor"] != settings.predictor.identity:
         raise CheckpointError(
             f"the state dict was written with {saved['predictor']}, this optimizer has "
-            f"{rules.predictor.identity}; use the same predictor, or delete "
+            f"{settings.predictor.identity}; use the same predictor, or delete "
             'state_dict["paramcast"]["cycle"] to start a new cycle and keep the rest'
         )
     right = {
@@ -256,12 +251,12 @@ def _check_cycle(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None
         raise CheckpointError(
             f"{DAMAGED}{saved['forgotten']} of {saved['cycles']} cycles are forgotten"
         )
-    if not 0 <= saved["done"] < rules.predictor.every:
+    if not 0 <= saved["done"] < settings.predictor.every:
         raise CheckpointError(
-            f"{DAMAGED}{saved['done']} steps into a cycle of {rules.predictor.every}"
+            f"{DAMAGED}{saved['done']} steps into a cycle of {settings.predictor.every}"
         )
     lengths = {len(saved[name]) for name in LISTS}
-    for part, place in rules.layout.parts().items():
+    for part, place in settings.layout.parts().items():
         if part in saved:
             _check_rows(saved[part], part, len(place), parameters)
             lengths.add(len(saved[part]))
@@ -270,21 +265,21 @@ def _check_cycle(saved: Any, rules: Rules, parameters: Sequence[Tensor]) -> None
             f"the state dict has buffers for {len(saved['buffers'])} parameters, this optimizer "
             f"has {len(parameters)}; load it into the model that it was saved from"
         )
-    _check_members(saved, rules)
+    _check_members(saved, settings)
 
 
-def _check_members(saved: Mapping[str, Any], rules: Rules) -> None:
+def _check_members(saved: Mapping[str, Any], settings: Settings) -> None:
     """Whoever takes part must have the buffers that are needed, and nobody else."""
-    first = rules.predictor.first_point(saved["horizon"])
+    first = settings.predictor.first_point(saved["horizon"])
     holds = first is not None and saved["done"] >= max(first, 1)
-    persistent = bool(rules.predictor.persistent)
+    persistent = bool(settings.predictor.persistent)
     needed = {
         "buffers": holds or saved["filled"] or persistent,
         "halves": saved["filled"],
         "copy": saved["copied"],
         "score": saved["pending"] is not None and saved["scoring"],
     }
-    for part in rules.layout.parts():
+    for part in settings.layout.parts():
         if part not in saved or not needed[part]:
             continue
         for i, (member, row) in enumerate(zip(saved["members"], saved[part], strict=True)):

@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .anomalies import Anomaly
-from .averaging import Average
-from .events import ForecastEvent
-from .gates import Gate
-from .predictors import Predictor
-from .predictors.base import FARTHEST, named, within
-from .schedules import Constant
+from .._checks import FARTHEST, named, within
+from ..anomalies import Anomaly
+from ..averaging import Average
+from ..events import ForecastEvent
+from ..gates import Gate
+from ..predictors import Predictor
+from ..schedules import Constant
 
 PARTS = ("buffers", "halves", "copy", "score")
 """The parts of a layout: the predictor's own come first."""
@@ -45,7 +45,7 @@ class Layout(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rules:
+class Settings:
     """What a Forecast was told to do; it never changes."""
 
     predictor: Predictor
@@ -56,7 +56,7 @@ class Rules:
     shadow: bool
     average: Average | None = None
 
-    def settings(self) -> dict[str, Any]:
+    def changeable(self) -> dict[str, Any]:
         """What a resumed run may change, as plain values."""
         schedule = self.schedule
         plain = schedule is None or isinstance(schedule, Constant)
@@ -71,7 +71,7 @@ class Rules:
 
     @cached_property
     def anomalies(self) -> list[Anomaly]:
-        """The anomaly rules in the gate."""
+        """The anomaly settings in the gate."""
         return [] if self.gate is None else self.gate.anomalies()
 
     @cached_property

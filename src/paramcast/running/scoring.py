@@ -9,10 +9,10 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from . import functional as F
-from .events import TensorMetrics
-from .rules import Layout
-from .segments import Segment, dot, norm, tensor_dots, total, whole_norm
+from ..events import TensorMetrics
+from ..tensors import functional as F
+from ..tensors.segments import Segment, dot, norm, tensor_dots, total, whole_norm
+from .settings import Layout
 
 
 class Score(NamedTuple):

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parameter import is_lazy
 
-from . import functional as F
-from .averaging import Average
-from .errors import ArgumentError, CheckpointError
-from .saving import LARGEST, is_buffer_of
-from .segments import (
+from ..averaging import Average
+from ..errors import ArgumentError, CheckpointError
+from ..tensors import functional as F
+from ..tensors.segments import (
     Segment,
     all_parameters,
     carry_over,
@@ -27,6 +26,7 @@ from .segments import (
     rows,
     unpack,
 )
+from .saving import LARGEST, is_buffer_of
 
 NAMES = ("buffers", "slower")
 """Of the averages in a state dict: the average, and the slower one where there is one."""

@@ -8,10 +8,10 @@ import torch
 from torch import Tensor
 from torch.optim import LBFGS, Optimizer
 
-from . import functional as F
-from .errors import BaseOptimizerError
+from ..errors import BaseOptimizerError
+from ..tensors import functional as F
+from ..tensors.segments import all_parameters, any_nonzero
 from .second_points import second_point
-from .segments import all_parameters, any_nonzero
 
 _FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed")
 

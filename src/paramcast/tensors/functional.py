@@ -30,7 +30,7 @@ import torch.distributed as dist
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
-from .errors import ArgumentError
+from ..errors import ArgumentError
 
 PIECE_ON_CPU, PIECE = 1 << 15, 1 << 22
 """Elements that an inner product converts at a time: what a cache holds, what a kernel needs."""

@@ -1,0 +1,356 @@
+"""The cycle: its points, and at its end the prediction, the decision and the write."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, SupportsFloat
+
+import torch
+from torch import Tensor
+from torch.optim import Optimizer
+
+from ..events import Decision, Proposal
+from ..predictors import Workspace
+from ..tensors import functional as F
+from ..tensors.readback import Readback
+from ..tensors.segments import norm, total
+from . import scoring
+from .members import Members
+from .settings import Settings
+from .telling import NOT_FINITE, Prediction, Telling
+
+NORM_EVERY = 16
+"""Cycles between two norms of the parameters: a norm costs a sixth of a prediction."""
+
+
+class Cycle:
+    """What changes while a wrapper runs, but for the average.
+
+    Each step of the base goes `start` (the first of a cycle), the base's own step, `count`; the
+    last `count` of a cycle closes it. One object, held for good and mutated in place: frameworks
+    copy the wrapper's attributes into objects of their own and run our methods on those.
+
+    Attributes:
+        steps: completed steps, over all cycles.
+        cycles, forgotten: finished cycles, and those of them before the last restart.
+        done: completed steps of the running cycle.
+        writes: predictions written.
+        horizon: of the running cycle.
+        written: how much of the last jump was written.
+        copied: whether the copy from before the last jump may be restored.
+        size: the parameters' norm when it was last taken.
+    """
+
+    def __init__(self, settings: Settings, base: Optimizer) -> None:
+        self.settings, self.base = settings, base
+        self.members = Members(settings)
+        self.telling = Telling(settings, self.members)
+        self.steps = self.cycles = self.forgotten = self.done = self.writes = 0
+        self.horizon: float | None = None
+        self.written = 0.0
+        self.copied = False
+        self.size: SupportsFloat | None = None
+        self._first: int | None = None  # the point that first needs buffers; None: nothing ever
+        self._joining = 0  # the point at which it is settled who takes part
+
+    # --- from step to step ----------------------------------------------------------------------
+
+    def start(self, *, gradients_to_come: bool) -> None:
+        """Before the first step of a cycle: read the horizon, and take in the point theta_0."""
+        self._aim(self.settings.horizon(self.steps))
+        self._observe(0, gradients_to_come=gradients_to_come)
+
+    def _aim(self, horizon: float | None) -> None:
+        """Set the horizon of the running cycle, and what follows from it."""
+        settings = self.settings
+        self.horizon, self._first = horizon, settings.predictor.first_point(horizon)
+        if self._first is not None:
+            self._joining = self._first
+            if settings.halves:
+                self._joining = min(self._first, settings.half_points()[0])
+
+    def count(self) -> None:
+        """A step is complete; a loss or a monitor may fail, and the cycle goes on all the same."""
+        self.steps += 1
+        self.done += 1
+        self.copied = False  # what came after the last jump is no longer only that jump
+        try:
+            if self.telling.pending is not None:
+                self.telling.after_step()
+        finally:
+            self._observe(self.done)
+            if self.done == self.settings.predictor.every:
+                try:
+                    self._close()
+                finally:
+                    self.begin()
+
+    def begin(self) -> None:
+        """Start a new cycle where the last one ended."""
+        self.done, self.members.filled = 0, False
+
+    def restart(self) -> None:
+        """Forget the running cycle and, with it, what was learnt in earlier ones."""
+        self.done, self.forgotten = 0, self.cycles
+        self.written, self.size, self.copied = 0.0, None, False
+        self.telling.pending = None
+        self.members.forget()
+
+    # --- the points -----------------------------------------------------------------------------
+
+    def _observe(self, point: int, *, gradients_to_come: bool = False) -> None:
+        """Take in one point of the cycle."""
+        if self._first is None:
+            return
+        members, settings = self.members, self.settings
+        if point == self._joining:
+            waiting = self.telling.pending is not None
+            members.enroll(self._lasting(), gradients_to_come=gradients_to_come, waiting=waiting)
+        if not members.filled:
+            return
+        settings.predictor.observe_(point, self._work())
+        if settings.halves:
+            self._observe_halves(point)
+
+    def _observe_halves(self, point: int) -> None:
+        """Build minus the displacements of both halves in two buffers."""
+        (start, middle), a = self.settings.half_points(), self.settings.layout.halves
+        copy, subtract = F.Fold(F.COPY), F.Fold(F.SUBTRACT)
+        for segment in self.members.segments:
+            if point == start:
+                segment.fold_(copy, a)
+            if point == middle:
+                segment.fold_(subtract, a)
+                segment.fold_(copy, a + 1)
+            if point == self.settings.predictor.every:
+                segment.fold_(subtract, a + 1)
+
+    def _lasting(self) -> list[int]:
+        """The buffers, beside the predictor's own, whose content outlasts the cycle."""
+        layout, telling = self.settings.layout, self.telling
+        waits = telling.pending is not None and telling.scoring
+        score = [layout.score, layout.score + 1] if waits else []
+        return [layout.copy, *score] if self.copied else score
+
+    def _work(self) -> Workspace:
+        """What the predictor sees: its own buffers, not those of the gate or of scoring."""
+        layout, segments = self.settings.layout, self.members.segments
+        own = layout.own
+        if own < layout.total:
+            segments = [s._replace(flats=s.flats[:own], buffers=s.buffers[:own]) for s in segments]
+        cycle = self.cycles + 1
+        age = cycle - self.forgotten
+        return Workspace(segments, self.horizon, cycle, self.base.state, self.written, age)
+
+    # --- its end --------------------------------------------------------------------------------
+
+    def _close(self) -> None:
+        """The cycle is complete: predict, decide, write, and say so."""
+        settings, members = self.settings, self.members
+        if not members.filled:
+            self._pass()
+            return
+        clock = time.perf_counter()
+        predictor, work, segments = settings.predictor, self._work(), members.segments
+        self.cycles += 1
+        scale = predictor.finish_(work)  # now the jump is scale times buffer 0
+        norms = norm(segments)
+        finite = self._check_finite(scale, norms)
+        # all processes take a sharded norm together, also those on which nobody watches
+        if settings.watched or any(segment.groups for segment in segments):
+            self._take_size()
+        agreement: list[float] = []
+        decision = Decision(False, NOT_FINITE, anomaly="non-finite: skip")
+        if finite:
+            decision = self._decide(scale, norms, agreement)
+        else:  # nor may it last in what the predictor remembers
+            for segment in segments:
+                for buffer in predictor.persistent:
+                    segment.flats[buffer].zero_()
+        if settings.shadow and finite:
+            plain = decision.apply and not decision.anomaly
+            reason = "shadow" if plain else f"shadow; {decision.reason}"
+            decision = decision._replace(apply=False, reason=reason)
+        tensors = None
+        if settings.tells_tensors(self.cycles):
+            names, jump = members.names, scale * decision.scale
+            tensors = scoring.tensor_metrics(segments, names, jump)
+        if decision.apply:
+            decision = self._write(scale, decision)
+        # now the parameters are where the next cycle starts
+        self.written = decision.scale if decision.apply else 0.0
+        self.writes += decision.apply
+        self.copied = decision.apply and settings.withdraws
+        if decision.apply:
+            predictor.written_(work)
+        self.telling.announce(
+            Prediction(
+                self.steps,
+                self.cycles,
+                decision,
+                scale,
+                norms if _on_cpu(norms) else [Readback(value) for value in norms],
+                self.horizon,
+                agreement[0] if agreement else None,
+                self.size if settings.watched else None,
+                self.writes / self.cycles,
+                1e3 * (time.perf_counter() - clock),
+                tensors,
+            )
+        )
+
+    def _pass(self) -> None:
+        """A cycle without a prediction: its horizon is 0, or nobody took part."""
+        self.cycles += 1
+        self.written = 0.0
+        if self.cycles % NORM_EVERY == 1:
+            self.size = None  # this cycle's turn to take it goes to the next with a prediction
+        if self.settings.schedule is not None:
+            decision = Decision(False, "nothing to predict at this horizon")
+            accepted = self.writes / self.cycles
+            nothing: Any = (0.0, [], self.horizon, None, None, accepted, 0.0, None)
+            self.telling.passed(Prediction(self.steps, self.cycles, decision, *nothing))
+
+    def _take_size(self) -> None:
+        """The parameters' norm, where its turn has come."""
+        if self.size is None or self.cycles % NORM_EVERY == 1:
+            self.size = _read(scoring.parameter_norms(self.members.segments))
+
+    def _check_finite(self, scale: float, norms: list[Tensor]) -> bool:
+        """Whether the prediction is finite, as far as can be said without waiting.
+
+        On accelerators a jump that is not finite becomes 0, for all segments alike.
+        """
+        if _on_cpu(norms):
+            return math.isfinite(scale) and math.isfinite(total(norms))
+        for segment in self.members.segments:
+            device = segment.flats[0].device
+            all_norms = sum(value.to(device, non_blocking=True) for value in norms)
+            F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
+        return math.isfinite(scale)
+
+    def _decide(self, scale: float, norms: list[Tensor], agreement: list[float]) -> Decision:
+        """Ask the gate, which may shorten parts of the jump; fills in what it had computed."""
+        settings, segments = self.settings, self.members.segments
+        gate = settings.gate
+        if gate is None:
+            return Decision(True, "predicted")
+
+        def cosine() -> float:
+            if not agreement:
+                agreement.append(scoring.halves_cosine(segments, settings.layout))
+            return agreement[0]
+
+        proposal = Proposal(
+            self.steps,
+            self.cycles,
+            settings.progress(self.steps),
+            jump_norm=lambda: abs(scale) * total(norms),
+            parameter_norm=lambda: total(scoring.parameter_norms(segments)),
+            recent_norm=lambda: float(self.size or 0.0),
+            agreement=cosine,
+        )
+        decision = gate.decide(proposal)
+        if decision.apply and settings.halves:
+            for segment in segments:
+                gate.refine_(segment, settings.layout.halves)
+            if gate.refines:  # parts of the jump are gone
+                norms[:] = norm(segments)
+        return decision
+
+    def _write(self, scale: float, decision: Decision) -> Decision:
+        """Write the jump; take it back if a loss says so."""
+        settings = self.settings
+        checks = settings.gate.losses() if settings.gate is not None else []
+        before = [check.measure() for check in checks]
+        for segment in self.members.segments:
+            if settings.keeps_copy:
+                segment.fold_(F.Fold(F.COPY), settings.layout.copy)
+            F.jump_(segment.points, segment.buffers[0], scale * decision.scale)
+        F.forget_copies()
+        for check, loss in zip(checks, before, strict=True):
+            try:
+                after = check.measure()
+            except BaseException:  # nobody judged it, so it is not kept
+                self._take_back()
+                raise
+            fired = f"{decision.reason}; " if decision.anomaly else ""
+            if not after <= loss + check.tolerance:
+                self._take_back()
+                reason = f"{fired}the loss rose from {loss:.4g} to {after:.4g}"
+                return Decision(False, reason, anomaly=decision.anomaly)
+            reason = f"{fired}the loss went from {loss:.4g} to {after:.4g}"
+            decision = decision._replace(reason=reason)
+        for anomaly in settings.anomalies:
+            anomaly.written()
+        return decision
+
+    def _take_back(self) -> None:
+        for segment in self.members.segments:
+            torch._foreach_copy_(segment.points, segment.buffers[self.settings.layout.copy])
+        F.forget_copies()
+
+    # --- a loss that comes later ----------------------------------------------------------------
+
+    def watch_loss(self, loss: float) -> None:
+        """Take in a loss at the present parameters; withdraw the last prediction if a rule says so.
+
+        Only the first loss after a prediction, before the next step, can withdraw it.
+        """
+        first = self.done == 0 and self.written > 0.0
+        for anomaly in self.settings.anomalies:
+            fired = anomaly.observe(self.steps, self.cycles, loss, first=first)
+            if fired is None:
+                continue
+            self.telling.note(fired)
+            if fired.action == "withdraw" and self.copied:
+                self._take_back()
+                self.written, self.copied = 0.0, False
+                self.writes -= 1
+                self.telling.withdrawn(self.writes / self.cycles)
+
+    # --- copies and saved forms -----------------------------------------------------------------
+
+    def numbers(self) -> dict[str, Any]:
+        """Counters and the like, as plain values."""
+        return {
+            **{name: getattr(self, name) for name in NUMBERS},
+            "filled": self.members.filled,
+            "scoring": self.telling.scoring,
+            "size": None if self.size is None else float(self.size),
+        }
+
+    def set_numbers(self, saved: Mapping[str, Any]) -> None:
+        """Take over what `numbers` returned."""
+        for name in NUMBERS:
+            setattr(self, name, saved[name])
+        self.members.filled, self.telling.scoring = saved["filled"], saved["scoring"]
+        self.size = saved["size"]
+        self._aim(saved["horizon"])
+
+    def __getstate__(self) -> dict[str, Any]:
+        parts = {name: getattr(self, name) for name in ("settings", "base", "members", "telling")}
+        return {**parts, "steps": self.steps, **self.numbers()}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["settings"], state["base"])  # type: ignore[misc]
+        self.members, self.telling = state["members"], state["telling"]
+        self.steps = state["steps"]
+        self.set_numbers(state)
+
+
+NUMBERS = ("cycles", "forgotten", "done", "writes", "written", "copied", "horizon")
+"""Attributes of a cycle that are plain values, but for `steps`, which belong to the run."""
+
+
+def _on_cpu(norms: Iterable[Tensor]) -> bool:
+    return all(value.device.type == "cpu" for value in norms)
+
+
+def _read(norms: Sequence[Tensor]) -> SupportsFloat:
+    """The joint norm; on one accelerator, on its way from there."""
+    if _on_cpu(norms) or len({value.device for value in norms}) > 1:
+        return total(norms)
+    return Readback(torch.linalg.vector_norm(torch.stack([value.double() for value in norms])))

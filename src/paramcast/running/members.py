@@ -1,0 +1,179 @@
+"""Who takes part in predictions, and the buffers of those who do."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+
+from ..tensors.segments import Segment, carry_over, make_segments, members, pack, unpack, without
+from .scoring import parameter_names
+from .settings import Settings
+
+
+class _Listed(NamedTuple):
+    """A parameter group as it was at the last step."""
+
+    parameters: list[Tensor]
+    learnable: list[bool]
+    predicted: bool
+
+    def learning(self) -> list[Tensor]:
+        return [p for p, on in zip(self.parameters, self.learnable, strict=True) if on]
+
+
+class Members:
+    """The parameters of a cycle: learnable, in a predicted group, and with a gradient so far.
+
+    They join at the point at which a cycle first needs buffers, and may leave at any step.
+
+    Attributes:
+        segments: those that take part, with their buffers.
+        resting: what a predictor remembers of frozen ones, for when they are back.
+        filled: whether the buffers hold points of the running cycle.
+        learnable: at the last step; the same list object while nothing changes.
+        seen: all predicted ones that have had a gradient, by id.
+        names: of the parameters, by id.
+        joined: ids of those that joined since the last prediction.
+        precision: the narrowest dtype of the buffers.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.segments: list[Segment] = []
+        self.resting: list[Segment] = []
+        self.filled = False
+        self.learnable: list[Tensor] = []
+        self.seen: dict[int, Tensor] = {}
+        self.names: dict[int, str] = {}
+        self.joined: set[int] = set()
+        self.precision: torch.dtype | None = None
+        self._listed: list[_Listed] = []  # the groups at the last step
+        self._live: list[Tensor] = []  # learnable and in a predicted group
+        self._idle: list[Tensor] = []  # those of them that have had no gradient so far
+        self._enrolled: tuple[list[Tensor], list[Tensor]] | None = None  # live, and who idled
+
+    def follow(self, groups: Sequence[Mapping[str, Any]]) -> None:
+        """Before a step: note who is learnable now; who left is not predicted in this cycle."""
+        if len(groups) == len(self._listed) and all(map(_as_listed, groups, self._listed)):
+            return
+        self._listed = [_list(group) for group in groups]
+        self.learnable = live = [p for listed in self._listed for p in listed.learning()]
+        if not all(listed.predicted for listed in self._listed):
+            out = {id(p) for one in self._listed if not one.predicted for p in one.parameters}
+            live = [p for p in live if id(p) not in out]
+        if len(live) == len(self._live) and all(map(operator.is_, live, self._live)):
+            return
+        self._live, self._idle = live, [p for p in live if id(p) not in self.seen]
+        self.names = parameter_names(groups)
+        if self.filled:
+            staying = set(map(id, live))
+            self._rest(staying)
+            leaving = {id(p) for p in members(self.segments)} - staying
+            self.segments = without(self.segments, leaving)
+
+    def moved(self) -> bool:
+        """Whether any learnable parameter has a gradient; note those that have their first."""
+        if self._idle:
+            first = {id(p): p for p in self._idle if p.grad is not None}
+            if first:
+                self.seen.update(first)
+                self._idle = [p for p in self._idle if id(p) not in first]
+        for p in self.learnable:  # noqa: SIM110 - a generator would be called once more each step
+            if p.grad is not None:
+                return True
+        return False
+
+    def enroll(self, lasting: Sequence[int], *, gradients_to_come: bool, waiting: bool) -> None:
+        """Settle who takes part in this cycle.
+
+        Args:
+            lasting: the buffers, beside the predictor's own, whose content is still needed.
+            gradients_to_come: with a closure, so that nobody is idle yet.
+            waiting: whether a prediction waits for its score; who joins now is not part of it.
+        """
+        idle = [] if gradients_to_come else self._idle
+        current = all(segment.current() for segment in self.segments)
+        if current and self._enrolled is not None:
+            live, left_out = self._enrolled
+            if live is self._live and (left_out is idle or not (left_out or idle)):
+                self.filled = bool(self.segments)
+                return  # the same lists as last time
+        before = set(map(id, members(self.segments)))
+        out = set(map(id, idle))
+        chosen = {id(p): p for p in self._live if id(p) not in out}  # one listed twice joins once
+        self._enrolled = self._live, idle
+        if chosen.keys() != before or not current:
+            self._allocate(chosen, lasting)
+            if waiting:
+                self.joined |= chosen.keys() - before
+        self.filled = bool(self.segments)
+
+    def _allocate(self, chosen: Mapping[int, Tensor], lasting: Sequence[int]) -> None:
+        """New buffers; what lasts is carried over, also from those that were frozen."""
+        settings = self.settings
+        self._rest(set(chosen))
+        old, self.precision = self.segments, settings.precision()
+        self.segments = make_segments(list(chosen.values()), settings.layout.total, self.precision)
+        for buffer in (*settings.predictor.persistent, *lasting):
+            carry_over(old, self.segments, buffer)
+        for buffer in settings.predictor.persistent:
+            carry_over(self.resting, self.segments, buffer)
+        self.resting = without(self.resting, set(chosen))
+
+    def _rest(self, staying: set[int]) -> None:
+        """Keep what a predictor remembers of the parameters that leave: thawed, they go on."""
+        leaving = [p for p in members(self.segments) if id(p) not in staying]
+        persistent = self.settings.predictor.persistent
+        if leaving and persistent:
+            kept = make_segments(leaving, self.settings.layout.own, self.precision)
+            for buffer in persistent:
+                carry_over(self.segments, kept, buffer)
+            self.resting += kept
+        there = {id(p) for listed in self._listed for p in listed.parameters}
+        gone = {id(p) for p in members(self.resting)} - there
+        self.resting = without(self.resting, gone)
+
+    def forget(self) -> None:
+        """Empty all buffers, those of earlier cycles too."""
+        self.filled, self.resting = False, []
+        for segment in self.segments:
+            for flat in segment.flats:
+                flat.zero_()
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings,
+            "filled": self.filled,
+            "precision": self.precision,
+            "seen": list(self.seen.values()),
+            "segments": pack(self.segments),
+            "resting": pack(self.resting),
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["settings"])  # type: ignore[misc]
+        self.filled, self.precision = state["filled"], state["precision"]
+        self.seen = {id(p): p for p in state["seen"]}
+        self.segments = unpack(state["segments"], self.precision)
+        self.resting = unpack(state["resting"], self.precision)
+
+
+def _list(group: Mapping[str, Any]) -> _Listed:
+    parameters = list(group["params"])
+    learnable = [p.requires_grad for p in parameters]
+    return _Listed(parameters, learnable, bool(group.get("forecast", True)))
+
+
+def _as_listed(group: Mapping[str, Any], listed: _Listed) -> bool:
+    """Whether the group is as it was. It looks at every parameter at every step, so it is terse."""
+    now, (then, learnable, predicted) = group["params"], listed
+    return (
+        bool(group.get("forecast", True)) is predicted
+        and len(now) == len(then)
+        and all(map(operator.is_, now, then))
+        and [p.requires_grad for p in now] == learnable
+    )

@@ -1,0 +1,181 @@
+"""Predictions as events: what is known of them, their scores, and who is told when."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
+
+from ..events import Decision, ForecastEvent, TensorMetrics
+from ..tensors.readback import Readback
+from ..tensors.segments import total
+from . import scoring
+from .members import Members
+from .settings import Settings
+
+if TYPE_CHECKING:
+    from ..anomalies import Fired
+
+NOT_FINITE = "the prediction is not finite"
+
+
+class Prediction(NamedTuple):
+    """One prediction, whose norms may still be on their way from their devices."""
+
+    step: int
+    cycle: int
+    decision: Decision
+    scale: float
+    norms: Sequence[SupportsFloat]
+    horizon: float | None
+    agreement: float | None
+    size: SupportsFloat | None  # of the parameters
+    accepted: float
+    milliseconds: float
+    tensors: Mapping[str, TensorMetrics] | None
+
+    def event(self) -> ForecastEvent:
+        jump = abs(self.scale * self.decision.scale) * total(self.norms)
+        finite = math.isfinite(jump)
+        size = None if self.size is None else float(self.size)
+        return ForecastEvent(
+            self.step,
+            self.cycle,
+            self.decision.apply and finite,
+            self.decision.reason if finite else NOT_FINITE,
+            jump,
+            self.horizon,
+            self.agreement,
+            relative_jump=jump / size if size else None,
+            accepted=self.accepted,
+            milliseconds=self.milliseconds,
+            anomaly=self.decision.anomaly if finite else "non-finite: skip",
+            tensors=self.tensors,
+        )
+
+    @property
+    def arrived(self) -> bool:
+        return not any(isinstance(value, Readback) for value in self.norms)
+
+
+class Telling:
+    """When the monitors are told of a prediction: at once, after the next step, or a cycle later.
+
+    Attributes:
+        pending: the event that waits for the next step, or the next loss.
+        scoring: whether that step scores it.
+    """
+
+    def __init__(self, settings: Settings, members: Members) -> None:
+        self.settings, self.members = settings, members
+        self.pending: ForecastEvent | None = None
+        self.scoring = False
+        self._last: Prediction | None = None
+        self._told: ForecastEvent | None = None  # the last prediction as it was told
+        self._untold: Prediction | None = None  # on an accelerator, told one cycle later
+
+    def announce(self, prediction: Prediction) -> None:
+        """Take in a prediction that was just decided, and perhaps written."""
+        settings, members = self.settings, self.members
+        self._last, self._told = prediction, None
+        members.joined = set()
+        self.scoring = settings.scores(prediction.cycle)
+        if self.scoring:
+            scoring.keep(members.segments, settings.layout, prediction.scale)
+        earlier, self._untold = self._untold, None
+        if self.scoring or settings.awaits_loss:
+            self.pending = prediction.event()
+        elif settings.monitors:
+            self._untold = prediction
+        if earlier is not None:
+            self._tell(earlier.event())
+        if self._untold is not None and prediction.arrived:
+            self.flush()
+
+    def passed(self, prediction: Prediction) -> None:
+        """Tell that a cycle had nothing to predict."""
+        self.flush()
+        self._last = prediction
+        self._tell(prediction.event())
+
+    def after_step(self) -> None:
+        """The step after a prediction is done: score the prediction, and tell it."""
+        event, self.pending = self.pending, None
+        if event is None:
+            return
+        if self.scoring:
+            event = self._scored(event)
+        self.members.joined = set()
+        self._tell(event)
+
+    def _scored(self, event: ForecastEvent) -> ForecastEvent:
+        settings, members = self.settings, self.members
+        segments, layout = members.segments, settings.layout
+        scoring.measure_step(segments, layout, members.joined)
+        e = settings.predictor.extra_steps_at(event.horizon)
+        error, cosine = scoring.score(segments, layout, e)
+        event = event._replace(error=error, cosine=cosine)
+        if event.tensors is not None:
+            tensors = scoring.score_tensors(event.tensors, segments, members.names, layout, e)
+            event = event._replace(tensors=tensors)
+        for anomaly in settings.anomalies:
+            for fired in anomaly.score(event):
+                event = event.noting(fired.what, fired.why)
+        return event
+
+    def note(self, fired: Fired) -> None:
+        """An anomaly rule fired about the last prediction."""
+        if self.pending is not None:
+            self.pending = self.pending.noting(fired.what, fired.why)
+        elif self._told is not None:  # `flush` has told it before its time
+            self._told = self._told.noting(fired.what, fired.why)
+
+    def withdrawn(self, accepted: float) -> None:
+        """The last prediction was taken back."""
+        event, self.pending = self.pending, None
+        if event is not None:
+            self._tell(event._replace(applied=False, accepted=accepted))
+        elif self._told is not None:
+            self._told = self._told._replace(applied=False, accepted=accepted)
+
+    def flush(self) -> None:
+        """Tell the monitors what they have not been told yet."""
+        untold, self._untold = self._untold, None
+        pending, self.pending = self.pending, None
+        if untold is not None:
+            self._tell(untold.event())
+        if pending is not None:
+            self._tell(pending)
+
+    def _tell(self, event: ForecastEvent) -> None:
+        self._told = event
+        for monitor in self.settings.monitors:
+            monitor(event)
+
+    def event(self) -> ForecastEvent | None:
+        """The last prediction."""
+        if self.pending is not None or self._last is None:
+            return self.pending or self._told
+        if self._told is not None and self._told.cycle == self._last.cycle:
+            return self._told
+        return self._last.event()
+
+    def waiting(self) -> ForecastEvent | None:
+        """The event that the monitors have not been told yet."""
+        return self.pending if self._untold is None else self._untold.event()
+
+    def forget_last(self) -> None:
+        """There was no prediction yet."""
+        self._last = self._told = self._untold = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {
+            "settings": self.settings,
+            "members": self.members,
+            "pending": self.waiting(),
+            "scoring": self.scoring,
+        }
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__init__(state["settings"], state["members"])  # type: ignore[misc]
+        self.pending, self.scoring = state["pending"], state["scoring"]

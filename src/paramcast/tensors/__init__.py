@@ -1,0 +1,1 @@
+"""The arithmetic on lists of tensors, which knows nothing of optimizers."""
