@@ -332,6 +332,8 @@ DATA = [
      r"the validation targets hold the label -1; labels start at 0"),
     ("train=(torch.zeros(3, 4), torch.zeros(3))",
      r"accuracy needs whole-number labels, the train targets are torch.float32"),
+    ("train=(torch.zeros(3, 4), torch.zeros(3, 1))",
+     r"are torch.float32; use targets.long\(\) \(of a table: --kind classes\), or metric 'mse'"),
     ("train=column, validation=column, test=column, "
      "loss=lambda o, t: torch.nn.functional.cross_entropy(o, t[:, 0])",
      r"targets.*\(\d+, 1\)"),

@@ -325,16 +325,16 @@ def _tensor(part: Any, name: str) -> Tensor:
 
 def _check_labels(task: Task, splits: dict[str, Examples]) -> int:
     for name, split in splits.items():
-        if split.targets.ndim > 1 and split.targets.shape[-1] == 1:
-            raise TaskError(
-                f"metric {task.metric} needs one label per example, the {name} targets have shape "
-                f"{tuple(split.targets.shape)}; use targets.squeeze(-1)"
-            )
         if split.targets.is_floating_point() or split.targets.is_complex():
             raise TaskError(
                 f"metric {task.metric} needs whole-number labels, the {name} targets are "
                 f"{split.targets.dtype}; use targets.long() (of a table: --kind classes), or "
                 "metric 'mse' for a regression"
+            )
+        if split.targets.ndim > 1 and split.targets.shape[-1] == 1:
+            raise TaskError(
+                f"metric {task.metric} needs one label per example, the {name} targets have shape "
+                f"{tuple(split.targets.shape)}; use targets.squeeze(-1)"
             )
         if int(split.targets.min()) < 0:
             raise TaskError(
