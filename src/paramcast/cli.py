@@ -186,6 +186,7 @@ def _run(plan: Plan, engine: LocalEngine | RayEngine, given: dict[str, Any]) -> 
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
+    from .report.watch.terminal import duration
     from .study.pilot import estimate_seconds
     from .study.tasks.description import lines
 
@@ -208,7 +209,7 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
         return json.dumps(facts, indent=1) + "\n"
     return printable("".join(f"{line}\n" for line in lines(description))) + (
         f"{tuning} tuning runs and {final} final runs on {workers} workers, "
-        f"about {seconds:.0f} s; results would go to {plan.out}\n"
+        f"about {duration(seconds)}; results would go to {plan.out}\n"
         f"learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"
         f"final rows: {', '.join(rows)}\n"
     )

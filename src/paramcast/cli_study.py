@@ -215,6 +215,7 @@ def _stored_numerics(about: dict[str, Any]) -> dict[str, Any]:
 def _dry_run(
     opened: StudyFile, cells: list[Cell], out: Path, workers: int, *, as_json: bool
 ) -> str:
+    from .report.watch.terminal import duration
     from .study.studies.run import count, estimate
 
     tuning, final = count(cells)
@@ -231,7 +232,7 @@ def _dry_run(
         return json.dumps(facts, indent=1) + "\n"
     return (
         f"{opened.name}: {len(cells)} cells, {tuning} tuning runs and {final} final runs on "
-        f"{workers} workers, about {_time(seconds)}; results would go to {out}\n"
+        f"{workers} workers, about {duration(seconds)}; results would go to {out}\n"
     )
 
 
@@ -256,9 +257,3 @@ def _about(store: Store) -> dict[str, Any]:
     if not isinstance(about, dict) or not {"name", "text", "device"} <= about.keys():
         raise StoreError(f"{store.name} is of no study; give the folder of a study")
     return about
-
-
-def _time(seconds: float) -> str:
-    if seconds < 120:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"

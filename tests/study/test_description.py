@@ -47,6 +47,19 @@ def test_names_in_a_fact_are_not_templates() -> None:
     assert name in lines({"test_metric": {"metric": name, "constant": 1.0}})[0]
 
 
+@pytest.mark.parametrize("metric", ["balanced_accuracy", "f1", "auroc", "average_precision"])
+def test_the_constant_is_told_in_the_unit_of_the_table(
+    prepared: Callable[..., Prepared], metric: str
+) -> None:
+    told = prepared(metric=metric).description["test_percent"]
+    assert 0 < told["constant"] <= 100
+    assert lines({"test_percent": {"metric": metric, "constant": 100 / 3}}) == [
+        f"A constant answer scores 33.3 % on the test data ({metric})."
+    ]
+    if metric == "auroc":
+        assert told["constant"] == 50.0
+
+
 def test_what_a_task_tells_comes_first_and_is_not_part_of_what_a_run_is(
     prepared: Callable[..., Prepared],
 ) -> None:

@@ -350,13 +350,15 @@ def test_missing_values_are_dropped_or_imputed(tmp_path: Path) -> None:
     frame.loc[[4, 5], "price"] = None
     file = written(tmp_path, frame)
     dropped = facts(file, missing="drop")
-    assert dropped["missing_drop"]["rows"] == dropped["missing_drop"]["dropped"] == 6
-    assert dropped["table"]["rows"] == 54
+    assert dropped["missing_drop"]["rows"] == 6
+    assert (dropped["table"]["rows"], dropped["table"]["empty"]) == (54, 0)
     found = loaded(file, missing="impute")
     assert found.description["missing_impute"] == {
-        "columns": [["a", 3], ["word", 2], ["price", 2]], "rows": 6, "all": 60, "dropped": 2
+        "columns": [["a", 3], ["word", 2], ["price", 2]], "rows": 6, "all": 60
     }  # fmt: skip
-    assert found.description["table"]["rows"] == 58
+    assert found.description["no_target"] == {"dropped": 2}
+    assert (found.description["table"]["rows"], found.description["table"]["empty"]) == (58, 5)
+    assert "no_target" not in facts(written(tmp_path, holes()), missing="impute")
     assert bool(torch.isfinite(found.train.inputs).all())
 
 

@@ -114,9 +114,10 @@ def show(result: dict[str, Any], console: Console) -> None:
     if console.width >= WIDE:
         console.print(_table(columns, result["table"]))
     else:
-        narrow = [(heading.replace(" (", "\n("), cell) for heading, cell in columns]
-        console.print(_table(narrow[:1] + narrow[-4:], result["table"]))
-        console.print(_table(narrow[:-4], result["table"]))
+        compared = [(heading.replace(" (", "\n("), cell) for heading, cell in columns[-4:]]
+        others = [(heading.replace(" ", "\n"), cell) for heading, cell in columns[:-4]]
+        console.print(_table(others[:1] + compared, result["table"]))
+        console.print(_table(others, result["table"]))
     asked = result["question"].partition(" (")[0]
     for name, answers in result["verdicts"].items():
         for question, verdict in answers.items():
@@ -181,7 +182,10 @@ def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[dict[str, Any]]) -
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = list(columns)
     for i, (heading, _) in enumerate(columns):
-        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
+        # a long method's name takes more lines where the figures would lose digits
+        table.add_column(
+            heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold"
+        )
     for row in rows:
         style = "bold" if row["role"] == "predictor" else None
         table.add_row(*(escape(cell(row)) for _, cell in columns), style=style)

@@ -75,9 +75,11 @@ def share_images(root: Path) -> Path:
     """
     found = find_images(root)
     if len(found.classes) < 2 or not found.files:
+        outside = found.outside.total()
+        beside = f" and {outside} images outside them" if outside else ""
         raise TaskError(
-            f"{root.name} holds {len(found.classes)} folders with {len(found.files)} images; "
-            "put the images of each class into a folder of its own, at least 2 classes"
+            f"{root.name} holds {len(found.classes)} folders with {len(found.files)} images{beside}"
+            "; put the images of each class into a folder of its own, at least 2 classes"
         )
     pictures = _decoded(found)
     pixels, scale = _scaled(pictures)

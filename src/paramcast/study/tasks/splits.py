@@ -64,8 +64,8 @@ def check_classes(name: str, labels: list[str], targets: torch.Tensor) -> None:
     fewest = int(counts.argmin())
     if int(counts[fewest]) < FEWEST_PER_CLASS:
         raise TaskError(
-            f"class {labels[fewest]!r} of {name} has {int(counts[fewest])} examples; "
-            f"at least {FEWEST_PER_CLASS} are needed to split it"
+            f"class {labels[fewest]!r} of {name} has only {int(counts[fewest])} of the "
+            f"{FEWEST_PER_CLASS} examples that a split needs; add some, or leave the class out"
         )
 
 

@@ -73,8 +73,8 @@ def task_from_table(
             f"{name} has no column left beside the target: "
             f"{'; '.join(f'{k}: {v}' for k, v in facts.items() if k.startswith('left_out'))}"
         )
-    empty = int(frame.isna().to_numpy().sum())
     frame = _without_missing(frame, target, name, options.missing, facts)
+    empty = int(frame.isna().to_numpy().sum())
     column, features = frame[target], frame.drop(columns=target)
     texts = [c for c in features.columns if not _is_number(features[c])]
     for text in texts:
@@ -189,9 +189,12 @@ def _without_missing(
             f"{name} has {sum(n for _, n in counts)} empty or NaN cells in {rows} of {len(frame)} "
             f"rows, in {columns}; leave those rows out with --missing drop{impute}"
         )
-    told = {"columns": list(map(list, counts)), "rows": rows, "all": len(frame)}
+    facts[f"missing_{missing}"] = {
+        "columns": list(map(list, counts)), "rows": rows, "all": len(frame)
+    }  # fmt: skip
     kept = ~empty[target] if missing == "impute" else ~empty.any(axis=1)
-    facts[f"missing_{missing}"] = told | {"dropped": int((~kept).sum())}
+    if missing == "impute" and not kept.all():
+        facts["no_target"] = {"dropped": int((~kept).sum())}
     return frame[kept].reset_index(drop=True)
 
 
@@ -228,7 +231,7 @@ def _classes(
     try:
         check_classes(name, labels, torch.tensor(codes))
     except TaskError as error:
-        more = "; or read the column as a number with --kind regression" if number else ""
+        more = ", or read the column as a number with --kind regression" if number else ""
         raise TaskError(f"{error}{more}") from None
     counts = np.bincount(codes).tolist()
     facts["classes"] = told | {"classes": [list(pair) for pair in zip(labels, counts, strict=True)]}

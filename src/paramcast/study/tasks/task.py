@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 
 from ...errors import TaskError
 from ..reading import is_text, shown
+from ..verdict import PERCENT
 from .description import Description
 from .scores import RANKING, SCORES, measure
 from .streams import Stream, check_stream, digest
@@ -136,7 +137,10 @@ class Prepared:
             facts["test_accuracy"] = {"constant": constant, "example": points}
         elif isinstance(self.task.metric, str):
             constant = self.constant(self.test)["metric"]
-            facts["test_metric"] = {"metric": self.metric_name, "constant": constant}
+            if self.task.metric in PERCENT:
+                facts["test_percent"] = {"metric": self.metric_name, "constant": 100.0 * constant}
+            else:
+                facts["test_metric"] = {"metric": self.metric_name, "constant": constant}
         return facts
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
@@ -321,15 +325,16 @@ def _tensor(part: Any, name: str) -> Tensor:
 
 def _check_labels(task: Task, splits: dict[str, Examples]) -> int:
     for name, split in splits.items():
+        if split.targets.is_floating_point() or split.targets.is_complex():
+            raise TaskError(
+                f"metric {task.metric} needs whole-number labels, the {name} targets are "
+                f"{split.targets.dtype}; use targets.long() (of a table: --kind classes), or "
+                "metric 'mse' for a regression"
+            )
         if split.targets.ndim > 1 and split.targets.shape[-1] == 1:
             raise TaskError(
                 f"metric {task.metric} needs one label per example, the {name} targets have shape "
                 f"{tuple(split.targets.shape)}; use targets.squeeze(-1)"
-            )
-        if split.targets.is_floating_point() or split.targets.is_complex():
-            raise TaskError(
-                f"metric {task.metric} needs whole-number labels, the {name} targets are "
-                f"{split.targets.dtype}; use targets.long(), or metric 'mse' for a regression"
             )
         if int(split.targets.min()) < 0:
             raise TaskError(
@@ -367,6 +372,12 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
         )
     named = SCORES[task.metric] if isinstance(task.metric, str) else None
     if named is not None and not named.of_classes and outputs.shape != targets.shape:
+        if not targets.is_floating_point():
+            raise TaskError(
+                f"metric {task.metric} needs numbers, the train targets are whole-number labels; "
+                "choose a metric of classes, such as log_loss, or give it numbers (of a table: "
+                "--kind regression)"
+            )
         raise TaskError(
             f"the model's output has shape {tuple(outputs.shape)}, the targets "
             f"{tuple(targets.shape)}; {task.metric} needs them equal (often: targets[:, None])"
