@@ -1,15 +1,14 @@
 """What limits a study of many runs on many workers: a simulation, event by event.
 
     python benchmarks/scale.py                    10^6 runs on 10^3 workers, and the sweep
-    python benchmarks/scale.py --runs 100000 --workers 1000 --drivers 4 --median 60 ...
+    python benchmarks/scale.py --runs 100000 --workers 1000 --median 60 ...
     python benchmarks/scale.py measure            the inputs, measured on this machine
     python benchmarks/scale.py check              200 real runs on 2 workers against the simulation
 
 A driver hands out runs and keeps `ahead` more per worker handed out than are running. A worker that
 ends a run takes the next at once, if there is one. The driver takes results one after another: each
 costs it `dispatch` seconds, then it waits for the store to write it, then it hands out one more
-run. The store writes `slots` at a time, in the order of arrival; heartbeats of drivers are writes
-too. A node of workers fails at random and comes back; its runs are noticed after `notice` seconds
+run. A node of workers fails at random and comes back; its runs are noticed after `notice` seconds
 and handed out again. Durations are lognormal.
 """
 
@@ -34,20 +33,17 @@ class Inputs:
 
     runs: int = 1_000_000
     workers: int = 1000
-    drivers: int = 1
     median: float = 60.0  # duration of a run
     sigma: float = 0.5  # of its logarithm
     dispatch: float = 0.0007  # of the driver, per run
     write: float = 0.0016  # of the store, per run
-    slots: int = 1  # writes at a time
     ahead: float = 1.0  # runs handed out per worker beyond the running one
-    heartbeat: float = 30.0
     node: int = 16  # workers that fail together
     mtbf: float = math.inf  # between failures of one node
     repair: float = 600.0
     notice: float = 60.0
     bytes_ahead: int = 700  # per run handed out
-    bytes_done: int = 2_000  # per finished run that a driver keeps
+    bytes_done: int = 2_000  # per finished run that the driver keeps
     law: str = "lognormal"  # or "exponential": durations, dispatch and writes, to check by theory
     seed: int = 0
 
@@ -59,10 +55,10 @@ class Found:
     seconds: float
     lost: int
     workers_busy: float
-    drivers_busy: float
+    driver_busy: float
     store_busy: float
-    wait: float  # mean, from a run's end until its driver takes it up
-    memory: float  # bytes of the largest driver
+    wait: float  # mean, from a run's end until the driver takes it up
+    memory: float  # bytes of the driver
 
     def rate(self, runs: int) -> float:
         return runs / self.seconds
@@ -81,17 +77,8 @@ class Draws:
         return self()
 
 
-class Driver:
-    """Takes results one by one, and hands out runs."""
-
-    def __init__(self) -> None:
-        self.inbox: deque[tuple[float, bool]] = deque()  # (since, whether it is a result)
-        self.idle: deque[int] = deque()
-        self.busy, self.ready, self.done, self.handed = False, 0, 0, 0
-
-
 class Cluster:
-    """Workers, drivers and the store, in simulated time."""
+    """Workers, the driver and the store, in simulated time."""
 
     def __init__(self, given: Inputs) -> None:
         self.given, self.env = given, simpy.Environment()
@@ -105,27 +92,20 @@ class Cluster:
             self.dispatch = lambda: given.dispatch
             self.write = lambda: given.write
         self.until_failure = Draws(lambda n: random.exponential(given.mtbf, n))
-        self.drivers = [Driver() for _ in range(given.drivers)]
-        self.home = [self.drivers[w % given.drivers] for w in range(given.workers)]
+        self.inbox: deque[tuple[float, bool]] = deque()  # (since, whether it is a result)
+        self.busy, self.ready, self.handed = False, 0, 0
+        self.idle = deque(range(given.workers))
         self.began: list[float | None] = [None] * given.workers  # None: not running
         self.up, self.life = [True] * given.workers, [0] * given.workers
         self.left, self.done, self.lost = given.runs, 0, 0
-        self.writing, self.queue = 0, deque[Callable[[], None]]()
         self.worked = self.drove = self.wrote = self.waited = self.memory = 0.0
         self.finished = self.env.event()
 
     def simulate(self) -> Found:
         """From the first run handed out until the last is stored."""
         g = self.given
-        for w in range(g.workers):
-            self.home[w].idle.append(w)
-        for driver in self.drivers:
-            share = len(driver.idle)
-            for _ in range(share + round(g.ahead * share)):
-                driver.inbox.append((0.0, False))
-            self._take(driver)
-            if math.isfinite(g.heartbeat):
-                self.after(g.heartbeat, self._heartbeat)
+        self.inbox.extend([(0.0, False)] * (g.workers + round(g.ahead * g.workers)))
+        self._take()
         if math.isfinite(g.mtbf):
             for first in range(0, g.workers, g.node):
                 node = range(first, min(first + g.node, g.workers))
@@ -136,8 +116,8 @@ class Cluster:
             seconds=seconds,
             lost=self.lost,
             workers_busy=self.worked / (g.workers * seconds),
-            drivers_busy=self.drove / (g.drivers * seconds),
-            store_busy=self.wrote / (g.slots * seconds),
+            driver_busy=self.drove / seconds,
+            store_busy=self.wrote / seconds,
             wait=self.waited / g.runs,
             memory=self.memory,
         )
@@ -149,70 +129,73 @@ class Cluster:
 
     # --- the driver ---
 
-    def _take(self, driver: Driver) -> None:
+    def _take(self) -> None:
         """Take up what lies longest in the inbox: a result, or a run to hand out."""
-        if driver.busy or not driver.inbox:
+        if self.busy or not self.inbox:
             return
-        driver.busy = True
-        since, is_result = driver.inbox.popleft()
+        self.busy = True
+        since, is_result = self.inbox.popleft()
         spent = self.dispatch()
         self.drove += spent
         if is_result:
             self.waited += self.env.now - since
-            self.after(spent, self._request, lambda: self._stored(driver))
+            self.after(spent, self._write)
         else:
-            self.after(spent, self._hand_out, driver)
+            self.after(spent, self._hand_out)
 
-    def _stored(self, driver: Driver) -> None:
-        driver.handed -= 1
-        driver.done += 1
+    def _write(self) -> None:
+        spent = self.write()
+        self.wrote += spent
+        self.after(spent, self._stored)
+
+    def _stored(self) -> None:
+        self.handed -= 1
         self.done += 1
         if self.done == self.given.runs:
-            self._note_memory(driver)
+            self._note_memory()
             self.finished.succeed()
             return
-        self._hand_out(driver)
+        self._hand_out()
 
-    def _hand_out(self, driver: Driver) -> None:
-        driver.busy = False
+    def _hand_out(self) -> None:
+        self.busy = False
         if self.left > 0:
             self.left -= 1
-            driver.ready += 1
-            driver.handed += 1
-            while driver.idle:
-                w = driver.idle.popleft()
+            self.ready += 1
+            self.handed += 1
+            while self.idle:
+                w = self.idle.popleft()
                 if self.up[w] and self.began[w] is None:
                     self._start(w)
                     break
-        self._note_memory(driver)
-        self._take(driver)
+        self._note_memory()
+        self._take()
 
-    def _note_memory(self, driver: Driver) -> None:
-        held = driver.handed * self.given.bytes_ahead + driver.done * self.given.bytes_done
+    def _note_memory(self) -> None:
+        held = self.handed * self.given.bytes_ahead + self.done * self.given.bytes_done
         self.memory = max(self.memory, held)
 
     # --- a worker ---
 
     def _start(self, w: int) -> None:
-        self.home[w].ready -= 1
+        self.ready -= 1
         self.began[w] = self.env.now
         self.after(self.duration(), self._end, w, self.life[w])
 
     def _end(self, w: int, life: int) -> None:
         if life != self.life[w]:
             return  # its node failed in the meantime
-        driver = self.home[w]
         self.worked += self.env.now - self.began[w]
         self.began[w] = None
-        driver.inbox.append((self.env.now, True))
+        self.inbox.append((self.env.now, True))
         self._occupy(w)
-        self._take(driver)
+        self._take()
 
     def _occupy(self, w: int) -> None:
-        if self.home[w].ready:
+        if self.ready:
             self._start(w)
         else:
-            self.home[w].idle.append(w)
+            self.idle.append(w)
 
     def _fail(self, node: range) -> None:
         for w in node:
@@ -221,14 +204,14 @@ class Cluster:
             if self.began[w] is not None:
                 self.began[w] = None
                 self.lost += 1
-                self.after(self.given.notice, self._retry, self.home[w])
+                self.after(self.given.notice, self._retry)
         self.after(self.given.repair, self._repair, node)
 
-    def _retry(self, driver: Driver) -> None:
-        driver.handed -= 1
+    def _retry(self) -> None:
+        self.handed -= 1
         self.left += 1
-        driver.inbox.append((self.env.now, False))
-        self._take(driver)
+        self.inbox.append((self.env.now, False))
+        self._take()
 
     def _repair(self, node: range) -> None:
         for w in node:
@@ -236,37 +219,13 @@ class Cluster:
             self._occupy(w)
         self.after(self.until_failure(), self._fail, node)
 
-    # --- the store ---
-
-    def _request(self, then: Callable[[], None]) -> None:
-        if self.writing < self.given.slots:
-            self._serve(then)
-        else:
-            self.queue.append(then)
-
-    def _serve(self, then: Callable[[], None]) -> None:
-        self.writing += 1
-        spent = self.write()
-        self.wrote += spent
-        self.after(spent, self._served, then)
-
-    def _served(self, then: Callable[[], None]) -> None:
-        self.writing -= 1
-        if self.queue:
-            self._serve(self.queue.popleft())
-        then()
-
-    def _heartbeat(self) -> None:
-        self._request(lambda: None)
-        self.after(self.given.heartbeat, self._heartbeat)
-
 
 # --- tables -------------------------------------------------------------------------------------
 
 COLUMNS = (
-    "| workers | drivers | median run, s | runs | runs/s | workers busy | drivers busy "
+    "| workers | median run, s | runs | runs/s | workers busy | driver busy "
     "| store busy | wait for the driver, s | driver memory, MB | runs lost | takes |\n"
-    + "|---" * 12
+    + "|---" * 11
     + "|"
 )
 
@@ -274,8 +233,8 @@ COLUMNS = (
 def row(given: Inputs) -> str:
     found = Cluster(given).simulate()
     return (
-        f"| {given.workers:,} | {given.drivers} | {given.median:g} | {given.runs:,} | "
-        f"{found.rate(given.runs):,.1f} | {found.workers_busy:.1%} | {found.drivers_busy:.1%} | "
+        f"| {given.workers:,} | {given.median:g} | {given.runs:,} | "
+        f"{found.rate(given.runs):,.1f} | {found.workers_busy:.1%} | {found.driver_busy:.1%} | "
         f"{found.store_busy:.1%} | {found.wait:.3g} | {found.memory / 1e6:,.0f} | "
         f"{found.lost:,} | {spoken(found.seconds)} |"
     )

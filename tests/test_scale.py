@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import math
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -24,7 +23,7 @@ def load() -> ModuleType:
 
 
 scale = load()
-BARE = {"heartbeat": math.inf, "sigma": 0.0, "ahead": 0.0}
+BARE = {"sigma": 0.0, "ahead": 0.0}
 
 
 def simulate(**changes: Any) -> Any:
@@ -36,7 +35,7 @@ def test_one_worker_and_three_runs_on_paper() -> None:
     found = simulate(runs=3, workers=1, median=10.0, dispatch=1.0, write=2.0)
     assert found.seconds == 1 + 3 * (10 + 1 + 2)
     assert found.workers_busy == pytest.approx(30 / 40)
-    assert found.drivers_busy == pytest.approx(4 / 40)
+    assert found.driver_busy == pytest.approx(4 / 40)
     assert found.store_busy == pytest.approx(6 / 40)
     assert found.wait == 0.0
 
@@ -54,18 +53,17 @@ def test_fixed_times_give_the_smaller_of_two_rates(workers: int, saturated: bool
     found = simulate(runs=4000, workers=workers, median=10.0, dispatch=0.05, write=0.05)
     rate = 1 / 0.1 if saturated else workers / (10.0 + 0.1)
     assert found.seconds == pytest.approx(workers * 0.05 + 4000 / rate, rel=0.01)
-    assert (found.drivers_busy + found.store_busy > 0.98) == saturated
+    assert (found.driver_busy + found.store_busy > 0.98) == saturated
 
 
-def repairman(sources: int, servers: int, think: float, service: float) -> tuple[float, float]:
-    """M/M/c with N sources: throughput and mean wait in the queue."""
+def repairman(sources: int, think: float, service: float) -> tuple[float, float]:
+    """M/M/1 with N sources: throughput and mean wait in the queue."""
     weights = [1.0]
     for n in range(1, sources + 1):
-        arriving, serving = (sources - n + 1) / think, min(n, servers) / service
-        weights.append(weights[-1] * arriving / serving)
+        weights.append(weights[-1] * (sources - n + 1) / think * service)
     share = [w / sum(weights) for w in weights]
-    rate = sum(p * min(n, servers) / service for n, p in enumerate(share))
-    waiting = sum(p * max(0, n - servers) for n, p in enumerate(share))
+    rate = sum(share[1:]) / service
+    waiting = sum(p * max(0, n - 1) for n, p in enumerate(share))
     return rate, waiting / rate
 
 
@@ -74,31 +72,17 @@ def test_one_driver_is_the_machine_repairman(sources: int) -> None:
     found = simulate(
         runs=60_000, workers=sources, median=10.0, dispatch=0.6, write=0.0, law="exponential"
     )
-    rate, wait = repairman(sources, 1, 10.0, 0.6)
+    rate, wait = repairman(sources, 10.0, 0.6)
     assert found.rate(60_000) == pytest.approx(rate, rel=0.03)
     assert found.wait == pytest.approx(wait, rel=0.06)
-    assert found.drivers_busy == pytest.approx(rate * 0.6, rel=0.03)
-
-
-@pytest.mark.parametrize("slots", [1, 3])
-def test_drivers_that_share_a_store_are_the_repairman_with_several_servers(slots: int) -> None:
-    # One worker per driver: no queue but the store's.
-    found = simulate(
-        runs=60_000, workers=20, drivers=20, median=10.0, dispatch=0.0, write=1.0,
-        slots=slots, law="exponential",
-    )  # fmt: skip
-    rate, _ = repairman(20, slots, 10.0, 1.0)
-    assert found.rate(60_000) == pytest.approx(rate, rel=0.03)
-    assert found.store_busy == pytest.approx(rate / slots, rel=0.03)
+    assert found.driver_busy == pytest.approx(rate * 0.6, rel=0.03)
 
 
 def test_every_run_ends_once_whatever_fails() -> None:
-    given = scale.Inputs(
-        runs=40_000, workers=64, drivers=4, median=60.0, node=8, mtbf=3000.0, repair=300.0
-    )
+    given = scale.Inputs(runs=40_000, workers=64, median=60.0, node=8, mtbf=3000.0, repair=300.0)
     cluster = scale.Cluster(given)
     found = cluster.simulate()
-    assert cluster.done == sum(d.done for d in cluster.drivers) == given.runs
+    assert cluster.done == given.runs
     assert cluster.left == 0
     assert found.lost > 50
     # A node is up 3000 s of 3300, and loses about 40 s of work of each worker when it fails.
