@@ -37,9 +37,9 @@ def section(folder: Path, language: str = "en", inputs: str | None = OWN) -> dic
 
 def _stored(folder: Path, result: dict[str, Any]) -> Stored:
     """As `load` reads it; these folders have no specification to find runs by."""
-    from paramcast.report.html.load import _read
+    from paramcast.report.html.load import read_runs
 
-    return Stored("pilot", folder, result, *_read(folder, "pilot.db"))
+    return Stored("pilot", folder, result, *read_runs(folder, "pilot.db"))
 
 
 def counts(predicted: int) -> dict[str, list[int]]:
