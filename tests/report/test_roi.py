@@ -375,10 +375,10 @@ def test_five_lines_say_what_two_cases_are_worth(adopt: Path) -> None:
         "Cost once: 504 [b]<i>. Cost a month: for quality 75 [b]<i>; for speed 54.5 [b]<i>.",
         "Net present value over 12 months: for quality 2,196 [b]<i> (low 1,874, high 2,518), "
         "pay-back: 2.24 months; for speed -765 [b]<i> (low -765, high -765), pay-back: never.",
-        "Free alternative: for quality sgd-lr-matched, net present value 3,600 [b]<i>; for speed "
-        "sgd as it is, net present value 0 [b]<i>. Next: Wrap the optimizer, keep the learning "
-        "rate 0.1, and watch the first trainings. Save 20% of the steps: plp with a schedule of "
-        "0.8 T.",
+        "Free alternative: for quality sgd-lr-matched (net present value 3,600 [b]<i>); for "
+        "speed sgd as it is (net present value 0 [b]<i>). Next: Wrap the optimizer, keep the "
+        "learning rate 0.1, and watch the first trainings. Save 20% of the steps: plp with a "
+        "schedule of 0.8 T.",
     ]
 
 
@@ -389,8 +389,8 @@ def test_five_lines_say_that_there_is_no_return(tmp_path: Path) -> None:
         "Benefit a month: 0 EUR, because the pilot shows none.",
         "Cost once: 504 EUR. Cost a month: 75 EUR.",
         "Net present value over 12 months: -1,404 EUR (low -1,404, high -1,404), pay-back: never.",
-        "Free alternative: for quality sgd-lr-matched, net present value 3,600 EUR; for speed "
-        "sgd-lr-matched with 0.8 T, net present value 492 EUR. Next: Keep sgd. Do not shorten the "
+        "Free alternative: for quality sgd-lr-matched (net present value 3,600 EUR); for speed "
+        "sgd-lr-matched with 0.8 T (net present value 492 EUR). Next: Keep sgd. Do not shorten the "
         "training.",
     ]
 

@@ -8,8 +8,17 @@ from typing import Any
 from ..html.words import Words
 
 Found = Mapping[str, Any]
-MONTHLY = ("benefit", "transferred", "monitoring", "added", "failures", "net")
-TERMS = ("investment", *MONTHLY, "npv", "roi", "payback")
+TERMS = (
+    "investment",
+    "transferred",
+    "monitoring",
+    "added",
+    "failures",
+    "net",
+    "npv",
+    "roi",
+    "payback",
+)
 
 
 def number(value: float) -> str:
@@ -105,7 +114,7 @@ def _next(cases: Found, words: Words) -> str:
     told = [case for case in cases.values() if case["applies"]] or list(cases.values())
     said = [words.said(case["next"]) for case in told]
     said += [case["command"] for case in told if case["command"]]
-    return " ".join(dict.fromkeys(said))
+    return words("payoff.space").join(dict.fromkeys(said))
 
 
 def table(name: str, found: Found, words: Words) -> dict[str, list[Any]]:
