@@ -15,6 +15,7 @@ from .errors import StudyError
 @click.argument("folder", type=PATH, required=False)
 @click.option("--inputs", type=PATH, help="Your costs and values, a TOML file [defaults].")
 @click.option("--template", is_flag=True, help="Print that file with its defaults and comments.")
+@click.option("--full", is_flag=True, help="Also print key figures, inputs and formulas.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON and only that.")
 @click.option("--out", type=PATH, help="Write to this file instead of standard output.")
 @store_option
@@ -22,11 +23,12 @@ def roi(
     folder: Path | None,
     inputs: Path | None,
     template: bool,
+    full: bool,
     as_json: bool,
     out: Path | None,
     store: str | None,
 ) -> None:
-    """Count key figures and the return on investment of the pilot in FOLDER.
+    """Say in five lines what the method in the pilot of FOLDER is worth.
 
     A return is counted over the best free alternative, and only where the pilot's verdict is
     "adopt" (same steps, better model) or "faster" (fewer steps, same model).
@@ -39,7 +41,7 @@ def roi(
     from .report import roi as found
 
     if template:
-        if folder is not None or inputs is not None or as_json:
+        if folder is not None or inputs is not None or full or as_json:
             raise StudyError("--template prints the file of inputs and takes nothing but --out")
         if out is not None and out.is_file():
             raise StudyError(f"{out} exists already and was left alone; choose another name")
@@ -47,6 +49,8 @@ def roi(
         return
     if folder is None:
         raise StudyError("FOLDER is missing; give the folder of a finished pilot")
+    if full and as_json:
+        raise StudyError("--json holds all that --full prints; give one of the two")
     checked = found.defaults() if inputs is None else found.open_inputs(inputs)
     result = found.read(folder, store)
     from .report.roi.terminal import render
@@ -55,7 +59,7 @@ def roi(
     with as_written(folder / "pilot.json", "run the pilot again"):
         summary = found.summary(result, checked)
         strict = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-        text = strict if as_json else render(summary)
+        text = strict if as_json else render(summary, full=full)
     _put(text, out)
 
 

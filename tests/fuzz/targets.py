@@ -372,7 +372,7 @@ def pilot_results(content: bytes) -> None:
         lambda: report(folder, "ja", "html"),
         lambda: report(folder, "en", "md"),
         lambda: report(folder, "en", "latex"),
-        lambda: render(roi.summary(roi.read(folder), roi.defaults())),
+        lambda: render(roi.summary(roi.read(folder), roi.defaults()), full=True),
     ]
     each(readers[choices.below(len(readers))])
 

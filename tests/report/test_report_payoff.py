@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from markupsafe import escape
 from roi_pilots import adopted, store, useless
 from synthetic import write_pilot
 from test_report_words import ENGLISH, JAPANESE
@@ -20,9 +21,8 @@ from paramcast.report.html.data import build
 from paramcast.report.html.load import Stored, load
 from paramcast.report.html.page import render
 from paramcast.report.html.text import markdown
-from paramcast.report.html.words import Words, catalogue
-from paramcast.report.roi.inputs import QUANTITIES
-from paramcast.report.roi.money import FORMULAS
+from paramcast.report.html.words import Words
+from paramcast.report.roi.lines import lines, table
 
 OWN = "positive_class = 1\nwatts = 250\ntransfer = { value = 0.3, low = 0.1, high = 0.6 }"
 
@@ -59,56 +59,35 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return store(tmp_path_factory.mktemp("useless"), useless())
 
 
-def test_english_says_what_the_command_says(adopt: Path, nothing: Path) -> None:
+def test_the_section_says_what_the_command_says(adopt: Path, nothing: Path) -> None:
     for folder in (adopt, nothing):
-        summary = roi.summary(roi.read(folder), roi.read_inputs(OWN, "mine"))
+        found = roi.summary(roi.read(folder), roi.read_inputs(OWN, "mine"))
         (method,) = section(folder)["methods"]
-        stored = summary["methods"]["plp"]
-        assert method["sentence"] == stored["sentence"]
-        assert [row[0] for row in method["kpis"]["rows"]] == [k["label"] for k in stored["kpis"]]
-        for row, key in zip(method["kpis"]["rows"], stored["kpis"], strict=True):
-            if not key["reason"]:
-                assert float(row[1].replace(",", "")) == pytest.approx(key["value"], rel=6e-3)
-                assert row[3] == key["unit"]
-        assert [c["title"].lower() for c in method["cases"]] == [
-            f"{c['question']}, over {c['alternative'].lower()} (verdict: {c['verdict']})"
-            for c in stored["cases"].values()
-        ]
+        assert method["lines"] == lines("plp", found, Words("en"))
+        assert method["table"] == table("plp", found, Words("en"))
 
 
-def test_a_return_has_its_probability_its_distribution_and_its_tornado(adopt: Path) -> None:
-    summary = roi.summary(roi.read(adopt), roi.read_inputs(OWN, "mine"))
-    case = summary["methods"]["plp"]["cases"]["quality"]
-    shown = section(adopt)["methods"][0]["cases"][0]
-    assert f"{100 * case['probability']:.0f} %." in shown["lines"][1]
-    assert [row[0] for row in shown["terms"]["rows"]][-3:] == ["NPV", "ROI", "pay-back, months"]
-    distribution, tornado = shown["charts"]
-    assert [v["label"] for v in distribution["views"]] == [
-        "net present value (NPV)", "monthly net (N)", "return on investment (ROI)", "pay-back time",
-    ]  # fmt: skip
-    below, above = distribution["views"][0]["data"]
-    drawn = case["distribution"]["npv"]["histogram"]
-    assert [*below["y"], *above["y"]] == pytest.approx([100 * s for s in drawn["shares"]], abs=1e-3)
-    assert sum(drawn["shares"]) == pytest.approx(0.99, abs=0.002)
-    assert all(x < 0 for x in below["x"])
-    assert all(x >= 0 for x in above["x"])
-    low, high = tornado["views"][0]["data"]
-    first = case["tornado"][0]
-    assert tornado["table"]["rows"][0][0] == catalogue("en")["input"][first["input"]]
-    assert low["base"] + low["x"][0] == pytest.approx(first["npv_at_low"], rel=1e-3)
-    assert high["base"] + high["x"][0] == pytest.approx(first["npv_at_high"], rel=1e-3)
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_the_page_has_five_lines_a_table_and_no_chart(pilot: Path, language: str) -> None:
+    words = Words(language)
+    data = build(load(pilot), words)
+    page = render(data, words)
+    part = page[page.index('<section id="payoff"') : page.index('<section id="table"')]
+    methods = data["payoff"]["methods"]
+    assert "plp" in [method["name"] for method in methods]
+    assert {len(method["lines"]) for method in methods} == {5}
+    assert all(str(escape(line)) in part for method in methods for line in method["lines"])
+    assert part.count("<table>") == len(methods)
+    assert 'class="chart"' not in part
+    assert f"- {methods[0]['lines'][1]}\n" in markdown(data, words)
 
 
-def test_without_adopt_or_faster_it_says_so_first_and_prints_no_probability(nothing: Path) -> None:
-    found = section(nothing)
-    (method,) = found["methods"]
-    assert "so there is no return to count" in method["sentence"]
-    assert found["charts"] == []
-    assert all(not case["charts"] for case in method["cases"])
-    text = json.dumps(found)
-    assert "robability" not in text
-    assert "Beside it, free: sgd-lr-matched, NPV" in text
-    assert "It comes from an effect of" in text
+def test_every_row_of_the_table_is_as_wide_as_its_head(adopt: Path, nothing: Path) -> None:
+    for folder in (adopt, nothing):
+        shown = section(folder)["methods"][0]["table"]
+        assert {len(row) for row in shown["rows"]} == {len(shown["head"])}
+        measured = [row[0] for row in shown["rows"] if row[0].startswith("effect measured")]
+        assert all(("counted as 0" in each) == (folder == nothing) for each in measured)
 
 
 @pytest.mark.parametrize("folder", ["adopt", "nothing"])
@@ -123,25 +102,30 @@ def test_all_of_it_is_in_japanese(folder: str, request: pytest.FixtureRequest) -
         elif isinstance(value, (list, tuple)):
             for each in value:
                 walk(each, key)
-        elif isinstance(value, str) and key not in ("formulas", "hovertemplate", "id"):
+        elif isinstance(value, str) and key != "name":
             texts.append(value)
 
     walk(found)
     for text in texts:
         bare = re.sub(r"paramcast \w+( FOLDER)?|--\w+|roi\.toml", "", text)
         assert not ENGLISH.search(bare), text
-    assert len([text for text in texts if JAPANESE.search(text)]) > 60
+    assert len([text for text in texts if JAPANESE.search(text)]) > 40
+    if folder == "nothing":
+        assert "回収不能" in found["methods"][0]["lines"][3]
 
 
-def test_inputs_and_formulas_are_those_of_the_command(adopt: Path) -> None:
-    en = catalogue("en")
-    assert en["formula"] == FORMULAS
-    assert set(en["input"]) == {*QUANTITIES, "effect"}
-    assert set(catalogue("ja")["formula"]) == set(FORMULAS)
-    rows = {row[0]: row for row in section(adopt)["inputs"]["rows"]}
-    assert rows["watts"][2:] == ["250", "250 to 250", "W", "yours"]
-    assert rows["transfer"][2:] == ["0.3", "0.1 to 0.6", "share", "yours"]
-    assert rows["hourly_rate"][-1] == "default"
+def test_a_key_figure_without_a_value_says_why(adopt: Path, tmp_path: Path) -> None:
+    rows = section(store(tmp_path, adopted()))["methods"][0]["table"]["rows"]
+    told = {row[0]: row[1:] for row in rows}
+    why = "no counts per class are stored (a stream, or more than 100 classes)"
+    assert told["false positives of class 1, difference"] == [why, "", "", "a month"]
+
+
+def test_what_is_left_at_its_default_is_named(adopt: Path) -> None:
+    left = section(adopt)["notes"][-1]
+    assert left.startswith("Left at their defaults: training_hours, ")
+    assert "watts" not in left
+    assert "Left" not in str(section(adopt, inputs=None)["notes"])
 
 
 def test_a_missing_control_is_told_and_the_rest_of_the_report_stands(tmp_path: Path) -> None:

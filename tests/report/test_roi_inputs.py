@@ -81,8 +81,16 @@ def test_what_is_left_out_keeps_its_default() -> None:
     assert all(read.estimates[k] == others[k] for k in others if k not in read.given)
 
 
+def test_a_triangle_is_a_range(folder: Path, tmp_path: Path) -> None:
+    (tmp_path / "roi.toml").write_text("watts = [200, 300, 500]")
+    code, out, _ = call(folder, "--inputs", tmp_path / "roi.toml", "--json")
+    assert code == 0
+    watts = json.loads(out)["inputs"]["watts"]
+    assert (watts["low"], watts["value"], watts["high"]) == (200, 300, 500)
+
+
 def test_defaults_are_named_as_such(folder: Path, tmp_path: Path) -> None:
-    assert "All inputs are defaults, which know nothing of you" in " ".join(call(folder)[1].split())
+    assert "All from defaults: give your own costs with --inputs" in call(folder)[1]
     (tmp_path / "roi.toml").write_text('currency = "£"\nwatts = 100', "utf-8")
     code, out, _ = call(folder, "--inputs", tmp_path / "roi.toml", "--json")
     assert code == 0
@@ -90,7 +98,7 @@ def test_defaults_are_named_as_such(folder: Path, tmp_path: Path) -> None:
     assert found["currency"] == "£"
     assert [k for k, v in found["inputs"].items() if not v["default"]] == ["watts"]
     assert found["inputs"]["hourly_rate"]["unit"] == "£/h"
-    assert "training_hours" in found["notes"][-1]
+    assert "All from defaults" not in call(folder, "--inputs", tmp_path / "roi.toml")[1]
 
 
 # --- bad inputs -----------------------------------------------------------------------------------
@@ -104,6 +112,8 @@ BAD = [
     ("watts = true", "watts must be a valid number, got True"),
     ("watts = nan", "watts must be a finite number, got nan"),
     ("watts = { value = inf }", "watts.value must be a finite number, got inf"),
+    ("watts = [3, 2, 1]", "watts: low 3 is above high 1; exchange them"),
+    ("watts = [1, 'x', 3]", "watts.value must be a valid number, got 'x'"),
     ("watts = [300]", "watts must be a valid number, got [300]"),
     ("watts = -1", "watts must not be negative, got -1"),
     ("failure_cost = { value = 1, low = -5 }", "failure_cost.low must not be negative, got -5"),
@@ -231,7 +241,7 @@ def test_a_bare_result_has_no_runs(folder: Path) -> None:
 def test_output_to_a_file(folder: Path, tmp_path: Path) -> None:
     code, out, _ = call(folder, "--out", tmp_path / "roi.txt")
     assert (code, out) == (0, f"wrote {tmp_path / 'roi.txt'}\n")
-    assert (tmp_path / "roi.txt").read_text().startswith("plp: the pilot's verdict is")
+    assert (tmp_path / "roi.txt").read_text().startswith("plp against sgd on made")
     said = refused(folder, "--out", tmp_path / "none" / "roi.txt")
     assert "cannot be written (No such file or directory); choose another file" in said
     assert "cannot be written (Is a directory)" in refused("--template", "--out", tmp_path)
@@ -249,3 +259,7 @@ def test_the_template_takes_nothing_else(folder: Path) -> None:
     assert "--template prints the file of inputs and takes nothing but" in refused(
         folder, "--template"
     )
+
+
+def test_json_and_full_exclude_each_other(folder: Path) -> None:
+    assert "--json holds all that --full prints" in refused(folder, "--json", "--full")

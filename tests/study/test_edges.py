@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import statistics
 import subprocess
 import sys
 import tempfile
@@ -16,7 +17,7 @@ import pytest
 from command import Ran
 from paramcast import cli
 from paramcast.report.reading import opened
-from paramcast.report.roi.rows import read
+from paramcast.report.roi import read, read_inputs, summary
 from paramcast.study.reading import from_toml, read_text
 from paramcast.study.studies.file import open_study
 
@@ -73,6 +74,21 @@ def test_an_unreadable_table_ends_in_one_sentence(
         error = capsys.readouterr().err
         assert said in error
         assert error.count("\n") == 1
+
+
+def test_roi_counts_the_mistakes_of_a_real_pilot(paper_digits: tuple[Ran, Path]) -> None:
+    found = read(paper_digits[1])
+    rows = {row["method"]: row for row in found["table"]}
+    for row in (rows["sgd"], rows["plp"]):
+        for counts, value in zip(row["runs"]["class_counts"], row["values"], strict=True):
+            assert sum(counts["hits"]) / sum(counts["actual"]) == pytest.approx(value)
+    inputs = read_inputs("positive_class = 2\npredictions_per_month = 6000", "mine")
+    figures = {row["key"]: row for row in summary(found, inputs)["methods"]["plp"]["kpis"]}
+    wrong = [
+        statistics.fmean((c["predicted"][2] - c["hits"][2]) / sum(c["actual"]) for c in counts)
+        for counts in (rows[name]["runs"]["class_counts"] for name in ("plp", "sgd"))
+    ]
+    assert figures["false_positives"]["value"] == pytest.approx(6000 * (wrong[0] - wrong[1]))
 
 
 def test_roi_reads_a_folder_in_which_nothing_may_be_written(

@@ -44,11 +44,7 @@ def render(
     """
     plotly, own = plotly_js(), _static("report.js")
     page = {
-        "charts": [
-            *([data["effect"]] if data["effect"] else []),
-            *data["whole"],
-            *(data["payoff"]["charts"] if data["payoff"] else []),
-        ],
+        "charts": [*([data["effect"]] if data["effect"] else []), *data["whole"]],
         "cells": data["cells"],
         "runs": data["runs"]["rows"],
         "text": {**words.section("js"), "save": words("page.save")},

@@ -47,17 +47,16 @@ def markdown(data: dict[str, Any], words: Words) -> str:
 
 
 def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
-    """Key figures and return: the sentence first, as in the page."""
+    """Key figures and return: five lines and a table, as in the page."""
     if found is None:
         return []
     parts = [f"## {words('page.payoff_heading')}", _md(found["reason"])]
     for method in found["methods"]:
-        parts += [f"**{_md(method['sentence'])}**", _table(**method["kpis"])]
-        for case in method["cases"]:
-            parts += [f"### {_md(case['title'])}", *map(_md, case["lines"])]
-            parts.append(_table(**case["terms"]))
-        parts += map(_md, method["notes"])
-    return parts + [_md(note) for note in found.get("notes", [])]
+        parts += [
+            "\n".join(f"- {_md(line)}" for line in method["lines"]),
+            _table(**method["table"]),
+        ]
+    return parts + [_md(note) for note in found["notes"]]
 
 
 def latex(data: dict[str, Any], words: Words) -> str:

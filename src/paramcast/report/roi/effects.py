@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -27,14 +27,6 @@ class Effect:
     n: int
 
     @property
-    def standard_error(self) -> float:
-        return (self.high - self.low) / 2 / t_quantile(self.n, CONFIDENCE)
-
-    def draw(self, generator: np.random.Generator, count: int) -> np.ndarray:
-        """mean + t(n - 1) x standard error, so many times."""
-        return self.mean + generator.standard_t(self.n - 1, count) * self.standard_error
-
-    @property
     def shown(self) -> float:
         """The mean, 0 where the interval holds 0."""
         return self.mean if self.low > 0 or self.high < 0 else 0.0
@@ -44,22 +36,9 @@ class Effect:
         low, high = sorted((self.low * factor, self.high * factor))
         return Effect(self.mean * factor, low, high, self.n)
 
-    def stored(self) -> dict[str, float]:
-        """As strict JSON."""
-        return {**asdict(self), "standard_error": self.standard_error}
 
-
-def gain(a: Row, b: Row, metric: Metric) -> Effect:
+def gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
     """How much better a ends than b, seed by seed; plus = better."""
-    return _gain(a["values"], b["values"], metric)
-
-
-def early_gain(a: Row, b: Row, metric: Metric, *, both: bool) -> Effect:
-    """How much better a ends at 0.8 T than b at T or, with `both`, at 0.8 T."""
-    return _gain(a["early_values"], b["early_values" if both else "values"], metric)
-
-
-def _gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
     found = difference(a, b, metric, CONFIDENCE, cross_check=False)
     return Effect(found.mean, found.low, found.high, found.n)
 

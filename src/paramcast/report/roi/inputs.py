@@ -81,6 +81,10 @@ class Inputs:
         """Every input at its best guess."""
         return {key: estimate.value for key, estimate in self.estimates.items()}
 
+    def ranges(self) -> dict[str, tuple[float, float]]:
+        """Low and high of every input that is not exact."""
+        return {k: (e.low, e.high) for k, e in self.estimates.items() if e.low < e.high}
+
     def unit(self, key: str) -> str:
         """What an input is measured in."""
         return QUANTITIES[key].unit.format(currency=self.currency)
@@ -94,7 +98,7 @@ def template() -> str:
 def defaults() -> Inputs:
     """Every input as the template states it."""
     values = from_toml(template())
-    estimates = {k: Estimate.model_validate(values[k]) for k in QUANTITIES if k in values}
+    estimates = {k: _estimate(k, values[k]) for k in QUANTITIES if k in values}
     return Inputs(values["currency"], None, estimates)
 
 
@@ -119,7 +123,7 @@ def read_inputs(text: str, where: str) -> Inputs:
     """Inputs from TOML, over the defaults.
 
     Args:
-        text: TOML; each key a number, or a table of value, low and high.
+        text: TOML; each key a number, a table of value, low and high, or [low, mode, high].
         where: its file, for messages.
 
     Raises:
@@ -166,6 +170,8 @@ def _over_defaults(found: dict[str, Any]) -> Inputs:
 
 def _estimate(key: str, value: Any) -> Estimate:
     """One input: a bare number is exact, and a table without low or high has none on that side."""
+    if isinstance(value, list) and len(value) == 3:  # a triangle: low, mode, high
+        value = dict(zip(("low", "value", "high"), value, strict=True))
     table = dict(value) if isinstance(value, dict) else {"value": value}
     if "value" in table:
         table = {"low": table["value"], "high": table["value"], **table}

@@ -268,17 +268,8 @@
 
   // --- when to draw ---------------------------------------------------------------------------
 
-  const unfold = () => document.querySelectorAll("details.paper:not([open])").forEach((part) => {
-    part.open = true;
-    part.dataset.unfolded = "true";
-  });
-  const fold = () => document.querySelectorAll("details[data-unfolded]").forEach((part) => {
-    part.open = false;
-    delete part.dataset.unfolded;
-  });
   if (page.eager) {
     drawAll();
-    unfold();
   } else {
     const seen = new IntersectionObserver((entries) => {
       entries.filter((e) => e.isIntersecting).forEach((e) => {
@@ -294,13 +285,11 @@
   // the style sheet is still that of the screen when this event comes
   addEventListener("beforeprint", () => {
     document.documentElement.dataset.print = "true";
-    unfold();
     drawAll();
     redraw();
   });
   addEventListener("afterprint", () => {
     delete document.documentElement.dataset.print;
-    fold();
     redraw();
   });
 })();

@@ -1,0 +1,204 @@
+"""What the terminal and the report say of a return: five lines and a table for each method."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ..html.words import Words
+
+Found = Mapping[str, Any]
+TERMS = (
+    "investment",
+    "transferred",
+    "monitoring",
+    "added",
+    "failures",
+    "net",
+    "npv",
+    "roi",
+    "payback",
+)
+
+
+def number(value: float) -> str:
+    """Three digits, thousands apart; the JSON of `paramcast roi` has all."""
+    if abs(value) >= 999.5:
+        return f"{value:,.0f}"
+    return f"{value:.3g}" if abs(value) >= 1e-12 else "0"
+
+
+def lines(name: str, found: Found, words: Words) -> list[str]:
+    """What a manager reads: verdict, benefit, cost, value, and what is free.
+
+    Args:
+        name: the method.
+        found: of `summary`.
+        words: the language.
+    """
+    method, currency = found["methods"][name], found["currency"]
+    cases = method["cases"]
+    paid = {key: case for key, case in cases.items() if case["applies"]}
+    counted = paid or {"quality": cases["quality"]}
+
+    def amount(case: Found, key: str) -> str:
+        value, low, high = (number(case[at][key]) for at in ("at_value", "at_low", "at_high"))
+        return words("payoff.between", value=f"{value} {currency}", low=low, high=high)
+
+    def joined(say: Callable[[Found], str], of: Found = counted) -> str:
+        """What is said of each case, with its name where there are two: they are never added."""
+        if len(of) == 1:
+            return say(*of.values())
+        named = [words("payoff.of", said=say(c), about=words(f"page.{k}")) for k, c in of.items()]
+        return words("payoff.and").join(named)
+
+    once = f"{number(counted[next(iter(counted))]['at_value']['investment'])} {currency}"
+    default = all(each["default"] for each in found["inputs"].values())
+    return [
+        words(
+            "payoff.compared" if paid else "payoff.no_return", method=name, base=method["base"],
+            task=found["task"], n=found["seeds"],
+            kinds=words("payoff.and").join(
+                _kind(key, case, method["base"], words) for key, case in cases.items()
+            ),
+        ),
+        words("payoff.benefit", said=joined(lambda case: amount(case, "transferred")))
+        + (words("payoff.never_added") if len(paid) > 1 else "")
+        if paid
+        else words("payoff.no_benefit", currency=currency),
+        words(
+            "payoff.cost_default" if default else "payoff.cost", once=once,
+            running=joined(lambda case: f"{number(case['at_value']['running'])} {currency}"),
+        ),
+        words(
+            "payoff.value_over", months=number(found["inputs"]["horizon_months"]["value"]),
+            said=joined(lambda case: words(
+                "payoff.npv", npv=amount(case, "npv"),
+                payback=_months(case["at_value"]["payback"], words),
+            )),
+        ),
+        words(
+            "payoff.free", next=_next(cases, words),
+            said=joined(lambda case: words(
+                "payoff.free_npv", name=_over(case, method["base"], words),
+                npv=f"{number(case['free_alternative']['npv'])} {currency}",
+            ), paid or cases),
+        ),
+    ]  # fmt: skip
+
+
+def _kind(key: str, case: Found, base: str, words: Words) -> str:
+    verdict = words.either(f"kind.{case['verdict']}", case["verdict"])
+    kind = words("payoff.kind", about=words(f"page.{key}"), verdict=verdict)
+    return (
+        words("payoff.over", kind=kind, over=_over(case, base, words)) if case["applies"] else kind
+    )
+
+
+def _over(case: Found, base: str, words: Words) -> str:
+    """The best free alternative."""
+    name, shortened = case["alternative"]["name"], case["alternative"]["shortened"]
+    if shortened:
+        return words("payoff.early", name=name)
+    return words("payoff.as_it_is", name=name) if name == base else str(name)
+
+
+def _months(payback: float | str, words: Words) -> str:
+    if isinstance(payback, str):
+        return words("payoff.never")
+    return words("payoff.months", n=number(payback))
+
+
+def _next(cases: Found, words: Words) -> str:
+    """What the pilot says of each case that pays, or else of both; its command once."""
+    told = [case for case in cases.values() if case["applies"]] or list(cases.values())
+    said = [words.said(case["next"]) for case in told]
+    said += [case["command"] for case in told if case["command"]]
+    return words("payoff.space").join(dict.fromkeys(said))
+
+
+def table(name: str, found: Found, words: Words) -> dict[str, list[Any]]:
+    """Head and rows: the key figures, then what each case consists of and where it breaks even."""
+    method = found["methods"][name]
+    rows = [_kpi(row, name, method, found, words) for row in method["kpis"]]
+    for key, case in method["cases"].items():
+        rows += _case(key, case, method["base"], found["currency"], words)
+    heads = ("figure", "value", "low", "high", "unit")
+    return {"head": [words(f"payoff.{key}") for key in heads], "rows": rows}
+
+
+def _kpi(row: Found, name: str, method: Found, found: Found, words: Words) -> list[str]:
+    label = words(
+        f"kpi.{row['key']}", method=name, base=method["base"], alternative=method["alternative"],
+        positive=found["positive_class"],
+    )  # fmt: skip
+    if row["reason"]:
+        return [label, words(f"no_kpi.{row['reason']}"), "", "", unit(row["unit"], words)]
+    return [label, *(number(row[at]) for at in ("value", "low", "high")), unit(row["unit"], words)]
+
+
+def _case(key: str, case: Found, base: str, currency: str, words: Words) -> list[list[str]]:
+    effect, measured = case["effect"], unit(case["effect"]["unit"], words)
+    verdict = words.either(f"kind.{case['verdict']}", case["verdict"])
+    title = words(
+        "payoff.case",
+        question=words(f"payoff.{key}"),
+        over=_over(case, base, words),
+        verdict=verdict,
+    )
+    values = [number(effect["factor"] * effect[at]) for at in ("mean", "low", "high")]
+    units = {
+        "roi": "",
+        "payback": words("unit.months"),
+        **dict.fromkeys(("investment", "npv"), currency),
+    }
+    monthly = unit(f"{currency}/month", words)
+    return [
+        [title, "", words("payoff.worse"), words("payoff.better"), ""],
+        [words(f"payoff.{'measured' if case['applies'] else 'measured_zero'}"), *values, measured],
+        *(
+            [words(f"term.{term}"),
+             *(_value(case[at][term], words) for at in ("at_value", "at_low", "at_high")),
+             units.get(term, monthly)]
+            for term in TERMS
+        ),
+        *_break_even(case, measured, words),
+    ]  # fmt: skip
+
+
+def _value(value: float | str | None, words: Words) -> str:
+    if value is None:
+        return words("payoff.undefined")
+    return words("payoff.never") if isinstance(value, str) else number(value)
+
+
+def _break_even(case: Found, measured: str, words: Words) -> list[list[str]]:
+    """The effect, and the trainings a month, at which the NPV is 0."""
+    needed, volume = case["break_even"]["effect"], case["break_even"]["volume"]
+    shown = "never" if needed is None else case["effect"]["factor"] * needed
+    rows = [[words("payoff.even_effect"), _value(shown, words), "", "", measured]]
+    if volume is not None:
+        label = words(f"payoff.even_{volume['side'].replace(' ', '_')}")
+        trainings = number(volume["trainings_per_month"])
+        rows.append([label, trainings, "", "", words("payoff.trainings")])
+    return rows
+
+
+def notes(found: Found, words: Words) -> list[str]:
+    """What the figures do not cover."""
+    left = [key for key, each in found["inputs"].items() if each["default"]]
+    told = [words("payoff.transfer")]
+    if 0 < len(left) < len(found["inputs"]):
+        told.append(words("payoff.left", names=", ".join(left)))
+    for method in found["methods"].values():
+        told += [
+            words("payoff.reference", **each, best=method["alternative"])
+            for each in method["better_references"]
+        ]
+    return list(dict.fromkeys(told))
+
+
+def unit(text: str, words: Words) -> str:
+    """A unit such as "EUR/month": each part in the language, as far as it is a word."""
+    whole = words.either(f"unit.{text}", "")
+    return whole or "/".join(words.either(f"unit.{part}", part) for part in text.split("/"))
