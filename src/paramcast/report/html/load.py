@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from sqlalchemy import inspect, select
+from sqlalchemy import select
 
 from ...errors import StoreError, StudyError
 from ...study.folder import remembers
@@ -132,9 +132,6 @@ def read_runs(
             f"{folder / database} is missing; a report needs the runs beside their result"
         )
     with opened(folder, database, url) as store:
-        columns = store.read(
-            lambda c: {column["name"] for column in inspect(c).get_columns("runs")}
-        )
         query = select(runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
         found = store.read(lambda c: c.execute(query.order_by(runs.c.finished_at)).all())
         wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
@@ -146,18 +143,15 @@ def read_runs(
         read = [_run(*row) for row in found]
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
-    if "curve" in columns:
-        curves = later([run.key for run in read], partial(_curves, folder, database, url))
-        read = [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)]
-    return read, failed
+    curves = later([run.key for run in read], partial(_curves, folder, database, url))
+    return [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)], failed
 
 
 def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
-    """Version 1 kept the curve inside the outcome."""
+    """A run without its curve, which is read later."""
     if not isinstance(key, str) or not isinstance(finished_at, str):
         raise ValueError("a run's key or time is no text")
-    loaded = object_from_json(outcome)
-    return Run(key, object_from_json(spec), loaded, loaded.get("curve", []), finished_at)
+    return Run(key, object_from_json(spec), object_from_json(outcome), [], finished_at)
 
 
 def _curves(
