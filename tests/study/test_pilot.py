@@ -710,7 +710,7 @@ def test_dry_run_runs_and_writes_nothing(
     assert ran.code == 0
     assert ran.said == ""
     assert f"{tuning} tuning runs and {final} final runs" in ran.out
-    assert re.search(r"about \d+ s; results would go to paramcast-runs/blobs-", ran.out)
+    assert re.search(r"about \d+ (s|min); results would go to paramcast-runs/blobs-", ran.out)
     assert "final rows: sgd, sgd-lr-matched, random-jump, demon, plp\n" in ran.out
     assert [p for p in tmp_path.iterdir() if p.name != "__pycache__"] == [file]
 
