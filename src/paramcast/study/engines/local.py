@@ -14,7 +14,7 @@ from typing import Any
 from .. import worker
 from ..devices import take_slot
 from ..interrupts import held
-from .base import ATTEMPTS, Finished, Job, drive, pause
+from .base import ATTEMPTS, Finished, Job, drive
 from .crew import Crew, Ended, Task
 from .machine import available_memory
 
@@ -178,8 +178,6 @@ class _Pool:
         return True
 
     def wait(self, handles: Sequence[Task], seconds: float) -> list[tuple[Task, dict[str, Any]]]:
-        if pause([*handles, *self._measuring], seconds):
-            return []
         done = self._crew.wait(seconds)
         return [(task, self._ended(task)) for task in done if task in self._jobs]
 
