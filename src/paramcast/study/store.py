@@ -34,7 +34,6 @@ from .tables import about, failures, looks, runs
 
 Read = Callable[[str], Any]
 CHUNK = 500  # keys in one query
-CONFLICTS = ("40001", "40P01")  # serialization failure, deadlock: the same again succeeds
 RECONNECT = 0.2  # seconds between two attempts to reach a server that is away
 
 
@@ -257,7 +256,7 @@ class Store:
 
     def _transaction(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
         engine = self._alone if alone else self._engine
-        begun, conflicts = time.monotonic(), 0
+        begun = time.monotonic()
         while True:
             try:
                 with held(), engine.begin() as connection:
@@ -265,10 +264,6 @@ class Store:
                 self._gone = False
                 return found
             except DBAPIError as error:
-                conflict = getattr(error.orig, "sqlstate", None) in CONFLICTS
-                conflicts += conflict
-                if conflict and conflicts < 3:
-                    continue
                 if not (self.remote and is_away(error)):
                     raise
                 if waiting():  # whoever is interrupted does not wait for a server

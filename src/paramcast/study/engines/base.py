@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
@@ -85,7 +84,10 @@ class Backend(Protocol):
         """Start a job and return its handle; None if it has to wait for others to end."""
 
     def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, dict[str, Any]]]:
-        """The handles that ended, with their outcomes; none after so many seconds."""
+        """The handles that ended, with their outcomes; none after so many seconds.
+
+        It is called while something runs, or is measured before it is started.
+        """
 
     def attempts(self, outcome: dict[str, Any]) -> int:
         """How often a run with this outcome is tried in all."""
@@ -115,10 +117,3 @@ def drive(backend: Backend, jobs: Iterable[Job], finished: Callable[[Finished], 
             if retry:
                 again.append((job, attempt + 1))
             finished(Finished(job.spec, outcome, attempt, retry))
-
-
-def pause(handles: Sequence[Any], seconds: float) -> bool:
-    """Sleep where there is nothing to wait for; whether that was so."""
-    if not handles:
-        time.sleep(seconds)
-    return not handles

@@ -18,7 +18,7 @@ import psutil
 from .. import worker
 from ..devices import take_slot
 from ..interrupts import held
-from .base import ATTEMPTS, Finished, Job, drive, pause
+from .base import ATTEMPTS, Finished, Job, drive
 from .crew import Crew, Ended, Task
 
 KEPT_FREE = 0.1
@@ -196,8 +196,6 @@ class _Pool:
         return True
 
     def wait(self, handles: Sequence[Task], seconds: float) -> list[tuple[Task, dict[str, Any]]]:
-        if pause([*handles, *self._measuring], seconds):
-            return []
         done = self._crew.wait(seconds)
         return [(task, self._ended(task)) for task in done if task in self._jobs]
 

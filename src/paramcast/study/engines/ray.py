@@ -18,7 +18,7 @@ from ...errors import RunError, StudyError
 from ..tasks.source import Source
 from . import node
 from .address import CLIENT, check_reachable, read_address
-from .base import ATTEMPTS, Finished, Job, drive, pause
+from .base import ATTEMPTS, Finished, Job, drive
 from .parcel import pack
 
 ATTEMPTS_LOST = 4
@@ -229,8 +229,6 @@ class _Tasks:
         return handle
 
     def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, dict[str, Any]]]:
-        if pause(handles, seconds):
-            return []
         ready, _ = self._ray.wait(list(handles), num_returns=1, timeout=seconds)
         if ready:
             ready, _ = self._ray.wait(list(handles), num_returns=len(handles), timeout=0)
