@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, NamedTuple
 
-PROTOCOL = 1
-"""Version of what a run does; raising it makes all stored runs stale."""
+PROTOCOL = 2
+"""Version of what a run does; raising it makes all stored runs stale. 2: what "diverged" means."""
 
 
 class Numerics(NamedTuple):
