@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import copy
+import os
 import pickle
 from collections.abc import Callable
 from typing import Any, NamedTuple
@@ -305,6 +306,12 @@ class Life(RuleBasedStateMachine):
         self.twin.add(name, p.detach())
 
     @rule()
+    def retype(self) -> None:
+        """To float32 and back: other memory, and rounded weights."""
+        self.model.float().double()
+        self.twin.theta = {n: w.float().double() for n, w in self.twin.theta.items()}
+
+    @rule()
     def restart_cycle(self) -> None:
         self.optimizer.restart_cycle()
         self.twin.restart()
@@ -421,4 +428,4 @@ def test_a_wrapper_lives_as_its_twin_does() -> None:
 
 @pytest.mark.slow
 def test_every_wrapper_lives_as_its_twin_does() -> None:
-    run(EveryLife, 100_000, 30)
+    run(EveryLife, int(os.environ.get("PARAMCAST_SEQUENCES", "100000")), 30)
