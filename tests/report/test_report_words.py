@@ -117,8 +117,8 @@ MORE = [
     "Any jump of this size helps, so it is noise: try a smaller batch or more regularisation.",
     "The differences spread by 0.40 points (sd); to tell 0.50 points apart takes more than these "
     "12 seeds.",
-    "More seeds will not settle it, half a test example is worth more than the margin: more test "
-    "examples, or a wider --margin.",
+    "More seeds will not settle it, half a test example is worth more than the margin: add test "
+    "examples, or widen --margin.",
     "Lower the learning rate of sgd to 0.01.",
     "Tune the learning rate more finely (0.1125 does as well).",
     "A backward jump helps: average the weights or decay the learning rate.",
@@ -131,9 +131,9 @@ MORE = [
     "The best learning rate of plp is the highest tried; a better one may lie above: --lr-range "
     "0.003 3.",
     "One of the 50 test examples is worth 2.00 points, so a margin of 0.50 points can never be "
-    "met and 'no difference' never shown: more test examples, or a wider --margin.",
+    "met and 'no difference' never shown: add test examples, or widen --margin.",
     "One of the 6 test examples is worth 16.7 %, so a margin of 5 % can never be met and 'no "
-    "difference' never shown: --splits 12, more test examples, or a wider --margin.",
+    "difference' never shown: use --splits 12, add test examples, or widen --margin.",
     "A constant answer is right on 99.50 % of the test examples, so accuracy says little: judge by "
     "--metric balanced_accuracy or --metric auroc.",
     "More splits will not settle it, because they share examples: more data, or a wider --margin.",

@@ -131,7 +131,7 @@ def test_a_test_split_that_cannot_show_the_margin_is_said(prepared: Make, said: 
     few = prepared(classes=2, test=rows(6, 3))
     assert said(few) == [
         "One of the 6 test examples is worth 16.67 points, so a margin of 0.50 points can never be "
-        "met and 'no difference' never shown: more test examples, or a wider --margin."
+        "met and 'no difference' never shown: add test examples, or widen --margin."
     ]
     assert said(few, margin=9.0) == []
     assert "is worth 16.7 %, so a margin of 1 %" in said(few, margin=1.0, relative_margin=True)[0]

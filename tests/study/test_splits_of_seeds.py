@@ -81,7 +81,7 @@ def test_a_small_table_is_told_of_splits(planned: Any) -> None:
     assert example_share(made.prepared) == 0.1
     few = replace(made.options, margin=1.0, relative_margin=True)
     made.options = few
-    assert "never shown: --splits 12, more test examples" in cautions(made)[0]
+    assert "never shown: use --splits 12, add test examples" in cautions(made)[0]
 
 
 def test_a_pilot_with_splits_is_judged_and_reported(

@@ -37,7 +37,7 @@ def cautions(plan: Plan) -> list[str]:
     metric = Metric(name, prepared.higher_is_better, 0.0)
     share, splits = example_share(prepared) / plan.pooled, ""
     if o.source.kind in ("table", "images") and not plan.options.splits:
-        splits = "--splits 12, "
+        splits = "use --splits 12, "
     margin = RELATIVE_MARGIN if o.margin is None and name not in PERCENT else None
     if name in PERCENT and not o.relative_margin:
         margin = POINTS_MARGIN if o.margin is None else o.margin / 100
@@ -48,7 +48,7 @@ def cautions(plan: Plan) -> list[str]:
         found.append(
             f"One of the {len(test)} test examples is worth {say(share)}, so a margin of "
             f"{say(margin)} can never be met and 'no difference' never shown: {splits}"
-            "more test examples, or a wider --margin."
+            "add test examples, or widen --margin."
         )
     constant = prepared.constant(test)["metric"] if name == "accuracy" else 0.0
     if constant >= UNEVEN_FROM:

@@ -400,7 +400,7 @@ def _more_seeds(
             kind,
             sentence,
             "More seeds will not settle it, half a test example is worth more than the margin: "
-            "more test examples, or a wider --margin.",
+            "add test examples, or widen --margin.",
             shown,
         )
     if c.n >= FEWEST and (c.low > 0 or c.high < 0):
