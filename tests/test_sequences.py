@@ -357,12 +357,12 @@ class Life(RuleBasedStateMachine):
     def copied(self, pickled: bool, inside: bool) -> None:
         make = (lambda x: pickle.loads(pickle.dumps(x))) if pickled else copy.deepcopy
         averaged = self.twin.averaged()
-        if not inside or (self.setting.average != "none" and averaged is None):
+        if not inside or averaged is None:  # nothing is swapped
             self.model, self.optimizer = make((self.model, self.optimizer))
             return
         with self.optimizer.eval_weights():
             self.model, self.optimizer = make((self.model, self.optimizer))
-        self.twin.theta = averaged or self.twin.theta
+        self.twin.theta = averaged
         self.twin.restart()
 
     # --- evaluating ---
