@@ -270,7 +270,7 @@ class Forecast(Optimizer):
         self._averager.restart()
 
     def observe(self, loss: float | Tensor) -> None:
-        """Report a training loss, before `step()`, to the anomaly settings that watch it.
+        """Report a training loss, before `step()`, to the anomaly rules that watch it.
 
         Args:
             loss: at the present parameters; reading a tensor waits for an accelerator. Over several

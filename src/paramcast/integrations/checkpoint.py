@@ -234,7 +234,7 @@ def _pack(values: dict[str, Any], length: int) -> Tensor:
     if len(text) > length:
         raise CheckpointError(
             f"the cycle's plain values take {len(text)} bytes, at most {length} fit: the "
-            "predictor's weights or the anomaly settings are too many"
+            "predictor's weights or the anomaly rules are too many"
         )
     return torch.frombuffer(bytearray(text.ljust(length)), dtype=torch.uint8)
 

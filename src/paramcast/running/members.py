@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from ..tensors.segments import Segment, carry_over, make_segments, members, pack, unpack, without
-from .scoring import parameter_names
 from .settings import Settings
 
 
@@ -68,7 +67,7 @@ class Members:
         if len(live) == len(self._live) and all(map(operator.is_, live, self._live)):
             return
         self._live, self._idle = live, [p for p in live if id(p) not in self.seen]
-        self.names = parameter_names(groups)
+        self.names = _names(groups)
         if self.filled:
             staying = set(map(id, live))
             self._rest(staying)
@@ -177,3 +176,15 @@ def _as_listed(group: Mapping[str, Any], listed: _Listed) -> bool:
         and all(map(operator.is_, now, then))
         and [p.requires_grad for p in now] == learnable
     )
+
+
+def _names(groups: Iterable[Mapping[str, Any]]) -> dict[int, str]:
+    """Names by id: those that the optimizer was given, else "group.index"."""
+    names: dict[int, str] = {}
+    for g, group in enumerate(groups):
+        given = group.get("param_names") or []
+        if len(given) != len(group["params"]):  # none, or parameters were swapped without theirs
+            given = [f"{g}.{i}" for i in range(len(group["params"]))]
+        for p, name in zip(group["params"], given, strict=True):
+            names.setdefault(id(p), str(name))
+    return names

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import torch
 from torch import Tensor
@@ -12,7 +12,9 @@ from torch import Tensor
 from ..events import TensorMetrics
 from ..tensors import functional as F
 from ..tensors.segments import Segment, dot, norm, tensor_dots, total, whole_norm
-from .settings import Layout
+
+if TYPE_CHECKING:
+    from .settings import Layout
 
 
 class Score(NamedTuple):
@@ -85,18 +87,6 @@ def score_tensors(
                 error, cosine = _score(math.sqrt(jump), math.sqrt(step), -along, e)
                 scored[name] = row._replace(error=error, cosine=cosine)
     return scored
-
-
-def parameter_names(groups: Iterable[Mapping[str, Any]]) -> dict[int, str]:
-    """Names by id: those that the optimizer was given, else "group.index"."""
-    names: dict[int, str] = {}
-    for g, group in enumerate(groups):
-        given = group.get("param_names") or []
-        if len(given) != len(group["params"]):  # none, or parameters were swapped without theirs
-            given = [f"{g}.{i}" for i in range(len(group["params"]))]
-        for p, name in zip(group["params"], given, strict=True):
-            names.setdefault(id(p), str(name))
-    return names
 
 
 def halves_cosine(segments: Sequence[Segment], layout: Layout) -> float:

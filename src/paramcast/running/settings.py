@@ -71,7 +71,7 @@ class Settings:
 
     @cached_property
     def anomalies(self) -> list[Anomaly]:
-        """The anomaly settings in the gate."""
+        """The anomaly rules in the gate."""
         return [] if self.gate is None else self.gate.anomalies()
 
     @cached_property
