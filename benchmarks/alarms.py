@@ -23,9 +23,9 @@ import torch
 import paramcast as pc
 from paramcast.anomalies import Anomaly
 from paramcast.monitors import History
-from paramcast.study.loop import evaluate, lr_factor
-from paramcast.study.stats import interval
+from paramcast.study.judging.stats import interval
 from paramcast.study.tasks.source import find, load
+from paramcast.study.training.loop import evaluate, lr_factor
 
 TUNED = 0.09487
 FACTORS = (1 / 30, 1, 3, 10)

@@ -26,11 +26,11 @@ import torch
 
 from paramcast.averaging import EMA, SWA, Average, PolynomialDecay, Trend
 from paramcast.running.evaluation import Averager
-from paramcast.study.loop import evaluate, lr_factor, to_normalise
-from paramcast.study.methods import make_base
-from paramcast.study.stats import interval
+from paramcast.study.judging.stats import interval
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Prepared
+from paramcast.study.training.loop import evaluate, lr_factor, to_normalise
+from paramcast.study.training.methods import make_base
 
 LIVE = "the weights themselves"
 AVERAGES: list[Average] = [

@@ -35,10 +35,10 @@ import scipy
 from scipy.stats import binomtest
 
 import paramcast
-from paramcast.study import stats
-from paramcast.study import verdict as V
-from paramcast.study.tune import best_for_base, best_for_method, learning_rates
-from paramcast.study.verdict import Arm, Metric
+from paramcast.study.judging import stats
+from paramcast.study.judging import verdict as V
+from paramcast.study.judging.tune import best_for_base, best_for_method, learning_rates
+from paramcast.study.judging.verdict import Arm, Metric
 
 RESULTS = Path(__file__).parents[1] / "results"
 TESTS, MARGIN = 1100, 0.005

@@ -16,8 +16,8 @@ from statistics import fmean
 import torch
 from river import drift
 
-from paramcast.study.online.drift import PageHinkley
-from paramcast.study.online.measures import detection
+from paramcast.study.training.online.drift import PageHinkley
+from paramcast.study.training.online.measures import detection
 
 DRIFTS, STEPS, BATCH = [60, 120], 180, 16
 

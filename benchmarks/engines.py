@@ -66,7 +66,7 @@ def measure(engine, file, count):
 
 def alone(file, count):
     """The same runs in this process, one after the other: seconds per run."""
-    from paramcast.study import worker
+    from paramcast.study.engines import worker
 
     worker.use_one_thread()
     each = []

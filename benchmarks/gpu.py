@@ -28,13 +28,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from paramcast.study import precision
-from paramcast.study.methods import build
-from paramcast.study.precision import Computation, arithmetic, outputs
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.augment import crop_and_flip
 from paramcast.study.tasks.networks import IMAGES
 from paramcast.study.tasks.task import Task
+from paramcast.study.training import precision
+from paramcast.study.training.methods import build
+from paramcast.study.training.precision import Computation, arithmetic, outputs
 
 TRAIN, VALIDATION, EPOCHS, SEEDS, CLASSES = 40_000, 10_000, 100, 10, 100
 FIRST_STEPS = 12

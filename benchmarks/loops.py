@@ -16,9 +16,9 @@ import torch
 from torch import Tensor, nn
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from paramcast.study import loop
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.task import Prepared, Task
+from paramcast.study.training import loop
 
 LR, MOMENTUM = 0.05, 0.9
 Run = Callable[[Prepared, RunSpec], int]

@@ -28,8 +28,8 @@ import torch
 import paramcast as pc
 from paramcast.anomalies import Anomaly
 from paramcast.monitors import History, TensorBoard
-from paramcast.study.predictions import Predictions
 from paramcast.study.tasks.networks import IMAGES
+from paramcast.study.training.predictions import Predictions
 
 CYCLES = 16
 FOLDER = tempfile.mkdtemp()

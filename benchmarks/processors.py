@@ -17,7 +17,7 @@ import sys
 
 import torch
 
-from paramcast.study import worker
+from paramcast.study.engines import worker
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find, load
 

@@ -16,11 +16,11 @@ import torch
 from scale import Cluster, Inputs
 
 from paramcast.study.engines import Finished, Job, LocalEngine
-from paramcast.study.environment import describe_environment
-from paramcast.study.loop import run
+from paramcast.study.engines.environment import describe_environment
 from paramcast.study.spec import RunSpec
-from paramcast.study.store import Store
+from paramcast.study.store.store import Store
 from paramcast.study.tasks.source import Source, find, load
+from paramcast.study.training.loop import run
 
 EPOCHS = 100
 

@@ -28,10 +28,10 @@ import machine
 import torch
 from loops import LOOPS, steps_of
 
-from paramcast.study import worker
-from paramcast.study.methods import parse_methods
+from paramcast.study.engines import worker
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find, load
+from paramcast.study.training.methods import parse_methods
 
 TASKS = {"digits": {}, "fashion@2000": {"epochs": 1}, "cifar100/resnet8@500": {"epochs": 1}}
 """Built-in names and what is changed, so that a run takes a second or two."""

@@ -8,7 +8,7 @@ import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
-from paramcast.optax import plp
+from paramcast.integrations.optax import plp
 
 digits = load_digits()
 images = jnp.asarray(digits.data / 16, jnp.float32)

@@ -8,7 +8,7 @@ import torch
 from sklearn.datasets import load_digits
 
 import paramcast
-from paramcast.study.online.drift import PageHinkley
+from paramcast.study.training.online.drift import PageHinkley
 
 BATCH, CHANGES = 20, (60, 120)
 

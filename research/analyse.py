@@ -7,11 +7,11 @@ from pathlib import Path
 import click
 
 from analyses import ANALYSES, analyse
-from paramcast.cli import main
-from paramcast.cli_shared import PATH
+from paramcast.cli.main import main
+from paramcast.cli.options import PATH
+from paramcast.study.grid.export import read_result
 from paramcast.study.reading import printable
 from paramcast.study.runner import write_text
-from paramcast.study.studies.export import read_result
 
 STUDIES = {
     **{name: [name] for name in ANALYSES},

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor, nn
 
 from paramcast import Forecast
-from paramcast.study.probes import Watched
 from paramcast.study.tasks.task import Examples
+from paramcast.study.training.probes import Watched
 
 EXAMPLES = 512
 """Training examples on which losses and curvature are measured: the first ones."""

@@ -7,11 +7,11 @@ from typing import Any
 
 import click
 
-from paramcast.cli import main
-from paramcast.cli_study import run
-from paramcast.study.probes import PROBES
+from paramcast.cli.main import main
+from paramcast.cli.study import run
+from paramcast.study.grid.file import ready_made
 from paramcast.study.reading import shown
-from paramcast.study.studies.file import ready_made
+from paramcast.study.training.probes import PROBES
 from probes import Jumps, Linearity, Sharpness
 
 STUDIES = {file.stem: str(file) for file in (Path(__file__).parent / "studies").glob("*.toml")}

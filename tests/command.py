@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import click
 import pytest
 
-from paramcast import cli
+from paramcast.cli import main as cli
 
 
 def without_notice(err: str) -> str:

@@ -35,8 +35,8 @@ class Part(NamedTuple):
 
 
 PARTS = {
-    "stats": Part(("study/stats.py",), ("study/test_stats.py",)),
-    "verdict": Part(("study/verdict.py",), ("study/test_verdict.py",)),
+    "stats": Part(("study/judging/stats.py",), ("study/test_stats.py",)),
+    "verdict": Part(("study/judging/verdict.py",), ("study/test_verdict.py",)),
     "gates": Part(
         ("gates.py",), ("test_gates.py", "test_conformance.py", "test_events.py", "test_errors.py")
     ),

@@ -16,9 +16,9 @@ import pytest
 import torch
 
 import paramcast as pc
+from paramcast._files import replacing
 from paramcast.checkpoints import load, save
 from paramcast.errors import CheckpointError
-from paramcast.files import replacing
 from reference import parameters, same_bits, train, values
 
 

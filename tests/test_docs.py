@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from paramcast.study.server import workers_context
+from paramcast.study.engines.server import workers_context
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").rglob("*.md"))]
@@ -89,7 +89,7 @@ def test_the_commands_of_the_adoption_guide_run_in_order(tmp_path, monkeypatch):
     """As they stand, but for smaller pilots."""
     from click.testing import CliRunner
 
-    from paramcast.cli import cli
+    from paramcast.cli.main import cli
 
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(sys, "path", [*sys.path])  # a task's folder is put there
@@ -127,7 +127,7 @@ def test_the_manifests_for_kubernetes_parse_and_have_what_kuberay_asks_for():
 def test_the_commands_of_the_cluster_page_have_options_that_exist():
     from click.testing import CliRunner
 
-    from paramcast.cli import cli
+    from paramcast.cli.main import cli
 
     known = CliRunner().invoke(cli, ["study", "run", "--help"]).output
     text = (ROOT / "docs" / "cluster.md").read_text("utf-8")

@@ -16,7 +16,7 @@ import pytest
 import paramcast as pc
 
 ROOT = Path(pc.__file__).parent
-APART = ("study", "report", "integrations", "optax", "__main__")
+APART = ("study", "report", "integrations", "__main__")
 """Rooms that the wrapper does not need; and the command line."""
 LIBRARY = sorted(
     name
@@ -31,6 +31,7 @@ WITH_EXAMPLES = [
     "forecast",
     "gates",
     "monitors.base",
+    "monitors.ranks",
     "predictors.affine",
     "predictors.aitken",
     "predictors.forward_ema",
@@ -40,7 +41,6 @@ WITH_EXAMPLES = [
     "predictors.plp",
     "predictors.primal_averaging",
     "predictors.rre",
-    "ranks",
     "schedules",
     "tensors.functional",
 ]
@@ -134,7 +134,7 @@ FOREIGN = [
     "torch.distributed.tensor",
     "paramcast.study",
     "paramcast.report",
-    "paramcast.cli",
+    "paramcast.cli.main",
 ]
 
 

@@ -10,9 +10,9 @@ from pathlib import Path
 import click
 import pytest
 
-from paramcast import cli
-from paramcast.cli_shared import first_line
-from paramcast.study.store import Store
+from paramcast.cli import main as cli
+from paramcast.cli.options import first_line
+from paramcast.study.store.store import Store
 
 
 def run(code: str, *words: str) -> str:
@@ -39,7 +39,7 @@ def outside(names: str) -> set[str]:
 
 HELP = """
 import json, sys
-from paramcast import cli
+from paramcast.cli import main as cli
 for path in json.loads(sys.argv[1]):
     cli.cli.main([*path, "--help"], standalone_mode=False)
 print(json.dumps(list(sys.modules)))
@@ -71,7 +71,7 @@ def test_the_library_adds_nothing_but_itself_to_torch() -> None:
 
 FIRST_LINE = """
 import json, sys
-from paramcast import cli
+from paramcast.cli import main as cli
 
 class Terminal:
     def isatty(self):
@@ -102,7 +102,7 @@ def test_a_study_says_what_it_does_before_it_imports_torch() -> None:
 
 STATUS = """
 import json, sys
-from paramcast import cli
+from paramcast.cli import main as cli
 cli.cli.main(["study", "status", sys.argv[1]], standalone_mode=False)
 print(json.dumps(list(sys.modules)))
 """

@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramcast.errors import StudyError
-from paramcast.study.stats import interval
-from paramcast.study.studies.maps import differences, matched_of
+from paramcast.study.grid.maps import differences, matched_of
+from paramcast.study.judging.stats import interval
 
 from .page import Page, made_by
 

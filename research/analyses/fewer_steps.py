@@ -7,9 +7,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from paramcast.errors import StudyError
-from paramcast.study.stats import compare
-from paramcast.study.studies.maps import points, short
-from paramcast.study.verdict import PERCENT
+from paramcast.study.grid.maps import points, short
+from paramcast.study.judging.stats import compare
+from paramcast.study.judging.verdict import PERCENT
 
 from .page import Page, made_by, spread
 

@@ -6,8 +6,8 @@ from functools import partial
 from typing import Any
 
 from paramcast.errors import StudyError
-from paramcast.study.studies.maps import Map, maps
-from paramcast.study.verdict import PERCENT
+from paramcast.study.grid.maps import Map, maps
+from paramcast.study.judging.verdict import PERCENT
 
 from .page import Page, made_by
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from paramcast.errors import StudyError
-from paramcast.study.studies.maps import differences, short
-from paramcast.study.verdict import PERCENT
+from paramcast.study.grid.maps import differences, short
+from paramcast.study.judging.verdict import PERCENT
 
 from .page import Page, made_by, spread
 from .table import varies

@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Any
 
 from paramcast.errors import StudyError
-from paramcast.study.methods import ON_DRIFT, parse_methods
-from paramcast.study.studies.maps import differences, rows_of, short
+from paramcast.study.grid.maps import differences, rows_of, short
+from paramcast.study.training.methods import ON_DRIFT, parse_methods
 
 from .page import Page, spread
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from paramcast.study.stats import interval
+from paramcast.study.judging.stats import interval
 
 UNSAFE = re.compile(r"[^\w.:-]")
 """In a file's name."""

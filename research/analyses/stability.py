@@ -9,9 +9,9 @@ import numpy as np
 
 from edge import edge, spectral_radius
 from paramcast.predictors import Affine, Midline
-from paramcast.study.methods import parse_methods
-from paramcast.study.studies.maps import differences, short
-from paramcast.study.verdict import PERCENT
+from paramcast.study.grid.maps import differences, short
+from paramcast.study.judging.verdict import PERCENT
+from paramcast.study.training.methods import parse_methods
 
 from .page import Page, made_by, spread
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from paramcast.errors import StudyError
-from paramcast.study.studies.maps import differences, matched_of
+from paramcast.study.grid.maps import differences, matched_of
 
 from .page import Page, made_by, spread
 

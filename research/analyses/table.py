@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from paramcast.study.studies.maps import rows_of, short
-from paramcast.study.verdict import Metric
+from paramcast.study.grid.maps import rows_of, short
+from paramcast.study.judging.verdict import Metric
 
 from .page import Page, made_by
 

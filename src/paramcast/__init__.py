@@ -12,7 +12,6 @@ if TYPE_CHECKING:
     from . import errors as errors
     from . import gates as gates
     from . import monitors as monitors
-    from . import optax as optax
     from . import predictors as predictors
     from . import schedules as schedules
     from .errors import ParamcastError as ParamcastError
@@ -37,9 +36,6 @@ __all__ = [
     "schedules",
 ]
 
-_EXTRAS = ("optax",)
-"""Modules that need an extra of their own; not in __all__, so that a star import needs none."""
-
 _MODULE_OF = {
     "PLP": "forecast",
     "Forecast": "forecast",
@@ -52,7 +48,7 @@ def __getattr__(name: str) -> Any:
     """Import on first use, so that `paramcast --help` does not wait for torch."""
     if name in _MODULE_OF:
         return getattr(import_module(f".{_MODULE_OF[name]}", __name__), name)
-    if name in __all__ or name in _EXTRAS:
+    if name in __all__:
         return import_module(f".{name}", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 

@@ -17,8 +17,8 @@ from typing import Any
 
 import torch
 
+from ._files import replacing
 from .errors import CheckpointError
-from .files import replacing
 
 
 def save(path: str | os.PathLike[str], state: Any) -> None:

@@ -17,8 +17,8 @@ from .averaging import Average
 from .errors import ArgumentError, CheckpointError
 from .events import ForecastEvent
 from .gates import Gate
+from .monitors.ranks import debug_monitors
 from .predictors import Affine, Midline, Predictor
-from .ranks import debug_monitors
 from .running.bases import check_base, check_master_weights, check_second_points, is_phantom
 from .running.cycle import Cycle
 from .running.evaluation import Averager

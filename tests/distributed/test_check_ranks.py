@@ -14,7 +14,7 @@ from torch import nn
 import paramcast as pc
 from paramcast.errors import ArgumentError, RankError
 from paramcast.events import Decision, Proposal
-from paramcast.ranks import SWITCH, CheckRanks, debug_monitors
+from paramcast.monitors.ranks import SWITCH, CheckRanks, debug_monitors
 from training import Net, train
 from two_processes import Ranks, on_ranks
 

@@ -22,11 +22,12 @@ import numpy as np
 import psutil
 import torch
 from odd import ODD, TENSORS, Choices, edited, spliced
+from paramcast.study.store.store.database import parse, without_password
 from PIL import Image
 
 import paramcast as pc
 from folders import copy_of, pilot_folder, scratch, study_folder
-from paramcast.cli_study import _status as status
+from paramcast.cli.study import _status as status
 from paramcast.errors import ParamcastError
 from paramcast.integrations.checkpoint import CycleState
 from paramcast.integrations.packing import pack, unpack
@@ -34,14 +35,12 @@ from paramcast.report import roi
 from paramcast.report.html.words import Words
 from paramcast.report.html.write import content as report
 from paramcast.report.roi.terminal import render
-from paramcast.study.database import parse, without_password
 from paramcast.study.engines.address import read_address
-from paramcast.study.live import DRIVER, FOLDER, driver, in_progress
-from paramcast.study.methods import parse_methods
+from paramcast.study.grid.export import comparison_rows, read_result, run_rows, write
+from paramcast.study.grid.file import open_study, ready_made, ready_text
 from paramcast.study.reading import from_json
-from paramcast.study.store import Store
-from paramcast.study.studies.export import comparison_rows, read_result, run_rows, write
-from paramcast.study.studies.file import open_study, ready_made, ready_text
+from paramcast.study.store.live import DRIVER, FOLDER, driver, in_progress
+from paramcast.study.store.store import Store
 from paramcast.study.tasks.builtin import choose
 from paramcast.study.tasks.data.cifar import _from_archive, records
 from paramcast.study.tasks.data.idx import read_idx
@@ -49,6 +48,7 @@ from paramcast.study.tasks.data.parquet import decode_png, read_parquet
 from paramcast.study.tasks.decoding import decode
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Task, prepare
+from paramcast.study.training.methods import parse_methods
 
 SCRATCH = scratch()
 

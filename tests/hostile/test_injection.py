@@ -24,7 +24,7 @@ from paramcast.errors import TaskError
 from paramcast.report.html.write import content
 from paramcast.study.engines.parcel import Parcel, unpack
 from paramcast.study.sheets import harmless
-from paramcast.study.store import Store
+from paramcast.study.store.store import Store
 from paramcast.study.tasks.source import Source
 
 EVIL = (

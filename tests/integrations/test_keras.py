@@ -277,7 +277,7 @@ def test_the_callback_needs_a_wrapper(digits: Any) -> None:
 @pytest.mark.compat(
     stack="Keras 3 (other back ends)",
     feature="train",
-    no="PLP is a torch optimizer; JAX has paramcast.optax",
+    no="PLP is a torch optimizer; JAX has paramcast.integrations.optax",
 )
 def test_another_back_end_is_refused() -> None:
     code = "import paramcast.integrations.keras"

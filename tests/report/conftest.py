@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import pytest
 from synthetic import EVIL, write_pilot, write_study
 
-from paramcast import cli
+from paramcast.cli import main as cli
 from paramcast.report.html.write import write_report
 
 ARGUMENTS = [

@@ -10,10 +10,10 @@ from typing import Any
 
 import numpy as np
 
+from paramcast.study.judging.stats import interval
+from paramcast.study.judging.verdict import Arm, Metric, difference, judge_quality, judge_speed
 from paramcast.study.spec import RunSpec
-from paramcast.study.stats import interval
-from paramcast.study.store import Store
-from paramcast.study.verdict import Arm, Metric, difference, judge_quality, judge_speed
+from paramcast.study.store.store import Store
 
 SPEC = RunSpec(
     task="made", fingerprint="0", method="base", base="sgd", lr=0.1, schedule="cosine", epochs=1,

@@ -11,18 +11,18 @@ from typing import Any
 
 import numpy as np
 import torch
+from paramcast.study.store.store.folder import write_json
 
-from paramcast.study.folder import write_json
-from paramcast.study.loop import total_steps
-from paramcast.study.methods import parse_methods
+from paramcast.study.grid.cells import final_jobs, make_cells, tuning_jobs
+from paramcast.study.grid.file import read
 from paramcast.study.plan import Options, Plan
 from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
-from paramcast.study.store import Store
-from paramcast.study.studies.cells import final_jobs, make_cells, tuning_jobs
-from paramcast.study.studies.file import read
+from paramcast.study.store.store import Store
 from paramcast.study.tasks.source import find
 from paramcast.study.tasks.task import Task, prepare
+from paramcast.study.training.loop import total_steps
+from paramcast.study.training.methods import parse_methods
 
 EXAMPLES = 100
 EVIL = "<img src=x onerror=alert(1)>"

@@ -32,13 +32,13 @@ from synthetic import EXAMPLES, draw, make_task
 from paramcast.errors import ParamcastError
 from paramcast.report.watch.follow import Ended, Follower
 from paramcast.study.engines.base import ATTEMPTS, Finished, Job, drive
-from paramcast.study.loop import total_steps
-from paramcast.study.methods import parse_methods
 from paramcast.study.pilot import run_pilot
 from paramcast.study.plan import Options, Plan
 from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
+from paramcast.study.training.loop import total_steps
+from paramcast.study.training.methods import parse_methods
 
 LIVES = int(os.environ.get("PARAMCAST_LIVES", "1000"))
 """Folders of the long test, with up to 6 lives each and one more."""

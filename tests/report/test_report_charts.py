@@ -16,8 +16,8 @@ from paramcast.report.html.data import build
 from paramcast.report.html.load import Run, load
 from paramcast.report.html.predictions import LONG
 from paramcast.report.html.words import Words
-from paramcast.study import predictions as noted
-from paramcast.study.verdict import Metric
+from paramcast.study.judging.verdict import Metric
+from paramcast.study.training import predictions as noted
 
 EN = Words("en")
 TIMES = "\u00d7"

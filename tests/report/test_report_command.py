@@ -18,7 +18,7 @@ import pytest
 from synthetic import EVIL, write_pilot
 
 from command import without_notice
-from paramcast import cli_report_html
+from paramcast.cli import report as cli_report_html
 from paramcast.errors import StudyError
 from paramcast.report.html import page, pdf, write
 
@@ -33,7 +33,7 @@ class Refuse:
             raise ImportError("torch is not to be imported")
 
 sys.meta_path.insert(0, Refuse())
-from paramcast.cli import main
+from paramcast.cli.main import main
 main()
 """
 

@@ -20,8 +20,8 @@ from paramcast.report.html.data import build
 from paramcast.report.html.load import load
 from paramcast.report.html.page import render
 from paramcast.report.html.words import Words
-from paramcast.study.stats import interval
-from paramcast.study.studies.maps import maps
+from paramcast.study.grid.maps import maps
+from paramcast.study.judging.stats import interval
 
 
 def data_of(folder: Path, language: str = "en") -> dict[str, Any]:

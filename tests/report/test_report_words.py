@@ -11,7 +11,7 @@ import pytest
 
 from paramcast.errors import StudyError
 from paramcast.report.html.words import LANGUAGES, Words, catalogue
-from paramcast.study.verdict import Arm, Metric, judge_quality, judge_speed
+from paramcast.study.judging.verdict import Arm, Metric, judge_quality, judge_speed
 
 ENGLISH = re.compile(r"[a-z]{3,}[,:]? [a-z]{2,} [a-z]{2,}")
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")

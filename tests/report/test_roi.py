@@ -25,7 +25,7 @@ from paramcast.report.roi import money
 from paramcast.report.roi.effects import ratio
 from paramcast.report.roi.lines import notes
 from paramcast.report.roi.terminal import show
-from paramcast.study.verdict import Metric
+from paramcast.study.judging.verdict import Metric
 
 EXACT = """
 training_hours = 10
@@ -459,7 +459,8 @@ def test_an_effect_without_value_never_breaks_even(adopt: Path) -> None:
 
 def test_it_needs_no_torch(adopt: Path) -> None:
     code = (
-        "import sys; from paramcast import cli; sys.argv = ['paramcast', 'roi', sys.argv[1]]; "
+        "import sys; from paramcast.cli import main as cli; "
+        "sys.argv = ['paramcast', 'roi', sys.argv[1]]; "
         "code = cli._main(); sys.exit(code or 10 * ('torch' in sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", code, adopt], capture_output=True, text=True)

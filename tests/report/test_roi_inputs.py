@@ -14,11 +14,11 @@ from typing import Any
 import pytest
 from roi_pilots import adopted, store
 
-from paramcast import cli
+from paramcast.cli import main as cli
 from paramcast.errors import StudyError
 from paramcast.report import roi
 from paramcast.report.roi.inputs import QUANTITIES
-from paramcast.study.verdict import Metric
+from paramcast.study.judging.verdict import Metric
 
 
 def call(*words: Any) -> tuple[int, str, str]:

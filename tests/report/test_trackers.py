@@ -26,8 +26,8 @@ from paramcast.report.trackers.names import path_of, safe
 from paramcast.report.trackers.tensorboard import TensorBoard
 from paramcast.report.trackers.wandb import SETTINGS, WandB
 from paramcast.report.watch.follow import Ended, Failed, Follower, Look
-from paramcast.study.live import Live, Telling
 from paramcast.study.spec import RunSpec
+from paramcast.study.store.live import Live, Telling
 
 SPEC = RunSpec(
     task="t", fingerprint="f", method="plp", base="sgd", lr=0.1, schedule="cosine", epochs=2,

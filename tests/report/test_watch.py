@@ -18,15 +18,15 @@ import pytest
 from rich.console import Console
 from synthetic import ENVIRONMENT, EVIL, STUDY, draw, write_pilot, write_study
 
-from paramcast import cli_watch
+from paramcast.cli import watch as cli_watch
 from paramcast.errors import StudyError
 from paramcast.report.watch import terminal
 from paramcast.report.watch.board import Board
 from paramcast.report.watch.follow import Ended, Follower, newest
 from paramcast.report.watch.watching import Watching
-from paramcast.study.live import Live, Telling
 from paramcast.study.spec import RunSpec
-from paramcast.study.store import Store
+from paramcast.study.store.live import Live, Telling
+from paramcast.study.store.store import Store
 
 SPEC = {
     "task": "digits", "fingerprint": "f", "method": "plp", "base": "sgd", "lr": 0.1, "seed": 0,

@@ -26,9 +26,9 @@ from paramcast.report.watch import server as module
 from paramcast.report.watch.page import build, progress
 from paramcast.report.watch.server import Server, serve
 from paramcast.report.watch.watching import Watching
-from paramcast.study.live import Live
 from paramcast.study.spec import RunSpec
-from paramcast.study.store import Store
+from paramcast.study.store.live import Live
+from paramcast.study.store.store import Store
 
 PAGE = "<!DOCTYPE html>the report"
 LIVE = {"every": 0.1, "tag": '"tag"'}

@@ -17,8 +17,8 @@ from analyses.online import without_reaction
 from analyses.page import Page, spread
 from command import call
 from paramcast.errors import StudyError
-from paramcast.study.studies.file import open_study, ready_made
-from paramcast.study.studies.maps import differences
+from paramcast.study.grid.file import open_study, ready_made
+from paramcast.study.grid.maps import differences
 
 ENVIRONMENT = {"cpus": 2, "cpu": "x", "torch": "2", "python": "3", "paramcast": "0"}
 METRIC = {"name": "accuracy", "higher_is_better": True, "margin": 0.005, "half_example": 0.0005}

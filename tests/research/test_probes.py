@@ -17,12 +17,12 @@ from torch import nn
 import paramcast as pc
 import run
 from command import call
-from paramcast.study import loop
-from paramcast.study.methods import parse_methods
 from paramcast.study.plan import Options, Plan
-from paramcast.study.probes import PROBES, Watched
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Examples, Task
+from paramcast.study.training import loop
+from paramcast.study.training.methods import parse_methods
+from paramcast.study.training.probes import PROBES, Watched
 from probes import Jumps, Linearity, Sharpness
 
 DATA = Examples(

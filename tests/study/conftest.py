@@ -21,10 +21,10 @@ from filelock import FileLock
 from postgres_server import Server, binaries
 
 from command import Ran, call, strict_json
-from paramcast.study.methods import parse_methods
 from paramcast.study.plan import Options, Plan
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Prepared, Task, prepare
+from paramcast.study.training.methods import parse_methods
 
 COMMAND = [sys.executable, "-m", "paramcast"]
 NOBODY = 65534

@@ -13,8 +13,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paramcast.study import stats
-from paramcast.study.studies.file import open_study
+from paramcast.study.grid.file import open_study
+from paramcast.study.judging import stats
 
 ROOT = Path(__file__).parents[2]
 PILOTS = 1000

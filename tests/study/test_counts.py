@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from paramcast.study.counts import MOST_CLASSES, class_counts
-from paramcast.study.loop import run
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.task import Examples, Prepared
+from paramcast.study.training.counts import MOST_CLASSES, class_counts
+from paramcast.study.training.loop import run
 
 
 def test_counts_by_hand(prepared: Callable[..., Prepared]) -> None:

@@ -9,14 +9,14 @@ from pathlib import Path
 
 import pytest
 
-from paramcast.study.devices import gpu_of, usual_workers
 from paramcast.study.engines import Job, LocalEngine
+from paramcast.study.engines.devices import gpu_of, usual_workers
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
 
 HOLD = """
 import sys
-from paramcast.study.devices import take_slot
+from paramcast.study.engines.devices import take_slot
 print(take_slot(sys.argv[1]), take_slot(sys.argv[1]), flush=True)
 sys.stdin.read()
 """
@@ -47,7 +47,7 @@ def test_a_killed_workers_number_is_given_to_the_next(tmp_path: Path) -> None:
 NOTES_ITS_SLOT = """
 import os, time
 from pathlib import Path
-from paramcast.study import devices
+from paramcast.study.engines import devices
 from paramcast.study.spec import axis_seed
 
 HERE = Path(__file__).parent

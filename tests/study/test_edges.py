@@ -15,11 +15,11 @@ from pathlib import Path
 import pytest
 
 from command import Ran
-from paramcast import cli
+from paramcast.cli import main as cli
 from paramcast.report.reading import opened
 from paramcast.report.roi import read, read_inputs, summary
+from paramcast.study.grid.file import open_study
 from paramcast.study.reading import from_toml, read_text
-from paramcast.study.studies.file import open_study
 
 Unprivileged = tuple[Path, Callable[[], AbstractContextManager[None]]]
 STUDY = 'name = "s"\nquestion = "q"\n[[grid]]\ntask = "digits"\nmethods = ["plp"]\nseeds = 2\n'

@@ -16,7 +16,7 @@ from typing import Any
 import psutil
 import pytest
 
-from paramcast.cli_shared import count_workers
+from paramcast.cli.options import count_workers
 from paramcast.errors import RunError
 from paramcast.study.engines import Finished, Job, LocalEngine, local
 from paramcast.study.engines.crew import Crew

@@ -19,7 +19,7 @@ import pytest
 from test_engine import AT_SEED_1, SPECS, ends, run_specs
 from test_store import HOLDER
 
-from paramcast.study import database
+from paramcast.study.store import database
 
 PILOT = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 6, "--methods", "plp", "--out", "disk/out")
 RUNS = 48

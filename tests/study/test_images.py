@@ -21,8 +21,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from paramcast.errors import TaskError
-from paramcast.study import worker
-from paramcast.study.engines import node
+from paramcast.study.engines import node, worker
 from paramcast.study.engines.parcel import Parcel, pack, unpack
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.decoding import Mark, decode

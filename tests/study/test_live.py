@@ -15,13 +15,13 @@ from typing import Any
 
 import pytest
 
-from paramcast.study import live
 from paramcast.study.engines import Finished
-from paramcast.study.live import DRIVER, FOLDER, Live, Telling, in_progress
+from paramcast.study.engines.worker import execute
 from paramcast.study.pilot import run_pilot
 from paramcast.study.spec import RunSpec
-from paramcast.study.store import Store
-from paramcast.study.worker import execute
+from paramcast.study.store import live
+from paramcast.study.store.live import DRIVER, FOLDER, Live, Telling, in_progress
+from paramcast.study.store.store import Store
 
 SPEC = RunSpec(
     task="t", fingerprint="f", method="plp", base="sgd", lr=0.1, schedule="cosine", epochs=2,
@@ -69,7 +69,7 @@ def test_telling_stops_no_run_where_nothing_can_be_written(tmp_path: Path) -> No
 
 def test_a_driver_that_was_killed_is_not_at_work_and_is_cleared_away(tmp_path: Path) -> None:
     code = (
-        "import os, sys; from pathlib import Path; from paramcast.study.live import Live\n"
+        "import os, sys; from pathlib import Path; from paramcast.study.store.live import Live\n"
         "Live(Path(sys.argv[1])).__enter__(); os._exit(9)"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], check=False)

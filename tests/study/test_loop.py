@@ -12,9 +12,9 @@ import schedulefree
 import torch
 import torch.nn.functional as nnf
 
-from paramcast.study.loop import evaluate, evaluation_weights, lr_factor, run, total_steps
 from paramcast.study.spec import RunSpec, axis_seed
 from paramcast.study.tasks.task import Examples, Prepared
+from paramcast.study.training.loop import evaluate, evaluation_weights, lr_factor, run, total_steps
 
 Make = Callable[..., Prepared]
 MEASURED = ("seconds", "peak_memory")

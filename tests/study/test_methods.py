@@ -12,9 +12,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramcast.errors import StudyError
-from paramcast.study.methods import METHODS, build, check_methods, knobs, parse_methods
-from paramcast.study.noise import GradientNoise
 from paramcast.study.tasks.task import Prepared
+from paramcast.study.training.methods import METHODS, build, check_methods, knobs, parse_methods
+from paramcast.study.training.noise import GradientNoise
 
 # --- reading ------------------------------------------------------------------------------------
 

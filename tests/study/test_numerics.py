@@ -18,12 +18,12 @@ from torch import nn
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramcast.errors import StudyError
-from paramcast.study import precision
-from paramcast.study.loop import run
-from paramcast.study.precision import choose, evaluation_batch
 from paramcast.study.spec import Numerics, RunSpec
 from paramcast.study.tasks.augment import crop_and_flip
 from paramcast.study.tasks.task import Prepared, Task, prepare
+from paramcast.study.training import precision
+from paramcast.study.training.loop import run
+from paramcast.study.training.precision import choose, evaluation_batch
 
 FAST = {"precision": "bfloat16", "compiled": True, "channels_last": True}
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")

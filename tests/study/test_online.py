@@ -17,12 +17,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramcast.errors import ArgumentError, StudyError, TaskError
-from paramcast.study.loop import total_steps
-from paramcast.study.methods import check_methods, parse_methods
-from paramcast.study.online.arrival import HELD_OUT, Reservoir, arrivals
-from paramcast.study.online.drift import PageHinkley
-from paramcast.study.online.loop import run_stream
-from paramcast.study.online.measures import (
+from paramcast.study.engines.worker import measure, train
+from paramcast.study.spec import RunSpec, axis_seed
+from paramcast.study.tasks.builtin import PAIRS
+from paramcast.study.tasks.online import class_incremental, drifting
+from paramcast.study.tasks.source import find, load
+from paramcast.study.tasks.streams import Segment, Stream, shares
+from paramcast.study.tasks.task import Prepared, Task
+from paramcast.study.training.loop import total_steps
+from paramcast.study.training.methods import check_methods, parse_methods
+from paramcast.study.training.online.arrival import HELD_OUT, Reservoir, arrivals
+from paramcast.study.training.online.drift import PageHinkley
+from paramcast.study.training.online.loop import run_stream
+from paramcast.study.training.online.measures import (
     Detection,
     Recovery,
     detection,
@@ -31,14 +38,7 @@ from paramcast.study.online.measures import (
     learning,
     recovery,
 )
-from paramcast.study.probes import PROBES, Watched
-from paramcast.study.spec import RunSpec, axis_seed
-from paramcast.study.tasks.builtin import PAIRS
-from paramcast.study.tasks.online import class_incremental, drifting
-from paramcast.study.tasks.source import find, load
-from paramcast.study.tasks.streams import Segment, Stream, shares
-from paramcast.study.tasks.task import Prepared, Task
-from paramcast.study.worker import measure, train
+from paramcast.study.training.probes import PROBES, Watched
 
 Make = Callable[..., Prepared]
 

@@ -24,8 +24,8 @@ from filelock import FileLock
 from scipy import stats
 
 from command import without_notice
-from paramcast.study.live import Live
 from paramcast.study.plan import Plan
+from paramcast.study.store.live import Live
 
 Paramcast = Callable[..., Any]
 TaskFile = Callable[..., Path]

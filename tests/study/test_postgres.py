@@ -23,7 +23,7 @@ from command import without_notice
 from paramcast.errors import StoreError
 from paramcast.report.watch.watching import Watching
 from paramcast.study.spec import RunSpec
-from paramcast.study.store import Store
+from paramcast.study.store.store import Store
 
 STUDY = """
 name = "shared"

@@ -10,11 +10,11 @@ import torch
 from test_loop import spec, timeless
 
 from paramcast.events import ForecastEvent
-from paramcast.study import loop
-from paramcast.study.online.loop import run_stream
-from paramcast.study.predictions import Predictions
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Prepared
+from paramcast.study.training import loop
+from paramcast.study.training.online.loop import run_stream
+from paramcast.study.training.predictions import Predictions
 
 Make = Callable[..., Prepared]
 

@@ -13,7 +13,7 @@ import pytest
 from postgres_server import Server
 from test_kills import timeless
 
-from paramcast.study.store import Store
+from paramcast.study.store.store import Store
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from paramcast.errors import StudyError, TaskError
-from paramcast.study.cautions import cautions, example_share
+from paramcast.study.judging.cautions import cautions, example_share
+from paramcast.study.judging.verdict import PERCENT, Metric
 from paramcast.study.plan import Plan, parse_margin
 from paramcast.study.tasks.scores import SCORES, measure
 from paramcast.study.tasks.task import Prepared
-from paramcast.study.verdict import PERCENT, Metric
 
 Make = Callable[..., Prepared]
 

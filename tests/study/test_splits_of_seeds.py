@@ -14,7 +14,7 @@ import torch
 from command import Ran
 from paramcast.report.html.cells import cells_of
 from paramcast.report.html.load import load as load_report
-from paramcast.study.cautions import cautions, example_share
+from paramcast.study.judging.cautions import cautions, example_share
 from paramcast.study.plan import Plan
 from paramcast.study.tasks.source import Source, find, load
 

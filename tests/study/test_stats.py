@@ -16,8 +16,8 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from paramcast.study import stats as ours
-from paramcast.study.stats import (
+from paramcast.study.judging import stats as ours
+from paramcast.study.judging.stats import (
     BETTER,
     EQUAL,
     FEWEST,

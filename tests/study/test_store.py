@@ -24,10 +24,10 @@ import pytest
 from postgres_server import Server
 
 from paramcast.errors import StoreError
-from paramcast.study import database
 from paramcast.study.interrupts import held, waiting
 from paramcast.study.spec import RunSpec
-from paramcast.study.store import Store
+from paramcast.study.store import database
+from paramcast.study.store.store import Store
 
 SPEC = RunSpec(
     task="t", fingerprint="f", method="plp(start='last')", base="sgd", lr=0.1, schedule="cosine",

@@ -15,13 +15,13 @@ import pandas as pd
 import pytest
 
 from paramcast.errors import StudyError
-from paramcast.study.probes import check_probes
-from paramcast.study.studies import file as F
-from paramcast.study.studies.cells import final_jobs, make_cells
-from paramcast.study.studies.export import write
-from paramcast.study.studies.file import open_study, read, ready_made, ready_text
-from paramcast.study.studies.run import count
+from paramcast.study.grid import file as F
+from paramcast.study.grid.cells import final_jobs, make_cells
+from paramcast.study.grid.export import write
+from paramcast.study.grid.file import open_study, read, ready_made, ready_text
+from paramcast.study.grid.run import count
 from paramcast.study.tasks.task import BASES, SCHEDULES
+from paramcast.study.training.probes import check_probes
 
 TINY = """
 name = "tiny"
@@ -89,7 +89,7 @@ def test_a_grid_is_every_combination_of_its_axes() -> None:
 def test_where_no_probe_is_known_the_message_names_the_script_that_has_them(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("paramcast.study.probes.PROBES", {})
+    monkeypatch.setattr("paramcast.study.training.probes.PROBES", {})
     with pytest.raises(
         StudyError, match=r"unknown probe 'jumps'; run the study by research/run\.py"
     ):

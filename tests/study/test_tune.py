@@ -6,7 +6,7 @@ import itertools
 
 import pytest
 
-from paramcast.study.tune import best_for_base, best_for_method, edge, learning_rates
+from paramcast.study.judging.tune import best_for_base, best_for_method, edge, learning_rates
 
 
 @pytest.mark.parametrize("trials", [2, 4, 8, 16, 64])

@@ -15,9 +15,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from paramcast.study import verdict as V
-from paramcast.study.stats import UNCLEAR, seeds_needed
-from paramcast.study.verdict import Arm, Metric, Verdict, judge_quality, judge_speed
+from paramcast.study.judging import verdict as V
+from paramcast.study.judging.stats import UNCLEAR, seeds_needed
+from paramcast.study.judging.verdict import Arm, Metric, Verdict, judge_quality, judge_speed
 
 N = 8
 NOISE = np.array([1.0, -1.0] * (N // 2))

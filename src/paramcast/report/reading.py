@@ -9,8 +9,8 @@ import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from ..study.folder import where
-from ..study.store import Store
+from ..study.store.folder import where
+from ..study.store.store import Store
 
 KINDS = {"pilot": ("pilot.json", "pilot.db"), "study": ("study.json", "study.db")}
 """The result and the database of each kind of folder."""

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from ..study.verdict import Metric
+from ..study.judging.verdict import Metric
 from .terminal import WIDE
 
 

@@ -20,10 +20,10 @@ from rich.progress import (
 )
 from rich.table import Table
 
+from ..study.judging.stats import FULL_CONFIDENCE, shown_p
+from ..study.judging.verdict import EARLY, PERCENT, Metric
 from ..study.reading import printable
-from ..study.stats import FULL_CONFIDENCE, shown_p
 from ..study.tasks.description import lines
-from ..study.verdict import EARLY, PERCENT, Metric
 
 if TYPE_CHECKING:
     from ..study.engines import Finished

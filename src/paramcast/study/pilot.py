@@ -11,14 +11,14 @@ import torch
 
 from ..errors import StudyError
 from .engines import Engine
-from .environment import describe_environment
-from .folder import opened, write_json
-from .live import Live
+from .engines.environment import describe_environment
+from .engines.worker import train
 from .plan import Plan
 from .result import summarise
 from .runner import PLANNED, Runner, Watcher
 from .spec import DEFAULT
-from .worker import train
+from .store.folder import opened, write_json
+from .store.live import Live
 
 DATABASE, RESULT = "pilot.db", "pilot.json"
 

@@ -15,15 +15,24 @@ import torch
 from .. import __version__
 from ..errors import StudyError
 from .engines import Job
-from .methods import AVERAGE, CONTROL, DERIVED, JUDGED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method
-from .precision import usual
+from .engines.worker import fingerprint
+from .judging.tune import best_for_base, best_for_method, learning_rates
+from .judging.verdict import EARLY
 from .reading import shown
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
 from .tasks.source import Source
 from .tasks.task import Prepared
-from .tune import best_for_base, best_for_method, learning_rates
-from .verdict import EARLY
-from .worker import fingerprint
+from .training.methods import (
+    AVERAGE,
+    CONTROL,
+    DERIVED,
+    JUDGED,
+    PREDICTOR,
+    RANDOM_JUMP,
+    SIGN_FLIPPED,
+    Method,
+)
+from .training.precision import usual
 
 
 @dataclass(frozen=True)

@@ -9,13 +9,22 @@ from dataclasses import asdict
 from typing import Any
 
 from ..errors import StudyError
-from .cautions import POINTS_MARGIN, RELATIVE_MARGIN, cautions, example_share
-from .loop import total_steps
-from .methods import AVERAGE, CONTROL, JUDGED, PREDICTOR
+from .judging.cautions import POINTS_MARGIN, RELATIVE_MARGIN, cautions, example_share
+from .judging.stats import interval
+from .judging.tune import edge
+from .judging.verdict import (
+    EARLY,
+    PERCENT,
+    Arm,
+    Metric,
+    Verdict,
+    difference,
+    judge_quality,
+    judge_speed,
+)
 from .plan import Plan, Row
-from .stats import interval
-from .tune import edge
-from .verdict import EARLY, PERCENT, Arm, Metric, Verdict, difference, judge_quality, judge_speed
+from .training.loop import total_steps
+from .training.methods import AVERAGE, CONTROL, JUDGED, PREDICTOR
 
 
 def summarise(

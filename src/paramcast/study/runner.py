@@ -8,12 +8,12 @@ from typing import Any, Protocol
 
 from ..errors import RunError
 from .engines import Engine, Finished, Job
-from .folder import opened as opened
-from .folder import write_json as write_json
-from .folder import write_text as write_text
 from .interrupts import held
-from .live import Live
-from .store import Store, chunks
+from .store.folder import opened as opened
+from .store.folder import write_json as write_json
+from .store.folder import write_text as write_text
+from .store.live import Live
+from .store.store import Store, chunks
 
 GOOD = ("done", "diverged")
 LARGE = ("curve", "class_counts")

@@ -9,10 +9,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from ...study.judging.stats import t_quantile
+from ...study.judging.verdict import ADOPT, EARLY, FASTER, INCONCLUSIVE, INSTEAD, Metric
 from ...study.reading import count_of_seeds
 from ...study.spec import hash_of, identifying
-from ...study.stats import t_quantile
-from ...study.verdict import ADOPT, EARLY, FASTER, INCONCLUSIVE, INSTEAD, Metric
 from .load import Run, Stored
 
 WORTH = (ADOPT, FASTER, INSTEAD, INCONCLUSIVE)

@@ -16,7 +16,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ...study.stats import shown_p
+from ...study.judging.stats import shown_p
 from . import predictions
 from .cells import Cell, reached, target_of
 from .marks import (

@@ -10,7 +10,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 
 from ...errors import StoreError, StudyError
-from ...study.folder import remembers
 from ...study.reading import (
     MOST_JSON,
     as_written,
@@ -19,7 +18,8 @@ from ...study.reading import (
     read_text,
     shown,
 )
-from ...study.tables import failures, runs
+from ...study.store.folder import remembers
+from ...study.store.tables import failures, runs
 from ..reading import KINDS, opened
 from .curves import later
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ...study.studies.maps import Map, maps
+from ...study.grid.maps import Map, maps
 from . import profiles, rates
 from .cells import Cell
 from .marks import Behind, Chart, between, chart, filled, pair_of, plain, short, unit_of

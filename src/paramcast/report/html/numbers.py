@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...study.stats import shown_p
+from ...study.judging.stats import shown_p
 from .cells import Arm, Cell
 from .marks import Behind, number, pair_of
 from .words import Words

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from ..._files import replacing
 from ...errors import StudyError
-from ...files import replacing
 from ...study.reading import as_written
 from ..roi import Inputs
 from .data import build

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...study.stats import BETTER, EQUAL, t_quantile
-from ...study.verdict import Metric, difference
+from ...study.judging.stats import BETTER, EQUAL, t_quantile
+from ...study.judging.verdict import Metric, difference
 from .rows import Row
 
 CONFIDENCE = 0.95

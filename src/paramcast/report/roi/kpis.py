@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from ...errors import StudyError
-from ...study.verdict import Metric
+from ...study.judging.verdict import Metric
 from . import money
 from .effects import Effect, added_share, gain, mean_difference, ratio
 from .inputs import Inputs

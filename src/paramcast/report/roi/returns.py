@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...errors import StudyError
+from ...study.judging.verdict import ADOPT, FASTER, Metric
 from ...study.reading import as_written
-from ...study.verdict import ADOPT, FASTER, Metric
 from . import money
 from .effects import Effect, added_share, best_quality, cheapest_speed, gain, saved_share
 from .inputs import Inputs

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StoreError, StudyError
-from ...study.folder import remembers
+from ...study.judging.verdict import EARLY
 from ...study.reading import (
     MOST_JSON,
     as_written,
@@ -16,7 +16,7 @@ from ...study.reading import (
     read_text,
     shown,
 )
-from ...study.verdict import EARLY
+from ...study.store.folder import remembers
 from ..reading import opened
 
 RESULT, DATABASE, SCHEMA = "pilot.json", "pilot.db", 1

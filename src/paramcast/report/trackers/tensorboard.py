@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
-from ...study.live import InProgress
+from ...study.store.live import InProgress
 from ..watch.board import anomalies, run_name
 from ..watch.follow import Ended, Failed, Look
 from . import names

@@ -10,11 +10,11 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from ...errors import StoreError, StudyError
-from ...study.folder import remembers
-from ...study.live import InProgress, driver, in_progress
 from ...study.reading import MOST_JSON, from_json, object_from_json, read_text
-from ...study.store import Store, chunks
-from ...study.tables import failures, runs
+from ...study.store.folder import remembers
+from ...study.store.live import InProgress, driver, in_progress
+from ...study.store.store import Store, chunks
+from ...study.store.tables import failures, runs
 from ..reading import KINDS, opened
 
 

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ... import __version__
 from ...errors import StudyError
+from ...study.judging.verdict import EARLY, Metric
 from ...study.reading import as_written
-from ...study.verdict import EARLY, Metric
 from ..html.cells import BASE, CONTROL, PREDICTOR, Arm, Cell
 from ..html.charts import before_verdict
 from ..html.data import MOST_CELLS, run_tables

@@ -6,8 +6,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
-from ...study.live import InProgress
-from ...study.verdict import PERCENT
+from ...study.judging.verdict import PERCENT
+from ...study.store.live import InProgress
 from .board import AXES, CURVES, PREDICTIONS, Arm, Board, Key, key_of, method_name, phases
 from .follow import Look
 

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from ...errors import RunError
-from ..server import start_early, workers_context
+from .server import start_early, workers_context
 
 STARTS = 4
 """Workers in a row that may die before they are ready."""

@@ -15,11 +15,11 @@ from typing import Any
 
 import psutil
 
-from .. import worker
-from ..devices import take_slot
 from ..interrupts import held
+from . import worker
 from .base import ATTEMPTS, Finished, Job, drive
 from .crew import Crew, Ended, Task
+from .devices import take_slot
 
 KEPT_FREE = 0.1
 """The share of the available memory that no run is planned into."""

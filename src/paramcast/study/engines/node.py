@@ -20,7 +20,7 @@ GRACE = 15.0
 def execute(spec: RunSpec, source: Source, parcel: Parcel, timeout: float | None) -> dict[str, Any]:
     """Run one specification on this node; an error becomes the outcome's reason."""
     try:
-        from .. import worker
+        from . import worker
 
         worker.use_one_thread()
         check_versions(spec)

@@ -16,8 +16,8 @@ from torch.optim import Optimizer
 from torch.utils.data import Dataset
 
 from ...errors import TaskError
+from ..judging.verdict import PERCENT
 from ..reading import is_text, shown
-from ..verdict import PERCENT
 from .description import Description
 from .scores import RANKING, SCORES, measure
 from .streams import Stream, check_stream, digest

@@ -1,0 +1,74 @@
+"""The command line of reports: `paramcast report`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from ..errors import StudyError
+from ..study.reading import printable
+from .options import PATH
+
+
+@click.command()
+@click.argument("folder", type=PATH)
+@click.option(
+    "-o", "--out", type=PATH, help="The file [report.html in FOLDER]; - for standard output."
+)
+@click.option("--inputs", type=PATH, help="Your costs and values, as for paramcast roi.")
+@click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["html", "md", "latex", "pdf"]),
+    help="What to write [by the ending of --out, else html].",
+)
+def report(
+    folder: Path, out: Path | None, inputs: Path | None, lang: str, form: str | None
+) -> None:
+    """Write the report of the finished pilot or study in FOLDER (or of the store that lies in it).
+
+    One HTML file that needs no network: verdict, effect, charts with a table each, key figures and
+    return on investment, all runs, the protocol, the command that repeats it, the data as CSV.
+    Markdown is for mails, LaTeX is the table for a paper (booktabs), PDF is printed by an installed
+    Chromium.
+
+    \b
+    Examples:
+      paramcast report paramcast-runs/digits-1a2b3c4d
+      paramcast report paramcast-runs/digits-1a2b3c4d --lang ja -o report-ja.html
+      paramcast report paramcast-runs/digits-1a2b3c4d --format pdf
+      paramcast report paramcast-runs/digits-1a2b3c4d --inputs roi.toml
+    """
+    from ..report import roi
+    from ..report.html.load import folder_of
+    from ..report.html.write import FORMATS, content, write_report
+
+    if form is None:
+        endings = {"": "html", ".htm": "html", **{end: name for name, end in FORMATS.items()}}
+        ending = out.suffix.lower() if out is not None else ""
+        if ending not in endings:
+            known = ", ".join(FORMATS.values())
+            raise StudyError(f"-o {out}: {ending} is no format; end it in {known}, or say --format")
+        form = endings[ending]
+    counted = None if inputs is None else roi.open_inputs(inputs)
+    if out == Path("-"):
+        page = content(folder_of(folder), lang, form, counted)
+        click.echo(page if form == "pdf" else page.decode(), nl=False)
+        return
+    click.echo(f"wrote {write_report(folder, out, language=lang, form=form, inputs=counted)}")
+
+
+def beside(folder: Path) -> str:
+    """At the end of a pilot or study: report.html in its folder, and the line that says so.
+
+    The verdict is what counts: whatever goes wrong with the page is a note on standard error.
+    """
+    try:
+        from ..report.html.write import write_report
+
+        return f"Report: {write_report(folder)}\n"
+    except Exception as error:
+        click.echo(f"paramcast: no report was written: {printable(str(error))}", err=True)
+        return ""

@@ -1,0 +1,184 @@
+"""The cells of a study: each is a comparison like a pilot, at its own settings."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ...errors import ParamcastError, StudyError
+from ..engines import Job
+from ..plan import MOST_RUNS, Options, Plan, parse_margin, too_many
+from ..reading import tell, usable_path
+from ..spec import DEFAULT, Numerics, RunSpec
+from ..tasks.description import lines
+from ..tasks.frames import table_options
+from ..tasks.source import find, is_table, load
+from ..tasks.task import Prepared
+from ..training.loop import adjusted
+from ..training.methods import Method, check_methods, parse_methods
+from ..training.probes import check_probes
+from .file import AXES, Grid, StudyFile, Tune
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One comparison of a study.
+
+    Attributes:
+        settings: the values of the axes, those of the task filled in; lr is None where tuned.
+        plan: its runs.
+    """
+
+    settings: dict[str, Any]
+    plan: Plan
+
+    @property
+    def label(self) -> str:
+        return ", ".join(f"{k} {_short(v)}" for k, v in self.settings.items() if v is not None)
+
+
+def make_cells(
+    study: StudyFile,
+    out: Path,
+    *,
+    device: str,
+    numerics: Numerics = DEFAULT,
+    data_dir: str | None,
+) -> list[Cell]:
+    """Every cell of a study, its tasks loaded and its methods checked.
+
+    Raises:
+        StudyError: a task or method that is not there or does not fit, with the grid it is in.
+    """
+    tasks: dict[tuple[Any, ...], tuple[Any, Prepared]] = {}
+    cells, runs = [], 0
+    for number, grid in enumerate(study.grid, 1):
+        try:
+            methods = parse_methods(", ".join(grid.methods)) if grid.methods else ()
+            table = table_options(
+                grid.kind, grid.missing, [f"{key}={value}" for key, value in grid.read.items()]
+            )
+            for settings in grid.cells():
+                name = settings["task"]
+                chosen = name, grid.target, table, grid.metric
+                if chosen not in tasks:
+                    folder = data_dir if _takes_data(name) else None
+                    source = find(name, grid.target, folder, table)
+                    source = replace(source, metric=grid.metric or "")
+                    tasks[chosen] = (source, load(source))
+                    _tell(name, tasks[chosen][1])
+                if grid.target is not None:
+                    settings["task"] = f"{name}:{grid.target}"
+                cell = _cell(grid, settings, methods, *tasks[chosen], out, device, numerics)
+                cells.append(cell)
+                runs += cell.plan.most_runs
+                if runs > MOST_RUNS:
+                    raise StudyError(too_many(runs))
+        except ParamcastError as error:
+            raise StudyError(f"grid[{number}]: {error}") from None
+    return cells
+
+
+def _tell(name: str, prepared: Prepared) -> None:
+    """What was read of data that are the user's own."""
+    if prepared.task.description:
+        for line in lines(prepared.description):
+            tell(f"data: {name}: {line}")
+
+
+def tuning_jobs(cells: Sequence[Cell]) -> list[Job]:
+    """The tuning runs of all cells."""
+    return _once((cell.plan, cell.plan.tuning_specs()) for cell in cells)
+
+
+def final_jobs(cells: Sequence[Cell], chosen: Sequence[dict[str, float]]) -> list[Job]:
+    """The final runs of all cells, at the learning rates chosen in each."""
+    plans = [(cell.plan, rates) for cell, rates in zip(cells, chosen, strict=True)]
+    return _once((plan, plan.final_specs(plan.rows(rates))) for plan, rates in plans)
+
+
+def _once(planned: Iterable[tuple[Plan, list[RunSpec]]]) -> list[Job]:
+    """Each run once, task by task so that workers load each once; the longest first.
+
+    The last runs leave workers without one, the shorter the better.
+    """
+    jobs: dict[RunSpec, Job] = {}
+    work: dict[RunSpec, float] = {}
+    longest: dict[str, float] = {}
+    for plan, specs in planned:
+        for job in plan.jobs(specs):
+            spec, task = job.spec, job.source.where
+            jobs[spec], work[spec] = job, plan.work(job.spec)
+            longest[task] = max(longest.get(task, 0.0), work[spec])
+
+    def order(job: Job) -> tuple[float, str, float]:
+        task = job.source.where
+        return -longest[task], task, -work[job.spec]
+
+    return sorted(jobs.values(), key=order)
+
+
+def _cell(
+    grid: Grid,
+    settings: dict[str, Any],
+    methods: tuple[Method, ...],
+    source: Any,
+    prepared: Prepared,
+    out: Path,
+    device: str,
+    numerics: Numerics,
+) -> Cell:
+    task, tune = prepared.task, grid.tune or Tune()
+    own = "own" if callable(task.base) else task.base
+    filled = {
+        "task": settings["task"],
+        "base": settings["base"] or own,
+        "momentum": settings["momentum"],
+        "weight_decay": settings["weight_decay"],
+        "lr": settings["lr"],
+        **{
+            name: getattr(task, name) if settings[name] is None else settings[name]
+            for name in ("schedule", "epochs", "batch_size")
+        },
+    }
+    margin, relative = parse_margin(None if grid.margin is None else str(grid.margin))
+    changed = adjusted(task, settings["momentum"], settings["weight_decay"])
+    check_methods(changed, filled["base"], methods)
+    check_probes(grid.probes)
+    options = Options(
+        source=source,
+        methods=methods,
+        base=filled["base"],
+        lr=settings["lr"],
+        lr_range=tune.range or task.lr_range,
+        trials=tune.trials,
+        trial_seeds=tune.seeds,
+        seeds=grid.seeds,
+        epochs=filled["epochs"],
+        batch_size=filled["batch_size"],
+        schedule=filled["schedule"],
+        margin=margin,
+        relative_margin=relative,
+        device=device,
+        momentum=settings["momentum"],
+        weight_decay=settings["weight_decay"],
+        speed=grid.speed,
+        random_jump=grid.random_jump,
+        numerics=numerics,
+        probes=tuple(grid.probes),
+    )
+    return Cell(
+        {name: filled[name] for name in AXES}, Plan(options, replace(prepared, task=task), out)
+    )
+
+
+def _takes_data(name: str) -> bool:
+    if is_table(name) or ".py" in name:
+        return False
+    return not usable_path(name, "task").is_dir()
+
+
+def _short(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -1,0 +1,141 @@
+"""A study's runs and comparisons as tables: CSV or Parquet."""
+
+from __future__ import annotations
+
+import re
+from pathlib import Path
+from typing import Any
+
+from ..._files import replacing
+from ...errors import StudyError
+from ..reading import MOST_JSON, as_written, object_from_json, read_text, shown
+from ..sheets import harmless
+from .file import NAME
+from .place import RESULT, stored
+
+AGAIN = "go on with `paramcast study resume`, which writes it anew"
+
+
+def read_result(folder: Path) -> dict[str, Any]:
+    """What study.json holds.
+
+    Raises:
+        StudyError: the study has not finished, or the file cannot be read.
+    """
+    path = folder / RESULT
+    if not path.is_file():
+        raise StudyError(
+            f"{folder} has no {RESULT}: no study has finished there; "
+            "see `paramcast study status`, or go on with `paramcast study resume`"
+        )
+    try:
+        result = object_from_json(read_text(path, MOST_JSON))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read: {error}") from None
+    if result.get("schema") != 1:
+        raise StudyError(f"{path} has schema {shown(result.get('schema'))}, this paramcast reads 1")
+    with as_written(path, AGAIN):
+        if not re.fullmatch(NAME, result["study"]):  # files are named after it
+            raise ValueError(f"the study is called {shown(result['study'])}")
+        if not result["cells"]:
+            raise ValueError("it has no cells")
+    return result
+
+
+def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    """One row per cell and method: its value, and its differences to the base and to lr x G.
+
+    Raises:
+        StudyError: the result has another form than a study writes.
+    """
+    with as_written(RESULT, AGAIN):
+        return _comparison_rows(result)
+
+
+def _comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
+    rows = []
+    for cell in result["cells"]:
+        base = cell["table"][0]
+        for row in cell["table"]:
+            to_base = row["to_base"] or {}
+            verdict = cell["verdicts"].get(row["method"], {}).get("quality", {})
+            to_matched = row["to_lr_matched"] or {}
+            rows.append(
+                {
+                    **cell["settings"],
+                    "method": row["method"],
+                    "role": row["role"],
+                    "method_lr": row["lr"],
+                    "seeds": cell["seeds"],
+                    "metric": cell["metric"]["name"],
+                    "mean": row["mean"],
+                    "low": row["low"],
+                    "high": row["high"],
+                    "top1_error": row["top1_error"],
+                    "top5_error": row["top5_error"],
+                    "loss": row["loss"],
+                    "gap": row["gap"],
+                    "diverged": row["diverged"],
+                    **{f"minus_base_{k}": to_base.get(k) for k in ("mean", "low", "high", "p")},
+                    **{f"minus_lr_matched_{k}": to_matched.get(k) for k in ("mean", "low", "high")},
+                    "verdict": verdict.get("kind"),
+                    "base_mean": base["mean"],
+                    **{name: found["mean"] for name, found in row["measures"].items()},
+                }
+            )
+    return rows
+
+
+def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
+    """One row per stored run: its specification and its outcome, without curves.
+
+    Args:
+        folder: of the study.
+        url: of its store; None for the one that the folder has or names.
+
+    Raises:
+        StoreError: there is no store, or it cannot be read.
+    """
+    with stored(folder, url) as store, as_written(store.name, AGAIN):
+        return [_flat(spec, outcome) for spec, outcome in store.runs()]
+
+
+def write(rows: list[dict[str, Any]], path: Path) -> None:
+    """Write a table; the file's ending tells the format.
+
+    Text that a spreadsheet would take for a formula is quoted with an apostrophe in CSV.
+
+    Raises:
+        StudyError: another ending, values that fit in no table, or the file cannot be written.
+    """
+    import pandas as pd
+
+    if path.suffix not in (".csv", ".parquet"):
+        raise StudyError(f"{path} must end in .csv or .parquet")
+    with as_written("what the study holds", AGAIN):
+        frame = pd.DataFrame(rows)
+        if path.suffix == ".csv":
+            frame.columns = [harmless(name) for name in frame.columns]
+            texts = frame.select_dtypes(include=["object", "str"]).columns
+            for name in texts:
+                frame[name] = frame[name].map(harmless)
+            # with both characters in its line ends, a value that holds one of them is quoted
+            content = frame.to_csv(index=False, lineterminator="\r\n").encode()
+        else:
+            content = frame.to_parquet(index=False)
+    try:
+        with replacing(path) as file:
+            file.write(content)
+    except OSError as error:
+        raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
+
+
+def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+    names = ("status", "reason", "steps", "seconds", "peak_memory", "train_loss", "gap")
+    flat = {**spec, "probes": ", ".join(spec.get("probes", ()))}
+    flat.update((name, outcome.get(name)) for name in names)
+    flat.update(outcome.get("measures", {}))
+    for split in ("validation", "test"):
+        values = outcome.get(split) or {}
+        flat.update((f"{split}_{name}", value) for name, value in values.items())
+    return flat

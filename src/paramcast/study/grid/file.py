@@ -1,0 +1,246 @@
+"""A study as a file: what to compare, over which settings, with how many seeds."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Iterator
+from importlib.resources import files
+from pathlib import Path
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationError,
+    model_validator,
+)
+
+from ...errors import StudyError
+from ..reading import MOST_TOML, from_toml, read_text, shown
+
+AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
+"""What a grid crosses, the slowest axis first."""
+NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
+"""Of a study: files and folders are called after it."""
+MOST_CELLS = 10_000
+"""Of one grid."""
+
+T = TypeVar("T")
+
+
+def _listed(value: Any) -> Any:
+    return value if isinstance(value, list) else [value]
+
+
+def _each_once(values: list[T]) -> list[T]:
+    known = set()
+    for value in values:
+        if value in known:
+            raise ValueError(f"{shown(value)} is there twice; name each value once")
+        known.add(value)
+    return values
+
+
+def _metric(value: str) -> str:
+    from ..tasks.scores import SCORES
+
+    if value not in SCORES:
+        raise ValueError(f"must be one of {', '.join(SCORES)}, got {shown(value)}")
+    return value
+
+
+def _in_double_brackets(value: Any) -> Any:
+    if isinstance(value, dict):
+        raise ValueError("write [[grid]], in double brackets, because there may be several")
+    return value
+
+
+Axis = Annotated[list[T], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1)]
+"""One value or a list of different ones."""
+Whole = Annotated[int, Field(ge=1, le=100_000, strict=True)]
+Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Share = Annotated[str, Field(pattern=r"^[0-9]*\.?[0-9]+%$")]
+Momentum = Annotated[float, Field(ge=0, lt=1)]
+Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
+Switch = Annotated[bool, Field(strict=True)]
+Base = Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
+Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
+MetricName = Annotated[str, AfterValidator(_metric)]
+
+
+class _Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Tune(_Strict):
+    """How learning rates are searched: a power of two of points, some seeds each."""
+
+    trials: Literal[1, 2, 4, 8, 16, 32, 64] = 8
+    seeds: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
+    range: tuple[Rate, Rate] | None = None
+
+
+class Grid(_Strict):
+    """One block of cells: every combination of its axes; in each cell the same methods run.
+
+    Without `lr` the learning rate is tuned. What is left out is the task's own. `target`, `kind`,
+    `missing` and `read` are of its tables, as for `paramcast pilot`.
+    """
+
+    task: Axis[str]
+    methods: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_each_once)]
+    seeds: Annotated[int, Field(ge=2, le=10_000, strict=True)]
+    base: Axis[Base] | None = None
+    schedule: Axis[Schedule] | None = None
+    epochs: Axis[Whole] | None = None
+    batch_size: Axis[Whole] | None = None
+    momentum: Axis[Momentum] | None = None
+    weight_decay: Axis[Decay] | None = None
+    lr: Axis[Rate] | None = None
+    tune: Tune | None = None
+    speed: Switch = False
+    random_jump: Switch = True
+    margin: Rate | Share | None = None
+    metric: MetricName | None = None
+    probes: list[str] = []
+    target: str | None = None
+    kind: Literal["classes", "regression"] | None = None
+    missing: Literal["drop", "impute"] | None = None
+    read: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _one_way_to_a_rate(self) -> Grid:
+        if self.lr is not None and self.tune is not None:
+            raise ValueError("give lr or tune, not both")
+        return self
+
+    @model_validator(mode="after")
+    def _not_too_many(self) -> Grid:
+        count = math.prod(len(getattr(self, name) or [None]) for name in AXES)
+        if count > MOST_CELLS:
+            raise ValueError(f"its axes make {count} cells, more than {MOST_CELLS}; name fewer")
+        return self
+
+    def cells(self) -> Iterator[dict[str, Any]]:
+        """Every combination of the axes, as settings; None leaves one to the task."""
+        axes = [getattr(self, name) or [None] for name in AXES]
+        for values in itertools.product(*axes):
+            yield dict(zip(AXES, values, strict=True))
+
+
+class StudyFile(_Strict):
+    """A whole study. Numerics that it leaves out are the device's usual ones (docs/gpu.md)."""
+
+    name: Annotated[str, Field(pattern=NAME)]
+    question: Annotated[str, Field(min_length=1)]
+    notes: list[str] = []
+    grid: Annotated[list[Grid], BeforeValidator(_in_double_brackets), Field(min_length=1)]
+    precision: Literal["float32", "bfloat16"] | None = None
+    compile: Switch | None = None
+    channels_last: Switch | None = None
+
+
+def read(text: str, where: str) -> StudyFile:
+    """Parse and check a study's text.
+
+    Args:
+        text: TOML.
+        where: its file, for messages.
+
+    Raises:
+        StudyError: no TOML, an unknown key, a value of the wrong type or range, an empty grid.
+    """
+    try:
+        values = from_toml(text)
+    except ValueError as error:
+        raise StudyError(f"{where} is no valid TOML: {error}") from None
+    try:
+        return StudyFile.model_validate(values)
+    except ValidationError as error:
+        raise StudyError(f"{where}: {_explain(error)}") from None
+
+
+def open_study(name: str) -> tuple[StudyFile, str]:
+    """A study by its file or by the name of a ready-made one, and its text.
+
+    Raises:
+        StudyError: there is no such study, or it cannot be read.
+    """
+    text, where = _text(name)
+    return read(text, where), text
+
+
+def ready_made() -> list[str]:
+    """The names of the studies in the package."""
+    folder = files("paramcast.study.grid").joinpath("ready")
+    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+
+
+def ready_text(name: str) -> str:
+    """The text of a study in the package.
+
+    Raises:
+        StudyError: there is none of that name.
+    """
+    if name not in ready_made():
+        raise StudyError(f"no ready-made study {shown(name)}; there is {', '.join(ready_made())}")
+    folder = files("paramcast.study.grid").joinpath("ready")
+    return folder.joinpath(f"{name}.toml").read_text("utf-8")
+
+
+def _text(name: str) -> tuple[str, str]:
+    if name in ready_made():
+        return ready_text(name), f"study {name}"
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise StudyError(
+            f"no study {shown(name)}; give a file ending in .toml, or one of "
+            f"{', '.join(ready_made())}"
+        )
+    try:
+        return read_text(path, MOST_TOML), path.name
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{name[:200]} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
+
+
+def _explain(error: ValidationError) -> str:
+    """The first complaints in words: the key, what is wrong, and what there is instead."""
+    lines = []
+    # a misspelt key first: it is why another one is missing
+    problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
+    for problem in problems[:3]:
+        where = _path(problem["loc"])
+        known = _known(problem["loc"])
+        if problem["type"] == "extra_forbidden":
+            lines.append(f"unknown key {where}; there is {', '.join(known)}")
+        elif problem["type"] == "missing":
+            lines.append(f"{where} is missing")
+        elif problem["type"] == "too_short":
+            lines.append(f"{where} is empty")
+        elif problem["type"] == "value_error":
+            lines.append(f"{where}: {problem['ctx']['error']}")
+        else:
+            text = problem["msg"].replace("Input should be", "must be")
+            lines.append(f"{where} {text}, got {shown(problem['input'])}")
+    return "; ".join(lines)
+
+
+def _path(location: tuple[int | str, ...]) -> str:
+    """grid[1].lr[0], the blocks of a file counted from 1."""
+    text = ""
+    for part in location:
+        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
+    return text.lstrip(".") or "the file"
+
+
+def _known(location: tuple[int | str, ...]) -> list[str]:
+    models: dict[str, type[BaseModel]] = {"grid": Grid, "tune": Tune}
+    names = [part for part in location[:-1] if isinstance(part, str)]
+    model = models.get(names[-1], StudyFile) if names else StudyFile
+    return list(model.model_fields)

@@ -1,0 +1,1 @@
+"""Where runs are kept: the store, its folder, and what goes on just now."""

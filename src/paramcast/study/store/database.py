@@ -1,0 +1,294 @@
+"""Where a store's tables lie: a SQLite file or a PostgreSQL schema, opened and checked."""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import (
+    Connection,
+    Engine,
+    Table,
+    create_engine,
+    event,
+    inspect,
+    select,
+)
+from sqlalchemy.engine import URL, make_url
+from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+
+from ...errors import StoreError
+from ..reading import from_json, moment, shown
+from .tables import (
+    SCHEMA,
+    about,
+    metadata,
+)
+
+SCHEMES = ("postgresql", "postgresql+psycopg")
+SECRETS = ("password", "sslpassword", "passfile")
+LOCK = """
+    SELECT pg_try_advisory_lock(1885434467, oid::int)
+    FROM (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AS store"""
+"""The store's schema, locked under a number that others will not use: "parc" as four bytes."""
+HOLDER = """
+    SELECT application_name, backend_start
+    FROM pg_locks JOIN pg_stat_activity USING (pid) JOIN pg_namespace n ON n.oid = objid
+    WHERE locktype = 'advisory' AND classid = 1885434467 AND nspname = current_schema()
+        AND datname = current_database()"""
+CONNECTING = {
+    "connect_timeout": 5,  # seconds per address of the host
+    "keepalives_idle": 15,
+    "keepalives_interval": 5,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 30_000,  # ms: a server that vanished is noticed
+    "application_name": f"paramcast, process {os.getpid()} on {socket.gethostname()}",
+}
+NOTICING = ("tcp_keepalives_idle = 15", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
+"""The same for the server (seconds): a driver whose machine vanished keeps no lock."""
+PATIENCE = 10.0
+"""Seconds for which a locked database, or a server that is away, is waited for."""
+FULL = ("disk is full", "No space left on device")
+MOST_BYTES = 64 * 2**20
+"""Of one stored value; the curve of 100,000 epochs has a third of that."""
+LOCKED = ("database is locked", "lock timeout")
+
+
+class SqliteFile:
+    """A file in the output folder; one driver at a time, by the folder's lock."""
+
+    remedy = "move it away, or choose another folder"
+
+    def __init__(self, path: Path) -> None:
+        self.path, self.name, self.secret = path, str(path), None
+
+    def engine(self, *, write: bool) -> Engine:
+        engine = create_engine(URL.create("sqlite", database=str(self.path)))  # "?" is a name too
+        event.listen(engine, "connect", _set_pragmas)
+        if not write:
+            event.listen(engine, "connect", _only_read)
+        elif not self.path.is_file() or self.path.stat().st_size == 0:
+            event.listen(engine, "connect", _keep_a_log)
+        event.listen(engine, "begin", _begin)
+        return engine
+
+    def insert(self) -> Callable[[Table], Any]:
+        """The dialect's INSERT, which knows ON CONFLICT; each dialect is slow to import."""
+        from sqlalchemy.dialects.sqlite import insert
+
+        return insert
+
+
+class PostgresSchema:
+    """The first schema of a PostgreSQL server's search path; one driver at a time.
+
+    The lock is the server's: it belongs to the connection, and ends with it however a driver dies.
+    A driver has one connection, which takes the lock before anything else. So nothing is written
+    without it, also where a server started anew.
+
+    Raises:
+        StoreError: the text is no such URL.
+    """
+
+    remedy = "see docs/store.md, or give another --store"
+
+    def __init__(self, url: str) -> None:
+        self.url = parse(url)
+        self.name, self.secret = without_password(self.url), self.url.password
+
+    def engine(self, *, write: bool) -> Engine:
+        given = {k: v for k, v in CONNECTING.items() if k not in self.url.query}
+        try:
+            engine = create_engine(self.url, connect_args=given, pool_size=1, max_overflow=0)
+        except ImportError:
+            raise StoreError(
+                "--store postgresql://... needs a driver: pip install 'paramcast[postgres]'"
+            ) from None
+        if write:
+            event.listen(engine, "connect", self._lock)
+        return engine
+
+    def insert(self) -> Callable[[Table], Any]:
+        """As that of SqliteFile."""
+        from sqlalchemy.dialects.postgresql import insert
+
+        return insert
+
+    def _lock(self, connection: Any, _record: Any) -> None:
+        try:
+            for setting in NOTICING:
+                connection.execute(f"SET {setting}")
+            taken = connection.execute(LOCK).fetchone()
+            if taken == (False,):  # none: there is no schema, which is said when it is needed
+                raise in_use(self.name, holder(connection.execute), "choose another --store")
+            connection.commit()
+        except BaseException:
+            connection.close()
+            raise
+
+
+Place = SqliteFile | PostgresSchema
+
+
+def holder(execute: Callable[[str], Any]) -> str | None:
+    """Which driver has the lock of a PostgreSQL store, in words.
+
+    Args:
+        execute: runs a statement in the store's schema.
+    """
+    found = execute(HOLDER).fetchone()
+    if found is None:
+        return None
+    name, since = found  # a role without the right to know is not told since when
+    return str(name).removeprefix("paramcast, ") + (f", since {moment(since)}" if since else "")
+
+
+def in_use(place: str, holder: str | None, choose: str) -> StoreError:
+    """What a second driver is told.
+
+    Args:
+        place: the folder or the URL.
+        holder: the first driver, if known.
+        choose: what else can be done than wait.
+    """
+    who = f" ({holder})" if holder else ""
+    return StoreError(f"another paramcast is running in {place}{who}; wait for it, or {choose}")
+
+
+def parse(url: str) -> URL:
+    """A URL of PostgreSQL, for psycopg 3.
+
+    Raises:
+        StoreError: it cannot be read, or is of something else. It is not repeated: it may hold a
+            password.
+    """
+    form = "--store must be postgresql://USER@HOST/DATABASE"
+    try:
+        url.encode()
+        parsed = make_url(url)
+    except (ArgumentError, ValueError):
+        raise StoreError(f"{form}, got something that is no URL") from None
+    if parsed.drivername == "sqlite":
+        raise StoreError(f"{form}; leave it out for the SQLite file in the --out folder")
+    if parsed.drivername not in SCHEMES:
+        raise StoreError(f"{form}, got the scheme {parsed.drivername!r}")
+    return parsed.set(drivername="postgresql+psycopg")
+
+
+def without_password(url: URL) -> str:
+    """The URL as it may be shown and kept."""
+    query = {name: value for name, value in url.query.items() if name not in SECRETS}
+    public = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
+    return public.render_as_string()
+
+
+def prepare(place: Place, engine: Engine) -> None:
+    """Make the tables where there are none.
+
+    Raises:
+        StoreError: those that are there are somebody else's, or of another version.
+    """
+    with engine.connect().execution_options(write=True) as connection, connection.begin():
+        if not is_store(connection, place):
+            metadata.create_all(connection)
+            connection.execute(about.insert().values(name="schema", value=json.dumps(SCHEMA)))
+
+
+def is_store(connection: Connection, place: Place) -> bool:
+    """Whether a store's tables are there, or none at all.
+
+    Raises:
+        StoreError: they are somebody else's, or of another version.
+    """
+    found = set(inspect(connection).get_table_names())
+    if not found:
+        return False
+    if not found >= metadata.tables.keys():
+        raise StoreError(
+            f"{place.name} is a database of something else (tables "
+            f"{', '.join(sorted(found)[:3])}); {_own_room(place)}"
+        )
+    value = connection.scalar(select(about.c.value).where(about.c.name == "schema"))
+    version = None if value is None else from_json(value)
+    if type(version) is not int or version != SCHEMA:
+        raise StoreError(
+            f"{place.name} has schema version {shown(version)}, this paramcast reads {SCHEMA}; "
+            f"use the paramcast that wrote it, or {place.remedy.rpartition(', or ')[2]}"
+        )
+    return True
+
+
+def cause(error: Exception, secret: str | None = None) -> str:
+    """What the database said, in one line and without the password."""
+    raised = getattr(error, "orig", None) or error
+    said = getattr(getattr(raised, "diag", None), "message_primary", None) or str(raised).strip()
+    said = " ".join(said.partition("\nMultiple connection attempts")[0].split())
+    return said.replace(secret, "***") if secret else said
+
+
+def _own_room(place: Place) -> str:
+    if isinstance(place, SqliteFile):
+        return place.remedy
+    return "give it a schema of its own: CREATE SCHEMA name, and ?options=-csearch_path%3Dname"
+
+
+def split(outcome: dict[str, Any]) -> tuple[str, str | None]:
+    """The outcome without its curve, and the curve, as JSON."""
+    rest = {name: value for name, value in outcome.items() if name != "curve"}
+    return to_json(rest), to_json(outcome["curve"]) if "curve" in outcome else None
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON with sorted keys."""
+    return json.dumps(value, sort_keys=True, allow_nan=False)
+
+
+def remedy(error: Exception, usual: str) -> str:
+    """What to do about a database that cannot be used."""
+    if any(words in str(error) for words in FULL):
+        return "make room"
+    if any(words in str(error) for words in LOCKED):
+        return "another program has locked it: wait for it, or end it"
+    return usual
+
+
+def is_away(error: DBAPIError) -> bool:
+    """Whether the server is gone, or is just stopping or starting."""
+    state = getattr(error.orig, "sqlstate", None)
+    lost = error.connection_invalidated or (state is None and isinstance(error, OperationalError))
+    return lost or str(state).startswith(("57P", "08"))
+
+
+def _set_pragmas(connection: Any, _record: Any) -> None:
+    connection.isolation_level = None  # sqlite3 would begin no transaction for CREATE and ALTER
+    _limit(connection)
+    cursor = connection.cursor()
+    cursor.execute("PRAGMA trusted_schema=OFF")  # views and triggers call no dangerous functions
+    cursor.execute("PRAGMA cell_size_check=ON")  # a damaged page is an error, not a wrong value
+    cursor.execute(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
+    cursor.execute("PRAGMA synchronous=NORMAL")
+    cursor.close()
+
+
+def _only_read(connection: Any, _record: Any) -> None:
+    connection.execute("PRAGMA query_only=ON")
+
+
+def _keep_a_log(connection: Any, _record: Any) -> None:
+    """Of a new file, which remembers it: readers need not wait, and a kill does no harm."""
+    connection.execute("PRAGMA journal_mode=WAL")
+
+
+def _limit(connection: Any) -> None:
+    """No value may be larger than any that a store has; needs Python 3.11."""
+    if hasattr(connection, "setlimit"):
+        connection.setlimit(0, MOST_BYTES)  # 0: SQLITE_LIMIT_LENGTH
+
+
+def _begin(connection: Connection) -> None:
+    write = connection.get_execution_options().get("write")
+    connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -1,0 +1,326 @@
+"""Finished runs, kept in a database: SQLite in the output folder, or PostgreSQL."""
+
+from __future__ import annotations
+
+import functools
+import json
+import time
+from collections.abc import Callable, Iterable, Iterator
+from datetime import datetime, timezone
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import Connection, Table, func, select
+from sqlalchemy.exc import DBAPIError, SQLAlchemyError
+
+from ...errors import StoreError
+from ..interrupts import held, waiting
+from ..reading import from_json, object_from_json
+from ..spec import RunSpec
+from . import database
+from .database import (
+    PostgresSchema,
+    SqliteFile,
+    cause,
+    holder,
+    is_away,
+    is_store,
+    prepare,
+    remedy,
+    split,
+    to_json,
+)
+from .tables import about, failures, looks, runs
+
+Read = Callable[[str], Any]
+CHUNK = 500  # keys in one query
+RECONNECT = 0.2  # seconds between two attempts to reach a server that is away
+
+
+class Store:
+    """The runs of one pilot or study.
+
+    Each run is written in one transaction, so a killed process leaves no half run. Failures are
+    kept apart and never taken for results.
+
+    Args:
+        place: the SQLite file, or the URL of a PostgreSQL database.
+        write: whether runs will be written. Then the tables are made where there are none; else
+            nothing is changed. A PostgreSQL store has one writer at a time; a file is locked with
+            its folder (see `folder.opened`).
+
+    Raises:
+        StoreError: it is no store, of another version, or cannot be reached, read or written; or
+            another driver writes it.
+
+    Example::
+
+        with contextlib.closing(Store(Path("study.db"), write=False)) as store:
+            print(store.counts())
+    """
+
+    def __init__(self, place: Path | str, *, write: bool = True) -> None:
+        self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
+        self._engine = self.place.engine(write=write)
+        self._gone = False  # the server stayed away too long
+        self._alone = self._engine
+        if self.remote:  # one round trip instead of three
+            self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
+        self.insert: Callable[[Table], Any] = self.place.insert()
+        try:
+            self._connect()
+            if write:
+                prepare(self.place, self._engine)
+            else:
+                self._check()
+        except (SQLAlchemyError, OSError, ValueError) as error:
+            self.close()
+            raise StoreError(
+                f"{self.name} cannot be used as a store of runs ({self._cause(error)}); "
+                f"{self._remedy(error, self.place.remedy)}"
+            ) from None
+        except StoreError:
+            self.close()
+            raise
+
+    @property
+    def name(self) -> str:
+        """The file, or the URL without its password."""
+        return self.place.name
+
+    @property
+    def remote(self) -> bool:
+        """Whether a server keeps it, which may be away for a while."""
+        return isinstance(self.place, PostgresSchema)
+
+    @property
+    def driver(self) -> str | None:
+        """Who writes it just now, in words, as its server knows; of a file the folder knows."""
+        if not isinstance(self.place, PostgresSchema):
+            return None
+        return self.read(lambda c: holder(c.exec_driver_sql))  # type: ignore[no-any-return]
+
+    def close(self) -> None:
+        with held():  # closing a connection says whatever interrupts it
+            self._engine.dispose()
+
+    # --- facts --------------------------------------------------------------------------------
+
+    def about(self, name: str) -> Any:
+        """A stored fact about this store, None where there is none."""
+        value = self.read(lambda c: c.scalar(select(about.c.value).where(about.c.name == name)))
+        return None if value is None else self._loaded([value])[0]
+
+    def set_about(self, name: str, value: Any) -> None:
+        statement = self.insert(about).values(name=name, value=json.dumps(value))
+        self.write(
+            lambda c: c.execute(
+                statement.on_conflict_do_update(
+                    index_elements=["name"], set_={"value": statement.excluded.value}
+                )
+            )
+        )
+
+    def adopt(self, name: str, value: Any) -> Any:
+        """The stored fact; the given one becomes it where there is none."""
+        if self.about(name) is None:
+            self.set_about(name, value)
+        return self.about(name)
+
+    def looks(self) -> list[int]:
+        """The numbers of final seeds at which a verdict was read, ascending."""
+        return list(
+            self.read(lambda c: c.scalars(select(looks.c.seeds).order_by(looks.c.seeds)).all())
+        )
+
+    def add_look(self, seeds: int) -> None:
+        statement = self.insert(looks).values(seeds=seeds, looked_at=_now())
+        self.write(lambda c: c.execute(statement.on_conflict_do_nothing()))
+
+    # --- runs ---------------------------------------------------------------------------------
+
+    def put(self, spec: RunSpec, outcome: dict[str, Any], environment: dict[str, Any]) -> bool:
+        """Write one finished run.
+
+        Returns:
+            Whether it was written: the first result of a run stays.
+
+        Raises:
+            StoreError: it cannot be written (no space, read-only, locked, unreachable).
+        """
+        without_curve, curve = split(outcome)
+        row = {
+            **{
+                name: getattr(spec, name)
+                for name in ("key", "method", "lr", "phase", "seed", "share")
+            },
+            "status": outcome["status"],
+            "spec": to_json(spec.fields()),
+            "outcome": without_curve,
+            "environment": to_json(environment),
+            "finished_at": _now(),
+            "curve": curve,
+        }
+        return bool(self.write(lambda c: c.execute(self._put, row).rowcount == 1, alone=True))
+
+    @functools.cached_property
+    def _put(self) -> Any:
+        statement = self.insert(runs).on_conflict_do_nothing()
+        return statement.execution_options(preserve_rowcount=True)
+
+    def put_failure(self, spec: RunSpec, outcome: dict[str, Any]) -> None:
+        """Note an attempt that failed."""
+        row = {
+            "key": spec.key,
+            "status": outcome["status"],
+            "reason": _storable(outcome["reason"]),
+            "spec": to_json(spec.fields()),
+            "failed_at": _now("microseconds"),
+        }
+        same = select(failures.c.id).where(
+            failures.c.key == spec.key, failures.c.failed_at == row["failed_at"]
+        )
+
+        def write(connection: Connection) -> None:
+            # a connection that was lost may have written it after all
+            if not self.remote or connection.scalar(same) is None:
+                connection.execute(failures.insert(), row)
+
+        self.write(write)
+
+    def outcomes(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
+        """The outcomes of those of the keys that have finished, without their curves."""
+        return self._by_key(runs.c.outcome, keys, object_from_json)
+
+    def curves(self, keys: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
+        """The curves of those of the keys that have finished: a point per epoch."""
+        return self._by_key(func.coalesce(runs.c.curve, "[]"), keys, from_json)
+
+    def runs(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
+        """Specification and outcome of every finished run, without its curve."""
+        query = select(runs.c.spec, runs.c.outcome)
+        rows = self.read(lambda c: c.execute(query).all())
+        specs = self._loaded([spec for spec, _ in rows], object_from_json)
+        outcomes = self._loaded([outcome for _, outcome in rows], object_from_json)
+        return list(zip(specs, outcomes, strict=True))
+
+    def counts(self) -> dict[str, int]:
+        """How many runs are stored, by phase, and how many attempts failed."""
+        by_phase = select(runs.c.phase, func.count()).group_by(runs.c.phase)
+        phases = self.read(lambda c: c.execute(by_phase).all())
+        failed = self.read(lambda c: c.scalar(select(func.count()).select_from(failures)))
+        return {**{phase: int(n) for phase, n in phases}, "failed": int(failed)}
+
+    def _by_key(self, column: Any, keys: Iterable[str], read: Read) -> dict[str, Any]:
+        found: dict[str, Any] = {}
+        for part in chunks(keys):
+            query = select(runs.c.key, column).where(runs.c.key.in_(part))
+            rows = self.read(functools.partial(_all, query=query))
+            loaded = self._loaded([text for _, text in rows], read)
+            found.update(zip((key for key, _ in rows), loaded, strict=True))
+        return found
+
+    # --- transactions ---------------------------------------------------------------------------
+
+    def read(self, query: Callable[[Connection], Any]) -> Any:
+        """What a query returns.
+
+        Raises:
+            StoreError: the database cannot be read.
+        """
+        try:
+            return self._transaction(query)
+        except SQLAlchemyError as error:
+            raise self._unreadable(error) from None
+
+    def write(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
+        """What an action returns, all of whose statements are written or none.
+
+        It may be called again, where a connection was lost: that must change nothing. A server
+        that is away is waited for, `database.PATIENCE` seconds.
+
+        Args:
+            alone: it is one statement, which needs no BEGIN and COMMIT of its own.
+
+        Raises:
+            StoreError: the database cannot be written.
+        """
+        try:
+            return self._transaction(action, alone=alone)
+        except DBAPIError as error:
+            what = self._remedy(error, "make room or access")
+            raise StoreError(
+                f"{self.name} cannot be written ({self._cause(error)}); what had finished before "
+                f"is kept: {what}, and start the command again"
+            ) from None
+
+    def _transaction(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
+        engine = self._alone if alone else self._engine
+        begun = time.monotonic()
+        while True:
+            try:
+                with held(), engine.begin() as connection:
+                    found = action(connection)
+                self._gone = False
+                return found
+            except DBAPIError as error:
+                if not (self.remote and is_away(error)):
+                    raise
+                if waiting():  # whoever is interrupted does not wait for a server
+                    raise
+                if self._gone or time.monotonic() - begun > database.PATIENCE:
+                    self._gone = True  # whoever asks next need not wait again
+                    raise
+                time.sleep(RECONNECT)
+
+    def _connect(self) -> None:
+        try:
+            self._engine.connect().close()
+        except SQLAlchemyError as error:
+            if not isinstance(self.place, PostgresSchema):
+                raise
+            raise StoreError(
+                f"{self.name} cannot be reached ({self._cause(error)}); check the address, the "
+                "database, the user and the password (PGPASSWORD or ~/.pgpass)"
+            ) from None
+
+    def _check(self) -> None:
+        with self._engine.connect() as connection:
+            if not is_store(connection, self.place):
+                raise StoreError(f"{self.name} holds no study; give the folder or --store of one")
+
+    def _loaded(self, texts: list[str], read: Read = from_json) -> list[Any]:
+        try:
+            return [read(text) for text in texts]
+        except ValueError as error:
+            raise self._unreadable(error) from None
+
+    def _unreadable(self, error: Exception) -> StoreError:
+        what = self._remedy(error, self.place.remedy)
+        return StoreError(f"{self.name} cannot be read ({self._cause(error)}); {what}")
+
+    def _remedy(self, error: Exception, usual: str) -> str:
+        away = self.remote and isinstance(error, DBAPIError) and is_away(error)
+        return "see to its server" if away else remedy(error, usual)
+
+    def _cause(self, error: Exception) -> str:
+        return cause(error, self.place.secret)
+
+
+def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
+    """The keys, as many at a time as one query may name."""
+    ordered = list(dict.fromkeys(keys))
+    return (ordered[begin : begin + CHUNK] for begin in range(0, len(ordered), CHUNK))
+
+
+def _all(connection: Connection, query: Any) -> Any:
+    return connection.execute(query).all()
+
+
+def _storable(text: str) -> str:
+    """PostgreSQL's text holds no NUL, and no database holds half a character."""
+    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
+
+
+def _now(precision: str = "seconds") -> str:
+    return datetime.now(timezone.utc).isoformat(timespec=precision)

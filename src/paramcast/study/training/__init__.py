@@ -1,0 +1,1 @@
+"""One training run: the methods, the loop, what is measured."""

@@ -1,0 +1,82 @@
+"""Noise on the gradients, a control of what the prediction error might do; and on the start."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.optim import Optimizer
+
+from ..._checks import whole, within
+
+
+class GradientNoise:
+    """Gaussian noise on every gradient, before each step of an optimizer.
+
+        g <- g + share |g| z / |z|,     z normal, |.| over all parameters
+
+    Args:
+        share: the noise's norm as a share of the gradient's, at least 0.
+
+    Source: Neelakantan et al. 2015, arXiv 1511.06807; there the variance decays with the step, here
+    the noise keeps its ratio to the gradient.
+
+    Raises:
+        ArgumentError: a share below 0 or above 100.
+    """
+
+    def __init__(self, share: float = 0.5) -> None:
+        self.share = within("share", share, 0.0, 100.0)
+
+    def attach(self, optimizer: Optimizer, seed: int) -> None:
+        """Add the noise from now on; the same seed draws the same noise."""
+        generators: dict[torch.device, torch.Generator] = {}
+
+        def before(base: Optimizer, args: Any, kwargs: Any) -> None:
+            gradients = [
+                p.grad for group in base.param_groups for p in group["params"] if p.grad is not None
+            ]
+            if not gradients or not self.share:
+                return
+            noise = []
+            for g in gradients:
+                if g.device not in generators:
+                    generators[g.device] = torch.Generator(g.device).manual_seed(seed)
+                own = generators[g.device]
+                noise.append(torch.randn(g.shape, generator=own, device=g.device, dtype=g.dtype))
+            norms = [torch.stack(torch._foreach_norm(list_)).norm() for list_ in (gradients, noise)]
+            torch._foreach_mul_(noise, self.share * norms[0] / norms[1])
+            torch._foreach_add_(gradients, noise)
+
+        optimizer.register_step_pre_hook(before)
+
+
+class PerturbedStart:
+    """Each tensor of the initial weights, moved a little in a random direction.
+
+        theta <- theta + share |theta| z / |z|,     z normal, |.| of each tensor
+
+    The run is the base's in all that matters, yet ends elsewhere: what two such runs of one seed
+    differ by is what no method should be praised or blamed for (the paired null).
+
+    Args:
+        share: the length of the move as a share of the tensor's, 0 to 1.
+        draw: a whole number of at least 0; another one draws another direction.
+
+    Raises:
+        ArgumentError: a share or a draw outside.
+    """
+
+    def __init__(self, share: float = 1e-3, draw: int = 0) -> None:
+        self.share = within("share", share, 0.0, 1.0)
+        self.draw = whole("draw", draw, 0)
+
+    @torch.no_grad()
+    def apply(self, model: nn.Module, seed: int) -> None:
+        """Move the learnable parameters; the same seed and draw move them alike."""
+        generator = torch.Generator().manual_seed((seed + self.draw) % 2**63)
+        for p in model.parameters():
+            if p.requires_grad:
+                z = torch.randn(p.shape, generator=generator).to(p)
+                p.add_(z, alpha=float(self.share * p.norm() / z.norm()))

@@ -1,0 +1,134 @@
+"""In which order a stream's examples arrive: all of it known before a run, the same for all."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+from ...spec import axis_seed
+from ...tasks.streams import Parts, Stream, parts_of, shares
+
+HELD_OUT = 32
+"""Held-out examples of each split by which a step is measured."""
+
+
+class Arrival(NamedTuple):
+    """One step of a stream, as indices into the task's splits.
+
+    Attributes:
+        segment: which one, from 0.
+        last: whether it is the segment's last step.
+        new, replayed: the training examples that arrive, and those taken from the memory.
+        validation, test: held-out examples of the distribution that is in force.
+    """
+
+    segment: int
+    last: bool
+    new: Tensor
+    replayed: Tensor
+    validation: Tensor
+    test: Tensor
+
+
+def arrivals(
+    stream: Stream, steps: int, batch_size: int, phase: str, seed: int
+) -> Iterator[Arrival]:
+    """The steps of a run; what the model does changes none of them.
+
+    Every segment draws from generators of its own, so that a shorter run sees the beginning of each
+    segment of a longer one.
+    """
+    parts, reservoir = parts_of(stream), Reservoir(stream.memory, _generator("memory", phase, seed))
+    for number, (part, count) in enumerate(zip(parts, shares(stream, steps), strict=True)):
+        before = parts[number - 1] if number else None
+        train, validation, test = (
+            _Mixture(part, before, split, _generator(f"{split}-{number}", phase, seed))
+            for split in ("train", "validation", "test")
+        )
+        for i in range(count):
+            fresh = min(1.0, (i + 1) / (part.ramp * count)) if part.ramp else 1.0
+            new = train.take(batch_size, fresh)
+            yield Arrival(
+                number,
+                i == count - 1,
+                new,
+                reservoir.draw(batch_size),
+                validation.take(HELD_OUT, fresh),
+                test.take(HELD_OUT, fresh),
+            )
+            reservoir.add(new)
+
+
+def _generator(axis: str, phase: str, seed: int) -> torch.Generator:
+    return torch.Generator().manual_seed(axis_seed(f"stream-{axis}", phase, seed))
+
+
+class _Passes:
+    """Examples in endless passes, each pass in a new random order."""
+
+    def __init__(self, indices: Tensor, generator: torch.Generator) -> None:
+        self.indices, self.generator = indices, generator
+        self.queue = indices[:0]
+
+    def take(self, count: int) -> Tensor:
+        while len(self.queue) < count:
+            order = torch.randperm(len(self.indices), generator=self.generator)
+            self.queue = torch.cat([self.queue, self.indices[order]])
+        taken, self.queue = self.queue[:count], self.queue[count:]
+        return taken
+
+
+class _Mixture:
+    """A segment's examples of one split, mixed with those of the segment before."""
+
+    def __init__(
+        self, part: Parts, before: Parts | None, split: str, generator: torch.Generator
+    ) -> None:
+        self.generator = generator
+        self.fresh = _Passes(getattr(part, split), generator)
+        self.old = _Passes(getattr(before, split), generator) if before and part.ramp else None
+
+    def take(self, count: int, fresh: float) -> Tensor:
+        """So many examples, each of this segment with probability `fresh`."""
+        if self.old is None:
+            return self.fresh.take(count)
+        new = int((torch.rand(count, generator=self.generator) < fresh).sum())
+        return torch.cat([self.fresh.take(new), self.old.take(count - new)])
+
+
+class Reservoir:
+    """A memory in which each example that has arrived is kept with the same probability.
+
+    Algorithm R: the first `size` are kept; the n-th takes a random place with probability size/n.
+    An example that arrives again, in a later pass, counts once.
+
+    Source: Vitter, ACM Transactions on Mathematical Software 11(1), 1985; as a memory for replay:
+    Chaudhry et al., "On Tiny Episodic Memories in Continual Learning", arXiv 1902.10486 (2019).
+    """
+
+    def __init__(self, size: int, generator: torch.Generator) -> None:
+        self.size, self.generator = size, generator
+        self.kept: list[int] = []
+        self.seen: set[int] = set()
+
+    def add(self, indices: Tensor) -> None:
+        """Examples that have arrived."""
+        if self.size == 0:
+            return
+        chances = torch.rand(len(indices), generator=self.generator).tolist()
+        for index, chance in zip(indices.tolist(), chances, strict=True):
+            if index in self.seen:
+                continue
+            self.seen.add(index)
+            if len(self.kept) < self.size:
+                self.kept.append(index)
+            elif (place := int(chance * len(self.seen))) < self.size:
+                self.kept[place] = index
+
+    def draw(self, count: int) -> Tensor:
+        """So many of the kept ones, or all, each once."""
+        order = torch.randperm(len(self.kept), generator=self.generator)[:count]
+        return torch.tensor(self.kept, dtype=torch.long)[order]

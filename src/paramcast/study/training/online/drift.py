@@ -1,0 +1,67 @@
+"""Noticing that the data have changed."""
+
+from __future__ import annotations
+
+import math
+
+from ....errors import ArgumentError
+
+
+class PageHinkley:
+    r"""The Page-Hinkley test: has the mean of a sequence risen?
+
+    With x_1, x_2, ... the values since the last alarm and mean_t the mean of the first t of them,
+
+        m_t = sum_{i <= t} (x_i - mean_i - delta),     alarm if t >= least and
+                                                       m_t - min_{i <= t} m_i > threshold.
+
+    After an alarm it starts anew. Give it something that is small while all is well and bounded,
+    such as the share of errors in each incoming batch, measured before the step; the defaults are
+    for that. A loss has no scale of its own and a heavy tail: it needs a threshold of its own.
+
+    Args:
+        threshold: how much rise, added up, is an alarm; above 0. Larger: fewer false alarms, later.
+        delta: rise per value that is let pass, from 0.
+        least: values that must have come since the last alarm.
+
+    Raises:
+        ArgumentError: a value outside those ranges.
+
+    Example:
+        >>> test = PageHinkley(threshold=1.0, delta=0.0, least=3)
+        >>> [test.update(x) for x in (0.0, 0.0, 0.0, 0.0, 1.0, 1.0)]  # m: 0, 0, 0, 0, 0.8, 1.47
+        [False, False, False, False, False, True]
+
+    Source: Page, Biometrika 41 (1954); for streams: Gama et al., "A survey on concept drift
+    adaptation", ACM Computing Surveys 46(4), 2014.
+    """
+
+    def __init__(self, threshold: float = 1.0, delta: float = 0.02, least: int = 10) -> None:
+        if not 0 < threshold < math.inf:
+            raise ArgumentError(f"threshold must be above 0 and finite, got {threshold!r}")
+        if not 0 <= delta < math.inf:
+            raise ArgumentError(f"delta must be a finite number from 0, got {delta!r}")
+        if type(least) is not int or least < 1:
+            raise ArgumentError(f"least must be a whole number from 1, got {least!r}")
+        self.threshold, self.delta, self.least = float(threshold), float(delta), least
+        self._restart()
+
+    def _restart(self) -> None:
+        self.count, self.mean, self.sum, self.lowest = 0, 0.0, 0.0, math.inf
+
+    def update(self, value: float) -> bool:
+        """Take in the next value; tell whether it raises the alarm.
+
+        Raises:
+            ArgumentError: a value that is not finite.
+        """
+        if not math.isfinite(value):
+            raise ArgumentError(f"the value must be finite, got {value!r}; stop the training first")
+        self.count += 1
+        self.mean += (value - self.mean) / self.count
+        self.sum += value - self.mean - self.delta
+        self.lowest = min(self.lowest, self.sum)
+        if self.count < self.least or self.sum - self.lowest <= self.threshold:
+            return False
+        self._restart()
+        return True

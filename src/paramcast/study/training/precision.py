@@ -1,0 +1,202 @@
+"""How a run computes: number format, memory layout, and compiled or not."""
+
+from __future__ import annotations
+
+import contextlib
+import inspect
+from collections.abc import Callable, Iterator
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ...errors import StudyError
+from ..spec import DEFAULT, Numerics, RunSpec
+from ..tasks.task import Task
+
+Loss = Callable[[Tensor, Tensor], Tensor]
+TrainingLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
+
+PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
+"""Number formats of the forward pass; weights, gradients and predictions stay as they are."""
+BACKEND = "inductor"
+LARGEST_BATCH, LARGEST_BATCH_ON_CPU = 2048, 256
+"""Examples in one batch of an evaluation. Larger ones leave a CPU's caches: a core passes 585
+images a second through resnet8 by 512, and 1,370 by 256."""
+ELEMENTS = 2**21
+"""Input values in one batch of an evaluation on a CPU; activations are many times as large."""
+
+
+def usual(device: str) -> Numerics:
+    """What a device is used with unless told otherwise.
+
+    A CPU computes as the plain loop does. A GPU takes bfloat16, channels-last and a compiled
+    training step, which its matrix units need.
+    """
+    fast = device.startswith("cuda")
+    return Numerics("bfloat16" if fast else "float32", compiled=fast, channels_last=fast)
+
+
+def choose(
+    device: str,
+    precision: str | None = None,
+    compiled: bool | None = None,
+    channels_last: bool | None = None,
+) -> Numerics:
+    """The device's usual numerics with the user's choices over them.
+
+    Raises:
+        StudyError: an unknown precision, or one that the GPU does not have.
+
+    Example:
+        >>> choose("cpu", precision="bfloat16")
+        Numerics(precision='bfloat16', compiled=False, channels_last=False)
+    """
+    default = usual(device)
+    precision = default.precision if precision is None else precision
+    if precision not in PRECISIONS:
+        raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
+    here = device.startswith("cuda") and torch.cuda.is_available()  # else it is a worker's, on Ray
+    able = not here or torch.cuda.is_bf16_supported(including_emulation=False)
+    if precision == "bfloat16" and not able:
+        raise StudyError(f"the GPU of --device {device} has no bfloat16; add --precision float32")
+    return Numerics(
+        precision,
+        default.compiled if compiled is None else compiled,
+        default.channels_last if channels_last is None else channels_last,
+    )
+
+
+class Computation:
+    """The training batches of one run, from inputs to loss.
+
+    A batch of the run's batch size goes through the compiled function where the run is compiled;
+    the smaller batch at an epoch's end runs as it is, as evaluations do: it would be compiled once
+    more. Backward passes of compiled batches are compiled with them.
+
+    The optimizer's step is not compiled: predictions read and write what the base has just
+    written, on a schedule of their own, and torch's `foreach` kernels leave little to fuse.
+
+    Args:
+        spec: of the run.
+        task: whose loss is taken.
+        model: on the run's device; its 4-dimensional weights are laid out channels-last where the
+            run asks for it.
+        mode: torch.compile's; "reduce-overhead" records CUDA graphs, again for each new model.
+    """
+
+    def __init__(
+        self, spec: RunSpec, task: Task, model: nn.Module, *, mode: str | None = None
+    ) -> None:
+        self.model, self.batch_size = model, spec.batch_size
+        self.numerics = Numerics(spec.precision, spec.compiled, spec.channels_last)
+        if spec.channels_last:
+            model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+        device, dtype = torch.device(spec.device).type, PRECISIONS[spec.precision]
+        self._eager = self._full = training_loss(task.loss, device, dtype)
+        if spec.compiled:
+            self._full = _compiled(task.model, task.loss, device, dtype, spec.batch_size, mode)
+
+    def loss(self, inputs: Tensor, targets: Tensor) -> Tensor:
+        """The loss of one training batch."""
+        compute = self._full if len(inputs) == self.batch_size else self._eager
+        return compute(self.model, laid_out(inputs, self.numerics), targets)
+
+
+def outputs(model: nn.Module, inputs: Tensor, numerics: Numerics = DEFAULT) -> Tensor:
+    """The model's outputs for a whole split, computed in pieces, as float32."""
+    kind = inputs.device.type
+    with autocast(kind, PRECISIONS[numerics.precision]):
+        pieces = inputs.split(evaluation_batch(inputs, kind))
+        parts = [model(laid_out(piece, numerics)) for piece in pieces]
+    return widened(torch.cat(parts))
+
+
+def laid_out(inputs: Tensor, numerics: Numerics) -> Tensor:
+    """Images channels-last where asked for, other inputs as they are."""
+    if numerics.channels_last and inputs.ndim == 4:
+        return inputs.contiguous(memory_format=torch.channels_last)
+    return inputs
+
+
+def training_loss(loss: Loss, device: str, dtype: torch.dtype | None) -> TrainingLoss:
+    """The function (model, inputs, targets) -> loss: forward pass and loss under autocast.
+
+    The loss is given float32 outputs whatever the model put out.
+    """
+
+    def compute(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
+        with autocast(device, dtype):
+            return loss(widened(model(inputs)), targets)
+
+    return compute
+
+
+@lru_cache(maxsize=16)
+def _compiled(
+    model: Callable[[], nn.Module],
+    loss: Loss,
+    device: str,
+    dtype: torch.dtype | None,
+    batch_size: int,
+    mode: str | None,
+) -> TrainingLoss:
+    """The compiled training loss, one for each task, network and batch size of this process.
+
+    The module is an argument, and torch takes its weights as inputs of the graph: the next run's
+    fresh module of the same kind uses the same code. `model` and `batch_size` tell the entries
+    apart, so that no two share torch's limit of 8 compilations of one function.
+    """
+    options: dict[str, Any] = {"backend": BACKEND, "dynamic": False, "mode": mode}
+    if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
+        options["isolate_recompiles"] = True
+    compiled: TrainingLoss = torch.compile(training_loss(loss, device, dtype), **options)
+    return compiled
+
+
+def autocast(device: str, dtype: torch.dtype | None) -> torch.autocast:
+    """torch's autocast to a number format; None switches it off."""
+    return torch.autocast(device, dtype=dtype or torch.bfloat16, enabled=dtype is not None)
+
+
+def widened(outputs: Tensor) -> Tensor:
+    """Outputs in half precision as float32, others as they are."""
+    return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
+
+
+def evaluation_batch(inputs: Tensor, device: str) -> int:
+    """Examples per forward pass of an evaluation: what a device computes fast and surely holds.
+
+    >>> evaluation_batch(torch.zeros(1, 3, 32, 32), "cpu")
+    256
+    """
+    if device.startswith("cuda"):
+        return LARGEST_BATCH
+    return max(1, min(LARGEST_BATCH_ON_CPU, ELEMENTS // max(1, inputs[0].numel())))
+
+
+@contextlib.contextmanager
+def arithmetic(device: str, *, tf32: bool = False) -> Iterator[None]:
+    """How a GPU multiplies while a run lasts: float32 is IEEE float32, or TensorFloat-32.
+
+    Convolutions of a fixed shape are timed once per process and run by the fastest algorithm.
+    """
+    if not device.startswith("cuda"):
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32
+    matmul.allow_tf32 = tf32
+    try:
+        # the context manager also works where a program has frozen these flags
+        with cudnn.flags(
+            enabled=cudnn.enabled,
+            benchmark=True,
+            benchmark_limit=cudnn.benchmark_limit,
+            deterministic=cudnn.deterministic,
+            allow_tf32=tf32,
+        ):
+            yield
+    finally:
+        matmul.allow_tf32 = before

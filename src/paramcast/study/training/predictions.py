@@ -1,0 +1,105 @@
+"""What the predictions of a run were like: a few numbers beside each point of its curve."""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from statistics import fmean
+from typing import Any
+
+from torch import Tensor
+
+from ...anomalies import Anomaly
+from ...events import ForecastEvent
+
+LONG = Anomaly().thresholds["jump"]
+"""Jumps longer than this share of the weights are counted, as the default anomaly rule would."""
+SCORED, LEAST = 50, 4
+
+
+class Predictions:
+    """A monitor of a whole run; it changes nothing.
+
+    About SCORED predictions of a run are scored, and at most one in LEAST: scoring costs as much as
+    the prediction itself, and its time is in the run's seconds.
+
+    Attributes:
+        every: every how many cycles a prediction is scored.
+        memory: bytes that scoring takes, which are not the method's.
+    """
+
+    scored, per_tensor = True, False
+
+    def __init__(self) -> None:
+        self.every, self.memory = LEAST, 0
+        self.events: list[ForecastEvent] = []
+
+    def begin(self, parameters: Iterable[Tensor], cycles: int) -> Predictions:
+        """Say what is trained, in how many cycles; the monitor itself comes back."""
+        self.every = max(LEAST, cycles // SCORED)
+        self.memory = 2 * sum(p.numel() * p.element_size() for p in parameters)
+        return self
+
+    def __call__(self, event: ForecastEvent) -> None:
+        self.events.append(event)
+
+    def note(self, curve: Sequence[dict[str, Any]]) -> None:
+        """Give each point of a curve its "predictions": those made since the point before.
+
+        Those of a run that broke off after the last point count to it.
+
+        count           how many
+        accepted        share of them that were written
+        relative_jump   mean of |jump| / |theta|
+        scored          how many were compared with the step that followed
+        cosine, error   their means (see `ForecastEvent`)
+        anomalies       rules that fired, or would have with the default `Anomaly` (action "none"):
+                        rule, action, the step of the first time, count; the last two rows are left
+                        out where there is nothing
+        """
+        if not self.events or not curve:
+            return
+        parts: list[list[ForecastEvent]] = [[] for _ in curve]
+        ends = [point["step"] for point in curve]
+        for event in self.events:
+            parts[min(bisect_left(ends, event.step), len(ends) - 1)].append(event)
+        for point, part in zip(curve, parts, strict=True):
+            point["predictions"] = _summary(part)
+
+
+def _summary(events: Sequence[ForecastEvent]) -> dict[str, Any]:
+    found: dict[str, Any] = {"count": len(events)}
+    scored = [event for event in events if event.cosine is not None]
+    if events:
+        found["accepted"] = _mean(events, lambda event: event.applied)
+        found["relative_jump"] = _mean(events, lambda event: event.relative_jump)
+    found["scored"] = len(scored)
+    if scored:
+        found["cosine"] = _mean(scored, lambda event: event.cosine)
+        found["error"] = _mean(scored, lambda event: event.error)
+    anomalies = _anomalies(events)
+    return {**found, "anomalies": anomalies} if anomalies else found
+
+
+def _mean(
+    events: Iterable[ForecastEvent], value: Callable[[ForecastEvent], float | None]
+) -> float | None:
+    known = [number for number in map(value, events) if number is not None]
+    return float(f"{fmean(known):.5g}") if known else None
+
+
+def _anomalies(events: Iterable[ForecastEvent]) -> list[dict[str, Any]]:
+    first: dict[tuple[str, str], int] = {}
+    count: Counter[tuple[str, str]] = Counter()
+    for event in events:
+        fired = [tuple(what.split(": ")) for what in event.anomaly.split(", ") if what]
+        if not fired and event.relative_jump is not None and event.relative_jump > LONG:
+            fired = [("jump", "none")]
+        for rule, action in fired:
+            first.setdefault((rule, action), event.step)
+            count[rule, action] += 1
+    return [
+        {"rule": rule, "action": action, "step": step, "count": count[rule, action]}
+        for (rule, action), step in first.items()
+    ]
