@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from paramcast.study.store.store.folder import write_json
 
 from paramcast.study.grid.cells import final_jobs, make_cells, tuning_jobs
 from paramcast.study.grid.file import read
 from paramcast.study.plan import Options, Plan
 from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
+from paramcast.study.store.folder import write_json
 from paramcast.study.store.store import Store
 from paramcast.study.tasks.source import find
 from paramcast.study.tasks.task import Task, prepare
