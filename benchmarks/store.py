@@ -25,13 +25,13 @@ from typing import Any
 
 import machine
 import psutil
-from paramcast.study.store.store.tables import runs
 from sqlalchemy import select
 
 from paramcast.study.engines import Finished, Job
 from paramcast.study.runner import Runner
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.store import Store
+from paramcast.study.store.tables import runs
 from paramcast.study.tasks.source import Source
 
 ROUND = 500

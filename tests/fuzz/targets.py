@@ -22,7 +22,6 @@ import numpy as np
 import psutil
 import torch
 from odd import ODD, TENSORS, Choices, edited, spliced
-from paramcast.study.store.store.database import parse, without_password
 from PIL import Image
 
 import paramcast as pc
@@ -39,6 +38,7 @@ from paramcast.study.engines.address import read_address
 from paramcast.study.grid.export import comparison_rows, read_result, run_rows, write
 from paramcast.study.grid.file import open_study, ready_made, ready_text
 from paramcast.study.reading import from_json
+from paramcast.study.store.database import parse, without_password
 from paramcast.study.store.live import DRIVER, FOLDER, driver, in_progress
 from paramcast.study.store.store import Store
 from paramcast.study.tasks.builtin import choose
