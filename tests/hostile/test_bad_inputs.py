@@ -1,4 +1,4 @@
-"""Every row of the table: one sentence, nothing changed; and the page that shows it."""
+"""Every row of the table: one sentence, nothing changed."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from inputs import PAGE, Bad, page, table
+from inputs import Bad, table
 
 from command import call
 from paramcast.errors import ParamcastError
@@ -47,10 +47,6 @@ def test_a_bad_input_gives_one_sentence_and_changes_nothing(row: Bad, tmp_path: 
     assert row.fits(message), message
     assert message.isprintable()
     assert contents(tmp_path) == before
-
-
-def test_the_page_is_the_table() -> None:
-    assert PAGE.read_text("utf-8") == page()
 
 
 def test_the_table_is_large_and_names_each_input_once() -> None:

@@ -260,53 +260,6 @@ def expected(case: Case) -> str:
     return "as bare" if graphs and case.device == "cpu" else "passed"
 
 
-# --- the table ------------------------------------------------------------------------------------
-
-PAGE = """# torch's own optimizer test data, wrapped with PLP
-
-`torch.testing._internal.common_optimizers.optim_db` is what torch tests its optimizers with. Every
-optimizer and every input of it, with sparse gradients and complex parameters where the optimizer
-supports them, is wrapped with PLP and put through {checks} checks:
-
-{described}
-
-A check that fails is repeated on the bare optimizer: a case may fail only where that fails too.
-
-| optimizer | inputs | all {checks} passed | refused | the bare one fails too | failed |
-|---|---|---|---|---|---|
-{rows}
-
-**Refused**, when it is wrapped:
-
-{reasons}
-
-**The bare one fails too**: `capturable=True` without `fused=True` needs an accelerator; torch
-raises on a CPU, bare and wrapped alike. A test under the `gpu` mark runs the same cases on CUDA; it
-has not run yet, for want of a GPU.
-
-Made with `python benchmarks/optim_db.py > docs/optim_db.md` (torch {torch}, CPU); the same checks
-are tests, `tests/torch_suite/test_optim_db.py`.
-"""
-
-
-def page(kinds: dict[str, Counter[str]], reasons: list[str]) -> str:
-    """The table as Markdown, from the kinds of outcomes by optimizer."""
-    order = ("passed", "refused", "as bare", "failed")
-    kinds = {**kinds, "all": sum(kinds.values(), Counter())}
-    rows = [
-        f"| {name} | {count.total()} | {' | '.join(str(count[kind]) for kind in order)} |"
-        for name, count in kinds.items()
-    ]
-    described = [f"- *{name}*: {check.__doc__}" for name, check in CHECKS.items()]
-    return PAGE.format(
-        checks=len(CHECKS),
-        described="\n".join(described),
-        rows="\n".join(rows),
-        reasons="\n".join(f"- {reason}." for reason in reasons),
-        torch=torch.__version__.split("+")[0],
-    )
-
-
 # --- helpers --------------------------------------------------------------------------------------
 
 

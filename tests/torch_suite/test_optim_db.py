@@ -2,28 +2,16 @@
 
 from __future__ import annotations
 
-from collections import Counter
-from pathlib import Path
-
 import pytest
 import torch
 
 pytest.importorskip("expecttest")  # torch.testing._internal needs it
 
-from optim_cases import (
-    CHECKS,
-    Case,
-    cases,
-    expected,
-    optim_db,
-    outcome,
-    page,
-)
+from optim_cases import CHECKS, Case, cases, expected, optim_db, outcome
 
 import paramcast as pc
 
 CASES = list(cases())
-DOCS = Path(__file__).parents[2] / "docs" / "optim_db.md"
 REASONS = {
     "LBFGS": "a predicted jump falsifies its curvature pairs",
     "differentiable": "predictions are written in place, outside autograd",
@@ -60,15 +48,6 @@ def test_every_optimizer_of_torch_is_there() -> None:
         if isinstance(thing, type) and issubclass(thing, torch.optim.Optimizer)
     }
     assert {info.name for info in optim_db} == public - {"Optimizer"}
-
-
-def test_the_page_shows_what_these_tests_show() -> None:
-    kinds: dict[str, Counter[str]] = {}
-    for case in CASES:
-        kinds.setdefault(case.info.name, Counter())[expected(case)] += 1
-    refused = [case for case in CASES if expected(case) == "refused"]
-    reasons = sorted({outcome(case, "predicts").why for case in refused})
-    assert DOCS.read_text("utf-8") == page(kinds, reasons)
 
 
 # --- the checks can fail --------------------------------------------------------------------------
