@@ -30,11 +30,16 @@ Made = Callable[[Path], tuple[Any, ...]]
 GOOD = [f"{i * 37 % 50},{'uv'[i % 2]},{i % 3 // 2}" for i in range(60)]
 
 
-def table(*lines: str, content: bytes | Callable[[], bytes] = b"", name: str = "data.csv") -> Made:
+def table(
+    *lines: str,
+    content: bytes | Callable[[], bytes] = b"",
+    name: str = "data.csv",
+    target: str = "y",
+) -> Made:
     def make(folder: Path) -> tuple[Any, ...]:
         made = content() if callable(content) else content
         (folder / name).write_bytes(made or "".join(f"{x}\n" for x in lines).encode())
-        return ("pilot", name, "--target", "y")
+        return ("pilot", name, "--target", target)
 
     return make
 
@@ -87,6 +92,44 @@ TABLES = [
         table(content=claims_terabytes, name="data.parquet")),
 ]  # fmt: skip
 
+YES = ["a,b,y", *(f"{i * 37 % 50},{'uv'[i % 2]},{['yes', 'no'][i % 3 // 2]}" for i in range(60))]
+
+
+def cells(name: str, lines: list[str], says: str, target: str = "y") -> Bad:
+    return Bad(f"a table: {name}", f"…{says}…", table(*lines, target=target))
+
+
+def replaced(text: str) -> list[str]:
+    return [*YES[:7], text, *YES[8:]]
+
+
+CELLS = [
+    cells("missing column", YES, "data.csv has no column 'z'; it has a, b, y", "z"),
+    cells("spelling", YES, "has no column 'Y'; it has a, b, y", "Y"),
+    cells("header only", ["a,b,y"], "data.csv"),
+    cells("empty cell", replaced("1,,yes"),
+          "1 empty or NaN cells in 1 of 60 rows, in b (1); leave those rows out with "
+          "--missing drop, or fill the cells with --missing impute"),
+    cells("NaN", replaced("nan,u,yes"), "empty or NaN cells in 1 of 60 rows, in a (1)"),
+    cells("no target", replaced("1,u,"), "in y (1); leave those rows out with --missing drop"),
+    cells("infinite", replaced("inf,u,yes"), "data.csv …infinite… in a"),
+    cells("ragged", replaced("1,u,yes,9,9,9,9,9"), "cannot be read as a table…line 8"),
+    cells("one class", [line.replace("yes", "no") for line in YES], "only the class ['no']"),
+    cells("class of one", replaced("1,u,maybe"), "'maybe' of data.csv has only 1 of the 5"),
+    cells("few rows", YES[:16], "has 15 examples; at least 20 are needed"),
+    cells("only the target", ["y", *("01"[i % 2] for i in range(60))], "no column beside"),
+    cells("many texts", ["a,y", *(f"t{i},{i % 2}" for i in range(60))],
+          "column 'a' of data.csv holds 60 different texts (at most 50); drop it"),
+    cells("one number", ["a,y", *(f"{i},1.5" for i in range(60))], "y"),
+]  # fmt: skip
+NO_TEXT = [
+    Bad(f"a table of {name}", "data.csv cannot be read as a table…", table(content=content))
+    for name, content in {
+        "nothing": b"\n", "Latin-1": "a,y\nsí,1\n".encode("latin-1"),
+        "all bytes": bytes(range(256)) * 20, "odd UTF-16": b"\xff\xfeodd", "zip": b"PK\x03\x04",
+    }.items()
+]  # fmt: skip
+
 # --- images ---------------------------------------------------------------------------------------
 
 
@@ -130,6 +173,39 @@ IMAGES = [
         photos(lambda path: path.symlink_to("/dev/zero"))),
     Bad("a link to nothing that is called x.png", BAD.format("it is no regular file"),
         photos(lambda path: path.symlink_to("nothing"))),
+]  # fmt: skip
+
+
+def image(seed: int) -> bytes:
+    out = io.BytesIO()
+    pixels = np.random.default_rng(seed).integers(0, 255, (12, 12, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(out, "PNG")
+    return out.getvalue()
+
+
+def folder(name: str, files: dict[str, bytes], says: str) -> Bad:
+    def make(root: Path) -> tuple[Any, ...]:
+        for place, content in files.items():
+            (root / "photos" / place).parent.mkdir(parents=True, exist_ok=True)
+            (root / "photos" / place).write_bytes(content)
+        return ("pilot", "photos")
+
+    return Bad(f"a folder of images: {name}", f"…{says}…", make)
+
+
+PHOTOS = {f"{label}/{i}.png": image(i) for label in "ab" for i in range(12)}
+FOLDERS = [
+    folder("text", PHOTOS | {"a/x.png": b"hello"}, "a/x.png cannot be read as an image"),
+    folder("half an image", PHOTOS | {"a/x.png": image(1)[:200]},
+           "a/x.png cannot be read as an image (…truncated…); remove it"),
+    folder("empty", PHOTOS | {"a/x.png": b""}, "a/x.png cannot be read as an image"),
+    folder("one class", {k: v for k, v in PHOTOS.items() if k[0] == "a"},
+           "photos holds 1 folders with 12 images; put the images of each class into a folder"),
+    folder("no classes", {"x.png": image(1)},
+           "0 folders with 0 images and 1 images outside them; put"),
+    folder("class without images", PHOTOS | {"c/notes.txt": b""}, "class 'c' of photos has only 0"),
+    folder("class of one", PHOTOS | {"c/1.png": image(1)}, "class 'c' of photos has only 1 of the"),
+    folder("few", {k: v for k, v in PHOTOS.items() if int(k[2:-4]) < 6}, "at least 20 are needed"),
 ]  # fmt: skip
 
 # --- data files -----------------------------------------------------------------------------------

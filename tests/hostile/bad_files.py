@@ -1,125 +1,22 @@
-"""Bad words on the command line, and bad files that users write: studies, costs, tasks."""
+"""Bad files that users write: studies and costs."""
 
 from __future__ import annotations
 
 import os
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bad_words import CUT, LONG, Made, rows
 from inputs import Bad
 
-from folders import copy_of, pilot_folder, study_folder
-
-LONG = "x" * 5000
-CUT = "'" + "x" * 76 + "..."
-TASK = """
-import torch
-from paramcast.study import Task
-
-class Broken:
-    def __len__(self):
-        return 3
-    def __getitem__(self, index):
-        if index == 2:
-            raise KeyError("no such image")
-        return torch.zeros(4), 0
-
-def blobs(seed):
-    return torch.randn(40, 4, generator=torch.Generator().manual_seed(seed)), torch.arange(40) % 3
-
-def task():
-    settings = dict(name="blobs", model=lambda: torch.nn.Linear(4, 3), epochs=1, batch_size=8,
-                    train=blobs(1), validation=blobs(2), test=blobs(3))
-    return Task(**(settings | dict(CHANGES)))
-"""
-
-Made = Callable[[Path], tuple[Any, ...]]
+from folders import copy_of, pilot_folder
 
 
-def words(*given: Any) -> Made:
-    return lambda folder: given
-
-
-def task(changes: str = "", *more: Any) -> Made:
-    """A pilot of the task above with changed settings, and more words."""
-
-    def make(folder: Path) -> tuple[Any, ...]:
-        (folder / "blobs.py").write_text(TASK.replace("CHANGES", changes))
-        return ("pilot", "blobs.py", *(more or ("--lr", 0.1, "--seeds", 2)))
-
-    return make
-
-
-def on(kind: str, *given: Any) -> Made:
-    """A command on a finished pilot or study."""
-
-    def make(folder: Path) -> tuple[Any, ...]:
-        copy_of(pilot_folder() if kind == "pilot" else study_folder(), folder / kind)
-        return given
-
-    return make
-
-
-COMMAND_LINE = [
-    Bad("a task of 5,000 characters",
-        f"TASK {CUT} is no usable path (File name too long); choose another",
-        words("pilot", LONG)),
-    Bad("a task file in the home of nobody",
-        "TASK '~nobody-of-that-name/task.py' is no usable path (Could not determine home "
-        "directory); choose another", words("pilot", "~nobody-of-that-name/task.py")),
-    Bad("a task that would clear the screen",
-        r"TASK '\x1b[2J\udcff' is no usable path (it is no UTF-8); choose another",
-        words("pilot", "\x1b[2J\udcff")),
-    Bad("an empty --out", "--out '' is no usable path (it is empty); choose another",
-        task("", "--out", "")),
-    Bad("--out of bytes that are no UTF-8",
-        r"--out 'out\udcff' is no usable path (it is no UTF-8); choose another",
-        task("", "--out", "out\udcff")),
-    Bad("--out with a NUL",
-        r"--out 'a\x00b' is no usable path (embedded null byte); choose another",
-        task("", "--out", "a\0b")),
-    Bad("--data-dir of 5,000 characters",
-        f"--data-dir {CUT} is no usable path (File name too long); choose another",
-        words("pilot", "fashion", "--data-dir", LONG)),
-    Bad("a window of a thousand million points",
-        "method least-squares(window=1000000000): window must be at most 100000, got 1000000000",
-        task("", "--methods", "least-squares(window=1000000000)")),
-    Bad("a horizon of 5,000 digits",
-        "the knob horizon of plp must be a number or a quoted word, got '999…...",
-        task("", "--methods", f"plp(horizon={'9' * 5000})")),
-    Bad("20,000 blanks among the methods",
-        "methods are 20004 characters, more than 10000; name fewer",
-        task("", "--methods", f"plp{' ' * 20_000}x")),
-    Bad("thirty million runs",
-        "that would be about 30720120 runs, and at most 2000000 can be planned; take fewer seeds, "
-        "learning rates, methods or cells", task("", "--trials", 1024, "--trial-seeds", 10_000)),
-    Bad("--address with a name that no host can have",
-        "no Ray cluster can be reached at ray://a..b:10001 (…); start one with `ray start --head`, "
-        "or check host, port and firewall", task("", "--engine", "ray", "--address", "ray://a..b")),
-    Bad("--store with half a character",
-        "--store must be postgresql://USER@HOST/DATABASE, got something that is no URL",
-        task("", "--store", "postgresql://\udcff@127.0.0.1:1/runs")),
-    Bad("--store with a password, and nobody there",
-        "postgresql://me@127.0.0.1:1/runs cannot be reached (…); check the address, the database, "
-        "the user and the password (PGPASSWORD or ~/.pgpass)",
-        words("study", "status", "mine", "--store", "postgresql://me:secret@127.0.0.1:1/runs")),
-    Bad("an export to a file without a name", ". must end in .csv or .parquet",
-        on("study", "study", "export", "study", ".")),
-    Bad("an export into a folder that is not there",
-        "no/cells.csv cannot be written: No such file or directory",
-        on("study", "study", "export", "study", "no/cells.csv")),
-    Bad("a report of 5,000 characters' name",
-        f"--out {CUT} is no usable path (File name too long); choose another",
-        on("pilot", "report", "pilot", "-o", LONG)),
-]  # fmt: skip
-
-
-def study(content: str | bytes) -> Made:
+def study(content: str | bytes, *more: str) -> Made:
     def make(folder: Path) -> tuple[Any, ...]:
         text = content.encode() if isinstance(content, str) else content
         (folder / "my.toml").write_bytes(text)
-        return ("study", "run", "my.toml", "--dry-run")
+        return ("study", "run", "my.toml", *(more or ("--dry-run",)))
 
     return make
 
@@ -183,6 +80,19 @@ STUDY_FILES = [
 ]  # fmt: skip
 
 
+GRIDS = rows(  # what stands there instead of the task, the methods or the seeds
+    lambda what: study(HEAD + GRID.replace(what.split("=")[0].strip() + " = ", "#", 1) + what,
+                       "--out", "out"),
+    ('task = "digitz"', "grid[1]: unknown task 'digitz'"),
+    ('task = "digits/vgg"', "grid[1]: …vgg…cnn"),
+    ('methods = ["plq"]', "grid[1]: unknown method 'plq'"),
+    ('probes = ["jump"]', "grid[1]: unknown probe 'jump'; "),
+    ('methods = ["plp(far=1)"]', "grid[1]: method plp has no knob 'far'"),
+    ('momentum = 0\nbase = "demon"', "grid[1]: …momentum"),
+    ('methods = ["plp", "demon"]\nbase = "demon"', "method demon is the base itself"),
+)  # fmt: skip
+
+
 def costs(content: str) -> Made:
     def make(folder: Path) -> tuple[Any, ...]:
         copy_of(pilot_folder(), folder / "pilot")
@@ -204,15 +114,35 @@ ROI_FILES = [
         "one with `paramcast roi --template > roi.toml`",
         pipe("roi.toml", "roi", ".", "--inputs", "roi.toml")),
 ]  # fmt: skip
-
-TASK_FILES = [
-    Bad("a task file that is a pipe", "there is no file 'blobs.py'; check the path",
-        pipe("blobs.py", "pilot", "blobs.py")),
-    Bad("a task with a NUL in its name", r"Task.name must be a word or two, got 'a\x00b'",
-        task(r"name='a\0b'")),
-    Bad("a task with half a character in its name",
-        r"Task.name must be a word or two, got '\ud800'", task(r"name='\ud800'")),
-    Bad("a data set whose third example cannot be read",
-        "the test dataset failed with KeyError: 'no such image'; it must give an example for every "
-        "index from 0 to its length - 1", task("test=Broken()")),
-]  # fmt: skip
+COSTS = rows(
+    costs,
+    ("watts = ", "is no valid TOML"),
+    ("wats = 300", "unknown key wats (its value is 300); allowed are currency, positive_class, tr"),
+    ("watts = { value = 300, lo = 1 }", "unknown key watts.lo (its value is 1); allowed are value"),
+    ("watts = { low = 1, high = 2 }", "watts.value is missing; give a best guess"),
+    ("watts = 'many'", "watts must be a valid number, got 'many'"),
+    ("watts = true", "watts must be a valid number, got True"),
+    ("watts = nan", "watts must be a finite number, got nan"),
+    ("watts = { value = inf }", "watts.value must be a finite number, got inf"),
+    ("watts = [3, 2, 1]", "watts: low 3 is above high 1; exchange them"),
+    ("watts = [1, 'x', 3]", "watts.value must be a valid number, got 'x'"),
+    ("watts = [300]", "watts must be a valid number, got [300]"),
+    ("watts = -1", "watts must not be negative, got -1"),
+    ("failure_cost = { value = 1, low = -5 }", "failure_cost.low must not be negative, got -5"),
+    ("watts = 0.3", "watts = 0.3 looks like another unit; give watts, not kilowatts"),
+    ("discount_rate = 8", "discount_rate = 8 looks like another unit; give a share per year: 0.08"),
+    ("transfer = 50", "transfer = 50 looks like another unit; give a share from 0 to 1"),
+    ("price_per_compute_hour = 20000", "give the price of one hour (at most 10000)"),
+    ("price_per_kwh = 25", "give the price of one kWh, such as 0.25 (at most 10)"),
+    ("training_hours = 36000", "give hours of one training, not seconds"),
+    ("watts = { value = 2, low = 3, high = 1 }", "watts: low 3 is above high 1; exchange them"),
+    ("watts = { value = 9, low = 1, high = 3 }", "watts: value 9 lies outside low 1 to high 3"),
+    ("horizon_months = 1.5", "horizon_months must be a whole number from 1, got 1.5"),
+    ("horizon_months = 0", "horizon_months must be a whole number from 1, got 0"),
+    ("cost_per_error = 1", "predictions_per_month is missing: cost_per_error is the cost of one"),
+    ("cost_per_error = 1\nvalue_per_point = 1", "both say what accuracy is worth; leave out one"),
+    ("critical_trainings_per_month = 30", "is 30, more than the 20 of trainings_per_month"),
+    ("currency = 5", 'currency must be a short text such as "EUR", got 5'),
+    ("positive_class = -1", "positive_class must be a whole number from 0, got -1"),
+    ("positive_class = 1.0", "positive_class must be a whole number from 0, got 1.0"),
+)

@@ -89,8 +89,14 @@ def resumed(value: Any) -> Made:
     return study(spoil, "study", "resume", "study")
 
 
+AGAIN = ("pilot", "digits/mlp", "--lr", 0.1, "--seeds", 2, "--out", "pilot")
 ABOUT = {"name": "small", "text": "a = 1", "device": "cpu"}
 STORES = [
+    Bad("a pilot into a folder whose store is a text",
+        "pilot/pilot.db cannot be used …not a database…move it away…",
+        pilot(placed(lambda path: path.write_text("dear diary")), *AGAIN)),
+    Bad("a pilot into a folder whose store is broken", "pilot/pilot.db cannot be used …",
+        pilot(placed(lambda path: path.write_bytes(b"SQLite format 3\0" + b"\1" * 5000)), *AGAIN)),
     Bad("a store that breaks off", USED.format("database disk image is malformed"),
         pilot(bytes_of(lambda content: content[:9000]))),
     Bad("a store of zeros behind its first page", USED.format("database disk image is malformed"),
@@ -203,6 +209,25 @@ RESUME = "go on with `paramcast study resume`, which writes it anew"
 NO_JSON = f"pilot/pilot.json cannot be read ({{}}); {ANEW}"
 EXPORT = ("study", "export", "study", "cells.csv")
 RESULTS = [
+    Bad("a folder of neither pilot nor study",
+        "pilot holds neither pilot.json nor study.json; give the folder of a pilot or study",
+        lambda folder: (folder / "pilot").mkdir() or REPORT),
+    Bad("a pilot that has not finished", "pilot has no pilot.json: its pilot has not finished; "
+        "start the same command…", pilot(lambda folder: (folder / "pilot.json").unlink())),
+    Bad("a pilot without runs",
+        "…holds no finished runs; start the command that made it again…",
+        pilot(sql("DELETE FROM runs"))),
+    Bad("a pilot of one seed",
+        "…pilot.json has fewer than 2 seeds, and a report compares seeds in pairs…",
+        pilot(changed(seeds=1))),
+    Bad("a result without a row", NOT.format("pilot", "IndexError…", ANEW),
+        pilot(changed(table=[]))),
+    Bad("a report into a folder that is not there",
+        "missing/report.html cannot be written: …; give another file with -o",
+        pilot(bool, "report", "pilot", "-o", "missing/report.html")),
+    Bad("a report in the place of a folder",
+        "pilot cannot be written: …; give another file with -o",
+        pilot(bool, "report", "pilot", "-o", "pilot")),
     Bad("a result of 100,000 brackets", NO_JSON.format("it is nested too deeply"),
         pilot(text("[" * 100_000))),
     Bad("a result that is a list", NO_JSON.format("it holds [], not an object"),

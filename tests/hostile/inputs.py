@@ -1,4 +1,4 @@
-"""The table of bad inputs, by what is bad."""
+"""The table of bad inputs, and what must be said of each."""
 
 from __future__ import annotations
 
@@ -30,22 +30,28 @@ class Bad(NamedTuple):
         return re.fullmatch(pattern, message, re.DOTALL) is not None
 
 
-def table() -> dict[str, list[Bad]]:
-    """All rows, by what is bad."""
+def table() -> list[Bad]:
+    """All rows."""
     import bad_data
     import bad_files
     import bad_states
     import bad_stores
+    import bad_words
 
-    return {
-        "The command line": bad_files.COMMAND_LINE,
-        "Study files": bad_files.STUDY_FILES,
-        "Files of costs for `paramcast roi`": bad_files.ROI_FILES,
-        "Task files": bad_files.TASK_FILES,
-        "Tables": bad_data.TABLES,
-        "Folders of images": bad_data.IMAGES,
-        "Data files of the built-in tasks": bad_data.DATA_FILES,
-        "Stores of runs": bad_stores.STORES,
-        "Results that reports, analyses and exports read": bad_stores.RESULTS,
-        "Checkpoints": bad_states.STATES,
-    }
+    return [
+        *bad_words.COMMAND_LINE,
+        *bad_words.TASK_FILES,
+        *bad_files.STUDY_FILES,
+        *bad_files.GRIDS,
+        *bad_files.ROI_FILES,
+        *bad_files.COSTS,
+        *bad_data.TABLES,
+        *bad_data.CELLS,
+        *bad_data.NO_TEXT,
+        *bad_data.IMAGES,
+        *bad_data.FOLDERS,
+        *bad_data.DATA_FILES,
+        *bad_stores.STORES,
+        *bad_stores.RESULTS,
+        *bad_states.STATES,
+    ]

@@ -15,9 +15,9 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from bad_files import TASK
 
 from analyse import command as analyse
+from blobs import BLOBS
 from command import call
 from folders import copy_of, pilot_folder, study_folder
 from paramcast.errors import TaskError
@@ -242,7 +242,7 @@ def notice(path: Path) -> str:
 
 
 def test_whoever_runs_a_task_file_is_told_once(tmp_path: Path) -> None:
-    (tmp_path / "blobs.py").write_text(TASK.replace("CHANGES", ""))
+    (tmp_path / "blobs.py").write_text(BLOBS)
     words = ("--lr", 0.1, "--seeds", 2, "--methods", "plp", "--workers", 1, "--json")
     ran = call(tmp_path, "pilot", "blobs.py", *words)
     assert (ran.code, ran.said) == (0, "")
@@ -252,7 +252,7 @@ def test_whoever_runs_a_task_file_is_told_once(tmp_path: Path) -> None:
 
 def test_a_study_tells_it_for_each_of_its_task_files(tmp_path: Path) -> None:
     for name in ("a.py", "b.py"):
-        (tmp_path / name).write_text(TASK.replace("CHANGES", ""))
+        (tmp_path / name).write_text(BLOBS)
     text = 'name = "mine"\nquestion = "Which?"\n[[grid]]\ntask = ["a.py", "b.py", "digits/mlp"]\n'
     (tmp_path / "my.toml").write_text(text + 'methods = ["plp"]\nseeds = 2\nlr = [0.1, 0.2]\n')
     ran = call(tmp_path, "study", "run", "my.toml", "--dry-run", "--json")

@@ -6,7 +6,6 @@ import json
 import os
 import re
 import shutil
-import sqlite3
 import subprocess
 import sys
 import threading
@@ -188,126 +187,7 @@ def test_a_browser_that_prints_nothing_is_said(tmp_path: Path, monkeypatch: Any)
         pdf.to_pdf("<p>x</p>")
 
 
-# --- bad input ------------------------------------------------------------------------------------
-
-
-def copy(folder: Path, to: Path) -> Path:
-    shutil.copytree(folder, to)
-    return to
-
-
-def change(folder: Path, **changes: Any) -> None:
-    path = folder / "pilot.json"
-    path.write_text(json.dumps({**json.loads(path.read_text()), **changes}))
-
-
-def no_folder(folder: Path) -> Path:
-    return folder / "nothing"
-
-
-def empty(folder: Path) -> Path:
-    (folder / "empty").mkdir()
-    return folder / "empty"
-
-
-def not_finished(folder: Path) -> Path:
-    (folder / "pilot.json").unlink()
-    return folder
-
-
-def no_runs(folder: Path) -> Path:
-    with sqlite3.connect(folder / "pilot.db") as connection:
-        connection.execute("DELETE FROM runs")
-    return folder
-
-
-def no_store(folder: Path) -> Path:
-    (folder / "pilot.db").unlink()
-    return folder
-
-
-def no_database(folder: Path) -> Path:
-    for file in folder.glob("pilot.db*"):
-        file.unlink()
-    (folder / "pilot.db").write_text("not a database, but long enough to be looked at" * 9)
-    return folder
-
-
-def newer_result(folder: Path) -> Path:
-    change(folder, schema=9)
-    return folder
-
-
-def newer_store(folder: Path) -> Path:
-    with sqlite3.connect(folder / "pilot.db") as connection:
-        connection.execute("UPDATE about SET value = '9' WHERE name = 'schema'")
-    return folder
-
-
-def one_seed(folder: Path) -> Path:
-    change(folder, seeds=1)
-    return folder
-
-
-def no_json(folder: Path) -> Path:
-    (folder / "pilot.json").write_text("{")
-    return folder
-
-
-def no_table(folder: Path) -> Path:
-    change(folder, table=[])
-    return folder
-
-
-def damaged_run(folder: Path) -> Path:
-    with sqlite3.connect(folder / "pilot.db") as connection:
-        connection.execute("UPDATE runs SET outcome = '{'")
-    return folder
-
-
-@pytest.mark.parametrize(
-    ("spoil", "message"),
-    [
-        (no_folder, "is no folder; give the folder of a pilot or study"),
-        (empty, "holds neither pilot.json nor study.json; give the folder of a pilot or study"),
-        (not_finished, "has no pilot.json: its pilot has not finished; start the same command"),
-        (no_runs, "holds no finished runs; start the command that made it again"),
-        (no_store, "pilot.db is missing; a report needs the runs beside their result"),
-        (no_database, "cannot be used as a store of runs"),
-        (newer_result, "pilot.json has schema 9, this paramcast reads 1"),
-        (newer_store, "has schema version 9"),
-        (one_seed, "pilot.json has fewer than 2 seeds, and a report compares seeds in pairs"),
-        (no_json, "pilot.json cannot be read ("),
-        (no_table, "pilot.json is not as this paramcast writes it (IndexError"),
-        (damaged_run, "cannot be read ("),
-    ],
-    ids=lambda value: getattr(value, "__name__", ""),
-)
-def test_a_folder_that_cannot_be_reported(
-    spoil: Callable[[Path], Path], message: str, paramcast: Paramcast, pilot: Path, tmp_path: Path
-) -> None:
-    ran = paramcast("report", spoil(copy(pilot, tmp_path / "copy")), "-o", tmp_path / "r.html")
-    assert ran.code == 2
-    assert ran.err.startswith("paramcast: ")
-    assert message in ran.err
-    assert ran.err.count("\n") == 1
-    assert not (tmp_path / "r.html").exists()
-
-
-def test_a_folder_that_is_not_there_is_named_also_without_a_file(paramcast: Paramcast) -> None:
-    assert "paramcast: gone is no folder; give the folder" in paramcast("report", "gone").err
-
-
-@pytest.mark.parametrize("where", ["missing/report.html", "folder", "file/report.html"])
-def test_a_file_that_cannot_be_written(
-    where: str, paramcast: Paramcast, pilot: Path, tmp_path: Path
-) -> None:
-    (tmp_path / "folder").mkdir()
-    (tmp_path / "file").write_text("")
-    ran = paramcast("report", pilot, "-o", tmp_path / where)
-    assert ran.code == 2
-    assert ran.err.startswith(f"paramcast: {tmp_path / where} cannot be written: ")
-    assert ran.err.endswith("; give another file with -o\n")
+# --- bad input, beside that in tests/hostile ------------------------------------------------------
 
 
 def test_a_full_disk_leaves_the_old_page(
@@ -327,7 +207,7 @@ def test_a_full_disk_leaves_the_old_page(
 
 
 def test_a_read_only_folder_is_read(pilot: Path, tmp_path: Path) -> None:
-    folder = copy(pilot, tmp_path / "copy")
+    folder = Path(shutil.copytree(pilot, tmp_path / "copy"))
     before = {file.name: file.stat().st_mtime_ns for file in folder.iterdir()}
     folder.chmod(0o555)
     code = (

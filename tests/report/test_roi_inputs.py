@@ -101,47 +101,7 @@ def test_defaults_are_named_as_such(folder: Path, tmp_path: Path) -> None:
     assert "All from defaults" not in call(folder, "--inputs", tmp_path / "roi.toml")[1]
 
 
-# --- bad inputs -----------------------------------------------------------------------------------
-
-BAD = [
-    ("watts = ", "is no valid TOML"),
-    ("wats = 300", "unknown key wats (its value is 300); allowed are currency, positive_class, tr"),
-    ("watts = { value = 300, lo = 1 }", "unknown key watts.lo (its value is 1); allowed are value"),
-    ("watts = { low = 1, high = 2 }", "watts.value is missing; give a best guess"),
-    ("watts = 'many'", "watts must be a valid number, got 'many'"),
-    ("watts = true", "watts must be a valid number, got True"),
-    ("watts = nan", "watts must be a finite number, got nan"),
-    ("watts = { value = inf }", "watts.value must be a finite number, got inf"),
-    ("watts = [3, 2, 1]", "watts: low 3 is above high 1; exchange them"),
-    ("watts = [1, 'x', 3]", "watts.value must be a valid number, got 'x'"),
-    ("watts = [300]", "watts must be a valid number, got [300]"),
-    ("watts = -1", "watts must not be negative, got -1"),
-    ("failure_cost = { value = 1, low = -5 }", "failure_cost.low must not be negative, got -5"),
-    ("watts = 0.3", "watts = 0.3 looks like another unit; give watts, not kilowatts"),
-    ("discount_rate = 8", "discount_rate = 8 looks like another unit; give a share per year: 0.08"),
-    ("transfer = 50", "transfer = 50 looks like another unit; give a share from 0 to 1"),
-    ("price_per_compute_hour = 20000", "give the price of one hour (at most 10000)"),
-    ("price_per_kwh = 25", "give the price of one kWh, such as 0.25 (at most 10)"),
-    ("training_hours = 36000", "give hours of one training, not seconds"),
-    ("watts = { value = 2, low = 3, high = 1 }", "watts: low 3 is above high 1; exchange them"),
-    ("watts = { value = 9, low = 1, high = 3 }", "watts: value 9 lies outside low 1 to high 3"),
-    ("horizon_months = 1.5", "horizon_months must be a whole number from 1, got 1.5"),
-    ("horizon_months = 0", "horizon_months must be a whole number from 1, got 0"),
-    ("cost_per_error = 1", "predictions_per_month is missing: cost_per_error is the cost of one"),
-    ("cost_per_error = 1\nvalue_per_point = 1", "both say what accuracy is worth; leave out one"),
-    ("critical_trainings_per_month = 30", "is 30, more than the 20 of trainings_per_month"),
-    ("currency = 5", 'currency must be a short text such as "EUR", got 5'),
-    ("positive_class = -1", "positive_class must be a whole number from 0, got -1"),
-    ("positive_class = 1.0", "positive_class must be a whole number from 0, got 1.0"),
-]
-
-
-@pytest.mark.parametrize(("text", "message"), BAD, ids=[text for text, _ in BAD])
-def test_bad_inputs(folder: Path, tmp_path: Path, text: str, message: str) -> None:
-    (tmp_path / "bad.toml").write_text(text)
-    said = refused(folder, "--inputs", tmp_path / "bad.toml")
-    assert message in said
-    assert "bad.toml" in said
+# --- bad inputs, beside those in tests/hostile ---------------------------------------------------
 
 
 def test_inputs_that_cannot_be_read(folder: Path, tmp_path: Path) -> None:

@@ -421,26 +421,6 @@ def test_a_missing_package_is_said_before_anything_runs(
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["--tensorboard", "digits"], "--tensorboard took digits as its own value"),
-        (["--wandb", "my_task.py:task"], "paramcast pilot my_task.py:task --wandb"),
-        (["--mlflow", "fashion/mlp@100"], "--mlflow took fashion/mlp@100"),
-        (["digits", "--tensorboard", "file"], "--tensorboard file/"),
-    ],
-)
-def test_bad_input_is_one_sentence(
-    words: list[str], message: str, tmp_path: Path, monkeypatch: Any, paramcast: Command
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("file").write_text("")
-    ran = paramcast("pilot", *words)
-    assert (ran.code, ran.out) == (2, "")
-    assert message in ran.err
-    assert without_notice(ran.err).count("\n") == 1
-
-
 def test_a_pilot_writes_for_tensorboard_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paramcast: Command
 ) -> None:

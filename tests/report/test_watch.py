@@ -271,31 +271,6 @@ def test_the_command_prints_once_where_there_is_no_terminal(
     assert ran.out == paramcast("watch", pilot, "--once").out
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (["missing"], "missing holds no pilot or study yet; give the folder of one (its --out)"),
-        (["missing", "--every", "0"], "--every must be from 0.1 to 3600 seconds, got 0"),
-        (["missing", "--every", "nan"], "--every must be from 0.1 to 3600 seconds, got nan"),
-        (["missing", "--port", "80"], "--port is for --web and from 0 to 65535, got 80"),
-        (["missing", "--web", "--port", "70000"], "--port is for --web and from 0 to 65535, got"),
-        (["missing", "--lang", "ja"], "--lang is for --web, got ja without it"),
-        (["missing", "--web", "--once"], "--once prints and --web serves; give one of them"),
-        (["file"], "file is a file; give the folder of a pilot or study"),
-        (["missing", "--store", "x"], "--store must be postgresql://USER@HOST/DATABASE"),
-    ],
-)
-def test_bad_input_is_one_sentence(
-    words: list[str], message: str, tmp_path: Path, monkeypatch: Any, paramcast: Command
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    Path("file").write_text("")
-    ran = paramcast("watch", *words)
-    assert (ran.code, ran.out) == (2, "")
-    assert message in ran.err
-    assert ran.err.count("\n") == 1
-
-
 def test_it_waits_for_the_store_and_ends_with_the_pilot(tmp_path: Path) -> None:
     """In a real terminal: it says that it waits, shows what comes, and leaves the last picture."""
     master, slave = pty.openpty()

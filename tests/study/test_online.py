@@ -5,7 +5,6 @@ from __future__ import annotations
 import itertools
 import json
 import math
-import re
 from collections.abc import Callable, Sequence
 from statistics import fmean
 from typing import Any
@@ -564,29 +563,6 @@ def test_the_pilot_runs_on_a_stream(paramcast: Callable[..., Any], tmp_path: Any
     assert len(rows["plp"]["measures"]["forgetting"]["values"]) == 6
     assert rows["plp"]["measures"]["forgetting"]["to_base"]["low"] is not None
     assert result["verdicts"]["plp"]["quality"]["kind"]
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("digits", "--methods", "plp(on_drift='reset')"), "reacts to drift, .* is no stream"),
-        (("digits", "--methods", "state-reset"), "reacts to drift, but task digits is no stream"),
-        (
-            ("digits-drift", "--methods", "plp(on_drift='now')"),
-            "on_drift must be 'reset' or 'oracle', got 'now'",
-        ),
-        (("digits-drift", "--methods", "demon(on_drift='reset')"), "demon has no knob 'on_drift'"),
-        (("digits-classes/vgg",), "task digits-classes has no network 'vgg'"),
-        (("digits-drift@500",), "task digits-drift is small and takes no @N"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_a_mistake_is_one_sentence(
-    paramcast: Callable[..., Any], words: tuple[str, ...], message: str
-) -> None:
-    ran = paramcast("pilot", *words)
-    assert (ran.code, ran.out, ran.err.count("\n")) == (2, "", 1)
-    assert re.search(message, ran.err), ran.err
 
 
 # --- bad input ----------------------------------------------------------------------------------

@@ -236,23 +236,6 @@ def refused(ran: Any, *messages: str) -> None:
         assert message in ran.err, ran.err
 
 
-@pytest.mark.parametrize(
-    ("url", "message"),
-    [
-        ("mysql://u:secret@h/db", "got the scheme 'mysql'"),
-        ("sqlite:///x.db", "leave it out for the SQLite file in the --out folder"),
-        ("secret", "got something that is no URL"),
-        ("postgresql://u:secret@h:port/db", "got something that is no URL"),
-        ("postgresql+psycopg2://u:secret@h/db", "got the scheme 'postgresql+psycopg2'"),
-    ],
-)
-def test_what_is_no_address_of_postgresql(paramcast: Any, url: str, message: str) -> None:
-    for words in (("pilot", "nothing.py"), ("study", "run", "nothing"), ("study", "status", ".")):
-        ran = paramcast(*words, "--store", url)
-        refused(ran, "--store must be postgresql://USER@HOST/DATABASE", message)
-        assert "secret" not in ran.err
-
-
 def test_a_missing_driver_is_named(paramcast: Any, monkeypatch: Any) -> None:
     monkeypatch.setitem(sys.modules, "psycopg", None)
     ran = paramcast("study", "status", ".", "--store", "postgresql://u@127.0.0.1:1/db")

@@ -247,28 +247,6 @@ def test_without_ray_the_extra_is_named(paramcast: Any, monkeypatch: pytest.Monk
     assert "paramcast: --engine ray needs one more package: pip install 'paramcast[ray]'" in ran.err
 
 
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (("--address", "auto"), "--address is for Ray; add --engine ray"),
-        (("--cpus-per-run", 2), "--cpus-per-run is for Ray"),
-        (("--engine", "ray", "--cpus-per-run", 0), "--cpus-per-run must be above 0, got 0"),
-        (("--engine", "ray", "--gpus-per-run", 1.5), "must be from 0 to 1 or a whole number"),
-        (("--engine", "ray", "--gpus-per-run", 1), "--device cpu and --gpus-per-run 1 do not fit"),
-        (("--engine", "ray", "--device", "cuda"), "runs on GPUs need --device cuda and"),
-        (("--engine", "ray", "--device", "cuda:1"), "--device must be cpu or cuda, got 'cuda:1'"),
-        (("--engine", "dask"), "'dask' is not one of 'local', 'ray'"),
-    ],
-)
-def test_options_that_do_not_fit_are_refused(
-    paramcast: Any, words: tuple[Any, ...], message: str
-) -> None:
-    for command in (("pilot", "digits/mlp"), ("study", "run", "hybrids")):
-        ran = paramcast(*command, *words)
-        assert ran.code == 2
-        assert message in ran.err
-
-
 # --- what is sent -------------------------------------------------------------------------------
 
 

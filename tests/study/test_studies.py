@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import json
 import math
-import re
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
@@ -146,29 +145,6 @@ def test_counting_runs_hashes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert count(cells) == (0, 4 * 6 * 4)
 
 
-@pytest.mark.parametrize(
-    ("change", "message"),
-    [
-        (('"digits"', '"digitz"'), r"grid\[1\]: unknown task 'digitz'"),
-        (('"digits"', '"digits/vgg"'), r"grid\[1\]: .*vgg.*cnn"),
-        (('"plp"', '"plq"'), r"grid\[1\]: unknown method 'plq'"),
-        (("seeds = 6", 'seeds = 6\nprobes = ["jump"]'), r"grid\[1\]: unknown probe 'jump'; "),
-        (('"plp"', '"plp(far=1)"'), r"grid\[1\]: method plp has no knob 'far'"),
-        (("seeds = 6", 'seeds = 6\nbase = "demon"\nmomentum = 0'), r"grid\[1\]: .*momentum"),
-        (('["plp"]', '["plp", "demon"]\nbase = "demon"'), r"method demon is the base itself"),
-    ],
-)
-def test_a_grid_that_cannot_be_run_is_refused_before_anything_runs(
-    paramcast: Callable[..., Any], tmp_path: Path, change: tuple[str, str], message: str
-) -> None:
-    (tmp_path / "bad.toml").write_text(TINY.replace(*change))
-    ran = paramcast("study", "run", "bad.toml", "--out", "out")
-    assert (ran.code, ran.out) == (2, "")
-    assert len(ran.err.splitlines()) == 1
-    assert re.search(message, ran.err), ran.err
-    assert not (tmp_path / "out").exists()
-
-
 # --- a study, run -------------------------------------------------------------------------------
 
 
@@ -235,32 +211,6 @@ def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None
 
 
 # --- bad input ----------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("words", "message"),
-    [
-        (
-            ("run", "nothing"),
-            "no study 'nothing'; give a file ending in .toml, or one of hybrids, paper",
-        ),
-        (("run", "nothing.toml"), "nothing.toml cannot be read: No such file or directory"),
-        (("show", "nothing"), "no ready-made study 'nothing'; there is hybrids, paper, paper-sm"),
-        (("status", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
-        (("resume", "nowhere"), "nowhere holds no study.db; give the folder of a study"),
-        (("export", "nowhere", "x.csv"), "no study has finished there"),
-        (("run", "sensitivity", "--workers", "0"), "--workers must be at least 1, got 0"),
-        (("run", "sensitivity", "--timeout", "0"), "--timeout must be above 0 seconds, got 0"),
-    ],
-    ids=lambda value: " ".join(value) if isinstance(value, tuple) else "",
-)
-def test_a_mistake_is_one_sentence(
-    paramcast: Callable[..., Any], words: tuple[str, ...], message: str
-) -> None:
-    ran = paramcast("study", *words)
-    assert (ran.code, ran.out) == (2, "")
-    assert message in ran.err
-    assert len(ran.err.splitlines()) == 1
 
 
 def test_a_table_holds_no_formula_and_needs_a_known_ending(tmp_path: Path) -> None:

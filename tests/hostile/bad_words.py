@@ -1,0 +1,405 @@
+"""Bad words on the command line, and tasks that cannot be trained."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from inputs import Bad
+
+from blobs import BLOBS
+from folders import copy_of, pilot_folder, study_folder
+
+Made = Callable[[Path], tuple[Any, ...]]
+LONG = "x" * 5000
+CUT = "'" + "x" * 76 + "..."
+MORE = """
+import numpy as np
+shared = make_model()
+column = (blobs(40, 1)[0], blobs(40, 1)[1][:, None])
+NUMBER = 3
+
+def with_one(value):
+    x = torch.zeros(6, 4)
+    x[2, 1] = value
+    return x
+
+def unseeded():
+    net = make_model()
+    with torch.no_grad():
+        net[0].weight.copy_(torch.tensor(np.random.default_rng().normal(size=(8, 4))))
+    return net
+
+class Broken:
+    def __len__(self):
+        return 3
+    def __getitem__(self, index):
+        if index == 2:
+            raise KeyError("no such image")
+        return torch.zeros(4), 0
+
+def needs(path):
+    return task()
+def raises():
+    return {}["no such key"]
+def exits():
+    raise SystemExit(0)
+def nothing():
+    task()
+def dictionary():
+    return {}
+"""
+
+
+def rows(make: Callable[[str], Made], *pairs: tuple[str, str]) -> list[Bad]:
+    """What is bad names the row; of what comes back, a part is given."""
+    return [Bad(what, f"…{says}…", make(what)) for what, says in pairs]
+
+
+def words(*given: Any) -> Made:
+    """A command in a folder with a file and with a folder called folder.py."""
+
+    def make(folder: Path) -> tuple[Any, ...]:
+        (folder / "file").write_text("")
+        (folder / "folder.py").mkdir()
+        return given
+
+    return make
+
+
+def task(changes: str = "", *more: Any, task: str = "blobs.py") -> Made:
+    """A pilot of the blobs with changed settings, and more words."""
+
+    def make(folder: Path) -> tuple[Any, ...]:
+        code = f"{BLOBS}{MORE}\ndef changes():\n    return dict({changes})\n"
+        (folder / "blobs.py").write_text(code)
+        (folder / "file").write_text("")
+        return ("pilot", task, *(more or ("--lr", 0.1, "--seeds", 2)))
+
+    return make
+
+
+def on(kind: str, *given: Any) -> Made:
+    """A command on a finished pilot or study."""
+
+    def make(folder: Path) -> tuple[Any, ...]:
+        copy_of(pilot_folder() if kind == "pilot" else study_folder(), folder / kind)
+        return given
+
+    return make
+
+
+def imported(content: str) -> Made:
+    def make(folder: Path) -> tuple[Any, ...]:
+        (folder / "bad.py").write_text(content)
+        return ("pilot", "bad.py")
+
+    return make
+
+
+RANGE = "--lr-range must satisfy 0 < low < high"
+NO_URL = "--store must be postgresql://USER@HOST/DATABASE, "
+OPTIONS = rows(
+    lambda what: task("", *what.split()),
+    ("--seeds 1", "--seeds must be from 2 to 10000, got 1 …no interval is possible"),
+    ("--seeds -3", "--seeds must be from 2 …got -3"),
+    ("--seeds 10001", "--seeds must be from 2 to 10000, got 10001"),
+    ("--seeds 99999999999999999999", "--seeds must be from 2 to 10000"),
+    ("--seeds 1e3", "'--seeds': '1e3' is not a valid integer; see paramcast pilot --help"),
+    ("--seeds", "'--seeds' requires an argument"),
+    ("--epochs 0", "--epochs must be from 1 …got 0"),
+    ("--epochs 1.5", "'1.5' is not a valid integer"),
+    ("--batch-size 0", "--batch-size must be from 1"),
+    ("--trials 3", "--trials must be a power of 2 up to 1024, got 3"),
+    ("--trials -4", "--trials must be a power of 2"),
+    ("--trials 2048", "--trials must be a power of 2 up to 1024, got 2048"),
+    ("--trial-seeds 0", "--trial-seeds must be from 1"),
+    ("--lr 0", "--lr must be a finite number above 0, got 0"),
+    ("--lr -0.1", "--lr must be a finite number above 0, got -0.1"),
+    ("--lr nan", "--lr must be a finite number above 0, got nan"),
+    ("--lr inf", "--lr must be a finite number above 0, got inf"),
+    ("--lr fast", "'fast' is not a valid float"),
+    ("--lr-range 1 0.1", f"{RANGE} …got 1 to 0.1"),
+    ("--lr-range 0.1 0.1", RANGE),
+    ("--lr-range -1 1", RANGE),
+    ("--lr-range nan 1", RANGE),
+    ("--lr-range 0.1 inf", RANGE),
+    ("--lr-range 0.1", "'--lr-range' requires 2 arguments"),
+    ("--lr 0.1 --trials 4", "--lr tunes nothing, so --trials has no use"),
+    ("--lr 0.1 --trial-seeds 4", "--lr tunes nothing, so --trial-seeds has no use"),
+    ("--lr 0.1 --lr-range 0.1 1", "--lr tunes nothing, so --lr-range has no use"),
+    ("--margin 0", "--margin must be a number above 0, …got '0'"),
+    ("--margin nan", "--margin must be a number above 0, …got 'nan'"),
+    ("--margin inf", "--margin must be a number above 0"),
+    ("--workers 0", "--workers must be at least 1, got 0"),
+    ("--timeout 0", "--timeout must be above 0 seconds, got 0"),
+    ("--timeout nan", "--timeout must be above 0 seconds"),
+    ("--base adam", "--base must be one of sgd, nesterov, adamw, …, ema, got 'adam'"),
+    ("--base own", "--base must be one of sgd, nesterov, adamw, …, ema, got 'own'"),
+    ("--schedule linear", "--schedule must be one of constant, warmup, cosine, cyclic, wsd, got"),
+    ("--device tpu", "--device must be cpu, cuda or cuda:N, got 'tpu'"),
+    ("--device meta", "--device must be cpu, cuda or cuda:N"),
+    ("--device cuda:99", "--device cuda:99 is not there (… CUDA devices); use cpu"),
+    ("--methods plpp", "unknown method 'plpp'; choose from plp, secant"),
+    ("--methods plp,plp", "method plp is named twice"),
+    ("--methods plp(horizn=1)", "no knob 'horizn'; it has horizon, start, every"),
+    ("--methods plp(every=2)", "every must be >= 3 (Midline reads 3 points), got 2"),
+    ("--methods nesterov --base adamw", "nesterov compares with base sgd, got base adamw"),
+    # its velocity gain is (3 - 10.5) / 3: the control's learning rate would be below 0
+    ("--lr 0.1 --methods plp(horizon=-10)", "horizon=-10"),
+    ("--target y", "--target is for tables (a .csv file), the task is 'blobs.py'"),
+    ("--bogus", "No such option …--bogus…; see paramcast pilot --help"),
+    ("more", "unexpected extra argument (more)"),
+    ("--address auto", "--address is for Ray; add --engine ray"),
+    ("--cpus-per-run 2", "--cpus-per-run is for Ray"),
+    ("--engine ray --cpus-per-run 0", "--cpus-per-run must be above 0, got 0"),
+    ("--engine ray --gpus-per-run 1.5", "must be from 0 to 1 or a whole number"),
+    ("--engine ray --gpus-per-run 1", "--device cpu and --gpus-per-run 1 do not fit"),
+    ("--engine ray --device cuda", "runs on GPUs need --device cuda and"),
+    ("--engine ray --device cuda:1", "--device must be cpu or cuda, got 'cuda:1'"),
+    ("--engine dask", "'dask' is not one of 'local', 'ray'"),
+    ("--store mysql://u:secret@h/db", f"{NO_URL}got the scheme 'mysql'"),
+    ("--store sqlite:///x.db", "leave it out for the SQLite file in the --out folder"),
+    ("--store secret", f"{NO_URL}got something that is no URL"),
+    ("--store postgresql://u:secret@h:port/db", f"{NO_URL}got something that is no URL"),
+    ("--store postgresql+psycopg2://u:secret@h/db", "got the scheme 'postgresql+psycopg2'"),
+    ("--tensorboard file", "--tensorboard file/"),
+    ("--out file", "--out file cannot be a folder (File exists)"),
+    ("--out file/below", "cannot be a folder (Not a directory); choose another"),
+)  # fmt: skip
+EMPTY = rows(  # not taken for the default
+    lambda what: task("", "--dry-run", *shlex.split(what)),
+    ("--methods ''", "--method"), ("--base ''", "--base"), ("--schedule ''", "--schedule"),
+    ("--target ''", "--target"),
+)  # fmt: skip
+COMMANDS = rows(
+    lambda what: words(*what.split()),
+    ("bogus", "No such command …bogus…; see paramcast --help"),
+    ("new-task", "Missing argument 'FILE'"),
+    ("new-task task.txt", "FILE must end in .py, got 'task.txt'"),
+    ("new-task no/such/folder/task.py", "cannot be written: No such file"),
+    ("new-task folder.py", "folder.py exists already and was left alone"),
+    ("pilot digit", "unknown task 'digit'; give one of digits, …, a file my_task.py:function"),
+    ("pilot nope.py", "there is no file 'nope.py'; check the path"),
+    ("pilot nope.py:task", "there is no file 'nope.py'"),
+    ("pilot folder.py", "there is no file 'folder.py'"),
+    ("pilot nope.csv --target y", "there is no file 'nope.csv'"),
+    ("pilot nope.csv", "nope.csv is a table; say which column to predict with --target COLUMN"),
+    ("pilot digits --methods plp(on_drift='reset')", "reacts to drift, … is no stream"),
+    ("pilot digits --methods state-reset", "reacts to drift, but task digits is no stream"),
+    ("pilot digits-drift --methods plp(on_drift='now')",
+     "on_drift must be 'reset' or 'oracle', got 'now'"),
+    ("pilot digits-drift --methods demon(on_drift='reset')", "demon has no knob 'on_drift'"),
+    ("pilot digits-classes/vgg", "task digits-classes has no network 'vgg'"),
+    ("pilot digits-drift@500", "task digits-drift is small and takes no @N"),
+    ("pilot --tensorboard digits", "--tensorboard took digits as its own value"),
+    ("pilot --wandb my_task.py:task", "paramcast pilot my_task.py:task --wandb"),
+    ("pilot --mlflow fashion/mlp@100", "--mlflow took fashion/mlp@100"),
+    ("study run nothing",
+     "no study 'nothing'; give a file ending in .toml, or one of hybrids, paper"),
+    ("study run nothing.toml", "nothing.toml cannot be read: No such file or directory"),
+    ("study show nothing", "no ready-made study 'nothing'; there is hybrids, paper, paper-sm"),
+    ("study status nowhere", "nowhere holds no study.db; give the folder of a study"),
+    ("study resume nowhere", "nowhere holds no study.db; give the folder of a study"),
+    ("study export nowhere x.csv", "no study has finished there"),
+    ("study run sensitivity --workers 0", "--workers must be at least 1, got 0"),
+    ("study run sensitivity --timeout 0", "--timeout must be above 0 seconds, got 0"),
+    ("study run hybrids --address auto", "--address is for Ray; add --engine ray"),
+    ("study run nothing --store mysql://u:secret@h/db", f"{NO_URL}got the scheme 'mysql'"),
+    ("study status . --store secret", f"{NO_URL}got something that is no URL"),
+    ("watch missing", "missing holds no pilot or study yet; give the folder of one (its --out)"),
+    ("watch missing --every 0", "--every must be from 0.1 to 3600 seconds, got 0"),
+    ("watch missing --every nan", "--every must be from 0.1 to 3600 seconds, got nan"),
+    ("watch missing --port 80", "--port is for --web and from 0 to 65535, got 80"),
+    ("watch missing --web --port 70000", "--port is for --web and from 0 to 65535, got"),
+    ("watch missing --lang ja", "--lang is for --web, got ja without it"),
+    ("watch missing --web --once", "--once prints and --web serves; give one of them"),
+    ("watch file", "file is a file; give the folder of a pilot or study"),
+    ("watch missing --store x", "--store must be postgresql://USER@HOST/DATABASE"),
+    ("report gone", "gone is no folder; give the folder of a pilot or study"),
+    ("roi", "FOLDER is missing"),
+    ("roi .", "has no pilot.json: no pilot has finished there"),
+    ("roi . --template", "--template prints the file of inputs and takes nothing but"),
+    ("roi . --json --full", "--json holds all that --full prints"),
+    ("roi --template --out .", "cannot be written (Is a directory)"),
+    ("roi --template --out file", "file exists already and was left alone"),
+)  # fmt: skip
+OTHER_WORDS = [
+    Bad("a task of 5,000 characters",
+        f"TASK {CUT} is no usable path (File name too long); choose another",
+        words("pilot", LONG)),
+    Bad("a task in two lines", "unknown task …", words("pilot", "no\nsuch 'task'")),
+    Bad("a task file in the home of nobody",
+        "TASK '~nobody-of-that-name/task.py' is no usable path (Could not determine home "
+        "directory); choose another", words("pilot", "~nobody-of-that-name/task.py")),
+    Bad("a task that would clear the screen",
+        r"TASK '\x1b[2J\udcff' is no usable path (it is no UTF-8); choose another",
+        words("pilot", "\x1b[2J\udcff")),
+    Bad("an empty --out", "--out '' is no usable path (it is empty); choose another",
+        task("", "--out", "")),
+    Bad("--out of bytes that are no UTF-8",
+        r"--out 'out\udcff' is no usable path (it is no UTF-8); choose another",
+        task("", "--out", "out\udcff")),
+    Bad("--out with a NUL",
+        r"--out 'a\x00b' is no usable path (embedded null byte); choose another",
+        task("", "--out", "a\0b")),
+    Bad("--data-dir of 5,000 characters",
+        f"--data-dir {CUT} is no usable path (File name too long); choose another",
+        words("pilot", "fashion", "--data-dir", LONG)),
+    Bad("a window of a thousand million points",
+        "method least-squares(window=1000000000): window must be at most 100000, got 1000000000",
+        task("", "--methods", "least-squares(window=1000000000)")),
+    Bad("a horizon of 5,000 digits",
+        "the knob horizon of plp must be a number or a quoted word, got '999…...",
+        task("", "--methods", f"plp(horizon={'9' * 5000})")),
+    Bad("20,000 blanks among the methods",
+        "methods are 20004 characters, more than 10000; name fewer",
+        task("", "--methods", f"plp{' ' * 20_000}x")),
+    Bad("thirty million runs",
+        "that would be about 30720120 runs, and at most 2000000 can be planned; take fewer seeds, "
+        "learning rates, methods or cells", task("", "--trials", 1024, "--trial-seeds", 10_000)),
+    Bad("--address with a name that no host can have",
+        "no Ray cluster can be reached at ray://a..b:10001 (…); start one with `ray start --head`, "
+        "or check host, port and firewall", task("", "--engine", "ray", "--address", "ray://a..b")),
+    Bad("--store with half a character",
+        "--store must be postgresql://USER@HOST/DATABASE, got something that is no URL",
+        task("", "--store", "postgresql://\udcff@127.0.0.1:1/runs")),
+    Bad("--store with a password, and nobody there",
+        "postgresql://me@127.0.0.1:1/runs cannot be reached (…); check the address, the database, "
+        "the user and the password (PGPASSWORD or ~/.pgpass)",
+        words("study", "status", "mine", "--store", "postgresql://me:secret@127.0.0.1:1/runs")),
+    Bad("an export to a file without a name", ". must end in .csv or .parquet",
+        on("study", "study", "export", "study", ".")),
+    Bad("an export into a folder that is not there",
+        "no/cells.csv cannot be written: No such file or directory",
+        on("study", "study", "export", "study", "no/cells.csv")),
+    Bad("a report of 5,000 characters' name",
+        f"--out {CUT} is no usable path (File name too long); choose another",
+        on("pilot", "report", "pilot", "-o", LONG)),
+]  # fmt: skip
+COMMAND_LINE = OPTIONS + EMPTY + COMMANDS + OTHER_WORDS
+
+# --- task files -----------------------------------------------------------------------------------
+
+FUNCTIONS = rows(
+    lambda what: task(task=what),
+    ("blobs.py:missing", "has no function 'missing'; it has blobs, make_model, task"),
+    ("blobs.py:NUMBER", "has no function 'NUMBER'"),
+    ("blobs.py:needs", "blobs.py:needs failed with TypeError: needs() missing 1 required"),
+    ("blobs.py:raises", "blobs.py:raises failed with KeyError: 'no such key' (line …)"),
+    ("blobs.py:exits", "blobs.py:exits failed with SystemExit"),
+    ("blobs.py:nothing", "returned None, it must return a paramcast Task"),
+    ("blobs.py:dictionary", "returned a dict, it must return a paramcast Task"),
+    ("blobs.py:Task", "blobs.py:Task failed with TypeError"),
+)  # fmt: skip
+IMPORTS = rows(
+    imported,
+    ("def task(:\n", "bad.py cannot be imported: SyntaxError…line 1"),
+    ("import no_such_module_anywhere\n", "ModuleNotFoundError: No module named…line 1"),
+    ("x = 1\ny = x.z\n", "cannot be imported: AttributeError…(line 2)"),
+    ("import sys\nsys.exit(0)\n", "bad.py cannot be imported: SystemExit"),
+    ("", "bad.py has no function 'task'; it has none"),
+    ("\0", "bad.py cannot be imported: SyntaxError"),
+)
+TEST = "the test split"
+SETTINGS = rows(
+    task,
+    ("epochs=0", "Task.epochs must be a whole number from 1, got 0"),
+    ("epochs=1.5", "Task.epochs must be a whole number from 1, got 1.5"),
+    ("epochs=True", "Task.epochs must be a whole number"),
+    ("batch_size='8'", "Task.batch_size must be a whole number from 1, got '8'"),
+    ("schedule='linear'", "Task.schedule must be one of constant, warmup, cosine, cyclic, wsd"),
+    ("base='adam'", "Task.base must be sgd, nesterov, adamw, …, ema or a function, got 'adam'"),
+    ("metric='f2'", "Task.metric must be accuracy, …, r2 or a function, got 'f2'"),
+    ("loss=3", "Task.loss must be a function"),
+    ("lr_range=(0.1, 0.01)", "Task.lr_range must satisfy 0 < low < high"),
+    ("lr_range=(0, 0.01)", "Task.lr_range must satisfy 0 < low < high"),
+    ("lr_range=0.1", "Task.lr_range must be two numbers"),
+    ("lr_range=(1, 2, 3)", "Task.lr_range must be two numbers"),
+    ("lr_range=('a', 'b')", "Task.lr_range must be two numbers"),
+    ("name=3", "Task.name"),
+    (r"name='a\0b'", r"Task.name must be a word or two, got 'a\x00b'"),
+    (r"name='\ud800'", r"Task.name must be a word or two, got '\ud800'"),
+    ("momentum=-1.0", "omentum"),
+    ("momentum=1.5", "omentum"),
+    ("momentum='high'", "omentum"),
+    ("momentum=0.0, base='nesterov'", "omentum"),
+    ("weight_decay=-1.0", "weight_decay"),
+    ("weight_decay='high'", "weight_decay"),
+    ("augment=3", "Task.augment"),
+    ("augment=lambda inputs: inputs", "augment"),
+    ("augment=lambda inputs, generator: inputs[:, :2]", "augment"),
+    ("surprise=3", "blobs.py:task failed with TypeError…'surprise'"),
+    ("model=3", "Task.model is a int; give a function that builds a fresh model"),
+    ("model=make_model()", "Task.model is a model; give a function that builds one"),
+    ("model=lambda: 3", "Task.model returned a int, it must return a torch.nn.Module"),
+    ("model=lambda: 1 / 0", "Task.model failed with ZeroDivisionError: division by zero"),
+    ("model=torch.nn.Identity", "the model has no learnable parameters"),
+    ("model=lambda: torch.nn.Linear(5, 3)",
+     "the model failed on training inputs of shape (4, 4)…mat1 and mat2"),
+    ("model=lambda: torch.nn.Linear(4, 2)",
+     "the labels go up to 2, the model has 2 outputs; give it at least 3"),
+    ("model=lambda: torch.nn.Sequential(torch.nn.Linear(4, 1), torch.nn.Flatten(0))",
+     "the labels go up to 2, the model has 1 outputs"),
+    ("model=lambda: torch.nn.RNN(4, 3)", "the model put out a tuple, it must put out one tensor"),
+    ("model=lambda: shared", "same model"),
+    ("model=unseeded", "same seed"),
+    ("loss=torch.nn.functional.binary_cross_entropy_with_logits",
+     "output of shape (4, 3) does not fit the loss with targets of shape (4,): ValueError"),
+    ("loss=lambda o, t: torch.nn.functional.cross_entropy(o, t, reduction='none')",
+     "Task.loss must return one number that depends on the model's parameters"),
+    ("loss=lambda o, t: torch.nn.functional.cross_entropy(o.detach(), t)",
+     "Task.loss must return one number"),
+    ("loss=lambda o, t: 1.0", "Task.loss must return one number"),
+    ("metric='mse'", "mse needs numbers, the train targets are whole-number labels; … log_loss"),
+    ("metric=lambda o, t: 1 / 0", "Task.metric failed with ZeroDivisionError"),
+    ("metric=lambda o, t: o", "Task.metric failed with"),
+    ("base=lambda parameters, lr: None",
+     "Task.base must return a torch.optim.Optimizer, it returned NoneType"),
+    ("base=lambda parameters, lr: 1 / 0", "Task.base…ZeroDivisionError"),
+    ("base=lambda parameters: torch.optim.SGD(parameters, lr=1)", "Task.base…TypeError"),
+    ("base=lambda parameters, lr: torch.optim.LBFGS(parameters, lr)", "must not be LBFGS"),
+    *[(f"{name}=(torch.zeros(0, 4), torch.zeros(0).long())",
+       f"the {name} split is empty; give it at least one example")
+      for name in ("train", "validation", "test")],
+    ("test=[]", f"{TEST} is empty"),
+    ("test=None", f"{TEST} is None; give (inputs, targets) as two tensors"),
+    ("test=7", f"{TEST} is a int"),
+    ("test='photos'", "the test dataset must give pairs of input and target"),
+    ("test=[1, 2, 3]", "the test dataset must give pairs"),
+    ("test=Broken()", "the test dataset failed with KeyError: 'no such image'; it must give an "
+     "example for every index from 0 to its length - 1"),
+    ("test=(torch.zeros(3, 4), torch.zeros(4).long())",
+     f"{TEST} has 3 inputs and 4 targets; it needs one target per input"),
+    ("test=(torch.zeros(3, 4), None)", f"{TEST} cannot be read as a tensor"),
+    ("test=(1.0, 2.0)", f"{TEST} holds a single number"),
+    ("test=([[1, 2], [3]], [0, 1])", f"{TEST} cannot be read as a tensor"),
+    ("test=[(torch.zeros(4), 0), (torch.zeros(5), 1), (torch.zeros(4), 1)]",
+     "the examples of the test dataset cannot be stacked…resize or pad"),
+    ("test=(with_one(float('nan')), torch.arange(6) % 3)",
+     f"the inputs of {TEST} hold 1 values that are NaN or infinite; fill or drop them"),
+    ("train=(with_one(float('-inf')), torch.arange(6) % 3)",
+     "the inputs of the train split hold 1 values"),
+    ("validation=(torch.zeros(6, 4), with_one(float('nan'))), metric='mse', "
+     "loss=torch.nn.functional.mse_loss", "the targets of the validation split hold 1 values"),
+    ("test=(torch.zeros(3, 4), torch.tensor([0, 1, 7]))",
+     "the labels go up to 7, the model has 3 outputs; give it at least 8, or correct"),
+    ("validation=(torch.zeros(3, 4), torch.tensor([0, 1, -1]))",
+     "the validation targets hold the label -1; labels start at 0"),
+    ("train=(torch.zeros(3, 4), torch.zeros(3))",
+     "accuracy needs whole-number labels, the train targets are torch.float32"),
+    ("train=(torch.zeros(3, 4), torch.zeros(3, 1))",
+     "are torch.float32; use targets.long() (of a table: --kind classes), or metric 'mse'"),
+    ("train=column, validation=column, test=column, "
+     "loss=lambda o, t: torch.nn.functional.cross_entropy(o, t[:, 0])", "targets…(…, 1)"),
+)  # fmt: skip
+DEMON = [
+    Bad("demon without momentum",
+        "…demon does not fit base sgd…leave it out with --methods…",
+        task("momentum=0.0", "--seeds", 2)),
+    Bad("demon on something that is no optimizer", "…torch.optim.Optimizer…",
+        task("base=lambda parameters, lr: None", "--methods", "demon")),
+]  # fmt: skip
+TASK_FILES = FUNCTIONS + IMPORTS + SETTINGS + DEMON
