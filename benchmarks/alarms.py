@@ -25,7 +25,8 @@ from paramcast.anomalies import Anomaly
 from paramcast.monitors import History
 from paramcast.study.judging.stats import interval
 from paramcast.study.tasks.source import find, load
-from paramcast.study.training.loop import evaluate, lr_factor
+from paramcast.study.training.evaluating import evaluate
+from paramcast.study.training.loop import lr_factor
 
 TUNED = 0.09487
 FACTORS = (1 / 30, 1, 3, 10)

@@ -29,8 +29,9 @@ from paramcast.running.evaluation import Averager
 from paramcast.study.judging.stats import interval
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Prepared
-from paramcast.study.training.loop import evaluate, lr_factor, to_normalise
-from paramcast.study.training.methods import make_base
+from paramcast.study.training.build import make_base
+from paramcast.study.training.evaluating import evaluate, to_normalise
+from paramcast.study.training.loop import lr_factor
 
 LIVE = "the weights themselves"
 AVERAGES: list[Average] = [

@@ -25,7 +25,8 @@ from scipy import stats
 import paramcast as pc
 from paramcast.anomalies import Anomaly
 from paramcast.study.tasks.source import find, load
-from paramcast.study.training.loop import evaluate, lr_factor
+from paramcast.study.training.evaluating import evaluate
+from paramcast.study.training.loop import lr_factor
 
 METHODS = {
     "SGD": lambda base: base,

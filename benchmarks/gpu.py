@@ -33,7 +33,7 @@ from paramcast.study.tasks.augment import crop_and_flip
 from paramcast.study.tasks.networks import IMAGES
 from paramcast.study.tasks.task import Task
 from paramcast.study.training import precision
-from paramcast.study.training.methods import build
+from paramcast.study.training.build import build
 from paramcast.study.training.precision import Computation, arithmetic, outputs
 
 TRAIN, VALIDATION, EPOCHS, SEEDS, CLASSES = 40_000, 10_000, 100, 10, 100

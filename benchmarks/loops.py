@@ -18,7 +18,8 @@ from torch.optim.lr_scheduler import CosineAnnealingLR
 
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.task import Prepared, Task
-from paramcast.study.training import loop
+from paramcast.study.training.evaluating import evaluate
+from paramcast.study.training.loop import run
 
 LR, MOMENTUM = 0.05, 0.9
 Run = Callable[[Prepared, RunSpec], int]
@@ -30,7 +31,7 @@ def steps_of(prepared: Prepared, spec: RunSpec) -> int:
 
 def study(prepared: Prepared, spec: RunSpec) -> int:
     """What a worker of the pilot does."""
-    return int(loop.run(spec, prepared)["steps"])
+    return int(run(spec, prepared)["steps"])
 
 
 def bare(prepared: Prepared, spec: RunSpec) -> int:
@@ -50,7 +51,7 @@ def bare(prepared: Prepared, spec: RunSpec) -> int:
             task.loss(model(images), targets[batch]).backward()
             optimizer.step()
             scheduler.step()
-        loop.evaluate(model, prepared, prepared.validation)
+        evaluate(model, prepared, prepared.validation)
     return steps
 
 

@@ -20,6 +20,7 @@ import torch
 from paramcast.study.engines import worker
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find, load
+from paramcast.study.training.loop import run
 
 TASK, METHODS, RATES = "digits", ("base", "plp"), (0.003, 0.03, 0.1)
 PROCESSORS = {
@@ -45,7 +46,7 @@ def compute(seeds: int) -> dict[str, object]:
             epochs=task.epochs, batch_size=task.batch_size, share=1.0, phase="final", seed=seed,
             device="cpu", versions="",
         )  # fmt: skip
-        test = worker.train(spec, prepared)["test"]
+        test = run(spec, prepared)["test"]
         runs[f"{method} {lr} {seed}"] = test["metric"], test["loss"]
     examples = len(prepared.test)
     return {"fingerprint": worker.fingerprint(prepared), "examples": examples, "runs": runs}

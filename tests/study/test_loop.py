@@ -14,7 +14,8 @@ import torch.nn.functional as nnf
 
 from paramcast.study.spec import RunSpec, axis_seed
 from paramcast.study.tasks.task import Examples, Prepared
-from paramcast.study.training.loop import evaluate, evaluation_weights, lr_factor, run, total_steps
+from paramcast.study.training.evaluating import evaluate, evaluation_weights
+from paramcast.study.training.loop import lr_factor, run, total_steps
 
 Make = Callable[..., Prepared]
 MEASURED = ("seconds", "peak_memory")

@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 
 from paramcast.errors import StudyError
 from paramcast.study.tasks.task import Prepared
-from paramcast.study.training.methods import METHODS, build, check_methods, knobs, parse_methods
+from paramcast.study.training.build import build, check_methods
+from paramcast.study.training.methods import METHODS, knobs, parse_methods
 from paramcast.study.training.noise import GradientNoise
 
 # --- reading ------------------------------------------------------------------------------------

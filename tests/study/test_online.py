@@ -16,18 +16,18 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramcast.errors import ArgumentError, StudyError, TaskError
-from paramcast.study.engines.worker import measure, train
+from paramcast.study.engines.worker import measure
 from paramcast.study.spec import RunSpec, axis_seed
 from paramcast.study.tasks.builtin import PAIRS
 from paramcast.study.tasks.online import class_incremental, drifting
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.streams import Segment, Stream, shares
 from paramcast.study.tasks.task import Prepared, Task
-from paramcast.study.training.loop import total_steps
-from paramcast.study.training.methods import check_methods, parse_methods
+from paramcast.study.training.build import check_methods
+from paramcast.study.training.loop import run, total_steps
+from paramcast.study.training.methods import parse_methods
 from paramcast.study.training.online.arrival import HELD_OUT, Reservoir, arrivals
 from paramcast.study.training.online.drift import PageHinkley
-from paramcast.study.training.online.loop import run_stream
 from paramcast.study.training.online.measures import (
     Detection,
     Recovery,
@@ -429,7 +429,7 @@ def test_prequential_accuracy_is_that_of_a_plain_loop(
 ) -> None:
     task = prepared(stream=stream((0, 0.5, 0)))
     s = spec(task, method, seed=seed)
-    outcome = run_stream(s, task)
+    outcome = run(s, task)
     _, seen, _ = plain_loop(task, s, plp=plp, resets=resets)
     assert outcome["status"] == "done"
     assert outcome["steps"] == len(seen) == 16
@@ -444,7 +444,7 @@ def test_final_accuracy_and_forgetting_are_those_of_a_plain_loop(
 ) -> None:
     task = prepared(stream=stream(judged="final", memory=memory))
     s = spec(task, "plp")
-    outcome = run_stream(s, task)
+    outcome = run(s, task)
     _, _, matrix = plain_loop(task, s, plp=True)
     assert outcome["test"]["metric"] == pytest.approx(fmean(matrix[-1]))
     assert [point["segments"] for point in outcome["curve"]] == matrix
@@ -456,14 +456,14 @@ def test_final_accuracy_and_forgetting_are_those_of_a_plain_loop(
 def test_resetting_where_a_cycle_ends_anyway_changes_nothing(prepared: Make) -> None:
     # 18 steps, 6 in each segment: every boundary is the end of a cycle of three
     task = prepared(stream=stream(), batch_size=10, epochs=3)
-    plain, oracle = (run_stream(spec(task, m), task) for m in ("plp", "plp(on_drift='oracle')"))
+    plain, oracle = (run(spec(task, m), task) for m in ("plp", "plp(on_drift='oracle')"))
     for outcome in (plain, oracle):
         for point in outcome["curve"]:  # the weights' norm is taken anew after a reset
             del point["predictions"]
     assert timeless(plain) == timeless(oracle)
     # with 5, 6 and 5 steps it does
     task = prepared(stream=stream())
-    plain, oracle = (run_stream(spec(task, m), task) for m in ("plp", "plp(on_drift='oracle')"))
+    plain, oracle = (run(spec(task, m), task) for m in ("plp", "plp(on_drift='oracle')"))
     assert plain["test"]["loss"] != oracle["test"]["loss"]
 
 
@@ -482,13 +482,13 @@ def swapping(make: Make) -> Prepared:
 def test_what_is_noticed_is_what_resets(prepared: Make) -> None:
     task = swapping(prepared)
     s = spec(task, "state-reset", lr=0.05)
-    outcome = run_stream(s, task)
+    outcome = run(s, task)
     alarms = tuple(outcome["alarms"])
     assert len(alarms) >= 2
     assert outcome["measures"]["missed_drifts"] == 0
     _, seen, _ = plain_loop(task, s, resets=alarms)
     assert outcome["test"]["metric"] == pytest.approx(fmean(x["metric"] for x in seen), abs=1e-12)
-    reset = run_stream(spec(task, "plp(on_drift='reset')", lr=0.05), task)
+    reset = run(spec(task, "plp(on_drift='reset')", lr=0.05), task)
     _, seen, _ = plain_loop(task, spec(task, lr=0.05), plp=True, resets=tuple(reset["alarms"]))
     assert reset["alarms"]
     assert reset["test"]["loss"] == pytest.approx(fmean(x["loss"] for x in seen), rel=1e-4)
@@ -500,17 +500,17 @@ def test_what_is_noticed_is_what_resets(prepared: Make) -> None:
 )  # fmt: skip
 def test_the_same_seed_gives_the_same_bits(prepared: Make, method: str) -> None:
     task = prepared(stream=stream((0, 0, 0.5), memory=5))
-    one = timeless(train(spec(task, method), task))
+    one = timeless(run(spec(task, method), task))
     torch.randn(7)
-    train(spec(task, "random-jump:plp", seed=3), task)
-    assert timeless(train(spec(task, method), task)) == one
+    run(spec(task, "random-jump:plp", seed=3), task)
+    assert timeless(run(spec(task, method), task)) == one
     assert json.loads(json.dumps(one, allow_nan=False)) == one
 
 
 def test_tuning_does_not_look_at_the_test_split(prepared: Make) -> None:
     task = prepared(stream=stream(judged="final"))
     object.__setattr__(task, "test", None)
-    outcome = run_stream(spec(task, phase="tune"), task)
+    outcome = run(spec(task, phase="tune"), task)
     assert outcome["status"] == "done"
     assert not {"test", "gap"} & set(outcome)
 
@@ -518,11 +518,11 @@ def test_tuning_does_not_look_at_the_test_split(prepared: Make) -> None:
 @pytest.mark.parametrize("judged", ["final", "prequential"])
 def test_a_run_that_explodes_scores_as_the_constant(prepared: Make, judged: str) -> None:
     task = prepared(stream=stream(judged=judged), model=lambda: torch.nn.Linear(4, 3))
-    outcome = run_stream(spec(task, lr=1e38), task)
+    outcome = run(spec(task, lr=1e38), task)
     assert outcome["status"] == "diverged"
     assert outcome["reason"] == f"loss not finite at step {outcome['diverged_at']}"
     assert outcome["test"] == task.constant(task.test)
-    stuck = run_stream(spec(task, lr=1e-12), task)
+    stuck = run(spec(task, lr=1e-12), task)
     assert "no better than the constant predictor's 0.3333" in stuck["reason"] or (
         stuck["validation"]["metric"] > 1 / 3
     )
@@ -543,8 +543,8 @@ def test_probes_look_at_every_step_and_change_nothing(
 
     monkeypatch.setitem(PROBES, "steps", Steps)
     task = prepared(stream=stream())
-    plain = run_stream(spec(task, "plp"), task)
-    probed = run_stream(spec(task, "plp", probes=("steps",)), task)
+    plain = run(spec(task, "plp"), task)
+    probed = run(spec(task, "plp", probes=("steps",)), task)
     assert probed["test"] == plain["test"]
     assert probed["measures"] == plain["measures"] | {"all steps": 1.0}
 
@@ -636,8 +636,8 @@ def test_reacting_methods_are_refused_before_anything_runs(prepared: Make) -> No
 
 def test_half_precision_is_another_run_and_learns_too(prepared: Make) -> None:
     task = prepared(stream=stream(memory=5))
-    plain = run_stream(spec(task), task)
-    half = run_stream(spec(task, precision="bfloat16"), task)
+    plain = run(spec(task), task)
+    half = run(spec(task, precision="bfloat16"), task)
     assert half["status"] == "done"
     assert half["test"]["loss"] != plain["test"]["loss"]
     assert half["test"]["loss"] == pytest.approx(plain["test"]["loss"], rel=0.1)

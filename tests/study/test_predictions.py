@@ -13,7 +13,6 @@ from paramcast.events import ForecastEvent
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Prepared
 from paramcast.study.training import loop
-from paramcast.study.training.online.loop import run_stream
 from paramcast.study.training.predictions import Predictions
 
 Make = Callable[..., Prepared]
@@ -101,7 +100,7 @@ def test_a_run_that_breaks_off_notes_the_rule_that_fired(prepared: Make) -> None
 
 def test_a_stream_notes_them_by_segment() -> None:
     task = load(find("digits-drift"), "cpu")
-    curve = run_stream(spec(task, "plp", epochs=1), task)["curve"]
+    curve = loop.run(spec(task, "plp", epochs=1), task)["curve"]
     steps = [point["step"] for point in curve]
     counts = [point["predictions"]["count"] for point in curve]
     assert counts == [b // 3 - a // 3 for a, b in zip([0, *steps], steps, strict=False)]

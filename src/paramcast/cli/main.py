@@ -219,7 +219,8 @@ def _options(given: dict[str, Any], source: Any, prepared: Prepared, device: str
     """The user's choices over the task's, checked."""
     from ..study.plan import FULL, QUICK, Options, default_methods, parse_margin
     from ..study.tasks.task import BASES, SCHEDULES, check_lr_range
-    from ..study.training.methods import check_methods, parse_methods
+    from ..study.training.build import check_methods
+    from ..study.training.methods import parse_methods
 
     task = prepared.task
     defaults = QUICK if given["quick"] else FULL

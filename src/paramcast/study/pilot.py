@@ -12,13 +12,13 @@ import torch
 from ..errors import StudyError
 from .engines import Engine
 from .engines.environment import describe_environment
-from .engines.worker import train
 from .plan import Plan
 from .result import summarise
 from .runner import PLANNED, Runner, Watcher
 from .spec import DEFAULT
 from .store.folder import opened, write_json
 from .store.live import Live
+from .training.loop import run
 
 DATABASE, RESULT = "pilot.db", "pilot.json"
 
@@ -102,13 +102,13 @@ def estimate_seconds(plan: Plan, workers: int) -> float:
     spec = replace(plan.common, lr=lr, epochs=1, method="base")
     prepared = plan.prepared.to(spec.device)
     try:
-        train(spec, prepared)
+        run(spec, prepared)
     except Exception as error:
         raise StudyError(
             f"one epoch of the task failed with {type(error).__name__}: {error}"
         ) from error
     start = time.perf_counter()
-    train(spec, prepared)
+    run(spec, prepared)
     epoch = time.perf_counter() - start
     tuning, final = plan.count()
     share = sum(plan.shares) / len(plan.shares)

@@ -15,8 +15,8 @@ from ..spec import RunSpec, hash_of
 from ..store.live import Telling
 from ..tasks.source import Source, load
 from ..tasks.task import Prepared
-from ..training.loop import Progress, peak_memory, run, total_steps
-from ..training.online.loop import run_stream
+from ..training.costs import peak_memory
+from ..training.loop import run, total_steps
 from .devices import settle
 
 
@@ -37,19 +37,10 @@ def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
             )
         if spec.compiled and prepared.task.stream is None:
             _compile(source, _first_step(spec))
-        return train(spec, prepared, Telling(live, spec, _steps(spec, prepared)))
+        steps = total_steps(len(prepared.train), spec.batch_size, spec.epochs, spec.share)
+        return run(spec, prepared, Telling(live, spec, steps))
     except (Exception, SystemExit) as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-
-
-def train(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> dict[str, Any]:
-    """Run one specification, in the loop that the task needs."""
-    loop = run if prepared.task.stream is None else run_stream
-    return loop(spec, prepared, progress)
-
-
-def _steps(spec: RunSpec, prepared: Prepared) -> int:
-    return total_steps(len(prepared.train), spec.batch_size, spec.epochs, spec.share)
 
 
 @lru_cache(maxsize=4)  # runs come by seed, and of tuning three seeds in turn have their own splits
@@ -99,7 +90,7 @@ def measure(spec: RunSpec, source: Source, live: str | None = None) -> tuple[int
     stream = prepared.task.stream
     least = max(MEASURED_STEPS, 0 if stream is None else len(stream.segments))
     few = min(1.0, least / per_epoch)
-    train(replace(spec, epochs=1, share=few, compiled=False), prepared)
+    run(replace(spec, epochs=1, share=few, compiled=False), prepared)
     memory = psutil.Process().memory_full_info()
     peak = max(while_loading, peak_memory("cpu"))
     return peak, max(0, memory.rss - memory.uss)

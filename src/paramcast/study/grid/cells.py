@@ -16,8 +16,9 @@ from ..tasks.description import lines
 from ..tasks.frames import table_options
 from ..tasks.source import find, is_table, load
 from ..tasks.task import Prepared
+from ..training.build import check_methods
 from ..training.loop import adjusted
-from ..training.methods import Method, check_methods, parse_methods
+from ..training.methods import Method, parse_methods
 from ..training.probes import check_probes
 from .file import AXES, Grid, StudyFile, Tune
 

@@ -1,0 +1,162 @@
+"""Where the batches of a run come from, and what is measured between them.
+
+Those of epochs are here, those of a stream in `online.stream`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ..spec import Numerics, RunSpec, axis_seed
+from ..tasks.task import Prepared
+from .costs import clock
+from .counts import class_counts
+from .evaluating import evaluate, evaluation_weights
+from .precision import outputs
+from .probes import Probe
+
+Progress = Callable[[dict[str, Any]], None]
+"""Is told each point of a curve."""
+DIVERGED_FROM = 10.0
+"""Times the training loss at the start. Not the validation loss: on a memorised training set that
+can be as high while the model still classifies well."""
+
+
+class Batches:
+    """What both kinds have in common.
+
+    Args:
+        spec, prepared: the run and its task.
+        steps: of the whole run.
+        progress: called with each point of the curve, for who watches.
+
+    Attributes:
+        step: steps made.
+        seconds: of training; measuring is not charged.
+        curve: a point per epoch or segment.
+        diverged_at: the first step, counted from 1, whose loss was not finite.
+        at_end: what was measured at the end: "validation" and "measures", of a final run "test",
+            "train_loss" and "gap" too.
+    """
+
+    def __init__(
+        self, spec: RunSpec, prepared: Prepared, steps: int, progress: Progress | None = None
+    ) -> None:
+        self.spec, self.prepared, self.steps, self.progress = spec, prepared, steps, progress
+        self.numerics = Numerics(spec.precision, spec.compiled, spec.channels_last)
+        self.is_final = spec.phase == "final"
+        self.step, self.seconds = 0, 0.0
+        self.curve: list[dict[str, Any]] = []
+        self.diverged_at: int | None = None
+        self.at_end: dict[str, Any] = {}
+
+    def add_point(
+        self, lr: float, train_loss: float, validation: dict[str, float], **others: Any
+    ) -> None:
+        """Add to the curve, and tell who watches."""
+        self.curve.append(
+            {
+                "step": self.step,
+                "lr": lr,
+                "seconds": self.seconds,
+                "train_loss": train_loss,
+                **others,
+                **{f"validation_{name}": value for name, value in validation.items()},
+            }
+        )
+        if self.progress is not None:
+            self.progress(no_nan(self.curve[-1]))
+
+
+class EpochBatches(Batches):
+    """The training split in epochs, each in a new random order, and measured after each.
+
+    Between two epochs' ends the host only gives orders: nothing that a device computed is read but
+    the few predictions that a final run scores.
+    """
+
+    def __init__(
+        self, spec: RunSpec, prepared: Prepared, steps: int, progress: Progress | None = None
+    ) -> None:
+        super().__init__(spec, prepared, steps, progress)
+        self.loss = prepared.task.loss
+        self.losses = torch.zeros(steps, device=spec.device)
+
+    def over(
+        self, model: nn.Module, optimizer: Optimizer, probes: Sequence[Probe]
+    ) -> Iterator[Tensor]:
+        """The batches, as indices of training examples: one for each step of the optimizer."""
+        spec, prepared, train = self.spec, self.prepared, self.prepared.train
+        order = torch.Generator().manual_seed(axis_seed("order", spec.phase, spec.seed))
+        while self.step < self.steps and self.diverged_at is None:
+            begun, lr = self.step, optimizer.param_groups[0]["lr"]
+            start = clock(spec.device)
+            model.train()
+            indices = torch.randperm(len(train), generator=order).to(spec.device)
+            yield from indices.split(spec.batch_size)[: self.steps - begun]
+            self.seconds += clock(spec.device) - start
+
+            losses = self.losses[begun : self.step]
+            finite = torch.isfinite(losses)
+            if not bool(finite.all()):
+                self.diverged_at = begun + int((~finite).nonzero()[0]) + 1
+            last = self.step >= self.steps or self.diverged_at is not None
+            start = clock(spec.device)
+            with evaluation_weights(optimizer, model, train.inputs, spec.batch_size):
+                switched = clock(spec.device) - start
+                validation = evaluate(model, prepared, prepared.validation, self.numerics)
+                if last:
+                    self.at_end = {"validation": validation, "measures": {}}
+                    if self.is_final:
+                        self._test(model)
+                        for probe in probes:
+                            self.at_end["measures"].update(probe.finish())
+            self.seconds += switched if last else 0.0  # charged once: the curve's are not
+            if not math.isfinite(validation["loss"]) and self.diverged_at is None:
+                self.diverged_at = self.step
+            self.add_point(lr, float(losses.mean()), validation)
+
+    def note(self, loss: Tensor, optimizer: Optimizer) -> bool:
+        """Take in the loss of a batch; whether the optimizer may make its step."""
+        self.losses[self.step] = loss.detach()
+        self.step += 1
+        return True
+
+    def why_diverged(self) -> str:
+        """The reason, where the run has diverged."""
+        if self.diverged_at is not None:
+            return f"loss not finite at step {self.diverged_at}"
+        at_start, at_end = float(self.losses[0]), self.curve[-1]["train_loss"]
+        scale = max(at_start, self.prepared.constant(self.prepared.validation)["loss"])
+        if not at_end > DIVERGED_FROM * scale > 0.0:  # a loss below 0 has no such scale
+            return ""
+        return (
+            f"final training loss {at_end:.4g} is more than {DIVERGED_FROM:g} "
+            f"times that at the start or the constant predictor's, {scale:.4g}"
+        )
+
+    def _test(self, model: nn.Module) -> None:
+        """Test values, training loss in evaluation mode, the gap, and test counts per class."""
+        prepared = self.prepared
+        model.eval()
+        with torch.inference_mode():
+            found = outputs(model, prepared.test.inputs, self.numerics)
+            test = prepared.measure(found, prepared.test.targets)
+        train_loss = evaluate(model, prepared, prepared.train, self.numerics)["loss"]
+        self.at_end.update(test=test, train_loss=train_loss, gap=test["loss"] - train_loss)
+        self.at_end["class_counts"] = class_counts(prepared, found)
+
+
+def no_nan(value: Any) -> Any:
+    """The value as strict JSON knows it: a number that is not finite becomes None."""
+    if isinstance(value, dict):
+        return {k: no_nan(v) for k, v in value.items()}
+    if isinstance(value, list):
+        return [no_nan(v) for v in value]
+    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -1,0 +1,208 @@
+"""What makes optimizers of the methods."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ...averaging import EMA, Average
+from ...errors import ParamcastError, StudyError, TaskError
+from ...forecast import Forecast
+from ...predictors import Predictor, RandomDirection, SignFlipped
+from ...schedules import Demon
+from ..tasks.task import Task
+from .methods import DERIVED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method, parse_methods
+from .predictions import Predictions
+
+
+def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
+    """Refuse a method that does not fit the base, here and not in 200 runs.
+
+    Methods over the task's own optimizer are built once to find out.
+
+    Raises:
+        StudyError: a method that does not fit the base.
+    """
+    if task.momentum <= 0 and (base == "nesterov" or any(m.name == "nesterov" for m in methods)):
+        raise StudyError("nesterov needs a momentum, Task.momentum is 0; use base sgd or raise it")
+    if base == "own":
+        _check_own_base(task)
+    for method in methods:
+        if method.on_drift and task.stream is None:
+            raise StudyError(
+                f"method {method.label} reacts to drift, but task {task.name} is no stream; "
+                "choose a task such as digits-drift, or leave it out"
+            )
+        if method.label == base != "nesterov":
+            raise StudyError(f"method {base} is the base itself; leave it out with --methods")
+        if method.kind.role == PREDICTOR and method.predictor().gain <= 0:
+            raise StudyError(
+                f"method {method.label} moves backward on a straight path (velocity gain "
+                f"{method.predictor().gain:.3g}), so its control, learning rate times gain, does "
+                "not exist; choose a horizon nearer to 0"
+            )
+        if method.name == "nesterov" and base != "sgd":
+            raise StudyError(
+                f"method nesterov compares with base sgd, got base {base}; leave it out"
+            )
+        if method.name == "schedule-free" and base not in ("sgd", "nesterov", "adamw"):
+            raise StudyError(
+                f"method schedule-free is there for base sgd, nesterov and adamw, got base {base}; "
+                "leave it out"
+            )
+        if method.kind.role == DERIVED or (base != "own" and task.momentum > 0):
+            continue
+        try:
+            build(task, base, method.label, task.model(), lr=0.1, steps=1, noise_seed=0)
+        except ParamcastError as error:
+            raise StudyError(
+                f"method {method.label} does not fit base {base}: {error}; "
+                "leave it out with --methods"
+            ) from None
+
+
+def _check_own_base(task: Task) -> None:
+    """Call the task's own optimizer function once."""
+    try:
+        made = make_base(task, "own", task.model(), task.lr_range[0])
+    except Exception as error:
+        raise TaskError(
+            f"Task.base(parameters, lr) failed with {type(error).__name__}: {error}"
+        ) from error
+    if not isinstance(made, Optimizer):
+        raise TaskError(
+            f"Task.base must return a torch.optim.Optimizer, it returned {type(made).__name__}"
+        )
+
+
+def base_of(optimizer: Optimizer) -> Optimizer:
+    """What a Forecast wraps, or the optimizer itself."""
+    return optimizer.base if isinstance(optimizer, Forecast) else optimizer
+
+
+def switches(optimizer: Optimizer) -> bool:
+    """Whether it, or what it wraps, evaluates with other weights than it trains with."""
+    base = base_of(optimizer)
+    return callable(getattr(base, "eval", None)) and callable(getattr(base, "train", None))
+
+
+def make_base(
+    task: Task, base: str, model: nn.Module, lr: float, *, momentum: bool = True
+) -> Optimizer:
+    """The base optimizer of a task: a named one, or what the task's own function makes.
+
+    Without its momentum SGD's rate means lr / (1 - momentum); the task's own keeps it.
+    """
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if callable(task.base) and base == "own":
+        return task.base(parameters, lr)
+    decay = task.weight_decay
+    if base == "adamw":
+        betas = (0.9 if momentum else 0.0, 0.999)
+        return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay)
+    if base == "rmsprop":
+        return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
+    optimizer = torch.optim.SGD(
+        parameters,
+        lr=lr if momentum else lr / (1.0 - task.momentum),
+        momentum=task.momentum if momentum else 0.0,
+        weight_decay=decay,
+        nesterov=momentum and base == "nesterov",
+    )
+    if base == "lookahead":
+        optimizer.register_step_post_hook(_Lookahead(parameters))
+    return optimizer
+
+
+class _Lookahead:
+    """Lookahead (every 5 steps half of the way back) inside a base's step, as a base of hybrids."""
+
+    def __init__(self, parameters: Sequence[Tensor], every: int = 5, alpha: float = 0.5) -> None:
+        self.parameters, self.every, self.alpha, self.steps = list(parameters), every, alpha, 0
+        self.slow = [p.detach().clone() for p in self.parameters]
+
+    @torch.no_grad()
+    def __call__(self, *_: Any) -> None:
+        self.steps += 1
+        if self.steps % self.every == 0:
+            torch._foreach_lerp_(self.slow, [p.detach() for p in self.parameters], self.alpha)
+            torch._foreach_copy_(self.parameters, self.slow)
+
+
+def build(
+    task: Task,
+    base: str,
+    method: str,
+    model: nn.Module,
+    lr: float,
+    steps: int,
+    noise_seed: int,
+    watch: Predictions | None = None,
+) -> tuple[Optimizer, list[Demon]]:
+    """The optimizer of a run, and what else takes a step after each of its steps.
+
+    Args:
+        method: "base", a label of `parse_methods`, or a derived control such as
+            "random-jump:plp".
+        steps: the run's total number of steps.
+        noise_seed: of random-jump, gradient-noise and perturbed.
+        watch: what is told of each prediction.
+    """
+    derived, _, source = method.rpartition(":")
+    parsed = None if method == "base" else parse_methods(source)[0]
+    named = parsed.name if parsed else ""
+    if parsed is not None and parsed.kind.start is not None:  # first: some bases copy the weights
+        parsed.kind.start(**dict(parsed.knobs)).apply(model, noise_seed)
+    if named == "schedule-free":
+        optimizer = _schedule_free(base, model, task, lr)
+    else:
+        momentum = parsed is None or parsed.kind.momentum
+        kind = "nesterov" if named == "nesterov" else base
+        optimizer = make_base(task, kind, model, lr, momentum=momentum)
+    if switches(optimizer):
+        base_of(optimizer).train()  # type: ignore[attr-defined]
+    followers = [Demon(optimizer, steps)] if "demon" in (named, base) else []
+    if parsed is not None and parsed.kind.noise is not None:
+        parsed.kind.noise(**dict(parsed.knobs)).attach(optimizer, noise_seed)
+    predictor: Predictor | None = None
+    average: Average | None = EMA(share=0.05) if base == "ema" else None
+    if parsed is not None and parsed.kind.average is not None:
+        average = parsed.kind.average(**dict(parsed.knobs))
+    elif parsed is not None and parsed.kind.predictor is not None:
+        predictor = parsed.predictor()
+        if derived == RANDOM_JUMP:
+            predictor = RandomDirection(predictor, seed=noise_seed)
+        elif derived == SIGN_FLIPPED:
+            predictor = SignFlipped(predictor)
+    if predictor is None and average is None:
+        return optimizer, followers
+    monitors = []
+    if watch is not None and predictor is not None:
+        learnable = (p for p in model.parameters() if p.requires_grad)
+        monitors = [watch.begin(learnable, steps // predictor.every)]
+    wrapped = Forecast(optimizer, predictor, average=average, total_steps=steps, monitors=monitors)
+    return wrapped, followers
+
+
+def _schedule_free(optimizer: str, model: nn.Module, task: Task, lr: float) -> Optimizer:
+    """Schedule-Free over the base's own kind; SGD's rate means lr / (1 - momentum) in it."""
+    try:
+        import schedulefree  # type: ignore[import-untyped]
+    except ImportError:
+        raise StudyError(
+            "method schedule-free needs the package schedulefree: pip install schedulefree"
+        ) from None
+    made: Optimizer
+    parameters = [p for p in model.parameters() if p.requires_grad]
+    if optimizer == "adamw":
+        made = schedulefree.AdamWScheduleFree(parameters, lr=lr, weight_decay=task.weight_decay)
+    else:
+        made = schedulefree.SGDScheduleFree(
+            parameters, lr=lr / (1.0 - task.momentum), momentum=task.momentum,
+            weight_decay=task.weight_decay,
+        )  # fmt: skip
+    return made

@@ -1,0 +1,55 @@
+"""Measuring a model on a split: by which weights, and by how many examples at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from ...forecast import Forecast
+from ...running.evaluation import batch_norm_of
+from ..spec import DEFAULT, Numerics
+from ..tasks.task import Examples, Prepared
+from .build import base_of, switches
+from .precision import outputs
+
+
+@contextmanager
+def evaluation_weights(
+    optimizer: Optimizer, model: nn.Module, inputs: Tensor, batch_size: int
+) -> Iterator[None]:
+    """The averaged weights where the method has them, batch-norm statistics re-estimated.
+
+    An optimizer with `eval()` and `train()`, such as Schedule-Free, holds its average itself.
+    """
+    averages = isinstance(optimizer, Forecast) and optimizer.average is not None
+    if isinstance(optimizer, Forecast) and optimizer.has_average:
+        with optimizer.eval_weights(model, update_bn=to_normalise(model, inputs, batch_size)):
+            yield
+    elif switches(optimizer) and not averages:
+        base_of(optimizer).eval()  # type: ignore[attr-defined]
+        try:
+            with batch_norm_of(model, to_normalise(model, inputs, batch_size)):
+                yield
+        finally:
+            base_of(optimizer).train()  # type: ignore[attr-defined]
+    else:
+        yield
+
+
+def to_normalise(model: nn.Module, inputs: Tensor, batch_size: int) -> Sequence[Tensor] | None:
+    """The batches by which to re-estimate batch-norm statistics; None if the model has none."""
+    normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
+    return inputs.split(batch_size) if normalised else None
+
+
+def evaluate(
+    model: nn.Module, prepared: Prepared, examples: Examples, numerics: Numerics = DEFAULT
+) -> dict[str, float]:
+    """Measure the model on a split, in evaluation mode."""
+    model.eval()
+    with torch.inference_mode():
+        return prepared.measure(outputs(model, examples.inputs, numerics), examples.targets)
