@@ -17,7 +17,7 @@ import paramcast as pc
 from paramcast import predictors as P
 from paramcast.averaging import EMA
 from paramcast.errors import BaseOptimizerError
-from paramcast.running.bases import is_phantom
+from paramcast.running.members import is_phantom
 from paramcast.running.second_points import SECOND_POINTS
 from reference import same_bits, values
 

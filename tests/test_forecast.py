@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import copy
 import gc
+import sys
 import weakref
 from collections.abc import Callable
+from pathlib import Path
+from types import FrameType
 
 import pytest
 import torch
@@ -1082,3 +1085,24 @@ def test_a_hook_may_hand_the_closure_over_by_name() -> None:
         optimizer.zero_grad()
         optimizer.step(closure)
     assert p.item() == pytest.approx(1 - 3.5 * 0.1)
+
+
+def test_three_steps_read_in_one_screen() -> None:
+    """What a reader must follow: at most 70 calls of our own functions, in five files."""
+    root, called = str(Path(pc.__file__).parent), []
+    ps = [torch.nn.Parameter(torch.zeros(shape)) for shape in ((5, 3), (5,), (2, 5), (2,))]
+    optimizer = pc.PLP(torch.optim.SGD(ps, lr=0.1, momentum=0.9))
+    train(optimizer, ps, 30)
+
+    def note(frame: FrameType, event: str, _: object) -> None:
+        if event == "call" and frame.f_code.co_filename.startswith(root):
+            called.append(frame.f_code.co_filename)
+
+    before = sys.getprofile()
+    sys.setprofile(note)
+    try:
+        train(optimizer, ps, 3)
+    finally:
+        sys.setprofile(before)
+    assert len(called) <= 70
+    assert len(set(called)) <= 5

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from paramcast.tensors import functional as F
+from paramcast.tensors import segments as S
 from reference import ODD, affine, same_bits
 
 SHAPES = ((2, 3), (), (4,), (0,))
@@ -38,8 +39,8 @@ def predict(weights: tuple[float, ...], points: list[list[Tensor]]) -> list[Tens
         dtype = torch.promote_types(dtype, plan.precision)
     _, buffers = F.allocate(last, dtype)
     for fold, point in zip(plan.folds, points, strict=True):
-        F.fold_(fold, buffers, point)
-    F.jump_(last, buffers, plan.scale)
+        S.fold_(fold, buffers, point)
+    S.jump_(last, buffers, plan.scale)
     return last
 
 
@@ -181,8 +182,8 @@ def test_mixed_dtypes_compute_in_the_buffers_dtype() -> None:
 
 
 def test_empty_lists_are_left_alone() -> None:
-    F.fold_(F.Fold("average", 0.5), [], [])
-    F.jump_([], [], 1.0)
+    S.fold_(F.Fold("average", 0.5), [], [])
+    S.jump_([], [], 1.0)
 
 
 @pytest.mark.parametrize(
@@ -198,9 +199,9 @@ def test_zero_unless_finite_clears_exactly_what_is_not_finite(norm: float, kept:
 def test_zero_unless_finite_with_the_buffers_own_norm_leaves_no_jump() -> None:
     point = torch.tensor([3.0, 4.0])
     buffer = torch.tensor([1.0, math.inf])
-    F.zero_unless_finite_(buffer, F.buffer_norm(buffer))
+    F.zero_unless_finite_(buffer, S.buffer_norm(buffer))
     before = point.clone()
-    F.jump_([point], [buffer], -0.5)
+    S.jump_([point], [buffer], -0.5)
     assert same_bits([point], [before])
 
 
@@ -214,7 +215,7 @@ def test_zero_unless_finite_with_the_buffers_own_norm_leaves_no_jump() -> None:
     ],
 )
 def test_norms_accumulate_in_float32_at_least(dtype: torch.dtype, accumulated: torch.dtype) -> None:
-    norm = F.buffer_norm(torch.full((10_000,), 300.0, dtype=dtype))  # squares overflow float16
+    norm = S.buffer_norm(torch.full((10_000,), 300.0, dtype=dtype))  # squares overflow float16
     assert norm.dtype == accumulated
     assert norm.item() == pytest.approx(30_000.0)
 
@@ -316,9 +317,9 @@ def test_the_norm_of_a_buffer_is_accumulated_in_float32_whatever_its_length(
     flat = torch.randn(count, generator=torch.Generator().manual_seed(0)).to(dtype)
     few = torch.ones(2, dtype=dtype)
     expected = sum(piece.double().square().sum().item() for piece in flat.split(1 << 18)) ** 0.5
-    for norm in (F.buffer_norm(flat), F.norms([few, flat.view(-1, 1), few])[1]):
+    for norm in (S.buffer_norm(flat), S.norms([few, flat.view(-1, 1), few])[1]):
         assert (norm.dtype, norm.shape) == (torch.float32, ())
         assert norm.item() == pytest.approx(expected, rel=1e-5)
     for wrong in (math.inf, -math.inf, math.nan):
         flat[count // 2] = wrong
-        assert not math.isfinite(F.buffer_norm(flat).item())
+        assert not math.isfinite(S.buffer_norm(flat).item())

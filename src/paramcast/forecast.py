@@ -19,13 +19,14 @@ from .events import ForecastEvent
 from .gates import Gate
 from .monitors.ranks import debug_monitors
 from .predictors import Affine, Midline, Predictor
-from .running.bases import check_base, check_master_weights, check_second_points, is_phantom
+from .running.bases import check_base, check_master_weights, check_second_points
 from .running.cycle import Cycle
 from .running.evaluation import Averager
+from .running.members import is_phantom
 from .running.saving import check, load, save
 from .running.settings import Settings
 from .tensors import functional as F
-from .tensors.segments import all_parameters
+from .tensors.segments import all_parameters, jump_
 
 _log = logging.getLogger("paramcast")
 NOTHING = Affine((0.0, 1.0))
@@ -218,14 +219,13 @@ class Forecast(Optimizer):
                 args, kwargs = changed
         if self._averager.open:
             raise ArgumentError("step() inside eval_weights(): leave it first, then train on")
-        cycle = self._cycle
-        groups = self.param_groups
+        cycle, groups = self._cycle, self.base.param_groups
         cycle.members.follow(groups)
         if self._averager.rule is not None:
             with torch.no_grad():
                 self._averager.follow(cycle.members.learnable, groups)
         moved = not is_phantom(self.base) and cycle.members.moved()
-        to_come = _closure(args, kwargs) is not None
+        to_come = (args[1] if len(args) > 1 else kwargs.get("closure")) is not None
         if cycle.done == 0:
             with torch.no_grad():
                 cycle.start(gradients_to_come=to_come)
@@ -354,7 +354,7 @@ class Forecast(Optimizer):
             buffer, factor = shown
             with self._averager.shown(
                 [*self._cycle.members.segments, *self._cycle.members.resting],
-                lambda segment: F.jump_(segment.points, segment.buffers[buffer], factor),
+                lambda segment: jump_(segment.points, segment.buffers[buffer], factor),
                 model,
                 update_bn,
             ):
@@ -480,10 +480,6 @@ class PLP(Forecast):
             options["horizon"] = horizon
         own = 1.0 if callable(horizon) else horizon
         super().__init__(base, Midline(own, start=start, every=every), **options)
-
-
-def _closure(args: Any, kwargs: Any) -> Any:
-    return args[1] if len(args) > 1 else kwargs.get("closure")
 
 
 def _checked(

@@ -17,7 +17,7 @@ from ._checks import as_constructed, finite, named, scalar, whole, within
 from .errors import ArgumentError
 from .events import Decision, Proposal
 from .tensors import functional as F
-from .tensors.segments import Segment, tensor_dots
+from .tensors.segments import Segment, forget_copies, tensor_dots
 
 if TYPE_CHECKING:
     from .anomalies import Anomaly
@@ -277,7 +277,7 @@ class LossCheck(Gate):
     def measure(self) -> float:
         """The loss at the present parameters."""
         self.evaluations += 1
-        F.forget_copies()  # the base's step overwrote parameters too
+        forget_copies()  # the base's step overwrote parameters too
         if self.model is not None:
             F.reshard_(self.model)
         try:

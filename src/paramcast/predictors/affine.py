@@ -58,12 +58,16 @@ class Affine(Predictor):
                 f"weights must sum to 1, got {weights} with the sum {math.fsum(weights)!r}: "
                 "otherwise the prediction would scale the parameters"
             )
-        self.weights = weights
+        self.weights, self._plan = weights, F.plan(weights)
         self.every = len(weights) - 1
 
     def weights_at(self, horizon: float | None) -> tuple[float, ...]:
         """The weights of a cycle with this horizon."""
         return self.weights
+
+    def plan(self, horizon: float | None) -> F.Plan:
+        """How the points of a cycle with this horizon fold into the buffer."""
+        return self._plan if horizon == self.horizon else F.plan(self.weights_at(horizon))
 
     @property
     def extra_steps(self) -> float:
@@ -77,35 +81,33 @@ class Affine(Predictor):
         return math.fsum(w * w for w in self.weights)
 
     def first_point(self, horizon: float | None) -> int | None:
-        return F.plan(self.weights_at(horizon)).first
+        return self.plan(horizon).first
 
     def precision(self, horizon: float | None) -> torch.dtype | None:
-        return F.plan(self.weights_at(horizon)).precision
+        return self.plan(horizon).precision
 
     def observe_(self, point: int, work: Workspace) -> None:
-        fold = F.plan(self.weights_at(work.horizon)).folds[point]
+        fold = self.plan(work.horizon).folds[point]
         for segment in work.segments:
             segment.fold_(fold, 0)
 
     def finish_(self, work: Workspace) -> float:
-        return F.plan(self.weights_at(work.horizon)).scale
+        return self.plan(work.horizon).scale
 
 
 class Line(Affine):
     """An affine predictor whose weights are linear in a horizon: a + horizon * b."""
 
+    horizon: float
+
     def __init__(
         self, horizon: float, start: Sequence[float], slope: Sequence[float], every: int
     ) -> None:
-        self.horizon = self._own = within("horizon", horizon, -FARTHEST, FARTHEST)
-        padding = every + 1 - len(start)
-        self._start, self._slope = (0.0,) * padding + tuple(start), (0.0,) * padding + tuple(slope)
-        super().__init__(self._at(self.horizon))
+        self.horizon = within("horizon", horizon, -FARTHEST, FARTHEST)
+        padding = (0.0,) * (every + 1 - len(start))
+        self._start, self._slope = (*padding, *start), (*padding, *slope)
+        super().__init__(self.weights_at(self.horizon))
 
     def weights_at(self, horizon: float | None) -> tuple[float, ...]:
-        if horizon is None or horizon == self._own:
-            return self.weights
-        return self._at(horizon)
-
-    def _at(self, horizon: float) -> tuple[float, ...]:
-        return tuple(a + horizon * b for a, b in zip(self._start, self._slope, strict=True))
+        h = self.horizon if horizon is None else horizon
+        return tuple(a + h * b for a, b in zip(self._start, self._slope, strict=True))

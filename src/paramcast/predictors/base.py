@@ -61,7 +61,7 @@ class Predictor(ABC):
     persistent: tuple[int, ...] = ()
     evaluated: tuple[int, float] | None = None
     feeds_back = False  # whether its memory holds its own jumps
-    adjusts_base = False  # whether `written_` changes the base's state
+    adjusts_base = False  # whether `written_` changes the base's state, and is called at all
 
     @property
     @abstractmethod
@@ -95,7 +95,7 @@ class Predictor(ABC):
         """Leave the jump in buffer 0, up to the factor that is returned."""
 
     def written_(self, work: Workspace) -> None:
-        """The prediction was written: adjust the base's state where the rule says so."""
+        """The prediction was written: adjust the base's state (called if `adjusts_base`)."""
 
     @property
     def identity(self) -> str:

@@ -97,12 +97,13 @@ class Quadratic(Affine):
     """
 
     knobs = ("horizon", "every")
+    horizon: float
 
     def __init__(self, horizon: float = 1.0, *, every: int = 3) -> None:
-        self.horizon = self._own = within("horizon", horizon, -FARTHEST, FARTHEST)
+        self.horizon = within("horizon", horizon, -FARTHEST, FARTHEST)
         self._padding = (0.0,) * (whole("every", every, 3, "Quadratic") - 2)
         super().__init__(self.weights_at(self.horizon))
 
     def weights_at(self, horizon: float | None) -> tuple[float, ...]:
-        h = self._own if horizon is None else horizon
+        h = self.horizon if horizon is None else horizon
         return (*self._padding, h * (h + 1) / 2, -h * (h + 2), (h + 1) * (h + 2) / 2)

@@ -1,4 +1,4 @@
-"""Which optimizers can be wrapped, and which of their steps are not one of training."""
+"""Which optimizers can be wrapped."""
 
 from __future__ import annotations
 
@@ -10,27 +10,10 @@ from torch.optim import LBFGS, Optimizer
 
 from ..errors import BaseOptimizerError
 from ..tensors import functional as F
-from ..tensors.segments import all_parameters, any_nonzero
+from ..tensors.segments import all_parameters
 from .second_points import second_point
 
 _FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed")
-
-
-def is_phantom(base: Optimizer) -> bool:
-    """Whether a step is only made to create the base's state: every lr 0 and every gradient 0.
-
-    `torch.distributed.checkpoint` does that whenever the state is empty, for plain SGD at every
-    save. A tensor learning rate on an accelerator is taken for non-zero: torch sets a CPU tensor.
-    """
-    for group in base.param_groups:
-        lr = group.get("lr", 1.0)
-        if isinstance(lr, Tensor):
-            lr = lr.any() if lr.device.type == "cpu" else 1.0
-        if lr != 0:  # None too: Adafactor, for one, chooses its own
-            return False
-    parameters = (p for group in base.param_groups for p in group["params"])
-    with torch.no_grad():
-        return not any_nonzero(p.grad for p in parameters if p.grad is not None)
 
 
 def check_base(base: object, wrapper: type[Optimizer]) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any, SupportsFloat
 
 import torch
@@ -15,7 +15,7 @@ from ..events import Decision, Proposal
 from ..predictors import Workspace
 from ..tensors import functional as F
 from ..tensors.readback import Readback
-from ..tensors.segments import norm, total
+from ..tensors.segments import forget_copies, jump_, norm, total
 from . import scoring
 from .members import Members
 from .settings import Settings
@@ -59,7 +59,10 @@ class Cycle:
 
     def start(self, *, gradients_to_come: bool) -> None:
         """Before the first step of a cycle: read the horizon, and take in the point theta_0."""
-        self._aim(self.settings.horizon(self.steps))
+        horizon = self.settings.predictor.horizon
+        if self.settings.schedule is not None:
+            horizon = self.settings.scheduled(self.steps)
+        self._aim(horizon)
         self._observe(0, gradients_to_come=gradients_to_come)
 
     def _aim(self, horizon: float | None) -> None:
@@ -80,10 +83,10 @@ class Cycle:
             if self.telling.pending is not None:
                 self.telling.after_step()
         finally:
-            self._observe(self.done)
+            work = self._observe(self.done)
             if self.done == self.settings.predictor.every:
                 try:
-                    self._close()
+                    self._pass() if work is None else self._close(work)
                 finally:
                     self.begin()
 
@@ -100,19 +103,26 @@ class Cycle:
 
     # --- the points -----------------------------------------------------------------------------
 
-    def _observe(self, point: int, *, gradients_to_come: bool = False) -> None:
-        """Take in one point of the cycle."""
+    def _observe(self, point: int, *, gradients_to_come: bool = False) -> Workspace | None:
+        """Take in one point of the cycle; return what the predictor sees, None for nothing yet."""
         if self._first is None:
-            return
+            return None
         members, settings = self.members, self.settings
         if point == self._joining:
             waiting = self.telling.pending is not None
-            members.enroll(self._lasting(), gradients_to_come=gradients_to_come, waiting=waiting)
+            # the buffers, beside the predictor's own, whose content outlasts the cycle
+            layout = settings.layout
+            lasting = [layout.copy] if self.copied else []
+            if waiting and self.telling.scoring:
+                lasting += [layout.score, layout.score + 1]
+            members.enroll(lasting, gradients_to_come=gradients_to_come, waiting=waiting)
         if not members.filled:
-            return
-        settings.predictor.observe_(point, self._work())
+            return None
+        work = self._work()
+        settings.predictor.observe_(point, work)
         if settings.halves:
             self._observe_halves(point)
+        return work
 
     def _observe_halves(self, point: int) -> None:
         """Build minus the displacements of both halves in two buffers."""
@@ -127,13 +137,6 @@ class Cycle:
             if point == self.settings.predictor.every:
                 segment.fold_(subtract, a + 1)
 
-    def _lasting(self) -> list[int]:
-        """The buffers, beside the predictor's own, whose content outlasts the cycle."""
-        layout, telling = self.settings.layout, self.telling
-        waits = telling.pending is not None and telling.scoring
-        score = [layout.score, layout.score + 1] if waits else []
-        return [layout.copy, *score] if self.copied else score
-
     def _work(self) -> Workspace:
         """What the predictor sees: its own buffers, not those of the gate or of scoring."""
         layout, segments = self.settings.layout, self.members.segments
@@ -146,25 +149,33 @@ class Cycle:
 
     # --- its end --------------------------------------------------------------------------------
 
-    def _close(self) -> None:
+    def _close(self, work: Workspace) -> None:
         """The cycle is complete: predict, decide, write, and say so."""
         settings, members = self.settings, self.members
-        if not members.filled:
-            self._pass()
-            return
         clock = time.perf_counter()
-        predictor, work, segments = settings.predictor, self._work(), members.segments
+        predictor, segments = settings.predictor, members.segments
         self.cycles += 1
-        scale = predictor.finish_(work)  # now the jump is scale times buffer 0
+
+        # predict: now the jump is scale times buffer 0
+        scale = predictor.finish_(work)
         norms = norm(segments)
-        finite = self._check_finite(scale, norms)
+        finite, near = math.isfinite(scale), _on_cpu(norms)
+        if near:
+            finite = finite and math.isfinite(total(norms))
+        else:  # nobody waits to hear it: a jump that is not finite becomes 0, in all segments alike
+            for segment in segments:
+                device = segment.flats[0].device
+                all_norms = sum(value.to(device, non_blocking=True) for value in norms)
+                F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
         # all processes take a sharded norm together, also those on which nobody watches
         if settings.watched or any(segment.groups for segment in segments):
             self._take_size()
-        agreement: list[float] = []
+
+        # decide
+        agreement = None
         decision = Decision(False, NOT_FINITE, anomaly="non-finite: skip")
         if finite:
-            decision = self._decide(scale, norms, agreement)
+            decision, norms, agreement = self._decide(scale, norms)
         else:  # nor may it last in what the predictor remembers
             for segment in segments:
                 for buffer in predictor.persistent:
@@ -174,32 +185,34 @@ class Cycle:
             reason = "shadow" if plain else f"shadow; {decision.reason}"
             decision = decision._replace(apply=False, reason=reason)
         tensors = None
-        if settings.tells_tensors(self.cycles):
-            names, jump = members.names, scale * decision.scale
-            tensors = scoring.tensor_metrics(segments, names, jump)
+        if settings.watched and settings.tells_tensors(self.cycles):
+            tensors = scoring.tensor_metrics(segments, members.names, scale * decision.scale)
+
+        # write: now the parameters are where the next cycle starts
         if decision.apply:
             decision = self._write(scale, decision)
-        # now the parameters are where the next cycle starts
         self.written = decision.scale if decision.apply else 0.0
         self.writes += decision.apply
         self.copied = decision.apply and settings.withdraws
-        if decision.apply:
+        if decision.apply and predictor.adjusts_base:
             predictor.written_(work)
-        self.telling.announce(
-            Prediction(
-                self.steps,
-                self.cycles,
-                decision,
-                scale,
-                norms if _on_cpu(norms) else [Readback(value) for value in norms],
-                self.horizon,
-                agreement[0] if agreement else None,
-                self.size if settings.watched else None,
-                self.writes / self.cycles,
-                1e3 * (time.perf_counter() - clock),
-                tensors,
-            )
+
+        # say so
+        self.telling.last = Prediction(
+            self.steps,
+            self.cycles,
+            decision,
+            scale,
+            norms if near else [Readback(value) for value in norms],
+            self.horizon,
+            agreement,
+            self.size if settings.watched else None,
+            self.writes / self.cycles,
+            1e3 * (time.perf_counter() - clock),
+            tensors,
         )
+        if settings.watched or settings.shadow:
+            self.telling.announce(self.telling.last)
 
     def _pass(self) -> None:
         """A cycle without a prediction: its horizon is 0, or nobody took part."""
@@ -214,34 +227,34 @@ class Cycle:
             self.telling.passed(Prediction(self.steps, self.cycles, decision, *nothing))
 
     def _take_size(self) -> None:
-        """The parameters' norm, where its turn has come."""
+        """The parameters' norm, where its turn has come; from one accelerator, on its way."""
         if self.size is None or self.cycles % NORM_EVERY == 1:
-            self.size = _read(scoring.parameter_norms(self.members.segments))
+            norms = scoring.parameter_norms(self.members.segments)
+            if _on_cpu(norms) or len({value.device for value in norms}) > 1:
+                self.size = total(norms)
+            else:
+                wide = torch.stack([value.double() for value in norms])
+                self.size = Readback(torch.linalg.vector_norm(wide))
 
-    def _check_finite(self, scale: float, norms: list[Tensor]) -> bool:
-        """Whether the prediction is finite, as far as can be said without waiting.
+    def _decide(
+        self, scale: float, norms: list[Tensor]
+    ) -> tuple[Decision, list[Tensor], float | None]:
+        """Ask the gate, which may shorten parts of the jump.
 
-        On accelerators a jump that is not finite becomes 0, for all segments alike.
+        Returns:
+            The decision, the norms of what is left of the jump, and the cosine of the cycle's
+            halves if the gate asked for it.
         """
-        if _on_cpu(norms):
-            return math.isfinite(scale) and math.isfinite(total(norms))
-        for segment in self.members.segments:
-            device = segment.flats[0].device
-            all_norms = sum(value.to(device, non_blocking=True) for value in norms)
-            F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
-        return math.isfinite(scale)
-
-    def _decide(self, scale: float, norms: list[Tensor], agreement: list[float]) -> Decision:
-        """Ask the gate, which may shorten parts of the jump; fills in what it had computed."""
         settings, segments = self.settings, self.members.segments
         gate = settings.gate
         if gate is None:
-            return Decision(True, "predicted")
+            return Decision(True, "predicted"), norms, None
+        cosines: list[float] = []
 
-        def cosine() -> float:
-            if not agreement:
-                agreement.append(scoring.halves_cosine(segments, settings.layout))
-            return agreement[0]
+        def agreement() -> float:
+            if not cosines:
+                cosines.append(scoring.halves_cosine(segments, settings.layout))
+            return cosines[0]
 
         proposal = Proposal(
             self.steps,
@@ -250,26 +263,25 @@ class Cycle:
             jump_norm=lambda: abs(scale) * total(norms),
             parameter_norm=lambda: total(scoring.parameter_norms(segments)),
             recent_norm=lambda: float(self.size or 0.0),
-            agreement=cosine,
+            agreement=agreement,
         )
         decision = gate.decide(proposal)
-        if decision.apply and settings.halves:
+        if decision.apply and gate.refines:
             for segment in segments:
                 gate.refine_(segment, settings.layout.halves)
-            if gate.refines:  # parts of the jump are gone
-                norms[:] = norm(segments)
-        return decision
+            norms = norm(segments)  # parts of the jump are gone
+        return decision, norms, cosines[0] if cosines else None
 
     def _write(self, scale: float, decision: Decision) -> Decision:
         """Write the jump; take it back if a loss says so."""
         settings = self.settings
-        checks = settings.gate.losses() if settings.gate is not None else []
+        checks = settings.loss_checks
         before = [check.measure() for check in checks]
         for segment in self.members.segments:
             if settings.keeps_copy:
                 segment.fold_(F.Fold(F.COPY), settings.layout.copy)
-            F.jump_(segment.points, segment.buffers[0], scale * decision.scale)
-        F.forget_copies()
+            jump_(segment.points, segment.buffers[0], scale * decision.scale)
+        forget_copies()
         for check, loss in zip(checks, before, strict=True):
             try:
                 after = check.measure()
@@ -290,7 +302,7 @@ class Cycle:
     def _take_back(self) -> None:
         for segment in self.members.segments:
             torch._foreach_copy_(segment.points, segment.buffers[self.settings.layout.copy])
-        F.forget_copies()
+        forget_copies()
 
     # --- a loss that comes later ----------------------------------------------------------------
 
@@ -347,10 +359,3 @@ NUMBERS = ("cycles", "forgotten", "done", "writes", "written", "copied", "horizo
 
 def _on_cpu(norms: Iterable[Tensor]) -> bool:
     return all(value.device.type == "cpu" for value in norms)
-
-
-def _read(norms: Sequence[Tensor]) -> SupportsFloat:
-    """The joint norm; on one accelerator, on its way from there."""
-    if _on_cpu(norms) or len({value.device for value in norms}) > 1:
-        return total(norms)
-    return Readback(torch.linalg.vector_norm(torch.stack([value.double() for value in norms])))

@@ -15,17 +15,8 @@ from torch.nn.parameter import is_lazy
 from ..averaging import Average
 from ..errors import ArgumentError, CheckpointError
 from ..tensors import functional as F
-from ..tensors.segments import (
-    Segment,
-    all_parameters,
-    carry_over,
-    fill,
-    make_segments,
-    members,
-    pack,
-    rows,
-    unpack,
-)
+from ..tensors.contents import carry_over, fill, pack, rows, unpack
+from ..tensors.segments import Segment, all_parameters, forget_copies, make_segments, members
 from .saving import LARGEST, is_buffer_of
 
 NAMES = ("buffers", "slower")
@@ -154,7 +145,7 @@ class Averager:
             with torch.no_grad():
                 for segment in segments:
                     show_(segment)
-            F.forget_copies()
+            forget_copies()
             if model is None:
                 yield
                 return
@@ -165,7 +156,7 @@ class Averager:
             with torch.no_grad():
                 for segment, kept in zip(segments, live, strict=True):
                     torch._foreach_copy_(segment.points, kept)
-                F.forget_copies()
+                forget_copies()
                 self.open = False
                 if model is not None:
                     F.reshard_(model)

@@ -8,9 +8,13 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
-from ..tensors.segments import Segment, carry_over, make_segments, members, pack, unpack, without
+from ..tensors.contents import carry_over, pack, unpack
+from ..tensors.segments import Segment, any_nonzero, make_segments, members, without
 from .settings import Settings
+
+_LEARNABLE = operator.attrgetter("requires_grad")
 
 
 class _Listed(NamedTuple):
@@ -57,9 +61,26 @@ class Members:
 
     def follow(self, groups: Sequence[Mapping[str, Any]]) -> None:
         """Before a step: note who is learnable now; who left is not predicted in this cycle."""
-        if len(groups) == len(self._listed) and all(map(_as_listed, groups, self._listed)):
-            return
-        self._listed = [_list(group) for group in groups]
+        if len(groups) == len(self._listed):
+            for group, (then, learnable, predicted) in zip(groups, self._listed, strict=True):
+                now = group["params"]
+                if (
+                    len(now) != len(then)
+                    or bool(group.get("forecast", True)) is not predicted
+                    or not all(map(operator.is_, now, then))
+                    or list(map(_LEARNABLE, now)) != learnable
+                ):
+                    break
+            else:
+                return  # as at the last step; all of it is C, for it looks at every parameter
+        self._listed = [
+            _Listed(
+                list(group["params"]),
+                list(map(_LEARNABLE, group["params"])),
+                bool(group.get("forecast", True)),
+            )
+            for group in groups
+        ]
         self.learnable = live = [p for listed in self._listed for p in listed.learning()]
         if not all(listed.predicted for listed in self._listed):
             out = {id(p) for one in self._listed if not one.predicted for p in one.parameters}
@@ -161,21 +182,21 @@ class Members:
         self.resting = unpack(state["resting"], self.precision)
 
 
-def _list(group: Mapping[str, Any]) -> _Listed:
-    parameters = list(group["params"])
-    learnable = [p.requires_grad for p in parameters]
-    return _Listed(parameters, learnable, bool(group.get("forecast", True)))
+def is_phantom(base: Optimizer) -> bool:
+    """Whether a step is only made to create the base's state: every lr 0 and every gradient 0.
 
-
-def _as_listed(group: Mapping[str, Any], listed: _Listed) -> bool:
-    """Whether the group is as it was. It looks at every parameter at every step, so it is terse."""
-    now, (then, learnable, predicted) = group["params"], listed
-    return (
-        bool(group.get("forecast", True)) is predicted
-        and len(now) == len(then)
-        and all(map(operator.is_, now, then))
-        and [p.requires_grad for p in now] == learnable
-    )
+    `torch.distributed.checkpoint` does that whenever the state is empty, for plain SGD at every
+    save. A tensor learning rate on an accelerator is taken for non-zero: torch sets a CPU tensor.
+    """
+    for group in base.param_groups:
+        lr = group.get("lr", 1.0)
+        if isinstance(lr, Tensor):
+            lr = lr.any() if lr.device.type == "cpu" else 1.0
+        if lr != 0:  # None too: Adafactor, for one, chooses its own
+            return False
+    parameters = (p for group in base.param_groups for p in group["params"])
+    with torch.no_grad():
+        return not any_nonzero(p.grad for p in parameters if p.grad is not None)
 
 
 def _names(groups: Iterable[Mapping[str, Any]]) -> dict[int, str]:

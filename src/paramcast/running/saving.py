@@ -26,7 +26,8 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..events import ForecastEvent, TensorMetrics
 from ..tensors import functional as F
-from ..tensors.segments import all_parameters, fill, make_segments, members, rows
+from ..tensors.contents import fill, rows
+from ..tensors.segments import all_parameters, make_segments, members
 from .settings import Settings
 
 if TYPE_CHECKING:

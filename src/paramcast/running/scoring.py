@@ -11,7 +11,7 @@ from torch import Tensor
 
 from ..events import TensorMetrics
 from ..tensors import functional as F
-from ..tensors.segments import Segment, dot, norm, tensor_dots, total, whole_norm
+from ..tensors.segments import Segment, dot, norm, norms, tensor_dots, total, whole_norm
 
 if TYPE_CHECKING:
     from .settings import Layout
@@ -98,11 +98,11 @@ def halves_cosine(segments: Sequence[Segment], layout: Layout) -> float:
 
 def parameter_norms(segments: Iterable[Segment]) -> list[Tensor]:
     """Norms that together make that of all parameters, on their devices."""
-    norms = []
+    found = []
     for segment in segments:
-        own = F.norms(segment.points)
-        norms += [whole_norm(segment.groups, torch.stack(own).norm())] if segment.groups else own
-    return norms
+        own = norms(segment.points)
+        found += [whole_norm(segment.groups, torch.stack(own).norm())] if segment.groups else own
+    return found
 
 
 def _score(jump: float, step: float, along: float, e: float) -> Score:

@@ -13,7 +13,7 @@ from .._checks import FARTHEST, named, within
 from ..anomalies import Anomaly
 from ..averaging import Average
 from ..events import ForecastEvent
-from ..gates import Gate
+from ..gates import Gate, LossCheck
 from ..predictors import Predictor
 from ..schedules import Constant
 
@@ -61,7 +61,7 @@ class Settings:
         schedule = self.schedule
         plain = schedule is None or isinstance(schedule, Constant)
         return {
-            "horizon": str(self.horizon(0)) if plain else named(schedule),
+            "horizon": str(self.scheduled(0)) if plain else named(schedule),
             "gate": None if self.gate is None else repr(self.gate),
             "shadow": self.shadow,
             "total_steps": self.total_steps,
@@ -78,6 +78,11 @@ class Settings:
     def watched(self) -> bool:
         """Whether anybody wants the parameters' norm."""
         return bool(self.monitors or self.anomalies)
+
+    @cached_property
+    def loss_checks(self) -> list[LossCheck]:
+        """The loss checks in the gate."""
+        return [] if self.gate is None else self.gate.losses()
 
     @cached_property
     def withdraws(self) -> bool:
@@ -116,15 +121,14 @@ class Settings:
     @cached_property
     def layout(self) -> Layout:
         """Whose the buffers are."""
-        checked = self.gate is not None and bool(self.gate.losses())
         watchers = [*self.monitors, *self.anomalies]
         scored = self.shadow or any(getattr(w, "scored", False) for w in watchers)
         halves = self.predictor.buffers
         copy = halves + 2 * self.halves
-        score = copy + (self.withdraws or checked)
+        score = copy + (self.withdraws or bool(self.loss_checks))
         return Layout(halves, halves, copy, score, score + 2 * scored)
 
-    @property
+    @cached_property
     def keeps_copy(self) -> bool:
         """Whether predictions may be taken back."""
         return self.layout.score > self.layout.copy
@@ -141,7 +145,7 @@ class Settings:
         """Share of the run that is over."""
         return None if self.total_steps is None else min(1.0, step / self.total_steps)
 
-    def horizon(self, step: int) -> float | None:
+    def scheduled(self, step: int) -> float | None:
         """The horizon of a cycle that starts after this step."""
         if self.schedule is None:
             return self.predictor.horizon

@@ -64,20 +64,21 @@ class Telling:
     Attributes:
         pending: the event that waits for the next step, or the next loss.
         scoring: whether that step scores it.
+        last: the last prediction, told or not.
     """
 
     def __init__(self, settings: Settings, members: Members) -> None:
         self.settings, self.members = settings, members
         self.pending: ForecastEvent | None = None
         self.scoring = False
-        self._last: Prediction | None = None
+        self.last: Prediction | None = None
         self._told: ForecastEvent | None = None  # the last prediction as it was told
         self._untold: Prediction | None = None  # on an accelerator, told one cycle later
 
     def announce(self, prediction: Prediction) -> None:
-        """Take in a prediction that was just decided, and perhaps written."""
+        """Tell of the last prediction, which was just decided and perhaps written, in its time."""
         settings, members = self.settings, self.members
-        self._last, self._told = prediction, None
+        self._told = None
         members.joined = set()
         self.scoring = settings.scores(prediction.cycle)
         if self.scoring:
@@ -95,7 +96,7 @@ class Telling:
     def passed(self, prediction: Prediction) -> None:
         """Tell that a cycle had nothing to predict."""
         self.flush()
-        self._last = prediction
+        self.last = prediction
         self._tell(prediction.event())
 
     def after_step(self) -> None:
@@ -154,11 +155,11 @@ class Telling:
 
     def event(self) -> ForecastEvent | None:
         """The last prediction."""
-        if self.pending is not None or self._last is None:
+        if self.pending is not None or self.last is None:
             return self.pending or self._told
-        if self._told is not None and self._told.cycle == self._last.cycle:
+        if self._told is not None and self._told.cycle == self.last.cycle:
             return self._told
-        return self._last.event()
+        return self.last.event()
 
     def waiting(self) -> ForecastEvent | None:
         """The event that the monitors have not been told yet."""
@@ -166,7 +167,7 @@ class Telling:
 
     def forget_last(self) -> None:
         """There was no prediction yet."""
-        self._last = self._told = self._untold = None
+        self.last = self._told = self._untold = None
 
     def __getstate__(self) -> dict[str, Any]:
         return {

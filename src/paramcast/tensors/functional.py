@@ -28,15 +28,11 @@ from typing import Any, NamedTuple
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from ..errors import ArgumentError
 
 PIECE_ON_CPU, PIECE = 1 << 15, 1 << 22
 """Elements that an inner product converts at a time: what a cache holds, what a kernel needs."""
-
-HALVES, WHOLE = 1 << 18, 1 << 20
-"""Elements that a norm adds up at a time on a CPU: of 16 bits, which it converts, and of more."""
 
 SKIP, COPY, SUBTRACT, AVERAGE, RESTORE = "skip", "copy", "subtract", "average", "restore"
 
@@ -107,86 +103,6 @@ def plan(weights: tuple[float, ...]) -> Plan:
     return Plan(tuple(folds), scale, first, torch.float32 if means else None)
 
 
-def fold_(fold: Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
-    """Move the buffers on by one point, in place.
-
-    Args:
-        fold: what to do.
-        buffers: the running mean or difference, one tensor per parameter.
-        points: the parameters now, same shapes; their dtype may be narrower than the buffers'.
-    """
-    if fold.kind == SKIP or not buffers:
-        return
-    if fold.kind == COPY:
-        torch._foreach_copy_(buffers, points)
-    elif buffers[0].dtype == points[0].dtype:
-        _fold_same_dtype_(fold, buffers, points)
-    else:  # one tensor at a time, so that only one is converted in passing
-        for buffer, point in zip(buffers, points, strict=True):
-            _fold_same_dtype_(fold, [buffer], [point.to(buffer.dtype)])
-
-
-def _fold_same_dtype_(fold: Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
-    if fold.kind == SUBTRACT:
-        torch._foreach_sub_(buffers, points)
-    elif fold.kind == AVERAGE and abs(1.0 - fold.scalar) >= 0.5:
-        torch._foreach_lerp_(buffers, points, fold.scalar)
-    elif fold.kind == AVERAGE:  # lerp would round 1 - scalar, and with it the past
-        torch._foreach_sub_(buffers, points)
-        torch._foreach_mul_(buffers, fold.keep)
-        torch._foreach_add_(buffers, points)
-    else:
-        torch._foreach_mul_(buffers, fold.scalar)
-        torch._foreach_add_(buffers, points)
-
-
-def jump_(points: list[Tensor], buffers: list[Tensor], scale: float) -> None:
-    """Write the prediction: point <- point + scale * buffer, in place.
-
-    In float16 an element that would overflow is left as it is.
-    """
-    if not points:
-        return
-    if points[0].dtype == torch.float16:  # the one dtype that a finite jump can overflow
-        for point, buffer in zip(points, buffers, strict=True):
-            there = point.float().add_(buffer, alpha=scale).to(point.dtype)
-            point.copy_(torch.where(torch.isfinite(there), there, point))
-    elif buffers[0].dtype == points[0].dtype:
-        torch._foreach_add_(points, buffers, alpha=scale)
-    else:  # computed in the wider dtype
-        for point, buffer in zip(points, buffers, strict=True):
-            point.copy_(point.to(buffer.dtype).add_(buffer, alpha=scale))
-
-
-def buffer_norm(flat: Tensor) -> Tensor:
-    """Euclidean norm of a flat buffer, accumulated in float32 at least; stays on its device."""
-    wide = torch.promote_types(flat.dtype, torch.float32)
-    if _long(flat):
-        # vector_norm would convert 16 bits element by element, which takes eight times as long,
-        # and add float32 up in too few parts: a hundredth is lost at 10^8 elements
-        pieces = (piece.to(wide) for piece in flat.split(_piece(flat)))
-        return torch.stack([torch.dot(piece, piece) for piece in pieces]).sum().sqrt()
-    norm: Tensor = torch.linalg.vector_norm(flat, dtype=wide)
-    return norm
-
-
-def norms(tensors: list[Tensor]) -> list[Tensor]:
-    """Euclidean norms of tensors of one dtype, accumulated in float32 at least."""
-    dtype = torch.promote_types(tensors[0].dtype, torch.float32) if tensors else None
-    short = [t for t in tensors if not _long(t)]
-    quick = iter(torch._foreach_norm(short, 2, dtype) if short else ())
-    return [buffer_norm(t.reshape(-1)) if _long(t) else next(quick) for t in tensors]
-
-
-def _long(tensor: Tensor) -> bool:
-    """Whether a norm of it is taken in pieces."""
-    return tensor.numel() > _piece(tensor) and tensor.device.type == "cpu"
-
-
-def _piece(tensor: Tensor) -> int:
-    return HALVES if tensor.dtype.itemsize < 4 else WHOLE
-
-
 def dot(a: Tensor, b: Tensor) -> Tensor:
     """Inner product of two flat tensors in float64, piece by piece so that no copy is made."""
     piece = PIECE_ON_CPU if a.device.type == "cpu" else PIECE
@@ -245,16 +161,6 @@ def mean_over_ranks(value: float) -> float:
     values = torch.tensor(value, dtype=torch.float64, device=device)
     dist.all_reduce(values)
     return float(values) / dist.get_world_size()
-
-
-def forget_copies() -> None:
-    """Make torch drop what it has computed from parameters that are overwritten now.
-
-    `torch.autocast` casts each weight once in a block, and `parametrize.cached()` computes it once:
-    the next forward pass of that block would go on with the old values.
-    """
-    torch.clear_autocast_cache()  # 0.2 us, also outside autocast
-    parametrize._cache.clear()  # torch has no public way
 
 
 def reshard_(model: nn.Module) -> None:

@@ -8,21 +8,25 @@ from __future__ import annotations
 
 import itertools
 import math
+import operator
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple, SupportsFloat
 
 import torch
 import torch.distributed as dist
 from torch import Tensor
+from torch.nn.utils import parametrize
 
 from . import functional as F
 
 SHORT = 1 << 12
 """Elements of the longest vector that is gathered with others."""
 TOGETHER = (1 << 15) - 1
-"""Elements gathered at a time: a cache holds them, and torch uses one thread up to so many."""
+"""Elements gathered at a time: a cache holds them, and torch uses one thread up to that many."""
 FEWEST = 16
-"""Vectors for which it pays."""
+"""Vectors for which gathering pays."""
+HALVES, WHOLE = 1 << 18, 1 << 20
+"""Elements that a norm adds up at a time on a CPU: of 16 bits, which it converts, and of more."""
 
 
 class Gathered(NamedTuple):
@@ -73,13 +77,13 @@ class Segment(NamedTuple):
         """Move one of the buffers on by the parameters as they are now."""
         if fold.kind == F.SKIP:
             return
-        for vectors, start, stop, scratch in self.gathered:
-            torch.cat(vectors, out=scratch)
-            F.fold_(fold, [self.flats[buffer][start:stop]], [scratch])
         buffers, points = self.buffers[buffer], self.points
         if self.gathered:
+            for vectors, start, stop, scratch in self.gathered:
+                torch.cat(vectors, out=scratch)
+                fold_(fold, [self.flats[buffer][start:stop]], [scratch])
             buffers, points = [buffers[i] for i in self.apart], [points[i] for i in self.apart]
-        F.fold_(fold, buffers, points)
+        fold_(fold, buffers, points)
 
     def current(self) -> bool:
         """Whether the parameters still own the same memory (`model.to(...)` moves it)."""
@@ -103,6 +107,62 @@ class Segment(NamedTuple):
         return self._replace(parameters=parameters, buffers=buffers, stamps=([], []), gathered=())
 
 
+def fold_(fold: F.Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
+    """Move the buffers on by one point, in place.
+
+    Args:
+        fold: what to do.
+        buffers: the running mean or difference, one tensor per parameter.
+        points: the parameters now, same shapes; their dtype may be narrower than the buffers'.
+    """
+    if fold.kind == F.SKIP or not buffers:
+        return
+    if fold.kind == F.COPY:
+        torch._foreach_copy_(buffers, points)
+    elif buffers[0].dtype != points[0].dtype:  # one at a time, so that only one is converted
+        for buffer, point in zip(buffers, points, strict=True):
+            fold_(fold, [buffer], [point.to(buffer.dtype)])
+    elif fold.kind == F.SUBTRACT:
+        torch._foreach_sub_(buffers, points)
+    elif fold.kind == F.RESTORE:
+        torch._foreach_mul_(buffers, fold.scalar)
+        torch._foreach_add_(buffers, points)
+    elif abs(1.0 - fold.scalar) >= 0.5:
+        torch._foreach_lerp_(buffers, points, fold.scalar)
+    else:  # lerp would round 1 - scalar, and with it the past
+        torch._foreach_sub_(buffers, points)
+        torch._foreach_mul_(buffers, fold.keep)
+        torch._foreach_add_(buffers, points)
+
+
+def jump_(points: list[Tensor], buffers: list[Tensor], scale: float) -> None:
+    """Write the prediction: point <- point + scale * buffer, in place.
+
+    In float16 an element that would overflow is left as it is.
+    """
+    if not points:
+        return
+    if points[0].dtype == torch.float16:  # the one dtype that a finite jump can overflow
+        for point, buffer in zip(points, buffers, strict=True):
+            there = point.float().add_(buffer, alpha=scale).to(point.dtype)
+            point.copy_(torch.where(torch.isfinite(there), there, point))
+    elif buffers[0].dtype == points[0].dtype:
+        torch._foreach_add_(points, buffers, alpha=scale)
+    else:  # computed in the wider dtype
+        for point, buffer in zip(points, buffers, strict=True):
+            point.copy_(point.to(buffer.dtype).add_(buffer, alpha=scale))
+
+
+def forget_copies() -> None:
+    """Make torch drop what it has computed from parameters that are overwritten now.
+
+    `torch.autocast` casts each weight once in a block, and `parametrize.cached()` computes it once:
+    the next forward pass of that block would go on with the old values.
+    """
+    torch.clear_autocast_cache()  # 0.2 us, also outside autocast
+    parametrize._cache.clear()  # torch has no public way
+
+
 def without(segments: Iterable[Segment], leaving: set[int]) -> list[Segment]:
     """The segments without some parameters, by id."""
     left = [segment.without(leaving) for segment in segments]
@@ -112,7 +172,7 @@ def without(segments: Iterable[Segment], leaving: set[int]) -> list[Segment]:
 def make_segments(
     parameters: Sequence[Tensor], buffers: int, precision: torch.dtype | None
 ) -> list[Segment]:
-    """Group the parameters and give each group so many buffers, all zero.
+    """Group the parameters and give each group that many buffers, all zero.
 
     Args:
         precision: the narrowest dtype of the buffers; None for the parameters' own.
@@ -171,7 +231,7 @@ def _gather(vectors: Sequence[Tensor], dtype: torch.dtype) -> list[Gathered]:
 
 
 def _stamps(points: Sequence[Tensor]) -> tuple[list[int], list[int]]:
-    return list(map(Tensor.data_ptr, points)), [p.nbytes for p in points]
+    return list(map(Tensor.data_ptr, points)), list(map(operator.attrgetter("nbytes"), points))
 
 
 def members(segments: Iterable[Segment]) -> list[Tensor]:
@@ -179,73 +239,39 @@ def members(segments: Iterable[Segment]) -> list[Tensor]:
     return [p for segment in segments for p in segment.parameters]
 
 
-def views(segments: Iterable[Segment], buffer: int) -> dict[int, Tensor]:
-    """One buffer's views by the id of their parameter."""
-    return {
-        id(p): view
-        for segment in segments
-        for p, view in zip(segment.parameters, segment.buffers[buffer], strict=True)
-    }
-
-
-def carry_over(old: Sequence[Segment], new: Sequence[Segment], buffer: int) -> None:
-    """Copy one buffer's content for the parameters that are in both."""
-    before = views(old, buffer)
-    for key, view in views(new, buffer).items():
-        if key in before and before[key].shape == view.shape:
-            view.copy_(before[key])
-
-
-def rows(segments: Iterable[Segment]) -> dict[int, list[Tensor]]:
-    """Each parameter's buffers, by its id."""
-    return {
-        id(p): [views[i] for views in segment.buffers]
-        for segment in segments
-        for i, p in enumerate(segment.parameters)
-    }
-
-
-def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor | None]]) -> None:
-    """Copy each parameter's buffers, by its id, into the segments; None leaves zeros."""
-    for segment in segments:
-        for i, p in enumerate(segment.parameters):
-            for views, buffer in zip(segment.buffers, kept[id(p)], strict=True):
-                if buffer is not None:
-                    views[i].copy_(buffer)
-
-
-def pack(segments: Iterable[Segment]) -> list[Any]:
-    """The segments as copies and pickles hold them: flat tensors, and where the views lie in them.
-
-    A pickled view would bring its whole flat tensor along; a clone would be gone before a process
-    that torch spawns has taken over its memory.
-    """
-    return [
-        (s.parameters, s.flats, [[_place(view) for view in views] for views in s.buffers])
-        for s in segments
-    ]
-
-
-def _place(view: Tensor) -> tuple[Any, ...]:
-    return tuple(view.size()), view.stride(), view.storage_offset()
-
-
-def unpack(packed: Sequence[Any], precision: torch.dtype | None) -> list[Segment]:
-    """New segments with what `pack` returned in their buffers."""
-    kept: dict[int, list[Tensor]] = {id(p): [] for parameters, _, _ in packed for p in parameters}
-    for parameters, flats, buffers in packed:
-        for flat, places in zip(flats, buffers, strict=True):
-            for p, place in zip(parameters, places, strict=True):
-                kept[id(p)].append(flat.as_strided(*place))
-    number = max((len(row) for row in kept.values()), default=0)
-    segments = make_segments([p for each, _, _ in packed for p in each], number, precision)
-    fill(segments, kept)
-    return segments
-
-
 def norm(segments: Iterable[Segment], buffer: int = 0) -> list[Tensor]:
     """Euclidean norms of one buffer, one per segment, on their devices."""
-    return [whole_norm(s.groups, F.buffer_norm(s.flats[buffer])) for s in segments]
+    found = []
+    for segment in segments:
+        own = buffer_norm(segment.flats[buffer])
+        found.append(whole_norm(segment.groups, own) if segment.groups else own)
+    return found
+
+
+def buffer_norm(flat: Tensor) -> Tensor:
+    """Euclidean norm of a flat buffer, accumulated in float32 at least; stays on its device."""
+    wide = torch.promote_types(flat.dtype, torch.float32)
+    if piece := _piece(flat):
+        # vector_norm would convert 16 bits element by element, which takes eight times as long,
+        # and add float32 up in too few parts: a hundredth is lost at 10^8 elements
+        pieces = (part.to(wide) for part in flat.split(piece))
+        return torch.stack([torch.dot(part, part) for part in pieces]).sum().sqrt()
+    norm: Tensor = torch.linalg.vector_norm(flat, dtype=wide)
+    return norm
+
+
+def norms(tensors: list[Tensor]) -> list[Tensor]:
+    """Euclidean norms of tensors of one dtype, accumulated in float32 at least."""
+    dtype = torch.promote_types(tensors[0].dtype, torch.float32) if tensors else None
+    short = [t for t in tensors if not _piece(t)]
+    quick = iter(torch._foreach_norm(short, 2, dtype) if short else ())
+    return [buffer_norm(t.reshape(-1)) if _piece(t) else next(quick) for t in tensors]
+
+
+def _piece(tensor: Tensor) -> int:
+    """Elements of it that a norm adds up at a time; 0 for all at once."""
+    piece = HALVES if tensor.dtype.itemsize < 4 else WHOLE
+    return piece if tensor.numel() > piece and tensor.device.type == "cpu" else 0
 
 
 def whole_norm(groups: Sequence[Any], norm: Tensor) -> Tensor:
@@ -259,7 +285,7 @@ def dot(segments: Iterable[Segment], a: int, b: int) -> float:
 
 
 def gram(segments: Iterable[Segment], buffers: int) -> Tensor:
-    """Inner products of the first so many buffers over all parameters, float64 on the CPU."""
+    """Inner products of the first buffers over all parameters, float64 on the CPU."""
     whole = torch.zeros(buffers, buffers, dtype=torch.float64, device="cpu")
     for segment in segments:
         flats = segment.flats[:buffers]
@@ -294,7 +320,7 @@ def any_nonzero(tensors: Iterable[Tensor]) -> bool:
 
 def total(norms: Iterable[SupportsFloat]) -> float:
     """The norm of all segments together, from their norms."""
-    return math.hypot(*(float(value) for value in norms))
+    return math.hypot(*map(float, norms))
 
 
 def all_parameters(groups: Iterable[Mapping[str, Any]]) -> list[Tensor]:
