@@ -14,11 +14,9 @@ from paramcast.study.judging.stats import interval
 from paramcast.study.judging.verdict import Arm, Metric, difference, judge_quality, judge_speed
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.store import Store
+from runs import run_spec
 
-SPEC = RunSpec(
-    task="made", fingerprint="0", method="base", base="sgd", lr=0.1, schedule="cosine", epochs=1,
-    batch_size=8, share=1.0, phase="final", seed=0, device="cpu", versions="none",
-)  # fmt: skip
+SPEC = run_spec(task="made", epochs=1)
 ACCURACY = Metric("accuracy", True, 0.005, 0.0005)
 
 

@@ -26,13 +26,10 @@ from paramcast.report.trackers.names import path_of, safe
 from paramcast.report.trackers.tensorboard import TensorBoard
 from paramcast.report.trackers.wandb import SETTINGS, WandB
 from paramcast.report.watch.follow import Ended, Failed, Follower, Look
-from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live, Telling
+from runs import run_spec
 
-SPEC = RunSpec(
-    task="t", fingerprint="f", method="plp", base="sgd", lr=0.1, schedule="cosine", epochs=2,
-    batch_size=8, share=1.0, phase="final", seed=7, device="cpu", versions="v",
-)  # fmt: skip
+SPEC = run_spec(task="t", method="plp", seed=7)
 SMALL: dict[str, Any] = {"methods": "plp", "seeds": 2, "trials": 1, "trial_seeds": 1}
 Command = Callable[..., Any]
 

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 import torch
 
-from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.augment import crop_and_flip
 from paramcast.study.tasks.builtin import BUILTIN, choose
 from paramcast.study.tasks.data.places import search
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.vision import CIFAR100
 from paramcast.study.training.loop import run
+from runs import run_spec
 
 Paramcast = Callable[..., Any]
 
@@ -279,10 +279,7 @@ def test_the_chance_of_a_character_is_known_exactly(shakespeare_folder: Path) ->
 
 def test_a_run_learns_characters(shakespeare_folder: Path) -> None:
     prepared = load(find("shakespeare@10000", data_dir=str(shakespeare_folder)))
-    spec = RunSpec(
-        task="", fingerprint="", method="plp", base="adamw", lr=0.003, schedule="cosine", epochs=4,
-        batch_size=4, share=1.0, phase="tune", seed=0, device="cpu", versions="",
-    )  # fmt: skip
+    spec = run_spec(method="plp", base="adamw", lr=0.003, epochs=4, batch_size=4, phase="tune")
     one, two = run(spec, prepared), run(spec, prepared)
     assert one["status"] == "done"  # better than the best constant
     assert one["steps"] == 124

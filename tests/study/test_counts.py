@@ -8,10 +8,10 @@ from dataclasses import replace
 import pytest
 import torch
 
-from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.task import Examples, Prepared
 from paramcast.study.training.counts import MOST_CLASSES, class_counts
 from paramcast.study.training.loop import run
+from runs import run_spec
 
 
 def test_counts_by_hand(prepared: Callable[..., Prepared]) -> None:
@@ -44,10 +44,7 @@ def test_a_final_run_counts_what_it_scores(
     prepared: Callable[..., Prepared], lr: float, status: str
 ) -> None:
     """A diverged run is scored and counted as the constant predictor."""
-    spec = RunSpec(
-        task="blobs", fingerprint="0", method="base", base="sgd", lr=lr, schedule="constant",
-        epochs=4, batch_size=16, share=1.0, phase="final", seed=0, device="cpu", versions="none",
-    )  # fmt: skip
+    spec = run_spec(prepared(), lr=lr, schedule="constant")
     outcome = run(spec, prepared())
     counts = outcome["class_counts"]
     assert outcome["status"] == status

@@ -11,8 +11,8 @@ import pytest
 
 from paramcast.study.engines import Job, LocalEngine
 from paramcast.study.engines.devices import gpu_of, usual_workers
-from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
+from runs import run_spec
 
 HOLD = """
 import sys
@@ -72,13 +72,7 @@ def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(
     task_file: Callable[..., Path], tmp_path: Path
 ) -> None:
     file = task_file(more=NOTES_ITS_SLOT)
-    specs = [
-        RunSpec(
-            task="blobs", fingerprint="", method="base", base="sgd", lr=0.05, schedule="cosine",
-            epochs=1, batch_size=8, share=1.0, phase="final", seed=seed, device="cpu", versions="",
-        )
-        for seed in range(8)
-    ]  # fmt: skip
+    specs = [run_spec(epochs=1, seed=seed) for seed in range(8)]
     statuses: list[str] = []
     LocalEngine(2).run(
         [Job(s, find(str(file))) for s in specs],

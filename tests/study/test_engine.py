@@ -6,10 +6,8 @@ import contextlib
 import itertools
 import os
 import re
-import sqlite3
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +20,7 @@ from paramcast.study.engines import Finished, Job, LocalEngine, local
 from paramcast.study.engines.crew import Crew
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
+from runs import rows, run_spec
 
 AT_SEED_1 = """
 import os, signal, sys, time
@@ -69,10 +68,7 @@ MID_SENTENCE = """frame = sys._getframe()
 
 
 def spec(method: str = "base", seed: int = 0, phase: str = "final") -> RunSpec:
-    return RunSpec(
-        task="blobs", fingerprint="", method=method, base="sgd", lr=0.05, schedule="cosine",
-        epochs=2, batch_size=8, share=1.0, phase=phase, seed=seed, device="cpu", versions="",
-    )  # fmt: skip
+    return run_spec(method=method, lr=0.05, phase=phase, seed=seed)
 
 
 def run_specs(file: Path, specs: list[RunSpec], **settings: Any) -> list[Finished]:
@@ -355,11 +351,6 @@ def test_jobs_are_taken_as_there_is_room(task_file: Callable[..., Path]) -> None
 PILOT = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 3, "--methods", "plp", "--out", "out")
 
 
-def rows(folder: Path, query: str) -> list[Any]:
-    with closing(sqlite3.connect(folder / "out" / "pilot.db")) as connection:
-        return connection.execute(query).fetchall()
-
-
 def test_failed_runs_end_a_pilot_with_one_and_a_reason(
     paramcast: Any, task_file: Callable[..., Path], tmp_path: Path
 ) -> None:
@@ -372,8 +363,12 @@ def test_failed_runs_end_a_pilot_with_one_and_a_reason(
     assert "the worker process died (exit code 7)" in last
     assert "out" in last
     assert "trying once more" in ran.err
-    assert rows(tmp_path, "SELECT count(*), min(status) FROM runs") == [(16, "done")]
-    assert rows(tmp_path, "SELECT count(*), min(status) FROM failures") == [(16, "failed")]
+    assert rows(tmp_path / "out/pilot.db", "SELECT count(*), min(status) FROM runs") == [
+        (16, "done")
+    ]
+    assert rows(tmp_path / "out/pilot.db", "SELECT count(*), min(status) FROM failures") == [
+        (16, "failed")
+    ]
     assert not (tmp_path / "out" / "pilot.json").exists()
 
 
@@ -386,7 +381,9 @@ def test_a_pilot_survives_a_worker_that_dies_once(
     assert ran.code == 0
     assert "trying once more" in ran.err
     assert "died (exit code 7)" in ran.err
-    assert rows(tmp_path, "SELECT count(*), min(status) FROM runs") == [(24, "done")]
+    assert rows(tmp_path / "out/pilot.db", "SELECT count(*), min(status) FROM runs") == [
+        (24, "done")
+    ]
     again = paramcast(*PILOT, "--json")
     assert again.result["reused_runs"] == 24
 
@@ -398,4 +395,4 @@ def test_a_timeout_is_a_failure(
     ran = paramcast(*PILOT, "--timeout", 3)
     assert ran.code == 0
     assert "took longer than 3 s; trying once more" in ran.err
-    assert rows(tmp_path, "SELECT status FROM failures") == [("timeout",)]
+    assert rows(tmp_path / "out/pilot.db", "SELECT status FROM failures") == [("timeout",)]

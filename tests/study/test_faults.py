@@ -6,12 +6,10 @@ import contextlib
 import json
 import os
 import re
-import sqlite3
 import subprocess
 import sys
 import threading
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +18,7 @@ from test_engine import AT_SEED_1, SPECS, ends, run_specs
 from test_store import HOLDER
 
 from paramcast.study.store import database
+from runs import kept, rows, timeless
 
 PILOT = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 6, "--methods", "plp", "--out", "disk/out")
 RUNS = 48
@@ -33,28 +32,12 @@ def wait(inputs, generator):
 def changes():
     return dict(augment=wait)
 """
-MEASURED = {"seconds", "peak_memory", "seconds_per_run"}
-
-
-def timeless(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in MEASURED}
-    return [timeless(v) for v in value] if isinstance(value, list) else value
 
 
 def stored(folder: Path) -> dict[str, Any]:
     """Every run, by its key."""
-    place = f"file:{folder / 'disk/out/pilot.db'}?mode=ro"
-    with closing(sqlite3.connect(place, uri=True)) as connection:
-        found = connection.execute("SELECT key, outcome, curve FROM runs").fetchall()
+    found = rows(folder / "disk/out/pilot.db", "SELECT key, outcome, curve FROM runs")
     return {key: timeless([json.loads(o), json.loads(c)]) for key, o, c in found}
-
-
-def kept(folder: Path) -> int:
-    try:
-        return len(stored(folder))
-    except sqlite3.OperationalError:
-        return 0
 
 
 def write_task(folder: Path) -> None:
@@ -82,7 +65,7 @@ def pilot(tmp_path: Path, paramcast: Any) -> Callable[..., Any]:
         ended = threading.Event()
 
         def wait_and_strike() -> None:
-            while kept(tmp_path) < after:
+            while kept(tmp_path / "disk/out/pilot.db") < after:
                 if ended.wait(0.005):
                     return
             strike()
@@ -100,7 +83,7 @@ def pilot(tmp_path: Path, paramcast: Any) -> Callable[..., Any]:
 
 def goes_on(pilot: Any, folder: Path, undisturbed: dict[str, Any]) -> Any:
     """The same command, once the fault is mended, ends as if nothing had been."""
-    before = kept(folder)
+    before = kept(folder / "disk/out/pilot.db")
     ran = pilot(after=0)
     assert ran.code == 0, ran.err
     assert ran.result["reused_runs"] == before
@@ -129,7 +112,7 @@ def test_a_database_that_another_process_locks(
         one_sentence(
             pilot(lock), r"pilot\.db cannot be written \(database is locked\).*wait for it"
         )
-        assert 0 < kept(tmp_path) < RUNS
+        assert 0 < kept(tmp_path / "disk/out/pilot.db") < RUNS
         one_sentence(pilot(after=0), r"pilot\.db cannot be used .*is locked\); .*wait for it")
     goes_on(pilot, tmp_path, undisturbed)
 
@@ -170,7 +153,7 @@ def test_a_disk_without_space(pilot: Any, tmp_path: Path, undisturbed: Any) -> N
         said = r"disk/out/pilot.db cannot be written \(database or disk is full\); .*make room"
         one_sentence(pilot(), said)
         assert not list((disk / "out").glob("*.json"))
-        assert 0 < kept(tmp_path) < RUNS
+        assert 0 < kept(tmp_path / "disk/out/pilot.db") < RUNS
         filler.unlink()
         ran = goes_on(pilot, tmp_path, undisturbed)  # the page is larger than this disk
         assert re.fullmatch(r"paramcast: no report was written: .*No space left.*\n", ran.said)
@@ -198,7 +181,7 @@ def test_a_file_system_that_turns_read_only(pilot: Any, tmp_path: Path, undistur
         one_sentence(pilot(after=0), r"--out disk/out cannot be locked \(Read-only file system\)")
     subprocess.run(["e2fsck", "-p", "-f", image], capture_output=True, check=False)
     with mounted(disk, *mount):
-        assert kept(tmp_path) < RUNS
+        assert kept(tmp_path / "disk/out/pilot.db") < RUNS
         goes_on(pilot, tmp_path, undisturbed)
 
 

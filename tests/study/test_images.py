@@ -26,6 +26,7 @@ from paramcast.study.engines.parcel import Parcel, pack, unpack
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.decoding import Mark, decode
 from paramcast.study.tasks.source import Source, find, load
+from runs import run_spec
 
 ORIENTATION = 0x0112
 MARKED = np.uint8([[[255, 0, 0], [0, 0, 0]], [[0, 255, 0], [0, 0, 0]], [[0, 0, 255], [0, 0, 0]]])
@@ -317,11 +318,7 @@ def test_what_may_not_be_read_is_said(unprivileged: Any) -> None:
 
 
 def spec_of(task: Any) -> RunSpec:
-    return RunSpec(
-        task="photos", fingerprint=worker.fingerprint(task), method="base", base="sgd", lr=0.05,
-        schedule="cosine", epochs=1, batch_size=8, share=1.0, phase="final", seed=0, device="cpu",
-        versions="",
-    )  # fmt: skip
+    return run_spec(task="photos", fingerprint=worker.fingerprint(task), epochs=1)
 
 
 def test_workers_and_nodes_need_neither_the_folder_nor_the_file(tmp_path: Path) -> None:

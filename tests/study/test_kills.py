@@ -9,13 +9,11 @@ import random
 import re
 import shutil
 import signal
-import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +21,7 @@ import psutil
 import pytest
 
 from command import without_notice
+from runs import kept, rows, timeless
 
 SEED = int(os.environ.get("PARAMCAST_SEED", "0"))
 KILLS = int(os.environ.get("PARAMCAST_KILLS", "200"))
@@ -52,36 +51,18 @@ SLOW = """
         return inputs
     """
 """A tenth of a second a run. The first worker to come to its third run hangs there for an hour."""
-MEASURED = {"seconds", "peak_memory", "wall_seconds", "reused_runs", "environment"}
 LEFT = {".lock", "study.db", "study.json", "report.html"}
-
-
-def timeless(value: Any) -> Any:
-    """What does not depend on the clock and the machine."""
-    if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in MEASURED}
-    return [timeless(v) for v in value] if isinstance(value, list) else value
-
-
-def rows(folder: Path, query: str) -> list[Any]:
-    with closing(sqlite3.connect(f"file:{folder / 'study.db'}?mode=ro", uri=True)) as connection:
-        return connection.execute(query).fetchall()
-
-
-def kept(folder: Path) -> int:
-    try:
-        return int(rows(folder, "SELECT count(*) FROM runs")[0][0])
-    except sqlite3.OperationalError:
-        return 0
 
 
 def whole(folder: Path) -> dict[str, Any]:
     """All that a finished study left, checked to be whole."""
     assert {file.name for file in folder.iterdir()} - {"study.db-wal", "study.db-shm"} == LEFT
-    assert rows(folder, "PRAGMA integrity_check") == [("ok",)]
+    assert rows(folder / "study.db", "PRAGMA integrity_check") == [("ok",)]
     columns = "key, method, lr, phase, seed, share, status, spec, outcome, curve"
     runs = {}
-    for key, *plain, spec, outcome, curve in rows(folder, f"SELECT {columns} FROM runs"):
+    for key, *plain, spec, outcome, curve in rows(
+        folder / "study.db", f"SELECT {columns} FROM runs"
+    ):
         read = timeless([json.loads(text) for text in (spec, outcome, curve)])
         assert key not in runs
         runs[key] = (plain, read)
@@ -120,8 +101,8 @@ class Killer:
 
     def wait(self, process: subprocess.Popen[str]) -> bool:
         """Until a drawn number of runs more are kept, and a moment; whether it ended before."""
-        enough = kept(self.folder) + self.draw.randint(1, 8)
-        while kept(self.folder) < enough:
+        enough = kept(self.folder / "study.db") + self.draw.randint(1, 8)
+        while kept(self.folder / "study.db") < enough:
             if process.poll() is not None:
                 return True
             time.sleep(0.01)
@@ -167,11 +148,11 @@ def test_a_study_killed_five_times_is_the_one_left_alone(
     assert not killer.live("resume", "out")
 
     def kill_one_here() -> None:
-        while kept(tmp_path / "out") < before + 3:
+        while kept(tmp_path / "out" / "study.db") < before + 3:
             time.sleep(0.01)
         killer.kill_worker(psutil.Process())
 
-    before = kept(tmp_path / "out")
+    before = kept(tmp_path / "out" / "study.db")
     thread = threading.Thread(target=kill_one_here, daemon=True)
     thread.start()
     ran = paramcast("study", "resume", "out", "--workers", 2)
@@ -195,12 +176,12 @@ def test_a_study_killed_at_200_random_moments_is_the_one_left_alone(
         words, ended = ("run", "killed.toml", "--out", folder.name), False
         while not ended and workers + drivers + killer.workers + killer.drivers < KILLS:
             ended = killer.live(*words, early=killer.draw.random() < 0.25)
-            words = ("resume", folder.name) if kept(folder) else words
+            words = ("resume", folder.name) if kept(folder / "study.db") else words
         if not ended:
             assert paramcast("study", *words).code == 0
         workers, drivers, studies = workers + killer.workers, drivers + killer.drivers, studies + 1
         assert whole(folder) == alone
-        reasons = rows(folder, "SELECT reason FROM failures")
+        reasons = rows(folder / "study.db", "SELECT reason FROM failures")
         assert set(reasons) <= {("killed, probably for want of memory (exit code -9)",)}
         assert len(reasons) <= killer.workers
         print(f"{studies} studies, {workers} workers and {drivers} drivers killed", file=sys.stderr)
@@ -219,8 +200,12 @@ def test_ctrl_c_at_any_moment_once_or_twice_is_one_sentence(
         if moment == "early":
             time.sleep(draw.uniform(0, 6))
         else:
-            enough = kept(out) + draw.randint(1, 8) if moment == "running" else len(alone["runs"])
-            while process.poll() is None and kept(out) < enough:
+            enough = (
+                kept(out / "study.db") + draw.randint(1, 8)
+                if moment == "running"
+                else len(alone["runs"])
+            )
+            while process.poll() is None and kept(out / "study.db") < enough:
                 time.sleep(0.01)
             time.sleep(draw.uniform(0, 0.2 if moment == "running" else 2))
         for _ in range(draw.choice([1, 1, 2, 3])):

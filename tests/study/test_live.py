@@ -18,15 +18,12 @@ import pytest
 from paramcast.study.engines import Finished
 from paramcast.study.engines.worker import execute
 from paramcast.study.pilot import run_pilot
-from paramcast.study.spec import RunSpec
 from paramcast.study.store import live
 from paramcast.study.store.live import DRIVER, FOLDER, Live, Telling, in_progress
 from paramcast.study.store.store import Store
+from runs import run_spec, timeless
 
-SPEC = RunSpec(
-    task="t", fingerprint="f", method="plp", base="sgd", lr=0.1, schedule="cosine", epochs=2,
-    batch_size=8, share=1.0, phase="final", seed=3, device="cpu", versions="v",
-)  # fmt: skip
+SPEC = run_spec(task="t", method="plp", seed=3)
 POINT = {"step": 5, "validation_loss": 0.5}
 
 
@@ -104,11 +101,6 @@ def test_telling_changes_no_result(
     told = execute(spec, source, str(tmp_path))
     lines = (tmp_path / f"{spec.key}.jsonl").read_text().splitlines()
     assert json.loads(lines[0])["steps"] == told["steps"] == 10
-
-    def timeless(outcome: dict[str, Any]) -> dict[str, Any]:
-        curve = [{k: v for k, v in point.items() if k != "seconds"} for point in outcome["curve"]]
-        gone = ("seconds", "peak_memory")
-        return {**{k: v for k, v in outcome.items() if k not in gone}, "curve": curve}
 
     assert timeless(bare) == timeless(told)
     stored = [{k: v for k, v in p.items() if k != "predictions"} for p in told["curve"]]

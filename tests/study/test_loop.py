@@ -16,26 +16,13 @@ from paramcast.study.spec import RunSpec, axis_seed
 from paramcast.study.tasks.task import Examples, Prepared
 from paramcast.study.training.evaluating import evaluate, evaluation_weights
 from paramcast.study.training.loop import lr_factor, run, total_steps
+from runs import run_spec, timeless
 
 Make = Callable[..., Prepared]
-MEASURED = ("seconds", "peak_memory")
 
 
 def spec(prepared: Prepared, method: str = "base", **changes: Any) -> RunSpec:
-    settings: dict[str, Any] = {
-        "task": "blobs", "fingerprint": "", "method": method, "base": "sgd", "lr": 0.1,
-        "schedule": "cosine", "epochs": prepared.task.epochs,
-        "batch_size": prepared.task.batch_size, "share": 1.0, "phase": "final", "seed": 0,
-        "device": "cpu", "versions": "",
-    }  # fmt: skip
-    return RunSpec(**(settings | changes))
-
-
-def timeless(outcome: dict[str, Any]) -> dict[str, Any]:
-    """An outcome without what the clock and the machine measured."""
-    left = {name: value for name, value in outcome.items() if name not in MEASURED}
-    curve = [{k: v for k, v in point.items() if k not in MEASURED} for point in outcome["curve"]]
-    return left | {"curve": curve}
+    return run_spec(prepared, method=method, **changes)
 
 
 # --- the twin: what a user would write ----------------------------------------------------------

@@ -24,6 +24,7 @@ from paramcast.study.tasks.task import Prepared, Task, prepare
 from paramcast.study.training import precision
 from paramcast.study.training.loop import run
 from paramcast.study.training.precision import choose, evaluation_batch
+from runs import run_spec
 
 FAST = {"precision": "bfloat16", "compiled": True, "channels_last": True}
 on_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
@@ -64,13 +65,7 @@ def images(**changes: Any) -> Prepared:
 
 
 def spec(prepared: Prepared, method: str = "plp", **changes: Any) -> RunSpec:
-    return RunSpec(
-        **{
-            "task": "patterns", "fingerprint": "", "method": method, "base": "sgd", "lr": 0.05,
-            "schedule": "cosine", "epochs": 2, "batch_size": prepared.task.batch_size,
-            "share": 1.0, "phase": "final", "seed": 0, "device": "cpu", "versions": "",
-        } | changes
-    )  # fmt: skip
+    return run_spec(prepared, **{"method": method, "lr": 0.05, **changes})
 
 
 def losses(outcome: dict[str, Any]) -> list[float]:

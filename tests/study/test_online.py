@@ -38,6 +38,7 @@ from paramcast.study.training.online.measures import (
     recovery,
 )
 from paramcast.study.training.probes import PROBES, Watched
+from runs import run_spec, timeless
 
 Make = Callable[..., Prepared]
 
@@ -54,19 +55,7 @@ def stream(ramps: Sequence[float] = (0, 0, 0), **changes: Any) -> Stream:
 
 
 def spec(prepared: Prepared, method: str = "base", **changes: Any) -> RunSpec:
-    settings: dict[str, Any] = {
-        "task": "blobs", "fingerprint": "", "method": method, "base": "sgd", "lr": 0.1,
-        "schedule": "constant", "epochs": prepared.task.epochs,
-        "batch_size": prepared.task.batch_size, "share": 1.0, "phase": "final", "seed": 0,
-        "device": "cpu", "versions": "",
-    }  # fmt: skip
-    return RunSpec(**(settings | changes))
-
-
-def timeless(outcome: dict[str, Any]) -> dict[str, Any]:
-    curve = [{k: v for k, v in point.items() if k != "seconds"} for point in outcome["curve"]]
-    left = {k: v for k, v in outcome.items() if k not in ("seconds", "peak_memory")}
-    return left | {"curve": curve}
+    return run_spec(prepared, method=method, schedule="constant", **changes)
 
 
 # --- measures, with a pencil --------------------------------------------------------------------

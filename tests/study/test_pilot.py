@@ -9,12 +9,10 @@ import re
 import shlex
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +24,7 @@ from scipy import stats
 from command import without_notice
 from paramcast.study.plan import Plan
 from paramcast.study.store.live import Live
+from runs import kept, rows, timeless
 
 Paramcast = Callable[..., Any]
 TaskFile = Callable[..., Path]
@@ -33,31 +32,17 @@ SMALL = ("pilot", "blobs.py", "--lr", 0.05, "--methods", "plp")
 """Untuned, four arms: 8 runs a seed."""
 
 
-def rows(folder: Path, query: str) -> list[Any]:
-    with closing(sqlite3.connect(folder / "pilot.db")) as connection:
-        return connection.execute(query).fetchall()
-
-
-def kept(folder: Path) -> int:
-    """Finished runs in a folder's store, 0 before there is one."""
-    try:
-        ((count,),) = rows(folder, "SELECT count(*) FROM runs")
-    except sqlite3.OperationalError:
-        return 0
-    return int(count)
-
-
 def lasting(result: dict[str, Any]) -> dict[str, Any]:
     """The parts of a result that do not depend on the clock, the machine and the folder."""
-    measured = ("seconds", "peak_memory")
-    table = [{k: v for k, v in row.items() if k not in measured} for row in result["table"]]
     kinds = {
         (name, question): (verdict["kind"], verdict["sentence"], verdict["needed"])
         for name, answers in result["verdicts"].items()
         for question, verdict in answers.items()
     }
     names = ("task", "metric", "steps", "seeds", "confidence", "learning_rates", "identity")
-    return {"table": table, "verdicts": kinds} | {name: result[name] for name in names}
+    return {"table": timeless(result["table"]), "verdicts": kinds} | {
+        name: result[name] for name in names
+    }
 
 
 # --- digits -------------------------------------------------------------------------------------
@@ -165,7 +150,9 @@ def test_the_store_holds_every_run_with_its_curve(
 ) -> None:
     _, folder, result = read(request, digits)
     tuned = digits == "tuned_digits"
-    runs = rows(folder, "SELECT phase, share, spec, outcome, curve, environment FROM runs")
+    runs = rows(
+        folder / "pilot.db", "SELECT phase, share, spec, outcome, curve, environment FROM runs"
+    )
     assert len(runs) == (72 if tuned else 0) + 120
     for phase, share, spec, outcome, curve, environment in runs:
         spec, outcome, curve = json.loads(spec), json.loads(outcome), json.loads(curve)
@@ -176,14 +163,14 @@ def test_the_store_holds_every_run_with_its_curve(
         assert ("test" in outcome) == (phase == "final")
         assert (spec["share"], spec["phase"], spec["task"]) == (share, phase, "digits")
         assert json.loads(environment) == result["environment"]
-    assert rows(folder, "SELECT count(*) FROM failures") == [(0,)]
+    assert rows(folder / "pilot.db", "SELECT count(*) FROM failures") == [(0,)]
 
 
 def test_every_method_is_tuned_on_the_same_points_and_seeds(
     tuned_digits: tuple[Any, Path],
 ) -> None:
     _, folder = tuned_digits
-    tuning = rows(folder, "SELECT method, lr, seed FROM runs WHERE phase = 'tune'")
+    tuning = rows(folder / "pilot.db", "SELECT method, lr, seed FROM runs WHERE phase = 'tune'")
     points = {m: {(lr, seed) for method, lr, seed in tuning if method == m} for m, _, _ in tuning}
     assert set(points) == {"base", "demon", "plp"}
     assert points["base"] == points["demon"] == points["plp"]
@@ -195,7 +182,10 @@ def test_learning_rates_are_chosen_by_validation_loss(tuned_digits: tuple[Any, P
     _, folder = tuned_digits
     result = json.loads((folder / "pilot.json").read_text("utf-8"))
     losses: dict[str, dict[float, list[float]]] = {}
-    tuning = rows(folder, "SELECT method, lr, outcome FROM runs WHERE phase = 'tune' ORDER BY seed")
+    tuning = rows(
+        folder / "pilot.db",
+        "SELECT method, lr, outcome FROM runs WHERE phase = 'tune' ORDER BY seed",
+    )
     for method, lr, outcome in tuning:
         loss = json.loads(outcome)["validation"]["loss"]
         losses.setdefault(method, {}).setdefault(lr, []).append(loss)
@@ -571,13 +561,13 @@ def test_an_interrupted_pilot_goes_on(
     if name == "SIGTERM":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = start(*SLOW_PILOT, "--out", "out")
-    until(lambda: kept(tmp_path / "out") >= 3, process)
+    until(lambda: kept(tmp_path / "out/pilot.db") >= 3, process)
     process.send_signal(signal.SIGINT)
     if name == "SIGTERM":
-        until(lambda: kept(tmp_path / "out") >= 12, process)
+        until(lambda: kept(tmp_path / "out/pilot.db") >= 12, process)
         process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
-    runs = kept(tmp_path / "out")
+    runs = kept(tmp_path / "out/pilot.db")
     assert process.returncode == 130
     assert out == ""
     sentence = r"paramcast: interrupted; (\d+) of (\d+) runs are kept in out; the same command "
@@ -596,14 +586,14 @@ def test_a_killed_pilot_goes_on_and_leaves_no_process(
     undisturbed: dict[str, Any],
 ) -> None:
     process = start(*SLOW_PILOT, "--out", "out")
-    until(lambda: kept(tmp_path / "out") >= 10, process)
+    until(lambda: kept(tmp_path / "out/pilot.db") >= 10, process)
     family = psutil.Process(process.pid).children(recursive=True)
     assert family
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
-    finish(paramcast, undisturbed, kept(tmp_path / "out"))
+    finish(paramcast, undisturbed, kept(tmp_path / "out/pilot.db"))
 
 
 def ctrl_c(process: subprocess.Popen[str]) -> None:
@@ -723,7 +713,10 @@ def test_dry_run_as_json_counts_what_will_run(
     promised = paramcast(*words, "--dry-run").result
     assert promised["estimated_seconds"] >= 0
     result = paramcast(*words).result
-    assert kept(tmp_path / result["out"]) == promised["tuning_runs"] + promised["final_runs"]
+    assert (
+        kept(tmp_path / result["out"] / "pilot.db")
+        == promised["tuning_runs"] + promised["final_runs"]
+    )
     assert result["out"] == promised["out"]
     assert result["learning_rates"]["tried"] == promised["learning_rates"]
 

@@ -22,8 +22,8 @@ from test_engine import AT_SEED_1
 from command import without_notice
 from paramcast.errors import StoreError
 from paramcast.report.watch.watching import Watching
-from paramcast.study.spec import RunSpec
 from paramcast.study.store.store import Store
+from runs import run_spec, timeless
 
 STUDY = """
 name = "shared"
@@ -63,14 +63,7 @@ def study(tmp_path: Path, task_file: Callable[..., Path]) -> Path:
 def table(folder: Path) -> list[dict[str, Any]]:
     """The cells of a study.json, without what the clock and the machine say."""
     result = json.loads((folder / "study.json").read_text("utf-8"))
-    measured = ("seconds", "peak_memory")
-    return [
-        {
-            "settings": cell["settings"],
-            "table": [{k: v for k, v in row.items() if k not in measured} for row in cell["table"]],
-        }
-        for cell in result["cells"]
-    ]
+    return [timeless([cell["settings"], cell["table"]]) for cell in result["cells"]]
 
 
 @pytest.fixture(scope="module")
@@ -296,10 +289,7 @@ def test_a_folder_has_one_store(paramcast: Any, tmp_path: Path) -> None:
 
 def test_a_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
     """Also where no folder is: runs come from the store, and who is at work from its server."""
-    spec = RunSpec(
-        task="t", fingerprint="f", method="plp", base="sgd", lr=0.1, schedule="cosine", epochs=1,
-        batch_size=8, share=1.0, phase="final", seed=0, device="cpu", versions="v",
-    )  # fmt: skip
+    spec = run_spec(method="plp")
     point = {"step": 5, "seconds": 1.0, "validation_loss": 0.5}
     outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}, "curve": [point]}
     watching = Watching(tmp_path / "none", url)

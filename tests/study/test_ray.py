@@ -8,13 +8,11 @@ import os
 import re
 import signal
 import socket
-import sqlite3
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +23,8 @@ from paramcast.errors import StudyError, TaskError
 from paramcast.study.engines import node
 from paramcast.study.engines.address import check_reachable, read_address
 from paramcast.study.engines.parcel import Parcel, pack, unpack
-from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import Source, find, load
+from runs import kept, rows, run_spec, timeless
 
 pytest.importorskip("ray")
 SRC = Path(__file__).parents[2] / "src"
@@ -167,34 +165,22 @@ class Driver:
         return self.process.returncode, out, err
 
     def rows(self, query: str = "SELECT key, spec, outcome FROM runs ORDER BY key") -> list[Any]:
-        with closing(sqlite3.connect(f"file:{self.database}?mode=ro", uri=True)) as connection:
-            return connection.execute(query).fetchall()
+        return rows(self.database, query)
 
     def wait_for_runs(self, count: int) -> None:
         for _ in range(3600):
-            with contextlib.suppress(sqlite3.Error):
-                if self.rows("SELECT count(*) FROM runs")[0][0] >= count:
-                    return
+            if kept(self.database) >= count:
+                return
             assert self.process.poll() is None, self.ended()
             time.sleep(0.05)
         raise TimeoutError(count)
 
 
-CLOCK = {"seconds", "peak_memory", "seconds_per_run"}
-
-
-def timeless(value: Any) -> Any:
-    """What does not depend on the clock."""
-    if isinstance(value, dict):
-        return {k: timeless(v) for k, v in value.items() if k not in CLOCK}
-    return [timeless(v) for v in value] if isinstance(value, list) else value
-
-
 def stored(driver: Driver) -> dict[str, Any]:
     """Every run by its key: specification and outcome."""
-    rows = {key: (spec, timeless(json.loads(outcome))) for key, spec, outcome in driver.rows()}
-    assert len(rows) == RUNS
-    return rows
+    found = {key: (spec, timeless(json.loads(outcome))) for key, spec, outcome in driver.rows()}
+    assert len(found) == RUNS
+    return found
 
 
 # --- addresses ----------------------------------------------------------------------------------
@@ -291,12 +277,8 @@ def test_a_parcel_stays_in_its_folder(task_file: Callable[..., Path], tmp_path: 
 
 
 def on_node(file: Path, timeout: float | None = None, versions: str = "") -> dict[str, Any]:
-    spec = RunSpec(
-        task="blobs", fingerprint="", method="base", base="sgd", lr=0.05, schedule="cosine",
-        epochs=2, batch_size=8, share=1.0, phase="final", seed=0, device="cpu", versions=versions,
-    )  # fmt: skip
     source = find(str(file))
-    return node.execute(spec, source, pack(source), timeout)
+    return node.execute(run_spec(versions=versions), source, pack(source), timeout)
 
 
 @pytest.mark.timeout(method="thread")  # it has the alarm for itself

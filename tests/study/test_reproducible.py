@@ -11,9 +11,9 @@ from typing import Any
 
 import pytest
 from postgres_server import Server
-from test_kills import timeless
 
 from paramcast.study.store.store import Store
+from runs import timeless
 
 pytest.importorskip("ray")
 pytestmark = pytest.mark.slow

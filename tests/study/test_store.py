@@ -11,7 +11,6 @@ import socket
 import sqlite3
 import subprocess
 import sys
-import textwrap
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,14 +24,11 @@ from postgres_server import Server
 
 from paramcast.errors import StoreError
 from paramcast.study.interrupts import held, waiting
-from paramcast.study.spec import RunSpec
 from paramcast.study.store import database
 from paramcast.study.store.store import Store
+from runs import run_spec
 
-SPEC = RunSpec(
-    task="t", fingerprint="f", method="plp(start='last')", base="sgd", lr=0.1, schedule="cosine",
-    epochs=2, batch_size=4, share=1.0, phase="final", seed=0, device="cpu", versions="v",
-)  # fmt: skip
+SPEC = run_spec(method="plp(start='last')", batch_size=4, fingerprint="f")
 OUTCOME = {"status": "done", "reason": "", "curve": [{"step": 1, "loss": 0.1 + 0.2}], "gap": None}
 
 
@@ -308,7 +304,7 @@ WRITER = """
 import sqlite3, sys, time
 from dataclasses import replace
 from pathlib import Path
-sys.path.insert(0, {folder!r})
+sys.path[:0] = {folders!r}
 from test_store import SPEC, Store, outcome
 
 path = Path(sys.argv[1])
@@ -324,7 +320,7 @@ time.sleep(60)
 
 
 def test_a_writer_killed_in_mid_transaction_leaves_whole_runs(path: Path) -> None:
-    code = textwrap.dedent(WRITER.format(folder=str(Path(__file__).parent)))
+    code = WRITER.format(folders=[str(folder) for folder in Path(__file__).parents[:2]])
     writer = subprocess.Popen([sys.executable, "-c", code, path], stdout=subprocess.PIPE, text=True)
     assert writer.stdout is not None
     assert writer.stdout.readline() == "written\n"
@@ -458,6 +454,10 @@ def test_a_schema_has_one_driver_which_any_reader_is_told(postgres: Server, sche
         with closing(Store(postgres.url(other))) as beside:  # another schema is another store
             assert beside.put(SPEC, OUTCOME, {})
         store.close()
+        for _ in range(100):  # the server may take a moment to hear of it
+            if reader.driver is None:
+                break
+            time.sleep(0.1)
         assert reader.driver is None
     postgres.sql(f"DROP SCHEMA {other} CASCADE")
     assert reopened(url, SPEC.key) == {SPEC.key: OUTCOME}

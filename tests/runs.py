@@ -1,0 +1,47 @@
+"""Runs and what is stored of them, as many tests need them."""
+
+from __future__ import annotations
+
+import sqlite3
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+from paramcast.study.spec import RunSpec
+from paramcast.study.tasks.task import Prepared
+
+MEASURED = {"seconds", "peak_memory", "seconds_per_run", "wall_seconds", "reused_runs"}
+MEASURED |= {"environment"}
+
+
+def run_spec(prepared: Prepared | None = None, **changes: Any) -> RunSpec:
+    """A final run of SGD, of a task's epochs and batch size where one is given."""
+    settings: dict[str, Any] = {
+        "task": "blobs", "fingerprint": "", "method": "base", "base": "sgd", "lr": 0.1,
+        "schedule": "cosine", "epochs": 2, "batch_size": 8, "share": 1.0, "phase": "final",
+        "seed": 0, "device": "cpu", "versions": "",
+    }  # fmt: skip
+    if prepared is not None:
+        settings |= {"epochs": prepared.task.epochs, "batch_size": prepared.task.batch_size}
+    return RunSpec(**(settings | changes))
+
+
+def timeless(value: Any) -> Any:
+    """What does not depend on the clock, the machine and what was there before."""
+    if isinstance(value, dict):
+        return {k: timeless(v) for k, v in value.items() if k not in MEASURED}
+    return [timeless(v) for v in value] if isinstance(value, list) else value
+
+
+def rows(database: Path, query: str) -> list[Any]:
+    """What a store of SQLite answers."""
+    with closing(sqlite3.connect(f"file:{database}?mode=ro", uri=True)) as connection:
+        return connection.execute(query).fetchall()
+
+
+def kept(database: Path) -> int:
+    """Finished runs in a store, 0 before there is one."""
+    try:
+        return int(rows(database, "SELECT count(*) FROM runs")[0][0])
+    except sqlite3.OperationalError:
+        return 0
