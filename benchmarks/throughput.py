@@ -160,11 +160,11 @@ def schedule(given: argparse.Namespace) -> Iterator[list[object]]:
 
 
 def plan_of(name: str, folder: Path, *, quick: bool) -> Any:
-    from paramcast.study.plan import FULL, QUICK, Options, Plan
+    from paramcast.study.plan import QUICK, Options, Plan
 
     source = find(name)
     prepared = load(source)
-    task, defaults = prepared.task, QUICK if quick else FULL
+    task, defaults = prepared.task, QUICK if quick else {}
     options = Options(
         source=source, methods=parse_methods("plp"), base="sgd", lr=None, lr_range=task.lr_range,
         epochs=task.epochs, batch_size=task.batch_size, schedule=task.schedule, margin=None,

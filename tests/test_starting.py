@@ -11,7 +11,7 @@ import click
 import pytest
 
 from paramcast.cli import main as cli
-from paramcast.cli.options import first_line
+from paramcast.cli.running import first_line
 from paramcast.study.store.store import Store
 
 

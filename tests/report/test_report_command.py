@@ -17,7 +17,7 @@ import pytest
 from synthetic import EVIL, write_pilot
 
 from command import without_notice
-from paramcast.cli import report as cli_report_html
+from paramcast.cli.running import beside
 from paramcast.errors import StudyError
 from paramcast.report.html import page, pdf, write
 
@@ -286,5 +286,5 @@ def test_a_mistake_of_the_report_costs_no_verdict(
         raise ZeroDivisionError("of ours")
 
     monkeypatch.setattr(write, "write_report", fails)
-    assert cli_report_html.beside(tmp_path) == ""
+    assert beside(tmp_path) == ""
     assert capsys.readouterr().err == "paramcast: no report was written: of ours\n"

@@ -7,8 +7,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import joblib
 import pytest
+import torch
 
+from paramcast.cli.options import RunOptions, make_engine
 from paramcast.study.engines import Job, LocalEngine
 from paramcast.study.engines.devices import gpu_of, usual_workers
 from paramcast.study.tasks.source import find
@@ -102,3 +105,11 @@ def test_workers_go_round_the_gpus(gpus: int, places: list[int]) -> None:
 )
 def test_workers_unless_told_otherwise(device: str, cores: int, gpus: int, workers: int) -> None:
     assert usual_workers(device, cores, gpus) == workers
+
+
+def test_the_command_line_takes_two_workers_per_gpu(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: 4)
+    monkeypatch.setattr(joblib, "cpu_count", lambda: 16)
+    engines = [make_engine(RunOptions(device=name)) for name in ("cpu", "cuda", "cuda:3")]
+    assert [engine.workers for engine in engines] == [16, 8, 2]
+    assert make_engine(RunOptions(device="cuda", workers=5)).workers == 5

@@ -14,7 +14,8 @@ import torch
 from paramcast.errors import StudyError, TaskError
 from paramcast.study.judging.cautions import cautions, example_share
 from paramcast.study.judging.verdict import PERCENT, Metric
-from paramcast.study.plan import Plan, parse_margin
+from paramcast.study.options import parse_margin
+from paramcast.study.plan import Plan
 from paramcast.study.tasks.scores import SCORES, measure
 from paramcast.study.tasks.task import Prepared
 
@@ -95,9 +96,9 @@ def test_a_ranking_needs_two_classes_in_every_split(prepared: Make) -> None:
 
 @pytest.mark.parametrize(
     ("text", "found"),
-    [(None, (None, False)), ("0.5", (0.5, False)), ("5%", (5.0, True)), (" 2.5% ", (2.5, True))],
+    [("0.5", (0.5, False)), ("5%", (5.0, True)), (" 2.5% ", (2.5, True))],
 )
-def test_a_margin_is_a_number_or_a_share(text: str | None, found: tuple[Any, bool]) -> None:
+def test_a_margin_is_a_number_or_a_share(text: str, found: tuple[float, bool]) -> None:
     assert parse_margin(text) == found
 
 

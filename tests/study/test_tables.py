@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import gzip
-import shlex
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
@@ -17,9 +16,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from paramcast.errors import TaskError
-from paramcast.study.plan import _task_words
 from paramcast.study.tasks.description import lines
-from paramcast.study.tasks.frames import table_options
+from paramcast.study.tasks.frames import TableOptions, read_setting
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.splits import split_at_random
 from paramcast.study.tasks.task import Prepared
@@ -33,8 +31,8 @@ def numbers(rows: int = 60) -> pd.DataFrame:
 
 
 def loaded(file: Path, target: str = "price", **how: Any) -> Prepared:
-    read = how.pop("read", ())
-    options = table_options(how.pop("kind", None), how.pop("missing", None), read)
+    read = tuple(map(read_setting, how.pop("read", ())))
+    options = TableOptions(how.pop("kind", None), how.pop("missing", None), read)
     return load(find(str(file), target, None, options))
 
 
@@ -164,16 +162,12 @@ def test_a_mark_for_missing_values(tmp_path: Path) -> None:
 )
 def test_values_of_read(read: str, message: str) -> None:
     with pytest.raises(TaskError, match=message):
-        table_options(None, None, [read])
+        read_setting(read)
 
 
 def test_options_of_tables_are_checked(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match="--kind must be classes or regression, got 'class'"):
-        table_options("class", None, [])
-    with pytest.raises(TaskError, match="--missing must be drop or impute, got 'mean'"):
-        table_options(None, "mean", [])
     with pytest.raises(TaskError, match="--kind is for tables"):
-        find("digits", table=table_options("classes", None, []))
+        find("digits", table=TableOptions("classes"))
     numbers().to_parquet(tmp_path / "data.parquet")
     assert "--read is for text" in refusal(tmp_path / "data.parquet", read=("sep=;",))
 
@@ -181,17 +175,6 @@ def test_options_of_tables_are_checked(tmp_path: Path) -> None:
 def test_a_parquet_file_of_lists(tmp_path: Path) -> None:
     numbers().assign(a=[[1, 2]] * 60).to_parquet(tmp_path / "data.parquet")
     assert refusal(tmp_path / "data.parquet").endswith("a holds lists; leave it out")
-
-
-def test_the_command_that_repeats_a_pilot_names_how_its_table_is_read(tmp_path: Path) -> None:
-    file = written(tmp_path, numbers(), "it's.csv")
-    options = table_options("regression", "drop", ["decimal=,", "sep=;"])
-    words = shlex.split(_task_words(find(str(file), "price", None, options)))
-    assert words == [
-        str(file), "--target", "price", "--kind", "regression", "--missing", "drop",
-        "--read", "decimal=,", "--read", "sep=;",
-    ]  # fmt: skip
-    assert shlex.split(_task_words(find(str(file), "price"))) == [str(file), "--target", "price"]
 
 
 # --- what kind of task it is --------------------------------------------------------------------

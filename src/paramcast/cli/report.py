@@ -7,7 +7,6 @@ from pathlib import Path
 import click
 
 from ..errors import StudyError
-from ..study.reading import printable
 from .options import PATH
 
 
@@ -58,17 +57,3 @@ def report(
         click.echo(page if form == "pdf" else page.decode(), nl=False)
         return
     click.echo(f"wrote {write_report(folder, out, language=lang, form=form, inputs=counted)}")
-
-
-def beside(folder: Path) -> str:
-    """At the end of a pilot or study: report.html in its folder, and the line that says so.
-
-    The verdict is what counts: whatever goes wrong with the page is a note on standard error.
-    """
-    try:
-        from ..report.html.write import write_report
-
-        return f"Report: {write_report(folder)}\n"
-    except Exception as error:
-        click.echo(f"paramcast: no report was written: {printable(str(error))}", err=True)
-        return ""

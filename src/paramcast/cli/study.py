@@ -2,35 +2,36 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
-import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import StoreError, StudyError
+from ..study.options import TASK
 from ..study.reading import as_written, printable
 from .options import (
     PATH,
+    EngineOptions,
+    GroupedCommand,
+    OutputOptions,
+    RunOptions,
+    aside,
     check_device,
-    check_numerics,
-    computing_options,
-    engine_options,
-    first_line,
-    interruptible,
     make_engine,
     store_option,
+    takes,
 )
-from .report import beside
-from .watch import make_trackers, tracker_options
+from .running import finished, running, starting
 
 if TYPE_CHECKING:
     from ..study.grid.cells import Cell
     from ..study.grid.file import StudyFile
     from ..study.store.store import Store
 
+DATA_DIR = aside(TASK, "Where built-in tasks' data lie.", metavar="FOLDER")
 RESUME = "give the folder of a study that this paramcast wrote"
 
 
@@ -50,17 +51,24 @@ def study() -> None:
     """
 
 
-@study.command()
+@dataclass(frozen=True)
+class StudyOptions(RunOptions):
+    """All options of `study run`."""
+
+    data_dir: str | None = DATA_DIR
+
+
+@dataclass(frozen=True)
+class ResumeOptions(EngineOptions, OutputOptions):
+    """All options of `study resume`, whose folder knows the others."""
+
+    data_dir: str | None = DATA_DIR
+
+
+@study.command(cls=GroupedCommand)
 @click.argument("name")
-@click.option("--out", type=PATH, help="Folder for study.json and study.db.")
-@engine_options
-@computing_options
-@click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
-@store_option
-@tracker_options
-@click.option("--dry-run", is_flag=True, help="Show the runs and the time they take, run nothing.")
-@click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
-def run(name: str, **given: Any) -> None:
+@takes(StudyOptions)
+def run(name: str, given: StudyOptions) -> None:
     """Run a study: FILE.toml, or the NAME of a ready-made one.
 
     Finished runs are kept in the folder: the same command goes on after Ctrl-C.
@@ -75,24 +83,22 @@ def run(name: str, **given: Any) -> None:
     _run(opened, text, given)
 
 
-@study.command()
+@study.command(cls=GroupedCommand)
 @click.argument("folder", type=PATH)
-@engine_options
-@click.option("--data-dir", metavar="FOLDER", help="Where built-in tasks' data lie.")
-@store_option
-@tracker_options
-@click.option("--json", "as_json", is_flag=True, help="Print study.json's content and only that.")
-def resume(folder: Path, **given: Any) -> None:
+@takes(ResumeOptions)
+def resume(folder: Path, given: ResumeOptions) -> None:
     """Go on with the study in FOLDER; its file is kept there."""
     from ..study.grid.file import read
     from ..study.grid.place import stored
+    from ..study.spec import DEFAULT
 
-    with stored(folder, given["store"]) as store, as_written(store.name, RESUME):
+    with stored(folder, given.store) as store, as_written(store.name, RESUME):
         about = _about(store)
-        given.update(out=folder, dry_run=False, device=about["device"])
-        given.update(_stored_numerics(about))
+        numerics = {**DEFAULT._asdict(), **about.get("numerics", {})}
+        numerics["compile"] = numerics.pop("compiled")
+        whole = StudyOptions(**vars(given), **numerics, out=folder, device=about["device"])
         opened = read(about["text"], str(folder))
-    _run(opened, about["text"], given)
+    _run(opened, about["text"], whole)
 
 
 @study.command()
@@ -147,69 +153,38 @@ def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
     click.echo(f"wrote {len(rows)} rows to {file}")
 
 
-def _run(opened: StudyFile, text: str, given: dict[str, Any]) -> None:
-    first_line(f"study {opened.name}")
-    if not given["dry_run"] and given["engine"] == "local":
-        from ..study.engines.server import start_early
-
-        start_early()
-    with contextlib.redirect_stdout(sys.stderr):  # what a task prints is not our output
+def _run(opened: StudyFile, text: str, given: StudyOptions) -> None:
+    with starting(f"study {opened.name}", given):
         output = _output(opened, text, given)
     click.echo(output, nl=False)
 
 
-def _output(opened: StudyFile, text: str, given: dict[str, Any]) -> str:
-    from ..report.trackers import Following
+def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
+    from ..report.study import render
     from ..study.grid.cells import make_cells
     from ..study.grid.run import default_folder, run_study
 
-    device, engine = check_device(given["device"], given["engine"]), make_engine(given)
-    numerics = check_numerics(_asked(opened, given), device)
-    out = given["out"] or default_folder(opened, text, numerics)
-    if given["dry_run"]:
-        cells = make_cells(
-            opened, out, device=device, numerics=numerics, data_dir=given["data_dir"]
-        )
+    check_device(given)
+    engine = make_engine(given)
+    for name in ("precision", "compile", "channels_last"):  # else as the study's file says
+        if getattr(given, name) is None:
+            given = replace(given, **{name: getattr(opened, name)})
+    numerics = given.numerics()
+    out = given.out or default_folder(opened, text, numerics)
+    where: dict[str, Any] = {
+        "device": given.device,
+        "numerics": numerics,
+        "data_dir": given.data_dir,
+    }
+    if given.dry_run:
+        cells = make_cells(opened, out, **where)
         with engine:
-            return _dry_run(opened, cells, out, engine.workers, as_json=given["as_json"])
-    trackers = make_trackers(given, out)
-    with (
-        interruptible(f"kept in {out}") as watcher,
-        engine,
-        Following(out, given["store"], trackers, watcher.say),
-    ):
-        engine.say = watcher.say
+            return _dry_run(opened, cells, out, engine.workers, as_json=given.as_json)
+    with running(out, engine, given) as progress:
         result = run_study(
-            opened,
-            text,
-            out,
-            engine=engine,
-            watcher=watcher,
-            device=device,
-            numerics=numerics,
-            data_dir=given["data_dir"],
-            store_url=given["store"],
+            opened, text, out, engine=engine, watcher=progress, store_url=given.store, **where
         )
-    from ..report.study import render
-
-    note = beside(out)
-    if given["as_json"]:
-        return json.dumps(result, indent=1, allow_nan=False) + "\n"
-    return render(result) + note
-
-
-def _asked(opened: StudyFile, given: dict[str, Any]) -> dict[str, Any]:
-    """The numerics of the command line or, where it says nothing, of the study's file."""
-    names = ("precision", "compile", "channels_last")
-    return {n: getattr(opened, n) if given[n] is None else given[n] for n in names}
-
-
-def _stored_numerics(about: dict[str, Any]) -> dict[str, Any]:
-    """What a stored study computes with, as options; a CPU's usual ones where it tells nothing."""
-    from ..study.spec import DEFAULT
-
-    stored = {**DEFAULT._asdict(), **about.get("numerics", {})}
-    return {**stored, "compile": stored["compiled"]}
+    return finished(result, render, out, as_json=given.as_json)
 
 
 def _dry_run(

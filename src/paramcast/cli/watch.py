@@ -7,33 +7,32 @@ import signal
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
 from ..errors import StudyError
-from ..study.reading import printable, usable_path
+from ..study.options import Finite, Whole
+from ..study.reading import printable
 from .options import PATH, store_option
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Mapping
+    from collections.abc import Iterator
 
     from rich.console import RenderableType
 
-    from ..report.trackers import Tracker
     from ..report.watch.watching import Watching
-
-DEFAULT = "default"
-"""An option without its value."""
 
 
 @click.command()
 @click.argument("folder", type=PATH, default="paramcast-runs")
 @store_option
 @click.option("--once", is_flag=True, help="Print what there is now, and end.")
-@click.option("--every", type=float, default=2.0, show_default=True, help="Seconds between looks.")
+@click.option("--every", type=Finite(0.1, 3600), default=2.0, show_default=True,
+              help="Seconds between looks.")  # fmt: skip
 @click.option("--web", is_flag=True, help="Serve the report so far on this machine.")
-@click.option("--port", type=int, help="Of the page; 0 for a free one [8807, or a free one].")
+@click.option("--port", type=Whole(0, 65535),
+              help="Of the page; 0 for a free one [8807, or a free one].")  # fmt: skip
 @click.option("--lang", type=click.Choice(["en", "ja"]), help="Language of the page [en].")
 def watch(
     folder: Path,
@@ -58,12 +57,9 @@ def watch(
     """
     from ..report.watch.watching import Watching
 
-    if not 0.1 <= every <= 3600:
-        raise StudyError(f"--every must be from 0.1 to 3600 seconds, got {every:g}")
-    if port is not None and (not web or not 0 <= port <= 65535):
-        raise StudyError(f"--port is for --web and from 0 to 65535, got {port}")
-    if lang is not None and not web:
-        raise StudyError(f"--lang is for --web, got {lang} without it")
+    for name, value in {"port": port, "lang": lang}.items():
+        if value is not None and not web:
+            raise StudyError(f"--{name} is for --web, got {value} without it")
     if once and web:
         raise StudyError("--once prints and --web serves; give one of them")
     if folder.exists() and not folder.is_dir():
@@ -135,67 +131,3 @@ def _until_interrupted() -> Iterator[None]:
             signal.signal(number, signal.default_int_handler)
     with contextlib.suppress(KeyboardInterrupt):
         yield
-
-
-# --- trackers beside a pilot or study -------------------------------------------------------------
-
-
-def tracker_options(command: Callable[..., Any]) -> Callable[..., Any]:
-    """The options that say where the runs are shown while they go on."""
-    options = (
-        ("--tensorboard", "DIR", "Write curves and predictions for TensorBoard [OUT/tensorboard]."),
-        ("--mlflow", "URI", "Write the runs to MLflow [its own setting]."),
-        ("--wandb", "PROJECT", "Write the final runs to Weights & Biases [paramcast]."),
-    )
-    for name, metavar, text in reversed(options):
-        option = click.option(
-            name, metavar=f"[{metavar}]", is_flag=False, flag_value=DEFAULT, help=text
-        )
-        command = option(command)
-    return command
-
-
-def make_trackers(given: Mapping[str, Any], out: Path) -> list[Tracker]:
-    """The trackers that the options name.
-
-    Raises:
-        StudyError: a package is not installed, or a tracker cannot be used.
-    """
-    found: list[Tracker] = []
-    if (folder := given["tensorboard"]) is not None:
-        from ..report.trackers.tensorboard import TensorBoard
-
-        given_folder = usable_path(folder, "--tensorboard")
-        own = out / "tensorboard" if folder == DEFAULT else given_folder / out.name
-        found.append(TensorBoard(own))
-    if (uri := given["mlflow"]) is not None:
-        from ..report.trackers.mlflow import MLflow
-
-        found.append(MLflow(out.name, None if uri == DEFAULT else uri))
-    if (project := given["wandb"]) is not None:
-        from ..report.trackers.wandb import WandB
-
-        found.append(WandB(out, "paramcast" if project == DEFAULT else project))
-    return found
-
-
-def check_task_was_not_taken(given: Mapping[str, Any]) -> None:
-    """Refuse `paramcast pilot --tensorboard digits`, where the task became the option's value.
-
-    Raises:
-        StudyError: that happened.
-    """
-    from ..study.tasks.builtin import BUILTIN
-    from ..study.tasks.source import is_table
-
-    source = click.get_current_context().get_parameter_source("task")
-    for name in ("tensorboard", "mlflow", "wandb"):
-        value = str(given[name])
-        task = value.partition("/")[0].partition("@")[0] in BUILTIN
-        if source == click.core.ParameterSource.DEFAULT and (
-            task or ".py:" in value or is_table(value)
-        ):
-            raise StudyError(
-                f"--{name} took {value} as its own value; write the task before it: "
-                f"paramcast pilot {value} --{name}"
-            )

@@ -18,10 +18,10 @@ from .engines import Job
 from .engines.worker import fingerprint
 from .judging.tune import best_for_base, best_for_method, learning_rates
 from .judging.verdict import EARLY
-from .reading import shown
+from .options import written
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
 from .tasks.source import Source
-from .tasks.task import Prepared
+from .tasks.task import Prepared, Task
 from .training.methods import (
     AVERAGE,
     CONTROL,
@@ -31,27 +31,28 @@ from .training.methods import (
     RANDOM_JUMP,
     SIGN_FLIPPED,
     Method,
+    parse_methods,
 )
 from .training.precision import usual
 
 
 @dataclass(frozen=True)
 class Options:
-    """What the user chose; None leaves it to the task."""
+    """What a comparison consists of; with lr the learning rate is not tuned."""
 
     source: Source
     methods: tuple[Method, ...]
     base: str
-    lr: float | None
     lr_range: tuple[float, float]
-    trials: int
-    trial_seeds: int
-    seeds: int
     epochs: int
     batch_size: int
     schedule: str
-    margin: float | None
-    device: str
+    lr: float | None = None
+    trials: int = 8
+    trial_seeds: int = 3
+    seeds: int = 12
+    margin: float | None = None
+    device: str = "cpu"
     momentum: float | None = None
     weight_decay: float | None = None
     speed: bool = True  # whether 0.8 T is run and judged too
@@ -85,7 +86,6 @@ class Row:
 
 MOST_RUNS = 2_000_000
 """In one pilot or study; each takes a kilobyte of memory."""
-FULL = {"seeds": 12, "trials": 8, "trial_seeds": 3}
 QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
 DERIVED_ADVICE = {
     RANDOM_JUMP: "any jump of this size helps, so it is noise: try a smaller batch or more "
@@ -102,27 +102,26 @@ def too_many(runs: int) -> str:
     )
 
 
-def parse_margin(text: str | None) -> tuple[float | None, bool]:
-    """The number of a written margin, and whether it is in per cent of the base's value.
+def usual_options(source: Source, task: Task, base: str | None, device: str = "cpu") -> Options:
+    """What is compared on a task unless told otherwise.
 
-    Raises:
-        StudyError: it is not a number above 0.
+    Args:
+        base: if it was told; DEMON, a usual method, sets the momentum that SGD has.
+        device: whose usual numerics to take.
     """
-    if text is None:
-        return None, False
-    number = text.strip().removesuffix("%")
-    try:
-        margin = float(number)
-    except ValueError:
-        margin = math.nan
-    if not 0 < margin < math.inf:
-        raise StudyError(f"--margin must be a number above 0, such as 0.5 or 5%, got {shown(text)}")
-    return margin, number != text.strip()
-
-
-def default_methods(base: str) -> str:
-    """What is compared unless told otherwise; DEMON sets the momentum that SGD has."""
-    return "plp" if base in ("own", "demon", "rmsprop") else "demon, plp"
+    own = task.base if isinstance(task.base, str) else "own"
+    low, high = task.lr_range
+    alone = (base or own) in ("own", "demon", "rmsprop")
+    return Options(
+        source=Source(source.kind, source.where),
+        methods=parse_methods("plp" if alone else "demon, plp"),
+        base=own,
+        lr_range=(float(low), float(high)),
+        epochs=task.epochs,
+        batch_size=task.batch_size,
+        schedule=task.schedule,
+        numerics=usual(device),
+    )
 
 
 class Plan:
@@ -340,52 +339,12 @@ class Plan:
         return tuning + o.seeds * len(self.shares) * arms
 
     def command(self, seeds: int) -> str:
-        """The command line that continues this pilot with so many seeds; defaults are left out."""
-        o, task = self.options, self.prepared.task
-        labels = ", ".join(m.label for m in o.methods)
-        settings = [
-            (
-                f"--methods {shlex.quote(labels)}",
-                labels != default_methods(o.base),
-            ),
-            (f"--base {o.base}", o.base not in ("own", task.base)),
-            (f"--lr {o.lr!r}", not o.tuned),
-            (f"--lr-range {o.lr_range[0]!r} {o.lr_range[1]!r}", o.lr_range != task.lr_range),
-            (f"--trials {o.trials}", o.tuned and o.trials != FULL["trials"]),
-            (f"--trial-seeds {o.trial_seeds}", o.tuned and o.trial_seeds != FULL["trial_seeds"]),
-            (f"--data-dir {shlex.quote(o.source.data_dir)}", bool(o.source.data_dir)),
-            (f"--epochs {o.epochs}", o.epochs != task.epochs),
-            (f"--batch-size {o.batch_size}", o.batch_size != task.batch_size),
-            (f"--schedule {o.schedule}", o.schedule != task.schedule),
-            (f"--metric {o.source.metric}", bool(o.source.metric)),
-            (f"--margin {o.margin_text}", o.margin is not None),
-            (f"--device {o.device}", o.device != "cpu"),
-            *_numerics_words(o.numerics, usual(o.device)),
-            (f"--{'splits' if o.splits else 'seeds'} {seeds}", True),
-            (f"--out {shlex.quote(str(self.out))}", True),
-        ]
-        words = [text for text, needed in settings if needed]
-        return " ".join(["paramcast pilot", _task_words(o.source), *words])
+        """The command line that continues this pilot with that many seeds; defaults are left out.
 
-
-def _numerics_words(given: Numerics, usual: Numerics) -> list[tuple[str, bool]]:
-    """Options for the numerics, and whether each is needed."""
-    return [
-        (f"--precision {given.precision}", given.precision != usual.precision),
-        (f"--{'' if given.compiled else 'no-'}compile", given.compiled != usual.compiled),
-        (
-            f"--{'' if given.channels_last else 'no-'}channels-last",
-            given.channels_last != usual.channels_last,
-        ),
-    ]
-
-
-def _task_words(source: Source) -> str:
-    if source.kind == "builtin":
-        return source.where
-    if source.kind == "file":
-        return shlex.quote(f"{source.where}:{source.item}")
-    if source.kind == "table":
-        words = f"{shlex.quote(source.where)} --target {shlex.quote(source.item)}"
-        return f"{words} {source.table.words}".rstrip()
-    return shlex.quote(source.where)
+        Its words follow from the declarations in options.py, but for the folder.
+        """
+        o = self.options
+        usual = usual_options(o.source, self.prepared.task, o.base, o.device)
+        words = written(replace(o, seeds=seeds), replace(usual, seeds=0))  # always named
+        task, out = shlex.quote(o.source.argument), shlex.quote(str(self.out))
+        return " ".join(["paramcast pilot", task, *words, "--out", out])

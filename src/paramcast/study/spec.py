@@ -10,6 +10,9 @@ from typing import Any, NamedTuple
 
 PROTOCOL = 2
 """Version of what a run does; raising it makes all stored runs stale. 2: what "diverged" means."""
+BASES = ("sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema")
+"""What a method can be compared with; the last three are SGD with something on top."""
+SCHEDULES = ("constant", "warmup", "cosine", "cyclic", "wsd")
 
 
 class Numerics(NamedTuple):

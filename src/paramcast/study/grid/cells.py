@@ -9,11 +9,12 @@ from typing import Any
 
 from ...errors import ParamcastError, StudyError
 from ..engines import Job
-from ..plan import MOST_RUNS, Options, Plan, parse_margin, too_many
+from ..options import parse_margin
+from ..plan import MOST_RUNS, Options, Plan, too_many
 from ..reading import tell, usable_path
 from ..spec import DEFAULT, Numerics, RunSpec
 from ..tasks.description import lines
-from ..tasks.frames import table_options
+from ..tasks.frames import TableOptions, read_setting
 from ..tasks.source import find, is_table, load
 from ..tasks.task import Prepared
 from ..training.build import check_methods
@@ -58,9 +59,8 @@ def make_cells(
     for number, grid in enumerate(study.grid, 1):
         try:
             methods = parse_methods(", ".join(grid.methods)) if grid.methods else ()
-            table = table_options(
-                grid.kind, grid.missing, [f"{key}={value}" for key, value in grid.read.items()]
-            )
+            read = sorted(read_setting(f"{key}={value}") for key, value in grid.read.items())
+            table = TableOptions(grid.kind, grid.missing, tuple(read))
             for settings in grid.cells():
                 name = settings["task"]
                 chosen = name, grid.target, table, grid.metric
@@ -144,7 +144,7 @@ def _cell(
             for name in ("schedule", "epochs", "batch_size")
         },
     }
-    margin, relative = parse_margin(None if grid.margin is None else str(grid.margin))
+    margin, relative = (None, False) if grid.margin is None else parse_margin(str(grid.margin))
     changed = adjusted(task, settings["momentum"], settings["weight_decay"])
     check_methods(changed, filled["base"], methods)
     check_probes(grid.probes)

@@ -7,10 +7,8 @@ import codecs
 import gzip
 import io
 import re
-import shlex
 import zipfile
 import zlib
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -46,41 +44,28 @@ class TableOptions(NamedTuple):
     missing: str | None = None
     read: tuple[tuple[str, str], ...] = ()
 
-    @property
-    def words(self) -> str:
-        """As options of a command line."""
-        named = [(f"--{name}", getattr(self, name)) for name in ("kind", "missing")]
-        given = [f"{option} {value}" for option, value in named if value is not None]
-        return " ".join([*given, *(f"--read {shlex.quote(f'{k}={v}')}" for k, v in self.read)])
-
 
 AS_IT_IS = TableOptions()
 
 
-def table_options(kind: str | None, missing: str | None, read: Iterable[str]) -> TableOptions:
-    """Check the options of a table; each of `read` is KEY=VALUE.
+def read_setting(text: str) -> tuple[str, str]:
+    """Check a setting of `TableOptions.read`, written KEY=VALUE.
 
     Raises:
-        TaskError: an unknown name, or a value that cannot be.
+        TaskError: an unknown key, or a value that cannot be.
     """
-    for option, value, known in (("--kind", kind, KINDS), ("--missing", missing, MISSING)):
-        if value is not None and value not in known:
-            raise TaskError(f"{option} must be {' or '.join(known)}, got {shown(value)}")
-    pairs = {}
-    for text in read:
-        key, _, value = text.partition("=")
-        if key not in READ:
-            raise TaskError(f"--read takes KEY=VALUE with {', '.join(READ)}, got {shown(text)}")
-        value = {r"\t": "\t", "tab": "\t"}.get(value, value) if key == "sep" else value
-        if key in CHARACTERS and len(value) != 1 and (key, value) != ("sep", r"\s+"):
-            more = r", tab, or \s+ for any white space" if key == "sep" else ""
-            raise TaskError(f"--read {key} must be one character{more}, got {shown(value)}")
-        if key == "skiprows" and not (value.isascii() and value.isdigit() and len(value) < 7):
-            raise TaskError(f"--read skiprows must be a number of lines, got {shown(value)}")
-        if key == "encoding":
-            _check_encoding(value)
-        pairs[key] = value
-    return TableOptions(kind, missing, tuple(sorted(pairs.items())))
+    key, _, value = text.partition("=")
+    if key not in READ:
+        raise TaskError(f"--read takes KEY=VALUE with {', '.join(READ)}, got {shown(text)}")
+    value = {r"\t": "\t", "tab": "\t"}.get(value, value) if key == "sep" else value
+    if key in CHARACTERS and len(value) != 1 and (key, value) != ("sep", r"\s+"):
+        more = r", tab, or \s+ for any white space" if key == "sep" else ""
+        raise TaskError(f"--read {key} must be one character{more}, got {shown(value)}")
+    if key == "skiprows" and not (value.isascii() and value.isdigit() and len(value) < 7):
+        raise TaskError(f"--read skiprows must be a number of lines, got {shown(value)}")
+    if key == "encoding":
+        _check_encoding(value)
+    return key, value
 
 
 def _check_encoding(name: str) -> None:

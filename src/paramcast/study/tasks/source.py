@@ -35,6 +35,11 @@ class Source:
     def label(self) -> str:
         return self.where if self.kind == "builtin" else Path(self.where).stem
 
+    @property
+    def argument(self) -> str:
+        """The TASK of a command line that names it."""
+        return f"{self.where}:{self.item}" if self.kind == "file" else self.where
+
 
 def find(
     text: str,
@@ -58,8 +63,9 @@ def find(
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = usable_path(name, "TASK", home=True)
     if (target is not None or table != AS_IT_IS) and not is_table(text):
-        option = "--target" if target is not None else table.words.partition(" ")[0]
-        raise TaskError(f"{option} is for tables (a .csv file), the task is {shown(text)}")
+        given = {"target": target, **table._asdict()}
+        name = next(name for name, value in given.items() if value not in (None, ()))
+        raise TaskError(f"--{name} is for tables (a .csv file), the task is {shown(text)}")
     if is_builtin(text):
         choice = choose(text)
         found = find_data(choice, data_dir)

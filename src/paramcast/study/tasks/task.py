@@ -18,6 +18,7 @@ from torch.utils.data import Dataset
 from ...errors import TaskError
 from ..judging.verdict import PERCENT
 from ..reading import is_text, shown
+from ..spec import BASES, SCHEDULES
 from .description import Description
 from .scores import RANKING, SCORES, measure
 from .streams import Stream, check_stream, digest
@@ -25,9 +26,6 @@ from .streams import Stream, check_stream, digest
 Split = tuple[Any, Any] | Dataset[Any]
 """Inputs and targets as two tensors or arrays, or a dataset of such pairs."""
 
-BASES = ("sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema")
-"""What a method can be compared with; the last three are SGD with something on top."""
-SCHEDULES = ("constant", "warmup", "cosine", "cyclic", "wsd")
 TOP5_FROM = 20
 """Top-5 error is recorded from this number of classes on."""
 

@@ -1,0 +1,192 @@
+"""The command line of the pilot: `paramcast pilot`."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import StudyError
+from ..study.options import COMPARISON, PilotOptions
+from ..study.reading import printable, tell
+from .options import GroupedCommand, RunOptions, aside, check_device, make_engine, takes
+from .running import finished, running, starting
+
+if TYPE_CHECKING:
+    from ..study.engines.local import LocalEngine
+    from ..study.engines.ray import RayEngine
+    from ..study.plan import Options, Plan
+    from ..study.tasks.source import Source
+    from ..study.tasks.task import Task
+
+
+@dataclass(frozen=True)
+class PilotCommand(PilotOptions, RunOptions):
+    """All options of the command."""
+
+    quick: bool = aside(COMPARISON, "4 learning rates x 2 seeds, 8 final seeds.", is_flag=True)
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("task", default="digits")
+@takes(PilotCommand)
+def pilot(task: str, given: PilotCommand) -> None:
+    """Compare SGD with PLP on TASK and say whether to adopt PLP.
+
+    TASK is a built-in name (`paramcast tasks`), FILE.py:FUNCTION, a table DATA.csv (with
+    --target; also .tsv, .parquet, .csv.gz), or a folder that holds one folder of images per class.
+    A built-in name may choose a network and a number of training examples: digits/mlp,
+    fashion@10000.
+
+    Every method is tuned on the same learning rates; the final runs are paired by seed and judged
+    on the test split, beside controls that tell a better method from a larger step and from noise.
+    Finished runs are kept: after Ctrl-C the same command goes on.
+
+    \b
+    Examples:
+      paramcast pilot
+      paramcast pilot --quick
+      paramcast pilot --lr 0.001 --schedule constant      as the paper trains
+      paramcast pilot my_task.py:task --base adamw
+      paramcast pilot data.csv --target price
+      paramcast pilot photos/ --methods 'plp, plp(horizon=0.5), lookahead'
+      paramcast pilot --engine ray --address ray://head:10001
+
+    Exit codes: 0 finished whatever the verdict, 2 bad input, 1 runs failed, 130 interrupted.
+    """
+    with starting(f"task {task}", given):
+        text = _pilot(task, given)
+    click.echo(text, nl=False)
+
+
+def _pilot(task: str, given: PilotCommand) -> str:
+    """The pilot command; returns what goes to standard output."""
+    from ..study.judging.cautions import cautions
+    from ..study.plan import Plan
+    from ..study.tasks.description import lines
+    from ..study.tasks.scores import SCORES
+    from ..study.tasks.source import find, load
+
+    _check_task_was_not_taken(given)
+    source = find(task, given.target, given.data_dir, given.table)
+    if given.metric is not None:
+        if given.metric not in SCORES:
+            raise StudyError(f"--metric must be one of {', '.join(SCORES)}, got {given.metric!r}")
+        source = replace(source, metric=given.metric)
+    check_device(given)
+    engine, prepared = make_engine(given), load(source)
+    options = _options(given, source, prepared.task)
+    others = (
+        load(replace(source, split=split), quiet=True)
+        for split in range(1, options.seeds if options.splits else 1)
+    )
+    plan = Plan(options, prepared, given.out, others)
+    if not given.dry_run or given.as_json:
+        for line in lines(prepared.description):
+            tell(f"data: {line}")
+    for sentence in cautions(plan):
+        tell(sentence)
+    if given.dry_run:
+        with engine:
+            return _dry_run(plan, engine.workers, as_json=given.as_json)
+    return _run(plan, engine, given)
+
+
+def _run(plan: Plan, engine: LocalEngine | RayEngine, given: PilotCommand) -> str:
+    from ..report.terminal import render
+    from ..study.pilot import run_pilot
+
+    with running(plan.out, engine, given) as progress:
+        result = run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
+    return finished(result, render, plan.out, as_json=given.as_json)
+
+
+def _options(given: PilotCommand, source: Source, task: Task) -> Options:
+    """The user's choices over what is usual for the task, checked against each other."""
+    from ..study.plan import QUICK, usual_options
+    from ..study.training.build import check_methods
+    from ..study.training.methods import parse_methods
+
+    if given.base == "own" and not callable(task.base):
+        raise StudyError("--base own needs a task whose base is a function; name an optimizer")
+    if given.lr is not None:
+        for name in ("lr_range", "trials", "trial_seeds"):
+            if getattr(given, name) is not None:
+                option = "--" + name.replace("_", "-")
+                raise StudyError(f"--lr tunes nothing, so {option} has no use; give one of them")
+    if given.splits is not None:
+        if given.seeds is not None:
+            raise StudyError("--splits is also the number of seeds; leave out --seeds")
+        if source.kind not in ("table", "images"):
+            raise StudyError(
+                "--splits is for tables and folders of images, which are split here; "
+                "this task has a test split of its own"
+            )
+    usual = usual_options(source, task, given.base)
+    asked: dict[str, Any] = {**(QUICK if given.quick else {})}
+    asked |= {k: v for k, v in vars(given).items() if v is not None and hasattr(usual, k)}
+    # what a plan holds in another form than the command line
+    asked |= {"source": source, "numerics": given.numerics(), "splits": given.splits is not None}
+    if given.methods is not None:
+        asked["methods"] = parse_methods(given.methods)
+    if given.margin is not None:
+        asked["margin"], asked["relative_margin"] = given.margin
+    if given.splits is not None:
+        asked["seeds"] = given.splits
+    options = replace(usual, **asked)
+    check_methods(task, options.base, options.methods)
+    return options
+
+
+def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
+    from ..report.watch.terminal import duration
+    from ..study.pilot import estimate_seconds
+    from ..study.tasks.description import lines
+
+    description = plan.prepared.description
+    tuning, final = plan.count()
+    seconds = estimate_seconds(plan, workers)
+    rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
+    rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
+    if as_json:
+        facts = {
+            "tuning_runs": tuning,
+            "final_runs": final,
+            "workers": workers,
+            "estimated_seconds": round(seconds, 1),
+            "learning_rates": rates,
+            "rows": rows,
+            "description": description,
+            "out": str(plan.out),
+        }
+        return json.dumps(facts, indent=1) + "\n"
+    return printable("".join(f"{line}\n" for line in lines(description))) + (
+        f"{tuning} tuning runs and {final} final runs on {workers} workers, "
+        f"about {duration(seconds)}; results would go to {plan.out}\n"
+        f"learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"
+        f"final rows: {', '.join(rows)}\n"
+    )
+
+
+def _check_task_was_not_taken(given: PilotCommand) -> None:
+    """Refuse `paramcast pilot --tensorboard digits`, where the task became the option's value.
+
+    Raises:
+        StudyError: that happened.
+    """
+    from ..study.tasks.builtin import BUILTIN
+    from ..study.tasks.source import is_table
+
+    source = click.get_current_context().get_parameter_source("task")
+    for name in ("tensorboard", "mlflow", "wandb"):
+        value = str(getattr(given, name))
+        task = value.partition("/")[0].partition("@")[0] in BUILTIN
+        if source == click.core.ParameterSource.DEFAULT and (
+            task or ".py:" in value or is_table(value)
+        ):
+            raise StudyError(
+                f"--{name} took {value} as its own value; write the task before it: "
+                f"paramcast pilot {value} --{name}"
+            )

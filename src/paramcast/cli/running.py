@@ -1,0 +1,147 @@
+"""How a pilot or study runs in front of the user: progress, Ctrl-C, trackers, and the report."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..study.reading import printable, usable_path
+from .options import ALONE
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from ..report.terminal import LiveProgress
+    from ..report.trackers import Tracker
+    from ..study.engines.local import LocalEngine
+    from ..study.engines.ray import RayEngine
+    from .options import OutputOptions, RunOptions
+
+
+class Interrupted(Exception):  # noqa: N818 - no error
+    """The user stopped a command that can go on later."""
+
+
+def first_line(what: str) -> None:
+    """The first line of progress, before anything slow is imported; only on a terminal."""
+    if sys.stderr.isatty():
+        click.echo(f"loading torch and {what} ...", err=True)
+
+
+@contextlib.contextmanager
+def starting(what: str, given: RunOptions) -> Iterator[None]:
+    """Say what is loaded, start the workers' server, and keep what a task prints off our output."""
+    first_line(what)
+    if not given.dry_run and given.engine == "local":
+        from ..study.engines.server import start_early
+
+        start_early()
+    with contextlib.redirect_stdout(sys.stderr):
+        yield
+
+
+@contextlib.contextmanager
+def running(
+    out: Path, engine: LocalEngine | RayEngine, given: OutputOptions
+) -> Iterator[LiveProgress]:
+    """The engine at work and the trackers told; Ctrl-C ends in a sentence on what is kept."""
+    from rich.console import Console
+
+    from ..report.terminal import WIDE, LiveProgress
+    from ..report.trackers import Following
+
+    trackers = make_trackers(given, out)
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = WIDE
+    interrupt_once()
+    with LiveProgress(console) as progress:
+        try:
+            with engine, Following(out, given.store, trackers, progress.say):
+                engine.say = progress.say
+                yield progress
+        except KeyboardInterrupt:
+            raise Interrupted(
+                f"interrupted; {progress.done} of {progress.total} runs are kept in {out}; "
+                "the same command goes on from there"
+            ) from None
+
+
+def finished(
+    result: dict[str, Any], render: Callable[[dict[str, Any]], str], out: Path, *, as_json: bool
+) -> str:
+    """Write the report beside the result; return what goes to standard output."""
+    note = beside(out)
+    if as_json:
+        return json.dumps(result, indent=1, allow_nan=False) + "\n"
+    return render(result) + note
+
+
+def beside(folder: Path) -> str:
+    """At the end of a pilot or study: report.html in its folder, and the line that says so.
+
+    The verdict is what counts: whatever goes wrong with the page is a note on standard error.
+    """
+    try:
+        from ..report.html.write import write_report
+
+        return f"Report: {write_report(folder)}\n"
+    except Exception as error:
+        click.echo(f"paramcast: no report was written: {printable(str(error))}", err=True)
+        return ""
+
+
+def make_trackers(given: OutputOptions, out: Path) -> list[Tracker]:
+    """The trackers that the options name.
+
+    Raises:
+        StudyError: a package is not installed, or a tracker cannot be used.
+    """
+    found: list[Tracker] = []
+    if (folder := given.tensorboard) is not None:
+        from ..report.trackers.tensorboard import TensorBoard
+
+        own = out / "tensorboard"
+        place = own if folder == ALONE else usable_path(folder, "--tensorboard") / out.name
+        found.append(TensorBoard(place))
+    if (uri := given.mlflow) is not None:
+        from ..report.trackers.mlflow import MLflow
+
+        found.append(MLflow(out.name, None if uri == ALONE else uri))
+    if (project := given.wandb) is not None:
+        from ..report.trackers.wandb import WandB
+
+        found.append(WandB(out, "paramcast" if project == ALONE else project))
+    return found
+
+
+def interrupt_once() -> None:
+    """Ctrl-C and SIGTERM interrupt; a second one lets the tidying go on, a third ends at once.
+
+    Nothing is lost then either: workers end with this process, and the store is used to it.
+    """
+    presses: list[int] = []
+
+    def handle(number: int, frame: Any) -> None:
+        presses.append(number)
+        if len(presses) == 1:
+            raise KeyboardInterrupt
+        if len(presses) > 2:
+            leave()
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) != signal.SIG_IGN:
+            signal.signal(number, handle)
+
+
+def leave(*_: object) -> None:
+    """End this process with the sentence of an interrupted command, whatever it does."""
+    os.write(2, b"paramcast: interrupted\n")
+    os._exit(130)

@@ -1,0 +1,24 @@
+"""The command line of what can be trained: `paramcast tasks`."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.option("--data-dir", metavar="FOLDER", help="Where to look for data first.")
+def tasks(data_dir: str | None) -> None:
+    """List the built-in tasks, their networks and where their data are.
+
+    TASK means its first network, TASK/NETWORK another one, TASK@N or TASK/NETWORK@N the same with
+    N examples of the training set, always the same ones: fashion, fashion/mlp, fashion/mlp@10000.
+    """
+    from ..study.tasks.builtin import BUILTIN
+
+    lines = []
+    for name, task in BUILTIN.items():
+        lines.append(f"{name:12} {task.line}")
+        lines.append(f"{'':12} networks: {', '.join(task.networks)}")
+        if task.data is not None:
+            lines.append(f"{'':12} data: {task.data.whereabouts(data_dir)}")
+    click.echo("\n".join(lines))

@@ -1,0 +1,229 @@
+"""The options of a pilot, each declared once: for the command line, and for the way back from it.
+
+`paramcast pilot` makes its click options of the fields below (cli/options.py). A field also says
+what its option's value is in the `Options` of a plan; `written` compares this with what is usual
+for the task and so finds the words of the command that continues a pilot, in the fields' order.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import StudyError
+from .reading import MOST_SEEDS, shown
+from .spec import BASES, SCHEDULES
+from .tasks.frames import KINDS, MISSING, READ, TableOptions, read_setting
+
+if TYPE_CHECKING:
+    from .plan import Options
+    from .spec import Numerics
+
+TASK, COMPARISON, MACHINE, OUTPUT = "Task", "Comparison", "Computation", "Output"
+"""The headings of `paramcast pilot --help`, in this order."""
+MOST_TRIALS = 1024
+
+
+def option(
+    group: str, line: str, again: Callable[[Options], object], *, flag: str = "", **settings: Any
+) -> Any:
+    """A field of a class of options: how click reads it, and how a command gives it again.
+
+    Args:
+        group: its heading in --help.
+        line: what stands there, with the usual value in brackets unless click shows it.
+        again: from a plan's options to its value: a tuple for several values, a list for an option
+            that is repeated, None where it is not written; `not_again` if it never is.
+        flag: how it is written, unless it is --name-of-the-field.
+        settings: of `click.option`.
+    """
+    usual = settings.get("default", () if settings.get("multiple") else None)
+    usual = False if settings.get("is_flag") else usual
+    settings |= {"help": line, "group": group}
+    return field(default=usual, metadata={"again": again, "flag": flag, "click": settings})
+
+
+def not_again(_: Options) -> None:
+    """For an option that the continuing command does not need: the runs are the same without it."""
+
+
+def written(options: Options, usual: Options) -> Iterator[str]:
+    """Each option of `PilotOptions` whose value is not the usual one, as words for a shell."""
+    for each in fields(PilotOptions):
+        again = each.metadata["again"]
+        value, name = again(options), each.name.replace("_", "-")
+        if value is None or value == again(usual):
+            continue
+        if isinstance(value, bool):
+            yield f"--{name}" if value else f"--no-{name}"
+            continue
+        for one in value if isinstance(value, list) else [value]:
+            words = one if isinstance(one, tuple) else (one,)
+            yield f"--{name} {shlex.join(map(str, words))}"
+
+
+# --- types of values ------------------------------------------------------------------------------
+
+
+class Finite(click.FloatRange):
+    """A number in a range, and never NaN or infinite."""
+
+    name = "number"  # "number range" reads badly in messages
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> float:
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number} is not a finite number.", param, ctx)
+        return number
+
+
+class Whole(click.IntRange):
+    """A whole number in a range."""
+
+    name = "integer"
+
+
+class PowerOfTwo(Whole):
+    """A power of 2 in a range."""
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int:
+        number = int(super().convert(value, param, ctx))
+        if number & (number - 1):
+            self.fail(f"{number} is not a power of 2.", param, ctx)
+        return number
+
+
+ABOVE_0 = Finite(min=0, min_open=True)
+COUNT = Whole(1, MOST_SEEDS)
+
+
+def parse_margin(text: str) -> tuple[float, bool]:
+    """The number of a written margin, and whether it is in per cent of the base's value.
+
+    Raises:
+        StudyError: it is not a number above 0.
+    """
+    number = text.strip().removesuffix("%")
+    try:
+        margin = float(number)
+    except ValueError:
+        margin = math.nan
+    if not 0 < margin < math.inf:
+        raise StudyError(f"--margin must be a number above 0, such as 0.5 or 5%, got {shown(text)}")
+    return margin, number != text.strip()
+
+
+def parse_device(text: str) -> str:
+    """The name of a device, whether or not it is there.
+
+    Raises:
+        StudyError: there is no such name.
+    """
+    if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", text):
+        raise StudyError(f"--device must be cpu, cuda or cuda:N, got {shown(text)}")
+    return text
+
+
+def _low_to_high(context: Any, parameter: Any, given: tuple[float, float] | None) -> Any:
+    if given is not None and not given[0] < given[1]:
+        low, high = given
+        raise StudyError(f"--lr-range must satisfy low < high, got {low:g} to {high:g}")
+    return given
+
+
+# --- the options ----------------------------------------------------------------------------------
+
+
+# fmt: off
+@dataclass(frozen=True)
+class ComputingOptions:
+    """On what and how runs compute; None leaves it to the device."""
+
+    device: str = option(MACHINE, "cpu, cuda or cuda:N.", lambda o: o.device,
+        type=parse_device, metavar="DEVICE", default="cpu", show_default=True)
+    precision: str | None = option(
+        MACHINE, "Number format of the forward pass [float32; bfloat16 on cuda].",
+        lambda o: o.numerics.precision, type=click.Choice(["float32", "bfloat16"]))
+    compile: bool | None = option(MACHINE, "Compile the training step [on cuda].",
+        lambda o: o.numerics.compiled, flag="--compile/--no-compile", default=None)
+    channels_last: bool | None = option(MACHINE, "Memory layout of images [on cuda].",
+        lambda o: o.numerics.channels_last, flag="--channels-last/--no-channels-last", default=None)
+
+    def numerics(self) -> Numerics:
+        """What was asked for, the rest as is usual for the device."""
+        from .training.precision import choose
+
+        return choose(self.device, self.precision, self.compile, self.channels_last)
+
+
+@dataclass(frozen=True)
+class ComparisonOptions:
+    """What is compared on which task; None leaves it to the task."""
+
+    target: str | None = option(TASK, "The column to predict, if TASK is a table.",
+        lambda o: o.source.item if o.source.kind == "table" else None, metavar="COLUMN")
+    kind: str | None = option(TASK, "Of a table's task [by the target's values].",
+        lambda o: o.source.table.kind, type=click.Choice(KINDS))
+    missing: str | None = option(TASK, "What becomes of a table's rows with empty cells [refused].",
+        lambda o: o.source.table.missing, type=click.Choice(MISSING))
+    read: tuple[tuple[str, str], ...] = option(
+        TASK, f"How a table is written: {', '.join(READ)}; may be repeated.",
+        lambda o: [f"{key}={value}" for key, value in o.source.table.read],
+        type=read_setting, metavar="KEY=VALUE", multiple=True)
+    methods: str | None = option(COMPARISON, "What to compare with the base [demon, plp].",
+        lambda o: ", ".join(method.label for method in o.methods), metavar="LIST")
+    base: str | None = option(COMPARISON, "The optimizer to compare with [the task's].",
+        lambda o: o.base, type=click.Choice([*BASES, "own"]))
+    lr: float | None = option(COMPARISON, "Tune nothing: everything runs at this learning rate.",
+        lambda o: o.lr, type=ABOVE_0)
+    lr_range: tuple[float, float] | None = option(
+        COMPARISON, "Learning rates to search [the task's].",
+        lambda o: o.lr_range, type=ABOVE_0, nargs=2, callback=_low_to_high, metavar="LOW HIGH")
+    trials: int | None = option(COMPARISON, "Learning rates to try, a power of 2 [8].",
+        lambda o: o.trials if o.tuned else None, type=PowerOfTwo(1, MOST_TRIALS))
+    trial_seeds: int | None = option(COMPARISON, "Seeds per learning rate [3].",
+        lambda o: o.trial_seeds if o.tuned else None, type=COUNT)
+    # here, and not with the task's others, because the command has always named it here
+    data_dir: str | None = option(
+        TASK, "Where a built-in task's data lie.", lambda o: o.source.data_dir, metavar="FOLDER")
+    epochs: int | None = option(
+        COMPARISON, "Passes over the training data [the task's].", lambda o: o.epochs, type=COUNT)
+    batch_size: int | None = option(
+        COMPARISON, "Examples per step [the task's].", lambda o: o.batch_size, type=COUNT)
+    schedule: str | None = option(COMPARISON, "Of the learning rate [the task's].",
+        lambda o: o.schedule, type=click.Choice(SCHEDULES))
+    metric: str | None = option(
+        COMPARISON, "What is judged, such as auroc or r2 (docs/tasks.md) [the task's].",
+        lambda o: o.source.metric)
+    margin: tuple[float, bool] | None = option(
+        COMPARISON, "Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
+        lambda o: o.margin_text, type=parse_margin, metavar="X|X%")
+
+
+@dataclass(frozen=True)
+class SeedOptions:
+    """How many paired final runs; the continuing command always says it."""
+
+    seeds: int | None = option(COMPARISON, "Paired final seeds; one alone has no spread [12].",
+        lambda o: None if o.splits else o.seeds, type=Whole(2, MOST_SEEDS))
+    splits: int | None = option(
+        COMPARISON, "As many seeds, each with a random split of its own (small data).",
+        lambda o: o.seeds if o.splits else None, type=Whole(2, MOST_SEEDS))
+
+# fmt: on
+
+
+@dataclass(frozen=True)
+class PilotOptions(SeedOptions, ComputingOptions, ComparisonOptions):
+    """What decides which runs a pilot has: all that the command which continues it must name."""
+
+    @property
+    def table(self) -> TableOptions:
+        """How the task's table is read."""
+        return TableOptions(self.kind, self.missing, tuple(sorted(dict(self.read).items())))
