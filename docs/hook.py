@@ -22,12 +22,23 @@ def paths() -> list[str]:
 
 
 def on_config(config: Any) -> None:
-    """Add the pages that mkdocs.yml does not name: results to the studies, others at the end."""
+    """Add the pages that mkdocs.yml does not name: cards to the methods, results to the studies."""
     groups = {name: pages for group in config.nav for name, pages in group.items()}
     named = str(config.nav)
     for path in paths():
         if path.endswith(".md") and f"'{path}'" not in named:
-            groups["Studies" if path.startswith("results/") else "Reference"].append(path)
+            places = {"docs/methods/": "Methods", "results/": "Studies"}
+            group = next((places[at] for at in places if path.startswith(at)), "Reference")
+            groups[group].append(path)
+
+
+def on_page_markdown(markdown: str, page: Any, config: Any, files: Files) -> str:
+    """List the cards where docs/methods/README.md says so, each with its first sentence."""
+    rows = "| card | what it does |\n|---|---|\n"
+    for card in sorted((ROOT / "docs" / "methods").glob("[a-z]*.md")):
+        title, first, *_ = card.read_text("utf-8").removeprefix("# ").split("\n\n")
+        rows += f"| [{title}]({card.name}) | {' '.join(first.split())} |\n"
+    return markdown.replace("<!-- cards -->", rows)
 
 
 def on_files(files: Files, config: Any) -> Files:

@@ -319,6 +319,9 @@ class FamilyTwin:
                 momentum.copy_(start + self.slow.alpha * (momentum - start))
 
 
+HALVES = (0.25, -0.5, 0.25, 0.5, 0.5)
+
+
 class Row(NamedTuple):
     """One line of the conformance table: a predictor of the family and its twin, if it has one."""
 
@@ -329,6 +332,7 @@ class Row(NamedTuple):
 
 FAMILY = [
     Row("midline", P.Midline(), lambda: Slow(3, midline())),
+    Row("affine", P.Affine(HALVES), lambda: Slow(4, affine(HALVES))),
     Row("least-squares", P.LeastSquares(4, 0.5), lambda: Slow(4, least_squares(4, 0.5))),
     Row("secant-back", P.Secant(4, -0.5), lambda: Slow(4, secant(4, -0.5))),
     Row("quadratic", P.Quadratic(0.5), lambda: Slow(3, quadratic(0.5))),
@@ -356,7 +360,7 @@ FAMILY = [
     Row("flipped", P.SignFlipped(P.Quadratic(0.5)), lambda: Slow(3, flipped(quadratic(0.5)))),
     Row("random", P.RandomDirection(P.OuterNesterov(3)), None),
 ]
-"""A new predictor adds a row; test_family.py and the resume tests run on all of them."""
+"""A new predictor adds a row: the laws, the conformance suite and the resume tests run on all."""
 
 
 def first_move(row: Row) -> int:

@@ -1,6 +1,7 @@
 """The conformance suite that we ship, run on everything that we ship: one row each."""
 
-import paramcast.predictors as P
+import copy
+
 from paramcast.anomalies import Anomaly
 from paramcast.averaging import EMA, LAWA, SWA, PolynomialDecay, Trend
 from paramcast.gates import (
@@ -14,24 +15,11 @@ from paramcast.gates import (
     Window,
 )
 from paramcast.testing import AverageConformance, GateConformance, PredictorConformance
+from reference import FAMILY
 
 PREDICTORS = {
-    "Midline": lambda: P.Midline(),
-    "MidlineFar": lambda: P.Midline(1.5, start="last", every=5),
-    "LeastSquares": lambda: P.LeastSquares(4, 1.0, every=5),
-    "Secant": lambda: P.Secant(3, -0.5),
-    "Quadratic": lambda: P.Quadratic(0.5),
-    "Affine": lambda: P.Affine((0.25, -0.5, 0.25, 0.5, 0.5)),
-    "Lookahead": lambda: P.Interpolate(5, 0.5),
-    "LookaheadReset": lambda: P.Interpolate(4, 0.8, momentum="reset"),
-    "LookaheadPullback": lambda: P.Interpolate(4, 0.8, momentum="pullback"),
-    "OuterNesterov": lambda: P.OuterNesterov(4, 0.5, 0.7),
-    "ForwardEMA": lambda: P.ForwardEMA(0.8, 0.4),
-    "PrimalAveraging": lambda: P.PrimalAveraging(0.8, 3.0),
-    "RRE": lambda: P.RRE(4),
-    "Aitken": lambda: P.Aitken(3.0),
-    "SignFlipped": lambda: P.SignFlipped(P.Midline()),
-    "RandomDirection": lambda: P.RandomDirection(P.Midline(), seed=3),
+    row.name.title().replace("-", ""): lambda row=row: copy.deepcopy(row.predictor)
+    for row in FAMILY
 }
 GATES = {
     "After": lambda: After(steps=4),
@@ -69,6 +57,6 @@ def _rows(base, method, table):
 
 
 globals().update(_rows(PredictorConformance, "predictor", PREDICTORS))
-TestRandomDirection.random = True  # noqa: F821 - made by the line above
+TestRandom.random = True  # noqa: F821 - made by the line above
 globals().update(_rows(GateConformance, "gate", GATES))
 globals().update(_rows(AverageConformance, "average", AVERAGES))

@@ -11,6 +11,8 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from types import MappingProxyType
 
 from ._checks import as_constructed, whole, within
 from .errors import ArgumentError
@@ -244,3 +246,18 @@ class LAWA(SWA):
         """The first step that counts: (last - 1) * every before the end, or as far as can be."""
         back = min(self.last - 1, (total_steps - 1) // self.every)  # type: ignore[operator]
         return total_steps - back * self.every  # type: ignore[operator]
+
+
+COMPARED: Mapping[str, tuple[type[Average], str]] = MappingProxyType(
+    {
+        "ema": (EMA, "evaluate with a moving average of the weights"),
+        "lawa": (LAWA, "evaluate with the mean of the last snapshots"),
+        "polynomial-decay": (
+            PolynomialDecay,
+            "evaluate with an average over a share of the steps so far",
+        ),
+        "trend": (Trend, "evaluate on the line through two averages"),
+        "swa": (SWA, "evaluate with the mean from a share of the run on"),
+    }
+)
+"""The averages that comparisons know by name, with a line about each."""

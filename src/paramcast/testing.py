@@ -121,7 +121,8 @@ class ForecastConformance(ABC):
         model, optimizer = self._new(BASES["sgd"], steps=STEPS)
         ghosts = [weakref.ref(thing) for thing in (model, optimizer, optimizer.base)]
         del model, optimizer
-        gc.collect()
+        if any(ghost() is not None for ghost in ghosts):  # a base may hold itself
+            gc.collect()  # half a second where torch is loaded
         assert [ghost() for ghost in ghosts] == [None, None, None]
 
     def test_the_part_says_what_it_does(self) -> None:

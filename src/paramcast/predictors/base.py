@@ -61,6 +61,7 @@ class Predictor(ABC):
     persistent: tuple[int, ...] = ()
     evaluated: tuple[int, float] | None = None
     feeds_back = False  # whether its memory holds its own jumps
+    replaces_momentum = False  # whether the base is compared without a momentum of its own
     adjusts_base = False  # whether `written_` changes the base's state, and is called at all
 
     @property

@@ -41,7 +41,7 @@ class PrimalAveraging(FromTheStart):
     """
 
     knobs = ("beta", "eta")
-    every, buffers, persistent = 1, 2, (1,)
+    every, buffers, persistent, replaces_momentum = 1, 2, (1,), True
 
     def __init__(self, beta: float = 0.9, eta: float = 2.0) -> None:
         self.beta = within("beta", beta, 0.0, 1.0)

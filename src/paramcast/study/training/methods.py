@@ -9,21 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from ...averaging import EMA, LAWA, SWA, Average, PolynomialDecay, Trend
+from ... import averaging, predictors
+from ...averaging import EMA, SWA, Average
 from ...errors import ArgumentError, StudyError
-from ...predictors import (
-    RRE,
-    Aitken,
-    ForwardEMA,
-    Interpolate,
-    LeastSquares,
-    Midline,
-    OuterNesterov,
-    Predictor,
-    PrimalAveraging,
-    Quadratic,
-    Secant,
-)
+from ...predictors import Predictor
 from ..reading import shown
 from .noise import GradientNoise, PerturbedStart
 
@@ -69,30 +58,14 @@ def _swa(start_share: float = 0.75, every: int = 1) -> SWA:
 
 
 METHODS: dict[str, Kind] = {
-    "plp": Kind(PREDICTOR, "Parameters Linear Prediction: midline of three points", Midline),
-    "secant": Kind(PREDICTOR, "straight on from the last point", Secant),
-    "least-squares": Kind(PREDICTOR, "least-squares line over a window", LeastSquares),
-    "lookahead": Kind(PREDICTOR, "Lookahead: part of the way back every k steps", Interpolate),
-    "quadratic": Kind(PREDICTOR, "parabola through the last three points", Quadratic),
-    "outer-nesterov": Kind(PREDICTOR, "Nesterov momentum on whole cycles (SNOO)", OuterNesterov),
-    "forward-ema": Kind(PREDICTOR, "gradients taken ahead, along an average", ForwardEMA),
-    "primal-averaging": Kind(
-        PREDICTOR,
-        "gradients taken near an average, the base without momentum",
-        PrimalAveraging,
-        momentum=False,
-    ),
-    "rre": Kind(PREDICTOR, "reduced rank extrapolation", RRE),
-    "aitken": Kind(PREDICTOR, "per tensor, the limit of a geometric sequence", Aitken),
-    "ema": Kind(AVERAGE, "evaluate with a moving average of the weights", average=_ema),
-    "lawa": Kind(AVERAGE, "evaluate with the mean of the last snapshots", average=LAWA),
-    "polynomial-decay": Kind(
-        AVERAGE,
-        "evaluate with an average over a share of the steps so far",
-        average=PolynomialDecay,
-    ),
-    "trend": Kind(AVERAGE, "evaluate on the line through two averages", average=Trend),
-    "swa": Kind(AVERAGE, "evaluate with the mean from a share of the run on", average=_swa),
+    **{
+        name: Kind(PREDICTOR, line, rule, momentum=not rule.replaces_momentum)
+        for name, (rule, line) in predictors.COMPARED.items()
+    },
+    **{
+        name: Kind(AVERAGE, line, average={"ema": _ema, "swa": _swa}.get(name, rule))
+        for name, (rule, line) in averaging.COMPARED.items()
+    },
     "nesterov": Kind(CONTROL, "SGD with Nesterov momentum (base sgd only)"),
     "no-momentum": Kind(CONTROL, "the base without momentum", momentum=False),
     "gradient-noise": Kind(CONTROL, "Gaussian noise on every gradient", noise=GradientNoise),

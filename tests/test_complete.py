@@ -1,0 +1,94 @@
+"""What a new predictor, gate or average still lacks, each with the file to edit."""
+
+from __future__ import annotations
+
+import importlib
+import inspect
+import json
+import pkgutil
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+import paramcast as pc
+import test_conformance
+from paramcast.predictors.affine import Line
+from reference import FAMILY
+
+ROOT = Path(__file__).parents[1]
+PAGES = "".join(
+    page.read_text("utf-8")
+    for page in (*(ROOT / "docs" / "methods").glob("*.md"), ROOT / "docs" / "choosing.md")
+)
+COMPARED = {**pc.predictors.COMPARED, **pc.averaging.COMPARED}
+TWINS = {type(row.predictor) for row in FAMILY}
+CONTROLS = pc.predictors.SignFlipped, pc.predictors.RandomDirection
+
+
+def parts(module: ModuleType, kind: type) -> pytest.MarkDecorator:
+    """Every public part of a kind in a module and, where it is a package, in its modules."""
+    inside = pkgutil.iter_modules(getattr(module, "__path__", []), f"{module.__name__}.")
+    modules = [module, *(importlib.import_module(info.name) for info in inside)]
+    found = [
+        thing
+        for each in modules
+        for name, thing in vars(each).items()
+        if isinstance(thing, type) and issubclass(thing, kind) and not inspect.isabstract(thing)
+        if thing.__module__ == each.__name__ and not name.startswith("_") and thing is not Line
+    ]
+    return pytest.mark.parametrize("part", found, ids=lambda part: part.__name__)
+
+
+def rules(compared: object) -> list[type]:
+    return [rule for rule, _ in compared.values()]
+
+
+def made(table: dict) -> set[type]:
+    return {type(make()) for make in table.values()}
+
+
+def check(needed: dict[str, bool]) -> None:
+    missing = [what for what, there in needed.items() if not there]
+    assert not missing, "\n".join(missing)
+
+
+@parts(pc.predictors, pc.predictors.Predictor)
+def test_a_predictor_is_complete(part: type) -> None:
+    name, package = part.__name__, "src/paramcast/predictors/__init__.py"
+    alone = part in CONTROLS or part is pc.predictors.Affine  # they need more than knobs
+    needed = {
+        f"{package}: import it": getattr(pc.predictors, name, None) is part,
+        f"{package}: a name in __all__": name in pc.predictors.__all__,
+        f"{package}: a row in COMPARED": alone or part in rules(pc.predictors.COMPARED),
+        "tests/reference.py: its twin and a row in FAMILY": part in TWINS,
+        "docs/methods/: a card that names it": part in CONTROLS or name in PAGES,
+    }
+    check(needed)
+
+
+@parts(pc.gates, pc.gates.Gate)
+def test_a_gate_is_complete(part: type) -> None:
+    needed = {
+        "tests/test_conformance.py: a row in GATES": part in made(test_conformance.GATES),
+        "docs/choosing.md: a row in the table of gates": part.__name__ in PAGES,
+    }
+    check(needed)
+
+
+@parts(pc.averaging, pc.averaging.Average)
+def test_an_average_is_complete(part: type) -> None:
+    needed = {
+        "src/paramcast/averaging.py: a row in COMPARED": part in rules(pc.averaging.COMPARED),
+        "tests/test_conformance.py: a row in AVERAGES": part in made(test_conformance.AVERAGES),
+        "docs/methods/averages.md: a line": part.__name__ in PAGES,
+    }
+    check(needed)
+
+
+@pytest.mark.parametrize("name", COMPARED)
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_a_compared_method_has_a_line_in_each_language(name: str, language: str) -> None:
+    file = f"src/paramcast/report/html/text/{language}.json"
+    lines = json.loads((ROOT / file).read_text("utf-8"))["method"]
+    assert lines.get(name), f'{file}: a line for {name} under "method"'
