@@ -10,6 +10,9 @@ from typing import Any
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.task import Prepared
 
+TUNED = ("digits/mlp", "--trials", 4, "--trial-seeds", 2, "--seeds", 6)
+PAPER = ("digits/mlp", "--lr", 0.001, "--schedule", "constant", "--seeds", 6)
+"""Small pilots that the tests of a session share: everything tuned, and at the paper's rate."""
 MEASURED = {"seconds", "peak_memory", "seconds_per_run", "wall_seconds", "reused_runs"}
 MEASURED |= {"environment"}
 

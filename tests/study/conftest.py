@@ -16,15 +16,16 @@ from typing import Any
 
 import pytest
 import torch
-from blobs import BLOBS
 from filelock import FileLock
 from postgres_server import Server, binaries
 
+from blobs import BLOBS
 from command import Ran, call, strict_json
 from paramcast.study.plan import Options, Plan
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Prepared, Task, prepare
 from paramcast.study.training.methods import parse_methods
+from runs import PAPER, TUNED
 
 COMMAND = [sys.executable, "-m", "paramcast"]
 NOBODY = 65534
@@ -159,14 +160,14 @@ def pilot(shared_folder: Path) -> Pilot:
 
 @pytest.fixture(scope="session")
 def tuned_digits(pilot: Pilot) -> tuple[Ran, Path]:
-    """`paramcast pilot`, the whole default pilot, and its folder."""
-    return pilot("tuned")
+    """A small pilot of digits whose rates are tuned, and its folder."""
+    return pilot("tuned", *TUNED)
 
 
 @pytest.fixture(scope="session")
 def paper_digits(pilot: Pilot) -> tuple[Ran, Path]:
-    """The pilot at the paper's base rate, without tuning, and its folder."""
-    return pilot("paper", "--lr", 0.001, "--schedule", "constant")
+    """One at the paper's base rate, without tuning, and its folder."""
+    return pilot("paper", *PAPER)
 
 
 @contextlib.contextmanager

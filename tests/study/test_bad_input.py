@@ -127,16 +127,3 @@ def test_a_store_that_was_tampered_with(
     assert (ran.code, ran.out) == (2, "")
     assert re.fullmatch(r"paramcast: \S*pilot\.db .*\n", ran.said)
     assert (tmp_path / "out" / "pilot.json").read_bytes() == kept
-
-
-# --- as a process -------------------------------------------------------------------------------
-
-
-def test_a_real_process_says_it_on_standard_error(
-    start: Callable[..., Any], tmp_path: Path
-) -> None:
-    process = start("pilot", "nope.py", "--json")
-    out, err = process.communicate()
-    assert (process.returncode, out) == (2, "")
-    assert err == "paramcast: there is no file 'nope.py'; check the path\n"
-    assert not list(tmp_path.iterdir())

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 from collections.abc import Callable
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import joblib
@@ -13,38 +13,40 @@ import torch
 
 from paramcast.cli.options import RunOptions, make_engine
 from paramcast.study.engines import Job, LocalEngine
-from paramcast.study.engines.devices import gpu_of, usual_workers
+from paramcast.study.engines.devices import gpu_of, take_slot, usual_workers
+from paramcast.study.engines.server import workers_context
 from paramcast.study.tasks.source import find
 from runs import run_spec
 
-HOLD = """
-import sys
-from paramcast.study.engines.devices import take_slot
-print(take_slot(sys.argv[1]), take_slot(sys.argv[1]), flush=True)
-sys.stdin.read()
-"""
+
+def hold(folder: str, pipe: Connection) -> None:
+    """Take a place, tell it twice, and keep it."""
+    pipe.send((take_slot(folder), take_slot(folder)))
+    pipe.recv()
 
 
 def test_a_killed_workers_number_is_given_to_the_next(tmp_path: Path) -> None:
-    running: list[subprocess.Popen[str]] = []
+    context = workers_context()
+    running: list[tuple[BaseProcess, Connection]] = []
 
-    def start() -> str:
-        process = subprocess.Popen(
-            [sys.executable, "-c", HOLD, str(tmp_path)],
-            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
-        )  # fmt: skip
-        running.append(process)
-        return process.stdout.readline().strip()
+    def start() -> tuple[int, int]:
+        ours, theirs = context.Pipe()
+        process = context.Process(target=hold, args=(str(tmp_path), theirs), daemon=True)
+        process.start()
+        theirs.close()
+        running.append((process, ours))
+        return ours.recv()
 
     try:
-        assert [start(), start()] == ["0 0", "1 1"]  # a process keeps its own
-        running[0].kill()
-        running[0].communicate()
-        assert [start(), start()] == ["0 0", "2 2"]
+        assert [start(), start()] == [(0, 0), (1, 1)]  # a process keeps its own
+        running[0][0].kill()
+        running[0][0].join()
+        assert [start(), start()] == [(0, 0), (2, 2)]
     finally:
-        for process in running:
+        for process, pipe in running:
             process.kill()
-            process.communicate()
+            process.join()
+            pipe.close()
 
 
 NOTES_ITS_SLOT = """

@@ -25,16 +25,15 @@ Unprivileged = tuple[Path, Callable[[], AbstractContextManager[None]]]
 STUDY = 'name = "s"\nquestion = "q"\n[[grid]]\ntask = "digits"\nmethods = ["plp"]\nseeds = 2\n'
 
 
-@pytest.mark.parametrize("closed", ["2>&-", "0<&-", "0<&- 2>&-", "0<&- 1>&- 2>&-"])
+@pytest.mark.parametrize("closed", ["0<&-", "0<&- 1>&- 2>&-"])
 def test_closed_standard_streams_are_no_accident(closed: str, tmp_path: Path) -> None:
     command = f"exec {sys.executable} -m paramcast pilot nosuch.csv --target y {closed}"
     ran = subprocess.run(
         ["sh", "-c", command], cwd=tmp_path, capture_output=True, text=True, timeout=120
     )
-    said = "" if "2>&-" in closed else "paramcast: there is no file"
-    assert (ran.returncode, ran.stdout) == (2, "")
-    assert ran.stderr.startswith(said)
-    assert "Traceback" not in ran.stderr
+    said = "" if "2>&-" in closed else "paramcast: there is no file 'nosuch.csv'; check the path\n"
+    assert (ran.returncode, ran.stdout, ran.stderr) == (2, "", said)
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_byte_order_mark_is_no_part_of_a_file(tmp_path: Path) -> None:
