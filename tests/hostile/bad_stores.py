@@ -169,6 +169,9 @@ STORES = [
     Bad("a study whose stored numerics are a word", "study/study.db is not as this paramcast "
         "writes it (TypeError: …); give the folder of a study that this paramcast wrote",
         resumed(ABOUT | {"numerics": "fast"})),
+    Bad("a study stored with a device that is none",
+        "--device must be cpu, cuda or cuda:N, got 'cuda:x'",
+        resumed(ABOUT | {"device": "cuda:x"})),
 ]  # fmt: skip
 
 

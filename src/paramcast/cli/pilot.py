@@ -106,6 +106,7 @@ def _run(plan: Plan, engine: LocalEngine | RayEngine, given: PilotCommand) -> st
 def _options(given: PilotCommand, source: Source, task: Task) -> Options:
     """The user's choices over what is usual for the task, checked against each other."""
     from ..study.plan import QUICK, usual_options
+    from ..study.tasks.task import check_lr_range
     from ..study.training.build import check_methods
     from ..study.training.methods import parse_methods
 
@@ -136,6 +137,7 @@ def _options(given: PilotCommand, source: Source, task: Task) -> Options:
     if given.splits is not None:
         asked["seeds"] = given.splits
     options = replace(usual, **asked)
+    check_lr_range(options.lr_range, "--lr-range")
     check_methods(task, options.base, options.methods)
     return options
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import StoreError, StudyError
-from ..study.options import TASK
+from ..study.options import TASK, parse_device
 from ..study.reading import as_written, printable
 from .options import (
     PATH,
@@ -96,7 +96,8 @@ def resume(folder: Path, given: ResumeOptions) -> None:
         about = _about(store)
         numerics = {**DEFAULT._asdict(), **about.get("numerics", {})}
         numerics["compile"] = numerics.pop("compiled")
-        whole = StudyOptions(**vars(given), **numerics, out=folder, device=about["device"])
+        device = parse_device(about["device"])
+        whole = StudyOptions(**vars(given), **numerics, out=folder, device=device)
         opened = read(about["text"], str(folder))
     _run(opened, about["text"], whole)
 

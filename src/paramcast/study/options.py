@@ -27,7 +27,6 @@ if TYPE_CHECKING:
 
 TASK, COMPARISON, MACHINE, OUTPUT = "Task", "Comparison", "Computation", "Output"
 """The headings of `paramcast pilot --help`, in this order."""
-MOST_TRIALS = 1024
 
 
 def option(
@@ -89,16 +88,6 @@ class Whole(click.IntRange):
     name = "integer"
 
 
-class PowerOfTwo(Whole):
-    """A power of 2 in a range."""
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> int:
-        number = int(super().convert(value, param, ctx))
-        if number & (number - 1):
-            self.fail(f"{number} is not a power of 2.", param, ctx)
-        return number
-
-
 ABOVE_0 = Finite(min=0, min_open=True)
 COUNT = Whole(1, MOST_SEEDS)
 
@@ -128,13 +117,6 @@ def parse_device(text: str) -> str:
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", text):
         raise StudyError(f"--device must be cpu, cuda or cuda:N, got {shown(text)}")
     return text
-
-
-def _low_to_high(context: Any, parameter: Any, given: tuple[float, float] | None) -> Any:
-    if given is not None and not given[0] < given[1]:
-        low, high = given
-        raise StudyError(f"--lr-range must satisfy low < high, got {low:g} to {high:g}")
-    return given
 
 
 # --- the options ----------------------------------------------------------------------------------
@@ -184,9 +166,9 @@ class ComparisonOptions:
         lambda o: o.lr, type=ABOVE_0)
     lr_range: tuple[float, float] | None = option(
         COMPARISON, "Learning rates to search [the task's].",
-        lambda o: o.lr_range, type=ABOVE_0, nargs=2, callback=_low_to_high, metavar="LOW HIGH")
-    trials: int | None = option(COMPARISON, "Learning rates to try, a power of 2 [8].",
-        lambda o: o.trials if o.tuned else None, type=PowerOfTwo(1, MOST_TRIALS))
+        lambda o: o.lr_range, type=ABOVE_0, nargs=2, metavar="LOW HIGH")
+    trials: int | None = option(COMPARISON, "Learning rates to try [8].",
+        lambda o: o.trials if o.tuned else None, type=click.Choice([2**n for n in range(11)]))
     trial_seeds: int | None = option(COMPARISON, "Seeds per learning rate [3].",
         lambda o: o.trial_seeds if o.tuned else None, type=COUNT)
     # here, and not with the task's others, because the command has always named it here
