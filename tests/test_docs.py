@@ -117,18 +117,23 @@ def test_the_manifests_for_kubernetes_parse_and_have_what_kuberay_asks_for():
             assert mounts == {v["name"] for v in group["template"]["spec"].get("volumes", [])}
 
 
-def test_the_commands_of_the_cluster_page_have_options_that_exist():
-    from click.testing import CliRunner
+def test_the_command_line_can_read_every_command():
+    """It reads them, and runs nothing."""
+    import click
 
     from paramcast.cli.main import cli
 
-    known = CliRunner().invoke(cli, ["study", "run", "--help"]).output
-    text = (ROOT / "docs" / "cluster.md").read_text("utf-8")
-    for command in re.findall(
-        r"paramcast (?:study run|pilot) .*?(?:\n\n|\n *```|--out)", text, re.S
-    ):
-        for option in re.findall(r"--[a-z-]+", command):
-            assert option in known or option == "--store", option
+    text = "\n".join(page.read_text("utf-8") for page in PAGES).replace("\\\n", " ")
+    blocks = "\n".join(re.findall(r"^ *```.*?^ *```", text, re.DOTALL | re.M))
+    lines = re.findall(r"^ *(?:\S+=\S+ )*paramcast ([a-z].*)$", blocks, re.M)
+    assert len(lines) > 50
+    for line in lines:
+        line = re.split(r" > |  +", line.replace("$URL", "postgresql://u@h/runs"))[0]
+        words = shlex.split(line, comments=True)
+        command = cli
+        while isinstance(command, click.Group):
+            command = command.commands[words.pop(0)]
+        command.make_context(command.name, words)
 
 
 def test_the_slurm_script_is_a_script():
