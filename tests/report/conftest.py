@@ -92,24 +92,20 @@ def files(
     }
 
 
-@pytest.fixture
-def visit(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
-    """visit("pilot", "ja", color_scheme="dark"): a page with every chart drawn.
+@contextlib.contextmanager
+def opening(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
+    """open("pilot", "ja", color_scheme="dark"): a page with every chart drawn.
 
     At the end nothing may have been asked of a network, logged as an error, or shown in a dialog.
     """
     wrong: list[str] = []
     contexts = []
 
-    def heard(message: Any) -> None:
-        if message.type in ("error", "warning"):
-            wrong.append(message.text)
-
     def opened(name: str, language: str = "en", **options: Any) -> Any:
         context = browser.new_context(**options)
         contexts.append(context)
         page = context.new_page()
-        page.on("console", heard)
+        page.on("console", lambda m: m.type in ("error", "warning") and wrong.append(m.text))
         page.on("pageerror", lambda error: wrong.append(str(error)))
         page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
         page.on(
@@ -125,3 +121,16 @@ def visit(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable
     for context in contexts:
         context.close()
     assert wrong == []
+
+
+@pytest.fixture
+def visit(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
+    with opening(browser, files) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def opener(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
+    """For a page that several tests share."""
+    with opening(browser, files) as opened:
+        yield opened

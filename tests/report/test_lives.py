@@ -443,7 +443,7 @@ USUAL = settings(
 @pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX may be loaded by another test
 @pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
 class TestSomeLives(Lives.TestCase):
-    settings = settings(USUAL, max_examples=8)
+    settings = settings(USUAL, max_examples=5)
 
 
 @pytest.mark.slow

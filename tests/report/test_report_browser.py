@@ -7,7 +7,6 @@ import io
 import itertools
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -28,8 +27,10 @@ TEXTS = "s => [...s.querySelectorAll('.plot text')].map(t => t.textContent).join
 
 @pytest.mark.parametrize("language", ["en", "ja"])
 @pytest.mark.parametrize("name", ["pilot", "study"])
-def test_every_chart_is_drawn_and_has_its_table(visit: Visit, name: str, language: str) -> None:
-    page = visit(name, language)
+def test_every_chart_is_drawn_and_the_page_is_accessible(visit, name, language):
+    scheme = "dark" if (name, language) == ("pilot", "en") else "light"
+    viewport = {"width": 1400, "height": 800}
+    page = visit(name, language, color_scheme=scheme, bypass_csp=True, viewport=viewport)
     found = page.eval_on_selector_all(".chart", "all => all.map(s => s.id)")
     assert found == CHARTS[name]
     for chart in found:
@@ -38,13 +39,43 @@ def test_every_chart_is_drawn_and_has_its_table(visit: Visit, name: str, languag
         assert section.locator(".plot").get_attribute("role") == "img"
         assert section.locator(".plot").get_attribute("aria-label")
         assert section.locator("details tbody tr").count() > 0
-
-
-@pytest.mark.parametrize("name", ["pilot", "study"])
-def test_no_english_sentence_is_left_in_the_japanese_page(visit: Visit, name: str) -> None:
-    page = visit(name, "ja")
-    page.evaluate("document.querySelectorAll('[translate=no]').forEach(e => e.remove())")
+    headings_and_landmarks_are_in_order(page)
+    if language == "ja":
+        no_width_scrolls_sideways(page)
     page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true; })")
+    if (name, language) in (("pilot", "en"), ("study", "ja")):
+        axe = pytest.importorskip("axe_playwright_python.sync_playwright")
+        violations = axe.Axe().run(page).response["violations"]
+        assert [(v["id"], v["nodes"][0]["html"]) for v in violations] == []
+    if language == "ja":
+        no_english_sentence_is_left(page)
+
+
+def headings_and_landmarks_are_in_order(page):
+    levels = page.evaluate(
+        "[...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))"
+    )
+    assert levels[0] == 1
+    assert levels.count(1) == 1
+    assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
+    for landmark in ("header", "main", "nav", "footer"):
+        assert page.locator(landmark).count() == 1
+    page.keyboard.press("Tab")
+    assert page.evaluate("document.activeElement.className") == "skip"
+
+
+def no_width_scrolls_sideways(page):
+    for width in (1400, 768, 390, 320):
+        page.set_viewport_size({"width": width, "height": 800})
+        for _ in range(100):  # Plotly waits before it follows
+            if page.evaluate("document.documentElement.scrollWidth") <= width:
+                break
+            page.wait_for_timeout(50)
+        assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def no_english_sentence_is_left(page):
+    page.evaluate("document.querySelectorAll('[translate=no]').forEach(e => e.remove())")
     text = page.evaluate("document.body.innerText")
     labels = page.evaluate("[...document.querySelectorAll('[aria-label]')].map(e => e.ariaLabel)")
     charts = page.evaluate("[...document.querySelectorAll('.plot text')].map(e => e.textContent)")
@@ -54,8 +85,14 @@ def test_no_english_sentence_is_left_in_the_japanese_page(visit: Visit, name: st
     assert len([text for text in charts if JAPANESE.search(text)]) > 5
 
 
-def test_views_are_switched_by_mouse_and_by_keyboard(visit: Visit) -> None:
-    page = visit("pilot")
+@pytest.fixture(scope="module")
+def pilot_page(opener):
+    """The pilot's page, for tests of sections of their own."""
+    return opener("pilot", accept_downloads=True)
+
+
+def test_views_are_switched_by_mouse_and_by_keyboard(pilot_page):
+    page = pilot_page
     section = page.locator("#curves")
     assert "validation accuracy, %" in section.evaluate(TEXTS)
     section.get_by_role("button", name="training loss by seconds").click()
@@ -70,8 +107,8 @@ def test_views_are_switched_by_mouse_and_by_keyboard(visit: Visit) -> None:
     assert "validation loss" in section.evaluate(TEXTS)
 
 
-def test_a_point_tells_its_seed(visit: Visit) -> None:
-    page = visit("pilot")
+def test_a_point_tells_its_seed(pilot_page):
+    page = pilot_page
     page.locator("#paired").scroll_into_view_if_needed()
     page.locator("#paired .plot .point").first.hover(force=True)
     label = page.locator("#paired .hoverlayer text")
@@ -79,8 +116,8 @@ def test_a_point_tells_its_seed(visit: Visit) -> None:
     assert re.search(r"seed 0: ", " ".join(label.all_text_contents()))
 
 
-def test_a_mean_leads_to_its_runs_and_filters_narrow_them(visit: Visit) -> None:
-    page = visit("pilot")
+def test_a_mean_leads_to_its_runs_and_filters_narrow_them(pilot_page):
+    page = pilot_page
     rows = page.locator("#run-rows tr")
     row = page.locator("#table tbody tr", has=page.locator("th", has_text=re.compile("^plp$")))
     row.locator("a").first.click()
@@ -117,8 +154,8 @@ def test_another_comparison_of_a_study_is_drawn(visit: Visit) -> None:
     assert page.locator("[data-by=cell]").input_value() == "5"
 
 
-def test_names_are_text_wherever_they_are(visit: Visit) -> None:
-    page = visit("pilot")
+def test_names_are_text_wherever_they_are(pilot_page):
+    page = pilot_page
     assert page.locator("h1").inner_text() == f"Should plp replace sgd on {EVIL}?"
     assert page.locator("img").count() == 0
     assert "<b>no</b> such file" in page.locator("#failed").inner_text()
@@ -139,8 +176,8 @@ def test_the_policy_stops_a_script_and_a_request(visit: Visit, files: Any, brows
     context.close()
 
 
-def test_data_and_figures_are_saved(visit: Visit, tmp_path: Path) -> None:
-    page = visit("pilot", accept_downloads=True)
+def test_data_and_figures_are_saved(pilot_page, tmp_path):
+    page = pilot_page
     with page.expect_download() as waiting:
         page.get_by_role("link", name="runs.csv").click()
     path = tmp_path / "runs.csv"
@@ -195,43 +232,3 @@ def test_a_chart_out_of_sight_waits_until_it_is_seen(browser: Any, files: Any) -
     page.locator("#tuning").scroll_into_view_if_needed()
     page.locator("#tuning[data-drawn]").wait_for()
     context.close()
-
-
-@pytest.mark.parametrize("name", ["pilot", "study"])
-def test_no_width_scrolls_sideways(visit: Visit, name: str) -> None:
-    page = visit(name, "ja", viewport={"width": 1400, "height": 800})
-    for width in (1400, 768, 390, 320):
-        page.set_viewport_size({"width": width, "height": 800})
-        for _ in range(100):  # Plotly waits before it follows
-            if page.evaluate("document.documentElement.scrollWidth") <= width:
-                break
-            page.wait_for_timeout(50)
-        assert page.evaluate("document.documentElement.scrollWidth") <= width
-
-
-@pytest.mark.parametrize(
-    ("name", "language", "scheme"), [("pilot", "en", "dark"), ("study", "ja", "light")]
-)
-def test_axe_finds_no_serious_violation(
-    visit: Visit, name: str, language: str, scheme: str
-) -> None:
-    axe = pytest.importorskip("axe_playwright_python.sync_playwright")
-    page = visit(name, language, color_scheme=scheme, bypass_csp=True)
-    page.evaluate("document.querySelectorAll('details').forEach(e => { e.open = true; })")
-    found = axe.Axe().run(page).response["violations"]
-    assert [(v["id"], v["nodes"][0]["html"]) for v in found] == []
-
-
-def test_headings_and_landmarks_are_in_order(visit: Visit) -> None:
-    for name in ("pilot", "study"):
-        page = visit(name)
-        levels = page.evaluate(
-            "[...document.querySelectorAll('h1,h2,h3,h4')].map(h => Number(h.tagName[1]))"
-        )
-        assert levels[0] == 1
-        assert levels.count(1) == 1
-        assert all(b <= a + 1 for a, b in itertools.pairwise(levels))
-        for landmark in ("header", "main", "nav", "footer"):
-            assert page.locator(landmark).count() == 1
-        page.keyboard.press("Tab")
-        assert page.evaluate("document.activeElement.className") == "skip"
