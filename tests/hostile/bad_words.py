@@ -214,6 +214,8 @@ COMMANDS = rows(
     ("study export nowhere x.csv", "no study has finished there"),
     ("study run sensitivity --workers 0", "'--workers': 0 is not in the range x>=1"),
     ("study run sensitivity --timeout 0", "'--timeout': 0.0 is not in the range x>0"),
+    ("study run paper --precision fp8", "'--precision': 'fp8' is not one of 'float32', 'bfloat16'"),
+    ("study run paper --device cuda:99", "--device cuda:99 is not there (… CUDA devices); use cpu"),
     ("study run hybrids --address auto", "--address is for Ray; add --engine ray"),
     ("study run nothing --store mysql://u:secret@h/db", f"{NO_URL}got the scheme 'mysql'"),
     ("study status . --store secret", f"{NO_URL}got something that is no URL"),

@@ -327,19 +327,6 @@ def test_a_study_names_its_precision_or_takes_it_from_the_command(
     assert resumed.result["reused_runs"] > 0
 
 
-@pytest.mark.parametrize("command", [("pilot", "digits"), ("study", "run", "paper")])
-def test_what_cannot_be_is_said_in_one_sentence(
-    paramcast: Callable[..., Any], command: tuple[str, ...]
-) -> None:
-    ran = paramcast(*command, "--precision", "fp8")
-    assert (ran.code, ran.err.count("\n")) == (2, 1)
-    assert "'--precision': 'fp8' is not one of 'float32', 'bfloat16'" in ran.err
-    if not torch.cuda.is_available():
-        ran = paramcast(*command, "--device", "cuda")
-        assert (ran.code, ran.err.count("\n")) == (2, 1)
-        assert "--device cuda is not there (0 CUDA devices); use cpu" in ran.err
-
-
 # --- on a GPU -------------------------------------------------------------------------------------
 
 

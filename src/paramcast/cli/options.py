@@ -31,7 +31,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-OTHER = "Other"
 ALONE = "default"
 """The value of a tracker's option that was given without one."""
 
@@ -57,41 +56,27 @@ def parse_store(text: str) -> str:
     return text
 
 
-store_option = click.option(
-    "--store",
-    metavar="URL",
-    type=parse_store,
-    help="postgresql://USER@HOST/DATABASE of the runs [a file in the folder].",
-)
+STORE = "postgresql://USER@HOST/DATABASE of the runs [a file in the folder]."
+store_option = click.option("--store", metavar="URL", type=parse_store, help=STORE)
 """The option of every command that opens a store."""
 
 
 # --- classes of options ---------------------------------------------------------------------------
 
 
-class GroupedOption(click.Option):
-    """An option with the heading that it stands under in --help."""
-
-    def __init__(self, *flags: Any, group: str = OTHER, **settings: Any) -> None:
-        super().__init__(*flags, **settings)
-        self.group = group
-
-
 class GroupedCommand(click.Command):
     """A command whose --help has a heading for each group of its options."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        groups: dict[str, list[tuple[str, str]]] = {
-            name: [] for name in (TASK, COMPARISON, MACHINE, OUTPUT, OTHER)
-        }
-        for parameter in self.get_params(ctx):
-            record = parameter.get_help_record(ctx)
-            if record and isinstance(parameter, click.Option):
-                groups[getattr(parameter, "group", OTHER)].append(record)
-        for name, records in groups.items():
-            if records:
-                with formatter.section(name):
-                    formatter.write_dl(records)
+        group = getattr(self.callback, "groups", {})
+        records: dict[str, list[tuple[str, str]]] = {}
+        for each in self.get_params(ctx):
+            record = each.get_help_record(ctx)
+            if record and isinstance(each, click.Option):
+                records.setdefault(group.get(each.name, "Other"), []).append(record)
+        for name in filter(records.get, (TASK, COMPARISON, MACHINE, OUTPUT, "Other")):
+            with formatter.section(name):
+                formatter.write_dl(records[name])
 
 
 def takes(form: type) -> Callable[[Command], Command]:
@@ -104,9 +89,10 @@ def takes(form: type) -> Callable[[Command], Command]:
             return command(**given, given=chosen)
 
         made: Any = call
+        made.groups = {each.name: each.metadata["group"] for each in fields(form)}
         for each in reversed(fields(form)):
             flag = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
-            made = click.option(flag, each.name, cls=GroupedOption, **each.metadata["click"])(made)
+            made = click.option(flag, each.name, **each.metadata["click"])(made)
         return made  # type: ignore[no-any-return]
 
     return decorate
@@ -139,9 +125,7 @@ class EngineOptions:
 class OutputOptions:
     """Where results go and are shown."""
 
-    store: str | None = aside(
-        OUTPUT, "postgresql://USER@HOST/DATABASE of the runs [a file in the folder].",
-        type=parse_store, metavar="URL")
+    store: str | None = aside(OUTPUT, STORE, type=parse_store, metavar="URL")
     tensorboard: str | None = aside(
         OUTPUT, "Write curves and predictions for TensorBoard [OUT/tensorboard].",
         metavar="[DIR]", is_flag=False, flag_value=ALONE)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -12,7 +11,7 @@ from ..errors import StudyError
 from ..study.options import COMPARISON, PilotOptions
 from ..study.reading import printable, tell
 from .options import GroupedCommand, RunOptions, aside, check_device, make_engine, takes
-from .running import finished, running, starting
+from .running import finished, planned, running, starting
 
 if TYPE_CHECKING:
     from ..study.engines.local import LocalEngine
@@ -143,32 +142,20 @@ def _options(given: PilotCommand, source: Source, task: Task) -> Options:
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
-    from ..report.watch.terminal import duration
     from ..study.pilot import estimate_seconds
     from ..study.tasks.description import lines
 
-    description = plan.prepared.description
-    tuning, final = plan.count()
-    seconds = estimate_seconds(plan, workers)
+    description, seconds = plan.prepared.description, estimate_seconds(plan, workers)
     rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
     rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
+    facts = {"learning_rates": rates, "rows": rows, "description": description}
+    told = planned(plan.count(), workers, seconds, plan.out, facts, as_json=as_json)
     if as_json:
-        facts = {
-            "tuning_runs": tuning,
-            "final_runs": final,
-            "workers": workers,
-            "estimated_seconds": round(seconds, 1),
-            "learning_rates": rates,
-            "rows": rows,
-            "description": description,
-            "out": str(plan.out),
-        }
-        return json.dumps(facts, indent=1) + "\n"
-    return printable("".join(f"{line}\n" for line in lines(description))) + (
-        f"{tuning} tuning runs and {final} final runs on {workers} workers, "
-        f"about {duration(seconds)}; results would go to {plan.out}\n"
-        f"learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"
-        f"final rows: {', '.join(rows)}\n"
+        return told
+    return (
+        printable("".join(f"{line}\n" for line in lines(description)))
+        + f"{told}learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"
+        + f"final rows: {', '.join(rows)}\n"
     )
 
 
@@ -178,16 +165,15 @@ def _check_task_was_not_taken(given: PilotCommand) -> None:
     Raises:
         StudyError: that happened.
     """
-    from ..study.tasks.builtin import BUILTIN
+    from ..study.tasks.builtin import is_builtin
     from ..study.tasks.source import is_table
 
     source = click.get_current_context().get_parameter_source("task")
+    if source != click.core.ParameterSource.DEFAULT:
+        return
     for name in ("tensorboard", "mlflow", "wandb"):
         value = str(getattr(given, name))
-        task = value.partition("/")[0].partition("@")[0] in BUILTIN
-        if source == click.core.ParameterSource.DEFAULT and (
-            task or ".py:" in value or is_table(value)
-        ):
+        if is_builtin(value) or ".py:" in value or is_table(value):
             raise StudyError(
                 f"--{name} took {value} as its own value; write the task before it: "
                 f"paramcast pilot {value} --{name}"

@@ -74,6 +74,29 @@ def running(
             ) from None
 
 
+def planned(
+    runs: tuple[int, int],
+    workers: int,
+    seconds: float,
+    out: Path,
+    facts: dict[str, Any],
+    *,
+    as_json: bool,
+) -> str:
+    """What a dry run says: so many tuning and final runs, the time they take, and more facts."""
+    from ..report.watch.terminal import duration
+
+    tuning, final = runs
+    if not as_json:
+        return (
+            f"{tuning} tuning runs and {final} final runs on {workers} workers, "
+            f"about {duration(seconds)}; results would go to {out}\n"
+        )
+    counts = {"tuning_runs": tuning, "final_runs": final, "workers": workers}
+    more = {"estimated_seconds": round(seconds, 1), **facts, "out": str(out)}
+    return json.dumps(counts | more, indent=1) + "\n"
+
+
 def finished(
     result: dict[str, Any], render: Callable[[dict[str, Any]], str], out: Path, *, as_json: bool
 ) -> str:

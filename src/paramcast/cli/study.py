@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,10 +23,9 @@ from .options import (
     store_option,
     takes,
 )
-from .running import finished, running, starting
+from .running import finished, planned, running, starting
 
 if TYPE_CHECKING:
-    from ..study.grid.cells import Cell
     from ..study.grid.file import StudyFile
     from ..study.store.store import Store
 
@@ -163,7 +161,7 @@ def _run(opened: StudyFile, text: str, given: StudyOptions) -> None:
 def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
     from ..report.study import render
     from ..study.grid.cells import make_cells
-    from ..study.grid.run import default_folder, run_study
+    from ..study.grid.run import count, default_folder, estimate, run_study
 
     check_device(given)
     engine = make_engine(given)
@@ -179,37 +177,16 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
     }
     if given.dry_run:
         cells = make_cells(opened, out, **where)
+        facts = {"cells": len(cells)}
         with engine:
-            return _dry_run(opened, cells, out, engine.workers, as_json=given.as_json)
+            seconds = estimate(cells, engine.workers)
+            told = planned(count(cells), engine.workers, seconds, out, facts, as_json=given.as_json)
+        return told if given.as_json else f"{opened.name}: {len(cells)} cells, {told}"
     with running(out, engine, given) as progress:
         result = run_study(
             opened, text, out, engine=engine, watcher=progress, store_url=given.store, **where
         )
     return finished(result, render, out, as_json=given.as_json)
-
-
-def _dry_run(
-    opened: StudyFile, cells: list[Cell], out: Path, workers: int, *, as_json: bool
-) -> str:
-    from ..report.watch.terminal import duration
-    from ..study.grid.run import count, estimate
-
-    tuning, final = count(cells)
-    seconds = estimate(cells, workers)
-    if as_json:
-        facts = {
-            "cells": len(cells),
-            "tuning_runs": tuning,
-            "final_runs": final,
-            "workers": workers,
-            "estimated_seconds": round(seconds, 1),
-            "out": str(out),
-        }
-        return json.dumps(facts, indent=1) + "\n"
-    return (
-        f"{opened.name}: {len(cells)} cells, {tuning} tuning runs and {final} final runs on "
-        f"{workers} workers, about {duration(seconds)}; results would go to {out}\n"
-    )
 
 
 def _status(folder: Path, url: str | None = None) -> str:

@@ -44,8 +44,9 @@ def option(
     """
     usual = settings.get("default", () if settings.get("multiple") else None)
     usual = False if settings.get("is_flag") else usual
-    settings |= {"help": line, "group": group}
-    return field(default=usual, metadata={"again": again, "flag": flag, "click": settings})
+    settings["help"] = line
+    metadata = {"group": group, "again": again, "flag": flag, "click": settings}
+    return field(default=usual, metadata=metadata)
 
 
 def not_again(_: Options) -> None:
