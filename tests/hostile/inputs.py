@@ -30,6 +30,27 @@ class Bad(NamedTuple):
         return re.fullmatch(pattern, message, re.DOTALL) is not None
 
 
+BOMBS = (
+    "a parquet file that claims ten million million images",
+    "a parquet file whose images claim ten terabytes",
+    "a parquet file with a column that claims ten terabytes",
+    "a parquet file of 1.4 kilobytes whose rows repeat ten megabytes each",
+    "a parquet file of 7 kilobytes with a page of 200 megabytes, which its footer denies",
+    "an archive whose file claims ten terabytes",
+    "a labels file that unpacks to 100 megabytes",
+    "a labels file that claims four thousand million labels",
+    "a table of a megabyte that unpacks to 200",
+    "a Parquet table of a kilobyte whose rows repeat a text of ten megabytes",
+    "a Parquet table that claims ten terabytes",
+    "an image that claims 100,000 x 100,000 pixels",
+    "an image that claims 15,000 x 10,000 pixels",
+    "a key of 20,000 parts, which would take minutes and gigabytes",
+    "a sharded cycle whose header is one number, 10^12",
+    "a window of a thousand million points",
+)
+"""Rows that test_memory.py reads with little memory left, where memory can be limited."""
+
+
 def table() -> list[Bad]:
     """All rows."""
     import bad_data

@@ -33,9 +33,12 @@ SECRET = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": "0123456789abcdef" * 4}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "PYTHONPATH": str(SRC), **SECRET}
 
 
-NODES = """import logging, ray, sys
+WAIT = """import logging, ray, sys, time
 ray.init(address=sys.argv[1], logging_level=logging.ERROR, log_to_driver=False)
-print(sum(node["Alive"] for node in ray.nodes()))"""
+until = time.monotonic() + 60
+while sum(node["Alive"] for node in ray.nodes()) != int(sys.argv[2]):
+    assert time.monotonic() < until, ray.nodes()
+    time.sleep(0.2)"""
 
 
 class Cluster:
@@ -66,16 +69,9 @@ class Cluster:
         return node
 
     def wait_for_nodes(self, count: int) -> None:
-        """Until so many have joined, as Ray's own command sees it."""
-        for _ in range(60):
-            seen = subprocess.run(
-                [sys.executable, "-c", NODES, self.address],
-                env={**os.environ, **QUIET}, capture_output=True, text=True, check=False,
-            )  # fmt: skip
-            if seen.stdout.strip() == str(count):
-                return
-            time.sleep(0.5)
-        raise TimeoutError(seen.stdout + seen.stderr)
+        """Until that many have joined, as Ray itself sees it."""
+        words = [sys.executable, "-c", WAIT, self.address, str(count)]
+        subprocess.run(words, env={**os.environ, **QUIET}, check=True)
 
     def stop(self) -> None:
         for process in reversed(self.nodes):
@@ -367,13 +363,13 @@ def test_a_node_that_dies_loses_the_runs_in_progress_only(
     environment = result["environment"]
     assert (environment["engine"], environment["nodes"]) == ("ray", 2)
     assert (environment["cluster_cpus"], environment["cpus_per_run"]) == (2.0, 1.0)
-    cluster.wait_for_nodes(1)
 
 
 @pytest.mark.slow
 def test_a_driver_that_is_stopped_or_killed_goes_on_where_it_was(
     cluster: Cluster, local: Driver, folder: Path
 ) -> None:
+    cluster.wait_for_nodes(1)  # a node that another test has killed is known to be dead
     where = ("--engine", "ray", "--address", f"ray://127.0.0.1:{cluster.client}")
     kept = 0
     for number, code in ((signal.SIGINT, 130), (signal.SIGKILL, -9)):
