@@ -170,13 +170,9 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
             given = replace(given, **{name: getattr(opened, name)})
     numerics = given.numerics()
     out = given.out or default_folder(opened, text, numerics)
-    where: dict[str, Any] = {
-        "device": given.device,
-        "numerics": numerics,
-        "data_dir": given.data_dir,
-    }
+    where: dict[str, Any] = {"device": given.device, "data_dir": given.data_dir}
     if given.dry_run:
-        cells = make_cells(opened, out, **where)
+        cells = make_cells(opened, out, numerics=numerics, **where)
         facts = {"cells": len(cells)}
         with engine:
             seconds = estimate(cells, engine.workers)
@@ -184,8 +180,9 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
         return told if given.as_json else f"{opened.name}: {len(cells)} cells, {told}"
     with running(out, engine, given) as progress:
         result = run_study(
-            opened, text, out, engine=engine, watcher=progress, store_url=given.store, **where
-        )
+            opened, text, out, engine=engine, watcher=progress, store_url=given.store,
+            numerics=numerics, **where,
+        )  # fmt: skip
     return finished(result, render, out, as_json=given.as_json)
 
 

@@ -18,7 +18,7 @@ import click
 
 from ..errors import StudyError
 from .reading import MOST_SEEDS, shown
-from .spec import BASES, SCHEDULES
+from .spec import BASES, FORMATS, SCHEDULES
 from .tasks.frames import KINDS, MISSING, READ, TableOptions, read_setting
 
 if TYPE_CHECKING:
@@ -132,7 +132,7 @@ class ComputingOptions:
         type=parse_device, metavar="DEVICE", default="cpu", show_default=True)
     precision: str | None = option(
         MACHINE, "Number format of the forward pass [float32; bfloat16 on cuda].",
-        lambda o: o.numerics.precision, type=click.Choice(["float32", "bfloat16"]))
+        lambda o: o.numerics.precision, type=click.Choice(FORMATS))
     compile: bool | None = option(MACHINE, "Compile the training step [on cuda].",
         lambda o: o.numerics.compiled, flag="--compile/--no-compile", default=None)
     channels_last: bool | None = option(MACHINE, "Memory layout of images [on cuda].",

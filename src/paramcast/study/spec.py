@@ -6,13 +6,15 @@ import hashlib
 import json
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 PROTOCOL = 2
 """Version of what a run does; raising it makes all stored runs stale. 2: what "diverged" means."""
-BASES = ("sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema")
+Base = Literal["sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
 """What a method can be compared with; the last three are SGD with something on top."""
-SCHEDULES = ("constant", "warmup", "cosine", "cyclic", "wsd")
+Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
+Precision = Literal["float32", "bfloat16"]
+BASES, SCHEDULES, FORMATS = get_args(Base), get_args(Schedule), get_args(Precision)
 
 
 class Numerics(NamedTuple):

@@ -21,6 +21,8 @@ from pydantic import (
 
 from ...errors import StudyError
 from ..reading import MOST_TOML, from_toml, read_text, shown
+from ..spec import Base, Precision, Schedule
+from ..tasks.frames import Kind, Missing
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
 """What a grid crosses, the slowest axis first."""
@@ -67,8 +69,6 @@ Share = Annotated[str, Field(pattern=r"^[0-9]*\.?[0-9]+%$")]
 Momentum = Annotated[float, Field(ge=0, lt=1)]
 Decay = Annotated[float, Field(ge=0, allow_inf_nan=False)]
 Switch = Annotated[bool, Field(strict=True)]
-Base = Literal["own", "sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
-Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
 MetricName = Annotated[str, AfterValidator(_metric)]
 
 
@@ -94,7 +94,7 @@ class Grid(_Strict):
     task: Axis[str]
     methods: Annotated[list[str], BeforeValidator(_listed), AfterValidator(_each_once)]
     seeds: Annotated[int, Field(ge=2, le=10_000, strict=True)]
-    base: Axis[Base] | None = None
+    base: Axis[Literal["own", Base]] | None = None
     schedule: Axis[Schedule] | None = None
     epochs: Axis[Whole] | None = None
     batch_size: Axis[Whole] | None = None
@@ -108,8 +108,8 @@ class Grid(_Strict):
     metric: MetricName | None = None
     probes: list[str] = []
     target: str | None = None
-    kind: Literal["classes", "regression"] | None = None
-    missing: Literal["drop", "impute"] | None = None
+    kind: Kind | None = None
+    missing: Missing | None = None
     read: dict[str, str] = {}
 
     @model_validator(mode="after")
@@ -139,7 +139,7 @@ class StudyFile(_Strict):
     question: Annotated[str, Field(min_length=1)]
     notes: list[str] = []
     grid: Annotated[list[Grid], BeforeValidator(_in_double_brackets), Field(min_length=1)]
-    precision: Literal["float32", "bfloat16"] | None = None
+    precision: Precision | None = None
     compile: Switch | None = None
     channels_last: Switch | None = None
 

@@ -10,14 +10,16 @@ import re
 import zipfile
 import zlib
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple, get_args
 
 from ...errors import TaskError
 from ..reading import shown
 from .data.files import parquet_bytes, parquet_file
 
 ENDINGS = re.compile(r"\.((csv|tsv|txt)(\.(gz|bz2|zip))?|parquet)$", re.IGNORECASE)
-KINDS, MISSING = ("classes", "regression"), ("drop", "impute")
+Kind = Literal["classes", "regression"]
+Missing = Literal["drop", "impute"]
+KINDS, MISSING = get_args(Kind), get_args(Missing)
 CHARACTERS = ("sep", "decimal", "thousands", "comment")
 READ = (*CHARACTERS, "encoding", "na_values", "skiprows")
 """What --read hands to pandas.read_csv."""
