@@ -8,18 +8,16 @@ import math
 import sqlite3
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import pandas as pd
 import pytest
 
 from paramcast.errors import StudyError
-from paramcast.study.grid import file as F
 from paramcast.study.grid.cells import final_jobs, make_cells
 from paramcast.study.grid.export import write
 from paramcast.study.grid.file import open_study, read, ready_made, ready_text
 from paramcast.study.grid.run import count
-from paramcast.study.tasks.task import BASES, SCHEDULES
 from paramcast.study.training.probes import check_probes
 
 TINY = """
@@ -72,11 +70,6 @@ def grid(text: str) -> str:
 def test_what_is_wrong_with_a_file_is_said_with_its_key(text: str, message: str) -> None:
     with pytest.raises(StudyError, match=message):
         read(text, "my.toml")
-
-
-def test_the_words_that_a_file_may_use_are_those_of_the_tasks() -> None:
-    assert set(get_args(F.Base)) == {"own", *BASES}
-    assert set(get_args(F.Schedule)) == set(SCHEDULES)
 
 
 def test_a_grid_is_every_combination_of_its_axes() -> None:
