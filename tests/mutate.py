@@ -51,8 +51,13 @@ PARTS = {
             "test_averaging.py",
         ),
     ),
-    "functional": Part(("tensors/functional.py",), ("test_functional.py", "test_predictors.py")),
-    "averaging": Part(("averaging.py", "running/evaluation.py"), ("test_averaging.py",)),
+    "functional": Part(
+        ("tensors/functional.py", "tensors/segments.py"),
+        ("test_functional.py", "test_predictors.py"),
+    ),
+    "averaging": Part(
+        ("averaging.py", "running/evaluation.py", "running/batch_norm.py"), ("test_averaging.py",)
+    ),
     "forecast": Part(
         ("forecast.py", "running/bases.py", "running/second_points.py"),
         (

@@ -6,8 +6,12 @@ The twin keeps every point of a cycle in float64 and computes the prediction fro
 
 from __future__ import annotations
 
+import copy
 import io
+import itertools
 import math
+import pickle
+import random
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any, NamedTuple
@@ -75,30 +79,6 @@ def affine(weights: Sequence[float]) -> Rule:
 
 def flipped(rule: Rule) -> Rule:
     return lambda points: points[-1] - (rule(points) - points[-1])
-
-
-class Twin:
-    """A base optimizer and a rule, with every point of the cycle kept in float64."""
-
-    def __init__(self, base: torch.optim.Optimizer, rule: Rule, every: int) -> None:
-        self.base, self.rule, self.every = base, rule, every
-        self.parameters = [p for group in base.param_groups for p in group["params"]]
-        self.points: list[list[Tensor]] = []
-
-    def keep_point(self) -> None:
-        self.points.append([p.detach().to(wide(p.dtype)).clone() for p in self.parameters])
-
-    def step(self) -> None:
-        if not self.points:
-            self.keep_point()
-        self.base.step()
-        self.keep_point()
-        if len(self.points) == self.every + 1:
-            for n, p in enumerate(self.parameters):
-                prediction = self.rule([point[n] for point in self.points])
-                with torch.no_grad():
-                    p.copy_(prediction)
-            self.points = []
 
 
 def wide(dtype: torch.dtype) -> torch.dtype:
@@ -274,8 +254,8 @@ Accept = Callable[[int, Points, list[Tensor]], "list[Tensor] | None"]
 """From cycle, points and predictions to what is written; None for nothing."""
 
 
-class FamilyTwin:
-    """A base and a slow predictor; `accept` plays the gate."""
+class Twin:
+    """A base and a slow predictor, with every point of the cycle kept; `accept` plays the gate."""
 
     def __init__(
         self,
@@ -460,6 +440,85 @@ def through_a_file(thing: Any) -> Any:
     torch.save(thing, file)
     file.seek(0)
     return torch.load(file)
+
+
+COPIERS: dict[str, Callable[[Any], Any]] = {
+    "deepcopy": copy.deepcopy,
+    "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
+}
+
+
+def restore(ps: Iterable[Tensor], kept: Iterable[Tensor]) -> None:
+    with torch.no_grad():
+        for p, value in zip(ps, kept, strict=True):
+            p.copy_(value)
+
+
+def averaged(optimizer: Any, ps: Sequence[Tensor]) -> list[Tensor]:
+    """What is evaluated with, where there is an average."""
+    if not optimizer.has_average:
+        return []
+    with optimizer.eval_weights():
+        return values(ps)
+
+
+def check_resumes(
+    fresh: Callable[[int], tuple[Sequence[Tensor], Any]],
+    total: int,
+    *,
+    ahead: int | None = None,
+    step: Callable[[Any, Sequence[Tensor], int], None] | None = None,
+    events: bool = True,
+) -> Any:
+    """A run that is saved to a file before any step and loaded into fresh objects goes on bitwise.
+
+    Weights and events are compared after each step, averages at the end.
+
+    Args:
+        fresh: makes parameters, from a seed, and their wrapper.
+        ahead: steps that a resumed run is followed; to the end if not given.
+        step: takes one step; `train` if not given.
+        events: compare them too.
+
+    Returns:
+        The undisturbed wrapper.
+    """
+    step = step or (lambda optimizer, ps, t: train(optimizer, ps, 1, start=t))
+    ps, optimizer = fresh(0)
+    cuts, path = [], []
+    for t in range(total):
+        cuts.append(through_a_file([values(ps), optimizer.state_dict()]))
+        step(optimizer, ps, t)
+        path.append((values(ps), averaged(optimizer, ps), timeless(optimizer.last_event)))
+    for cut, (saved, state) in enumerate(cuts):
+        others, resumed = fresh(9)
+        restore(others, saved)
+        resumed.load_state_dict(state)
+        until = min(total, cut + (ahead or total))
+        for t in range(cut, until):
+            step(resumed, others, t)
+            assert same_bits(others, path[t][0]), f"cut at {cut}, step {t}"
+            event = timeless(resumed.last_event)  # none before the first after the cut
+            assert not events or event in (None, path[t][2]), f"cut at {cut}, step {t}"
+        assert same_bits(averaged(resumed, others), path[until - 1][1]), f"cut at {cut}"
+        assert event or until - cut <= optimizer.predictor.every or not path[until - 1][2]
+    return optimizer
+
+
+def pairwise(*columns: Iterable[Any], fits: Callable[..., bool] = lambda *case: True) -> list[Any]:
+    """A few of all combinations; any two values of two columns that fit meet in one of them."""
+    cases = [case for case in itertools.product(*columns) if fits(*case)]
+    random.Random(0).shuffle(cases)  # else the first values meet all others
+
+    def pairs(case: Sequence[Any]) -> set[Any]:
+        return set(itertools.combinations(enumerate(map(str, case)), 2))
+
+    left = set().union(*map(pairs, cases))
+    chosen = []
+    while left:
+        chosen.append(max(cases, key=lambda case: len(pairs(case) & left)))
+        left -= pairs(chosen[-1])
+    return chosen
 
 
 # --- what the machine sees ----------------------------------------------------------------------

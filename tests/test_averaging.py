@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import pickle
 from collections.abc import Callable
 from typing import Any
 
@@ -21,10 +20,14 @@ from paramcast import predictors as P
 from paramcast.errors import ArgumentError, CheckpointError
 from reference import (
     BASES,
+    COPIERS,
     FAMILY,
     Row,
+    averaged,
+    check_resumes,
     constant_steps,
     parameters,
+    restore,
     same_bits,
     set_gradients,
     through_a_file,
@@ -126,11 +129,6 @@ def wrapped(
     return ps, pc.Forecast(BASES[base](ps), predictor, average=average, **options)
 
 
-def averaged(optimizer: pc.Forecast, ps: list[torch.nn.Parameter]) -> list[Tensor]:
-    with optimizer.eval_weights():
-        return values(ps)
-
-
 @pytest.mark.parametrize("name", AVERAGES)
 @pytest.mark.parametrize("predictor", [None, P.Midline(), P.ForwardEMA()], ids=repr)
 def test_an_average_agrees_with_the_twin_at_every_step(
@@ -159,20 +157,6 @@ def test_on_a_straight_path_a_trend_is_exact_at_its_lag(lag: float) -> None:
         with optimizer.eval_weights():
             assert weight.item() == pytest.approx(t - lag * (t - 1), abs=1e-9)
         assert weight.item() == t
-
-
-@pytest.mark.parametrize("cut", [0, 1, 7])
-def test_a_trend_resumes_bitwise(cut: int) -> None:
-    ps, optimizer = wrapped(A.Trend())
-    train(optimizer, ps, cut)
-    others, resumed = wrapped(A.Trend())
-    resumed.load_state_dict(through_a_file(optimizer.state_dict()))
-    with torch.no_grad():
-        for theirs, ours in zip(ps, others, strict=True):
-            ours.copy_(theirs)
-    for one, its in ((optimizer, ps), (resumed, others)):
-        train(one, its, 5, start=cut)
-    assert same_bits(averaged(optimizer, ps), averaged(resumed, others))
 
 
 @pytest.mark.parametrize(("saved", "loaded"), [(A.Trend(), A.EMA(0.9)), (A.EMA(0.9), A.Trend())])
@@ -759,34 +743,17 @@ def test_steps_that_do_not_count_do_not_move_the_average() -> None:
 @pytest.mark.parametrize("name", AVERAGES)
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
 def test_a_resume_at_any_cut_gives_the_same_average_bitwise(name: str, dtype: torch.dtype) -> None:
-    def fresh(seed: int) -> tuple[list[torch.nn.Parameter], pc.Forecast]:
-        return wrapped(AVERAGES[name][0](), P.Interpolate(4, 0.6), dtype, seed, total_steps=16)
-
-    ps, optimizer = fresh(0)
-    cuts = []
-    for t in range(16):
-        cuts.append(through_a_file([values(ps), optimizer.state_dict()]))
-        train(optimizer, ps, 1, start=t)
-    has = optimizer.has_average
-    expected = averaged(optimizer, ps) if has else []
-    for cut, (saved, state) in enumerate(cuts):
-        others, resumed = fresh(9)
-        with torch.no_grad():
-            for p, value in zip(others, saved, strict=True):
-                p.copy_(value)
-        resumed.load_state_dict(state)
-        train(resumed, others, 16 - cut, start=cut)
-        assert same_bits(others, ps), f"cut at {cut}"
-        assert resumed.has_average is has
-        assert same_bits(averaged(resumed, others) if has else [], expected), f"cut at {cut}"
+    check_resumes(
+        lambda seed: wrapped(
+            AVERAGES[name][0](), P.Interpolate(4, 0.6), dtype, seed, total_steps=16
+        ),
+        16,
+    )
 
 
 @pytest.mark.parametrize("copier", ["deepcopy", "pickle"])
 def test_a_copy_has_its_own_average(copier: str) -> None:
-    copy_of = {
-        "deepcopy": copy.deepcopy,
-        "pickle": lambda thing: pickle.loads(pickle.dumps(thing)),
-    }[copier]
+    copy_of = COPIERS[copier]
     ps, optimizer = wrapped(A.EMA(0.9), P.Midline(), gate=G.Every(2))
     train(optimizer, ps, 5)
     others, other = copy_of((ps, optimizer))
@@ -838,9 +805,7 @@ def test_a_state_with_an_average_loads_where_none_is_wanted() -> None:
     ps, optimizer = wrapped(A.EMA(0.9), P.Midline())
     train(optimizer, ps, 4)
     others, resumed = wrapped(None, P.Midline(), seed=9)
-    with torch.no_grad():
-        for p, q in zip(others, ps, strict=True):
-            p.copy_(q)
+    restore(others, ps)
     resumed.load_state_dict(through_a_file(optimizer.state_dict()))
     train(optimizer, ps, 4, start=4)
     train(resumed, others, 4, start=4)

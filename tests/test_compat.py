@@ -19,12 +19,14 @@ from paramcast import predictors as P
 from reference import (
     AFFINE,
     BASES,
+    Slow,
     Twin,
     affine,
     constant_steps,
     interpolate,
     midline,
     parameters,
+    restore,
     same_bits,
     set_gradients,
     train,
@@ -82,7 +84,7 @@ def test_momentum_is_cycled_through_the_wrapper(name: str) -> None:
 def test_a_scheduled_run_agrees_with_the_twin(name: str) -> None:
     ps, slow = parameters(torch.float64), parameters(torch.float64)
     optimizer = pc.PLP(BASES["momentum"](ps))
-    twin = Twin(BASES["momentum"](slow), midline(), 3)
+    twin = Twin(BASES["momentum"](slow), Slow(3, midline()))
     scheduler, twin_scheduler = SCHEDULERS[name](optimizer), SCHEDULERS[name](twin.base)
     for t in range(25):
         train(optimizer, ps, 1, start=t)
@@ -114,9 +116,7 @@ def test_a_scheduler_resumes_beside_the_wrapper() -> None:
         train(optimizer, ps, 1, start=t)
         scheduler.step()
     others, resumed, other_scheduler = fresh()
-    with torch.no_grad():
-        for p, q in zip(others, ps, strict=True):
-            p.copy_(q)
+    restore(others, ps)
     resumed.load_state_dict(copy.deepcopy(optimizer.state_dict()))  # else torch shares tensors
     other_scheduler.load_state_dict(copy.deepcopy(scheduler.state_dict()))
     for t in range(7, 14):
@@ -258,7 +258,7 @@ OTHERS: dict[str, Callable[[Any], Base]] = {
 def test_every_other_base_agrees_with_the_twin(name: str) -> None:
     ps, slow = parameters(torch.float64), parameters(torch.float64)
     optimizer = pc.PLP(OTHERS[name](ps))
-    twin = Twin(OTHERS[name](slow), midline(), 3)
+    twin = Twin(OTHERS[name](slow), Slow(3, midline()))
     train(optimizer, ps, 20)
     train(twin, slow, 20)
     torch.testing.assert_close(values(ps), values(slow), rtol=1e-7, atol=1e-8)
@@ -277,7 +277,7 @@ def test_sparse_gradients_agree_with_the_twin_and_unused_rows_stay_bitwise(
     slow = torch.nn.Parameter(table.weight.detach().clone())
     unused = values([table.weight[7:]])
     optimizer = pc.Forecast(make([table.weight]), case.predictor)
-    twin = Twin(make([slow]), case.rule, case.predictor.every)
+    twin = Twin(make([slow]), Slow(case.predictor.every, case.rule))
     for t in range(20):
         optimizer.zero_grad()
         table(torch.tensor([t % 7, (3 * t) % 7])).sin().sum().backward()
@@ -297,7 +297,7 @@ def test_groups_with_their_own_settings_agree_with_the_twin() -> None:
 
     ps, slow = parameters(torch.float64), parameters(torch.float64)
     optimizer = pc.Forecast(torch.optim.SGD(groups(ps), lr=1.0), P.Interpolate(4, 0.3))
-    twin = Twin(torch.optim.SGD(groups(slow), lr=1.0), interpolate(0.3), 4)
+    twin = Twin(torch.optim.SGD(groups(slow), lr=1.0), Slow(4, interpolate(0.3)))
     train(optimizer, ps, 20)
     train(twin, slow, 20)
     torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)
@@ -319,7 +319,7 @@ def test_a_third_partys_optimizer_agrees_with_the_twin() -> None:
     weights = (0.25, 0.0, -0.5, 1.25)
     ps, slow = parameters(torch.float64), parameters(torch.float64)
     optimizer = pc.Forecast(Sign(ps), P.Affine(weights))
-    twin = Twin(Sign(slow), affine(weights), 3)
+    twin = Twin(Sign(slow), Slow(3, affine(weights)))
     train(optimizer, ps, 12)
     train(twin, slow, 12)
     torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)

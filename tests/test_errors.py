@@ -295,7 +295,7 @@ CHECKPOINTS: list[tuple[Callable[[], dict[str, Any]], str]] = [
     (
         lambda: state(format=3),
         "the state dict has paramcast format 3, this version reads 2; load it with the version "
-        'that wrote it, or delete the entry state_dict["paramcast"] to start anew',
+        'that wrote it, or delete the entry state_dict["paramcast"] to start over',
     ),
     (
         lambda: lacking("written", "done"),

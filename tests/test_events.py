@@ -22,8 +22,10 @@ from paramcast.tensors.readback import Readback
 from reference import (
     BASES,
     Calls,
+    check_resumes,
     constant_steps,
     parameters,
+    restore,
     same_bits,
     set_gradients,
     through_a_file,
@@ -326,21 +328,7 @@ def test_gates_by_cycle_count_the_cycles_of_horizon_zero() -> None:
 
 @pytest.mark.parametrize("gate", [None, G.Agreement(-0.9), Anomaly(jump=0.5, drift=2.0)], ids=repr)
 def test_a_resume_at_every_cut_across_horizon_zero_is_bitwise(gate: G.Gate | None) -> None:
-    ps, optimizer, history = pieces(gate=copy.deepcopy(gate))
-    cuts = []
-    for t in range(30):
-        saved = through_a_file([values(ps), optimizer.state_dict()])
-        cuts.append((saved, len(history.rows)))
-        train(optimizer, ps, 1, start=t)
-    for cut, ((saved, state), seen) in enumerate(cuts):
-        others, resumed, its = pieces(seed=9, gate=copy.deepcopy(gate))
-        with torch.no_grad():
-            for p, value in zip(others, saved, strict=True):
-                p.copy_(value)
-        resumed.load_state_dict(state)
-        train(resumed, others, 30 - cut, start=cut)
-        assert same_bits(ps, others), f"cut at {cut}"
-        assert list(map(timeless, its.rows)) == list(map(timeless, history.rows[seen:]))
+    check_resumes(lambda seed: pieces(seed=seed, gate=copy.deepcopy(gate))[:2], 30)
 
 
 # --- failing monitors ---------------------------------------------------------------------------
@@ -481,9 +469,7 @@ def test_far_away_no_event_is_lost_in_a_checkpoint(name: str, how: str) -> None:
     for cut, (kept, seen) in enumerate(cuts):
         if how == "file":
             others, resumed, its = watched(name, seed=9)
-            with torch.no_grad():
-                for p, value in zip(others, kept[0], strict=True):
-                    p.copy_(value)
+            restore(others, kept[0])
             resumed.load_state_dict(kept[1])
             its.rows = seen
         else:

@@ -20,10 +20,11 @@ from paramcast.events import Decision, Proposal
 from reference import (
     BASES,
     FAMILY,
-    FamilyTwin,
     Points,
     Row,
     Slow,
+    Twin,
+    check_resumes,
     constant_steps,
     length,
     midline,
@@ -31,7 +32,6 @@ from reference import (
     same_bits,
     secant,
     set_gradients,
-    through_a_file,
     timeless,
     train,
     values,
@@ -212,7 +212,7 @@ def test_a_refused_prediction_still_tells_how_long_it_would_have_been() -> None:
 def test_what_a_gate_refuses_is_the_twins_refusal() -> None:
     ps, slow_ps = parameters(torch.float64), parameters(torch.float64)
     optimizer = pc.PLP(BASES["momentum"](ps), gate=G.After(9) & ~G.Every(2))
-    twin = FamilyTwin(
+    twin = Twin(
         BASES["momentum"](slow_ps),
         Slow(3, midline()),
         lambda cycle, points, there: there if 3 * cycle >= 9 and cycle % 2 else None,
@@ -377,7 +377,7 @@ def test_agreement_agrees_with_the_twin(row: Row, per: str) -> None:
         gate=G.Agreement(above, per=per),
         monitors=[history],
     )
-    twin = FamilyTwin(BASES["sgd"](slow_ps), row.slow(), agreeing(above, per))
+    twin = Twin(BASES["sgd"](slow_ps), row.slow(), agreeing(above, per))
     for t in range(48):
         train(optimizer, ps, 1, start=t)
         train(twin, slow_ps, 1, start=t)
@@ -512,7 +512,7 @@ def test_a_jump_that_is_too_long_is_cut_to_the_limit_exactly(limit: float) -> No
         cut.append(factor * length(jump))
         return [b + factor * j for b, j in zip(points[-1], jump, strict=True)]
 
-    twin = FamilyTwin(BASES["momentum"](slow_ps), Slow(3, midline()), shorten)
+    twin = Twin(BASES["momentum"](slow_ps), Slow(3, midline()), shorten)
     for t in range(36):
         train(optimizer, ps, 1, start=t)
         train(twin, slow_ps, 1, start=t)
@@ -703,26 +703,11 @@ RESUMED: dict[str, Callable[[], G.Gate]] = {
 
 @pytest.mark.parametrize("name", RESUMED)
 def test_a_resume_at_every_cut_decides_alike(name: str) -> None:
-    def fresh(seed: int) -> tuple[list[torch.nn.Parameter], pc.Forecast, M.History]:
-        ps, history = parameters(seed=seed), M.History()
-        base = BASES["momentum"](ps)
-        optimizer = pc.PLP(base, gate=RESUMED[name](), total_steps=20, monitors=[history])
-        return ps, optimizer, history
+    def fresh(seed: int) -> tuple[list[torch.nn.Parameter], pc.Forecast]:
+        ps = parameters(seed=seed)
+        return ps, pc.PLP(BASES["momentum"](ps), gate=RESUMED[name](), total_steps=20)
 
-    ps, optimizer, history = fresh(0)
-    cuts = []
-    for t in range(20):
-        cuts.append((through_a_file([values(ps), optimizer.state_dict()]), len(history.rows)))
-        train(optimizer, ps, 1, start=t)
-    for cut, ((saved, state), seen) in enumerate(cuts):
-        others, resumed, its_history = fresh(9)
-        with torch.no_grad():
-            for p, value in zip(others, saved, strict=True):
-                p.copy_(value)
-        resumed.load_state_dict(state)
-        train(resumed, others, 20 - cut, start=cut)
-        assert same_bits(others, ps), f"cut at {cut}"
-        assert list(map(timeless, its_history.rows)) == list(map(timeless, history.rows[seen:]))
+    check_resumes(fresh, 20)
 
 
 # --- refused ------------------------------------------------------------------------------------

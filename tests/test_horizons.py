@@ -19,9 +19,10 @@ from paramcast import schedules as S
 from paramcast.errors import ArgumentError
 from reference import (
     BASES,
-    FamilyTwin,
     Rule,
     SlowLine,
+    Twin,
+    check_resumes,
     constant_steps,
     least_squares,
     midline,
@@ -29,7 +30,6 @@ from reference import (
     quadratic,
     same_bits,
     secant,
-    through_a_file,
     timeless,
     train,
     values,
@@ -145,7 +145,7 @@ def test_a_changing_horizon_agrees_with_the_twin(name: str, schedule: str) -> No
         BASES["momentum"](ps), predictor, horizon=SCHEDULES[schedule], total_steps=TOTAL
     )
     slow = SlowLine(predictor.every, rule, SCHEDULES[schedule], TOTAL)
-    twin = FamilyTwin(BASES["momentum"](slow_ps), slow)
+    twin = Twin(BASES["momentum"](slow_ps), slow)
     for t in range(TOTAL + 6):  # past the end the horizon stays what it was at the end
         train(optimizer, ps, 1, start=t)
         train(twin, slow_ps, 1, start=t)
@@ -163,9 +163,7 @@ def test_a_changing_horizon_in_narrow_dtypes_stays_near_the_twin(
     optimizer = pc.Forecast(
         torch.optim.SGD(ps, lr=0.05), predictor, horizon=schedule, total_steps=TOTAL
     )
-    twin = FamilyTwin(
-        torch.optim.SGD(slow_ps, lr=0.05), SlowLine(predictor.every, rule, schedule, TOTAL)
-    )
+    twin = Twin(torch.optim.SGD(slow_ps, lr=0.05), SlowLine(predictor.every, rule, schedule, TOTAL))
     train(optimizer, ps, TOTAL)
     train(twin, slow_ps, TOTAL)
     tolerance = 1e-4 if dtype is torch.float32 else 0.1
@@ -269,21 +267,7 @@ def test_a_resume_at_every_cut_is_bitwise(name: str, more: str) -> None:
             BASES["momentum"](ps), LINES[name][0], horizon=horizon, total_steps=20, **options
         )
 
-    ps, optimizer = fresh(0)
-    cuts, path = [], []
-    for t in range(20):
-        cuts.append(through_a_file([values(ps), optimizer.state_dict()]))
-        train(optimizer, ps, 1, start=t)
-        path.append(values(ps))
-    for cut, (saved, state) in enumerate(cuts):
-        others, resumed = fresh(9)
-        with torch.no_grad():
-            for p, value in zip(others, saved, strict=True):
-                p.copy_(value)
-        resumed.load_state_dict(state)
-        for t in range(cut, min(20, cut + 9)):
-            train(resumed, others, 1, start=t)
-            assert same_bits(others, path[t]), f"cut at {cut}, step {t}"
+    check_resumes(fresh, 20, ahead=9)
 
 
 @pytest.mark.parametrize("horizon", [2.0, -0.5, S.Linear(3.0, 2.0)], ids=repr)

@@ -25,6 +25,7 @@ from reference import (
     Row,
     constant_steps,
     parameters,
+    restore,
     same_bits,
     set_gradients,
     through_a_file,
@@ -249,9 +250,7 @@ def test_a_pending_score_of_each_parameter_survives(how: str, named: bool) -> No
     if how == "file":
         others, resumed, its = fresh(9)
         saved, state = through_a_file([values(ps), optimizer.state_dict()])
-        with torch.no_grad():
-            for p, value in zip(others, saved, strict=True):
-                p.copy_(value)
+        restore(others, saved)
         resumed.load_state_dict(state)
         its.rows = list(history.rows)
         assert timeless(resumed.last_event) == timeless(optimizer.last_event)

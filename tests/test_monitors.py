@@ -7,7 +7,6 @@ import csv
 import json
 import logging
 import math
-import pickle
 import sys
 import types
 from collections.abc import Callable
@@ -31,7 +30,6 @@ from reference import (
     length,
     parameters,
     same_bits,
-    through_a_file,
     timeless,
     train,
     values,
@@ -326,35 +324,6 @@ def test_in_shadow_mode_a_gates_cosine_is_still_told() -> None:
     optimizer = pc.PLP(BASES["sgd"](ps), shadow=True, gate=G.Agreement(0.9))
     train(optimizer, ps, 4)
     assert optimizer.last_event.agreement is not None
-
-
-# --- resume with a score pending ----------------------------------------------------------------
-
-
-@pytest.mark.parametrize("row", FAMILY, ids=lambda row: row.name)
-@pytest.mark.parametrize("how", ["file", "deepcopy", "pickle"])
-def test_a_pending_score_survives(row: Row, how: str) -> None:
-    k = row.predictor.every
-    ps, history = parameters(), M.History(scored=True)
-    optimizer = pc.Forecast(BASES["momentum"](ps), row.predictor, monitors=[history])
-    train(optimizer, ps, 2 * k)
-    assert len(history.rows) == 1 if k > 1 else len(history.rows) == 2 * k - 1
-    if how == "file":
-        others, its = parameters(seed=9), M.History(scored=True)
-        resumed = pc.Forecast(BASES["momentum"](others), row.predictor, monitors=[its])
-        saved, state = through_a_file([values(ps), optimizer.state_dict()])
-        with torch.no_grad():
-            for p, value in zip(others, saved, strict=True):
-                p.copy_(value)
-        resumed.load_state_dict(state)
-        its.rows = list(history.rows)
-    else:
-        copier = copy.deepcopy if how == "deepcopy" else lambda x: pickle.loads(pickle.dumps(x))
-        others, resumed, its = copier((ps, optimizer, history))
-    train(optimizer, ps, k + 1, start=2 * k)
-    train(resumed, others, k + 1, start=2 * k)
-    assert list(map(timeless, its.rows)) == list(map(timeless, history.rows))
-    assert same_bits(ps, others)
 
 
 # --- History ------------------------------------------------------------------------------------

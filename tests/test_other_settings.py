@@ -1,6 +1,6 @@
 """A run goes on with other settings, from its own state, or from inside an evaluation.
 
-What did not change is kept, what did starts anew, and one log line says so.
+What did not change is kept, what did starts over, and one log line says so.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 import paramcast as pc
 from paramcast import averaging as A
@@ -28,7 +28,9 @@ from paramcast.integrations.checkpoint import CycleState
 from reference import (
     FAMILY,
     Row,
+    averaged,
     parameters,
+    restore,
     same_bits,
     set_gradients,
     through_a_file,
@@ -50,19 +52,12 @@ def wrapped(
     return ps, pc.Forecast(sgd(ps), predictor, total_steps=40, **options)
 
 
-def averaged(optimizer: pc.Forecast, ps: list[nn.Parameter]) -> list[Tensor]:
-    with optimizer.eval_weights():
-        return values(ps)
-
-
 def resumed(
     run: tuple[list[nn.Parameter], pc.Forecast], predictor: P.Predictor | None, **options: Any
 ) -> tuple[list[nn.Parameter], pc.Forecast]:
     """The same weights in new objects, with other settings, from a file."""
     ps, optimizer = wrapped(predictor, **options)
-    with torch.no_grad():
-        for p, kept in zip(ps, run[0], strict=True):
-            p.copy_(kept)
+    restore(ps, run[0])
     optimizer.load_state_dict(through_a_file(run[1].state_dict()))
     return ps, optimizer
 
@@ -112,9 +107,7 @@ def test_a_state_that_is_held_does_not_move_on_with_the_run(average: A.Average) 
     train(optimizer, ps, 38)
     held, weights, shown = optimizer.state_dict(), values(ps), averaged(optimizer, ps)
     train(optimizer, ps, 2, start=38)
-    with torch.no_grad():
-        for p, value in zip(ps, weights, strict=True):
-            p.copy_(value)
+    restore(ps, weights)
     optimizer.load_state_dict(held)
     assert same_bits(averaged(optimizer, ps), shown)
 
@@ -158,7 +151,7 @@ def test_another_average_is_refused_or_starts_anew_where_its_part_is_deleted(
     _, other = wrapped(P.Midline(), average=now)
     other.load_state_dict(state)
     assert not other.has_average
-    assert "starts anew" in caplog.text
+    assert "starts over" in caplog.text
     assert other.state_dict()["paramcast"]["cycle"]["done"] == 1  # the rest is kept
 
 
@@ -200,9 +193,7 @@ def test_another_predictor_starts_a_cycle_where_the_old_one_is_deleted() -> None
     state = through_a_file(optimizer.state_dict())
     del state["paramcast"]["cycle"]
     others, other = wrapped(P.OuterNesterov(), average=A.EMA(0.9))
-    with torch.no_grad():
-        for p, kept in zip(others, ps, strict=True):
-            p.copy_(kept)
+    restore(others, ps)
     other.load_state_dict(state)
     ours = other.state_dict()["paramcast"]
     assert (ours["steps"], ours["cycle"]["done"]) == (8, 0)
@@ -260,7 +251,7 @@ def test_other_settings_keep_the_average_and_say_in_one_line_what_changed(
     else:
         (line,) = lines
         assert line.startswith("resumed with other settings: ")
-        assert ("the running cycle starts anew" in line) is restarts
+        assert ("the running cycle starts over" in line) is restarts
     assert same_bits(averaged(other, others), averaged(optimizer, ps))
     done = other.state_dict()["paramcast"]["cycle"]["done"]
     assert done == (0 if restarts else cut % 3)

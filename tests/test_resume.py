@@ -15,15 +15,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
 
 import paramcast as pc
 from paramcast.anomalies import Anomaly
 from paramcast.gates import Gate, LossCheck
-from reference import BASES, parameters, set_gradients, timeless, values
+from reference import BASES, parameters, restore, set_gradients, timeless, values
 from test_conformance import AVERAGES, GATES, PREDICTORS
 
-STEPS = 30
+STEPS = 20
 RULES = {"loss": 1.0, "actions": {"loss": "pause"}, "pause": 2}
 GATES_OF_RUNS = {name: make for name, make in GATES.items() if name != "LossCheck"} | {
     "Loss": lambda: Anomaly(jump=0.5, **RULES),
@@ -65,9 +64,7 @@ class Run:
         return copy.deepcopy([values(self.ps), self.optimizer.state_dict()])
 
     def load(self, saved: Any) -> None:
-        with torch.no_grad():
-            for p, value in zip(self.ps, saved[0], strict=True):
-                p.copy_(value)
+        restore(self.ps, saved[0])
         self.optimizer.load_state_dict(saved[1])
 
     def end(self, told: int = 0) -> str:

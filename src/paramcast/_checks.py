@@ -76,7 +76,7 @@ def scalar(name: str, value: Any) -> float:
 
 
 def whole(name: str, value: int, least: int, reader: str = "") -> int:
-    """A whole number of at least `least`; `reader` says who reads so many points."""
+    """A whole number of at least `least`; `reader` says what reads that many points."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         raise ArgumentError(f"{name} must be a whole number, got {_short(value)}")
     if value < least:

@@ -21,7 +21,7 @@ FORGOTTEN = 3600.0
 def replacing(path: Path) -> Iterator[BinaryIO]:
     """Write a file beside `path`, and put it in its place once it has reached the disk.
 
-    Whoever reads sees the old file or the new one, whoever else writes and whatever ends this
+    A reader sees the old file or the new one, whatever else is written and whatever ends this
     process or the machine. An exception leaves the old file. A process that is killed leaves a
     hidden file ".NAME.*.partial", which a later write to the same path removes. A device or a pipe
     is written to as it is.

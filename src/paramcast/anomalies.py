@@ -130,6 +130,7 @@ class Anomaly(Gate):
             if name not in ACTIONS or action not in ACTIONS[name]:
                 known = ", ".join(ACTIONS.get(name, ())) or f"rules {', '.join(ACTIONS)}"
                 raise ArgumentError(f"no action {action!r} for rule {name!r}; there is {known}")
+        # a rule without a threshold is off
         for name in actions or ():
             if name not in self.thresholds:
                 raise ArgumentError(
@@ -160,13 +161,14 @@ class Anomaly(Gate):
     def decide(self, proposal: Proposal) -> Decision:
         if self.watches_loss and self.unobserved > 1:
             raise ArgumentError(
-                "the loss rule watches a loss that nobody reports: call optimizer.observe(loss) "
+                "the loss rule watches a loss that is not reported: call optimizer.observe(loss) "
                 "before each optimizer.step(), or construct Anomaly(loss=None)"
             )
         if self.off:
             return Decision(False, "switched off")
         if proposal.cycle <= self.paused_until:
             return Decision(False, f"paused until cycle {self.paused_until}")
+        # the rule "jump", against a norm that is at most 16 cycles old
         limit = self.thresholds.get("jump")
         if limit is None:
             return Decision(True, "no anomaly")
@@ -202,7 +204,7 @@ class Anomaly(Gate):
         z = self.losses_seen.z(loss)
         if first and z > self.thresholds["loss"]:
             return self._fire(step, cycle, "loss", z)
-        self.losses_seen.add(loss)
+        self.losses_seen.add(loss)  # one that fired does not count as usual
         return None
 
     def score(self, event: ForecastEvent) -> list[Fired]:
@@ -226,7 +228,7 @@ class Anomaly(Gate):
         fired = Fired(step, rule, float(value), self.thresholds[rule], self.actions[rule])
         self.fired.append(fired)
         del self.fired[:-KEPT]
-        if fired.action == "pause":
+        if fired.action == "pause":  # a later one prolongs it
             self.paused_until = max(self.paused_until, cycle + self.pause)
         elif fired.action == "off":
             self.paused_until = -1
@@ -272,7 +274,7 @@ class _Mean:
     def add(self, value: float) -> None:
         if not math.isfinite(value):
             return
-        weight = max(1.0 - MEMORY, 1.0 / (self.count + 1))
+        weight = max(1.0 - MEMORY, 1.0 / (self.count + 1))  # the plain mean of the first ten
         gap = value - self.mean
         self.mean += weight * gap
         self.variance = (1.0 - weight) * (self.variance + weight * gap * gap)

@@ -101,7 +101,7 @@ class EMA(Average):
         d = self.decay
         if d is None:
             d = 2.0 ** (-1.0 / (self.share * total_steps))  # type: ignore[operator]
-        return (1.0 - d) / -math.expm1((updates + 1) * math.log(d))
+        return (1.0 - d) / -math.expm1((updates + 1) * math.log(d))  # 1 - d^t without cancellation
 
 
 class PolynomialDecay(Average):
@@ -164,6 +164,7 @@ class Trend(PolynomialDecay):
     def __init__(self, eta: float = 8.0, eta_slow: float = 3.0, lag: float = 0.03) -> None:
         super().__init__(eta)
         self.eta_slow = within("eta_slow", eta_slow, 0.0, self.eta, ends="[)")
+        # lags of both averages, and where between or beyond them the line is read
         own, slow = 1.0 / (self.eta + 2.0), 1.0 / (self.eta_slow + 2.0)
         self.lag = within("lag", lag, -1.0, own)
         self.ahead = round((own - self.lag) / (slow - own), 12)
@@ -210,7 +211,7 @@ class SWA(Average):
         first = self.first(total_steps)
         if step < first or (step - first) % self.every:
             return None
-        return 1.0 / (updates + 1)
+        return 1.0 / (updates + 1)  # the mean of updates + 1 snapshots
 
 
 class LAWA(SWA):
@@ -235,6 +236,7 @@ class LAWA(SWA):
         self.last, self.progress = whole("last", last, 1), True
 
     def weight(self, step: int, updates: int, total_steps: int | None) -> float | None:
+        # a run may be longer than it was said to be: the mean stays what it was at the end
         beyond = step > total_steps  # type: ignore[operator]
         return None if beyond else super().weight(step, updates, total_steps)
 

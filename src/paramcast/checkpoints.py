@@ -47,7 +47,7 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
         with replacing(Path(path)) as file:
             torch.save(state, file)
             file.flush()
-            # reads the structure and no tensor: what nobody can load replaces nothing
+            # reads the structure, no tensor: what cannot be loaded replaces nothing
             torch.load(file.name, map_location="meta", mmap=True, weights_only=True)
     except (pickle.PickleError, AttributeError) as error:
         raise CheckpointError(
@@ -85,7 +85,7 @@ def load(path: str | os.PathLike[str], *, map_location: Any = None) -> Any:
         raise CheckpointError(f"{path} cannot be loaded: {_foreign(error)}") from error
     except Exception as error:  # what a damaged file can make of it has no end
         raise CheckpointError(
-            f"{path} is no whole checkpoint ({_first_line(error)}); load an earlier one"
+            f"{path} is not a whole checkpoint ({_first_line(error)}); load an earlier one"
         ) from error
 
 

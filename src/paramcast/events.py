@@ -26,7 +26,7 @@ class ForecastEvent(NamedTuple):
         reason: why it was or was not.
         jump_norm: Euclidean norm of (prediction - last point) over all predicted parameters.
         horizon: the predictor's horizon in this cycle, in steps; None where it has none.
-        agreement: cosine of the cycle's two half displacements; None where nobody asked.
+        agreement: cosine of the cycle's two half displacements; None unless asked for.
         error: |jump - e d| / |e d|, with d the displacement of the next step and e the steps that
             the jump is worth; None unless scored.
         cosine: of the jump and the next displacement; None unless scored.
@@ -35,7 +35,7 @@ class ForecastEvent(NamedTuple):
         accepted: share of the predictions so far that were written.
         milliseconds: what deciding and writing took; on an accelerator, launching it.
         anomaly: the anomaly rule that fired and what it did, such as "jump: skip"; else empty.
-        tensors: the same per parameter, by name; None where nobody asked.
+        tensors: the same per parameter, by name; None unless asked for.
     """
 
     step: int

@@ -12,25 +12,23 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from . import schedules
-from ._checks import FARTHEST, scalar, whole, within
+from ._checks import scalar
 from .averaging import Average
 from .errors import ArgumentError, CheckpointError
 from .events import ForecastEvent
 from .gates import Gate
-from .monitors.ranks import debug_monitors
-from .predictors import Affine, Midline, Predictor
+from .predictors import Midline, Predictor
 from .running.bases import check_base, check_master_weights, check_second_points
+from .running.checking import check
 from .running.cycle import Cycle
 from .running.evaluation import Averager
 from .running.members import is_phantom
-from .running.saving import check, load, save
-from .running.settings import Settings
+from .running.saving import load, save
+from .running.settings import NOTHING, Settings, checked
 from .tensors import functional as F
 from .tensors.segments import all_parameters, jump_
 
 _log = logging.getLogger("paramcast")
-NOTHING = Affine((0.0, 1.0))
-"""The predictor that leaves every point where it is."""
 
 
 class _OfBase:
@@ -112,7 +110,7 @@ class Forecast(Optimizer):
         check_base(base, Forecast)
         if predictor is not None and not shadow:
             check_second_points(base)
-        settings = _checked(predictor, horizon, total_steps, gate, average, monitors, shadow)
+        settings = checked(predictor, horizon, total_steps, gate, average, monitors, shadow)
         # Optimizer.__init__ would copy the base's groups, and their learning rates would fall out
         # of step when the base loads a state. __setstate__ creates the hook dictionaries.
         self.__setstate__(
@@ -262,7 +260,7 @@ class Forecast(Optimizer):
     def restart_average(self) -> None:
         """Forget the average given by `average`; its next update starts a new one.
 
-        A predictor's own average, such as that of `PrimalAveraging`, starts anew with
+        A predictor's own average, such as that of `PrimalAveraging`, starts over with
         `restart_cycle()`.
         """
         if self._averager.open:
@@ -395,7 +393,7 @@ class Forecast(Optimizer):
 
         Everything is checked first: nothing changes if it does not fit. Gate, monitors, shadow
         mode and horizon may differ from those of the run that was saved, and an average may be new
-        or gone: what did not change is kept, what did starts anew, and one line of the logger
+        or gone: what did not change is kept, what did starts over, and one line of the logger
         "paramcast" says so. Another predictor or average is refused, unless its part of the entry
         (`state_dict["paramcast"]["cycle"]` or `["average"]`) is deleted first.
 
@@ -480,65 +478,3 @@ class PLP(Forecast):
             options["horizon"] = horizon
         own = 1.0 if callable(horizon) else horizon
         super().__init__(base, Midline(own, start=start, every=every), **options)
-
-
-def _checked(
-    predictor: Predictor | None,
-    horizon: float | schedules.Horizon | None,
-    total_steps: int | None,
-    gate: Gate | None,
-    average: Average | None,
-    monitors: Sequence[Callable[[ForecastEvent], None]],
-    shadow: bool,
-) -> Settings:
-    """Check what the user asked for."""
-    predictor = NOTHING if predictor is None else predictor
-    if not isinstance(predictor, Predictor):
-        raise ArgumentError(
-            f"predictor must be one of paramcast.predictors, such as Midline(), got {predictor!r}"
-        )
-    if total_steps is not None:
-        total_steps = whole("total_steps", total_steps, 1)
-    schedule: schedules.Horizon | None = None
-    if horizon is not None:
-        if predictor.horizon is None:
-            raise ArgumentError(f"{type(predictor).__name__} has no horizon, got {horizon!r}")
-        if not callable(horizon):
-            within("horizon", horizon, -FARTHEST, FARTHEST)
-        schedule = horizon if callable(horizon) else schedules.Constant(horizon)
-    if gate is not None and not isinstance(gate, Gate):
-        raise ArgumentError(f"gate must be one of paramcast.gates, got {gate!r}")
-    if average is not None and not isinstance(average, Average):
-        raise ArgumentError(f"average must be one of paramcast.averaging, got {average!r}")
-    wants_total = [
-        name
-        for name, wants in (
-            ("horizon", callable(horizon)),
-            ("gate", gate is not None and gate.progress),
-            ("average", average is not None and average.progress),
-        )
-        if wants
-    ]
-    if wants_total and total_steps is None:
-        raise ArgumentError(
-            f"the {' and the '.join(wants_total)} must know the length of the run: "
-            "give total_steps=..., the number of optimizer steps"
-        )
-    if gate is not None and gate.agreement and predictor.every < 2:
-        raise ArgumentError(
-            f"Agreement compares two halves of a cycle, {predictor!r} has cycles of one step"
-        )
-    if gate is not None and predictor.adjusts_base and any(a.withdraws for a in gate.anomalies()):
-        raise ArgumentError(
-            f"the loss rule cannot withdraw the jumps of {predictor!r}, which change the base's "
-            'momentum too; use momentum="keep" or another action, such as actions={"loss": "pause"}'
-        )
-    if not isinstance(shadow, bool):
-        raise ArgumentError(f"shadow must be True or False, got {shadow!r}")
-    if callable(monitors) or not isinstance(monitors, Sequence):
-        raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")
-    for monitor in monitors:
-        if not callable(monitor) or isinstance(monitor, type):
-            raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
-    watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
-    return Settings(predictor, schedule, total_steps, gate, watchers, shadow, average)

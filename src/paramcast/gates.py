@@ -72,31 +72,39 @@ class Gate(ABC):
 
 
 class After(Gate):
-    """Only after so many steps, or after a share of the run.
+    """Only after that many steps, or after a share of the run.
 
     Args:
         steps: completed steps, or
         share: of the total steps, in [0, 1].
     """
 
+    opens = True
+
     def __init__(self, steps: int | None = None, *, share: float | None = None) -> None:
-        self.steps, self.share = _when(steps, share)
+        if (steps is None) == (share is None):
+            raise ArgumentError(f"give steps or share, one of them, got {steps!r} and {share!r}")
+        self.steps = None if steps is None else whole("steps", steps, 0)
+        self.share = None if share is None else within("share", share, 0.0, 1.0)
         self.progress = share is not None
 
     def decide(self, proposal: Proposal) -> Decision:
-        passed, text = _reached(self, proposal)
-        return Decision(passed, f"{text} {'>=' if passed else '<'} {self._limit()}")
-
-    def _limit(self) -> str:
-        return f"{self.steps}" if self.steps is not None else f"{self.share:g}"
+        if self.steps is not None:
+            passed, now, limit = (
+                proposal.step >= self.steps,
+                f"step {proposal.step}",
+                f"{self.steps}",
+            )
+        else:
+            progress, share = proposal.progress or 0.0, self.share or 0.0
+            passed, now, limit = progress >= share, f"progress {progress:.2f}", f"{share:g}"
+        return Decision(passed is self.opens, f"{now} {'>=' if passed else '<'} {limit}")
 
 
 class Before(After):
-    """Only before so many steps, or before a share of the run; arguments as `After`."""
+    """Only before that many steps, or before a share of the run; arguments as `After`."""
 
-    def decide(self, proposal: Proposal) -> Decision:
-        passed, text = _reached(self, proposal)
-        return Decision(not passed, f"{text} {'>=' if passed else '<'} {self._limit()}")
+    opens = False
 
 
 class Every(Gate):
@@ -132,9 +140,16 @@ class Window(Gate):
 
     def __init__(self, start: float = 0, stop: float | None = None, *, every: int = 1) -> None:
         self.start, self.stop, self.every = start, stop, whole("every", every, 1)
-        self.parts: list[Gate] = [_edge(After, "start", start)]
+
+        def edge(side: type[After], name: str, value: float) -> After:
+            """A whole number counts steps, a fraction is a share."""
+            if isinstance(value, float):
+                return side(share=within(name, value, 0.0, 1.0))
+            return side(steps=whole(name, value, 0))
+
+        self.parts: list[Gate] = [edge(After, "start", start)]
         if stop is not None:
-            self.parts.append(_edge(Before, "stop", stop))
+            self.parts.append(edge(Before, "stop", stop))
             if type(start) is type(stop) and not start < stop:
                 raise ArgumentError(f"start must be before stop, got {start!r} and {stop!r}")
         if every > 1:
@@ -198,7 +213,7 @@ class Agreement(Gate):
 
     def refine_(self, segment: Segment, halves: int) -> None:
         jumps, first, second = segment.buffers[0], *segment.buffers[halves : halves + 2]
-        if self.per == "tensor":
+        if self.per == "tensor":  # cos > above, without a division by 0
             along = tensor_dots(segment, first, second)
             squares = tensor_dots(segment, first, first), tensor_dots(segment, second, second)
             agree = along > self.above * squares[0].sqrt() * squares[1].sqrt()
@@ -225,7 +240,7 @@ class MaxRelativeJump(Gate):
         self.plain = not shorten
 
     def decide(self, proposal: Proposal) -> Decision:
-        jump, norm = proposal.jump_norm(), proposal.parameter_norm()
+        jump, norm = proposal.jump_norm(), proposal.parameter_norm()  # of this cycle, not recent
         if jump <= self.limit * norm:
             return Decision(True, f"relative jump within {self.limit:g}")
         reason = f"relative jump {jump / norm if norm else float('inf'):.3g} > {self.limit:g}"
@@ -286,6 +301,7 @@ class LossCheck(Gate):
             raise ArgumentError(
                 f"loss must be a function without arguments, calling {self.loss!r} failed: {error}"
             ) from error
+        # all processes decide by the same number
         loss = F.mean_over_ranks(scalar("what loss() returns", value))
         if self.model is not None:
             F.reshard_(self.model)
@@ -307,7 +323,7 @@ class _All(Gate):
 
     def decide(self, proposal: Proposal) -> Decision:
         decisions = []
-        for gate in self.gates:
+        for gate in self.gates:  # in their order: one that refuses spares those after it
             decisions.append(gate.decide(proposal))
             if not decisions[-1].apply:
                 return decisions[-1]
@@ -380,25 +396,3 @@ def _name(gate: Gate) -> str:
     if isinstance(gate, _All):
         return next(_name(inner) for inner in gate.gates if not inner.plain)
     return type(gate).__name__
-
-
-def _edge(side: type[After], name: str, value: float) -> After:
-    """After or Before, told in steps by a whole number and as a share by a fraction."""
-    if isinstance(value, float):
-        return side(share=within(name, value, 0.0, 1.0))
-    return side(steps=whole(name, value, 0))
-
-
-def _when(steps: int | None, share: float | None) -> tuple[int | None, float | None]:
-    if (steps is None) == (share is None):
-        raise ArgumentError(f"give steps or share, one of them, got {steps!r} and {share!r}")
-    if steps is not None:
-        return whole("steps", steps, 0), None
-    return None, within("share", share, 0.0, 1.0)  # type: ignore[arg-type]
-
-
-def _reached(gate: After, proposal: Proposal) -> tuple[bool, str]:
-    if gate.steps is not None:
-        return proposal.step >= gate.steps, f"step {proposal.step}"
-    progress = proposal.progress or 0.0
-    return progress >= (gate.share or 0.0), f"progress {progress:.2f}"

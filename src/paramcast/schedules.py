@@ -13,6 +13,7 @@ from typing import Any
 
 from torch.optim import Optimizer
 
+from ._checks import finite
 from .errors import ArgumentError, CheckpointError
 
 Horizon = Callable[[float], float]
@@ -23,7 +24,7 @@ class Constant:
     """The same horizon throughout."""
 
     def __init__(self, horizon: float) -> None:
-        self.horizon = _finite_horizon(horizon)
+        self.horizon = finite("a horizon", horizon)
 
     def __call__(self, progress: float) -> float:
         return self.horizon
@@ -41,7 +42,7 @@ class Linear:
     """
 
     def __init__(self, first: float, last: float) -> None:
-        self.first, self.last = _finite_horizon(first), _finite_horizon(last)
+        self.first, self.last = finite("a horizon", first), finite("a horizon", last)
 
     def __call__(self, progress: float) -> float:
         return self.first + (self.last - self.first) * progress
@@ -87,7 +88,7 @@ class Piecewise:
                 "pieces must be (until, horizon) with until ascending from above 0 to 1, "
                 f"got {pieces}"
             )
-        self.pieces = tuple((float(end), _finite_horizon(value)) for end, value in pieces)
+        self.pieces = tuple((float(end), finite("a horizon", value)) for end, value in pieces)
 
     def __call__(self, progress: float) -> float:
         for end, value in self.pieces:
@@ -97,12 +98,6 @@ class Piecewise:
 
     def __repr__(self) -> str:
         return f"Piecewise{self.pieces!r}"
-
-
-def _finite_horizon(value: float) -> float:
-    if isinstance(value, bool) or not isinstance(value, (int, float)) or not math.isfinite(value):
-        raise ArgumentError(f"a horizon must be a finite number, got {value!r}")
-    return float(value)
 
 
 def demon(step: int, total_steps: int, momentum: float) -> float:
@@ -119,6 +114,7 @@ def demon(step: int, total_steps: int, momentum: float) -> float:
     Source: Chen et al., Demon: Improved Neural Network Training with Momentum Decay (2019),
     arXiv 1910.04952.
     """
+    # beta_0 (1 - t/T); beyond T it stays 0
     left = momentum * max(0.0, 1.0 - step / total_steps)
     return left / ((1.0 - momentum) + left)
 
@@ -151,6 +147,7 @@ class Demon:
         self.initial = [_momentum(group) for group in optimizer.param_groups]
 
     def step(self) -> None:
+        # groups that were added since start from their own momentum
         added = self.optimizer.param_groups[len(self.initial) :]
         self.initial += [_momentum(group) for group in added]
         self.steps += 1

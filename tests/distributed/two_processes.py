@@ -8,7 +8,7 @@
 
 Starting torch takes seconds, so all chosen bodies run one after the other in one pair of processes,
 started once per test run. A body that fails in one process makes the other's next collective time
-out; the process group is then made anew for the next body.
+out; the process group is then made again for the next body.
 """
 
 from __future__ import annotations

@@ -251,11 +251,11 @@ def cycle_state(content: bytes) -> None:
 
 
 def packed(content: bytes) -> None:
-    choices = Choices(content)
-    arrays = pack({"state": {0: torch.ones(2, 3)}, "lr": 0.1, "betas": (0.9, 0.99)})
-    tree = json.dumps(edited(json.loads(arrays["tree"].tobytes()), choices, JSON_ODD))
-    arrays["tree"] = np.frombuffer(tree.encode(), np.uint8)
-    unpack(arrays)
+    """What `pack` wrote, one byte changed and one left out; or any bytes."""
+    whole = pack({"state": {0: torch.ones(2, 3)}, "lr": 0.1, "betas": (0.9, 0.99)}).tobytes()
+    place = int.from_bytes(content[:2], "big") % len(whole)
+    changed = whole[:place] + content[2:3] + whole[place + 1 :]
+    unpack(np.frombuffer(changed if len(content) > 1 else content, np.uint8))
 
 
 def checkpoint_file(content: bytes) -> None:
@@ -365,7 +365,7 @@ def pilot_results(content: bytes) -> None:
     choices = Choices(content)
     folder = fresh(pilot_folder())
     if choices.below(2):
-        spoil_rows(folder / "runs.db", choices)
+        spoil_rows(folder / "pilot.db", choices)
     else:
         spoil_result(folder / "pilot.json", choices)
     readers = [
@@ -391,10 +391,10 @@ def study_results(content: bytes) -> None:
 
 
 def study_rows(content: bytes) -> None:
-    """Spoilt rows of runs.db: exported, reported, counted."""
+    """Spoilt rows of study.db: exported, reported, counted."""
     choices = Choices(content)
     folder = fresh(study_folder())
-    spoil_rows(folder / "runs.db", choices)
+    spoil_rows(folder / "study.db", choices)
     readers = [
         lambda: report(folder, "en", "html"),
         lambda: write(run_rows(folder), folder / "runs.csv"),
@@ -437,7 +437,7 @@ def database(content: bytes) -> None:
 
 
 def database_seeds() -> list[bytes]:
-    path = fresh(pilot_folder()) / "runs.db"
+    path = fresh(pilot_folder()) / "pilot.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("DELETE FROM runs WHERE rowid > 2")
         connection.commit()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import io
 import json
 from collections.abc import Callable
 from functools import cache
@@ -74,8 +75,14 @@ def sharded(**changes: Any) -> Loading:
     return make
 
 
-def packed(tree: str) -> Loading:
-    return lambda _: lambda: unpack({"tree": np.frombuffer(tree.encode(), np.uint8)})
+def packed(content: bytes) -> Loading:
+    return lambda _: lambda: unpack(np.frombuffer(content, np.uint8))
+
+
+def torch_file(thing: Any) -> bytes:
+    file = io.BytesIO()
+    torch.save(thing, file)
+    return file.getvalue()
 
 
 def demon(**changes: Any) -> Loading:
@@ -142,13 +149,12 @@ STATES = [
     Bad("a sharded cycle whose flags are a word", "the checkpoint's cycle is not one of these 2 "
         "parameters; load it into the model that it was saved from", sharded(members="all")),
     Bad("a packed state of 100,000 brackets", "the saved state of the optimizer is damaged "
-        "(RecursionError: …); load the weights alone, or an earlier file", packed("[" * 100_000)),
-    Bad("a packed state of a tensor that is not there", "the saved state of the optimizer is "
-        "damaged (KeyError: '0'); load the weights alone, or an earlier file",
-        packed('{"tensor": "0", "dtype": "float32", "shape": [1]}')),
-    Bad("a packed state whose type is a function of torch", "the saved state of the optimizer is "
-        "damaged (TypeError: load is no dtype); load the weights alone, or an earlier file",
-        packed('{"tensor": "tree", "dtype": "load", "shape": [1]}')),
+        "(UnpicklingError); load the weights alone, or an earlier file", packed(b"[" * 100_000)),
+    Bad("a packed state that ends early", "the saved state of the optimizer is damaged "
+        "(RuntimeError); load the weights alone, or an earlier file",
+        packed(torch_file(torch.ones(3))[:-100])),
+    Bad("a packed state that holds a function", "the saved state of the optimizer is damaged "
+        "(UnpicklingError); load the weights alone, or an earlier file", packed(torch_file(print))),
     Bad("a state of Demon with a momentum in words", "the state dict of Demon is damaged or of "
         "another optimizer; load what its state_dict() returned", demon(initial=["high"])),
 ]  # fmt: skip

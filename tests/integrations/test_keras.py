@@ -174,13 +174,12 @@ def test_a_nameless_factory_cannot_be_saved_with_the_model(make: Any, tmp_path: 
 
 
 def test_a_damaged_state_is_refused() -> None:
-    arrays = pack({"state": {0: torch.ones(3)}, "tuple": (1, None)})
-    assert unpack(arrays)["tuple"] == (1, None)
-    arrays["0"] = arrays["0"][:5]
+    packed = pack({"state": {0: torch.ones(3)}, "tuple": (1, None)})
+    assert unpack(packed)["tuple"] == (1, None)
     with pytest.raises(CheckpointError, match="is damaged"):
-        unpack(arrays)
-    with pytest.raises(CheckpointError, match="has a set, which cannot be saved"):
-        pack({"odd": {1, 2}})
+        unpack(packed[:-50])
+    with pytest.raises(CheckpointError, match="the optimizer's state cannot be saved here"):
+        pack({"odd": print})
 
 
 # --- averaged evaluation and metrics --------------------------------------------------------------

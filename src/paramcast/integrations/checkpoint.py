@@ -23,8 +23,9 @@ from torch.optim import Optimizer
 
 from ..errors import ArgumentError, CheckpointError
 from ..forecast import Forecast
+from ..running.checking import check
 from ..running.evaluation import NAMES as AVERAGES
-from ..running.saving import check, load, save
+from ..running.saving import load, save
 from ..tensors import functional as F
 from ..tensors.segments import all_parameters
 
@@ -71,11 +72,13 @@ class CycleState:
         with torch.no_grad():
             saved = save(optimizer._cycle, optimizer._averager, optimizer.param_groups)
         cycle, average = saved["cycle"], saved.get("average", {})
+        # the buffers by column: one tensor per parameter and buffer, sharded like the parameter
         columns: dict[str, tuple[torch.dtype | None, list[Tensor | None]]] = {}
         for part, place in settings.layout.parts().items():
             rows = cycle.pop(part)
             for i in range(len(place)):
-                columns[f"{part}.{i}"] = settings.precision(), _column(rows, i)
+                column = [None if row is None else row[i] for row in rows]
+                columns[f"{part}.{i}"] = settings.precision(), column
             cycle[part] = any(row is not None for row in rows)  # the header says whether it is live
             if part == "buffers":
                 cycle["kept"] = [row is not None for row in rows]
@@ -83,6 +86,7 @@ class CycleState:
             if name in average:
                 columns[f"average.{name}"] = torch.float32, average[name]
                 average["covered"] = [row is not None for row in average.pop(name)]
+        # one byte per parameter, in the order of names: another run may order its groups otherwise
         flags = {name: holder.pop(name) for name, holder in _flags(cycle, average)}
         order = sorted(range(len(parameters)), key=lambda i: names[id(parameters[i])])
         state = {"header": _pack(saved, _length([names[id(p)] for p in parameters]))}
@@ -107,6 +111,7 @@ class CycleState:
         if optimizer._averager.open:
             raise ArgumentError("load_state_dict() inside eval_weights(): leave it first")
         settings, parameters = optimizer._settings, all_parameters(optimizer.param_groups)
+        # the header first: it says what else there is
         keys = [names[id(p)] for p in parameters]
         saved = _unpack(_entry(state_dict, "header"))
         cycle, average = saved.get("cycle"), saved.get("average", {})
@@ -134,6 +139,7 @@ class CycleState:
                 for key, there in zip(keys, chosen, strict=True)
             ]
 
+        # back into rows, in group order, as a plain state dict has them
         kept = cycle.pop("kept")
         for part, place in settings.layout.parts().items():
             if cycle.pop(part, None) is not True and part != "buffers":
@@ -206,10 +212,6 @@ def _flags(cycle: dict[str, Any], average: dict[str, Any]) -> list[tuple[str, di
     """The lists of one truth per parameter, which travel as bytes, and where each belongs."""
     own = [(name, cycle) for name in ("members", "seen", "kept")]
     return own + [("covered", average)] * ("updates" in average)
-
-
-def _column(rows: list[list[Tensor] | None], i: int) -> list[Tensor | None]:
-    return [None if row is None else row[i] for row in rows]
 
 
 def _like(parameter: Tensor, dtype: torch.dtype | None, shard: Tensor | None) -> Tensor:

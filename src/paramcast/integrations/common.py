@@ -132,6 +132,7 @@ class Averaged:
         """Put the averages into the model, where there are any; whether there are."""
         optimizers = list(optimizers)
         self.close(optimizers)
+        # in several optimizers, such as a GAN's, each shows its own average
         ready = [optimizer for optimizer in optimizers if optimizer.has_average]
         for i, optimizer in enumerate(ready):
             _HOLDERS[optimizer] = self

@@ -98,6 +98,7 @@ class TorchOptimizer(keras.optimizers.Optimizer):
         variables = list(trainable_variables)
         self.build(variables)
         known = {id(p) for group in self.inner.param_groups for p in group["params"]}  # type: ignore[union-attr]
+        # Keras owns the rate and the gradients, torch the step
         rate = float(self.learning_rate)
         for variable, grad in zip(variables, grads, strict=True):
             if id(variable.value) not in known:
@@ -116,22 +117,20 @@ class TorchOptimizer(keras.optimizers.Optimizer):
     def save_own_variables(self, store: Any) -> None:
         super().save_own_variables(store)
         if self.inner is not None:
-            for name, array in pack(self.inner.state_dict()).items():
-                store[f"torch_{name}"] = array
+            store["torch_state"] = pack(self.inner.state_dict())
 
     def load_own_variables(self, store: Any) -> None:
         for i, variable in enumerate(self.variables):
             variable.assign(store[str(i)])
-        ours = {k[len("torch_") :]: store[k] for k in store.keys() if k.startswith("torch_")}  # noqa: SIM118
-        if not ours:
+        if "torch_state" not in store.keys():  # noqa: SIM118 - an HDF5 store, not a dict
             warnings.warn(
                 "the file has no state of a torch optimizer; training starts with a new one",
                 stacklevel=2,
             )
         elif self.inner is None:
-            self._pending = unpack(ours)
+            self._pending = unpack(store["torch_state"])
         else:
-            self.inner.load_state_dict(unpack(ours))
+            self.inner.load_state_dict(unpack(store["torch_state"]))
 
     def get_config(self) -> dict[str, Any]:
         name = getattr(self.factory, "__name__", None)

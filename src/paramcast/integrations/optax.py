@@ -115,7 +115,7 @@ def plp(
     half a unit in the last place of a parameter rounds away.
 
     Raises:
-        BaseOptimizerError: base is no gradient transformation; on `init`, if it cannot be wrapped.
+        BaseOptimizerError: base is not a gradient transformation, or on `init` cannot be wrapped.
         ArgumentError: a horizon that is not finite, an unknown start, every < 3; on `update`, if
             `params` is missing.
 
@@ -158,7 +158,10 @@ def plp(
         if plan is not None:
             branches: list[Callable[[], tuple[Any, Any]]] = [
                 lambda: (updates, state.buffer),
-                lambda: (updates, _copy(state.buffer, params)),
+                lambda: (
+                    updates,
+                    jax.tree.map(lambda b, p: jnp.asarray(p, b.dtype), state.buffer, params),
+                ),
                 lambda: _close(plan, updates, state.buffer, params),
             ]
             phase = jnp.clip(state.done - (every - 3), 0, 2)  # theta_0 ... theta_{k-3}: nothing
@@ -179,22 +182,20 @@ def restart_cycle(state: PLPState) -> PLPState:
     return state._replace(done=jnp.zeros_like(state.done))
 
 
-def _copy(buffer: Any, params: Any) -> Any:
-    return jax.tree.map(lambda b, p: jnp.asarray(p, b.dtype), buffer, params)
-
-
 def _close(plan: _Plan, updates: Any, buffer: Any, params: Any) -> tuple[Any, Any]:
     """The last update of a cycle: take in the last two points, and add the jump."""
-    last = optax.apply_updates(params, updates)
+    last = optax.apply_updates(params, updates)  # theta_k, as the base leaves it
     buffer = jax.tree.map(lambda b, p: _second(plan, b, p), buffer, params)
     if plan.third:
         buffer = jax.tree.map(lambda b, p: b - p, buffer, last)
+    # one element that is not finite refuses the whole prediction
     sound = jnp.array(True)
     for leaf in jax.tree.leaves(buffer):
         sound &= jnp.all(jnp.isfinite(leaf))
 
     def add(update: Any, b: Any, end: Any) -> Any:
         jump = plan.scale * b
+        # one that would overflow stays where the base put it
         there = (end + jump).astype(jnp.result_type(end))
         jump = jnp.where(sound & jnp.isfinite(there), jump, jnp.zeros_like(jump))
         return (update + jump).astype(jnp.result_type(update))

@@ -38,6 +38,9 @@ class Monitor(ABC):
 class History(Monitor):
     """Keep the events in memory.
 
+    Args:
+        requests: every, scored and per_tensor, as in `Monitor`.
+
     Attributes:
         rows: the events, oldest first.
 
@@ -48,8 +51,8 @@ class History(Monitor):
         (0.5, 1.0)
     """
 
-    def __init__(self, *, every: int = 1, scored: bool = False, per_tensor: bool = False) -> None:
-        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+    def __init__(self, **requests: Any) -> None:
+        super().__init__(**requests)
         self.rows: list[ForecastEvent] = []
 
     def look(self, event: ForecastEvent) -> None:

@@ -18,15 +18,8 @@ from .base import Monitor
 class _File(Monitor):
     """Append to a text file, flushed at each event; a context manager that closes it."""
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        *,
-        every: int = 1,
-        scored: bool = False,
-        per_tensor: bool = False,
-    ) -> None:
-        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+    def __init__(self, path: str | os.PathLike[str], **requests: Any) -> None:
+        super().__init__(**requests)
         self.path = Path(path)
         self._open()
 
@@ -67,6 +60,7 @@ class JSONLines(_File):
 
     Args:
         path: the file; created where missing.
+        requests: every, scored and per_tensor, as in `Monitor`.
 
     Raises:
         ArgumentError: it cannot be written.

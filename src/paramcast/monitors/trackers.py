@@ -52,20 +52,14 @@ class TensorBoard(_Tracker):
 
     Args:
         logdir: TensorBoard's folder.
+        requests: every, scored and per_tensor, as in `Monitor`.
 
     Raises:
         ArgumentError: TensorBoard is not installed (pip install 'paramcast[tensorboard]').
     """
 
-    def __init__(
-        self,
-        logdir: str | os.PathLike[str],
-        *,
-        every: int = 1,
-        scored: bool = False,
-        per_tensor: bool = False,
-    ) -> None:
-        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+    def __init__(self, logdir: str | os.PathLike[str], **requests: Any) -> None:
+        super().__init__(**requests)
         try:
             from torch.utils.tensorboard import SummaryWriter
         except ImportError:
@@ -94,6 +88,7 @@ class MLflow(_Tracker):
             one, which `close` ends.
         tracking_uri: where the run is; None for MLflow's own setting.
         experiment: in which a new run is made.
+        requests: every, scored and per_tensor, as in `Monitor`.
 
     Raises:
         ArgumentError: MLflow is not installed (pip install 'paramcast[mlflow]').
@@ -110,11 +105,9 @@ class MLflow(_Tracker):
         *,
         tracking_uri: str | None = None,
         experiment: str = "paramcast",
-        every: int = 1,
-        scored: bool = False,
-        per_tensor: bool = False,
+        **requests: Any,
     ) -> None:
-        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+        super().__init__(**requests)
         try:
             import mlflow
             from mlflow.entities import Metric
@@ -155,6 +148,7 @@ class WandB(_Tracker):
         run: what `wandb.init()` returned; None for the one under way, or if there is none a new
             one, which `close` ends.
         project: of a new run.
+        requests: every, scored and per_tensor, as in `Monitor`.
 
     Raises:
         ArgumentError: W&B is not installed (pip install 'paramcast[wandb]').
@@ -170,11 +164,9 @@ class WandB(_Tracker):
         run: Any = None,
         *,
         project: str = "paramcast",
-        every: int = 1,
-        scored: bool = False,
-        per_tensor: bool = False,
+        **requests: Any,
     ) -> None:
-        super().__init__(every=every, scored=scored, per_tensor=per_tensor)
+        super().__init__(**requests)
         try:
             import wandb
         except ImportError:

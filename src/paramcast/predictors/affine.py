@@ -58,6 +58,7 @@ class Affine(Predictor):
                 f"weights must sum to 1, got {weights} with the sum {math.fsum(weights)!r}: "
                 "otherwise the prediction would scale the parameters"
             )
+        # planned once for the predictor's own horizon; a schedule's horizons are planned when read
         self.weights, self._plan = weights, F.plan(weights)
         self.every = len(weights) - 1
 

@@ -14,7 +14,7 @@ from .base import Predictor, Workspace
 
 
 class _Derived(Predictor):
-    """Does what another predictor does, but for the jump."""
+    """Does what another predictor does, except for the jump."""
 
     def __init__(self, of: Predictor) -> None:
         if not isinstance(of, Predictor):
@@ -74,7 +74,7 @@ class SignFlipped(_Derived):
 class RandomDirection(_Derived):
     """Control: a jump as long as another predictor's, tensor by tensor, in a random direction.
 
-        jump <- |jump| * z / |z|,   z ~ N(0, I), drawn anew for each tensor and cycle
+        jump <- |jump| * z / |z|,   z ~ N(0, I), drawn again for each tensor and cycle
 
     Nothing but the length of the jump is left, so what this control gains is gained by noise. The
     draws depend on `seed` and the number of the cycle alone: a resumed run repeats them.
@@ -116,6 +116,7 @@ class RandomDirection(_Derived):
                 noise = torch.randn(
                     jump.shape, generator=generator, device=device, dtype=jump.dtype
                 )
+                # as long as the jump: noise * |jump| / |noise|
                 length = tensor_dots(segment, [jump], [jump])[0].sqrt()
                 drawn = tensor_dots(segment, [noise], [noise])[0].sqrt()
                 jump.copy_(noise.mul_(length / drawn.clamp_min(torch.finfo(drawn.dtype).tiny)))

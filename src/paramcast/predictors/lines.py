@@ -37,6 +37,7 @@ class LeastSquares(Line):
     def __init__(self, window: int = 3, horizon: float = 1.0, *, every: int | None = None) -> None:
         self.window = n = whole("window", window, 2, "a line")
         every = whole("every", n if every is None else every, n, f"LeastSquares(window={n})")
+        # abscissae around their mean 0; the line's weights at the last of them, and per step
         t = [i - (n - 1) / 2 for i in range(n)]
         squares = math.fsum(x * x for x in t)
         start = [1 / n + t[-1] * x / squares for x in t]
@@ -70,6 +71,7 @@ class Secant(Line):
     def __init__(self, window: int = 3, horizon: float = 1.0, *, every: int | None = None) -> None:
         self.window = n = whole("window", window, 2, "a secant")
         every = whole("every", n if every is None else every, n, f"Secant(window={n})")
+        # start: the last point; slope: (last - first) / (n - 1)
         between, share = (0.0,) * (n - 2), 1 / (n - 1)
         super().__init__(horizon, (0.0, *between, 1.0), (-share, *between, share), every)
 

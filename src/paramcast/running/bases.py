@@ -24,6 +24,7 @@ def check_base(base: object, wrapper: type[Optimizer]) -> None:
             f"base is the class {base.__name__}; "
             f"construct it first: PLP({base.__name__}(model.parameters(), ...))"
         )
+    # Lightning's and Fabric's classes pretend to be of the class that they hold
     modules = {cls.__module__.split(".")[0] for cls in type(base).__mro__}
     framework = modules.intersection(_FRAMEWORKS)
     if framework:
@@ -36,7 +37,7 @@ def check_base(base: object, wrapper: type[Optimizer]) -> None:
             f"base must be a torch.optim.Optimizer, got {name}; "
             "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
         )
-    for inner in _inside(base):
+    for inner in _inside(base):  # another library's wrapper may lie between
         if isinstance(inner, wrapper):
             raise BaseOptimizerError(
                 f"base is already wrapped ({type(inner).__name__}); "

@@ -26,7 +26,7 @@ NORM_EVERY = 16
 
 
 class Cycle:
-    """What changes while a wrapper runs, but for the average.
+    """What changes while a wrapper runs, except the average.
 
     Each step of the base goes `start` (the first of a cycle), the base's own step, `count`; the
     last `count` of a cycle closes it. One object, held for good and mutated in place: frameworks
@@ -34,7 +34,7 @@ class Cycle:
 
     Attributes:
         steps: completed steps, over all cycles.
-        cycles, forgotten: finished cycles, and those of them before the last restart.
+        cycles, forgotten: finished cycles, and how many of them before the last restart.
         done: completed steps of the running cycle.
         writes: predictions written.
         horizon: of the running cycle.
@@ -162,12 +162,12 @@ class Cycle:
         finite, near = math.isfinite(scale), _on_cpu(norms)
         if near:
             finite = finite and math.isfinite(total(norms))
-        else:  # nobody waits to hear it: a jump that is not finite becomes 0, in all segments alike
+        else:  # without waiting: a jump that is not finite becomes 0, in all segments alike
             for segment in segments:
                 device = segment.flats[0].device
                 all_norms = sum(value.to(device, non_blocking=True) for value in norms)
                 F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
-        # all processes take a sharded norm together, also those on which nobody watches
+        # all processes take a sharded norm together, also those that are not watched
         if settings.watched or any(segment.groups for segment in segments):
             self._take_size()
 
@@ -215,7 +215,7 @@ class Cycle:
             self.telling.announce(self.telling.last)
 
     def _pass(self) -> None:
-        """A cycle without a prediction: its horizon is 0, or nobody took part."""
+        """A cycle without a prediction: its horizon is 0, or no parameter took part."""
         self.cycles += 1
         self.written = 0.0
         if self.cycles % NORM_EVERY == 1:
@@ -285,7 +285,7 @@ class Cycle:
         for check, loss in zip(checks, before, strict=True):
             try:
                 after = check.measure()
-            except BaseException:  # nobody judged it, so it is not kept
+            except BaseException:  # nothing judged it, so it is not kept
                 self._take_back()
                 raise
             fired = f"{decision.reason}; " if decision.anomaly else ""
@@ -354,7 +354,7 @@ class Cycle:
 
 
 NUMBERS = ("cycles", "forgotten", "done", "writes", "written", "copied", "horizon")
-"""Attributes of a cycle that are plain values, but for `steps`, which belong to the run."""
+"""Attributes of a cycle that are plain values; `steps` belongs to the run."""
 
 
 def _on_cpu(norms: Iterable[Tensor]) -> bool:

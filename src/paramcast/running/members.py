@@ -56,7 +56,7 @@ class Members:
         self.precision: torch.dtype | None = None
         self._listed: list[_Listed] = []  # the groups at the last step
         self._live: list[Tensor] = []  # learnable and in a predicted group
-        self._idle: list[Tensor] = []  # those of them that have had no gradient so far
+        self._idle: list[Tensor] = []  # of these, those without a gradient so far
         self._enrolled: tuple[list[Tensor], list[Tensor]] | None = None  # live, and who idled
 
     def follow(self, groups: Sequence[Mapping[str, Any]]) -> None:
@@ -112,7 +112,7 @@ class Members:
 
         Args:
             lasting: the buffers, beside the predictor's own, whose content is still needed.
-            gradients_to_come: with a closure, so that nobody is idle yet.
+            gradients_to_come: with a closure, so that no gradient is missing yet.
             waiting: whether a prediction waits for its score; who joins now is not part of it.
         """
         idle = [] if gradients_to_come else self._idle

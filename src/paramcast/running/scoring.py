@@ -91,7 +91,7 @@ def score_tensors(
 
 def halves_cosine(segments: Sequence[Segment], layout: Layout) -> float:
     """Cosine of the cycle's two half displacements; 0 where one of them is 0."""
-    a, b = layout.halves, layout.halves + 1
+    a, b = layout.halves, layout.halves + 1  # both with the sign turned, which the cosine ignores
     lengths = total(norm(segments, a)) * total(norm(segments, b))
     return dot(segments, a, b) / lengths if lengths else 0.0
 
@@ -109,6 +109,7 @@ def _score(jump: float, step: float, along: float, e: float) -> Score:
     """|jump - e d| / |e d| and the cosine of both, from their norms and inner product."""
     if not (math.isfinite(jump) and math.isfinite(step)):
         return Score(None, None)
+    # |jump - e d|^2 = |jump|^2 - 2 e <jump, d> + e^2 |d|^2, which rounding may bring below 0
     gap = math.sqrt(max(0.0, jump**2 - 2 * e * along + (e * step) ** 2))
     error = gap / abs(e * step) if e * step else None
     return Score(error, along / (jump * step) if jump * step else None)

@@ -9,14 +9,18 @@ from typing import Any, NamedTuple
 
 import torch
 
-from .._checks import FARTHEST, named, within
+from .._checks import FARTHEST, named, whole, within
 from ..anomalies import Anomaly
 from ..averaging import Average
+from ..errors import ArgumentError
 from ..events import ForecastEvent
 from ..gates import Gate, LossCheck
-from ..predictors import Predictor
-from ..schedules import Constant
+from ..monitors.ranks import debug_monitors
+from ..predictors import Affine, Predictor
+from ..schedules import Constant, Horizon
 
+NOTHING = Affine((0.0, 1.0))
+"""The predictor that leaves every point where it is."""
 PARTS = ("buffers", "halves", "copy", "score")
 """The parts of a layout: the predictor's own come first."""
 
@@ -24,7 +28,7 @@ PARTS = ("buffers", "halves", "copy", "score")
 class Layout(NamedTuple):
     """Whose the buffers are: the first of each part, and how many there are.
 
-    The predictor's own come first. Parts that nobody needs take no room.
+    The predictor's own come first. Parts that are not needed take no room.
     """
 
     own: int
@@ -162,3 +166,70 @@ class Settings:
 def _cycles_of(monitors: Sequence[Any], what: str) -> list[int]:
     """Every how many cycles those look that ask for it."""
     return [int(getattr(m, "every", 1)) for m in monitors if getattr(m, what, False)]
+
+
+def checked(
+    predictor: Predictor | None,
+    horizon: float | Horizon | None,
+    total_steps: int | None,
+    gate: Gate | None,
+    average: Average | None,
+    monitors: Sequence[Callable[[ForecastEvent], None]],
+    shadow: bool,
+) -> Settings:
+    """What the user asked for, or an error that says what does not fit."""
+    predictor = NOTHING if predictor is None else predictor
+    if not isinstance(predictor, Predictor):
+        raise ArgumentError(
+            f"predictor must be one of paramcast.predictors, such as Midline(), got {predictor!r}"
+        )
+    # how far
+    if total_steps is not None:
+        total_steps = whole("total_steps", total_steps, 1)
+    schedule: Horizon | None = None
+    if horizon is not None:
+        if predictor.horizon is None:
+            raise ArgumentError(f"{type(predictor).__name__} has no horizon, got {horizon!r}")
+        if not callable(horizon):
+            within("horizon", horizon, -FARTHEST, FARTHEST)
+        schedule = horizon if callable(horizon) else Constant(horizon)
+    # whether, and what is evaluated
+    if gate is not None and not isinstance(gate, Gate):
+        raise ArgumentError(f"gate must be one of paramcast.gates, got {gate!r}")
+    if average is not None and not isinstance(average, Average):
+        raise ArgumentError(f"average must be one of paramcast.averaging, got {average!r}")
+    # what depends on progress needs the length of the run
+    wants_total = [
+        name
+        for name, wants in (
+            ("horizon", callable(horizon)),
+            ("gate", gate is not None and gate.progress),
+            ("average", average is not None and average.progress),
+        )
+        if wants
+    ]
+    if wants_total and total_steps is None:
+        raise ArgumentError(
+            f"the {' and the '.join(wants_total)} must know the length of the run: "
+            "give total_steps=..., the number of optimizer steps"
+        )
+    # gates that do not go with this predictor
+    if gate is not None and gate.agreement and predictor.every < 2:
+        raise ArgumentError(
+            f"Agreement compares two halves of a cycle, {predictor!r} has cycles of one step"
+        )
+    if gate is not None and predictor.adjusts_base and any(a.withdraws for a in gate.anomalies()):
+        raise ArgumentError(
+            f"the loss rule cannot withdraw the jumps of {predictor!r}, which change the base's "
+            'momentum too; use momentum="keep" or another action, such as actions={"loss": "pause"}'
+        )
+    if not isinstance(shadow, bool):
+        raise ArgumentError(f"shadow must be True or False, got {shadow!r}")
+    # who is told
+    if callable(monitors) or not isinstance(monitors, Sequence):
+        raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")
+    for monitor in monitors:
+        if not callable(monitor) or isinstance(monitor, type):
+            raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
+    watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
+    return Settings(predictor, schedule, total_steps, gate, watchers, shadow, average)

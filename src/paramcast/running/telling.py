@@ -83,12 +83,13 @@ class Telling:
         self.scoring = settings.scores(prediction.cycle)
         if self.scoring:
             scoring.keep(members.segments, settings.layout, prediction.scale)
+        # who is told when: after the next step or loss, or as soon as the numbers have arrived
         earlier, self._untold = self._untold, None
         if self.scoring or settings.awaits_loss:
             self.pending = prediction.event()
         elif settings.monitors:
             self._untold = prediction
-        if earlier is not None:
+        if earlier is not None:  # a cycle old: its numbers are here
             self._tell(earlier.event())
         if self._untold is not None and prediction.arrived:
             self.flush()
@@ -112,6 +113,7 @@ class Telling:
     def _scored(self, event: ForecastEvent) -> ForecastEvent:
         settings, members = self.settings, self.members
         segments, layout = members.segments, settings.layout
+        # now one buffer holds the jump, the next minus the step that followed it
         scoring.measure_step(segments, layout, members.joined)
         e = settings.predictor.extra_steps_at(event.horizon)
         error, cosine = scoring.score(segments, layout, e)
@@ -119,7 +121,7 @@ class Telling:
         if event.tensors is not None:
             tensors = scoring.score_tensors(event.tensors, segments, members.names, layout, e)
             event = event._replace(tensors=tensors)
-        for anomaly in settings.anomalies:
+        for anomaly in settings.anomalies:  # those that judge scores
             for fired in anomaly.score(event):
                 event = event.noting(fired.what, fired.why)
         return event

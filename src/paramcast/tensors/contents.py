@@ -22,6 +22,7 @@ def views(segments: Iterable[Segment], buffer: int) -> dict[int, Tensor]:
 
 def carry_over(old: Sequence[Segment], new: Sequence[Segment], buffer: int) -> None:
     """Copy one buffer's content for the parameters that are in both."""
+    # a parameter that was pruned or resized since starts with zeros
     before = views(old, buffer)
     for key, view in views(new, buffer).items():
         if key in before and before[key].shape == view.shape:
@@ -69,6 +70,7 @@ def unpack(packed: Sequence[Any], precision: torch.dtype | None) -> list[Segment
         for flat, places in zip(flats, buffers, strict=True):
             for p, place in zip(parameters, places, strict=True):
                 kept[id(p)].append(flat.as_strided(*place))
+    # new memory, laid out for the devices that the parameters are on now
     number = max((len(row) for row in kept.values()), default=0)
     segments = make_segments([p for each, _, _ in packed for p in each], number, precision)
     fill(segments, kept)

@@ -1,4 +1,4 @@
-"""Numbers on their way from an accelerator, so that nobody waits for the device's queue."""
+"""Numbers on their way from an accelerator, read without waiting for the queue."""
 
 from __future__ import annotations
 

@@ -95,7 +95,7 @@ class Segment(NamedTuple):
         return tuple(dist.get_rank(group) for group in self.groups)
 
     def without(self, leaving: set[int]) -> Segment:
-        """The segment without some parameters, by id; it is made anew for the next cycle."""
+        """The segment without some parameters, by id; it is rebuilt for the next cycle."""
         kept = [i for i, p in enumerate(self.parameters) if id(p) not in leaving]
         if len(kept) == len(self.parameters):
             return self
@@ -186,9 +186,10 @@ def make_segments(
         plain = all(point is p for point, p in zip(points, members, strict=True))
         own = points[0].dtype
         dtype = own if precision is None else torch.promote_types(own, precision)
-        alike = plain and dtype == own  # else `torch.cat` takes longer
-        short = [i for i, p in enumerate(members) if alike and _is_short(p)]
-        short = short if len(short) >= FEWEST else []
+        # short vectors are gathered where `torch.cat` pays: on a CPU, of the buffers' dtype
+        short = [i for i, p in enumerate(members) if p.ndim == 1 and 0 < p.numel() <= SHORT]
+        if not plain or dtype != own or points[0].device.type != "cpu" or len(short) < FEWEST:
+            short = []
         apart = sorted(set(range(len(members))) - set(short))
         pairs = [_allocate(points, [*short, *apart], dtype) for _ in range(buffers)]
         flats, views = [flat for flat, _ in pairs], [views for _, views in pairs]
@@ -196,10 +197,6 @@ def make_segments(
         stamps = _stamps(points)
         segments.append(Segment(members, plain, flats, views, stamps, groups, gathered, apart))
     return segments
-
-
-def _is_short(parameter: Tensor) -> bool:
-    return parameter.ndim == 1 and 0 < parameter.numel() <= SHORT and parameter.device.type == "cpu"
 
 
 def _allocate(

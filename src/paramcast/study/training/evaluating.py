@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ...forecast import Forecast
-from ...running.evaluation import batch_norm_of
+from ...running.batch_norm import batch_norm_of
 from ..spec import DEFAULT, Numerics
 from ..tasks.task import Examples, Prepared
 from .build import base_of, switches

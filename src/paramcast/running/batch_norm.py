@@ -1,0 +1,113 @@
+"""Batch-norm statistics for weights that are only evaluated."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parameter import is_lazy
+
+from ..errors import ArgumentError
+
+
+@contextmanager
+def batch_norm_of(model: nn.Module, data: Iterable[Any] | None) -> Iterator[None]:
+    """Batch-norm statistics estimated from data, for the weights that the model has now.
+
+    What `torch.optim.swa_utils.update_bn` does, and undone: on leaving, also by an exception, the
+    statistics are the former ones. Frozen layers keep theirs. Of the pass itself nothing else
+    stays: modes, momenta and all other buffers are put back when it ends. None does nothing.
+    """
+    if data is None:
+        yield
+        return
+    # all modes and buffers as they are, to be put back: those of the layers on leaving only
+    modes = {module: module.training for module in model.modules()}
+    layers: list[_BatchNorm] = []
+    kept = {module: _buffers(module) for module in modes}
+    try:
+        try:
+            layers = _start_training(model)
+            if layers:
+                _estimate(model, layers, data)
+        finally:
+            if model.training is not modes[model]:
+                model.train(modes[model])  # a model's own `train` may do more than set the flags
+            for module, training in modes.items():
+                module.training = training
+            _copy_back({module: kept[module] for module in modes.keys() - set(layers)})
+        yield
+    finally:
+        _copy_back({layer: kept[layer] for layer in layers})
+
+
+def _start_training(model: nn.Module) -> list[_BatchNorm]:
+    """Put the model into training mode; which batch-norm layers are not frozen.
+
+    A frozen one is in evaluation mode while the model trains. Where the whole model is in
+    evaluation mode, what is left to tell by is whether its weight is learnable.
+    """
+    was_training = model.training
+    if not was_training:
+        model.train()
+    layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
+    layers = [m for m in layers if m.track_running_stats]
+    layers = [m for m in layers if m.running_mean is not None and not is_lazy(m.running_mean)]
+    for layer in [] if was_training else layers:
+        layer.training = layer.weight is None or layer.weight.requires_grad
+    return [layer for layer in layers if layer.training]
+
+
+def _estimate(model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any]) -> None:
+    """Set the layers' statistics to the mean over the batches."""
+    batches = iter(data)
+    first = next(batches, None)
+    if first is None:
+        raise ArgumentError(
+            "update_bn has no batches: it is empty, or a generator that was used up before; give a "
+            "list of batches or a DataLoader"
+        )
+    momenta = [layer.momentum for layer in layers]
+    device = next(itertools.chain(model.parameters(), model.buffers())).device
+    try:
+        for layer in layers:
+            layer.reset_running_stats()
+            layer.momentum = None  # the plain mean of all batches
+        with torch.no_grad():
+            for batch in itertools.chain([first], batches):
+                _run(model, batch, device)
+    finally:
+        for layer, momentum in zip(layers, momenta, strict=True):
+            layer.momentum = momentum
+
+
+def _run(model: nn.Module, batch: Any, device: torch.device) -> None:
+    """The inputs of a batch: a tensor, the first of a list or tuple, or a dict of arguments."""
+    inputs = batch[0] if isinstance(batch, (list, tuple)) else batch
+    if isinstance(inputs, Mapping):
+        model(**{name: _moved(value, device) for name, value in inputs.items()})
+    else:
+        model(_moved(inputs, device))
+
+
+def _moved(value: Any, device: torch.device) -> Any:
+    return value.to(device) if isinstance(value, Tensor) else value
+
+
+def _buffers(module: nn.Module) -> dict[str, Tensor]:
+    """Copies of a module's own buffers."""
+    own = module.named_buffers(recurse=False)
+    return {name: buffer.clone() for name, buffer in own if not is_lazy(buffer)}
+
+
+def _copy_back(kept: Mapping[nn.Module, Mapping[str, Tensor]]) -> None:
+    with torch.no_grad():
+        for module, before in kept.items():
+            for name, buffer in module.named_buffers(recurse=False):
+                if name in before and before[name].shape == buffer.shape:
+                    buffer.copy_(before[name])
