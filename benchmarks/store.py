@@ -96,7 +96,9 @@ def fill(place: Path | str, number: int) -> list[RunSpec]:
                 for one in specs[begin : begin + 2000]
             ]
             store.write(lambda c, rows=rows: c.execute(runs.insert(), rows))
-        store.set_about("study", {"name": "large", "text": "", "device": "cpu"})
+        store.set_about(
+            "specification", {"kind": "study", "name": "large", "text": "", "device": "cpu"}
+        )
     return specs
 
 
@@ -146,7 +148,7 @@ def read(folder: Path, place: Path | str, number: int, rounds: int) -> None:
     result = {"schema": 1, "cells": [{"seeds": 2}]}
     (folder / "study.json").write_text(json.dumps(result), "utf-8")
     if not isinstance(place, Path):
-        (folder / "study.url").write_text(place, "utf-8")
+        (folder / "runs.url").write_text(place, "utf-8")
     before = psutil.Process().memory_info().rss
     ways = {
         "`study status`, the whole command": (lambda: status(folder, place), 1),
@@ -180,7 +182,7 @@ def main() -> None:
     random.seed(0)
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
-        place: Path | str = given.url or folder / "study.db"
+        place: Path | str = given.url or folder / "runs.db"
         machine.heading("sqlalchemy", "psycopg")
         with closing(Store(place)) as store, store._engine.connect() as connection:
             version = ".".join(map(str, connection.dialect.server_version_info or ()))

@@ -142,7 +142,7 @@ class Adding:
 def schedule(given: argparse.Namespace) -> Iterator[list[object]]:
     # not above: workers import this file, but never what the driver alone needs
     from paramcast.study.engines import LocalEngine, local
-    from paramcast.study.pilot import run_pilot
+    from paramcast.study.grid.run import run_pilot
 
     local.worker = SimpleNamespace(**{**vars(worker), "execute": timed})
     for name in ("digits", "digits/mlp"):

@@ -11,7 +11,7 @@ from paramcast.cli.main import main
 from paramcast.cli.options import PATH
 from paramcast.study.grid.export import read_result
 from paramcast.study.reading import printable
-from paramcast.study.runner import write_text
+from paramcast.study.store.folder import write_text
 
 STUDIES = {
     **{name: [name] for name in ANALYSES},

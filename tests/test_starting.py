@@ -109,8 +109,8 @@ print(json.dumps(list(sys.modules)))
 
 
 def test_the_status_of_a_study_needs_no_torch(tmp_path: Path) -> None:
-    store = Store(tmp_path / "study.db")
-    store.set_about("study", {"name": "mine", "text": "", "device": "cpu"})
+    store = Store(tmp_path / "runs.db")
+    store.set_about("specification", {"kind": "study", "name": "mine", "text": "", "device": "cpu"})
     store.close()
     said, modules = run(STATUS, str(tmp_path)).splitlines()
     assert said.endswith("study mine, not finished; 0 of ? tuning runs, 0 of at most ? final runs")

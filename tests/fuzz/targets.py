@@ -365,7 +365,7 @@ def pilot_results(content: bytes) -> None:
     choices = Choices(content)
     folder = fresh(pilot_folder())
     if choices.below(2):
-        spoil_rows(folder / "pilot.db", choices)
+        spoil_rows(folder / "runs.db", choices)
     else:
         spoil_result(folder / "pilot.json", choices)
     readers = [
@@ -391,10 +391,10 @@ def study_results(content: bytes) -> None:
 
 
 def study_rows(content: bytes) -> None:
-    """Spoilt rows of study.db: exported, reported, counted."""
+    """Spoilt rows of runs.db: exported, reported, counted."""
     choices = Choices(content)
     folder = fresh(study_folder())
-    spoil_rows(folder / "study.db", choices)
+    spoil_rows(folder / "runs.db", choices)
     readers = [
         lambda: report(folder, "en", "html"),
         lambda: write(run_rows(folder), folder / "runs.csv"),
@@ -437,7 +437,7 @@ def database(content: bytes) -> None:
 
 
 def database_seeds() -> list[bytes]:
-    path = fresh(pilot_folder()) / "pilot.db"
+    path = fresh(pilot_folder()) / "runs.db"
     with contextlib.closing(sqlite3.connect(path)) as connection:
         connection.execute("DELETE FROM runs WHERE rowid > 2")
         connection.commit()

@@ -18,8 +18,8 @@ Made = Callable[[Path], tuple[Any, ...]]
 REPORT = ("report", "pilot", "-o", "page.html")
 WATCH = ("watch", "pilot", "--once")
 AWAY = "move it away, or choose another folder"
-USED = "pilot/pilot.db cannot be used as a store of runs ({}); " + AWAY
-READ = "pilot/pilot.db cannot be read ({}); " + AWAY
+USED = "pilot/runs.db cannot be used as a store of runs ({}); " + AWAY
+READ = "pilot/runs.db cannot be read ({}); " + AWAY
 ENDLESS = "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT i FROM n"
 
 
@@ -45,7 +45,7 @@ def bytes_of(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     """The database as one file, with changed bytes."""
 
     def spoil(folder: Path) -> None:
-        path = folder / "pilot.db"
+        path = folder / "runs.db"
         with contextlib.closing(sqlite3.connect(path)) as connection:
             connection.execute("PRAGMA journal_mode=DELETE")
         path.write_bytes(change(path.read_bytes()))
@@ -53,7 +53,7 @@ def bytes_of(change: Callable[[bytes], bytes]) -> Callable[[Path], None]:
     return spoil
 
 
-def sql(*statements: str, name: str = "pilot.db") -> Callable[[Path], None]:
+def sql(*statements: str, name: str = "runs.db") -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
         with contextlib.closing(sqlite3.connect(folder / name)) as connection:
             for statement in statements:
@@ -67,7 +67,7 @@ def outcome(value: str) -> Callable[[Path], None]:
     return sql(f"UPDATE runs SET outcome = {value}")
 
 
-def placed(make: Callable[[Path], Any], name: str = "pilot.db") -> Callable[[Path], None]:
+def placed(make: Callable[[Path], Any], name: str = "runs.db") -> Callable[[Path], None]:
     """Something else in the place of a file."""
 
     def spoil(folder: Path) -> None:
@@ -85,36 +85,36 @@ def foreign(path: Path) -> None:
 def resumed(value: Any) -> Made:
     """A study whose store says something else of itself."""
     text = value if isinstance(value, str) else json.dumps(value)
-    spoil = sql(f"INSERT OR REPLACE INTO about VALUES ('study', '{text}')", name="study.db")
+    spoil = sql(f"INSERT OR REPLACE INTO about VALUES ('specification', '{text}')", name="runs.db")
     return study(spoil, "study", "resume", "study")
 
 
 AGAIN = ("pilot", "digits/mlp", "--lr", 0.1, "--seeds", 2, "--out", "pilot")
-ABOUT = {"name": "small", "text": "a = 1", "device": "cpu"}
+ABOUT = {"kind": "study", "name": "small", "text": "a = 1", "device": "cpu"}
 STORES = [
     Bad("a pilot into a folder whose store is a text",
-        "pilot/pilot.db cannot be used …not a database…move it away…",
+        "pilot/runs.db cannot be used …not a database…move it away…",
         pilot(placed(lambda path: path.write_text("dear diary")), *AGAIN)),
-    Bad("a pilot into a folder whose store is broken", "pilot/pilot.db cannot be used …",
+    Bad("a pilot into a folder whose store is broken", "pilot/runs.db cannot be used …",
         pilot(placed(lambda path: path.write_bytes(b"SQLite format 3\0" + b"\1" * 5000)), *AGAIN)),
     Bad("a store that breaks off", USED.format("database disk image is malformed"),
         pilot(bytes_of(lambda content: content[:9000]))),
     Bad("a store of zeros behind its first page", USED.format("database disk image is malformed"),
         pilot(bytes_of(lambda content: content[:4096] + bytes(len(content) - 4096)))),
     Bad("a store in whose place there is a folder",
-        "pilot/pilot.db is missing; a report needs the runs beside their result",
+        "pilot holds no runs.db; give the whole folder of a pilot or study",
         pilot(placed(Path.mkdir))),
     Bad("a store in whose place there is a pipe",
-        "pilot/pilot.db is missing; a report needs the runs beside their result",
+        "pilot holds no runs.db; give the whole folder of a pilot or study",
         pilot(placed(os.mkfifo))),
     Bad("a store in whose place there is a database of something else",
-        f"pilot/pilot.db is a database of something else (tables photos); {AWAY}",
+        f"pilot/runs.db is a database of something else (tables photos); {AWAY}",
         pilot(placed(foreign))),
-    Bad("a store whose version is a word", "pilot/pilot.db has schema version 'new', this "
+    Bad("a store whose version is a word", "pilot/runs.db has schema version 'new', this "
         "paramcast reads 2; use the paramcast that wrote it, or choose another folder",
         pilot(sql("""UPDATE about SET value = '"new"' WHERE name = 'schema'"""))),
     Bad("a store whose table of runs is a view that never ends",
-        f"pilot/pilot.db is a database of something else (tables about, failures, looks); {AWAY}",
+        f"pilot/runs.db is a database of something else (tables about, failures, looks); {AWAY}",
         pilot(sql("DROP TABLE runs", f"CREATE VIEW runs AS {ENDLESS}"))),
     Bad("a store without the column of the outcomes", READ.format("no such column: runs.outcome"),
         pilot(sql("ALTER TABLE runs RENAME COLUMN outcome TO other"))),
@@ -125,48 +125,49 @@ STORES = [
         "(ValueError: …'soon'…); start its command again, or move it away",
         pilot(sql("UPDATE runs SET finished_at = 'soon'"), *WATCH)),
     Bad("a store watched whose failures are a list",
-        f"pilot/pilot.db cannot be read (it holds [1], not an object); {AWAY}",
+        f"pilot/runs.db cannot be read (it holds [1], not an object); {AWAY}",
         pilot(sql("INSERT INTO failures VALUES (1, 'k', 'failed', 'r', '[1]', 'soon')"), *WATCH)),
     Bad("a store watched with a failure at no time", "pilot is not as this paramcast writes it "
         "(ValueError: …'soon'…); start its command again, or move it away",
         pilot(sql("INSERT INTO failures SELECT 1, key, 'failed', 'r', spec, 'soon' FROM runs"
                   " LIMIT 1"), *WATCH)),
-    Bad("a store watched that is of nothing", "pilot/pilot.db is of no pilot or study; give the "
-        "folder or --store of one", pilot(sql("DELETE FROM about WHERE name = 'pilot'"), *WATCH)),
+    Bad("a store watched that is of nothing", "pilot/runs.db is of no pilot or study; give the "
+        "folder or --store of one",
+        pilot(sql("DELETE FROM about WHERE name = 'specification'"), *WATCH)),
     Bad("an outcome of 100,000 brackets",
-        "pilot/pilot.db cannot be read (it is nested too deeply); move it away and run again",
+        "pilot/runs.db cannot be read (it is nested too deeply); move it away and run again",
         pilot(outcome("'" + "[" * 100_000 + "'"))),
     Bad("an outcome that is a list",
-        "pilot/pilot.db cannot be read (it holds [1], not an object); move it away and run again",
+        "pilot/runs.db cannot be read (it holds [1], not an object); move it away and run again",
         pilot(outcome("'[1]'"))),
     Bad("an outcome that is a number",
-        "pilot/pilot.db cannot be read (it holds 7, not an object); move it away and run again",
+        "pilot/runs.db cannot be read (it holds 7, not an object); move it away and run again",
         pilot(outcome("7"))),
     Bad("an outcome of bytes",
-        "pilot/pilot.db cannot be read (…not text); move it away and run again",
+        "pilot/runs.db cannot be read (…not text); move it away and run again",
         pilot(outcome("x'ff00'"))),
     Bad("an outcome with NaN",
-        "pilot/pilot.db cannot be read (NaN is no JSON); move it away and run again",
+        "pilot/runs.db cannot be read (NaN is no JSON); move it away and run again",
         pilot(outcome("""'{"seconds": NaN}'"""))),
     Bad("an outcome with a number beyond all floats",
-        "pilot/pilot.db cannot be read (1e999 is out of range); move it away and run again",
+        "pilot/runs.db cannot be read (1e999 is out of range); move it away and run again",
         pilot(outcome("""'{"seconds": 1e999}'"""))),
     Bad("an outcome with nothing in it", "what pilot holds is not as this paramcast writes it "
         "(KeyError: 'seconds'); run the pilot again", pilot(outcome("'{}'"), "roi", "pilot")),
     Bad("a .url file that is no URL",
-        "pilot/pilot.url holds no URL of a store; give it again with --store",
+        "pilot/runs.url holds no URL of a store; give it again with --store",
         pilot(placed(lambda path: path.with_suffix(".url").write_text("mysql://root@home")))),
     Bad("a lock that is a link to another file",
         "--out pilot cannot be locked (Too many levels of symbolic links); make room or access",
         lambda folder: locked(folder)),
     Bad("a study whose store holds no study",
-        "study/study.db is of no study; give the folder of a study", resumed([])),
+        "study/runs.db is of no pilot or study; give the folder or --store of one", resumed([])),
     Bad("a study whose stored text is no study",
         "study: unknown key a; there is name, question, notes, grid, precision, compile, "
         "channels_last; name is missing; question is missing", resumed(ABOUT)),
     Bad("a study whose stored text is a number", "study is no valid TOML: it is no text of at most "
         "262144 characters", resumed(ABOUT | {"text": 3})),
-    Bad("a study whose stored numerics are a word", "study/study.db is not as this paramcast "
+    Bad("a study whose stored numerics are a word", "study/runs.db is not as this paramcast "
         "writes it (TypeError: …); give the folder of a study that this paramcast wrote",
         resumed(ABOUT | {"numerics": "fast"})),
     Bad("a study stored with a device that is none",

@@ -62,7 +62,7 @@ def evil_folder(place: Path, kind: str) -> Path:
     if kind == "study":
         result["notes"] = [EVIL]
     path.write_text(json.dumps(result))
-    with contextlib.closing(sqlite3.connect(folder / f"{kind}.db")) as connection, connection:
+    with contextlib.closing(sqlite3.connect(folder / "runs.db")) as connection, connection:
         key, spec = connection.execute("SELECT key, spec FROM runs LIMIT 1").fetchone()
         outcome = {"status": "diverged", "reason": EVIL, "steps": 1, "seconds": 1.0}
         spoilt = json.dumps(json.loads(spec) | {"task": EVIL, "phase": EVIL})
@@ -165,7 +165,7 @@ def test_an_export_holds_no_formula(words: tuple[str, ...], tmp_path: Path) -> N
     for i, cell in enumerate(result["cells"]):
         cell["settings"] |= {"task": FORMULAS[i], FORMULAS[i + 4]: FORMULAS[-1 - i]}
     (folder / "study.json").write_text(json.dumps(result))
-    with contextlib.closing(sqlite3.connect(folder / "study.db")) as connection, connection:
+    with contextlib.closing(sqlite3.connect(folder / "runs.db")) as connection, connection:
         for (key,), evil in zip(connection.execute("SELECT key FROM runs").fetchall(), FORMULAS,
                                 strict=False):  # fmt: skip
             (text,) = connection.execute("SELECT spec FROM runs WHERE key = ?", (key,)).fetchone()
@@ -189,7 +189,7 @@ def test_the_tables_in_a_report_hold_no_formula(tmp_path: Path) -> None:
 
 def test_names_are_no_sql(tmp_path: Path) -> None:
     folder = copy_of(pilot_folder(), tmp_path / "pilot")
-    with contextlib.closing(Store(folder / "pilot.db")) as store:
+    with contextlib.closing(Store(folder / "runs.db")) as store:
         before = store.counts()
         assert store.outcomes([EVIL, "' OR '1'='1"]) == {}
         assert store.about(EVIL) is None
@@ -224,9 +224,9 @@ def test_no_stored_text_is_a_command_to_the_terminal(name: str, tmp_path: Path) 
     result["metric"]["name"] = result["task"] = "accuracy\x1b[2J\x07\u202e"
     path.write_text(json.dumps(result))
     evil_folder(tmp_path, "study")
-    about = json.dumps({"name": EVIL, "text": EVIL, "device": "cpu"})
-    with contextlib.closing(sqlite3.connect(tmp_path / "study" / "study.db")) as c, c:
-        c.execute("INSERT OR REPLACE INTO about VALUES ('study', ?)", (about,))
+    about = json.dumps({"kind": "study", "name": EVIL, "text": EVIL, "device": "cpu"})
+    with contextlib.closing(sqlite3.connect(tmp_path / "study" / "runs.db")) as c, c:
+        c.execute("INSERT OR REPLACE INTO about VALUES ('specification', ?)", (about,))
     ran = readers(tmp_path)[name]()
     shown = ran.out + ran.err
     assert r"\x1b[2J" in shown or name == "roi"

@@ -73,12 +73,12 @@ def store(
     tuning: float = 1224.0,
     change: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> Path:
-    """Write pilot.json and pilot.db; `tuning` are the seconds of one tuning run beside them."""
+    """Write pilot.json and runs.db; `tuning` are the seconds of one tuning run beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     result = _result(arms, metric)
     change(result)
     (folder / "pilot.json").write_text(json.dumps(result, allow_nan=False))
-    found = Store(folder / "pilot.db")
+    found = Store(folder / "runs.db")
     _put(found, SPEC.lr, "base", "tune", 1.0, 0, {"seconds": tuning})
     for arm in arms:
         for seed in range(len(arm.values)):

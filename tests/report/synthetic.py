@@ -125,8 +125,10 @@ def write_pilot(
     outcomes: dict[str, dict[str, Any]] = {}
 
     folder.mkdir(parents=True, exist_ok=True)
-    store = Store(folder / "pilot.db")
-    store.adopt("pilot", {"identity": plan.identity, **plan.specification()})
+    store = Store(folder / "runs.db")
+    store.adopt(
+        "specification", {"kind": "pilot", "identity": plan.identity, **plan.specification()}
+    )
 
     def run(specs: Any) -> None:
         for spec in specs:
@@ -175,8 +177,10 @@ def write_study(folder: Path, text: str = STUDY) -> dict[str, Any]:
     cells = make_cells(study, folder, device="cpu", data_dir=None)
     folder.mkdir(parents=True, exist_ok=True)
     outcomes: dict[str, dict[str, Any]] = {}
-    store = Store(folder / "study.db")
-    store.adopt("study", {"name": study.name, "text": text, "device": "cpu"})
+    store = Store(folder / "runs.db")
+    store.adopt(
+        "specification", {"kind": "study", "name": study.name, "text": text, "device": "cpu"}
+    )
 
     def run(jobs: Any) -> None:
         for spec in (job.spec for job in jobs):
@@ -184,9 +188,10 @@ def write_study(folder: Path, text: str = STUDY) -> dict[str, Any]:
             outcomes[spec.key] = draw(spec, 10 * spec.epochs, 10, effect)
             store.put(spec, outcomes[spec.key], ENVIRONMENT)
 
-    run(tuning_jobs(cells))
-    chosen = [cell.plan.choose(outcomes) for cell in cells]
-    run(final_jobs(cells, chosen))
+    plans = [cell.plan for cell in cells]
+    run(tuning_jobs(plans))
+    chosen = [plan.choose(outcomes) for plan in plans]
+    run(final_jobs(plans, chosen))
     store.close()
     results = []
     for cell, rates in zip(cells, chosen, strict=True):

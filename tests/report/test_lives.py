@@ -32,7 +32,7 @@ from synthetic import EXAMPLES, draw, make_task
 from paramcast.errors import ParamcastError
 from paramcast.report.watch.follow import Ended, Follower
 from paramcast.study.engines.base import ATTEMPTS, Finished, Job, drive
-from paramcast.study.pilot import run_pilot
+from paramcast.study.grid.run import run_pilot
 from paramcast.study.plan import Options, Plan
 from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
@@ -261,13 +261,13 @@ NOTHING = Stored({}, (), (), {}, None)
 
 
 def read(folder: Path) -> Stored:
-    files = [folder / OUT / name for name in ("pilot.db", "pilot.db-wal", "pilot.db-journal")]
+    files = [folder / OUT / name for name in ("runs.db", "runs.db-wal", "runs.db-journal")]
     result = folder / OUT / "pilot.json"
     with tempfile.TemporaryDirectory() as copies:
         for file in files:
             if file.exists():
                 shutil.copy(file, copies)
-        with closing(sqlite3.connect(f"{copies}/pilot.db")) as connection:
+        with closing(sqlite3.connect(f"{copies}/runs.db")) as connection:
             query = connection.execute
             assert query("PRAGMA integrity_check").fetchall() == [("ok",)]
             if not query("SELECT * FROM sqlite_master").fetchall():
@@ -307,7 +307,7 @@ class Lives(RuleBasedStateMachine):
         self.life()
         left = {file.name for file in (self.folder / OUT).iterdir()}
         left -= {name for name in left if name.endswith(".partial")}  # of those that were killed
-        assert left - {"pilot.db-wal", "pilot.db-shm"} == {".lock", "pilot.db", "pilot.json"}
+        assert left - {"runs.db-wal", "runs.db-shm"} == {".lock", "runs.db", "pilot.json"}
         shutil.rmtree(self.folder)
 
     @rule(seeds=st.sampled_from([2, 3, 4, 6, 8]), trials=st.sampled_from([2, 4]))

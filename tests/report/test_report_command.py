@@ -55,7 +55,7 @@ def test_the_default_file_is_in_the_folder(paramcast: Paramcast, pilot: Path) ->
     (pilot / "report.html").unlink()
 
 
-@pytest.mark.parametrize("name", ["pilot.db", "pilot.json"])
+@pytest.mark.parametrize("name", ["runs.db", "pilot.json"])
 def test_a_file_of_the_folder_stands_for_it(
     name: str, paramcast: Paramcast, pilot: Path, tmp_path: Path
 ) -> None:

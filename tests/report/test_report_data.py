@@ -48,7 +48,7 @@ def behind(rows: list[dict[str, Any]], filters: dict[str, Any]) -> list[dict[str
 
 
 def stored_runs(folder: Path, kind: str = "pilot") -> list[dict[str, Any]]:
-    with sqlite3.connect(folder / f"{kind}.db") as connection:
+    with sqlite3.connect(folder / "runs.db") as connection:
         return [json.loads(spec) for (spec,) in connection.execute("SELECT spec FROM runs")]
 
 

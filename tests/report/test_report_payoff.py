@@ -39,7 +39,7 @@ def _stored(folder: Path, result: dict[str, Any]) -> Stored:
     """As `load` reads it; these folders have no specification to find runs by."""
     from paramcast.report.html.load import read_runs
 
-    return Stored("pilot", folder, result, *read_runs(folder, "pilot.db"))
+    return Stored("pilot", folder, result, *read_runs(folder))
 
 
 def counts(predicted: int) -> dict[str, list[int]]:
@@ -145,7 +145,7 @@ def test_a_missing_control_is_told_and_the_rest_of_the_report_stands(tmp_path: P
 
 def test_a_control_without_runs_is_told(tmp_path: Path) -> None:
     write_pilot(tmp_path, seeds=6)
-    with sqlite3.connect(tmp_path / "pilot.db") as connection:
+    with sqlite3.connect(tmp_path / "runs.db") as connection:
         connection.execute("DELETE FROM runs WHERE method = 'random-jump:plp' AND share = 1.0")
     data = build(load(tmp_path), Words("en"))
     assert "lacks 6 of the runs behind random-jump" in data["payoff"]["reason"]

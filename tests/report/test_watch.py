@@ -70,7 +70,7 @@ def test_a_pilot_is_shown_as_its_store_has_it(pilot: Path) -> None:
 
 def test_a_curve_is_the_mean_over_the_runs(pilot: Path) -> None:
     (sgd,) = (a for a in Watching(pilot).view()["arms"][:1])
-    store = Store(pilot / "pilot.db", write=False)
+    store = Store(pilot / "runs.db", write=False)
     keys = [RunSpec(**{**spec, "probes": tuple(spec["probes"])}).key for spec, _ in store.runs()
             if (spec["method"], spec["lr"], spec["phase"], spec["share"])
             == ("base", sgd["lr"], "final", 1.0)]  # fmt: skip
@@ -87,7 +87,7 @@ def test_no_value_of_the_test_split_is_shown(pilot: Path) -> None:
     board = Board()
     Follower(pilot, ended=board.ended).look()
     tests = set()
-    store = Store(pilot / "pilot.db", write=False)
+    store = Store(pilot / "runs.db", write=False)
     for _, outcome in store.runs():
         tests |= {f"{value:.5g}" for value in outcome.get("test", {}).values()}
     store.close()
@@ -108,7 +108,7 @@ def test_each_run_is_read_once_and_a_new_one_at_the_next_look(tmp_path: Path) ->
     assert len(heard) == before == len({run.key for run in heard})
     template = next(run for run in heard if run.spec["phase"] == "final")
     spec = RunSpec(**{**template.spec, "probes": (), "seed": 99})
-    store = Store(tmp_path / "pilot.db")
+    store = Store(tmp_path / "runs.db")
     store.put(spec, draw(spec, 60, 10, {}), ENVIRONMENT)
     store.close()
     follower.look()
@@ -154,7 +154,7 @@ def test_predictions_and_what_anomaly_rules_did_are_shown() -> None:
 
 def test_it_is_running_while_a_driver_is_at_work_and_shows_what_runs(tmp_path: Path) -> None:
     write_pilot(tmp_path, methods="plp", seeds=6)
-    store = Store(tmp_path / "pilot.db")
+    store = Store(tmp_path / "runs.db")
     store.set_about("planned", {"tuning": 16, "final": 96, "seeds": 12})  # extended
     store.close()
     assert Watching(tmp_path).view()["state"] == "stopped"
@@ -177,7 +177,7 @@ def test_a_folder_without_a_store_or_with_a_damaged_url_says_so(tmp_path: Path) 
     """A shared store itself is watched in tests/study/test_postgres.py."""
     with pytest.raises(StudyError, match="holds no pilot or study yet"):
         Watching(tmp_path).view()
-    (tmp_path / "pilot.url").write_text("mysql://nobody@nowhere/none")
+    (tmp_path / "runs.url").write_text("mysql://nobody@nowhere/none")
     with pytest.raises(StudyError, match="holds no URL of a store"):
         Watching(tmp_path).view()
 
@@ -195,7 +195,7 @@ def test_of_several_folders_the_one_that_changed_last_is_watched(tmp_path: Path)
 def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
     folder = tmp_path / "theirs"
     write_pilot(folder, methods="plp", seeds=2, trials=1)
-    for name in ("pilot.db-wal", "pilot.db-shm"):
+    for name in ("runs.db-wal", "runs.db-shm"):
         (folder / name).unlink(missing_ok=True)
     before = sorted(path.name for path in folder.iterdir())
     os.chmod(folder, 0o555)
@@ -302,7 +302,7 @@ def test_it_waits_for_the_store_and_ends_with_the_pilot(tmp_path: Path) -> None:
 def test_in_a_terminal_a_store_that_cannot_be_read_is_not_waited_for(
     tmp_path: Path,
 ) -> None:
-    (tmp_path / "pilot.db").write_bytes(b"no database" * 1000)
+    (tmp_path / "runs.db").write_bytes(b"no database" * 1000)
     with pytest.raises(StudyError, match="cannot be used as a store of runs"):
         cli_watch._live(Watching(tmp_path), 0.1)
 

@@ -145,7 +145,7 @@ def test_what_another_site_embeds_is_refused_and_a_link_is_followed(server: Serv
 @pytest.mark.parametrize(
     "path",
     ["/../../../../etc/passwd", "/%2e%2e/%2e%2e/etc/passwd", "//etc/passwd", "/static/", "/.",
-     "/plotly.js/", "/report.html", "/pilot.db", "/..%5c..%5cetc", "/plotly.js/..", "/%00",
+     "/plotly.js/", "/report.html", "/runs.db", "/..%5c..%5cetc", "/plotly.js/..", "/%00",
      "/plotly.js?x=../../etc/passwd"],
 )  # fmt: skip
 def test_nothing_else_is_served(server: Server, path: str) -> None:
@@ -214,13 +214,13 @@ def running(folder: Path, **changes: Any) -> Path:
     """A pilot of 16 + 48 runs without its verdict, of 16 + 96 planned; its pilot.json is beside."""
     write_pilot(folder, methods="plp", seeds=6, **changes)
     (folder / "pilot.json").rename(folder.with_name("verdict"))
-    store = Store(folder / "pilot.db")
+    store = Store(folder / "runs.db")
     store.set_about("planned", {"tuning": 16, "final": 96, "seeds": 12})
     store.close()
     return folder
 
 
-def add_run(folder: Path, database: str = "pilot.db", seed: int = 77, **values: Any) -> None:
+def add_run(folder: Path, database: str = "runs.db", seed: int = 77, **values: Any) -> None:
     """One more final run of plp, like one that is there, with another seed."""
     store = Store(folder / database)
     wanted = ("plp", "final", 1.0)
@@ -262,9 +262,9 @@ def test_before_the_end_it_says_how_far_it_is_and_reads_no_verdict(
 
 def test_while_rates_are_tuned_there_are_their_losses_and_no_curve(tmp_path: Path) -> None:
     write_pilot(tmp_path / "whole", methods="plp", seeds=2)
-    source = Store(tmp_path / "whole" / "pilot.db", write=False)
-    store = Store(tmp_path / "pilot.db")
-    store.adopt("pilot", source.about("pilot"))
+    source = Store(tmp_path / "whole" / "runs.db", write=False)
+    store = Store(tmp_path / "runs.db")
+    store.adopt("specification", source.about("specification"))
     for spec, outcome in source.runs():
         if spec["phase"] == "tune":
             made = RunSpec(**{**spec, "probes": ()})
@@ -287,7 +287,7 @@ def test_looking_shows_no_test_value_and_is_not_a_look(tmp_path: Path) -> None:
     assert "0.8765" in page
     assert "0.4322" in page
     assert not re.search("0[.]9876|0[.]9877|98[.]7|0[.]1239|0[.]124|0[.]3111", page)
-    store = Store(folder / "pilot.db", write=False)
+    store = Store(folder / "runs.db", write=False)
     assert store.looks() == [6]
     store.close()
     assert {file.name: file.read_bytes() for file in folder.glob("pilot.*")} == before
@@ -416,7 +416,7 @@ def test_the_page_goes_from_waiting_to_the_report_and_ends_with_the_pilot(
         add_run(made)
         page.get_by_text("Runs done: 65 of 112").wait_for()
     page.get_by_text("Nobody is at work on it").wait_for()
-    store = Store(made / "pilot.db")
+    store = Store(made / "runs.db")
     store.set_about("planned", {"tuning": 16, "final": 49, "seeds": 6})
     store.close()
     shutil.move(tmp_path / "verdict", made / "pilot.json")
@@ -439,7 +439,7 @@ def test_another_comparison_of_a_study_is_chosen_and_kept(
     page = visit(begin(tmp_path)[0], viewport={"width": 390, "height": 800}, color_scheme="dark")
     page.locator("#pick").select_option("1")
     page.get_by_text("Runs done: 144").wait_for()
-    add_run(tmp_path, "study.db")
+    add_run(tmp_path, "runs.db")
     page.get_by_text("Runs done: 145").wait_for()
     assert page.locator("#pick").input_value() == "1"
     assert page.locator("#curves .plot").evaluate("p => p.data.length") == 12

@@ -108,7 +108,7 @@ def test_out_may_not_be_written(command: Callable[..., Any], unprivileged: Any) 
     "statement",
     [
         "UPDATE runs SET outcome = '{'",
-        "UPDATE about SET value = '{' WHERE name = 'pilot'",
+        "UPDATE about SET value = '{' WHERE name = 'specification'",
         "UPDATE about SET value = '7' WHERE name = 'schema'",
     ],
 )
@@ -119,11 +119,11 @@ def test_a_store_that_was_tampered_with(
     words = ("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2, "--methods", "plp", "--out", "out")
     assert paramcast(*words).code == 0
     kept = (tmp_path / "out" / "pilot.json").read_bytes()
-    connection = sqlite3.connect(tmp_path / "out" / "pilot.db")
+    connection = sqlite3.connect(tmp_path / "out" / "runs.db")
     connection.execute(statement)
     connection.commit()
     connection.close()
     ran = paramcast(*words)
     assert (ran.code, ran.out) == (2, "")
-    assert re.fullmatch(r"paramcast: \S*pilot\.db .*\n", ran.said)
+    assert re.fullmatch(r"paramcast: \S*runs\.db .*\n", ran.said)
     assert (tmp_path / "out" / "pilot.json").read_bytes() == kept

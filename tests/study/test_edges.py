@@ -16,10 +16,10 @@ import pytest
 
 from command import Ran
 from paramcast.cli import main as cli
-from paramcast.report.reading import opened
 from paramcast.report.roi import read, read_inputs, summary
 from paramcast.study.grid.file import open_study
 from paramcast.study.reading import from_toml, read_text
+from paramcast.study.store.folder import reading
 
 Unprivileged = tuple[Path, Callable[[], AbstractContextManager[None]]]
 STUDY = 'name = "s"\nquestion = "q"\n[[grid]]\ntask = "digits"\nmethods = ["plp"]\nseeds = 2\n'
@@ -97,14 +97,14 @@ def test_roi_reads_a_folder_in_which_nothing_may_be_written(
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     out = folder / "out"
     out.mkdir()
-    for name in ("pilot.json", "pilot.db"):
+    for name in ("pilot.json", "runs.db"):
         (out / name).write_bytes((paper_digits[1] / name).read_bytes())
     before = {path.name for path in out.iterdir()}
     out.chmod(0o555)
     with nobody():
         assert not os.access(out, os.W_OK)
         assert read(out)["pilot_hours"] > 0
-        with opened(out, "pilot.db") as store:
+        with reading(out) as store:
             assert store.runs()
     assert {path.name for path in out.iterdir()} == before
     out.chmod(0o755)

@@ -363,10 +363,10 @@ def test_failed_runs_end_a_pilot_with_one_and_a_reason(
     assert "the worker process died (exit code 7)" in last
     assert "out" in last
     assert "trying once more" in ran.err
-    assert rows(tmp_path / "out/pilot.db", "SELECT count(*), min(status) FROM runs") == [
+    assert rows(tmp_path / "out/runs.db", "SELECT count(*), min(status) FROM runs") == [
         (16, "done")
     ]
-    assert rows(tmp_path / "out/pilot.db", "SELECT count(*), min(status) FROM failures") == [
+    assert rows(tmp_path / "out/runs.db", "SELECT count(*), min(status) FROM failures") == [
         (16, "failed")
     ]
     assert not (tmp_path / "out" / "pilot.json").exists()
@@ -381,7 +381,7 @@ def test_a_pilot_survives_a_worker_that_dies_once(
     assert ran.code == 0
     assert "trying once more" in ran.err
     assert "died (exit code 7)" in ran.err
-    assert rows(tmp_path / "out/pilot.db", "SELECT count(*), min(status) FROM runs") == [
+    assert rows(tmp_path / "out/runs.db", "SELECT count(*), min(status) FROM runs") == [
         (24, "done")
     ]
     again = paramcast(*PILOT, "--json")
@@ -395,4 +395,4 @@ def test_a_timeout_is_a_failure(
     ran = paramcast(*PILOT, "--timeout", 3)
     assert ran.code == 0
     assert "took longer than 3 s; trying once more" in ran.err
-    assert rows(tmp_path / "out/pilot.db", "SELECT status FROM failures") == [("timeout",)]
+    assert rows(tmp_path / "out/runs.db", "SELECT status FROM failures") == [("timeout",)]

@@ -36,7 +36,7 @@ def changes():
 
 def stored(folder: Path) -> dict[str, Any]:
     """Every run, by its key."""
-    found = rows(folder / "disk/out/pilot.db", "SELECT key, outcome, curve FROM runs")
+    found = rows(folder / "disk/out/runs.db", "SELECT key, outcome, curve FROM runs")
     return {key: timeless([json.loads(o), json.loads(c)]) for key, o, c in found}
 
 
@@ -65,7 +65,7 @@ def pilot(tmp_path: Path, paramcast: Any) -> Callable[..., Any]:
         ended = threading.Event()
 
         def wait_and_strike() -> None:
-            while kept(tmp_path / "disk/out/pilot.db") < after:
+            while kept(tmp_path / "disk/out/runs.db") < after:
                 if ended.wait(0.005):
                     return
             strike()
@@ -83,13 +83,13 @@ def pilot(tmp_path: Path, paramcast: Any) -> Callable[..., Any]:
 
 def goes_on(pilot: Any, folder: Path, undisturbed: dict[str, Any]) -> Any:
     """The same command, once the fault is mended, ends as if nothing had been."""
-    before = kept(folder / "disk/out/pilot.db")
+    before = kept(folder / "disk/out/runs.db")
     ran = pilot(after=0)
     assert ran.code == 0, ran.err
     assert ran.result["reused_runs"] == before
     assert stored(folder) == undisturbed
     left = {file.name for file in (folder / "disk/out").iterdir()} - {"report.html"}
-    assert left - {"pilot.db-wal", "pilot.db-shm"} == {".lock", "pilot.db", "pilot.json"}
+    assert left - {"runs.db-wal", "runs.db-shm"} == {".lock", "runs.db", "pilot.json"}
     return ran
 
 
@@ -102,18 +102,16 @@ def test_a_database_that_another_process_locks(
     pilot: Any, tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(database, "PATIENCE", 0.5)
-    database_file, pipe = tmp_path / "disk/out/pilot.db", subprocess.PIPE
+    database_file, pipe = tmp_path / "disk/out/runs.db", subprocess.PIPE
     with contextlib.ExitStack() as stack:
 
         def lock() -> None:
             command = [sys.executable, "-c", HOLDER, database_file]
             stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
 
-        one_sentence(
-            pilot(lock), r"pilot\.db cannot be written \(database is locked\).*wait for it"
-        )
-        assert 0 < kept(tmp_path / "disk/out/pilot.db") < RUNS
-        one_sentence(pilot(after=0), r"pilot\.db cannot be used .*is locked\); .*wait for it")
+        one_sentence(pilot(lock), r"runs\.db cannot be written \(database is locked\).*wait for it")
+        assert 0 < kept(tmp_path / "disk/out/runs.db") < RUNS
+        one_sentence(pilot(after=0), r"runs\.db cannot be used .*is locked\); .*wait for it")
     goes_on(pilot, tmp_path, undisturbed)
 
 
@@ -150,10 +148,10 @@ def test_a_disk_without_space(pilot: Any, tmp_path: Path, undisturbed: Any) -> N
         one_sentence(pilot(after=0), "(No space left|disk is full)")
         filler.unlink()
         filler = fill(disk, 220_000)
-        said = r"disk/out/pilot.db cannot be written \(database or disk is full\); .*make room"
+        said = r"disk/out/runs.db cannot be written \(database or disk is full\); .*make room"
         one_sentence(pilot(), said)
         assert not list((disk / "out").glob("*.json"))
-        assert 0 < kept(tmp_path / "disk/out/pilot.db") < RUNS
+        assert 0 < kept(tmp_path / "disk/out/runs.db") < RUNS
         filler.unlink()
         ran = goes_on(pilot, tmp_path, undisturbed)  # the page is larger than this disk
         assert re.fullmatch(r"paramcast: no report was written: .*No space left.*\n", ran.said)
@@ -177,11 +175,11 @@ def test_a_file_system_that_turns_read_only(pilot: Any, tmp_path: Path, undistur
         trigger.write_text("by a test")
 
     with mounted(disk, *mount):
-        one_sentence(pilot(fail), r"disk/out/pilot\.db cannot be written .*make room or access")
+        one_sentence(pilot(fail), r"disk/out/runs\.db cannot be written .*make room or access")
         one_sentence(pilot(after=0), r"--out disk/out cannot be locked \(Read-only file system\)")
     subprocess.run(["e2fsck", "-p", "-f", image], capture_output=True, check=False)
     with mounted(disk, *mount):
-        assert kept(tmp_path / "disk/out/pilot.db") < RUNS
+        assert kept(tmp_path / "disk/out/runs.db") < RUNS
         goes_on(pilot, tmp_path, undisturbed)
 
 

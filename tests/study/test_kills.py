@@ -51,17 +51,17 @@ SLOW = """
         return inputs
     """
 """A tenth of a second a run. The first worker to come to its third run hangs there for an hour."""
-LEFT = {".lock", "study.db", "study.json", "report.html"}
+LEFT = {".lock", "runs.db", "study.json", "report.html"}
 
 
 def whole(folder: Path) -> dict[str, Any]:
     """All that a finished study left, checked to be whole."""
-    assert {file.name for file in folder.iterdir()} - {"study.db-wal", "study.db-shm"} == LEFT
-    assert rows(folder / "study.db", "PRAGMA integrity_check") == [("ok",)]
+    assert {file.name for file in folder.iterdir()} - {"runs.db-wal", "runs.db-shm"} == LEFT
+    assert rows(folder / "runs.db", "PRAGMA integrity_check") == [("ok",)]
     columns = "key, method, lr, phase, seed, share, status, spec, outcome, curve"
     runs = {}
     for key, *plain, spec, outcome, curve in rows(
-        folder / "study.db", f"SELECT {columns} FROM runs"
+        folder / "runs.db", f"SELECT {columns} FROM runs"
     ):
         read = timeless([json.loads(text) for text in (spec, outcome, curve)])
         assert key not in runs
@@ -101,8 +101,8 @@ class Killer:
 
     def wait(self, process: subprocess.Popen[str]) -> bool:
         """Until a drawn number of runs more are kept, and a moment; whether it ended before."""
-        enough = kept(self.folder / "study.db") + self.draw.randint(1, 8)
-        while kept(self.folder / "study.db") < enough:
+        enough = kept(self.folder / "runs.db") + self.draw.randint(1, 8)
+        while kept(self.folder / "runs.db") < enough:
             if process.poll() is not None:
                 return True
             time.sleep(0.01)
@@ -148,11 +148,11 @@ def test_a_study_killed_five_times_is_the_one_left_alone(
     assert not killer.live("resume", "out")
 
     def kill_one_here() -> None:
-        while kept(tmp_path / "out" / "study.db") < before + 3:
+        while kept(tmp_path / "out" / "runs.db") < before + 3:
             time.sleep(0.01)
         killer.kill_worker(psutil.Process())
 
-    before = kept(tmp_path / "out" / "study.db")
+    before = kept(tmp_path / "out" / "runs.db")
     thread = threading.Thread(target=kill_one_here, daemon=True)
     thread.start()
     ran = paramcast("study", "resume", "out", "--workers", 2)
@@ -176,12 +176,12 @@ def test_a_study_killed_at_200_random_moments_is_the_one_left_alone(
         words, ended = ("run", "killed.toml", "--out", folder.name), False
         while not ended and workers + drivers + killer.workers + killer.drivers < KILLS:
             ended = killer.live(*words, early=killer.draw.random() < 0.25)
-            words = ("resume", folder.name) if kept(folder / "study.db") else words
+            words = ("resume", folder.name) if kept(folder / "runs.db") else words
         if not ended:
             assert paramcast("study", *words).code == 0
         workers, drivers, studies = workers + killer.workers, drivers + killer.drivers, studies + 1
         assert whole(folder) == alone
-        reasons = rows(folder / "study.db", "SELECT reason FROM failures")
+        reasons = rows(folder / "runs.db", "SELECT reason FROM failures")
         assert set(reasons) <= {("killed, probably for want of memory (exit code -9)",)}
         assert len(reasons) <= killer.workers
         print(f"{studies} studies, {workers} workers and {drivers} drivers killed", file=sys.stderr)
@@ -201,11 +201,11 @@ def test_ctrl_c_at_any_moment_once_or_twice_is_one_sentence(
             time.sleep(draw.uniform(0, 6))
         else:
             enough = (
-                kept(out / "study.db") + draw.randint(1, 8)
+                kept(out / "runs.db") + draw.randint(1, 8)
                 if moment == "running"
                 else len(alone["runs"])
             )
-            while process.poll() is None and kept(out / "study.db") < enough:
+            while process.poll() is None and kept(out / "runs.db") < enough:
                 time.sleep(0.01)
             time.sleep(draw.uniform(0, 0.2 if moment == "running" else 2))
         for _ in range(draw.choice([1, 1, 2, 3])):

@@ -17,7 +17,7 @@ import pytest
 
 from paramcast.study.engines import Finished
 from paramcast.study.engines.worker import execute
-from paramcast.study.pilot import run_pilot
+from paramcast.study.grid.run import run_pilot
 from paramcast.study.store import live
 from paramcast.study.store.live import DRIVER, FOLDER, Live, Telling, in_progress
 from paramcast.study.store.store import Store
@@ -138,7 +138,7 @@ def test_a_pilot_says_how_many_runs_it_has_and_leaves_nothing_beside_the_store(
     run_pilot(made, engine=here, watcher=here)
     assert set(here.seen) == {(True, True)}  # a run is taken away when it is stored, not before
     assert not (made.out / FOLDER).exists()
-    with contextlib.closing(Store(made.out / "pilot.db", write=False)) as store:
+    with contextlib.closing(Store(made.out / "runs.db", write=False)) as store:
         counts = store.counts()
         planned = {"tuning": counts["tune"], "final": counts["final"], "seeds": 2}
         assert store.about("planned") == planned

@@ -379,7 +379,7 @@ def test_diverged_runs_are_results(
     verdict = ran.result["verdicts"]["plp"]["quality"]
     assert verdict["kind"] == "inconclusive"
     assert "24 of 24 runs diverged" in verdict["sentence"]  # demon is not compared
-    with closing(sqlite3.connect(tmp_path / "out" / "pilot.db")) as connection:
+    with closing(sqlite3.connect(tmp_path / "out" / "runs.db")) as connection:
         runs = connection.execute("SELECT status, outcome FROM runs").fetchall()
     assert len(runs) == 60
     for status, outcome in runs:

@@ -160,7 +160,7 @@ def test_the_store_holds_every_run_with_its_curve(
     _, folder, result = read(request, digits)
     tuned = digits == "tuned_digits"
     runs = rows(
-        folder / "pilot.db", "SELECT phase, share, spec, outcome, curve, environment FROM runs"
+        folder / "runs.db", "SELECT phase, share, spec, outcome, curve, environment FROM runs"
     )
     assert len(runs) == (24 if tuned else 0) + 60
     for phase, share, spec, outcome, curve, environment in runs:
@@ -172,14 +172,14 @@ def test_the_store_holds_every_run_with_its_curve(
         assert ("test" in outcome) == (phase == "final")
         assert (spec["share"], spec["phase"], spec["task"]) == (share, phase, "digits/mlp")
         assert json.loads(environment) == result["environment"]
-    assert rows(folder / "pilot.db", "SELECT count(*) FROM failures") == [(0,)]
+    assert rows(folder / "runs.db", "SELECT count(*) FROM failures") == [(0,)]
 
 
 def test_every_method_is_tuned_on_the_same_points_and_seeds(
     tuned_digits: tuple[Any, Path],
 ) -> None:
     _, folder = tuned_digits
-    tuning = rows(folder / "pilot.db", "SELECT method, lr, seed FROM runs WHERE phase = 'tune'")
+    tuning = rows(folder / "runs.db", "SELECT method, lr, seed FROM runs WHERE phase = 'tune'")
     points = {m: {(lr, seed) for method, lr, seed in tuning if method == m} for m, _, _ in tuning}
     assert set(points) == {"base", "demon", "plp"}
     assert points["base"] == points["demon"] == points["plp"]
@@ -192,7 +192,7 @@ def test_learning_rates_are_chosen_by_validation_loss(tuned_digits: tuple[Any, P
     result = json.loads((folder / "pilot.json").read_text("utf-8"))
     losses: dict[str, dict[float, list[float]]] = {}
     tuning = rows(
-        folder / "pilot.db",
+        folder / "runs.db",
         "SELECT method, lr, outcome FROM runs WHERE phase = 'tune' ORDER BY seed",
     )
     for method, lr, outcome in tuning:
@@ -568,13 +568,13 @@ def test_an_interrupted_pilot_goes_on(
     if name == "SIGTERM":
         signal.signal(signal.SIGINT, signal.SIG_IGN)
     process = start(*SLOW_PILOT, "--out", "out")
-    until(lambda: kept(tmp_path / "out/pilot.db") >= 3, process)
+    until(lambda: kept(tmp_path / "out/runs.db") >= 3, process)
     process.send_signal(signal.SIGINT)
     if name == "SIGTERM":
-        until(lambda: kept(tmp_path / "out/pilot.db") >= 12, process)
+        until(lambda: kept(tmp_path / "out/runs.db") >= 12, process)
         process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
-    runs = kept(tmp_path / "out/pilot.db")
+    runs = kept(tmp_path / "out/runs.db")
     assert process.returncode == 130
     assert out == ""
     sentence = r"paramcast: interrupted; (\d+) of (\d+) runs are kept in out; the same command "
@@ -593,14 +593,14 @@ def test_a_killed_pilot_goes_on_and_leaves_no_process(
     undisturbed: dict[str, Any],
 ) -> None:
     process = start(*SLOW_PILOT, "--out", "out")
-    until(lambda: kept(tmp_path / "out/pilot.db") >= 10, process)
+    until(lambda: kept(tmp_path / "out/runs.db") >= 10, process)
     family = psutil.Process(process.pid).children(recursive=True)
     assert family
     process.kill()
     process.wait()
     _, alive = psutil.wait_procs(family, timeout=30)
     assert not alive
-    finish(paramcast, undisturbed, kept(tmp_path / "out/pilot.db"))
+    finish(paramcast, undisturbed, kept(tmp_path / "out/runs.db"))
 
 
 def ctrl_c(process: subprocess.Popen[str]) -> None:
@@ -630,7 +630,7 @@ def test_ctrl_c_while_workers_start_is_one_sentence(
     start: Callable[..., subprocess.Popen[str]], slow_task: Path, tmp_path: Path
 ) -> None:
     process = start(*SLOW_PILOT, "--out", "out")
-    until((tmp_path / "out" / "pilot.db").exists, process)
+    until((tmp_path / "out" / "runs.db").exists, process)
     time.sleep(0.2)
     ctrl_c(process)
 
@@ -709,7 +709,7 @@ def test_dry_run_as_json_counts_what_will_run(
     assert promised["estimated_seconds"] >= 0
     result = paramcast(*words).result
     assert (
-        kept(tmp_path / result["out"] / "pilot.db")
+        kept(tmp_path / result["out"] / "runs.db")
         == promised["tuning_runs"] + promised["final_runs"]
     )
     assert result["out"] == promised["out"]

@@ -158,7 +158,7 @@ def test_ctrl_c_gives_the_store_back_and_a_server_that_starts_anew_is_waited_for
     (study / "other.toml").write_text(STUDY.replace("0.03", "0.04"))
     other = paramcast("study", "run", "other.toml", "--out", "other", "--store", url)
     assert other.code == 2
-    assert "holds the results of another specification (study shared, of another text)" in other.err
+    assert "holds the results of another specification (the study's file changed)" in other.err
     assert "choose another --store, nothing was changed" in other.err
 
 
@@ -208,7 +208,7 @@ def test_a_password_is_used_and_never_kept(
     words = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 2, "--methods", "plp", "--out", "out")
     ran = paramcast(*words, "--store", url.replace("locked@", f"locked:{secret}@"))
     assert ran.code == 0, ran.err
-    assert (tmp_path / "out" / "pilot.url").read_text() == url + "\n"
+    assert (tmp_path / "out" / "runs.url").read_text() == url + "\n"
     kept = b"".join(file.read_bytes() for file in (tmp_path / "out").iterdir())
     rows = repr([postgres.sql(f"SELECT * FROM {t}", schema=schema) for t in ("about", "runs")])
     for text in (ran.out, ran.err, kept.decode(), rows):
@@ -279,12 +279,12 @@ def test_a_newer_or_no_store_is_left_alone(
 
 def test_a_folder_has_one_store(paramcast: Any, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    Store(tmp_path / "out" / "study.db").close()
+    Store(tmp_path / "out" / "runs.db").close()
     there = "postgresql://u@127.0.0.1:1/db"
-    refused(paramcast("study", "status", "out", "--store", there), "has a study.db of its own")
+    refused(paramcast("study", "status", "out", "--store", there), "has a runs.db of its own")
     (tmp_path / "empty").mkdir()
-    (tmp_path / "empty" / "study.url").write_text("nonsense")
-    refused(paramcast("study", "status", "empty"), "study.url holds no URL of a store")
+    (tmp_path / "empty" / "runs.url").write_text("nonsense")
+    refused(paramcast("study", "status", "empty"), "runs.url holds no URL of a store")
 
 
 def test_a_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
@@ -296,7 +296,9 @@ def test_a_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
     with closing(Store(url)) as store:
         with pytest.raises(StoreError, match="is of no pilot or study"):
             watching.view()
-        store.adopt("study", {"name": "shared", "text": "", "device": "cpu"})
+        store.adopt(
+            "specification", {"kind": "study", "name": "shared", "text": "", "device": "cpu"}
+        )
         store.set_about("planned", {"tuning": 0, "final": 3})
         store.put(spec, outcome, {})
         view = watching.view()

@@ -150,7 +150,7 @@ class Driver:
     """paramcast as a process of its own, in the folder of the test."""
 
     def __init__(self, folder: Path, *words: str, out: str = "out") -> None:
-        self.database = folder / out / "pilot.db"
+        self.database = folder / out / "runs.db"
         self.process = subprocess.Popen(
             [*BIN, *PILOT, "--out", out, *words], cwd=folder, env={**os.environ, **QUIET},
             stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True,

@@ -71,7 +71,7 @@ def study(tmp_path: Path, paramcast: Any, start: Any) -> Any:
 
 
 def left(folder: Path, place: str) -> dict[str, Any]:
-    with closing(Store(place or folder / "study.db", write=False)) as store:
+    with closing(Store(place or folder / "runs.db", write=False)) as store:
         query = "SELECT key, status, spec, outcome, curve FROM runs"
         rows = store.read(lambda c: c.exec_driver_sql(query).all())
     runs = {
@@ -105,6 +105,6 @@ def test_engine_workers_and_store_change_nothing(
     assert study("ray-two", *RAY, "--workers", 2) == first
     assert study("ray-shared", *RAY, "--workers", 2, place=schemas[2]) == first
     shutil.copytree(tmp_path / "two", tmp_path / "half")
-    with closing(Store(tmp_path / "half" / "study.db")) as store:
+    with closing(Store(tmp_path / "half" / "runs.db")) as store:
         store.write(lambda c: c.exec_driver_sql("DELETE FROM runs WHERE rowid % 2 = 0"))
     assert study("half", *RAY, "--workers", 2) == first

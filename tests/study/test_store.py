@@ -41,7 +41,7 @@ Place = Path | str
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    return tmp_path / "pilot.db"
+    return tmp_path / "runs.db"
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -209,7 +209,7 @@ def refused(path: Path, message: str) -> None:
 )
 def test_a_file_that_is_no_database(path: Path, content: bytes) -> None:
     path.write_bytes(content)
-    refused(path, r"pilot\.db cannot be used as a store of runs .*move it away")
+    refused(path, r"runs\.db cannot be used as a store of runs .*move it away")
 
 
 def test_a_truncated_database(file_store: Store, path: Path) -> None:
@@ -258,12 +258,12 @@ def test_another_schema_is_refused(file_store: Store, path: Path, version: Any) 
 @pytest.mark.parametrize("table", ["runs (id INTEGER)", "songs (title TEXT)"])
 def test_somebody_elses_database_is_left_alone(path: Path, table: str) -> None:
     sql(path, f"CREATE TABLE {table}")
-    refused(path, r"pilot\.db .*(move it away|another --out folder)")
+    refused(path, r"runs\.db .*(move it away|another --out folder)")
 
 
 def test_a_folder_that_may_not_be_written(unprivileged: Any) -> None:
     folder, nobody = unprivileged
-    path = folder / "readonly" / "pilot.db"
+    path = folder / "readonly" / "runs.db"
     path.parent.mkdir()
     path.parent.chmod(0o555)
     with nobody(), pytest.raises(StoreError, match=r"cannot be used .*unable to open"):
@@ -272,7 +272,7 @@ def test_a_folder_that_may_not_be_written(unprivileged: Any) -> None:
 
 def test_a_database_that_may_not_be_written(unprivileged: Any) -> None:
     folder, nobody = unprivileged
-    path = folder / "pilot.db"
+    path = folder / "runs.db"
     with nobody():
         Store(path).close()
         path.chmod(0o444)
@@ -403,7 +403,7 @@ def test_a_file_that_stays_locked_is_one_sentence(
         unlock = lock()
         with closing(Store(path, write=False)) as reader:  # a reader need not wait
             assert reader.counts() == {"final": 1, "failed": 0}
-        said = r"pilot\.db cannot be written \(database is locked\); .* another program has locked"
+        said = r"runs\.db cannot be written \(database is locked\); .* another program has locked"
         for write in (
             lambda: store.put(replace(SPEC, seed=1), OUTCOME, {}),
             lambda: store.put_failure(SPEC, {"status": "failed", "reason": "boom"}),
@@ -411,7 +411,7 @@ def test_a_file_that_stays_locked_is_one_sentence(
         ):
             with pytest.raises(StoreError, match=said):
                 write()
-        refused(path, r"pilot\.db cannot be used .*locked\); another program has locked it: wait")
+        refused(path, r"runs\.db cannot be used .*locked\); another program has locked it: wait")
         unlock()
         assert store.put(replace(SPEC, seed=1), OUTCOME, {})
         assert store.counts() == {"final": 2, "failed": 0}

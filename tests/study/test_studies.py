@@ -107,17 +107,17 @@ def test_the_digits_studies_have_cells_that_fit(name: str, tmp_path: Path) -> No
 
 def test_a_grid_without_methods_is_its_base_alone(tmp_path: Path) -> None:
     study = read(TINY.replace('methods = ["plp"]', "methods = []"), "tiny")
-    cells = make_cells(study, tmp_path, device="cpu", data_dir=None)
-    chosen = [cell.plan.choose({}) for cell in cells]
-    assert {job.spec.method for job in final_jobs(cells, chosen)} == {"base"}
+    plans = [c.plan for c in make_cells(study, tmp_path, device="cpu", data_dir=None)]
+    chosen = [plan.choose({}) for plan in plans]
+    assert {job.spec.method for job in final_jobs(plans, chosen)} == {"base"}
 
 
 def test_cells_that_share_runs_run_them_once(tmp_path: Path) -> None:
     study = read(TINY + TINY.partition("[[grid]]")[1] + TINY.partition("[[grid]]")[2], "twice")
-    cells = make_cells(study, tmp_path, device="cpu", data_dir=None)
-    chosen = [cell.plan.choose({}) for cell in cells]
-    assert len(cells) == 8
-    assert len(final_jobs(cells, chosen)) == 4 * 6 * 4  # cells, seeds, methods
+    plans = [c.plan for c in make_cells(study, tmp_path, device="cpu", data_dir=None)]
+    chosen = [plan.choose({}) for plan in plans]
+    assert len(plans) == 8
+    assert len(final_jobs(plans, chosen)) == 4 * 6 * 4  # cells, seeds, methods
 
 
 def test_the_longest_runs_start_first_task_by_task(tmp_path: Path) -> None:
@@ -125,7 +125,8 @@ def test_the_longest_runs_start_first_task_by_task(tmp_path: Path) -> None:
     text = TINY.replace("epochs = 1", "epochs = [1, 2]")
     text += grid.replace('"digits"', '"digits/mlp"').replace("epochs = 1", "epochs = [1, 3]")
     cells = make_cells(read(text, "x"), tmp_path, device="cpu", data_dir=None)
-    jobs = final_jobs(cells, [cell.plan.choose({}) for cell in cells])
+    plans = [cell.plan for cell in cells]
+    jobs = final_jobs(plans, [plan.choose({}) for plan in plans])
     begun = [(job.source.where, job.spec.epochs) for job in jobs]
     order = list(dict.fromkeys(begun))
     assert order == [("digits/mlp", 3), ("digits/mlp", 1), ("digits", 2), ("digits", 1)]
@@ -135,7 +136,7 @@ def test_the_longest_runs_start_first_task_by_task(tmp_path: Path) -> None:
 def test_counting_runs_hashes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = make_cells(read(TINY, "x"), tmp_path, device="cpu", data_dir=None)
     monkeypatch.setattr("paramcast.study.spec.hash_of", None)  # a study has very many
-    assert count(cells) == (0, 4 * 6 * 4)
+    assert count([cell.plan for cell in cells]) == (0, 4 * 6 * 4)
 
 
 # --- a study, run -------------------------------------------------------------------------------
@@ -161,7 +162,7 @@ def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_pat
     assert first["settings"]["lr"] == first["table"][0]["lr"] == 0.003
     assert first["table"][1]["lr"] == pytest.approx(0.003 * 7 / 6)
 
-    with sqlite3.connect(tmp_path / "out" / "study.db") as database:  # as if a part had been lost
+    with sqlite3.connect(tmp_path / "out" / "runs.db") as database:  # as if a part had been lost
         database.execute("DELETE FROM runs WHERE rowid % 3 = 0")
     (tmp_path / "out" / "study.json").unlink()
     status = paramcast("study", "status", "out").out
@@ -192,13 +193,16 @@ def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_pat
     (tmp_path / "tiny.toml").write_text(TINY.replace("0.003", "0.004"))
     other = paramcast("study", "run", "tiny.toml", "--out", "out")
     assert other.code == 2
-    assert "study tiny, of another text" in other.err
+    assert "the study's file changed" in other.err
+    pilot = paramcast("pilot", "digits/mlp", "--lr", 0.1, "--seeds", 2, "--out", "out")
+    assert "another specification (it is of a study, not of a pilot)" in pilot.err
 
 
 def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None:
     text = TINY.replace("seeds = 6", "seeds = 6\nmomentum = [0.0, 0.9]\nweight_decay = 0.01")
     cells = make_cells(read(text, "x"), tmp_path, device="cpu", data_dir=None)
-    specs = {job.spec for job in final_jobs(cells, [c.plan.choose({}) for c in cells])}
+    plans = [cell.plan for cell in cells]
+    specs = {job.spec for job in final_jobs(plans, [plan.choose({}) for plan in plans])}
     assert {spec.momentum for spec in specs} == {0.0, 0.9}
     assert {spec.weight_decay for spec in specs} == {0.01}
 

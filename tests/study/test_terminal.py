@@ -14,7 +14,7 @@ from rich.console import Console
 
 from paramcast.report.terminal import LiveProgress, show
 from paramcast.study.engines import LocalEngine
-from paramcast.study.pilot import run_pilot
+from paramcast.study.grid.run import run_pilot
 from paramcast.study.plan import Plan
 
 

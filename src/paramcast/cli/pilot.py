@@ -95,7 +95,7 @@ def _pilot(task: str, given: PilotCommand) -> str:
 
 def _run(plan: Plan, engine: LocalEngine | RayEngine, given: PilotCommand) -> str:
     from ..report.terminal import render
-    from ..study.pilot import run_pilot
+    from ..study.grid.run import run_pilot
 
     with running(plan.out, engine, given) as progress:
         result = run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
@@ -142,14 +142,14 @@ def _options(given: PilotCommand, source: Source, task: Task) -> Options:
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
-    from ..study.pilot import estimate_seconds
+    from ..study.grid.run import count, estimate
     from ..study.tasks.description import lines
 
-    description, seconds = plan.prepared.description, estimate_seconds(plan, workers)
+    description, seconds = plan.prepared.description, estimate([plan], workers)
     rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
     rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
     facts = {"learning_rates": rates, "rows": rows, "description": description}
-    told = planned(plan.count(), workers, seconds, plan.out, facts, as_json=as_json)
+    told = planned(count([plan]), workers, seconds, plan.out, facts, as_json=as_json)
     if as_json:
         return told
     return (

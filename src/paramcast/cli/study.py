@@ -87,10 +87,10 @@ def run(name: str, given: StudyOptions) -> None:
 def resume(folder: Path, given: ResumeOptions) -> None:
     """Go on with the study in FOLDER; its file is kept there."""
     from ..study.grid.file import read
-    from ..study.grid.place import stored
     from ..study.spec import DEFAULT
+    from ..study.store.folder import reading
 
-    with stored(folder, given.store) as store, as_written(store.name, RESUME):
+    with reading(folder, given.store) as store, as_written(store.name, RESUME):
         about = _about(store)
         numerics = {**DEFAULT._asdict(), **about.get("numerics", {})}
         numerics["compile"] = numerics.pop("compiled")
@@ -112,17 +112,18 @@ def status(folder: Path, store: str | None) -> None:
 @click.argument("parent", type=PATH, default=Path("paramcast-runs"))
 def list_(parent: Path) -> None:
     """List the studies in the folders of PARENT."""
-    from ..study.grid.place import DATABASE
-    from ..study.store.folder import remembers
+    from ..study.store.folder import reading, remembers, specification_of
 
-    folders = sorted(path for path in parent.glob("*") if remembers(path, DATABASE))
-    if not folders:
-        click.echo(f"no studies in {parent}")
-    for folder in folders:
+    lines = []
+    for folder in sorted(filter(remembers, parent.glob("*"))):
         try:
-            click.echo(printable(_status(folder)))
+            with reading(folder) as store:
+                kind = specification_of(store)["kind"]
+            if kind == "study":
+                lines.append(_status(folder))
         except StudyError as error:
-            click.echo(printable(f"{folder}: {error}"))
+            lines.append(f"{folder}: {error}")
+    click.echo(printable("\n".join(lines) or f"no studies in {parent}"))
 
 
 @study.command()
@@ -175,8 +176,9 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
         cells = make_cells(opened, out, numerics=numerics, **where)
         facts = {"cells": len(cells)}
         with engine:
-            seconds = estimate(cells, engine.workers)
-            told = planned(count(cells), engine.workers, seconds, out, facts, as_json=given.as_json)
+            plans = [cell.plan for cell in cells]
+            seconds = estimate(plans, engine.workers)
+            told = planned(count(plans), engine.workers, seconds, out, facts, as_json=given.as_json)
         return told if given.as_json else f"{opened.name}: {len(cells)} cells, {told}"
     with running(out, engine, given) as progress:
         result = run_study(
@@ -187,23 +189,25 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
 
 
 def _status(folder: Path, url: str | None = None) -> str:
-    from ..study.grid.place import RESULT, stored
+    from ..study.store.folder import RESULTS, reading
     from ..study.store.live import driver
 
-    with stored(folder, url) as store, as_written(store.name, RESUME):
+    with reading(folder, url) as store, as_written(store.name, RESUME):
         about, at_work = _about(store), store.driver or driver(folder)
         counts, planned = store.counts(), dict(store.about("planned") or {})
     done = f"{counts.get('tune', 0)} of {planned.get('tuning', '?')} tuning runs, "
     done += f"{counts.get('final', 0)} of at most {planned.get('final', '?')} final runs"
     failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""
     failed += f"; at work: {at_work}" if at_work else ""
-    state = "finished" if (folder / RESULT).is_file() else "not finished"
+    state = "finished" if (folder / RESULTS["study"]).is_file() else "not finished"
     return f"{folder}: study {about['name']}, {state}; {done}{failed}"
 
 
 def _about(store: Store) -> dict[str, Any]:
     """What a store says of its study."""
-    about = store.about("study")
-    if not isinstance(about, dict) or not {"name", "text", "device"} <= about.keys():
+    from ..study.store.folder import specification_of
+
+    about = specification_of(store)
+    if about["kind"] != "study" or not {"name", "text", "device"} <= about.keys():
         raise StoreError(f"{store.name} is of no study; give the folder of a study")
     return about

@@ -130,7 +130,7 @@ class Plan:
     Args:
         options: what to compare.
         prepared: the task.
-        out: the folder for pilot.db and pilot.json; None chooses one by the specification.
+        out: the folder for runs.db and pilot.json; None chooses one by the specification.
         others: the task in the splits of the seeds after the first, one at a time.
     """
 
@@ -325,11 +325,6 @@ class Plan:
     @property
     def predictors(self) -> list[Method]:
         return [m for m in self.options.methods if m.kind.role == PREDICTOR]
-
-    def count(self) -> tuple[int, int]:
-        """Tuning runs and final runs, those shared by two arms counted once."""
-        lrs = dict.fromkeys(self.with_own_rate, self.options.lr or 1.0)
-        return len(self.tuning_specs()), len(set(self.final_points(self.rows(lrs))))
 
     @property
     def most_runs(self) -> int:

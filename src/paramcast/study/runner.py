@@ -9,9 +9,6 @@ from typing import Any, Protocol
 from ..errors import RunError
 from .engines import Engine, Finished, Job
 from .interrupts import held
-from .store.folder import opened as opened
-from .store.folder import write_json as write_json
-from .store.folder import write_text as write_text
 from .store.live import Live
 from .store.store import Store, chunks
 

@@ -18,9 +18,8 @@ from ...study.reading import (
     read_text,
     shown,
 )
-from ...study.store.folder import remembers
+from ...study.store.folder import DATABASE, RESULTS, reading, remembers, specification_of
 from ...study.store.tables import failures, runs
-from ..reading import KINDS, opened
 from .curves import later
 
 RESULT_SCHEMA = 1
@@ -65,42 +64,43 @@ def load(folder: Path) -> Stored:
         StoreError: the runs cannot be read.
     """
     kind = _kind(folder)
-    result_name, database = KINDS[kind]
-    result = _result(folder / result_name)
-    with as_written(folder / result_name, AGAIN):
+    path = folder / RESULTS[kind]
+    result = _result(path)
+    with as_written(path, AGAIN):
         cells = result["cells"] if kind == "study" else [result]
         few = not cells or min(count_of_seeds(cell["seeds"]) for cell in cells) < 2
     if few:
         raise StudyError(
-            f"{folder / result_name} has fewer than 2 seeds, and a report compares seeds in pairs; "
+            f"{path} has fewer than 2 seeds, and a report compares seeds in pairs; "
             "run the same command with --seeds 6 or more"
         )
-    finished, wrong = read_runs(folder, database)
+    finished, wrong = read_runs(folder)
     if not finished:
         raise StudyError(
-            f"{folder / database} holds no finished runs; start the command that made it again"
+            f"{folder / DATABASE} holds no finished runs; start the command that made it again"
         )
     return Stored(kind, folder, result, finished, wrong)
 
 
 def folder_of(place: Path) -> Path:
     """The folder of a pilot or study, from itself or from one of its files."""
-    known = {name for names in KINDS.values() for name in names}
+    known = {DATABASE, *RESULTS.values()}
     return place.parent if place.name in known and place.is_file() else place
 
 
 def _kind(folder: Path) -> str:
     if not folder.is_dir():
         raise StudyError(f"{folder} is no folder; give the folder of a pilot or study")
-    for kind, (result, _) in KINDS.items():
+    for kind, result in RESULTS.items():
         if (folder / result).is_file():
             return kind
-    for kind, (result, database) in KINDS.items():
-        if remembers(folder, database):
-            raise StudyError(
-                f"{folder} has no {result}: its {kind} has not finished; "
-                "start the same command again, and it goes on"
-            )
+    if remembers(folder):
+        with reading(folder) as store:
+            kind = specification_of(store)["kind"]
+        raise StudyError(
+            f"{folder} has no {RESULTS[kind]}: its {kind} has not finished; "
+            "start the same command again, and it goes on"
+        )
     raise StudyError(
         f"{folder} holds neither pilot.json nor study.json; give the folder of a pilot or study"
     )
@@ -119,19 +119,13 @@ def _result(path: Path) -> dict[str, Any]:
     return result
 
 
-def read_runs(
-    folder: Path, database: str, url: str | None = None
-) -> tuple[list[Run], list[Failure]]:
+def read_runs(folder: Path, url: str | None = None) -> tuple[list[Run], list[Failure]]:
     """Every run and failure of the folder's store, a file or a PostgreSQL database.
 
     Raises:
         StoreError: they cannot be read.
     """
-    if url is None and not remembers(folder, database):
-        raise StoreError(
-            f"{folder / database} is missing; a report needs the runs beside their result"
-        )
-    with opened(folder, database, url) as store:
+    with reading(folder, url) as store:
         query = select(runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
         found = store.read(lambda c: c.execute(query.order_by(runs.c.finished_at)).all())
         wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
@@ -143,7 +137,7 @@ def read_runs(
         read = [_run(*row) for row in found]
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
-    curves = later([run.key for run in read], partial(_curves, folder, database, url))
+    curves = later([run.key for run in read], partial(_curves, folder, url))
     return [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)], failed
 
 
@@ -154,10 +148,8 @@ def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
     return Run(key, object_from_json(spec), object_from_json(outcome), [], finished_at)
 
 
-def _curves(
-    folder: Path, database: str, url: str | None, keys: list[str]
-) -> dict[str, list[dict[str, Any]]]:
-    with opened(folder, database, url) as store:
+def _curves(folder: Path, url: str | None, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
+    with reading(folder, url) as store:
         found = store.curves(keys)
     if not all(isinstance(points, list) for points in found.values()):
         raise StoreError(f"{store.name} cannot be read (a curve is no list); move it away")

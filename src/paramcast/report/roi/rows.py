@@ -16,10 +16,9 @@ from ...study.reading import (
     read_text,
     shown,
 )
-from ...study.store.folder import remembers
-from ..reading import opened
+from ...study.store.folder import RESULTS, reading
 
-RESULT, DATABASE, SCHEMA = "pilot.json", "pilot.db", 1
+RESULT, SCHEMA = RESULTS["pilot"], 1
 PREDICTOR, AVERAGE, CONTROL, REFERENCE = "predictor", "average", "control", "reference"
 MATCHED, RANDOM_JUMP = "-lr-matched", "random-jump"
 AGAIN = "run the pilot again"
@@ -33,7 +32,7 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
     Args:
         folder: of a finished pilot.
         store_url: of the PostgreSQL database that holds its runs; None for the one that the folder
-            names, else pilot.db in it.
+            names, else runs.db in it.
 
     Returns:
         The result; each row of its table also has `runs`: lists by seed of `seconds`,
@@ -45,11 +44,7 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
         StoreError: its runs cannot be read, or are not those of the result.
     """
     result = _result(folder)
-    if store_url is None and not remembers(folder, DATABASE):
-        raise StoreError(
-            f"{folder} holds {RESULT} without {DATABASE}; give the whole folder of the pilot"
-        )
-    with opened(folder, DATABASE, store_url) as store:
+    with reading(folder, store_url) as store:
         return joined(result, store.runs(), folder)
 
 

@@ -11,11 +11,10 @@ from sqlalchemy import Connection, select
 
 from ...errors import StoreError, StudyError
 from ...study.reading import MOST_JSON, from_json, object_from_json, read_text
-from ...study.store.folder import remembers
+from ...study.store.folder import RESULTS, reading, remembers, specification_of
 from ...study.store.live import InProgress, driver, in_progress
 from ...study.store.store import Store, chunks
 from ...study.store.tables import failures, runs
-from ..reading import KINDS, opened
 
 
 class Ended(NamedTuple):
@@ -95,20 +94,19 @@ class Follower:
         Raises:
             StudyError: there is no store, or it cannot be read.
         """
-        kind = _kind_of(self.folder)
-        if kind is None and self.url is None:
+        if self.url is None and not remembers(self.folder):
             raise StudyError(
                 f"{self.folder} holds no pilot or study yet; give the folder of one (its --out)"
             )
-        with opened(self.folder, KINDS[kind or "study"][1], self.url) as store:
-            kind, about = _about(store)
-            self.kind = kind
+        with reading(self.folder, self.url) as store:
+            about = specification_of(store)
+            self.kind = kind = about["kind"]
             self._read_runs(store)
             self._read_failures(store)
             planned = store.about("planned") or {}
             at_work = store.driver or driver(self.folder)
         running = [run for run in in_progress(self.folder) if run.key not in self._seen]
-        result = self._result(self.folder / KINDS[kind][0])
+        result = self._result(self.folder / RESULTS[kind])
         return Look(kind, about, planned, result, at_work, running)
 
     def _read_runs(self, store: Store) -> None:
@@ -155,35 +153,17 @@ def _all(connection: Connection, query: Any) -> Any:
     return connection.execute(query).all()
 
 
-def is_there(folder: Path) -> bool:
-    """Whether a folder has a store or the URL of one."""
-    return _kind_of(folder) is not None
-
-
 def newest(parent: Path) -> Path:
     """The folder itself if it has a store, else that of its folders whose store changed last."""
-    if _kind_of(parent) is not None:
+    if remembers(parent):
         return parent
-    found = [(_changed(folder), folder) for folder in parent.glob("*") if _kind_of(folder)]
+    found = [(_changed(folder), folder) for folder in parent.glob("*") if remembers(folder)]
     return max(found)[1] if found else parent
 
 
 def _changed(folder: Path) -> float:
     times = [path.stat().st_mtime for path in folder.glob("*") if path.is_file()]
     return max(times, default=0.0)
-
-
-def _kind_of(folder: Path) -> str | None:
-    found = [kind for kind, (_, database) in KINDS.items() if remembers(folder, database)]
-    return found[0] if found else None
-
-
-def _about(store: Store) -> tuple[str, dict[str, Any]]:
-    for kind in KINDS:
-        found = store.about(kind)
-        if isinstance(found, dict):
-            return kind, found
-    raise StoreError(f"{store.name} is of no pilot or study; give the folder or --store of one")
 
 
 def _loaded(

@@ -18,7 +18,6 @@ from ..html.load import AGAIN, Run, Stored, read_runs
 from ..html.page import render
 from ..html.words import Words
 from ..html.write import content
-from ..reading import KINDS
 from .board import Key, key_of
 from .view import arm_name, is_matched, labels
 from .watching import Watching
@@ -81,7 +80,7 @@ def _stored(now: Progress, url: str | None) -> Stored:
     folder = Path(now.folder)
     if now.state == "waiting":
         return Stored(now.kind, folder, {}, [], [])
-    runs, failures = read_runs(folder, KINDS[now.kind][1], url)
+    runs, failures = read_runs(folder, url)
     hidden = ("test", "gap")
     seen = [
         run._replace(outcome={k: v for k, v in run.outcome.items() if k not in hidden})

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from ...study.reading import as_written
+from ...study.store.folder import remembers
 from .board import Board
-from .follow import Follower, Look, is_there, newest
+from .follow import Follower, Look, newest
 from .view import view
 
 
@@ -41,7 +42,7 @@ class Watching:
 
     def is_there(self) -> bool:
         """Whether there is a store to read."""
-        return self.url is not None or is_there(newest(self._given))
+        return self.url is not None or remembers(newest(self._given))
 
     def _look(self) -> tuple[Look, Path]:
         if self._follower is None:

@@ -89,21 +89,21 @@ def _tell(name: str, prepared: Prepared) -> None:
             tell(f"data: {name}: {line}")
 
 
-def tuning_jobs(cells: Sequence[Cell]) -> list[Job]:
-    """The tuning runs of all cells."""
-    return _once((cell.plan, cell.plan.tuning_specs()) for cell in cells)
+def tuning_jobs(plans: Iterable[Plan]) -> list[Job]:
+    """The tuning runs of all plans."""
+    return _once((plan, plan.tuning_specs()) for plan in plans)
 
 
-def final_jobs(cells: Sequence[Cell], chosen: Sequence[dict[str, float]]) -> list[Job]:
-    """The final runs of all cells, at the learning rates chosen in each."""
-    plans = [(cell.plan, rates) for cell, rates in zip(cells, chosen, strict=True)]
-    return _once((plan, plan.final_specs(plan.rows(rates))) for plan, rates in plans)
+def final_jobs(plans: Sequence[Plan], chosen: Sequence[dict[str, float]]) -> list[Job]:
+    """The final runs of all plans, at the learning rates chosen in each."""
+    pairs = zip(plans, chosen, strict=True)
+    return _once((plan, plan.final_specs(plan.rows(rates))) for plan, rates in pairs)
 
 
 def _once(planned: Iterable[tuple[Plan, list[RunSpec]]]) -> list[Job]:
     """Each run once, task by task so that workers load each once; the longest first.
 
-    The last runs leave workers without one, the shorter the better.
+    Near the end some workers are idle: the shorter the last runs, the better.
     """
     jobs: dict[RunSpec, Job] = {}
     work: dict[RunSpec, float] = {}

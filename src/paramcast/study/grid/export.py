@@ -10,9 +10,10 @@ from ..._files import replacing
 from ...errors import StudyError
 from ..reading import MOST_JSON, as_written, object_from_json, read_text, shown
 from ..sheets import harmless
+from ..store.folder import RESULTS, reading
 from .file import NAME
-from .place import RESULT, stored
 
+RESULT = RESULTS["study"]
 AGAIN = "go on with `paramcast study resume`, which writes it anew"
 
 
@@ -96,7 +97,7 @@ def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
     Raises:
         StoreError: there is no store, or it cannot be read.
     """
-    with stored(folder, url) as store, as_written(store.name, AGAIN):
+    with reading(folder, url) as store, as_written(store.name, AGAIN):
         return [_flat(spec, outcome) for spec, outcome in store.runs()]
 
 

@@ -1,25 +1,70 @@
-"""Running a study: what is missing of all cells, then each cell's table and verdicts."""
+"""Running comparisons: what is missing of all cells, then each cell's table and verdicts.
+
+A pilot is a study of one cell, which may be looked at again with more seeds.
+"""
 
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from functools import partial
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
+
+import torch
 
 from ...errors import StudyError
 from ..engines import Engine
 from ..engines.environment import describe_environment
-from ..pilot import estimate_seconds
+from ..plan import Plan
 from ..result import summarise
 from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, hash_of
-from ..store.folder import opened, write_json
+from ..store.folder import RESULTS, opened, write_json
 from ..store.live import Live
-from .cells import Cell, final_jobs, make_cells, tuning_jobs
+from ..tasks.source import Source
+from ..training.loop import run
+from .cells import final_jobs, make_cells, tuning_jobs
 from .file import StudyFile
-from .place import DATABASE, RESULT
+
+Outcomes = dict[str, dict[str, Any]]
+
+
+def run_pilot(
+    plan: Plan, *, engine: Engine, watcher: Watcher, store_url: str | None = None
+) -> dict[str, Any]:
+    """Do what is not stored yet, judge, and write pilot.json.
+
+    Args:
+        plan: what to run, and where the results go.
+        engine: what runs it.
+        watcher: who is told how far it is.
+        store_url: of the PostgreSQL database that holds the runs; None for the one that the
+            folder names, else runs.db in it.
+
+    Returns:
+        What pilot.json holds.
+
+    Raises:
+        StoreError: the folder cannot be used, or holds another specification's results.
+        RunError: runs failed twice.
+    """
+    begun = time.perf_counter()
+    specification = {"kind": "pilot", "identity": plan.identity, **plan.specification()}
+    source, seeds = plan.options.source, plan.options.seeds
+    with _running(plan.out, specification, source, engine, watcher, store_url) as runner:
+        looks = runner.store.looks()
+        confidence = _confidence(plan, looks)
+        (chosen,), outcomes = _outcomes(runner, [plan], seeds=seeds)
+        rows, first_look = plan.rows(chosen), looks[0] if looks else seeds
+        result = summarise(plan, rows, chosen, outcomes, confidence, first_look, engine.workers)
+        result["environment"] = runner.environment
+        result["reused_runs"] = runner.reused
+        result["wall_seconds"] = time.perf_counter() - begun
+        runner.store.add_look(seeds)  # first: a verdict that was read must count
+        write_json(plan.out / RESULTS["pilot"], result)
+    return result
 
 
 def run_study(
@@ -39,9 +84,7 @@ def run_study(
     Args:
         study, text: the study and the text that it was read from, which is kept in the store.
         out: the folder.
-        engine: what runs it.
-        store_url: of the PostgreSQL database that holds the runs; None for the one that the
-            folder names, else study.db in it.
+        engine, watcher, store_url: as those of `run_pilot`.
 
     Returns:
         What study.json holds: one entry per cell, as `result.summarise` makes them.
@@ -53,66 +96,123 @@ def run_study(
     """
     begun = time.perf_counter()
     cells = make_cells(study, out, device=device, numerics=numerics, data_dir=data_dir)
-    identity = {
+    plans = [cell.plan for cell in cells]
+    specification = {
+        "kind": "study",
         "identity": _identity(text, numerics),
         "name": study.name,
         "text": text,
         "device": device,
         "numerics": numerics._asdict(),
     }
-    with (
-        opened(out, DATABASE, "study", identity, partial(_differs, text), store_url) as store,
-        Live(out) as live,
-    ):
-        tuning, final = count(cells)
-        store.set_about(PLANNED, {"tuning": tuning, "final": final})
-        environment = describe_environment(cells[0].plan.options.source, engine)
-        runner = Runner(store, out, environment, engine=engine, watcher=watcher, live=live)
-        outcomes = runner.phase("tuning", tuning_jobs(cells))
-        chosen = [cell.plan.choose(outcomes) for cell in cells]
-        outcomes = runner.phase("final", final_jobs(cells, chosen))
+    source = plans[0].options.source
+    with _running(out, specification, source, engine, watcher, store_url) as runner:
+        rates, outcomes = _outcomes(runner, plans)
+        judged = []
+        for cell, plan, chosen in zip(cells, plans, rates, strict=True):
+            seeds, rows = plan.options.seeds, plan.rows(chosen)
+            made = summarise(plan, rows, chosen, outcomes, _confidence(plan, []), seeds, None)
+            for name in ("identity", "command", "out"):
+                del made[name]
+            judged.append({"settings": cell.settings, "label": cell.label, **made})
         result = {
             "schema": 1,
             "study": study.name,
             "question": study.question,
             "notes": list(study.notes),
-            "cells": [_judge(cell, c, outcomes) for cell, c in zip(cells, chosen, strict=True)],
-            "environment": environment,
+            "cells": judged,
+            "environment": runner.environment,
             "reused_runs": runner.reused,
             "wall_seconds": time.perf_counter() - begun,
             "text": text,
             "out": str(out),
         }
-        write_json(out / RESULT, result)
+        write_json(out / RESULTS["study"], result)
     return result
 
 
-def count(cells: Sequence[Cell]) -> tuple[int, int]:
-    """Tuning runs and final runs; those that two cells share are counted once.
+@contextmanager
+def _running(
+    out: Path,
+    specification: dict[str, Any],
+    source: Source,
+    engine: Engine,
+    watcher: Watcher,
+    store_url: str | None,
+) -> Iterator[Runner]:
+    """What runs a comparison, its folder locked while it does."""
+    with opened(out, specification, store_url) as store, Live(out) as live:
+        environment = describe_environment(source, engine)
+        yield Runner(store, out, environment, engine=engine, watcher=watcher, live=live)
+
+
+def _outcomes(
+    runner: Runner, plans: Sequence[Plan], **planned: int
+) -> tuple[list[dict[str, float]], Outcomes]:
+    """The learning rates chosen for each plan, and the outcomes of all final runs by their key.
+
+    Args:
+        planned: what else to keep beside the number of runs, for who watches.
+    """
+    tuning, final = count(plans)
+    runner.store.set_about(PLANNED, {"tuning": tuning, "final": final, **planned})
+    tuned = runner.phase("tuning", tuning_jobs(plans))
+    rates = [plan.choose(tuned) for plan in plans]
+    return rates, runner.phase("final", final_jobs(plans, rates))
+
+
+def _confidence(plan: Plan, looks: list[int]) -> float:
+    """95 % at the first look, 98 % at 2 n and 4 n seeds; shared among the methods judged."""
+    seeds = plan.options.seeds
+    if looks:
+        left = [n for n in (looks[0], 2 * looks[0], 4 * looks[0]) if n >= looks[-1]]
+        if seeds not in left:
+            raise StudyError(
+                f"{plan.out} was judged at {looks[-1]} seeds; there --seeds can be "
+                f"{' or '.join(map(str, left))}, got {seeds} (looking after every few seeds finds "
+                "differences that are not there)"
+            )
+    alpha = 0.05 if not looks or seeds == looks[0] else 0.02
+    return 1.0 - alpha / max(1, plan.judged)
+
+
+def count(plans: Sequence[Plan]) -> tuple[int, int]:
+    """Tuning runs and final runs; those that two plans share are counted once.
 
     Final runs at a tuned rate are counted as if every method had a rate of its own.
     """
     final = set()
-    for i, cell in enumerate(cells):
-        plan = cell.plan
+    for i, plan in enumerate(plans):
         rates = dict.fromkeys(plan.with_own_rate, plan.options.lr or -1.0 - i)
         final |= {(plan.common, *point) for point in plan.final_points(plan.rows(rates))}
-    return len(tuning_jobs(cells)), len(final)
+    return len(tuning_jobs(plans)), len(final)
 
 
-def estimate(cells: Sequence[Cell], workers: int) -> float:
-    """Seconds that the study takes: one epoch measured per task, network and batch size."""
-    known: dict[tuple[str, int], float] = {}
+def estimate(plans: Sequence[Plan], workers: int) -> float:
+    """Seconds that the runs take: one epoch measured here per task and batch size."""
+    torch.set_num_threads(1)
+    epochs: dict[tuple[Source, int], float] = {}
     total = 0.0
-    for cell in cells:
-        plan = cell.plan
-        kind = (cell.settings["task"], plan.options.batch_size)
-        tuning, final = plan.count()
-        work = (tuning + final) * plan.options.epochs
-        if kind not in known:
-            known[kind] = estimate_seconds(plan, workers) / work
-        total += known[kind] * work
-    return total
+    for plan in plans:
+        options = plan.options
+        kind = options.source, options.batch_size
+        if kind not in epochs:
+            lr = options.lr or options.lr_range[0]
+            spec = replace(plan.common, lr=lr, epochs=1, method="base")
+            prepared = plan.prepared.to(spec.device)
+            try:
+                run(spec, prepared)
+            except Exception as error:
+                raise StudyError(
+                    f"one epoch of the task failed with {type(error).__name__}: {error}"
+                ) from error
+            start = time.perf_counter()
+            run(spec, prepared)
+            epochs[kind] = time.perf_counter() - start
+        tuning, final = count([plan])
+        share = sum(plan.shares) / len(plan.shares)
+        total += (tuning + final * share) * epochs[kind] * options.epochs
+    return total / workers
 
 
 def default_folder(study: StudyFile, text: str, numerics: Numerics = DEFAULT) -> Path:
@@ -123,23 +223,3 @@ def default_folder(study: StudyFile, text: str, numerics: Numerics = DEFAULT) ->
 def _identity(text: str, numerics: Numerics) -> str:
     """What makes two studies the same: the file and, where not the usual ones, the numerics."""
     return hash_of(text if numerics == DEFAULT else [text, *numerics])
-
-
-def _judge(cell: Cell, chosen: dict[str, float], outcomes: dict[str, Any]) -> dict[str, Any]:
-    plan = cell.plan
-    confidence = 1.0 - 0.05 / max(1, plan.judged)
-    result = summarise(
-        plan, plan.rows(chosen), chosen, outcomes, confidence, plan.options.seeds, None
-    )
-    for name in ("identity", "command", "out"):
-        del result[name]
-    return {"settings": cell.settings, "label": cell.label, **result}
-
-
-def _differs(text: str, found: dict[str, Any]) -> str:
-    if found.get("name") is None:
-        raise StudyError("the store names no study")
-    if found["text"] != text:
-        return f"study {found['name']}, of another text"
-    stored = {**DEFAULT._asdict(), **found.get("numerics", {})}
-    return f"study {found['name']}, with {', '.join(f'{k} {v}' for k, v in stored.items())}"

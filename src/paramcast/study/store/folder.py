@@ -6,7 +6,9 @@ import contextlib
 import functools
 import json
 import os
-from collections.abc import Callable, Iterator
+import shutil
+import tempfile
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -16,79 +18,115 @@ from filelock import FileLock, Timeout
 from ..._files import replacing
 from ...errors import StoreError
 from ..reading import read_text, tell
+from ..spec import DEFAULT
 from .database import in_use, parse, without_password
 from .live import driver
 from .store import Store
 
-LOCK = ".lock"
+DATABASE, URL, LOCK = "runs.db", "runs.url", ".lock"
+"""The store; the file that says where it is instead; the driver's lock."""
+RESULTS = {"pilot": "pilot.json", "study": "study.json"}
+"""By kind, the file that a comparison ends with."""
+SPECIFICATION = "specification"
+"""Under this name a store keeps what it is of."""
+LONG = {"fingerprint": "the task's data or code changed", "text": "the study's file changed"}
 MOST_URL = 4096
 
 
 @contextmanager
-def opened(
-    out: Path,
-    database: str,
-    kind: str,
-    identity: dict[str, Any],
-    differ: Callable[[dict[str, Any]], str],
-    url: str | None = None,
-) -> Iterator[Store]:
-    """The folder's store, checked to hold this specification's runs, locked for one driver.
+def opened(out: Path, specification: dict[str, Any], url: str | None = None) -> Iterator[Store]:
+    """The folder's store to write, locked for one driver, checked to hold this comparison's runs.
 
     Args:
         out: the folder; made where missing.
-        database: the file in it; where the store is elsewhere, a file with the ending .url says
-            where.
-        kind: "pilot" or "study": under this name the identity is kept in the store.
-        identity: what the store must be of; {"identity": hash, ...}.
-        differ: tells in words how a stored identity differs.
+        specification: what the store must be of: "kind" ("pilot" or "study"), "identity" (a hash of
+            what makes two the same), and settings by which they are told apart.
         url: of a PostgreSQL database; None for the one that the folder names, else the file.
 
     Raises:
         StoreError: the folder or the store cannot be used, is in use by another driver, or holds
-            another specification's results.
+            another comparison's results.
     """
-    _make(out)
-    place = where(out, database, url)
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"--out {out} cannot be a folder ({error.strerror}); choose another"
+        ) from None
+    if not os.access(out, os.W_OK):
+        raise StoreError(f"--out {out} is not writable; choose another folder")
+    place = where(out, url)
     with contextlib.ExitStack() as stack:
         if isinstance(place, Path):
             stack.enter_context(_locked(out))
         store = stack.enter_context(contextlib.closing(Store(place)))
-        found = store.adopt(kind, identity)
-        if not isinstance(found, dict) or found.get("identity") != identity["identity"]:
+        found = store.adopt(SPECIFICATION, specification)
+        names = ("kind", "identity")
+        if not isinstance(found, dict) or any(found.get(n) != specification[n] for n in names):
             raise StoreError(
                 f"{out if isinstance(place, Path) else store.name} holds the results of another "
-                f"specification ({differ(found) if isinstance(found, dict) else 'unknown'}); "
+                f"specification ({_differences(found, specification)}); "
                 f"choose another {'--out folder' if isinstance(place, Path) else '--store'}, "
                 "nothing was changed"
             )
         if isinstance(place, str):
-            write_text(_url_file(out, database), store.name + "\n")
+            write_text(out / URL, store.name + "\n")
         yield store
 
 
-def where(out: Path, database: str, url: str | None = None) -> Path | str:
+@contextmanager
+def reading(folder: Path, url: str | None = None) -> Iterator[Store]:
+    """The folder's store, to read. SQLite's log needs a folder to write in: else it reads a copy.
+
+    Raises:
+        StoreError: there is none, or it cannot be read.
+    """
+    if url is None and not remembers(folder):
+        raise StoreError(f"{folder} holds no {DATABASE}; give the whole folder of a pilot or study")
+    place = where(folder, url)
+    with contextlib.ExitStack() as stack:
+        if isinstance(place, Path) and not os.access(folder, os.W_OK):
+            copies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paramcast-")))
+            for file in (place, folder / f"{DATABASE}-wal"):
+                if file.is_file():
+                    shutil.copyfile(file, copies / file.name)
+            place = copies / DATABASE
+        yield stack.enter_context(contextlib.closing(Store(place, write=False)))
+
+
+def specification_of(store: Store) -> dict[str, Any]:
+    """What a store is of, as `opened` was given it.
+
+    Raises:
+        StoreError: of nothing that paramcast knows.
+    """
+    found = store.about(SPECIFICATION)
+    if not isinstance(found, dict) or found.get("kind") not in RESULTS:
+        raise StoreError(f"{store.name} is of no pilot or study; give the folder or --store of one")
+    return found
+
+
+def where(out: Path, url: str | None = None) -> Path | str:
     """The file or the URL of a folder's store.
 
     Raises:
         StoreError: the folder has a file of its own, so no URL fits it; or a damaged .url file.
     """
-    path, remembered = out / database, _url_file(out, database)
     if url is not None:
         parse(url)
-        if path.exists():
-            raise StoreError(f"{out} has a {database} of its own; choose another --out for --store")
+        if (out / DATABASE).exists():
+            raise StoreError(f"{out} has a {DATABASE} of its own; choose another --out for --store")
         return url
-    if not remembered.is_file():
-        return path
+    if not (out / URL).is_file():
+        return out / DATABASE
     try:
-        kept = read_text(remembered, MOST_URL).strip()
+        kept = read_text(out / URL, MOST_URL).strip()
         parse(kept)
     except (OSError, ValueError, StoreError):
         raise StoreError(
-            f"{remembered} holds no URL of a store; give it again with --store"
+            f"{out / URL} holds no URL of a store; give it again with --store"
         ) from None
-    _tell_once(f"connecting to {without_password(parse(kept))}, as {remembered} says")
+    _tell_once(f"connecting to {without_password(parse(kept))}, as {out / URL} says")
     return kept
 
 
@@ -98,9 +136,9 @@ def _tell_once(text: str) -> None:
     tell(text)
 
 
-def remembers(folder: Path, database: str) -> bool:
+def remembers(folder: Path) -> bool:
     """Whether a folder has a store or the URL of one."""
-    return (folder / database).is_file() or _url_file(folder, database).is_file()
+    return (folder / DATABASE).is_file() or (folder / URL).is_file()
 
 
 def check_url(url: str | None) -> str | None:
@@ -135,17 +173,6 @@ def write_text(path: Path, text: str) -> None:
         ) from None
 
 
-def _make(out: Path) -> None:
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"--out {out} cannot be a folder ({error.strerror}); choose another"
-        ) from None
-    if not os.access(out, os.W_OK):
-        raise StoreError(f"--out {out} is not writable; choose another folder")
-
-
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
     lock = FileLock(out / LOCK, timeout=0)
@@ -163,5 +190,24 @@ def _locked(out: Path) -> Iterator[None]:
         lock.release()
 
 
-def _url_file(out: Path, database: str) -> Path:
-    return (out / database).with_suffix(".url")
+def _differences(found: Any, wanted: dict[str, Any]) -> str:
+    """The first settings in which a stored specification differs, in words."""
+    if not isinstance(found, dict):
+        return "unknown"
+    if found.get("kind") != wanted["kind"]:
+        return f"it is of a {found.get('kind')}, not of a {wanted['kind']}"
+    there, asked = _settings(found), _settings(json.loads(json.dumps(wanted)))
+    names = [name for name in asked if there.get(name) != asked[name]]
+    return "; ".join(
+        LONG.get(name) or f"{name}: there {there.get(name)}, asked {asked[name]}"
+        for name in names[:3]
+    )
+
+
+def _settings(specification: dict[str, Any]) -> dict[str, Any]:
+    """Side by side: what a specification says, and what its runs have in common."""
+    settings = dict(specification) | DEFAULT._asdict()
+    for group in ("identity", "common", "numerics"):
+        inner = settings.pop(group, None)
+        settings |= inner if isinstance(inner, dict) else {}
+    return settings

@@ -55,7 +55,7 @@ class Store:
 
     Example::
 
-        with contextlib.closing(Store(Path("study.db"), write=False)) as store:
+        with contextlib.closing(Store(Path("runs.db"), write=False)) as store:
             print(store.counts())
     """
 
