@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import pytest
 from synthetic import EVIL, write_pilot, write_study
 
-from paramcast.cli import main as cli
+from command import Ran, call
 from paramcast.report.html.write import write_report
 
 ARGUMENTS = [
@@ -40,26 +38,10 @@ def study(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-class Ran(NamedTuple):
-    """What a command left."""
-
-    code: int
-    out: str
-    err: str
-
-
 @pytest.fixture
-def paramcast(monkeypatch: pytest.MonkeyPatch) -> Callable[..., Ran]:
+def paramcast() -> Callable[..., Ran]:
     """paramcast("report", folder): the command, in this process."""
-
-    def call(*words: Any) -> Ran:
-        out, err = io.StringIO(), io.StringIO()
-        monkeypatch.setattr(sys, "argv", ["paramcast", *map(str, words)])
-        with contextlib.redirect_stdout(out), contextlib.redirect_stderr(err):
-            code = cli._main()
-        return Ran(code, out.getvalue(), err.getvalue())
-
-    return call
+    return lambda *words: call(Path.cwd(), *words)
 
 
 @pytest.fixture(scope="session")

@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
-import io
 import json
-import sys
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -14,25 +11,16 @@ from typing import Any
 import pytest
 from roi_pilots import adopted, store
 
-from paramcast.cli import main as cli
+import command
+from command import Ran
 from paramcast.errors import StudyError
 from paramcast.report import roi
 from paramcast.report.roi.inputs import QUANTITIES
 from paramcast.study.judging.verdict import Metric
 
 
-def call(*words: Any) -> tuple[int, str, str]:
-    """The command in this process: exit code, standard output, standard error."""
-    out, err = io.StringIO(), io.StringIO()
-    with (
-        pytest.MonkeyPatch.context() as patch,
-        contextlib.redirect_stdout(out),
-        contextlib.redirect_stderr(err),
-    ):
-        patch.setattr(sys, "argv", ["paramcast", "roi", *map(str, words)])
-        patch.setattr(sys.modules["__main__"], "__package__", None)
-        code = cli._main()
-    return code, out.getvalue(), err.getvalue()
+def call(*words: Any) -> Ran:
+    return command.call(Path.cwd(), "roi", *words)
 
 
 def refused(*words: Any) -> str:

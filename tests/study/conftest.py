@@ -20,7 +20,7 @@ from filelock import FileLock
 from postgres_server import Server, binaries
 
 from blobs import BLOBS
-from command import Ran, call, strict_json
+from command import Ran, call
 from paramcast.study.plan import Options, Plan
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Prepared, Task, prepare
@@ -29,11 +29,6 @@ from runs import PAPER, TUNED
 
 COMMAND = [sys.executable, "-m", "paramcast"]
 NOBODY = 65534
-
-
-@pytest.fixture(scope="session")
-def json_of() -> Callable[[str], dict[str, Any]]:
-    return strict_json
 
 
 @pytest.fixture
@@ -189,12 +184,6 @@ def unprivileged() -> Iterator[tuple[Path, Callable[[], contextlib.AbstractConte
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o777)
         yield Path(folder), nobody
-
-
-@pytest.fixture(scope="session")
-def command() -> Callable[..., Ran]:
-    """command(folder, "pilot", ...): the command, started in a folder."""
-    return call
 
 
 # --- databases ----------------------------------------------------------------------------------

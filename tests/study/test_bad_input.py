@@ -10,6 +10,8 @@ from typing import Any
 
 import pytest
 
+from command import call
+
 Paramcast = Callable[..., Any]
 TaskFile = Callable[..., Path]
 
@@ -88,16 +90,16 @@ def test_any_name_is_shown_as_it_is(
     assert (folder / "pilot.json").is_file()
 
 
-def test_out_may_not_be_written(command: Callable[..., Any], unprivileged: Any) -> None:
+def test_out_may_not_be_written(unprivileged: Any) -> None:
     folder, nobody = unprivileged
     readonly = folder / "readonly"
     readonly.mkdir()
     readonly.chmod(0o555)
-    command(folder, "pilot", "digits", "--dry-run")  # imports what nobody may not read
-    command(folder, "pilot", "nope.py")
+    call(folder, "pilot", "digits", "--dry-run")  # imports what nobody may not read
+    call(folder, "pilot", "nope.py")
     with nobody():
         for out in (readonly, readonly / "below"):
-            ran = command(folder, "pilot", "digits", "--quick", "--out", out)
+            ran = call(folder, "pilot", "digits", "--quick", "--out", out)
             assert (ran.code, ran.out) == (2, "")
             assert re.search(r"is not writable; choose another|cannot be a folder", ran.said)
             assert ran.said.count("\n") == 1

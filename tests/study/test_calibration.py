@@ -5,7 +5,6 @@ from __future__ import annotations
 import importlib.util
 import math
 import sys
-from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +12,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from command import call
 from paramcast.study.grid.file import open_study
 from paramcast.study.judging import stats
 
@@ -129,13 +129,11 @@ def test_sixty_trained_pilots_seldom_find_a_difference() -> None:
 
 
 @pytest.mark.slow
-def test_sixty_pilots_trained_now_seldom_find_a_difference(
-    command: Callable[..., Any], tmp_path: Path
-) -> None:
+def test_sixty_pilots_trained_now_seldom_find_a_difference(tmp_path: Path) -> None:
     """2,400 runs: about 10 minutes of two cores."""
     study = ROOT / "benchmarks" / "null-pilots.toml"
-    assert command(tmp_path, "study", "run", study, "--out", "null").code == 0
-    assert command(tmp_path, "study", "export", "null", "null.parquet", "--runs").code == 0
+    assert call(tmp_path, "study", "run", study, "--out", "null").code == 0
+    assert call(tmp_path, "study", "export", "null", "null.parquet", "--runs").code == 0
     calibration.write_table(tmp_path / "null.parquet", tmp_path / "null.csv")
     found = calibration.trained(calibration.Bank(tmp_path / "null.csv"))
     assert found.pilots == 60

@@ -17,6 +17,7 @@ import pytest
 from test_engine import AT_SEED_1, SPECS, ends, run_specs
 from test_store import HOLDER
 
+from command import call
 from paramcast.study.store import database
 from runs import kept, rows, timeless
 
@@ -48,11 +49,11 @@ def write_task(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def undisturbed(tmp_path_factory: pytest.TempPathFactory, command: Any) -> dict[str, Any]:
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """The runs of the pilot, left alone."""
     folder = tmp_path_factory.mktemp("undisturbed")
     write_task(folder)
-    assert command(folder, *PILOT).code == 0
+    assert call(folder, *PILOT).code == 0
     return stored(folder)
 
 

@@ -86,7 +86,6 @@ POINTS = "train=points(40, 1), validation=points(40, 2), test=points(60, 3), los
     ("metric", "name"),
     [
         ("metric='mse'", "mse"),
-        ("metric='mae'", "mae"),
         ("metric=root_mean_square, higher_is_better=False", "root_mean_square"),
     ],
 )
@@ -295,22 +294,6 @@ def test_a_table_is_split_60_20_20_and_scaled_by_what_training_knows(tmp_path: P
     np.testing.assert_allclose(prepared.train.inputs.std(0), 1, atol=1e-5)
     shares = [split.targets.float().mean() for split in splits]
     assert max(shares) - min(shares) < 0.05  # classes in equal shares
-
-
-@pytest.mark.parametrize(
-    ("values", "classes"),
-    [
-        ([str(i % 20) for i in range(200)], 20),
-        (["yes", "no"] * 50, 2),
-        (["True", "False"] * 50, 2),
-        ([str(i) for i in range(100)], None),
-        (["0.5", "1.5"] * 50, None),
-    ],
-    ids=["whole", "text", "bool", "many", "float"],
-)
-def test_what_is_a_class(tmp_path: Path, values: list[str], classes: int | None) -> None:
-    lines = ["a,y", *(f"{i % 7},{value}" for i, value in enumerate(values))]
-    assert loaded(tmp_path, lines).classes == classes
 
 
 def test_a_text_that_training_never_saw_does_not_blow_up(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ import pytest
 from filelock import FileLock
 from scipy import stats
 
-from command import without_notice
+from command import strict_json, without_notice
 from paramcast.study.plan import Plan
 from paramcast.study.store.live import Live
 from runs import PAPER, TUNED, kept, rows, timeless
@@ -90,11 +90,9 @@ def read(request: pytest.FixtureRequest, fixture: str) -> tuple[Any, Path, dict[
 
 
 @BOTH
-def test_pilot_json_is_strict_and_complete(
-    digits: str, request: pytest.FixtureRequest, json_of: Callable[[str], dict[str, Any]]
-) -> None:
+def test_pilot_json_is_strict_and_complete(digits: str, request: pytest.FixtureRequest) -> None:
     _, folder, result = read(request, digits)
-    assert json_of((folder / "pilot.json").read_text("utf-8")) == result
+    assert strict_json((folder / "pilot.json").read_text("utf-8")) == result
     assert [row["method"] for row in result["table"]] == [
         "sgd", "sgd-lr-matched", "random-jump", "demon", "plp",
     ]  # fmt: skip
@@ -659,7 +657,6 @@ def test_json_prints_nothing_but_json_even_if_the_task_prints(
     start: Callable[..., subprocess.Popen[str]],
     task_file: TaskFile,
     tmp_path: Path,
-    json_of: Callable[[str], dict[str, Any]],
 ) -> None:
     file = task_file(more="print('loading the data')")
     process = start(*SMALL, "--seeds", 2, "--out", "out", "--json")
@@ -667,7 +664,7 @@ def test_json_prints_nothing_but_json_even_if_the_task_prints(
     assert process.returncode == 0
     assert err.startswith(f"paramcast: running the code in {file}, with your rights\n")
     assert set(without_notice(err).splitlines()) <= {"loading the data"}
-    assert json_of(out) == json.loads((tmp_path / "out" / "pilot.json").read_text("utf-8"))
+    assert strict_json(out) == json.loads((tmp_path / "out" / "pilot.json").read_text("utf-8"))
 
 
 def test_the_table_goes_to_standard_output_and_nothing_to_the_other(

@@ -19,7 +19,7 @@ import pytest
 from postgres_server import PASSWORD, Server
 from test_engine import AT_SEED_1
 
-from command import without_notice
+from command import call, without_notice
 from paramcast.errors import StoreError
 from paramcast.report.watch.watching import Watching
 from paramcast.study.store.store import Store
@@ -67,14 +67,14 @@ def table(folder: Path) -> list[dict[str, Any]]:
 
 
 @pytest.fixture(scope="module")
-def local(tmp_path_factory: pytest.TempPathFactory, command: Callable[..., Any]) -> Any:
+def local(tmp_path_factory: pytest.TempPathFactory) -> Any:
     """The same study in a folder of its own, with one driver."""
     from blobs import BLOBS
 
     folder = tmp_path_factory.mktemp("local")
     (folder / "blobs.py").write_text(BLOBS + SLOW + f"\ndef changes():\n    return dict({MODEL})\n")
     (folder / "shared.toml").write_text(STUDY)
-    ran = command(folder, "study", "run", "shared.toml", "--out", "out", "--workers", 2)
+    ran = call(folder, "study", "run", "shared.toml", "--out", "out", "--workers", 2)
     assert ran.code == 0, ran.err
     return table(folder / "out")
 
