@@ -63,19 +63,6 @@ def test_each_kind_of_damage_has_its_sentence(tmp_path: Path, content: bytes, me
     assert str(caught.value).endswith("; replace it by an undamaged copy")
 
 
-def test_a_bomb_is_not_unpacked(tmp_path: Path) -> None:
-    resource = pytest.importorskip("resource")  # POSIX
-    header = struct.pack(">HBBIII", 0, 8, 3, 3, 4, 5)
-    with gzip.open(tmp_path / "a.gz", "wb") as file:
-        file.write(header)
-        for _ in range(256):
-            file.write(bytes(1 << 20))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    with pytest.raises(TaskError, match="it holds more than the 76 bytes"):
-        read_idx(tmp_path / "a.gz", (3, 4, 5))
-    assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 64 << 10  # KiB
-
-
 def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"a\.gz is missing \(so is a\)"):
         either(tmp_path, "a")
