@@ -68,7 +68,9 @@ class Runner:
         """
         place = None if self.live is None else str(self.live.path)
         unique = {job.spec.key: job._replace(live=place) for job in jobs}
-        self._plan(name, len(unique))
+        planned = self.store.about(PLANNED) or {}
+        if planned.get(name) != len(unique):  # for who watches
+            self.store.set_about(PLANNED, {**planned, name: len(unique)})
         outcomes: dict[str, dict[str, Any]] = {}
         for part in chunks(unique):
             found = self.store.outcomes(part)
@@ -78,50 +80,34 @@ class Runner:
         if unique:
             self.watcher.phase(name, len(unique), len(outcomes))
 
-        def note(done: Finished) -> None:
-            if done.outcome["status"] in GOOD:
-                outcomes[done.spec.key] = _kept(done.outcome)
-                self.failures.pop(done.spec.key, None)
-            else:
-                self.failures[done.spec.key] = done
-            self.watcher.finished(done)
-
         def keep(done: Finished) -> None:
+            key = done.spec.key
             with held():  # what is stored is counted too
-                note(self._keep(done))
+                if done.outcome["status"] not in GOOD:
+                    self.store.put_failure(done.spec, done.outcome)
+                    self.failures[key] = done
+                else:
+                    if not self.store.put(done.spec, done.outcome, self.environment):
+                        # stored already, as a server may do while it goes away: the first stays
+                        done = done._replace(outcome=self.store.outcomes([key])[key])
+                    outcomes[key] = _kept(done.outcome)
+                    self.failures.pop(key, None)
+                self.watcher.finished(done)
             if self.live is not None:
-                self.live.ended(done.spec.key)
+                self.live.ended(key)
 
         if missing:
             self.engine.run(missing.values(), keep)
         if self.failures:
-            raise RunError(self._explain(name, len(unique)))
+            first = next(iter(self.failures.values()))
+            raise RunError(
+                f"{len(self.failures)} of {len(unique)} {name} runs failed twice, so there is no "
+                f"verdict; the first was {first.spec.method} at learning rate "
+                f"{first.spec.lr:.4g}, seed {first.spec.seed}: {first.outcome['reason']}. The "
+                f"finished runs are kept in {self.out}; mend the cause and start the same command "
+                "again"
+            )
         return outcomes
-
-    def _plan(self, name: str, runs: int) -> None:
-        """Note how many runs the phase has, for who watches."""
-        planned = self.store.about(PLANNED) or {}
-        if planned.get(name) != runs:
-            self.store.set_about(PLANNED, {**planned, name: runs})
-
-    def _keep(self, done: Finished) -> Finished:
-        """Store an attempt; what comes back is what the store holds."""
-        if done.outcome["status"] not in GOOD:
-            self.store.put_failure(done.spec, done.outcome)
-            return done
-        if self.store.put(done.spec, done.outcome, self.environment):
-            return done
-        key = done.spec.key  # another driver was first, while the server was away
-        return done._replace(outcome=self.store.outcomes([key])[key])
-
-    def _explain(self, name: str, total: int) -> str:
-        first = next(iter(self.failures.values()))
-        return (
-            f"{len(self.failures)} of {total} {name} runs failed twice, so there is no verdict; "
-            f"the first was {first.spec.method} at learning rate {first.spec.lr:.4g}, seed "
-            f"{first.spec.seed}: {first.outcome['reason']}. The finished runs are kept in "
-            f"{self.out}; mend the cause and start the same command again"
-        )
 
 
 def _kept(outcome: dict[str, Any]) -> dict[str, Any]:

@@ -203,7 +203,18 @@ class _Pool:
         return ATTEMPTS
 
     def _ended(self, task: Task) -> dict[str, Any]:
-        job, outcome = self._jobs.pop(task), _outcome(task.ended, self._timeout)
+        job = self._jobs.pop(task)
+        how, value = task.ended or Ended("death")
+        if how == "value":
+            outcome: dict[str, Any] = value
+        elif how == "late":
+            reason = f"took longer than {self._timeout:g} s"
+            outcome = {"status": "timeout", "reason": reason}
+        else:
+            if how == "death":
+                died = KILLED if value == -9 else "the worker process died"
+                value = f"{died} (exit code {value})"
+            outcome = {"status": "failed", "reason": value}
         if outcome["status"] == "failed" and _lacked_memory(outcome["reason"]):
             self._alone.add(job.spec.key)
         elif "peak_memory" in outcome and job.spec.device == "cpu":
@@ -221,19 +232,6 @@ def _gb(size: int) -> str:
 
 
 KILLED = "killed, probably for want of memory"
-
-
-def _outcome(ended: Ended | None, timeout: float | None) -> dict[str, Any]:
-    how, value = ended or Ended("death")
-    if how == "value":
-        outcome: dict[str, Any] = value
-        return outcome
-    if how == "late":
-        return {"status": "timeout", "reason": f"took longer than {timeout:g} s"}
-    if how == "death":
-        died = KILLED if value == -9 else "the worker process died"
-        value = f"{died} (exit code {value})"
-    return {"status": "failed", "reason": value}
 
 
 def _lacked_memory(reason: str) -> bool:

@@ -38,7 +38,8 @@ class Cell:
 
     @property
     def label(self) -> str:
-        return ", ".join(f"{k} {_short(v)}" for k, v in self.settings.items() if v is not None)
+        shown = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in self.settings.items()}
+        return ", ".join(f"{k} {v}" for k, v in shown.items() if v is not None)
 
 
 def make_cells(
@@ -65,11 +66,13 @@ def make_cells(
                 name = settings["task"]
                 chosen = name, grid.target, table, grid.metric
                 if chosen not in tasks:
-                    folder = data_dir if _takes_data(name) else None
-                    source = find(name, grid.target, folder, table)
+                    own = is_table(name) or ".py" in name or usable_path(name, "task").is_dir()
+                    source = find(name, grid.target, None if own else data_dir, table)
                     source = replace(source, metric=grid.metric or "")
-                    tasks[chosen] = (source, load(source))
-                    _tell(name, tasks[chosen][1])
+                    prepared = load(source)
+                    tasks[chosen] = source, prepared
+                    for line in lines(prepared.description if prepared.task.description else {}):
+                        tell(f"data: {name}: {line}")
                 if grid.target is not None:
                     settings["task"] = f"{name}:{grid.target}"
                 cell = _cell(grid, settings, methods, *tasks[chosen], out, device, numerics)
@@ -80,13 +83,6 @@ def make_cells(
         except ParamcastError as error:
             raise StudyError(f"grid[{number}]: {error}") from None
     return cells
-
-
-def _tell(name: str, prepared: Prepared) -> None:
-    """What was read of data that are the user's own."""
-    if prepared.task.description:
-        for line in lines(prepared.description):
-            tell(f"data: {name}: {line}")
 
 
 def tuning_jobs(plans: Iterable[Plan]) -> list[Job]:
@@ -173,13 +169,3 @@ def _cell(
     return Cell(
         {name: filled[name] for name in AXES}, Plan(options, replace(prepared, task=task), out)
     )
-
-
-def _takes_data(name: str) -> bool:
-    if is_table(name) or ".py" in name:
-        return False
-    return not usable_path(name, "task").is_dir()
-
-
-def _short(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else str(value)

@@ -50,41 +50,40 @@ def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
         StudyError: the result has another form than a study writes.
     """
     with as_written(RESULT, AGAIN):
-        return _comparison_rows(result)
-
-
-def _comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    rows = []
-    for cell in result["cells"]:
-        base = cell["table"][0]
-        for row in cell["table"]:
-            to_base = row["to_base"] or {}
-            verdict = cell["verdicts"].get(row["method"], {}).get("quality", {})
-            to_matched = row["to_lr_matched"] or {}
-            rows.append(
-                {
-                    **cell["settings"],
-                    "method": row["method"],
-                    "role": row["role"],
-                    "method_lr": row["lr"],
-                    "seeds": cell["seeds"],
-                    "metric": cell["metric"]["name"],
-                    "mean": row["mean"],
-                    "low": row["low"],
-                    "high": row["high"],
-                    "top1_error": row["top1_error"],
-                    "top5_error": row["top5_error"],
-                    "loss": row["loss"],
-                    "gap": row["gap"],
-                    "diverged": row["diverged"],
-                    **{f"minus_base_{k}": to_base.get(k) for k in ("mean", "low", "high", "p")},
-                    **{f"minus_lr_matched_{k}": to_matched.get(k) for k in ("mean", "low", "high")},
-                    "verdict": verdict.get("kind"),
-                    "base_mean": base["mean"],
-                    **{name: found["mean"] for name, found in row["measures"].items()},
-                }
-            )
-    return rows
+        rows = []
+        for cell in result["cells"]:
+            base = cell["table"][0]
+            for row in cell["table"]:
+                to_base = row["to_base"] or {}
+                verdict = cell["verdicts"].get(row["method"], {}).get("quality", {})
+                to_matched = row["to_lr_matched"] or {}
+                rows.append(
+                    {
+                        **cell["settings"],
+                        "method": row["method"],
+                        "role": row["role"],
+                        "method_lr": row["lr"],
+                        "seeds": cell["seeds"],
+                        "metric": cell["metric"]["name"],
+                        "mean": row["mean"],
+                        "low": row["low"],
+                        "high": row["high"],
+                        "top1_error": row["top1_error"],
+                        "top5_error": row["top5_error"],
+                        "loss": row["loss"],
+                        "gap": row["gap"],
+                        "diverged": row["diverged"],
+                        **{f"minus_base_{k}": to_base.get(k) for k in ("mean", "low", "high", "p")},
+                        **{
+                            f"minus_lr_matched_{k}": to_matched.get(k)
+                            for k in ("mean", "low", "high")
+                        },
+                        "verdict": verdict.get("kind"),
+                        "base_mean": base["mean"],
+                        **{name: found["mean"] for name, found in row["measures"].items()},
+                    }
+                )
+        return rows
 
 
 def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:

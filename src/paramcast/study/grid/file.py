@@ -170,8 +170,22 @@ def open_study(name: str) -> tuple[StudyFile, str]:
     Raises:
         StudyError: there is no such study, or it cannot be read.
     """
-    text, where = _text(name)
-    return read(text, where), text
+    if name in ready_made():
+        text = ready_text(name)
+        return read(text, f"study {name}"), text
+    path = Path(name)
+    if path.suffix != ".toml":
+        raise StudyError(
+            f"no study {shown(name)}; give a file ending in .toml, or one of "
+            f"{', '.join(ready_made())}"
+        )
+    try:
+        text = read_text(path, MOST_TOML)
+    except (OSError, ValueError) as error:
+        raise StudyError(
+            f"{name[:200]} cannot be read: {getattr(error, 'strerror', None) or error}"
+        ) from None
+    return read(text, path.name), text
 
 
 def ready_made() -> list[str]:
@@ -192,33 +206,20 @@ def ready_text(name: str) -> str:
     return folder.joinpath(f"{name}.toml").read_text("utf-8")
 
 
-def _text(name: str) -> tuple[str, str]:
-    if name in ready_made():
-        return ready_text(name), f"study {name}"
-    path = Path(name)
-    if path.suffix != ".toml":
-        raise StudyError(
-            f"no study {shown(name)}; give a file ending in .toml, or one of "
-            f"{', '.join(ready_made())}"
-        )
-    try:
-        return read_text(path, MOST_TOML), path.name
-    except (OSError, ValueError) as error:
-        raise StudyError(
-            f"{name[:200]} cannot be read: {getattr(error, 'strerror', None) or error}"
-        ) from None
-
-
 def _explain(error: ValidationError) -> str:
     """The first complaints in words: the key, what is wrong, and what there is instead."""
     lines = []
     # a misspelt key first: it is why another one is missing
     problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
     for problem in problems[:3]:
-        where = _path(problem["loc"])
-        known = _known(problem["loc"])
+        # grid[1].lr[0], the blocks of a file counted from 1
+        parts = (f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
+        where = "".join(parts).lstrip(".") or "the file"
         if problem["type"] == "extra_forbidden":
-            lines.append(f"unknown key {where}; there is {', '.join(known)}")
+            blocks = [p for p in problem["loc"][:-1] if isinstance(p, str)]
+            known: dict[str, type[BaseModel]] = {"grid": Grid, "tune": Tune}
+            model = known.get(blocks[-1], StudyFile) if blocks else StudyFile
+            lines.append(f"unknown key {where}; there is {', '.join(model.model_fields)}")
         elif problem["type"] == "missing":
             lines.append(f"{where} is missing")
         elif problem["type"] == "too_short":
@@ -229,18 +230,3 @@ def _explain(error: ValidationError) -> str:
             text = problem["msg"].replace("Input should be", "must be")
             lines.append(f"{where} {text}, got {shown(problem['input'])}")
     return "; ".join(lines)
-
-
-def _path(location: tuple[int | str, ...]) -> str:
-    """grid[1].lr[0], the blocks of a file counted from 1."""
-    text = ""
-    for part in location:
-        text += f"[{part + 1}]" if isinstance(part, int) else f".{part}"
-    return text.lstrip(".") or "the file"
-
-
-def _known(location: tuple[int | str, ...]) -> list[str]:
-    models: dict[str, type[BaseModel]] = {"grid": Grid, "tune": Tune}
-    names = [part for part in location[:-1] if isinstance(part, str)]
-    model = models.get(names[-1], StudyFile) if names else StudyFile
-    return list(model.model_fields)

@@ -53,15 +53,15 @@ NOTICING = ("tcp_keepalives_idle = 15", "tcp_keepalives_interval = 5", "tcp_keep
 PATIENCE = 10.0
 """Seconds for which a locked database, or a server that is away, is waited for."""
 FULL = ("disk is full", "No space left on device")
+LOCKED = ("database is locked", "lock timeout")
 MOST_BYTES = 64 * 2**20
 """Of one stored value; the curve of 100,000 epochs has a third of that."""
-LOCKED = ("database is locked", "lock timeout")
 
 
 class SqliteFile:
     """A file in the output folder; one driver at a time, by the folder's lock."""
 
-    remedy = "move it away, or choose another folder"
+    remedy = own_room = "move it away, or choose another folder"
 
     def __init__(self, path: Path) -> None:
         self.path, self.name, self.secret = path, str(path), None
@@ -95,6 +95,7 @@ class PostgresSchema:
     """
 
     remedy = "see docs/store.md, or give another --store"
+    own_room = "give it a schema of its own: CREATE SCHEMA name, and ?options=-csearch_path%3Dname"
 
     def __init__(self, url: str) -> None:
         self.url = parse(url)
@@ -210,7 +211,7 @@ def is_store(connection: Connection, place: Place) -> bool:
     if not found >= metadata.tables.keys():
         raise StoreError(
             f"{place.name} is a database of something else (tables "
-            f"{', '.join(sorted(found)[:3])}); {_own_room(place)}"
+            f"{', '.join(sorted(found)[:3])}); {place.own_room}"
         )
     value = connection.scalar(select(about.c.value).where(about.c.name == "schema"))
     version = None if value is None else from_json(value)
@@ -230,30 +231,9 @@ def cause(error: Exception, secret: str | None = None) -> str:
     return said.replace(secret, "***") if secret else said
 
 
-def _own_room(place: Place) -> str:
-    if isinstance(place, SqliteFile):
-        return place.remedy
-    return "give it a schema of its own: CREATE SCHEMA name, and ?options=-csearch_path%3Dname"
-
-
-def split(outcome: dict[str, Any]) -> tuple[str, str | None]:
-    """The outcome without its curve, and the curve, as JSON."""
-    rest = {name: value for name, value in outcome.items() if name != "curve"}
-    return to_json(rest), to_json(outcome["curve"]) if "curve" in outcome else None
-
-
 def to_json(value: Any) -> str:
     """Strict JSON with sorted keys."""
     return json.dumps(value, sort_keys=True, allow_nan=False)
-
-
-def remedy(error: Exception, usual: str) -> str:
-    """What to do about a database that cannot be used."""
-    if any(words in str(error) for words in FULL):
-        return "make room"
-    if any(words in str(error) for words in LOCKED):
-        return "another program has locked it: wait for it, or end it"
-    return usual
 
 
 def is_away(error: DBAPIError) -> bool:
@@ -265,7 +245,8 @@ def is_away(error: DBAPIError) -> bool:
 
 def _set_pragmas(connection: Any, _record: Any) -> None:
     connection.isolation_level = None  # sqlite3 would begin no transaction for CREATE and ALTER
-    _limit(connection)
+    if hasattr(connection, "setlimit"):  # Python 3.11
+        connection.setlimit(0, MOST_BYTES)  # 0: SQLITE_LIMIT_LENGTH
     cursor = connection.cursor()
     cursor.execute("PRAGMA trusted_schema=OFF")  # views and triggers call no dangerous functions
     cursor.execute("PRAGMA cell_size_check=ON")  # a damaged page is an error, not a wrong value
@@ -281,12 +262,6 @@ def _only_read(connection: Any, _record: Any) -> None:
 def _keep_a_log(connection: Any, _record: Any) -> None:
     """Of a new file, which remembers it: readers need not wait, and a kill does no harm."""
     connection.execute("PRAGMA journal_mode=WAL")
-
-
-def _limit(connection: Any) -> None:
-    """No value may be larger than any that a store has; needs Python 3.11."""
-    if hasattr(connection, "setlimit"):
-        connection.setlimit(0, MOST_BYTES)  # 0: SQLITE_LIMIT_LENGTH
 
 
 def _begin(connection: Connection) -> None:

@@ -19,6 +19,8 @@ from ..reading import from_json, object_from_json
 from ..spec import RunSpec
 from . import database
 from .database import (
+    FULL,
+    LOCKED,
     PostgresSchema,
     SqliteFile,
     cause,
@@ -26,8 +28,6 @@ from .database import (
     is_away,
     is_store,
     prepare,
-    remedy,
-    split,
     to_json,
 )
 from .tables import about, failures, looks, runs
@@ -72,7 +72,11 @@ class Store:
             if write:
                 prepare(self.place, self._engine)
             else:
-                self._check()
+                with self._engine.connect() as connection:
+                    if not is_store(connection, self.place):
+                        raise StoreError(
+                            f"{self.name} holds no study; give the folder or --store of one"
+                        )
         except (SQLAlchemyError, OSError, ValueError) as error:
             self.close()
             raise StoreError(
@@ -148,7 +152,6 @@ class Store:
         Raises:
             StoreError: it cannot be written (no space, read-only, locked, unreachable).
         """
-        without_curve, curve = split(outcome)
         row = {
             **{
                 name: getattr(spec, name)
@@ -156,10 +159,10 @@ class Store:
             },
             "status": outcome["status"],
             "spec": to_json(spec.fields()),
-            "outcome": without_curve,
+            "outcome": to_json({k: v for k, v in outcome.items() if k != "curve"}),
             "environment": to_json(environment),
             "finished_at": _now(),
-            "curve": curve,
+            "curve": to_json(outcome["curve"]) if "curve" in outcome else None,
         }
         return bool(self.write(lambda c: c.execute(self._put, row).rowcount == 1, alone=True))
 
@@ -170,10 +173,12 @@ class Store:
 
     def put_failure(self, spec: RunSpec, outcome: dict[str, Any]) -> None:
         """Note an attempt that failed."""
+        # PostgreSQL's text holds no NUL, and no database holds half a character
+        storable = outcome["reason"].encode("utf-8", "backslashreplace").decode("utf-8")
         row = {
             "key": spec.key,
             "status": outcome["status"],
-            "reason": _storable(outcome["reason"]),
+            "reason": storable.replace("\0", "\\x00"),
             "spec": to_json(spec.fields()),
             "failed_at": _now("microseconds"),
         }
@@ -284,11 +289,6 @@ class Store:
                 "database, the user and the password (PGPASSWORD or ~/.pgpass)"
             ) from None
 
-    def _check(self) -> None:
-        with self._engine.connect() as connection:
-            if not is_store(connection, self.place):
-                raise StoreError(f"{self.name} holds no study; give the folder or --store of one")
-
     def _loaded(self, texts: list[str], read: Read = from_json) -> list[Any]:
         try:
             return [read(text) for text in texts]
@@ -300,8 +300,14 @@ class Store:
         return StoreError(f"{self.name} cannot be read ({self._cause(error)}); {what}")
 
     def _remedy(self, error: Exception, usual: str) -> str:
-        away = self.remote and isinstance(error, DBAPIError) and is_away(error)
-        return "see to its server" if away else remedy(error, usual)
+        """What to do about a database that cannot be used."""
+        if self.remote and isinstance(error, DBAPIError) and is_away(error):
+            return "see to its server"
+        if any(words in str(error) for words in FULL):
+            return "make room"
+        if any(words in str(error) for words in LOCKED):
+            return "another program has locked it: wait for it, or end it"
+        return usual
 
     def _cause(self, error: Exception) -> str:
         return cause(error, self.place.secret)
@@ -315,11 +321,6 @@ def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
 
 def _all(connection: Connection, query: Any) -> Any:
     return connection.execute(query).all()
-
-
-def _storable(text: str) -> str:
-    """PostgreSQL's text holds no NUL, and no database holds half a character."""
-    return text.encode("utf-8", "backslashreplace").decode("utf-8").replace("\0", "\\x00")
 
 
 def _now(precision: str = "seconds") -> str:
