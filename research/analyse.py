@@ -9,7 +9,7 @@ import click
 from analyses import ANALYSES, analyse
 from paramcast.cli.main import main
 from paramcast.cli.options import PATH
-from paramcast.study.grid.export import read_result
+from paramcast.study.grid.export import read_study
 from paramcast.study.reading import printable
 from paramcast.study.store.folder import write_text
 
@@ -43,7 +43,7 @@ def command(study: str, folder: Path, out: Path | None) -> None:
       python research/analyse.py conditions paramcast-runs/conditions-HASH --out results
       python research/analyse.py table paramcast-runs/my-study-HASH
     """
-    result = read_result(folder)
+    result = read_study(folder)
     text = analyse(result, STUDIES[study], out)
     if out is None:
         click.echo(printable(text), nl=False)

@@ -48,3 +48,22 @@ def kept(database: Path) -> int:
         return int(rows(database, "SELECT count(*) FROM runs")[0][0])
     except sqlite3.OperationalError:
         return 0
+
+
+def told(folder: Path) -> dict[tuple[str, str], tuple[str, str]]:
+    """What a pilot's verdicts read like: by method and question, the answer and what to do next."""
+    from paramcast.study.judging.sentences import advice, sentence
+    from paramcast.study.stored import PilotResult, read_result
+    from paramcast.study.words import Words
+
+    result, words = read_result(folder / "pilot.json", PilotResult, "run it again"), Words("en")
+    return {
+        (method, question): tuple(say(v, result["metric"], words) for say in (sentence, advice))
+        for method, answers in result["verdicts"].items()
+        for question, v in answers.items()
+    }
+
+
+def compared(verdict: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """The stored comparisons of a verdict by what is compared with what."""
+    return {f"{p['a']} - {p['b']}": p["comparison"] for p in verdict["comparisons"]}

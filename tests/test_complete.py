@@ -89,6 +89,6 @@ def test_an_average_is_complete(part: type) -> None:
 @pytest.mark.parametrize("name", COMPARED)
 @pytest.mark.parametrize("language", ["en", "ja"])
 def test_a_compared_method_has_a_line_in_each_language(name: str, language: str) -> None:
-    file = f"src/paramcast/report/html/text/{language}.json"
+    file = f"src/paramcast/study/text/{language}.json"
     lines = json.loads((ROOT / file).read_text("utf-8"))["method"]
     assert lines.get(name), f'{file}: a line for {name} under "method"'

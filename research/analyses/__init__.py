@@ -4,15 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from paramcast.errors import StudyError
 from paramcast.study.reading import as_written
+from paramcast.study.stored import StudyResult
 
 from . import conditions, fewer_steps, heatmap, measures, online, stability, synergy, table
 from .page import Page
 
-ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
+ANALYSES: dict[str, Callable[[StudyResult], Page]] = {
     "table": table.analyse,
     "heatmap": heatmap.analyse,
     "measures": measures.analyse,
@@ -24,7 +24,7 @@ ANALYSES: dict[str, Callable[[dict[str, Any]], Page]] = {
 }
 
 
-def analyse(result: dict[str, Any], names: list[str], folder: Path | None) -> str:
+def analyse(result: StudyResult, names: list[str], folder: Path | None) -> str:
     """Run analyses of a finished study.
 
     Args:

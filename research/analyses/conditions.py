@@ -8,8 +8,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.maps import differences, matched_of
+from paramcast.study.grid.maps import differences, matched_of, mean_of
 from paramcast.study.judging.stats import interval
+from paramcast.study.stored import Judged, StudyResult
 
 from .page import Page, made_by
 
@@ -46,7 +47,7 @@ class Rule(NamedTuple):
         return f"{self.feature} {'>' if self.above else '<='} {self.threshold:.3g}"
 
 
-def analyse(result: dict[str, Any]) -> Page:
+def analyse(result: StudyResult) -> Page:
     """Correlations, a rule of one threshold validated on left-out data sets, and the larger step.
 
     Raises:
@@ -77,7 +78,7 @@ def analyse(result: dict[str, Any]) -> Page:
     return page
 
 
-def gather(cells: list[dict[str, Any]]) -> Data:
+def gather(cells: list[Judged]) -> Data:
     """The cells that have the method, its control, and the base's straightness."""
     usable = [c for c in cells if METHOD in c["verdicts"] and matched_of(c, METHOD)]
     features = [_features(cell) for cell in usable]
@@ -102,9 +103,13 @@ def gather(cells: list[dict[str, Any]]) -> Data:
     )
 
 
-def _features(cell: dict[str, Any]) -> dict[str, float]:
-    found = cell["table"][0].get("measures", {})
-    return {n: v["mean"] for n, v in found.items() if ":" not in n and re.search(r"_\d+(@4)?$", n)}
+def _features(cell: Judged) -> dict[str, float]:
+    found = cell["table"][0]["measures"]
+    return {
+        n: v["mean"]
+        for n, v in found.items()
+        if v["mean"] is not None and ":" not in n and re.search(r"_\d+(@4)?$", n)
+    }
 
 
 def fit(features: np.ndarray, helps: np.ndarray, names: list[str]) -> Rule | None:
@@ -183,7 +188,7 @@ def _rate(wrong: np.ndarray) -> str:
     return f"{share:.0f} % ({100 * found.low:.0f} to {100 * found.high:.0f})"
 
 
-def _phases(cells: list[dict[str, Any]]) -> list[list[str]]:
+def _phases(cells: list[Judged]) -> list[list[str]]:
     names = [f"{kind}_{w}" for kind in ("r2", "cosine") for w in (3, 10, 30, 100, 300)]
     rows = [
         [name, *(_mean(cells, f"{name}{part}") for part in ("", "@1", "@2", "@3", "@4"))]
@@ -192,13 +197,13 @@ def _phases(cells: list[dict[str, Any]]) -> list[list[str]]:
     return [row for row in rows if any(row[1:])]
 
 
-def _mean(cells: list[dict[str, Any]], name: str) -> str:
-    found = [c["table"][0]["measures"].get(name, {}).get("mean") for c in cells]
+def _mean(cells: list[Judged], name: str) -> str:
+    found = [mean_of(c["table"][0], name) for c in cells]
     known = [value for value in found if value is not None]
     return f"{np.mean(known):.3f} ({len(known)})" if known else ""
 
 
-def _layers(cells: list[dict[str, Any]]) -> list[list[str]]:
+def _layers(cells: list[Judged]) -> list[list[str]]:
     rows = []
     for task in dict.fromkeys(cell["settings"]["task"] for cell in cells):
         own = [cell for cell in cells if cell["settings"]["task"] == task]

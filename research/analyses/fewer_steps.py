@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
-from typing import Any
 
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import points, short
 from paramcast.study.judging.stats import compare
 from paramcast.study.judging.verdict import PERCENT
+from paramcast.study.stored import ArmResult, Judged, StudyResult
 
 from .page import Page, made_by, spread
 
-Cells = Sequence[dict[str, Any]]
+Cells = list[Judged]
 HEADER = ("steps", "method", "schedule", "lr", "minus the base at T", "relation")
 
 
-def analyse(result: dict[str, Any]) -> Page:
+def analyse(result: StudyResult) -> Page:
     """Each task's arms at T' steps against its base at T, and the first method against the others.
 
     Of each task, T is the length of the longest cells, and the base of the first of them is the one
@@ -45,7 +44,7 @@ def analyse(result: dict[str, Any]) -> Page:
     }
     for name, task in tasks.items():
         page.say(task.heading(name))
-        page.table((*HEADER[:4], task.metric["name"], *HEADER[4:]), task.rows())
+        page.table((*HEADER[:4], task.metric.name, *HEADER[4:]), task.rows())
     judged = [name for cell in result["cells"] for name in cell["verdicts"]]
     if not judged:
         raise StudyError("fewer-steps needs a predictor or an average among the methods")
@@ -91,7 +90,7 @@ class _Task:
         self.margin = (statistics.mean(self.to_beat) - statistics.mean(self.arms[BASE, OWN])) / 2
         self.sd = statistics.stdev(self.to_beat)
 
-    def _better(self, row: dict[str, Any]) -> list[float]:
+    def _better(self, row: ArmResult) -> list[float]:
         """Values by seed, in points."""
         return [points(self.metric) * value for value in row["values"]]
 
@@ -115,9 +114,9 @@ class _Task:
             for row in cell["table"]
         ]
 
-    def _row(self, steps: str, schedule: str, row: dict[str, Any]) -> list[str]:
+    def _row(self, steps: str, schedule: str, row: ArmResult) -> list[str]:
         values = self._better(row)
-        value = f"{100 * row['mean']:.2f}" if self.metric["name"] in PERCENT else short(row["mean"])
+        value = f"{100 * row['mean']:.2f}" if self.metric.name in PERCENT else short(row["mean"])
         diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
         cells = [steps, row["method"], schedule, short(row["lr"]), value + diverged]
         if row is self.long["table"][0]:

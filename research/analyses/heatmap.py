@@ -8,11 +8,12 @@ from typing import Any
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import Map, maps
 from paramcast.study.judging.verdict import PERCENT
+from paramcast.study.stored import StudyResult
 
 from .page import Page, made_by
 
 
-def analyse(result: dict[str, Any]) -> Page:
+def analyse(result: StudyResult) -> Page:
     """For each task and each axis that varies: a map against the learning rate.
 
     The other settings are the study's most frequent ones. An interval that crosses 0 is in grey
@@ -25,7 +26,7 @@ def analyse(result: dict[str, Any]) -> Page:
     several = [m for m in maps(result["cells"]) if len(m.rows) > 1]
     if not several:
         raise StudyError("a heat map needs cells that differ in the learning rate and one setting")
-    unit = "points" if result["cells"][0]["metric"]["name"] in PERCENT else "the metric's unit"
+    unit = "points" if result["cells"][0]["metric"].name in PERCENT else "the metric's unit"
     seeds = result["cells"][0]["seeds"]
     page.say(
         f"Mean differences in {unit}, n = {seeds} seeds; in brackets where the 95 % interval of "

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import differences, short
 from paramcast.study.judging.verdict import PERCENT
+from paramcast.study.stored import ArmResult, Judged, Measure, StudyResult
 
 from .page import Page, made_by, spread
 from .table import varies
 
 
-def analyse(result: dict[str, Any]) -> Page:
+def analyse(result: StudyResult) -> Page:
     """A table per cell: result, generalisation gap, and every measure of the whole run.
 
     Measures of a quarter or of one layer (with @ or : in their names) are only in the export.
@@ -24,7 +23,7 @@ def analyse(result: dict[str, Any]) -> Page:
             name
             for cell in cells
             for row in cell["table"]
-            for name in row.get("measures", {})
+            for name in row["measures"]
             if "@" not in name and ":" not in name
         )
     )
@@ -37,15 +36,15 @@ def analyse(result: dict[str, Any]) -> Page:
                  "the paired differences to the base")  # fmt: skip
         here = [n for n in names if any(n in row["measures"] for row in cell["table"])]
         page.table(
-            ("method", "lr", cell["metric"]["name"], "minus base", "gap", *here, "diverged"),
+            ("method", "lr", cell["metric"].name, "minus base", "gap", *here, "diverged"),
             [_row(cell, row, here) for row in cell["table"]],
         )
     return page
 
 
-def _row(cell: dict[str, Any], row: dict[str, Any], names: list[str]) -> list[str]:
+def _row(cell: Judged, row: ArmResult, names: list[str]) -> list[str]:
     is_base = row is cell["table"][0]
-    percent = cell["metric"]["name"] in PERCENT
+    percent = cell["metric"].name in PERCENT
     mean = f"{100 * row['mean']:.2f} %" if percent else f"{row['mean']:.4g}"
     return [
         row["method"],
@@ -58,7 +57,7 @@ def _row(cell: dict[str, Any], row: dict[str, Any], names: list[str]) -> list[st
     ]
 
 
-def _measure(found: dict[str, Any] | None, *, base: bool) -> str:
+def _measure(found: Measure | None, *, base: bool) -> str:
     if found is None or found["mean"] is None:
         return ""
     if base or found["to_base"] is None:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import differences, rows_of, short
+from paramcast.study.stored import ArmResult, Judged, StudyResult
 from paramcast.study.training.methods import ON_DRIFT, parse_methods
 
 from .page import Page, spread
@@ -23,7 +22,7 @@ MEASURES = (
 COMPARED = ("forgetting", "recovery")
 
 
-def analyse(result: dict[str, Any]) -> Page:
+def analyse(result: StudyResult) -> Page:
     """Two tables: each reacting method minus the same without; measures, two of them compared.
 
     Raises:
@@ -62,7 +61,7 @@ def without_reaction(label: str) -> str | None:
     return type(method)(method.name, tuple(k for k in method.knobs if k[0] != ON_DRIFT)).label
 
 
-def _restarts(cell: dict[str, Any]) -> list[list[str]]:
+def _restarts(cell: Judged) -> list[list[str]]:
     rows, found = rows_of(cell), []
     base = cell["table"][0]["method"]
     for name in _methods(cell):
@@ -75,7 +74,7 @@ def _restarts(cell: dict[str, Any]) -> list[list[str]]:
     return found
 
 
-def _measured(cell: dict[str, Any]) -> list[list[str]]:
+def _measured(cell: Judged) -> list[list[str]]:
     rows = rows_of(cell)
     return [
         [*_where(cell), name, *(_measure(rows[name], *measure) for measure in MEASURES)]
@@ -83,7 +82,7 @@ def _measured(cell: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _measure(row: dict[str, Any], name: str, heading: str, factor: float, digits: int) -> str:
+def _measure(row: ArmResult, name: str, heading: str, factor: float, digits: int) -> str:
     found = row["measures"].get(name)
     if found is None or found["mean"] is None:
         return ""
@@ -94,10 +93,10 @@ def _measure(row: dict[str, Any], name: str, heading: str, factor: float, digits
     return f"{text} [{mean:+.{digits}f} ({low:+.{digits}f} to {high:+.{digits}f})]"
 
 
-def _methods(cell: dict[str, Any]) -> list[str]:
+def _methods(cell: Judged) -> list[str]:
     """The methods that the study named: no base, no controls made from a predictor."""
-    return [r["method"] for r in cell["table"][1:] if not r["of"]]
+    return [r["method"] for r in cell["table"][1:] if not r["control_of"]]
 
 
-def _where(cell: dict[str, Any]) -> tuple[str, str]:
+def _where(cell: Judged) -> tuple[str, str]:
     return cell["settings"]["task"], cell["settings"]["base"]

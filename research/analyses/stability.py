@@ -9,8 +9,10 @@ import numpy as np
 
 from edge import edge, spectral_radius
 from paramcast.predictors import Affine, Midline
-from paramcast.study.grid.maps import differences, short
+from paramcast.study.grid.maps import differences, mean_of, short
+from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import PERCENT
+from paramcast.study.stored import ArmResult, Judged, StudyResult
 from paramcast.study.training.methods import parse_methods
 
 from .page import Page, made_by, spread
@@ -19,7 +21,7 @@ MOMENTA, HORIZONS, CYCLES = (0.0, 0.5, 0.9, 0.99), (0.5, 1.0, 1.5, 2.5), (3, 6, 
 USUAL_MOMENTUM = 0.9
 
 
-def analyse(result: dict[str, Any]) -> Page:
+def analyse(result: StudyResult) -> Page:
     """The edge of every rule on a quadratic; learning rate times sharpness in real runs beside it;
     and the loss jump at insertions against the final result."""
     page = Page([f"{result['question']}\n\n{made_by(result)}"])
@@ -31,7 +33,7 @@ def analyse(result: dict[str, Any]) -> Page:
         "**Real runs.** Sharpness is the largest Hessian eigenvalue of the training loss that was "
         "seen in the run; where it sits at its edge, learning rate x sharpness is the edge."
     )
-    groups: dict[str, list[dict[str, Any]]] = {}
+    groups: dict[str, list[Judged]] = {}
     for cell in result["cells"]:
         settings = {k: v for k, v in cell["settings"].items() if k != "lr" and v is not None}
         groups.setdefault(", ".join(f"{k} {short(v)}" for k, v in settings.items()), []).append(
@@ -48,13 +50,13 @@ def analyse(result: dict[str, Any]) -> Page:
     return page
 
 
-def _has_edge(row: dict[str, Any]) -> bool:
+def _has_edge(row: ArmResult) -> bool:
     """Whether the row is the bare base or a predictor with fixed weights."""
-    bare = row["role"] == "base" or "-lr-matched" in row["method"]
+    bare = row["family"] in ("base", LR_MATCHED)
     return bare or (row["role"] == "predictor" and isinstance(_predictor(row), Affine))
 
 
-def _predictor(row: dict[str, Any]) -> Any:
+def _predictor(row: ArmResult) -> Any:
     return parse_methods(row["method"])[0].predictor() if row["role"] == "predictor" else None
 
 
@@ -67,17 +69,16 @@ def _edges() -> list[list[str]]:
     return rows
 
 
-def _row(cell: dict[str, Any], row: dict[str, Any]) -> list[str]:
+def _row(cell: Judged, row: ArmResult) -> list[str]:
     momentum = cell["settings"]["momentum"]
-    measures = row["measures"]
     at = edge(_predictor(row), USUAL_MOMENTUM if momentum is None else momentum)
-    sharpness = measures.get("sharpness_most", {}).get("mean")
-    jump, down = (measures.get(n, {}).get("mean") for n in ("jump_loss", "jump_lowers_loss"))
+    sharpness = mean_of(row, "sharpness_most")
+    jump, down = (mean_of(row, n) for n in ("jump_loss", "jump_lowers_loss"))
     base = row is cell["table"][0]
     return [
         f"{row['lr']:.4g}",
         row["method"],
-        f"{100 * row['mean']:.2f} %" if cell["metric"]["name"] in PERCENT else f"{row['mean']:.4g}",
+        f"{100 * row['mean']:.2f} %" if cell["metric"].name in PERCENT else f"{row['mean']:.4g}",
         "" if base else spread(differences(cell, row["method"])),
         str(row["diverged"] or ""),
         "" if sharpness is None else f"{row['lr'] * sharpness:.3g}",
@@ -87,13 +88,13 @@ def _row(cell: dict[str, Any], row: dict[str, Any]) -> list[str]:
     ]
 
 
-def _say_jumps(page: Page, cells: list[dict[str, Any]]) -> None:
+def _say_jumps(page: Page, cells: list[Judged]) -> None:
     from scipy.stats import spearmanr
 
     jumps, ends = [], []
     for cell in cells:
         for row in cell["table"]:
-            found = row["measures"].get("jump_loss", {}).get("mean")
+            found = mean_of(row, "jump_loss")
             if row["role"] == "predictor" and found is not None:
                 jumps.append(found)
                 ends.append(float(np.mean(differences(cell, row["method"]))))

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any
-
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import differences, matched_of
+from paramcast.study.stored import Judged, StudyResult
 
 from .page import Page, made_by, spread
 
 
-def analyse(result: dict[str, Any]) -> Page:
+def analyse(result: StudyResult) -> Page:
     """Synergy of X = (PLP over X - X) - (PLP over SGD - SGD), paired by seed, per task.
 
     Raises:
@@ -18,7 +17,7 @@ def analyse(result: dict[str, Any]) -> Page:
     """
     page = Page([f"{result['question']}\n\n{made_by(result)}"])
     for task in dict.fromkeys(cell["settings"]["task"] for cell in result["cells"]):
-        cells: dict[str, dict[str, Any]] = {}
+        cells: dict[str, Judged] = {}
         for cell in result["cells"]:
             if cell["settings"]["task"] == task:
                 if cell["settings"]["base"] in cells:
@@ -34,7 +33,7 @@ def analyse(result: dict[str, Any]) -> Page:
     return page
 
 
-def _row(name: str, cell: dict[str, Any], sgd: dict[str, Any]) -> list[str]:
+def _row(name: str, cell: Judged, sgd: Judged) -> list[str]:
     own, reference = differences(cell, "plp"), differences(sgd, "plp")
     synergy = [a - b for a, b in zip(own, reference, strict=True)]
     return [
@@ -43,5 +42,5 @@ def _row(name: str, cell: dict[str, Any], sgd: dict[str, Any]) -> list[str]:
         spread(own),
         spread(differences(cell, "plp", matched_of(cell, "plp"))),
         "" if cell is sgd else spread(synergy),
-        cell["verdicts"]["plp"]["quality"]["kind"],
+        cell["verdicts"]["plp"]["quality"].kind,
     ]

@@ -31,11 +31,10 @@ from paramcast.errors import ParamcastError
 from paramcast.integrations.checkpoint import CycleState
 from paramcast.integrations.packing import pack, unpack
 from paramcast.report import roi
-from paramcast.report.html.words import Words
 from paramcast.report.html.write import content as report
 from paramcast.report.roi.terminal import render
 from paramcast.study.engines.address import read_address
-from paramcast.study.grid.export import comparison_rows, read_result, run_rows, write
+from paramcast.study.grid.export import comparison_rows, read_study, run_rows, write
 from paramcast.study.grid.file import open_study, ready_made, ready_text
 from paramcast.study.reading import from_json
 from paramcast.study.store.database import parse, without_password
@@ -174,15 +173,6 @@ def image_seeds() -> list[bytes]:
 
 
 # --- texts ----------------------------------------------------------------------------------------
-
-
-def said(content: bytes) -> None:
-    words("ja").said(text(content))
-
-
-@cache
-def words(language: str) -> Words:
-    return Words(language)
 
 
 def url(content: bytes) -> None:
@@ -384,8 +374,8 @@ def study_results(content: bytes) -> None:
     spoil_result(folder / "study.json", choices)
     readers = [
         lambda: report(folder, "en", "html"),
-        lambda: write(comparison_rows(read_result(folder)), folder / "cells.csv"),
-        lambda: write(comparison_rows(read_result(folder)), folder / "cells.parquet"),
+        lambda: write(comparison_rows(read_study(folder)), folder / "cells.csv"),
+        lambda: write(comparison_rows(read_study(folder)), folder / "cells.parquet"),
     ]
     each(readers[choices.below(len(readers))])
 
@@ -465,9 +455,6 @@ TARGETS: dict[str, Target] = {
     ),
     "store-url": Target(
         url, lambda: [b"postgresql://u:p@h:5432/db?options=-csearch_path%3Da&sslmode=require"]
-    ),
-    "sentence": Target(
-        said, lambda: [t.encode() for t in words("en")._texts["said"].values()][:20]
     ),
     "json": Target(
         lambda c: from_json(text(c)), lambda: [b'{"a": [1, 2.5, "\\u00e9", null]}'], (ValueError,)

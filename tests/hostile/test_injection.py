@@ -44,17 +44,17 @@ def poison(value: Any, keys: tuple[str, ...]) -> Any:
     return [poison(each, keys) for each in value] if isinstance(value, list) else value
 
 
-FREE = ("question", "sentence", "next", "command", "task", "out", "cpu", "platform", "git_commit",
-        "text", "label", "versions", "schedule", "base")  # fmt: skip
+FREE = ("question", "command", "predictor", "control", "a", "b", "task", "out", "cpu",
+        "platform", "git_commit", "text", "label", "versions", "schedule", "base")  # fmt: skip
 
 
 def evil_folder(place: Path, kind: str) -> Path:
     folder = copy_of(pilot_folder() if kind == "pilot" else study_folder(), place / kind)
     path = folder / f"{kind}.json"
-    result = poison(json.loads(path.read_text()), FREE)
+    result = poison(json.loads(path.read_text()), FREE if kind == "study" else FREE[1:])
     for one in result.get("cells", [result]):
         one["metric"]["name"] = EVIL
-        one["notes"] = [EVIL]
+        one["notes"] = [{"note": "lowest", "arms": [EVIL], "range": [0.1, 1.0]}]
         one["table"][0]["method"] = EVIL
     for cell in result.get("cells", []):
         cell["settings"] = {**cell["settings"], EVIL: EVIL}
@@ -63,12 +63,13 @@ def evil_folder(place: Path, kind: str) -> Path:
         result["notes"] = [EVIL]
     path.write_text(json.dumps(result))
     with contextlib.closing(sqlite3.connect(folder / "runs.db")) as connection, connection:
-        key, spec = connection.execute("SELECT key, spec FROM runs LIMIT 1").fetchone()
-        outcome = {"status": "diverged", "reason": EVIL, "steps": 1, "seconds": 1.0}
+        query = "SELECT key, spec, outcome FROM runs LIMIT 1"
+        key, spec, outcome = connection.execute(query).fetchone()
+        evil = {"status": "diverged", "divergence": {"how": "step", "step": EVIL}}
         spoilt = json.dumps(json.loads(spec) | {"task": EVIL, "phase": EVIL})
         connection.execute(
             "UPDATE runs SET spec = ?, outcome = ?, finished_at = ? WHERE key = ?",
-            (spoilt, json.dumps(outcome), EVIL, key),
+            (spoilt, json.dumps(json.loads(outcome) | evil), EVIL, key),
         )
         connection.execute(
             "INSERT INTO failures VALUES (1, ?, ?, ?, ?, ?)", (EVIL, EVIL, EVIL, spoilt, EVIL)

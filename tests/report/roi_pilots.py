@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,10 +9,12 @@ from typing import Any
 
 import numpy as np
 
-from paramcast.study.judging.stats import interval
-from paramcast.study.judging.verdict import Arm, Metric, difference, judge_quality, judge_speed
+from paramcast.study.judging.table import LR_MATCHED, judge, numbers
+from paramcast.study.judging.verdict import Arm, Metric
 from paramcast.study.spec import RunSpec
+from paramcast.study.store.folder import to_json
 from paramcast.study.store.store import Store
+from paramcast.study.stored import SCHEMA
 from runs import run_spec
 
 SPEC = run_spec(task="made", epochs=1)
@@ -77,56 +78,48 @@ def store(
     folder.mkdir(parents=True, exist_ok=True)
     result = _result(arms, metric)
     change(result)
-    (folder / "pilot.json").write_text(json.dumps(result, allow_nan=False))
+    (folder / "pilot.json").write_text(to_json(result))
     found = Store(folder / "runs.db")
-    _put(found, SPEC.lr, "base", "tune", 1.0, 0, {"seconds": tuning})
+    found.put(_spec(SPEC.lr, "base", "tune", 1.0, 0), {"status": "done", "seconds": tuning}, {})
     for arm in arms:
         for seed in range(len(arm.values)):
-            outcome = {"peak_memory": arm.memory, "class_counts": arm.counts}
-            whole, early = {"seconds": arm.seconds}, {"seconds": arm.early_seconds}
-            _put(found, arm.lr, arm.run, "final", 1.0, seed, outcome | whole)
-            _put(found, arm.lr, arm.run, "final", 0.8, seed, outcome | early)
+            outcome = {"status": "done", "peak_memory": arm.memory, "class_counts": arm.counts}
+            for share, seconds in ((1.0, arm.seconds), (0.8, arm.early_seconds)):
+                spec = _spec(arm.lr, arm.run, "final", share, seed)
+                found.put(spec, {**outcome, "seconds": seconds}, {})
     found.close()
     return folder
 
 
-def _put(found: Store, lr: float, method: str, phase: str, share: float, seed: int, more: Any):
+def _spec(lr: float, method: str, phase: str, share: float, seed: int) -> RunSpec:
     values = {"method": method, "phase": phase, "share": share, "seed": seed, "lr": lr}
-    found.put(RunSpec(**(asdict(SPEC) | values)), {"status": "done", **more}, {})
+    return RunSpec(**(asdict(SPEC) | values))
 
 
 def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
-    fine = (False,) * len(made[0].values)
+    n = len(made[0].values)
+    fine = (False,) * n
     arms = [
         Arm(m.name, m.role, m.lr, tuple(m.values), tuple(m.early), fine, fine, m.of) for m in made
     ]
-    base = arms[0]
-    verdicts = {
-        arm.name: {
-            "quality": asdict(judge_quality(base, arm, _controls(arm, arms), metric, 0.95)),
-            "speed": asdict(judge_speed(base, arm, _controls(arm, arms), metric, 0.95)),
+    table = [
+        {
+            "method": m.name, "role": m.role, "control_of": m.of, "run": m.run, "lr": m.lr,
+            "family": LR_MATCHED if LR_MATCHED in m.name else m.name, "loss": 0.0, "gap": None,
+            "keys": [_spec(m.lr, m.run, "final", 1.0, seed).key for seed in range(n)],
+            "early_keys": [_spec(m.lr, m.run, "final", 0.8, seed).key for seed in range(n)],
+            "seconds": m.seconds, "peak_memory": m.memory, "divergences": [],
+            "top1_error": None, "top5_error": None, "measures": {},
+            **numbers(arm, arms[0], None, metric, 0.95),
         }
-        for arm in arms
-        if arm.role in ("predictor", "average")
-    }
-    table = [_row(arm, base, metric) for arm in arms]
+        for m, arm in zip(made, arms, strict=True)
+    ]  # fmt: skip
+    tuned = _spec(SPEC.lr, "base", "tune", 1.0, 0).key
     return {
-        "schema": 1, "task": "made", "metric": asdict(metric), "seeds": len(fine),
-        "confidence": 0.95, "table": table, "verdicts": verdicts, "command": "paramcast pilot made",
-        "out": "made", "steps": 100, "early_steps": 80,
-    }  # fmt: skip
-
-
-def _controls(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
-    averages = [a for a in arms if a.role == "average" and arm.role == "predictor"]
-    return [a for a in arms if a.role == "control" and a.of in ("", arm.name)] + averages
-
-
-def _row(arm: Arm, base: Arm, metric: Metric) -> dict[str, Any]:
-    mean, low, high = interval(arm.values)
-    to_base = None if arm is base else asdict(difference(arm.values, base.values, metric, 0.95))
-    return {
-        "method": arm.name, "role": arm.role, "of": arm.of, "lr": arm.lr, "mean": mean, "low": low,
-        "high": high, "values": list(arm.values), "early_values": list(arm.early),
-        "to_base": to_base,
+        "schema": SCHEMA, "task": "made", "question": "today", "description": {}, "metric": metric,
+        "seeds": n, "confidence": 0.95, "table": table, "verdicts": judge(arms, metric, 0.95),
+        "notes": [], "command": "paramcast pilot made", "out": "made", "steps": 100,
+        "early_steps": 80, "specification": {}, "identity": "", "environment": {},
+        "learning_rates": {"tried": [0.1], "chosen": {}, "keys": {"base": [[tuned]]}},
+        "reused_runs": 0, "wall_seconds": 1.0,
     }  # fmt: skip

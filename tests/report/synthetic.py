@@ -19,6 +19,7 @@ from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.folder import write_json
 from paramcast.study.store.store import Store
+from paramcast.study.stored import SCHEMA
 from paramcast.study.tasks.source import find
 from paramcast.study.tasks.task import Task, prepare
 from paramcast.study.training.loop import total_steps
@@ -64,7 +65,7 @@ def draw(spec: RunSpec, steps: int, classes: int, effects: dict[str, float]) -> 
     if classes >= 20:
         split["top5_error"] = (1 - end) / 4
     outcome: dict[str, Any] = {
-        "status": "done", "reason": "", "steps": steps, "seconds": 2 * spec.share,
+        "status": "done", "divergence": None, "steps": steps, "seconds": 2 * spec.share,
         "peak_memory": 400 * 2**20, "curve": curve, "metric_name": "accuracy",
         "validation": dict(split), "measures": {},
     }  # fmt: skip
@@ -89,7 +90,7 @@ def draw_predictions(epoch: int, share: float, spec: RunSpec) -> dict[str, Any]:
 def diverge(outcome: dict[str, Any], classes: int) -> None:
     constant = {"metric": 1 / classes, "loss": math.log(classes), "top1_error": 1 - 1 / classes}
     outcome.update(
-        status="diverged", reason="loss not finite at step 7", validation=constant,
+        status="diverged", divergence={"how": "step", "step": 7}, validation=constant,
         test=constant, train_loss=None, gap=None, curve=outcome["curve"][:1],
     )  # fmt: skip
     outcome["curve"][0]["validation_metric"] = None
@@ -150,8 +151,11 @@ def write_pilot(
         store.put_failure(spec, {"status": "failed", "reason": reason})
     store.add_look(seeds)
     store.close()
-    result = summarise(plan, rows, chosen, outcomes, 0.95, seeds, 2)
-    result |= {"environment": ENVIRONMENT, "reused_runs": 0, "wall_seconds": 12.5}
+    result = {
+        "schema": SCHEMA, **summarise(plan, rows, chosen, outcomes, 0.95, seeds, 2),
+        "identity": plan.identity, "command": plan.command(seeds), "out": str(folder),
+        "environment": ENVIRONMENT, "reused_runs": 0, "wall_seconds": 12.5,
+    }  # fmt: skip
     write_json(folder / "pilot.json", result)
     return result
 
@@ -197,11 +201,10 @@ def write_study(folder: Path, text: str = STUDY) -> dict[str, Any]:
     for cell, rates in zip(cells, chosen, strict=True):
         plan = cell.plan
         result = summarise(plan, plan.rows(rates), rates, outcomes, 0.95, plan.options.seeds, None)
-        for key in ("identity", "command", "out"):
-            del result[key]
         results.append({"settings": cell.settings, "label": cell.label, **result})
     written = {
-        "schema": 1, "study": study.name, "question": study.question, "notes": list(study.notes),
+        "schema": SCHEMA, "study": study.name, "question": study.question,
+        "notes": list(study.notes),
         "cells": results, "environment": ENVIRONMENT, "reused_runs": 0, "wall_seconds": 30.0,
         "text": text, "out": str(folder),
     }  # fmt: skip

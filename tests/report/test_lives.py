@@ -36,6 +36,8 @@ from paramcast.study.grid.run import run_pilot
 from paramcast.study.plan import Options, Plan
 from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
+from paramcast.study.store.folder import to_json
+from paramcast.study.stored import SCHEMA
 from paramcast.study.tasks.source import find
 from paramcast.study.training.loop import total_steps
 from paramcast.study.training.methods import parse_methods
@@ -87,7 +89,9 @@ def verdict(seeds: int, trials: int, first_look: int) -> dict[str, Any]:
     chosen = planned.choose(outcomes)
     confidence = 0.95 if seeds == first_look else 0.98
     found = summarise(planned, planned.rows(chosen), chosen, outcomes, confidence, first_look, 2)
-    return json.loads(json.dumps(found))
+    made = {"schema": SCHEMA, **found, "identity": planned.identity,
+            "command": planned.command(seeds), "out": str(planned.out)}  # fmt: skip
+    return json.loads(to_json(made))
 
 
 def fails(spec: RunSpec, failing: int) -> bool:
@@ -380,7 +384,7 @@ class Lives(RuleBasedStateMachine):
 
     def expected(self, failures: int) -> str:
         """How a life ends that is left alone."""
-        owner = self.now.about.get("pilot", {}).get("identity")
+        owner = self.now.about.get("specification", {}).get("identity")
         if owner not in (None, plan(self.seeds, self.trials).identity):
             return "StoreError"
         looks = self.now.looks

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 from pathlib import Path
 
 import pytest
@@ -11,11 +10,14 @@ from rich.console import Console
 from synthetic import write_pilot
 
 from paramcast.report.terminal import show
+from paramcast.study.store.folder import to_json
+from paramcast.study.stored import PilotResult, read_result
 
 
 def shown(folder: Path, width: int) -> list[str]:
     screen = io.StringIO()
-    show(json.loads((folder / "pilot.json").read_text("utf-8")), Console(file=screen, width=width))
+    result = read_result(folder / "pilot.json", PilotResult, "run it again")
+    show(result, Console(file=screen, width=width))
     return screen.getvalue().splitlines()
 
 
@@ -34,7 +36,7 @@ def test_no_figure_of_a_narrow_table_is_cut(tmp_path: Path, width: int) -> None:
 def test_a_long_name_takes_more_lines(tmp_path: Path) -> None:
     result = write_pilot(tmp_path)
     result["table"][1]["method"] = "outer-nesterov(k=5, outer_momentum=0.9)-lr-matched"
-    (tmp_path / "pilot.json").write_text(json.dumps(result))
+    (tmp_path / "pilot.json").write_text(to_json(result))
     lines = shown(tmp_path, 80)
     assert sum(line.startswith("outer-") for line in lines) == 2  # in two tables
     assert not any("…" in line for line in lines)

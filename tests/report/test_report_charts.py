@@ -15,9 +15,10 @@ from paramcast.report.html.cells import Arm, Cell
 from paramcast.report.html.data import build
 from paramcast.report.html.load import Run, load
 from paramcast.report.html.predictions import LONG
-from paramcast.report.html.words import Words
+from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import Metric
 from paramcast.study.training import predictions as noted
+from paramcast.study.words import Words
 
 EN = Words("en")
 TIMES = "\u00d7"
@@ -83,12 +84,14 @@ def arm(name: str, role: str, *curves: list[float | None]) -> Arm:
                            for e, v in enumerate(curve, 1)], "")
         for curve in curves
     ]  # fmt: skip
-    row = {"method": name, "role": role, "of": "plp" if role == "control" else ""}
-    return Arm(row, name, list(runs), [])
+    family = LR_MATCHED if "lr-matched" in name else name.partition(" of ")[0]
+    row = {"method": name, "role": role, "family": family, "run": name,
+           "control_of": "plp" if role == "control" else ""}  # fmt: skip
+    return Arm(row, list(runs), [])
 
 
 def cell(*arms: Arm, metric: Metric = ACCURACY) -> Cell:
-    return Cell(0, "", {}, metric, list(arms), {})
+    return Cell(0, "", {"metric": metric}, list(arms), {})
 
 
 def test_the_target_is_the_bases_end_and_the_median_run_decides() -> None:

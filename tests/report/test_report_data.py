@@ -14,14 +14,16 @@ from typing import Any
 from urllib.parse import unquote
 
 import pytest
-from synthetic import write_pilot, write_study
+from synthetic import write_pilot
 
 from paramcast.report.html.data import build
 from paramcast.report.html.load import load
 from paramcast.report.html.page import render
-from paramcast.report.html.words import Words
+from paramcast.study.grid.export import read_study
 from paramcast.study.grid.maps import maps
+from paramcast.study.judging.sentences import advice, sentence
 from paramcast.study.judging.stats import interval
+from paramcast.study.words import Words
 
 
 def data_of(folder: Path, language: str = "en") -> dict[str, Any]:
@@ -54,9 +56,12 @@ def stored_runs(folder: Path, kind: str = "pilot") -> list[dict[str, Any]]:
 
 def test_the_first_screen_is_the_stored_verdict(pilot: Path) -> None:
     data, result = data_of(pilot), result_of(pilot)
-    stored = [v for answers in result["verdicts"].values() for v in answers.values()]
-    assert [v["sentence"] for v in data["verdicts"]] == [v["sentence"] for v in stored]
-    assert [v["next"] for v in data["verdicts"]] == [v["next"] for v in stored]
+    read = load(pilot).result
+    stored = [v for answers in read["verdicts"].values() for v in answers.values()]
+    for say, key in ((sentence, "sentence"), (advice, "next")):
+        told = [say(verdict, read["metric"], Words("en")) for verdict in stored]
+        assert [v[key] for v in data["verdicts"]] == told
+    assert [v["kind"] for v in data["verdicts"]] == [v.kind for v in stored]
     facts = {label: value for label, value, _ in data["facts"]}
     assert facts["Seeds"] == "n = 8, paired"
     assert facts["Diverged, failed"] == "2, 1"  # at T and at 0.8 T
@@ -200,7 +205,7 @@ def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
     )
     assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "profile", "rates", "heat-0"]
     heat = data["whole"][4]["views"][0]["data"][0]
-    (wanted,) = [m for m in maps(result["cells"]) if len(m.rows) > 1]
+    (wanted,) = [m for m in maps(read_study(study)["cells"]) if len(m.rows) > 1]
     for i, row in enumerate(heat["y"]):
         for j, lr in enumerate(wanted.lrs):
             assert heat["z"][i][j] == pytest.approx(wanted.to_base[row, lr][0], rel=1e-4)
@@ -208,17 +213,6 @@ def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
         f"{i}: batch size {b}, learning rate {lr}"
         for i, (b, lr) in enumerate([(b, lr) for b in (16, 32) for lr in (0.01, 0.05, 0.2)], 1)
     ]
-
-
-def test_a_study_of_an_older_version_has_a_report(tmp_path: Path) -> None:
-    result = write_study(tmp_path)
-    for cell in result["cells"]:
-        for row in cell["table"]:
-            del row["measures"]
-        for name in ("probes", "precision", "compiled", "channels_last"):
-            cell["specification"]["common"].pop(name, None)
-    (tmp_path / "study.json").write_text(json.dumps(result))
-    assert all(row["cells"] for row in data_of(tmp_path)["runs"]["rows"])
 
 
 def test_downloads_are_csv_that_no_spreadsheet_executes(tmp_path: Path) -> None:

@@ -18,28 +18,21 @@ from paramcast.errors import StudyError
 from paramcast.report import roi
 from paramcast.report.html import payoff
 from paramcast.report.html.data import build
-from paramcast.report.html.load import Stored, load
+from paramcast.report.html.load import load
 from paramcast.report.html.page import render
 from paramcast.report.html.text import markdown
-from paramcast.report.html.words import Words
 from paramcast.report.roi.lines import lines, table
+from paramcast.study.store.folder import to_json
+from paramcast.study.words import Words
 
 OWN = "positive_class = 1\nwatts = 250\ntransfer = { value = 0.3, low = 0.1, high = 0.6 }"
 
 
 def section(folder: Path, language: str = "en", inputs: str | None = OWN) -> dict[str, Any]:
     given = None if inputs is None else roi.read_inputs(inputs, "mine")
-    result = json.loads((folder / "pilot.json").read_text())
-    found = payoff.section(_stored(folder, result), Words(language), given)
+    found = payoff.section(load(folder), Words(language), given)
     assert found is not None
     return found
-
-
-def _stored(folder: Path, result: dict[str, Any]) -> Stored:
-    """As `load` reads it; these folders have no specification to find runs by."""
-    from paramcast.report.html.load import read_runs
-
-    return Stored("pilot", folder, result, *read_runs(folder))
 
 
 def counts(predicted: int) -> dict[str, list[int]]:
@@ -132,7 +125,7 @@ def test_a_missing_control_is_told_and_the_rest_of_the_report_stands(tmp_path: P
     write_pilot(tmp_path, seeds=6)
     result = json.loads((tmp_path / "pilot.json").read_text())
     result["table"] = [row for row in result["table"] if row["method"] != "random-jump"]
-    (tmp_path / "pilot.json").write_text(json.dumps(result))
+    (tmp_path / "pilot.json").write_text(to_json(result))
     for language, sentence in (("en", "the control random-jump of plp is missing"),
                                ("ja", "plp の対照手法 random-jump が")):  # fmt: skip
         data = build(load(tmp_path), Words(language))

@@ -1,17 +1,21 @@
-"""The catalogue: the same keys in both languages, and every stored sentence said in Japanese."""
+"""The catalogue: the same keys in both languages, and every fact said in both."""
 
 from __future__ import annotations
 
 import re
 import string
+from dataclasses import replace
 from itertools import product
 from typing import Any
 
 import pytest
 
 from paramcast.errors import StudyError
-from paramcast.report.html.words import LANGUAGES, Words, catalogue
-from paramcast.study.judging.verdict import Arm, Metric, judge_quality, judge_speed
+from paramcast.study.judging.sentences import advice, note, sentence
+from paramcast.study.judging.table import LR_MATCHED
+from paramcast.study.judging.verdict import Arm, Extension, Metric, judge_quality, judge_speed
+from paramcast.study.training.methods import METHODS, RANDOM_JUMP
+from paramcast.study.words import LANGUAGES, Words, catalogue
 
 ENGLISH = re.compile(r"[a-z]{3,}[,:]? [a-z]{2,} [a-z]{2,}")
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
@@ -67,10 +71,9 @@ def verdicts() -> list[Any]:
     """Every branch of the verdicts, for an accuracy and for another metric."""
     found = []
     bad = arm("sgd", 0.0, "base", noise=0, bad=1)
-    weak = arm("random-jump", 0.0, "control", advice="any jump of this size helps, so it is noise:"
-               " try a smaller batch or more regularisation")  # fmt: skip
+    weak = arm("random-jump", 0.0, "control", advice="noise")  # fmt: skip
     strong = arm("sgd-lr-matched", 0.02, "control",
-                 advice="raise the learning rate of sgd to 0.058")  # fmt: skip
+                 advice="raise_lr")  # fmt: skip
     half = arm("sgd-lr-matched", 0.02, "control", noise=0.012)
     near = arm("random-jump", 0.002, "control")
     for metric in (ACCURACY, LOSS):
@@ -85,111 +88,84 @@ def verdicts() -> list[Any]:
             n = len(p.values)
             cut = arm("sgd", 0.0, "base", noise=0, n=n)
             same = [Arm(c.name, c.role, c.lr, c.values[:n], c.early[:n], c.diverged[:n],
-                        c.early_diverged[:n], c.of, c.advice) for c in controls]  # fmt: skip
-            found.append(judge_quality(cut, p, same, metric, 0.95))
+                        c.early_diverged[:n], c.control_of, c.advice)
+                    for c in controls]  # fmt: skip
+            found.append((metric, judge_quality(cut, p, same, metric, 0.95)))
         for p, early in product(predictors[:4], (0.0, -0.02, 0.002)):
             noise = 0.02 if early == 0.002 else 0.0001
             early_base = arm("sgd", 0.0, "base", noise=0, early=early)
             other = arm("sgd", 0.0, "base", noise=noise, early=early)
             early_base = Arm(*{**vars(early_base), "early": other.early}.values())
-            found.append(judge_speed(early_base, p, [], metric, 0.95))
+            found.append((metric, judge_speed(early_base, p, [], metric, 0.95)))
         close = [
             arm(name, 0.0, role, noise=0, early=sign * early * metric.margin)
             for name, role, early in (("sgd", "base", -1.1), ("plp", "predictor", -0.9))
         ]
-        found.append(judge_speed(*close, [], metric, 0.95))
+        found.append((metric, judge_speed(*close, [], metric, 0.95)))
         level = [
-            arm(name, 0.0, role, noise=0, early=sign * early * metric.margin, advice="raise the "
-                "learning rate of sgd to 0.058")
+            arm(name, 0.0, role, noise=0, early=sign * early * metric.margin, advice="raise_lr")
             for name, role, early in (("sgd", "base", -4), ("plp", "predictor", 0),
                                       ("sgd-lr-matched", "control", 0))
         ]  # fmt: skip
-        found.append(judge_speed(*level[:2], level[2:], metric, 0.95))
-        found.append(judge_speed(bad, arm("plp", 0.0), [], metric, 0.95))
-    assert {v.kind for v in found} == {
+        found.append((metric, judge_speed(*level[:2], level[2:], metric, 0.95)))
+        found.append((metric, judge_speed(bad, arm("plp", 0.0), [], metric, 0.95)))
+    base, plp = arm("sgd", 0.0, "base", noise=0), arm("plp", 0.02)
+    known, coarse = replace(ACCURACY, constant=0.95), replace(ACCURACY, half_example=0.012)
+    found += [(m, judge_quality(base, plp, [], m, 0.95)) for m in (ACCURACY, known, coarse)]
+    assert {v.kind for _, v in found} == {
         "adopt", "use the control instead", "no difference", "harmful", "inconclusive", "faster",
         "not faster",
     }  # fmt: skip
     return found
 
 
-MORE = [
-    "Any jump of this size helps, so it is noise: try a smaller batch or more regularisation.",
-    "The differences spread by 0.40 points (sd); to tell 0.50 points apart takes more than these "
-    "12 seeds.",
-    "More seeds will not settle it, half a test example is worth more than the margin: add test "
-    "examples, or widen --margin.",
-    "Lower the learning rate of sgd to 0.01.",
-    "Tune the learning rate more finely (0.1125 does as well).",
-    "A backward jump helps: average the weights or decay the learning rate.",
-    "Average the weights for evaluation (ema(decay=0.99)) instead.",
-    "Use nesterov instead.",
-    "The intervals cover other seeds and other random splits of these data.",
-    "The intervals cover other seeds, not other data.",
-    "The best learning rate of sgd, plp is the lowest tried; a better one may lie below: "
-    "--lr-range 0.0003 0.3.",
-    "The best learning rate of plp is the highest tried; a better one may lie above: --lr-range "
-    "0.003 3.",
-    "One of the 50 test examples is worth 2.00 points, so a margin of 0.50 points can never be "
-    "met and 'no difference' never shown: add test examples, or widen --margin.",
-    "One of the 6 test examples is worth 16.7 %, so a margin of 5 % can never be met and 'no "
-    "difference' never shown: use --splits 12, add test examples, or widen --margin.",
-    "A constant answer is right on 99.50 % of the test examples, so accuracy says little: judge by "
-    "--metric balanced_accuracy or --metric auroc.",
-    "More splits will not settle it, because they share examples: more data, or a wider --margin.",
-    "More seeds will not settle it, one test example never decides: more test examples.",
-    "Inconclusive: plp against sgd is +2.00 points (plus = better; 95% interval +1.00 to +3.00, n "
-    "= 8), no more than one test example.",
-    "An interval of differences is never narrower than half a test example each way, 1.11 points; "
-    "some here would be.",
-    "Inconclusive: sgd (99.00 %) is no better than a constant (99.50 %): nothing can be judged.",
-    "Inconclusive: sgd (1.02) is no better than a constant (1.01): nothing can be judged.",
-    "First let sgd learn: more --epochs, another --lr-range, other features, or another --metric.",
-    "final training loss 24.1 is more than 10 times that at the start or the constant "
-    "predictor's, 2.303",
-    "loss not finite at step 12",
-    "at its best (everything tuned)",
-    "as I train today",
-    "Keep sgd. Extend this pilot to 16 seeds (about 40 s) with the command below.",
-    "Keep sgd. Extend this pilot to 16 seeds (about 40 s) with the command below; even that may "
-    "not be enough, a wider --margin needs fewer.",
-    "Keep sgd. Both extensions are used: widen --margin, or accept not knowing.",
-    "the control random-jump of plp is missing in pilot.json; without it a gain cannot be told "
-    "from one that is free: run the pilot again",
-    "the store of out lacks 2 of the runs behind plp in pilot.json; run the pilot's command again",
-]
+NOTES = [
+    {"note": "data"}, {"note": "splits"}, {"note": "widened", "half": 0.0111},
+    {"note": "lowest", "arms": ["sgd", "plp"], "range": [0.0003, 0.3]},
+    {"note": "highest", "arms": ["plp"], "range": [0.003, 3]},
+    {"note": "coarse", "n": 50, "share": 0.02, "margin": 0.005, "relative": False},
+    {"note": "coarse_splits", "n": 6, "share": 1 / 6, "margin": 0.05, "relative": True,
+     "splits": 12},
+    {"note": "uneven", "constant": 0.995},
+]  # fmt: skip
 
 
-def test_every_stored_sentence_is_said_in_japanese_and_no_pattern_is_unused() -> None:
-    words, english = Words("ja"), Words("en")
-    sentences = [text for v in verdicts() for text in (v.sentence, v.next)] + MORE
-    for sentence in sentences:
-        said = words.said(sentence)
-        bare = re.sub(r"--[a-z-]+|sgd-lr-matched|random-jump|plp|sgd|mse|paramcast roi", "", said)
-        assert JAPANESE.search(said), sentence
-        assert not re.search(r"[A-Za-z]{3,} [A-Za-z]{2,}", bare), said
-        assert sorted(re.findall(r"\d+\.\d+", said)) == sorted(re.findall(r"\d+\.\d+", sentence))
-        assert english.said(sentence) == sentence
-    texts = set(sentences) | _parts(words, sentences)
-    first = {next((k for k, p in words._patterns if p.fullmatch(text)), "") for text in texts}
-    assert {key for key, _ in words._patterns} - first == set()
+def test_every_fact_is_said_in_both_languages_with_the_same_numbers() -> None:
+    """Every branch of the verdicts, every advice and every note."""
+    en, ja = Words("en"), Words("ja")
+    extended = replace(
+        judge_quality(*unclear_arms(), [], ACCURACY, 0.95), extension=Extension(16, 40.2, "go on")
+    )
+    keys = [k for k in catalogue("en")["advice"] if k != "space"]
+    advised = [replace(extended, advice=(key,), control="ema", facts={"lr": 0.01}) for key in keys]
+    told = [(v, metric, say) for metric, v in verdicts() for say in (sentence, advice)]
+    told += [(v, ACCURACY, advice) for v in advised]
+    pairs = [(say(v, m, en), say(v, m, ja)) for v, m, say in told]
+    pairs += [(note(n, ACCURACY, en), note(n, ACCURACY, ja)) for n in NOTES]
+    for english, japanese in pairs:
+        own = r"--[a-z-]+|sgd-lr-matched|random-jump|plp|sgd|mse|ema|paramcast roi"
+        bare = re.sub(own, "", japanese)
+        assert JAPANESE.search(japanese), english
+        assert not JAPANESE.search(english)
+        assert not re.search(r"[A-Za-z]{3,} [A-Za-z]{2,}", bare), japanese
+        numbers = [sorted(re.findall(r"\d+\.\d+", text)) for text in (english, japanese)]
+        assert numbers[0] == numbers[1]
 
 
-def _parts(words: Words, sentences: list[str]) -> set[str]:
-    """What the patterns find inside the sentences, and inside that."""
-    found: set[str] = set()
-    left = list(sentences)
-    while left:
-        text = left.pop()
-        for _, pattern in words._patterns:
-            match = pattern.fullmatch(text)
-            if match:
-                new = set(match.groupdict().values()) - found
-                found |= new
-                left += new
-                break
-    return found
+def test_no_rule_advice_or_note_of_the_catalogue_is_unused() -> None:
+    found = [v for _, v in verdicts()]
+    parts = {"lead", "numbers"}  # of sentences
+    assert {v.rule for v in found} | parts == set(catalogue("en")["verdict"])
+    assert {n["note"] for n in NOTES} == set(catalogue("en")["note"])
 
 
-def test_a_users_own_words_stay_as_they_are() -> None:
-    assert Words("ja").said("My own note about seeds.") == "My own note about seeds."
+def unclear_arms() -> list[Arm]:
+    return [arm("sgd", 0.0, "base", noise=0), arm("plp", 0.003, noise=0.02)]
+
+
+def test_every_method_and_control_is_described() -> None:
+    """What a table can hold has a description; one without leaves an empty place on the page."""
+    families = {*METHODS, "base", LR_MATCHED, RANDOM_JUMP}
+    for language in LANGUAGES:
+        missing = families - set(catalogue(language)["method"])
+        assert not missing, f"describe {missing} in study/text/{language}.json, section method"

@@ -20,12 +20,13 @@ from roi_pilots import Made, adopted, store, useless, wave
 from scipy import stats
 
 from paramcast.report import roi
-from paramcast.report.html.words import Words
 from paramcast.report.roi import money
 from paramcast.report.roi.effects import ratio
 from paramcast.report.roi.lines import notes
 from paramcast.report.roi.terminal import show
-from paramcast.study.judging.verdict import Metric
+from paramcast.study.judging.verdict import Extension, Metric
+from paramcast.study.store.folder import to_json
+from paramcast.study.words import Words
 
 EXACT = """
 training_hours = 10
@@ -60,7 +61,7 @@ def exact(**changes: Any) -> roi.Inputs:
 def counted(folder: Path, inputs: roi.Inputs) -> dict[str, Any]:
     """The summary of plp, after a way through strict JSON."""
     found = roi.summary(roi.read(folder), inputs)
-    assert json.loads(json.dumps(found, allow_nan=False)) == found
+    json.loads(to_json(found))  # strict
     return found["methods"]["plp"]
 
 
@@ -397,7 +398,9 @@ def test_five_lines_say_that_there_is_no_return(tmp_path: Path) -> None:
 
 def test_the_command_of_an_extension_is_named(tmp_path: Path) -> None:
     def extend(result: dict[str, Any]) -> None:
-        result["verdicts"]["plp"]["quality"]["command"] = "paramcast pilot made --seeds 16"
+        more = Extension(16, 40.0, "paramcast pilot made --seeds 16")
+        verdicts = result["verdicts"]["plp"]
+        verdicts["quality"] = replace(verdicts["quality"], extension=more)
 
     said = text(store(tmp_path / "more", useless(), change=extend), exact())
     assert said.endswith("paramcast pilot made --seeds 16\n")

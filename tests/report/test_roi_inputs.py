@@ -17,6 +17,7 @@ from paramcast.errors import StudyError
 from paramcast.report import roi
 from paramcast.report.roi.inputs import QUANTITIES
 from paramcast.study.judging.verdict import Metric
+from paramcast.study.stored import PilotResult, read_result
 
 
 def call(*words: Any) -> Ran:
@@ -118,7 +119,7 @@ def test_inputs_that_do_not_fit_the_task(tmp_path: Path, folder: Path) -> None:
 
 
 def newer(result: dict[str, Any]) -> None:
-    result["schema"] = 2
+    result["schema"] = 3
 
 
 def nothing_judged(result: dict[str, Any]) -> None:
@@ -133,13 +134,18 @@ def more_seeds(result: dict[str, Any]) -> None:
     result["seeds"] = 9
 
 
+def other_keys(result: dict[str, Any]) -> None:
+    result["table"][0]["keys"] = ["none"] * 8
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (newer, "has schema 2, this paramcast reads 1; use the paramcast that wrote it"),
+        (newer, "has schema 3, this paramcast reads 2; use the paramcast that wrote it"),
         (nothing_judged, "judges no method; run the pilot with a predictor"),
-        (without("table"), "is not what a pilot writes (KeyError: 'table')"),
-        (more_seeds, "lacks 1 of the runs behind sgd in pilot.json; run the pilot's command again"),
+        (without("table"), "is not as this paramcast writes it (table: Field required"),
+        (more_seeds, "is not as this paramcast writes it ('sgd' has not 9 values); run the pilot"),
+        (other_keys, "lacks 8 of the runs behind sgd in pilot.json; run the pilot's command again"),
     ],
 )
 def test_bad_results(tmp_path: Path, change: Any, message: str) -> None:
@@ -147,7 +153,10 @@ def test_bad_results(tmp_path: Path, change: Any, message: str) -> None:
 
 
 def one_seed(result: dict[str, Any]) -> None:
-    result["seeds"] = 1
+    result |= {"seeds": 1, "table": [
+        {**row, "values": row["values"][:1], "early_values": row["early_values"][:1]}
+        for row in result["table"]
+    ]}  # fmt: skip
 
 
 def test_one_seed(tmp_path: Path) -> None:
@@ -172,13 +181,13 @@ def test_folders_without_a_pilot(tmp_path: Path, folder: Path) -> None:
     (tmp_path / "runs.db").write_text("no database at all, but long enough to be read as one")
     assert "runs.db" in refused(tmp_path)
     (tmp_path / "pilot.json").write_text("{")
-    assert "is not what a pilot writes" in refused(tmp_path)
+    assert "pilot.json cannot be read (" in refused(tmp_path)
     (tmp_path / "pilot.json").write_text("[]")
-    assert "is not what a pilot writes" in refused(tmp_path)
+    assert "pilot.json cannot be read (it holds []" in refused(tmp_path)
 
 
 def test_a_bare_result_has_no_runs(folder: Path) -> None:
-    result = json.loads((folder / "pilot.json").read_text())
+    result = read_result(folder / "pilot.json", PilotResult, "")
     with pytest.raises(StudyError, match=r"open the folder with paramcast\.report\.roi\.read"):
         roi.summary(result, roi.defaults())
 

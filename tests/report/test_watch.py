@@ -27,6 +27,7 @@ from paramcast.report.watch.watching import Watching
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live, Telling
 from paramcast.study.store.store import Store
+from runs import told
 
 SPEC = {
     "task": "digits", "fingerprint": "f", "method": "plp", "base": "sgd", "lr": 0.1, "seed": 0,
@@ -65,7 +66,7 @@ def test_a_pilot_is_shown_as_its_store_has_it(pilot: Path) -> None:
     tuned = {row["method"]: row["lr"] for row in view["tuning"]}
     assert tuned["sgd"] == pytest.approx(result["learning_rates"]["chosen"]["base"])
     assert len(view["verdicts"]) == 2
-    assert result["verdicts"]["plp"]["quality"]["sentence"] in view["verdicts"][0]
+    assert told(pilot)["plp", "quality"][0] in view["verdicts"][0]
 
 
 def test_a_curve_is_the_mean_over_the_runs(pilot: Path) -> None:
@@ -202,6 +203,7 @@ def test_a_folder_that_cannot_be_written_is_read(tmp_path: Path) -> None:
     code = (
         "import os, sqlite3, sys; from pathlib import Path\n"  # sqlite3: nobody may find no modules
         "from paramcast.report.watch.watching import Watching\n"
+        "Watching(Path(sys.argv[1])).view()\n"
         "if os.getuid() == 0: os.setresuid(65534, 65534, 65534)\n"
         "print(Watching(Path(sys.argv[1])).view()['state'])\n"
         "print('torch' in sys.modules)"

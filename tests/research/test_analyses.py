@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from pathlib import Path
 from typing import Any
@@ -19,15 +18,22 @@ from command import call
 from paramcast.errors import StudyError
 from paramcast.study.grid.file import open_study, ready_made
 from paramcast.study.grid.maps import differences
+from paramcast.study.judging.table import LR_MATCHED
+from paramcast.study.judging.verdict import Metric, Verdict
+from paramcast.study.store.folder import to_json
 
 ENVIRONMENT = {"cpus": 2, "cpu": "x", "torch": "2", "python": "3", "paramcast": "0"}
-METRIC = {"name": "accuracy", "higher_is_better": True, "margin": 0.005, "half_example": 0.0005}
+METRIC = Metric("accuracy", True, 0.005, 0.0005)
+SAME = Verdict("no difference", "same", ("same_next",), "sgd", "plp")
 
 
 def row(name: str, role: str, values: list[float], lr: float, of: str = "", **more: Any) -> dict:
     return {
-        "method": name, "role": role, "of": of, "lr": lr, "values": values,
-        "mean": float(np.mean(values)), "gap": 0.25, "loss": 1.0, "diverged": 0,
+        "method": name, "role": role, "family": LR_MATCHED if "lr-" in name else role,
+        "control_of": of, "run": name, "keys": [], "early_keys": [], "lr": lr, "values": values,
+        "mean": float(np.mean(values)), "low": 0.0, "high": 1.0, "gap": 0.25, "loss": 1.0,
+        "early_mean": None, "early_values": [], "seconds": 1.0, "peak_memory": 1.0, "diverged": 0,
+        "divergences": [],
         "top1_error": 1 - float(np.mean(values)), "top5_error": None, "measures": {},
         "to_base": None, "to_lr_matched": None, **more,
     }  # fmt: skip
@@ -51,14 +57,19 @@ def cell(task: str = "digits", gain: float = 0.0, matched: float = 0.0, **settin
     ]
     names = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
     filled = dict.fromkeys(names) | {"task": task, "base": "sgd", "lr": lr} | settings
-    verdict = {"plp": {"quality": {"kind": "no difference"}}}
-    return {"settings": filled, "seeds": 4, "metric": METRIC, "table": rows, "verdicts": verdict}
+    return {
+        "settings": filled, "label": "", "task": task, "question": "today", "description": {},
+        "steps": 10, "early_steps": None, "confidence": 0.95, "notes": [], "specification": {},
+        "learning_rates": {"tried": [], "chosen": {}, "keys": {}},
+        "seeds": 4, "metric": METRIC, "table": rows, "verdicts": {"plp": {"quality": SAME}},
+    }  # fmt: skip
 
 
 def result(*cells: dict) -> dict[str, Any]:
     return {
         "study": "made-up", "question": "Is it so?", "cells": list(cells),
-        "environment": ENVIRONMENT, "wall_seconds": 3.0, "notes": [],
+        "environment": ENVIRONMENT, "wall_seconds": 3.0, "notes": [], "schema": 2, "text": "",
+        "reused_runs": 0, "out": "",
     }  # fmt: skip
 
 
@@ -74,7 +85,7 @@ def test_differences_are_points_of_accuracy_and_their_sign_is_plus_for_better() 
     one = cell(gain=2.0)
     assert np.mean(differences(one, "plp")) == pytest.approx(2.0)
     assert np.mean(differences(one, "plp", "sgd-lr-matched")) == pytest.approx(2.0)
-    one["metric"] = {**METRIC, "name": "mse", "higher_is_better": False}
+    one["metric"] = Metric("mse", False, 0.005)
     assert np.mean(differences(one, "plp")) == pytest.approx(-0.02)
 
 
@@ -247,7 +258,7 @@ def test_every_study_has_its_analyses() -> None:
 def test_the_command_writes_a_page_with_its_figures(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "study.json").write_text(json.dumps({"schema": 1, **result(cell(gain=1.0))}))
+    (folder / "study.json").write_text(to_json(result(cell(gain=1.0))))
     assert "synergy" in call(tmp_path, "synergy", folder, command=command).out
     done = call(tmp_path, "stability", folder, "--out", "new", command=command)
     assert (done.code, done.out) == (0, "wrote new/made-up.md\n")
@@ -292,13 +303,14 @@ def test_online_compares_with_and_without() -> None:
     def arm(name: str, values: list[float], of: str = "") -> dict[str, Any]:
         recovery = {"mean": 5.0, "to_base": {"mean": 1.0, "low": -0.5, "high": 2.5}}
         return {
-            "method": name, "values": values, "lr": 0.1, "of": of,
+            "method": name, "values": values, "lr": 0.1, "control_of": of,
+            "family": LR_MATCHED if of else name,
             "to_base": None if name == "sgd" else {}, "measures": {"recovery": recovery},
         }  # fmt: skip
 
     stream = {
         "settings": {"task": "digits-drift", "base": "sgd"},
-        "metric": {"name": "accuracy", "higher_is_better": True},
+        "metric": METRIC,
         "table": [
             arm("sgd", [0.5, 0.5, 0.5]),
             arm("sgd-lr-matched of plp", [0.1, 0.1, 0.1], of="plp"),

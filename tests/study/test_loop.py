@@ -354,8 +354,7 @@ def test_a_run_that_explodes_says_at_which_step(prepared: Make) -> None:
     outcome = run(spec(task, lr=1e6), task)
     first = next(i for i, value in enumerate(losses, 1) if not math.isfinite(value))
     assert outcome["status"] == "diverged"
-    assert outcome["diverged_at"] == first
-    assert outcome["reason"] == f"loss not finite at step {first}"
+    assert outcome["divergence"]["step"] == first
     assert outcome["steps"] < 100
 
 
@@ -374,7 +373,7 @@ def test_a_run_that_ends_far_above_its_start_has_diverged(prepared: Make) -> Non
     task = uneven(prepared, model=lambda: torch.nn.Linear(4, 3))
     outcome = run(spec(task, lr=1e6), task)
     assert outcome["status"] == "diverged"
-    assert "is more than 10 times that at the start" in outcome["reason"]
+    assert outcome["divergence"]["how"] == "loss"
     assert outcome["test"] == pytest.approx(constant_scores((20, 20, 40)), rel=1e-3)
     assert outcome["validation"] == pytest.approx(constant_scores((30, 20, 10)), rel=1e-3)
 
@@ -383,7 +382,7 @@ def test_a_run_that_learns_nothing_keeps_its_own_value(prepared: Make) -> None:
     task = uneven(prepared, model=lambda: torch.nn.Linear(4, 3))
     outcome = run(spec(task, lr=1e-9), task)
     constant = constant_scores((30, 20, 10))
-    assert (outcome["status"], outcome["reason"]) == ("done", "")
+    assert (outcome["status"], outcome["divergence"]) == ("done", None)
     assert outcome["validation"]["loss"] > constant["loss"]
     assert outcome["test"]["loss"] != pytest.approx(constant_scores((20, 20, 40))["loss"], rel=1e-3)
 

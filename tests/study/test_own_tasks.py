@@ -355,19 +355,19 @@ def test_diverged_runs_are_results(
     assert (ran.code, ran.said) == (0, "")
     row = ran.result["table"][-1]
     assert row["diverged"] == 6
-    assert len(row["diverged_reasons"]) == 6
-    assert all("loss not finite at step" in reason for reason in row["diverged_reasons"])
+    assert len(row["divergences"]) == 6
+    assert {found["how"] for found in row["divergences"]} == {"step"}
     assert row["gap"] is None
     assert row["low"] == row["mean"] == row["high"]  # every one scores as the constant predictor
     verdict = ran.result["verdicts"]["plp"]["quality"]
     assert verdict["kind"] == "inconclusive"
-    assert "24 of 24 runs diverged" in verdict["sentence"]  # demon is not compared
+    assert (verdict["rule"], verdict["facts"]["diverged"]) == ("diverged", 24)  # without demon
     with closing(sqlite3.connect(tmp_path / "out" / "runs.db")) as connection:
         runs = connection.execute("SELECT status, outcome FROM runs").fetchall()
     assert len(runs) == 60
     for status, outcome in runs:
         assert status == "diverged"
-        assert json.loads(outcome)["diverged_at"] >= 1
+        assert json.loads(outcome)["divergence"]["step"] >= 1
     shown = paramcast("pilot", "blobs.py", "--lr", 1000, "--seeds", 6, "--out", "out")
     assert shown.code == 0
     assert "6/6" in shown.out

@@ -24,7 +24,7 @@ from scipy import stats
 from command import strict_json, without_notice
 from paramcast.study.plan import Plan
 from paramcast.study.store.live import Live
-from runs import PAPER, TUNED, kept, rows, timeless
+from runs import PAPER, TUNED, compared, kept, rows, timeless, told
 
 Paramcast = Callable[..., Any]
 TaskFile = Callable[..., Path]
@@ -35,7 +35,7 @@ SMALL = ("pilot", "blobs.py", "--lr", 0.05, "--methods", "plp")
 def lasting(result: dict[str, Any]) -> dict[str, Any]:
     """The parts of a result that do not depend on the clock, the machine and the folder."""
     kinds = {
-        (name, question): (verdict["kind"], verdict["sentence"], verdict["needed"])
+        (name, question): (verdict["kind"], verdict["rule"], verdict["facts"], verdict["needed"])
         for name, answers in result["verdicts"].items()
         for question, verdict in answers.items()
     }
@@ -61,8 +61,9 @@ def test_the_default_pilot_says_no_difference(pilot: Callable[..., Any]) -> None
     default = pilot("default")
     quality = verdict(*default, "quality")
     assert quality["kind"] == "no difference"
-    assert quality["sentence"].startswith("No difference: plp and sgd end within 0.50 points")
-    assert quality["next"].startswith("Keep sgd")
+    reason, then = told(default[1])["plp", "quality"]
+    assert reason.startswith("No difference: plp and sgd end within 0.50 points")
+    assert then.startswith("Keep sgd")
     assert verdict(*default, "speed")["kind"] == "not faster"
 
 
@@ -75,10 +76,11 @@ def test_digits_at_the_papers_rate_says_raise_the_learning_rate(
     pilot: Callable[..., Any], words: tuple[Any, ...]
 ) -> None:
     name = "paper" if words is PAPER else "paper-cnn"
-    quality = verdict(*pilot(name, *words), "quality")
-    assert quality["kind"] == "use the control instead"
-    assert quality["next"] == "Raise the learning rate of sgd to 0.001167."  # 0.001 times 7/6
-    assert "sgd-lr-matched" in quality["sentence"]
+    ran, folder = pilot(name, *words)
+    assert verdict(ran, folder, "quality")["kind"] == "use the control instead"
+    reason, then = told(folder)["plp", "quality"]
+    assert then == "Raise the learning rate of sgd to 0.001167."  # 0.001 times 7/6
+    assert "sgd-lr-matched" in reason
 
 
 BOTH = pytest.mark.parametrize("digits", ["tuned_digits", "paper_digits"])
@@ -115,10 +117,10 @@ def test_pilot_json_is_strict_and_complete(digits: str, request: pytest.FixtureR
     )
     assert environment["threads_per_run"] == 1
     assert set(result["verdicts"]) == {"plp"}  # a reference has no verdict
-    for answer in result["verdicts"]["plp"].values():
-        assert answer["sentence"].endswith(".")
-        assert answer["next"].endswith(".")
-    assert "The intervals cover other seeds, not other data." in result["notes"]
+    for reason, then in told(folder).values():
+        assert reason.endswith(".")
+        assert then.endswith(".")
+    assert {"note": "data"} in result["notes"]
 
 
 @BOTH
@@ -226,12 +228,11 @@ def test_the_table_shows_every_column(digits: str, request: pytest.FixtureReques
 
 @BOTH
 def test_verdicts_are_printed_in_words(digits: str, request: pytest.FixtureRequest) -> None:
-    ran, _, result = read(request, digits)
+    ran, folder, _ = read(request, digits)
     words = " ".join(ran.out.split())
-    for question, answer in result["verdicts"]["plp"].items():
-        assert f"plp, {question}: " in words
-        assert " ".join(answer["sentence"].split()) in words
-        assert f"Next: {answer['next']}" in words
+    for (method, question), (reason, then) in told(folder).items():
+        assert f"{method}, {question}: {reason} (Question: " in words
+        assert f"Next: {then}" in words
 
 
 @BOTH
@@ -244,7 +245,7 @@ def test_every_verdict_names_the_question_that_it_answers(
     for paragraph in ran.out.split("\n\n"):
         if paragraph.startswith("plp, "):
             assert question in " ".join(paragraph.split())
-    assert question in result["question"]
+    assert result["question"] == ("tuned" if digits == "tuned_digits" else "today")
 
 
 def test_a_finished_pilot_is_read_back_without_a_run(
@@ -309,14 +310,14 @@ def test_several_predictors_share_the_error(paramcast: Paramcast, task_file: Tas
     result = paramcast("pilot", "blobs.py", *words).result
     assert result["confidence"] == pytest.approx(1 - 0.05 / 4)
     assert set(result["verdicts"]) == {"plp", "plp(horizon=0.5)", "lookahead", "secant"}
-    comparisons = result["verdicts"]["plp"]["quality"]["comparisons"]
+    comparisons = compared(result["verdicts"]["plp"]["quality"])
     assert {c["confidence"] for c in comparisons.values()} == {result["confidence"]}
     names = [row["method"] for row in result["table"]]
     assert len(set(names)) == len(names)
     for predictor in result["verdicts"]:
         assert f"sgd-lr-matched of {predictor}" in names
         assert f"random-jump of {predictor}" in names
-        against = set(result["verdicts"][predictor]["quality"]["comparisons"])
+        against = set(compared(result["verdicts"][predictor]["quality"]))
         assert f"{predictor} - random-jump of {predictor}" in against
         others = set(result["verdicts"]) - {predictor}
         assert not any(f"{predictor} - random-jump of {other}" in against for other in others)
@@ -326,7 +327,7 @@ def test_offered_controls_must_be_beaten_too(paramcast: Paramcast, task_file: Ta
     task_file()
     words = (*SMALL[:4], "--methods", "plp, nesterov, sign-flipped, demon", "--seeds", 6, "--json")
     result = paramcast(*words).result
-    comparisons = result["verdicts"]["plp"]["quality"]["comparisons"]
+    comparisons = compared(result["verdicts"]["plp"]["quality"])
     assert {"plp - nesterov", "plp - sign-flipped", "nesterov - sgd"} <= set(comparisons)
     assert not any("demon" in name for name in comparisons)
     assert {row["method"]: row["lr"] for row in result["table"]}["sign-flipped"] == 0.05
@@ -338,14 +339,15 @@ def test_offered_controls_must_be_beaten_too(paramcast: Paramcast, task_file: Ta
 def test_two_to_five_seeds_run_and_name_the_seeds_needed(
     paramcast: Paramcast, task_file: TaskFile
 ) -> None:
-    task_file()
+    folder = task_file().parent
     for seeds in (2, 5):
         ran = paramcast(*SMALL, "--seeds", seeds, "--out", f"out{seeds}", "--json")
         quality = ran.result["verdicts"]["plp"]["quality"]
         assert quality["kind"] == "inconclusive"
         assert quality["needed"] >= 6
-        assert f"{quality['needed']} seeds" in quality["next"]
-        assert "fewer than 6 seeds" in quality["sentence"]
+        reason, then = told(folder / f"out{seeds}")["plp", "quality"]
+        assert f"{quality['needed']} seeds" in then
+        assert "fewer than 6 seeds" in reason
 
 
 def test_a_pilot_is_extended_twice_at_98_per_cent_and_not_otherwise(
@@ -370,7 +372,7 @@ def test_a_pilot_is_extended_twice_at_98_per_cent_and_not_otherwise(
     assert (third["confidence"], third["reused_runs"]) == (0.98, 96)
     assert "--seeds can be 24, got 48" in look(48).err
     for result in (second, third):
-        comparisons = result["verdicts"]["plp"]["quality"]["comparisons"]
+        comparisons = compared(result["verdicts"]["plp"]["quality"])
         assert {c["confidence"] for c in comparisons.values()} == {0.98}
     for early, late in zip(first["table"], third["table"], strict=True):
         assert late["values"][:6] == early["values"]

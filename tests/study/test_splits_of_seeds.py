@@ -15,8 +15,11 @@ from command import Ran
 from paramcast.report.html.cells import cells_of
 from paramcast.report.html.load import load as load_report
 from paramcast.study.judging.cautions import cautions, example_share
+from paramcast.study.judging.sentences import note
+from paramcast.study.judging.verdict import Metric
 from paramcast.study.plan import Plan
 from paramcast.study.tasks.source import Source, find, load
+from paramcast.study.words import Words
 
 ROWS = 50
 
@@ -81,7 +84,8 @@ def test_a_small_table_is_told_of_splits(planned: Any) -> None:
     assert example_share(made.prepared) == 0.1
     few = replace(made.options, margin=1.0, relative_margin=True)
     made.options = few
-    assert "never shown: use --splits 12, add test examples" in cautions(made)[0]
+    said = note(cautions(made)[0], Metric("mse", False, 0.01), Words("en"))
+    assert "never shown: use --splits 12, add test examples" in said
 
 
 def test_a_pilot_with_splits_is_judged_and_reported(
@@ -91,15 +95,15 @@ def test_a_pilot_with_splits_is_judged_and_reported(
     ran = paramcast("pilot", table, *words, "--splits", 6, "--json")
     assert ran.code == 0, ran.err
     result = ran.result
-    assert len(set(result["fingerprints"])) == 6
     assert result["metric"]["overlap"] == pytest.approx(1 / 3)
-    assert "other random splits of these data" in result["notes"][-1]
+    assert result["notes"][-1] == {"note": "splits"}
     c = result["table"][-1]["to_base"]
     # t(5) = 2.5706; the variance of the mean is sd^2 (1/6 + 1/3)
     half = max(2.5706 * c["sd"] * 0.5**0.5, result["metric"]["half_example"])
     assert c["sd"] > 0
     assert (c["high"] - c["low"]) / 2 == pytest.approx(half, rel=1e-3)
     (cell,) = cells_of(load_report(tmp_path / "out"), lambda axis: axis)
+    assert len({run.spec["fingerprint"] for run in cell.arms[0].final if run}) == 6
     assert all(run is not None for arm in cell.arms for run in (*arm.final, *arm.early))
     refused = paramcast("pilot", table, *words, "--splits", 6, "--seeds", 6)
     assert (refused.code, "leave out --seeds" in refused.err) == (2, True)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +15,7 @@ from paramcast.report.terminal import LiveProgress, show
 from paramcast.study.engines import LocalEngine
 from paramcast.study.grid.run import run_pilot
 from paramcast.study.plan import Plan
+from paramcast.study.stored import PilotResult, read_result
 
 
 def watched(plan: Plan, *, terminal: bool) -> tuple[str, LiveProgress]:
@@ -48,8 +48,8 @@ def test_nothing_is_shown_where_there_is_no_terminal(
     assert text == ""
 
 
-def shown(folder: Path, width: int) -> tuple[dict[str, Any], list[str]]:
-    result = json.loads((folder / "pilot.json").read_text("utf-8"))
+def shown(folder: Path, width: int) -> tuple[PilotResult, list[str]]:
+    result = read_result(folder / "pilot.json", PilotResult, "run it again")
     screen = io.StringIO()
     show(result, Console(file=screen, width=width))
     return result, screen.getvalue().splitlines()
@@ -61,7 +61,8 @@ def test_no_name_and_no_interval_is_broken(tuned_digits: tuple[Any, Path], width
     for row in result["table"]:
         assert any(line.split(" ")[0] == row["method"] for line in lines)
         if row["to_base"]:
-            mean, low, high = (100 * row["to_base"][name] for name in ("mean", "low", "high"))
+            c = row["to_base"]
+            mean, low, high = (100 * value for value in (c.mean, c.low, c.high))
             assert any(f"{mean:+.2f} ({low:+.2f} to {high:+.2f})" in line for line in lines)
 
 

@@ -16,9 +16,12 @@ import numpy as np
 import pytest
 
 from paramcast.study.judging import verdict as V
+from paramcast.study.judging.sentences import advice, amount, sentence
 from paramcast.study.judging.stats import UNCLEAR, seeds_needed
 from paramcast.study.judging.verdict import Arm, Metric, Verdict, judge_quality, judge_speed
+from paramcast.study.words import Words
 
+EN = Words("en")
 N = 8
 NOISE = np.array([1.0, -1.0] * (N // 2))
 LEVEL = 0.9 + 0.01 * np.sin(np.arange(N))  # the base's values, different on every seed
@@ -26,6 +29,7 @@ ACCURACY = Metric("accuracy", True, 0.005)
 MSE = Metric("mse", False, 0.005)
 METRICS = pytest.mark.parametrize("metric", [ACCURACY, MSE], ids=lambda m: m.name)
 NEVER = (False,) * N
+ADVICE = ("noise", "backward", "average")
 
 
 def arm(
@@ -44,6 +48,28 @@ def arm(
     )  # fmt: skip
 
 
+def said(verdict: Verdict, metric: Metric = ACCURACY) -> str:
+    return sentence(verdict, metric, EN)
+
+
+def then(verdict: Verdict, metric: Metric = ACCURACY) -> str:
+    return advice(verdict, metric, EN)
+
+
+def compared(verdict: Verdict) -> dict[str, Any]:
+    """The comparisons by what is compared with what, "@" for those with 0.8 T steps."""
+    ends = ((p, (p.a, p.a_share), (p.b, p.b_share)) for p in verdict.comparisons)
+    return {
+        " - ".join(name + "@" * (share < 1) for name, share in both): p.comparison
+        for p, *both in ends
+    }
+
+
+def blocking(verdict: Verdict) -> str:
+    """The comparison that needs more seeds; "" for none."""
+    return "" if verdict.blocking is None else [*compared(verdict)][verdict.blocking]
+
+
 def quality(
     predictor: Any, *controls: Any, metric: Metric = ACCURACY, diverged: tuple[int, ...] = ()
 ) -> Verdict:
@@ -53,7 +79,14 @@ def quality(
         arm("sgd", "base", metric=metric, diverged=counts[0]),
         arm("plp", "predictor", predictor, metric=metric, diverged=counts[1]),
         [
-            arm(f"control{i}", "control", c, metric=metric, diverged=k, advice=f"do {i}")
+            arm(
+                f"control{i}",
+                "control",
+                c,
+                metric=metric,
+                diverged=k,
+                advice=("noise", "backward", "average")[i],
+            )
             for i, (c, k) in enumerate(zip(controls, counts[2:], strict=True))
         ],
         metric,
@@ -104,7 +137,7 @@ def test_first_rule_that_fits(
 
 
 @pytest.mark.parametrize(
-    ("diverged", "kind", "sentence"),
+    ("diverged", "kind", "reason"),
     [
         ((0, 3, 0, 0), V.HARMFUL, r"unstable.*plp diverged on 3 of 8 seeds"),
         ((0, 8, 0, 0), V.HARMFUL, r"unstable"),
@@ -118,12 +151,12 @@ def test_first_rule_that_fits(
 )
 @pytest.mark.parametrize("predictor", [0, 4, -4])
 def test_divergence_comes_first(
-    diverged: tuple[int, ...], kind: str, sentence: str, predictor: float
+    diverged: tuple[int, ...], kind: str, reason: str, predictor: float
 ) -> None:
     verdict = quality(predictor, 0, 0, diverged=diverged)
     assert verdict.kind == kind
-    assert re.search(sentence, verdict.sentence)
-    assert re.search(r"[Ll]ower the learning rate", verdict.next)
+    assert re.search(reason, said(verdict))
+    assert re.search(r"[Ll]ower the learning rate", then(verdict))
 
 
 @METRICS
@@ -144,13 +177,13 @@ def test_a_base_that_learned_nothing_is_never_judged(
     ):  # fmt: skip
         shown = metric.value(float(np.mean(values)))
         assert verdict.kind == V.INCONCLUSIVE
-        assert verdict.sentence == (
+        assert said(verdict, known) == (
             f"Inconclusive: sgd ({shown}) is no better than a constant "
             f"({metric.value(constant)}): nothing can be judged."
         )
-        assert "--epochs" in verdict.next
-        assert "ower the learning rate" not in verdict.next
-        assert (verdict.needed, verdict.comparisons) == (0, {})
+        assert "--epochs" in then(verdict, known)
+        assert "ower the learning rate" not in then(verdict, known)
+        assert (verdict.needed, verdict.comparisons) == (0, ())
 
 
 def test_a_base_above_the_constant_is_judged_and_a_diverged_one_is_said_to_have_diverged() -> None:
@@ -158,7 +191,7 @@ def test_a_base_above_the_constant_is_judged_and_a_diverged_one_is_said_to_have_
     base, plp = arm("sgd", "base"), arm("plp", "predictor", 2)
     assert judge_quality(base, plp, [], known, 0.95).kind == V.ADOPT
     lost = replace(base, values=(0.5,) * N, diverged=(True,) * N)
-    assert "8 of 16 runs diverged" in judge_quality(lost, plp, [], known, 0.95).sentence
+    assert "8 of 16 runs diverged" in said(judge_quality(lost, plp, [], known, 0.95))
 
 
 @pytest.mark.parametrize("predictor", [0, 4, -4])
@@ -178,23 +211,23 @@ def test_fewer_than_six_seeds_are_inconclusive(predictor: float) -> None:
 
 
 def test_the_advice_is_that_of_the_best_control_which_explains_the_gain() -> None:
-    # control0 is beaten, control3 is no better than the base; control2 is the best of the rest
-    verdict = quality(4, 2, 4, 5, 1.5 + 9 * NOISE)
-    assert verdict.kind == V.INSTEAD
-    assert verdict.next == "Do 2."
-    assert "control2" in verdict.sentence
+    # control0 is beaten; control2 is the best of the rest
+    verdict = quality(4, 2, 4, 5)
+    assert (verdict.kind, verdict.control) == (V.INSTEAD, "control2")
+    assert then(verdict) == "Average the weights for evaluation (control2) instead."
+    assert "control2" in said(verdict)
 
 
 def test_a_verdict_names_its_numbers() -> None:
-    sentence = quality(-2).sentence
-    assert "-1.00 points" in sentence
-    assert "95% interval -1.00 to -1.00, n = 8" in sentence
-    lower_is_better = quality(-2, metric=MSE).sentence
+    told = said(quality(-2))
+    assert "-1.00 points" in told
+    assert "95% interval -1.00 to -1.00, n = 8" in told
+    lower_is_better = said(quality(-2, metric=MSE), MSE)
     assert "-0.01 mse (plus = better; 95% interval -0.01 to -0.01, n = 8)" in lower_is_better
 
 
 def test_every_comparison_is_kept() -> None:
-    assert set(quality(4, 0, 0).comparisons) == {
+    assert set(compared(quality(4, 0, 0))) == {
         "plp - sgd",
         "plp - control0", "plp - control1",
         "control0 - sgd", "control1 - sgd",
@@ -206,30 +239,30 @@ def test_inconclusive_names_spread_and_seeds(metric: Metric) -> None:
     # differences of 2 +- 2.9 margins on 8 seeds: sd = 2.9 sqrt(8/7) = 3.100 margins, and
     # 10.5 * 3.100^2 = 100.9, so 101 + 3
     verdict = quality(2 + 2.9 * NOISE, 0, 0, metric=metric)
-    assert verdict.unclear == "plp - sgd"
+    assert blocking(verdict) == "plp - sgd"
     assert verdict.needed == 104
     spread = "1.55 points" if metric.percent else "0.0155"
-    assert f"spread by {spread} (sd)" in verdict.next
-    assert "104 seeds" in verdict.next
+    assert f"spread by {spread} (sd)" in then(verdict, metric)
+    assert "104 seeds" in then(verdict, metric)
 
 
 def test_not_more_than_its_control_asks_for_seeds_of_the_unclear_comparison() -> None:
     verdict = quality(3, 1 + 4 * NOISE, 0)
     sd = 4 * math.sqrt(8 / 7)
-    assert verdict.unclear == "plp - control0"
+    assert blocking(verdict) == "plp - control0"
     assert verdict.needed == math.ceil(10.5 * sd**2) + 3
-    assert "larger step" in verdict.sentence
+    assert "larger step" in said(verdict)
 
 
 def test_seeds_are_counted_on_a_comparison_that_is_unclear() -> None:
     # plp and the control hardly differ; what is not known is whether the control beats the base.
     # The half-width of 1.75 margins of noise on 8 seeds is 1.564 margins.
     verdict = quality(1.58 + 1.75 * NOISE, 1.54 + 1.75 * NOISE)
-    relations = {name: c.relation for name, c in verdict.comparisons.items()}
+    relations = {name: c.relation for name, c in compared(verdict).items()}
     assert relations == {"plp - sgd": "better", "plp - control0": "equal",
                          "control0 - sgd": UNCLEAR}  # fmt: skip
     assert verdict.kind == V.INCONCLUSIVE
-    assert relations[verdict.unclear] == UNCLEAR
+    assert relations[blocking(verdict)] == UNCLEAR
 
 
 def random_arms(rng: np.random.Generator) -> list[Arm]:
@@ -284,7 +317,7 @@ def speed(
         arm("sgd", "base", early=base_early, metric=metric,
             diverged=diverged[0], early_diverged=diverged[1]),
         arm("plp", "predictor", early=early, metric=metric, early_diverged=diverged[2]),
-        [replace(arm(f"control{i}", "control", early=offset, metric=metric), advice=f"do {i}")
+        [arm(f"control{i}", "control", early=offset, metric=metric, advice=ADVICE[i])
          for i, offset in enumerate(controls)],
         metric,
         0.95,
@@ -318,16 +351,16 @@ def test_speed(early: Any, base_early: Any, kind: str, metric: Metric) -> None:
 @pytest.mark.parametrize("base_early", [0, 2])
 def test_a_base_that_needs_fewer_steps_too_is_named(base_early: float) -> None:
     verdict = speed(0, base_early)
-    assert "sgd needs fewer steps too" in verdict.sentence
-    assert verdict.next == "Shorten the training of sgd instead."
+    assert "sgd needs fewer steps too" in said(verdict)
+    assert then(verdict) == "Shorten the training of sgd instead."
 
 
 @pytest.mark.parametrize("diverged", [(1, 0, 0), (0, 2, 0), (0, 0, 3)])
 def test_no_speed_is_read_off_diverged_runs(diverged: tuple[int, ...]) -> None:
     verdict = speed(0, -2, diverged=diverged)
     assert verdict.kind == V.INCONCLUSIVE
-    assert f"{sum(diverged)} of the 24 runs compared diverged" in verdict.sentence
-    assert verdict.next == "Lower the learning rate."
+    assert f"{sum(diverged)} of the 24 runs compared diverged" in said(verdict)
+    assert then(verdict) == "Lower the learning rate."
 
 
 @METRICS
@@ -349,26 +382,26 @@ def test_a_control_that_is_as_fast_is_named_instead(
     verdict = speed(early, -2, metric, controls=controls)
     assert verdict.kind == kind
     if kind == V.INSTEAD:
-        assert "but so is control1, " in verdict.sentence
-        then = "Do 1. Save 20% of the steps: control1 with a schedule of 0.8 T."
-        assert verdict.next == then
+        assert "but so is control1, " in said(verdict, metric)
+        save = "Save 20% of the steps: control1 with a schedule of 0.8 T."
+        assert then(verdict, metric) == f"{BACKWARD} {save}"
 
 
 def test_faster_needs_more_than_the_base_with_as_many_steps() -> None:
     close, noisy = speed(-0.9, -1.1), speed(-0.9, -3 + 2.9 * NOISE)
     for verdict in (close, noisy):
         assert verdict.kind == V.NOT_FASTER
-        assert "with 0.8 T steps each plp is not shown to end better than sgd" in verdict.sentence
-    assert (close.needed, close.unclear) == (0, "")
-    assert (noisy.needed, noisy.unclear) == (104, "plp - sgd, both at 0.8 T")
+        assert "with 0.8 T steps each plp is not shown to end better than sgd" in said(verdict)
+    assert (close.needed, blocking(close)) == (0, "")
+    assert (noisy.needed, blocking(noisy)) == (104, "plp@ - sgd@")
 
 
 def test_unclear_speed_names_the_seeds_of_the_unclear_comparison() -> None:
     predictor, base = speed(2.9 * NOISE, -2), speed(0, 2.9 * NOISE)
-    assert predictor.unclear == "plp at 0.8 T - sgd at T"
-    assert base.unclear == "sgd at 0.8 T - sgd at T"
+    assert blocking(predictor) == "plp@ - sgd"
+    assert blocking(base) == "sgd@ - sgd"
     for verdict in (predictor, base):
-        assert verdict.comparisons[verdict.unclear].relation == UNCLEAR
+        assert compared(verdict)[blocking(verdict)].relation == UNCLEAR
         assert verdict.needed == 104
 
 
@@ -376,13 +409,15 @@ def test_seeds_cannot_tell_less_than_half_a_test_example() -> None:
     coarse = replace(ACCURACY, half_example=0.02)  # 25 test examples
     alike, noisy = quality(0, metric=coarse), quality(10 * NOISE, metric=coarse)
     assert (alike.kind, alike.needed) == (V.INCONCLUSIVE, 0)
-    assert alike.comparisons["plp - sgd"].mean == 0.0
-    assert alike.next.startswith("More seeds will not settle it, half a test example is worth more")
+    assert compared(alike)["plp - sgd"].mean == 0.0
+    assert then(alike, coarse).startswith(
+        "More seeds will not settle it, half a test example is worth more"
+    )
     assert (noisy.kind, noisy.needed) == (
         V.INCONCLUSIVE,
-        seeds_needed(noisy.comparisons["plp - sgd"].sd, 0.02),
+        seeds_needed(compared(noisy)["plp - sgd"].sd, 0.02),
     )
-    assert "to tell 2.00 points apart takes" in noisy.next
+    assert "to tell 2.00 points apart takes" in then(noisy, coarse)
 
 
 # --- word by word -------------------------------------------------------------------------------
@@ -393,6 +428,7 @@ def points(mean: str, low: str = "", high: str = "") -> str:
     return f"{mean} points (plus = better; 95% interval {ends}, n = 8)"
 
 
+BACKWARD = "A backward jump helps: average the weights or decay the learning rate."
 LEAD = "plp with 0.8 T steps against sgd with T"
 CLOSE = (
     "More seeds will not settle it, the differences lie within the margin: a narrower --margin, "
@@ -415,7 +451,7 @@ TOLD = [
      "Wrap the optimizer, keep the learning rate 0.1, and watch the first trainings."),
     (lambda: quality(2, 0, 4),
      f"Use the control instead: plp beats sgd, {points('+1.00')}, but so does "
-     f"control1, {points('+2.00')}, and plp does not beat it: {points('-1.00')}.", "Do 1."),
+     f"control1, {points('+2.00')}, and plp does not beat it: {points('-1.00')}.", BACKWARD),
     (lambda: quality(3, 1 + 4 * NOISE),
      f"Inconclusive: plp is better than sgd, {points('+1.50')}, but not "
      "shown to be more than a larger step or noise: against control0 "
@@ -452,13 +488,13 @@ TOLD = [
 
 @pytest.mark.parametrize("i", range(len(TOLD)))
 def test_verdicts_read(i: int) -> None:
-    judge, sentence, next_ = TOLD[i]
+    judge, reason, next_ = TOLD[i]
     verdict = judge()
-    assert (verdict.sentence, verdict.next) == (sentence, next_)
-    diverged = "diverged" in sentence
-    names = [] if diverged else ["plp - sgd"] if i < 10 else ["plp at 0.8 T - sgd at T"]
-    assert list(verdict.comparisons)[:1] == names
-    assert (verdict.unclear in verdict.comparisons) == (verdict.needed > 0)
+    assert (said(verdict), then(verdict)) == (reason, next_)
+    diverged = "diverged" in reason
+    names = [] if diverged else ["plp - sgd"] if i < 10 else ["plp@ - sgd"]
+    assert [*compared(verdict)][:1] == names
+    assert (blocking(verdict) in compared(verdict)) == (verdict.needed > 0)
 
 
 def test_few_seeds_are_said_to_be_few() -> None:
@@ -466,10 +502,8 @@ def test_few_seeds_are_said_to_be_few() -> None:
         "values", "early", "diverged", "early_diverged")})
         for a in (arm("sgd", "base"), arm("plp", "predictor", 4))]  # fmt: skip
     verdict = judge_quality(*few, [], ACCURACY, 0.95)
-    assert verdict.sentence.startswith(
-        "Inconclusive (fewer than 6 seeds show nothing): plp against"
-    )
-    assert verdict.next == SEEDS.format("0.00", "about 6 seeds")
+    assert said(verdict).startswith("Inconclusive (fewer than 6 seeds show nothing): plp against")
+    assert then(verdict) == SEEDS.format("0.00", "about 6 seeds")
     assert verdict.needed == 6
 
 
@@ -477,12 +511,12 @@ def test_seeds_that_are_there_already_are_not_asked_for() -> None:
     # sd 0.68 margins, so 10.5 * 0.4624 = 4.86 and 5 + 3 seeds would do; yet 0.55 - 0.57 < 0
     verdict = quality(0.55 + 0.68 * math.sqrt(7 / 8) * NOISE, 0)
     assert (verdict.kind, verdict.needed) == (V.INCONCLUSIVE, 8)
-    assert verdict.next == SEEDS.format("0.34", "more than these 8 seeds")
+    assert then(verdict) == SEEDS.format("0.34", "more than these 8 seeds")
 
 
 def test_numbers_read_as_the_metric_does() -> None:
     loss = Metric("loss", False, 0.05)
     assert [ACCURACY.value(0.91234), loss.value(0.912345)] == ["91.23 %", "0.9123"]
-    assert [ACCURACY.amount(-0.0123), loss.amount(-0.01234)] == ["1.23 points", "0.0123"]
+    assert [amount(-0.0123, ACCURACY, EN), amount(-0.01234, loss, EN)] == ["1.23 points", "0.0123"]
     signed = [m.signed(x) for m in (ACCURACY, loss) for x in (0.0123, 0.0, -0.0123)]
     assert signed == ["+1.23", "+0.00", "-1.23", "+0.0123", "+0", "-0.0123"]

@@ -63,10 +63,13 @@ def pilot(task: str, given: PilotCommand) -> None:
 def _pilot(task: str, given: PilotCommand) -> str:
     """The pilot command; returns what goes to standard output."""
     from ..study.judging.cautions import cautions
+    from ..study.judging.sentences import note
+    from ..study.judging.verdict import Metric
     from ..study.plan import Plan
     from ..study.tasks.description import lines
     from ..study.tasks.scores import SCORES
     from ..study.tasks.source import find, load
+    from ..study.words import Words
 
     _check_task_was_not_taken(given)
     source = find(task, given.target, given.data_dir, given.table)
@@ -85,8 +88,8 @@ def _pilot(task: str, given: PilotCommand) -> str:
     if not given.dry_run or given.as_json:
         for line in lines(prepared.description):
             tell(f"data: {line}")
-    for sentence in cautions(plan):
-        tell(sentence)
+    for caution in cautions(plan):
+        tell(note(caution, Metric(prepared.metric_name, True, 0.0), Words("en")))
     if given.dry_run:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given.as_json)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 
 import click
@@ -55,11 +54,11 @@ def roi(
     result = found.read(folder, store)
     from ..report.roi.terminal import render
     from ..study.reading import as_written
+    from ..study.store.folder import to_json
 
     with as_written(folder / "pilot.json", "run the pilot again"):
         summary = found.summary(result, checked)
-        strict = json.dumps(summary, indent=1, allow_nan=False) + "\n"
-        text = strict if as_json else render(summary, full=full)
+        text = to_json(summary) + "\n" if as_json else render(summary, full=full)
     _put(text, out)
 
 

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from ..study.engines.local import LocalEngine
     from ..study.engines.ray import RayEngine
     from .options import OutputOptions, RunOptions
+
+
+T = TypeVar("T")
 
 
 class Interrupted(Exception):  # noqa: N818 - no error
@@ -97,13 +100,13 @@ def planned(
     return json.dumps(counts | more, indent=1) + "\n"
 
 
-def finished(
-    result: dict[str, Any], render: Callable[[dict[str, Any]], str], out: Path, *, as_json: bool
-) -> str:
+def finished(result: T, render: Callable[[T], str], out: Path, *, as_json: bool) -> str:
     """Write the report beside the result; return what goes to standard output."""
+    from ..study.store.folder import to_json
+
     note = beside(out)
     if as_json:
-        return json.dumps(result, indent=1, allow_nan=False) + "\n"
+        return to_json(result) + "\n"
     return render(result) + note
 
 

@@ -146,9 +146,9 @@ def show(name: str | None) -> None:
 @store_option
 def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
     """Write the study in FOLDER to FILE.csv or FILE.parquet."""
-    from ..study.grid.export import comparison_rows, read_result, run_rows, write
+    from ..study.grid.export import comparison_rows, read_study, run_rows, write
 
-    rows = run_rows(folder, store) if runs else comparison_rows(read_result(folder))
+    rows = run_rows(folder, store) if runs else comparison_rows(read_study(folder))
     write(rows, file)
     click.echo(f"wrote {len(rows)} rows to {file}")
 

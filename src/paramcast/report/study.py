@@ -9,11 +9,13 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from ..study.judging.stats import Comparison
 from ..study.judging.verdict import Metric
+from ..study.stored import Judged, StudyResult
 from .terminal import WIDE
 
 
-def render(result: dict[str, Any]) -> str:
+def render(result: StudyResult) -> str:
     """A study's cells and verdicts, for standard output."""
     out = Console(file=sys.__stdout__)
     if not out.is_terminal or out.width < WIDE:  # a long line is better than a cut number
@@ -32,7 +34,7 @@ def render(result: dict[str, Any]) -> str:
     return captured.get()
 
 
-def _table(cells: list[dict[str, Any]]) -> Table:
+def _table(cells: list[Judged]) -> Table:
     axes = [name for name in cells[0]["settings"] if _varies(cells, name)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*axes, "method"):
@@ -40,7 +42,7 @@ def _table(cells: list[dict[str, Any]]) -> Table:
     for name in ("n", "base", "minus base", "minus lr x G", "verdict"):
         table.add_column(name, justify="right", no_wrap=True)
     for cell in cells:
-        metric, rows = Metric(**cell["metric"]), {row["method"]: row for row in cell["table"]}
+        metric, rows = cell["metric"], {row["method"]: row for row in cell["table"]}
         base = cell["table"][0]
         for name, answers in cell["verdicts"].items():
             words = [
@@ -50,20 +52,20 @@ def _table(cells: list[dict[str, Any]]) -> Table:
                 metric.value(base["mean"]),
                 _interval(metric, rows[name]["to_base"]),
                 _interval(metric, rows[name]["to_lr_matched"]),
-                answers["quality"]["kind"],
+                answers["quality"].kind,
             ]
             table.add_row(*map(escape, words))
     return table
 
 
-def _interval(metric: Metric, difference: dict[str, Any] | None) -> str:
+def _interval(metric: Metric, difference: Comparison | None) -> str:
     if difference is None:
         return ""
-    mean, low, high = (metric.signed(difference[k]) for k in ("mean", "low", "high"))
+    mean, low, high = map(metric.signed, (difference.mean, difference.low, difference.high))
     return f"{mean} ({low} to {high})"
 
 
-def _varies(cells: list[dict[str, Any]], name: str) -> bool:
+def _varies(cells: list[Judged], name: str) -> bool:
     values = {cell["settings"][name] for cell in cells}
     return name == "task" or len(values) > 1
 

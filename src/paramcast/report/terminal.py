@@ -20,10 +20,13 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from ..study.judging.stats import FULL_CONFIDENCE, shown_p
+from ..study.judging.sentences import advice, note, sentence
+from ..study.judging.stats import FULL_CONFIDENCE, Comparison, shown_p
 from ..study.judging.verdict import EARLY, PERCENT, Metric
 from ..study.reading import printable
+from ..study.stored import ArmResult, PilotResult
 from ..study.tasks.description import lines
+from ..study.words import Words
 
 if TYPE_CHECKING:
     from ..study.engines import Finished
@@ -88,7 +91,7 @@ class LiveProgress:
             self._progress.update(self._task, advance=1, last=last)
 
 
-def render(result: dict[str, Any]) -> str:
+def render(result: PilotResult) -> str:
     """A pilot's table, verdicts and notes, for standard output, in colour on a terminal."""
     out = Console(file=sys.__stdout__)
     if not out.is_terminal:
@@ -98,13 +101,13 @@ def render(result: dict[str, Any]) -> str:
     return captured.get()
 
 
-def show(result: dict[str, Any], console: Console) -> None:
+def show(result: PilotResult, console: Console) -> None:
     """Print a pilot's table, verdicts and notes."""
-    metric = Metric(**result["metric"])
+    metric, words, question = result["metric"], Words("en"), result["question"]
     console.print(
-        f"{result['task']}: {result['question']}; {result['seeds']} seeds, {result['steps']} steps "
-        f"({result['early_steps']} for 0.8 T), {result['wall_seconds']:.0f} s, "
-        f"{result['reused_runs']} runs reused",
+        f"{result['task']}: {words(f'question.{question}')}; {result['seeds']} seeds, "
+        f"{result['steps']} steps ({result['early_steps']} for 0.8 T), "
+        f"{result['wall_seconds']:.0f} s, {result['reused_runs']} runs reused",
         highlight=False,
         markup=False,
     )
@@ -118,23 +121,20 @@ def show(result: dict[str, Any], console: Console) -> None:
         others = [(heading.replace(" ", "\n"), cell) for heading, cell in columns[:-4]]
         console.print(_table(others[:1] + compared, result["table"]))
         console.print(_table(others, result["table"]))
-    asked = result["question"].partition(" (")[0]
+    asked, commands = words(f"question.{question}_short"), {}
     for name, answers in result["verdicts"].items():
-        for question, verdict in answers.items():
-            text = (
-                f"{name}, {question}: {verdict['sentence']} (Question: {asked}.) "
-                f"Next: {verdict['next']}"
-            )
+        for about, verdict in answers.items():
+            said = sentence(verdict, metric, words)
+            next_ = advice(verdict, metric, words)
             console.print()
-            _say(text, console, indent="  ")
-    commands = [
-        v["command"] for a in result["verdicts"].values() for v in a.values() if "command" in v
-    ]
-    for command in dict.fromkeys(commands):
+            _say(f"{name}, {about}: {said} (Question: {asked}.) Next: {next_}", console, "  ")
+            if verdict.extension is not None:
+                commands[verdict.extension.command] = True
+    for command in commands:
         console.print(f"\n  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print()
-    for note in result["notes"]:
-        _say(note, console)
+    for each in result["notes"]:
+        _say(note(each, metric, words), console)
     where = f"Details: {result['out']}/pilot.json"
     console.print(where, highlight=False, markup=False, soft_wrap=True)
 
@@ -146,7 +146,7 @@ def _say(text: str, console: Console, indent: str = "") -> None:
     console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
 
 
-def _columns(result: dict[str, Any], metric: Metric) -> list[tuple[str, Any]]:
+def _columns(result: PilotResult, metric: Metric) -> list[tuple[str, Any]]:
     """Headings and how each cell reads; the last four compare with the base."""
     base = result["table"][0]["method"]
     level = f"{100 * result['confidence']:.3g}%"
@@ -178,7 +178,7 @@ def _columns(result: dict[str, Any], metric: Metric) -> list[tuple[str, Any]]:
     return columns
 
 
-def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[dict[str, Any]]) -> Table:
+def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[ArmResult]) -> Table:
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = list(columns)
     for i, (heading, _) in enumerate(columns):
@@ -192,7 +192,7 @@ def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[dict[str, Any]]) -
     return table
 
 
-def _value(row: dict[str, Any], metric: Metric) -> str:
+def _value(row: ArmResult, metric: Metric) -> str:
     half = (row["high"] - row["low"]) / 2
     if metric.percent:
         return f"{100 * row['mean']:.2f} ± {100 * half:.2f}"
@@ -203,9 +203,8 @@ def _bare(value: float, metric: Metric) -> str:
     return f"{100 * value:.2f}" if metric.percent else f"{value:.4g}"
 
 
-def _diff(c: dict[str, Any], metric: Metric) -> str:
-    low, high = metric.signed(c["low"]), metric.signed(c["high"])
-    return f"{metric.signed(c['mean'])} ({low} to {high})"
+def _diff(c: Comparison, metric: Metric) -> str:
+    return f"{metric.signed(c.mean)} ({metric.signed(c.low)} to {metric.signed(c.high)})"
 
 
 def _or_dash(value: Any, form: Any) -> str:

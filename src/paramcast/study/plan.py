@@ -16,6 +16,7 @@ from .. import __version__
 from ..errors import StudyError
 from .engines import Job
 from .engines.worker import fingerprint
+from .judging.table import LR_MATCHED
 from .judging.tune import best_for_base, best_for_method, learning_rates
 from .judging.verdict import EARLY
 from .options import written
@@ -74,24 +75,32 @@ class Options:
 
 @dataclass(frozen=True)
 class Row:
-    """An arm before it has run: which runs it consists of."""
+    """An arm before it has run: which runs it consists of.
+
+    Attributes:
+        name: as in the table.
+        role: of `training.methods`, or "base".
+        family: what describes it: "base", LR_MATCHED, a derived control's kind, a method's name.
+        method: of its runs.
+        lr: of its runs.
+        control_of: the predictor that a control belongs to; "" for every predictor.
+        advice: what to do if this control explains the gain, a key of the catalogue.
+    """
 
     name: str
     role: str
+    family: str
     method: str
     lr: float
-    of: str = ""
+    control_of: str = ""
     advice: str = ""
 
 
 MOST_RUNS = 2_000_000
 """In one pilot or study; each takes a kilobyte of memory."""
 QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
-DERIVED_ADVICE = {
-    RANDOM_JUMP: "any jump of this size helps, so it is noise: try a smaller batch or more "
-    "regularisation",
-    SIGN_FLIPPED: "a backward jump helps: average the weights or decay the learning rate",
-}
+ADVICE = {RANDOM_JUMP: "noise", SIGN_FLIPPED: "backward", CONTROL: "use", AVERAGE: "average"}
+"""By kind of a derived control, or by role: what to do if it explains a gain (catalogue keys)."""
 
 
 def too_many(runs: int) -> str:
@@ -216,32 +225,26 @@ class Plan:
     def rows(self, lrs: dict[str, float]) -> list[Row]:
         """The table's arms: base, then each predictor's controls, references, and predictors."""
         base, many = self.base_name, len(self.predictors) > 1
-        rows = [Row(base, "base", "base", lrs["base"])]
+        rows = [Row(base, "base", "base", "base", lrs["base"])]
         for method in self.predictors:
-            suffix = f" of {method.label}" if many else ""
-            lr, gain = lrs[method.label], method.predictor().gain
-            matched = lr * gain
-            name, advice = f"{base}-lr-matched{suffix}", self._lr_advice(matched, lrs["base"])
-            rows.append(Row(name, CONTROL, "base", matched, method.label, advice))
-            for control in self._derived:
-                run, advice = f"{control}:{method.label}", DERIVED_ADVICE[control]
-                rows.append(Row(f"{control}{suffix}", CONTROL, run, lr, method.label, advice))
+            label = method.label
+            suffix = f" of {label}" if many else ""
+            lr = lrs[label]
+            matched = lr * method.predictor().gain
+            advice = "raise_lr" if matched > lrs["base"] else "lower_lr"
+            advice = "finer" if self.options.tuned else advice
+            name = f"{base}-{LR_MATCHED}{suffix}"
+            rows.append(Row(name, CONTROL, LR_MATCHED, "base", matched, label, advice))
+            for kind in self._derived:
+                name, run = f"{kind}{suffix}", f"{kind}:{label}"
+                rows.append(Row(name, CONTROL, kind, run, lr, label, ADVICE[kind]))
         for method in self.options.methods:
             label, role = method.label, method.kind.role
             if role not in (PREDICTOR, DERIVED):
-                advice = {
-                    CONTROL: f"use {method.name} instead",
-                    AVERAGE: f"average the weights for evaluation ({label}) instead",
-                }.get(role, "")
-                rows.append(Row(label, role, label, lrs[label], "", advice))
-        rows += [Row(m.label, PREDICTOR, m.label, lrs[m.label]) for m in self.predictors]
+                advice = ADVICE.get(role, "")
+                rows.append(Row(label, role, method.name, label, lrs[label], "", advice))
+        rows += [Row(m.label, PREDICTOR, m.name, m.label, lrs[m.label]) for m in self.predictors]
         return rows
-
-    def _lr_advice(self, matched: float, base_lr: float) -> str:
-        if self.options.tuned:
-            return f"tune the learning rate more finely ({matched:.4g} does as well)"
-        verb = "raise" if matched > base_lr else "lower"
-        return f"{verb} the learning rate of {self.base_name} to {matched:.4g}"
 
     def final_specs(self, rows: Sequence[Row]) -> list[RunSpec]:
         """Every arm at T and, for the speed, at 0.8 T, every seed; the long runs first."""

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...study.judging.stats import t_quantile
-from ...study.judging.verdict import ADOPT, EARLY, FASTER, INCONCLUSIVE, INSTEAD, Metric
-from ...study.reading import count_of_seeds
-from ...study.spec import hash_of, identifying
+from ...study.judging.table import LR_MATCHED
+from ...study.judging.verdict import ADOPT, FASTER, INCONCLUSIVE, INSTEAD, Metric, Verdict
+from ...study.stored import ArmResult, Judged
 from .load import Run, Stored
 
 WORTH = (ADOPT, FASTER, INSTEAD, INCONCLUSIVE)
@@ -37,18 +37,27 @@ class Point(NamedTuple):
 class Arm:
     """One line of a table with the runs behind it, by seed (None where one is not stored)."""
 
-    row: dict[str, Any]
-    method: str
+    row: ArmResult
     final: list[Run | None]
     early: list[Run | None]
 
     @property
     def name(self) -> str:
-        return str(self.row["method"])
+        return self.row["method"]
+
+    @property
+    def method(self) -> str:
+        """Of its runs."""
+        return self.row["run"]
 
     @property
     def role(self) -> str:
-        return str(self.row["role"])
+        return self.row["role"]
+
+    @property
+    def matched(self) -> bool:
+        """Whether it is a predictor's control, the base at lr times the gain."""
+        return self.row["family"] == LR_MATCHED
 
     @functools.cached_property
     def curves(self) -> dict[str, list[Point]]:
@@ -74,17 +83,19 @@ class Cell:
     Attributes:
         index, label: its place in a study, and its settings in words.
         result: as stored.
-        metric: how its values read.
         arms: the base first.
         tuning: by method and learning rate, the tuning runs by seed.
     """
 
     index: int
     label: str
-    result: dict[str, Any]
-    metric: Metric
+    result: Judged
     arms: list[Arm]
     tuning: dict[str, dict[float, list[Run]]]
+
+    @property
+    def metric(self) -> Metric:
+        return self.result["metric"]
 
     @property
     def scale(self) -> float:
@@ -102,9 +113,18 @@ class Cell:
         return [arm.name for arm in sorted(found, key=self._worth)]
 
     def _worth(self, arm: Arm) -> tuple[int, bool]:
-        kinds = {verdict["kind"] for verdict in self.result["verdicts"][arm.name].values()}
+        kinds = {verdict.kind for verdict in self.result["verdicts"][arm.name].values()}
         places = [i for i, kind in enumerate(WORTH) if kind in kinds]
         return min(places, default=len(WORTH)), arm.role != PREDICTOR
+
+    def quality(self, method: str) -> Verdict | None:
+        """The verdict on how well a method ends, if it has one."""
+        return self.result["verdicts"].get(method, {}).get("quality")
+
+    def matched_of(self, method: str) -> Arm | None:
+        """A predictor's control, the base at lr times its gain."""
+        own = (arm for arm in self.arms if arm.matched and arm.row["control_of"] == method)
+        return next(own, None)
 
     def signed(self, value: float) -> str:
         """A difference in the unit shown."""
@@ -120,7 +140,7 @@ class Cell:
 
 def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
     """The comparisons of a folder; their labels name the settings in which a study's differ."""
-    known = {_identity(run.spec): run for run in stored.runs}
+    known = {run.key: run for run in stored.runs}
     if stored.kind == "pilot":
         return [_cell(0, stored.result["task"], stored.result, known)]
     results = stored.result["cells"]
@@ -134,57 +154,25 @@ def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
     return cells
 
 
-def _identity(spec: dict[str, Any]) -> str:
-    """What makes two runs the same, whichever version stored them: the key has changed."""
-    return hash_of(identifying({**spec, "probes": tuple(spec.get("probes", ()))}))
-
-
 def short(value: Any) -> str:
     """A setting in words."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
-def _cell(index: int, label: str, result: dict[str, Any], known: dict[str, Run]) -> Cell:
-    common = result["specification"]["common"]
-
-    def find(method: str, lr: float, phase: str, seed: int, share: float) -> Run | None:
-        own = {"method": method, "lr": lr, "phase": phase, "seed": seed, "share": share}
-        splits = result.get("fingerprints") or [common["fingerprint"]]
-        own["fingerprint"] = splits[seed % len(splits)]
-        if phase == "tune" and "probes" in common:
-            own["probes"] = []
-        return known.get(_identity({**common, **own}))
-
-    arms = []
-    for row in result["table"]:
-        method, seeds = _method(row), range(result["seeds"])
-        final = [find(method, row["lr"], "final", seed, 1.0) for seed in seeds]
-        early = [find(method, row["lr"], "final", seed, EARLY) for seed in seeds]
-        arms.append(Arm(row, method, final, early if result.get("early_steps") else []))
-    return Cell(index, label, result, Metric(**result["metric"]), arms, _tuning(result, find))
-
-
-def _method(row: dict[str, Any]) -> str:
-    """The method that a table's row ran: the controls of a predictor have names of their own."""
-    name = str(row["method"])
-    if row["role"] == BASE or (row["of"] and "-lr-matched" in name):
-        return "base"
-    return f"{name.partition(' of ')[0]}:{row['of']}" if row["of"] else name
-
-
-def _tuning(
-    result: dict[str, Any], find: Callable[..., Run | None]
-) -> dict[str, dict[float, list[Run]]]:
-    tuning = result["specification"]["tuning"]
-    if tuning is None:
-        return {}
-    found: dict[str, dict[float, list[Run]]] = {}
-    for method in result["learning_rates"]["chosen"]:
-        for lr in sorted(result["learning_rates"]["tried"]):
-            seeds = range(count_of_seeds(tuning[3]))
-            runs = [find(method, lr, "tune", seed, 1.0) for seed in seeds]
-            found.setdefault(method, {})[lr] = [run for run in runs if run is not None]
-    return found
+def _cell(index: int, label: str, result: Judged, known: dict[str, Run]) -> Cell:
+    arms = [
+        Arm(row, [*map(known.get, row["keys"])], [*map(known.get, row["early_keys"])])
+        for row in result["table"]
+    ]
+    rates = result["learning_rates"]
+    tuning = {
+        method: {
+            lr: [known[key] for key in keys if key in known]
+            for lr, keys in sorted(zip(rates["tried"], by_rate, strict=True))
+        }
+        for method, by_rate in rates["keys"].items()
+    }
+    return Cell(index, label, result, arms, tuning)
 
 
 def band(

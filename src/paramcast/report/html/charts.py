@@ -16,7 +16,8 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
-from ...study.judging.stats import shown_p
+from ...study.judging.stats import Comparison, shown_p
+from ...study.words import Words
 from . import predictions
 from .cells import Cell, reached, target_of
 from .marks import (
@@ -39,7 +40,6 @@ from .marks import (
     unit_of,
     zone,
 )
-from .words import Words
 
 
 def charts_of(cell: Cell, words: Words) -> list[Chart]:
@@ -67,16 +67,14 @@ def before_verdict(cell: Cell, words: Words) -> list[Chart]:
 def effect(cells: Sequence[Cell], words: Words) -> Chart:
     """The judged methods minus the base, with intervals, for the first screen."""
     cell = cells[0]
-    lines = []
-    for name in cell.judged:
-        row = next(arm.row for arm in cell.arms if arm.name == name)
-        lines.append(((name, cell.arms[0].name), row["to_base"]))
+    made = [(arm, arm.row["to_base"]) for name in cell.judged if (arm := arm_of(cell, name))]
+    lines = [((arm.name, cell.arms[0].name), c) for arm, c in made if c is not None]
     return forest("effect", lines, cell, words)
 
 
 def forest(
     name: str,
-    lines: Sequence[tuple[Sequence[str], dict[str, Any]]],
+    lines: Sequence[tuple[Sequence[str], Comparison]],
     cell: Cell,
     words: Words,
 ) -> Chart:
@@ -86,12 +84,12 @@ def forest(
     for pair, c in lines:
         label = " − ".join(pair)  # noqa: RUF001 - minus
         behind.append({"method": list(pair)})
-        mean, down, up = (scale * c[k] for k in ("mean", "low", "high"))
+        mean, down, up = (scale * value for value in (c.mean, c.low, c.high))
         x.append(short(mean))
         low.append(short(mean - down))
         high.append(short(up - mean))
         rows.append([label, cell.signed(mean), between(cell.signed, down, up), shown_p(c),
-                     str(c["n"]), words(f"relation.{c['relation']}")])  # fmt: skip
+                     str(c.n), words(f"relation.{c.relation}")])  # fmt: skip
     margin = scale * cell.metric.margin
     trace = {
         "type": "scatter", "mode": "markers", "x": x, "y": [plain(row[0]) for row in rows],
@@ -144,15 +142,13 @@ def _paired(cell: Cell, words: Words) -> Chart | None:
 
 
 def _controls(cell: Cell, words: Words) -> Chart | None:
-    lines: dict[str, dict[str, Any]] = {}
-    for answers in cell.result["verdicts"].values():
-        lines.update(answers["quality"]["comparisons"])
+    judged = [answers["quality"] for answers in cell.result["verdicts"].values()]
+    lines = {(p.a, p.b): p.comparison for verdict in judged for p in verdict.comparisons}
     if not lines:
-        named = [arm for arm in cell.arms[1:] if arm.row["to_base"]]
         base = cell.arms[0].name
-        lines = {f"{arm.name} - {base}": arm.row["to_base"] for arm in named}
-    shown = [(label.split(" - "), c) for label, c in lines.items()]
-    return forest("controls", shown, cell, words) if shown else None
+        to_base = {(arm.name, base): arm.row["to_base"] for arm in cell.arms[1:]}
+        lines = {pair: c for pair, c in to_base.items() if c is not None}
+    return forest("controls", [*lines.items()], cell, words) if lines else None
 
 
 def _curves(cell: Cell, words: Words) -> Chart | None:

@@ -7,19 +7,19 @@ from collections import Counter
 from typing import Any
 
 from ... import __version__
+from ...study.judging.sentences import advice, amount, note, sentence
 from ...study.reading import as_written
 from ...study.tasks.description import lines
+from ...study.words import Words
 from ..roi import Inputs
 from . import maps, numbers, payoff, tables
 from .cells import CONTROL, Cell, cells_of
 from .charts import charts_of, effect
 from .load import AGAIN, Stored
 from .rows import BAD_HEAD, RUN_HEAD, bad_of, behind_of, run_row
-from .words import Words
 
 MOST_CELLS = 120
 """Comparisons whose own charts are in the page; a reader chooses one at a time."""
-FAMILIES = ("lr-matched", "random-jump", "sign-flipped")
 
 
 def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[str, Any]:
@@ -39,13 +39,14 @@ def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[st
 
 def _build(stored: Stored, words: Words) -> dict[str, Any]:
     study, result = stored.kind == "study", stored.result
+    asked = None if study else words(f"question.{result['question']}")
     cells = cells_of(stored, lambda axis: words.either(f"axis.{axis}", axis))
     return {
         "language": words.language,
         "kind": stored.kind,
         "name": result["study"] if study else result["task"],
         "question": result["question"] if study else _question(cells[0], words),
-        "asked": None if study else words("page.asked", how=words.said(result["question"])),
+        "asked": asked and words("page.asked", how=asked),
         "verdicts": _study_verdicts(cells, words) if study else _verdicts(cells[0], words),
         "notes": _notes(stored, cells, words),
         "description": _description(cells, words),
@@ -100,11 +101,11 @@ def _verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
                 {
                     "method": method,
                     "about": words(f"page.{question}"),
-                    "kind": verdict["kind"],
-                    "word": words.either(f"kind.{verdict['kind']}", verdict["kind"]),
-                    "sentence": words.said(verdict["sentence"]),
-                    "next": words.said(verdict["next"]),
-                    "command": verdict.get("command"),
+                    "kind": verdict.kind,
+                    "word": words(f"kind.{verdict.kind}"),
+                    "sentence": sentence(verdict, cell.metric, words),
+                    "next": advice(verdict, cell.metric, words),
+                    "command": verdict.extension and verdict.extension.command,
                 }
             )
     return found or [_none(words)]
@@ -159,7 +160,7 @@ def _facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, s
         key = "steps_early" if result["early_steps"] else "steps_value"
         steps = words(f"facts.{key}", full=result["steps"], early=result["early_steps"])
         facts.insert(1, ("steps", steps, "how"))
-        facts.insert(2, ("margin", words.said(metric.amount(metric.margin)), "how"))
+        facts.insert(2, ("margin", amount(metric.margin, metric, words), "how"))
     return [(words(f"facts.{name}"), value, place) for name, value, place in facts]
 
 
@@ -173,14 +174,14 @@ def _time(seconds: float, words: Words) -> str:
 def _notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, bool]]:
     """Each note, and whether it is the user's own words."""
     study = stored.kind == "study"
-    own = [(note, True) for note in stored.result["notes"]] if study else []
-    ours = dict.fromkeys(note for cell in cells for note in cell.result["notes"])
-    return own + [(words.said(note), False) for note in ours]
+    own = [(text, True) for text in stored.result["notes"]] if study else []
+    ours = [note(n, cell.metric, words) for cell in cells for n in cell.result["notes"]]
+    return own + [(each, False) for each in dict.fromkeys(ours)]
 
 
 def _description(cells: list[Cell], words: Words) -> list[tuple[str, list[str]]]:
     """Each task, and what was read of its data."""
-    found = {cell.result["task"]: cell.result.get("description", {}) for cell in cells}
+    found = {cell.result["task"]: cell.result["description"] for cell in cells}
     return [(task, lines(description, words.language)) for task, description in found.items()]
 
 
@@ -191,10 +192,8 @@ def _arms(cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
     """Name, role and description of every arm."""
     found: dict[str, tuple[str, str, str]] = {}
     for arm in (arm for cell in cells for arm in cell.arms):
-        family = next((f for f in FAMILIES if f in arm.name), arm.name.partition("(")[0])
-        key = "base" if arm.role == "base" else family
-        role = words.either(f"role.{arm.role}", arm.role)
-        found[arm.name] = (arm.name, role, words.either(f"method.{key}", ""))
+        role, described = words(f"role.{arm.role}"), words(f"method.{arm.row['family']}")
+        found[arm.name] = (arm.name, role, described)
     return list(found.values())
 
 

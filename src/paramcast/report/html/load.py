@@ -10,19 +10,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 
 from ...errors import StoreError, StudyError
-from ...study.reading import (
-    MOST_JSON,
-    as_written,
-    count_of_seeds,
-    object_from_json,
-    read_text,
-    shown,
-)
+from ...study.reading import object_from_json
 from ...study.store.folder import DATABASE, RESULTS, reading, remembers, specification_of
 from ...study.store.tables import failures, runs
+from ...study.stored import PilotResult, StudyResult, read_result
 from .curves import later
 
-RESULT_SCHEMA = 1
 AGAIN = "run the same command again to write it anew"
 FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
 
@@ -47,11 +40,11 @@ class Failure(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What a folder holds: "pilot" or "study", its result as written, runs and failures."""
+    """What a folder holds: "pilot" or "study", its result, runs and failures."""
 
     kind: str
     folder: Path
-    result: dict[str, Any]
+    result: Any  # a PilotResult or a StudyResult
     runs: list[Run]
     failures: list[Failure]
 
@@ -65,11 +58,9 @@ def load(folder: Path) -> Stored:
     """
     kind = _kind(folder)
     path = folder / RESULTS[kind]
-    result = _result(path)
-    with as_written(path, AGAIN):
-        cells = result["cells"] if kind == "study" else [result]
-        few = not cells or min(count_of_seeds(cell["seeds"]) for cell in cells) < 2
-    if few:
+    result: Any = read_result(path, StudyResult if kind == "study" else PilotResult, AGAIN)
+    cells = result["cells"] if kind == "study" else [result]
+    if min((cell["seeds"] for cell in cells), default=0) < 2:
         raise StudyError(
             f"{path} has fewer than 2 seeds, and a report compares seeds in pairs; "
             "run the same command with --seeds 6 or more"
@@ -104,19 +95,6 @@ def _kind(folder: Path) -> str:
     raise StudyError(
         f"{folder} holds neither pilot.json nor study.json; give the folder of a pilot or study"
     )
-
-
-def _result(path: Path) -> dict[str, Any]:
-    try:
-        result = object_from_json(read_text(path, MOST_JSON))
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read ({error}); {AGAIN}") from None
-    if result.get("schema") != RESULT_SCHEMA:
-        raise StudyError(
-            f"{path} has schema {shown(result.get('schema'))}, this paramcast reads "
-            f"{RESULT_SCHEMA}; use the paramcast that wrote it"
-        )
-    return result
 
 
 def read_runs(folder: Path, url: str | None = None) -> tuple[list[Run], list[Failure]]:

@@ -6,10 +6,10 @@ from collections import Counter
 from typing import Any
 
 from ...study.grid.maps import Map, maps
+from ...study.words import Words
 from . import profiles, rates
 from .cells import Cell
 from .marks import Behind, Chart, between, chart, filled, pair_of, plain, short, unit_of
-from .words import Words
 
 KINDS = ("adopt", "use the control instead", "no difference", "inconclusive", "harmful")
 FILLS = ("$c0", "$c4", "$base", "$faint", "$c1")
@@ -21,7 +21,7 @@ def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
     found: dict[str, Counter[str]] = {}
     for cell in cells:
         for method, answers in cell.result["verdicts"].items():
-            found.setdefault(method, Counter())[answers["quality"]["kind"]] += 1
+            found.setdefault(method, Counter())[answers["quality"].kind] += 1
     return found
 
 
@@ -95,10 +95,10 @@ def _forest(
     x, y, low, high, hover, colours = [], [], [], [], [], []
     for cell in cells:
         for arm in cell.arms:
-            c = arm.row[against]
+            c = arm.row["to_base"] if against == "to_base" else arm.row["to_lr_matched"]
             if arm.name not in cell.result["verdicts"] or c is None:
                 continue
-            mean, down, up = (cell.scale * c[part] for part in ("mean", "low", "high"))
+            mean, down, up = (cell.scale * value for value in (c.mean, c.low, c.high))
             x.append(short(mean))
             y.append(f"{cell.index + 1} {plain(arm.name)}")
             low.append(short(mean - down))
@@ -108,7 +108,7 @@ def _forest(
             behind.append({"cell": cell.index, "method": pair_of(cell, arm, against)})
             rows.append(
                 [f"{cell.index + 1}: {cell.label}", arm.name, name, cell.signed(mean),
-                 between(cell.signed, down, up), words(f"relation.{c['relation']}")]
+                 between(cell.signed, down, up), words(f"relation.{c.relation}")]
             )  # fmt: skip
     trace = {
         "type": "scatter", "mode": "markers", "x": x, "y": y, "customdata": hover,

@@ -6,8 +6,8 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...study.words import Words
 from .cells import BASE, PREDICTOR, Arm, Cell, Point, band
-from .words import Words
 
 Chart = dict[str, Any]
 Behind = dict[str, Any]
@@ -76,8 +76,8 @@ def arm_of(cell: Cell, name: str) -> Arm | None:
 
 def pair_of(cell: Cell, arm: Arm, against: str) -> list[str]:
     """The methods that a difference is of: "to_base" or "to_lr_matched"."""
-    matched = [a.name for a in cell.arms if a.row["of"] == arm.name and "-lr-matched" in a.name]
-    return [arm.name, *([cell.arms[0].name] if against == "to_base" else matched)]
+    other = cell.arms[0] if against == "to_base" else cell.matched_of(arm.name)
+    return [arm.name, *([other.name] if other else [])]
 
 
 def filled(colour: str, shape: str) -> dict[str, Any]:

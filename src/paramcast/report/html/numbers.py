@@ -4,17 +4,20 @@ from __future__ import annotations
 
 from typing import Any
 
-from ...study.judging.stats import shown_p
+from ...study.judging.stats import Comparison, shown_p
+from ...study.words import Words
 from .cells import Arm, Cell
 from .marks import Behind, number, pair_of
-from .words import Words
 
 
 def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     """Every arm of every comparison; a cell's "runs" are the filters of the rows behind it."""
     heads, many = words.section("head"), len(cells) > 1
     arms = [arm for cell in cells for arm in cell.arms]
-    errors = [n for n in ("top1", "top5") if any(a.row.get(f"{n}_error") is not None for a in arms)]
+    errors = [
+        n for n in ("top1", "top5")
+        if any(a.row["top1_error" if n == "top1" else "top5_error"] is not None for a in arms)
+    ]  # fmt: skip
     early = any(arm.early for arm in arms)
     names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
              *(["early"] if early else []), "minus_base", "p", "minus_matched",
@@ -36,7 +39,7 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
 
 def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
     row, metric = arm.row, cell.metric
-    verdict = cell.result["verdicts"].get(arm.name, {}).get("quality", {}).get("kind", "")
+    verdict = cell.quality(arm.name)
     half = (row["high"] - row["low"]) / 2
     return {
         "comparison": f"{cell.index + 1}: {cell.label}",
@@ -48,14 +51,14 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
         "minus_base": _difference(cell, row["to_base"]),
         "p": "" if row["to_base"] is None else shown_p(row["to_base"]),
         "minus_matched": _difference(cell, row["to_lr_matched"]),
-        "top1": _percent(row.get("top1_error")),
-        "top5": _percent(row.get("top5_error")),
+        "top1": _percent(row["top1_error"]),
+        "top5": _percent(row["top5_error"]),
         "loss": number(row["loss"]),
         "gap": "" if row["gap"] is None else f"{row['gap']:+.4g}",
         "median_seconds": f"{row['seconds']:.3g}",
         "memory": f"{row['peak_memory'] / 2**20:.0f}",
         "diverged": f"{row['diverged']}/{cell.result['seeds']}",
-        "verdict": words.either(f"kind.{verdict}", verdict),
+        "verdict": words(f"kind.{verdict.kind}") if verdict else "",
     }
 
 
@@ -71,15 +74,15 @@ def _behind(cell: Cell, arm: Arm) -> dict[str, Behind]:
         "minus_matched": own | {"method": pair_of(cell, arm, "to_lr_matched")},
     }
     found["p"] = found["minus_base"]
-    if not arm.row["of"] and arm.method in cell.tuning:
+    if not arm.row["control_of"] and arm.method in cell.tuning:
         found["lr"] = own | {"phase": "tune"}
     return found
 
 
-def _difference(cell: Cell, c: dict[str, Any] | None) -> str:
+def _difference(cell: Cell, c: Comparison | None) -> str:
     if c is None:
         return ""
-    mean, low, high = (cell.metric.signed(c[k]) for k in ("mean", "low", "high"))
+    mean, low, high = map(cell.metric.signed, (c.mean, c.low, c.high))
     return f"{mean} ({low} … {high})"
 
 

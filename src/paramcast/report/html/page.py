@@ -17,7 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from ...errors import StudyError
-from .words import Words
+from ...study.words import Words
 
 URI = {ord(c): quote(c) for c in (*map(chr, range(33)), *"\"#%&'<>?`^{|}\\")}
 INSTALL = "pip install 'paramcast[study]'"

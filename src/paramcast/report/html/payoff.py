@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
-from ...errors import ParamcastError, StudyError
+from ...errors import StudyError
+from ...study.words import Words
 from ..roi import Inputs, defaults, summary
 from ..roi.lines import lines, notes, table
-from ..roi.rows import joined
+from ..roi.rows import UncountableError, joined
 from .load import Stored
-from .words import Words
 
 
 def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, Any] | None:
@@ -32,13 +31,12 @@ def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, An
             )
         return None
     try:
-        result = copy.deepcopy(stored.result)
-        runs = [(run.spec, run.outcome) for run in stored.runs]
-        found = summary(joined(result, runs, stored.folder), inputs or defaults())
-    except ParamcastError as error:
+        outcomes = {run.key: run.outcome for run in stored.runs}
+        found = summary(joined(stored.result, outcomes, stored.folder), inputs or defaults())
+    except UncountableError as error:
         if inputs is not None:
             raise
-        return {"reason": words.said(str(error)), "methods": [], "notes": []}
+        return {"reason": error.said(words), "methods": [], "notes": []}
     methods = [
         {"name": name, "lines": lines(name, found, words), "table": table(name, found, words)}
         for name in found["methods"]

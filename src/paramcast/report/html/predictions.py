@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from ...study.words import Words
 from .cells import FORECASTS, Arm, Cell
 from .load import Run
 from .marks import NONE, Chart, chart, line_of, plain, scaled, style
-from .words import Words
 
 LONG = 0.2
 """Per cent of the weights: the default anomaly rule writes no longer jump."""

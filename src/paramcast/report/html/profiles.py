@@ -7,9 +7,10 @@ import statistics
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from ...study.judging.table import LR_MATCHED
+from ...study.words import Words
 from .cells import BASE, PREDICTOR, Arm, Cell
 from .marks import BASE_STYLE, Chart, chart, nth, plain, short
-from .words import Words
 
 WITHIN = (1.0, 1.1, 1.5, 2.0)
 ORDER = (BASE, PREDICTOR)
@@ -99,16 +100,17 @@ def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
 def _names(cells: Sequence[Cell], words: Words) -> Callable[[Arm], str]:
     """What an arm is called in all comparisons: bases may differ, and predictors be one or many."""
     bases = {cell.arms[0].name for cell in cells}
-    several = len({arm.row["of"] for cell in cells for arm in cell.arms} - {""}) > 1
+    several = len({arm.row["control_of"] for cell in cells for arm in cell.arms} - {""}) > 1
 
     def name(arm: Arm) -> str:
-        known, of = arm.name, arm.row["of"]
-        if of:
-            known = known.partition(" of ")[0]
-        if len(bases) > 1 and arm.role == BASE:
+        known, of = arm.name, arm.row["control_of"]
+        if arm.matched:
+            several_bases = len(bases) > 1
+            known = words("chart.matched") if several_bases else f"{next(iter(bases))}-{LR_MATCHED}"
+        elif of:
+            known = arm.row["family"]
+        elif len(bases) > 1 and arm.role == BASE:
             known = words("role.base")
-        elif len(bases) > 1 and known.endswith("-lr-matched"):
-            known = words("chart.matched")
         return f"{known} of {of}" if of and several else known
 
     return name

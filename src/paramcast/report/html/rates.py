@@ -6,10 +6,10 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ...study.words import Words
 from .cells import Arm, Cell, band, short
 from .marks import NONE, Behind, Chart, between, chart, metric_name, plain, style
 from .marks import short as rounded
-from .words import Words
 
 MOST = 24
 """Settings that are drawn; the table has all."""

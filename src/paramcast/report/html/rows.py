@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from ...study.judging.sentences import divergence
+from ...study.words import Words
 from .cells import Cell
 from .load import Run, Stored
 from .marks import NONE, number
-from .words import Words
 
 RUN_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "result", "loss",
             "seconds", "key")  # fmt: skip
@@ -64,7 +65,7 @@ def bad_of(stored: Stored, cells: list[Cell], words: Words) -> list[list[str]]:
             known = behind.get(run.key, [])
             where = ", ".join(dict.fromkeys(str(i + 1) for i, _ in known))
             name = ", ".join(dict.fromkeys(name for _, name in known)) or run.spec["method"]
-            reason = words.said(run.outcome["reason"])
+            reason = divergence(run.outcome, words)
             rows.append([where, name, *_where(run.spec, words), words("status.diverged"), reason])
     for failure in stored.failures:
         status = words.either(f"status.{failure.status}", failure.status)

@@ -23,7 +23,7 @@ COMPARISON = (
 CURVE = ("comparison", "method", "quantity", "step", "seconds", "mean", "low", "high")
 SPEC = ("task", "base", "method", "lr", "schedule", "epochs", "batch_size", "momentum",
         "weight_decay", "phase", "seed", "share")  # fmt: skip
-OUTCOME = ("status", "reason", "steps", "seconds", "peak_memory", "train_loss", "gap")
+OUTCOME = ("status", "steps", "seconds", "peak_memory", "train_loss", "gap")
 SPLITS = ("metric", "top1_error", "top5_error", "loss")
 
 
@@ -34,16 +34,16 @@ def comparison_rows(cells: Iterable[Cell]) -> list[list[Any]]:
         target, times = times_of(cell) or (None, {})
         for arm in cell.arms:
             row, time = arm.row, times.get(arm.name, NEVER)
-            verdict = cell.result["verdicts"].get(arm.name, {}).get("quality", {}).get("kind")
-            base, matched = row["to_base"] or {}, row["to_lr_matched"] or {}
+            verdict, base, matched = cell.quality(arm.name), row["to_base"], row["to_lr_matched"]
             rows.append(
                 [
                     cell.index + 1, cell.label, cell.metric.name, cell.result["seeds"], arm.name,
                     arm.role, row["lr"], row["mean"], row["low"], row["high"],
-                    row.get("top1_error"), row.get("top5_error"), row["loss"], row["gap"],
+                    row["top1_error"], row["top5_error"], row["loss"], row["gap"],
                     row["seconds"], row["peak_memory"], row["diverged"], row["early_mean"],
-                    *(base.get(k) for k in ("mean", "low", "high", "p")),
-                    *(matched.get(k) for k in ("mean", "low", "high")), verdict, target,
+                    *(getattr(base, k, None) for k in ("mean", "low", "high", "p")),
+                    *(getattr(matched, k, None) for k in ("mean", "low", "high")),
+                    verdict and verdict.kind, target,
                     *(value if math.isfinite(value) else None for value in time),
                 ]
             )  # fmt: skip

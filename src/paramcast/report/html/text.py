@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .words import Words
+from ...study.words import Words
 
 COLUMNS = ("comparison", "method", "lr", "value", "early", "minus_base", "p", "minus_matched",
            "diverged", "verdict")  # fmt: skip

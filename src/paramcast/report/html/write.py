@@ -8,10 +8,10 @@ from typing import Any
 from ..._files import replacing
 from ...errors import StudyError
 from ...study.reading import as_written
+from ...study.words import Words
 from ..roi import Inputs
 from .data import build
 from .load import AGAIN, folder_of, load
-from .words import Words
 
 FORMATS = {"html": ".html", "md": ".md", "latex": ".tex", "pdf": ".pdf"}
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ..html.words import Words
+from ...study.judging.sentences import advice
+from ...study.judging.verdict import Metric
+from ...study.words import Words
 
 Found = Mapping[str, Any]
 TERMS = (
@@ -78,7 +80,7 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
             )),
         ),
         words(
-            "payoff.free", next=_next(cases, words),
+            "payoff.free", next=_next(cases, found["metric"], words),
             said=joined(lambda case: words(
                 "payoff.free_npv", name=_over(case, method["base"], words),
                 npv=f"{number(case['free_alternative']['npv'])} {currency}",
@@ -88,7 +90,7 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
 
 
 def _kind(key: str, case: Found, base: str, words: Words) -> str:
-    verdict = words.either(f"kind.{case['verdict']}", case["verdict"])
+    verdict = words(f"kind.{case['verdict']}")
     kind = words("payoff.kind", about=words(f"page.{key}"), verdict=verdict)
     return (
         words("payoff.over", kind=kind, over=_over(case, base, words)) if case["applies"] else kind
@@ -109,11 +111,12 @@ def _months(payback: float | str, words: Words) -> str:
     return words("payoff.months", n=number(payback))
 
 
-def _next(cases: Found, words: Words) -> str:
+def _next(cases: Found, metric: Metric, words: Words) -> str:
     """What the pilot says of each case that pays, or else of both; its command once."""
     told = [case for case in cases.values() if case["applies"]] or list(cases.values())
-    said = [words.said(case["next"]) for case in told]
-    said += [case["command"] for case in told if case["command"]]
+    answers = [case["answer"] for case in told]
+    said = [advice(answer, metric, words) for answer in answers]
+    said += [answer.extension.command for answer in answers if answer.extension is not None]
     return words("payoff.space").join(dict.fromkeys(said))
 
 
@@ -139,7 +142,7 @@ def _kpi(row: Found, name: str, method: Found, found: Found, words: Words) -> li
 
 def _case(key: str, case: Found, base: str, currency: str, words: Words) -> list[list[str]]:
     effect, measured = case["effect"], unit(case["effect"]["unit"], words)
-    verdict = words.either(f"kind.{case['verdict']}", case["verdict"])
+    verdict = words(f"kind.{case['verdict']}")
     title = words(
         "payoff.case",
         question=words(f"payoff.{key}"),

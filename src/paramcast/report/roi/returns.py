@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...errors import StudyError
-from ...study.judging.verdict import ADOPT, FASTER, Metric
+from ...study.judging.verdict import ADOPT, FASTER, Metric, Verdict
 from ...study.reading import as_written
 from . import money
 from .effects import Effect, added_share, best_quality, cheapest_speed, gain, saved_share
@@ -23,7 +23,7 @@ class Case:
     """One of the two ways in which a method may pay, for one method.
 
     Attributes:
-        verdict: the pilot's answer to it, as stored.
+        verdict: the pilot's answer to it.
         applies: whether that answer lets a return be counted.
         alternative: the best free one.
         shortened: whether that has a schedule of 0.8 T.
@@ -35,7 +35,7 @@ class Case:
         free: inputs -> what the alternative is worth a month, over the base as it is.
     """
 
-    verdict: Row
+    verdict: Verdict
     applies: bool
     alternative: str
     shortened: bool
@@ -56,9 +56,9 @@ def summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
         inputs: of `defaults` or `open_inputs`.
 
     Returns:
-        Strict JSON. Per method the key figures and the two cases, each with its terms at the
-        inputs' values, at the worse ends and at the better ends of all ranges. A case that does
-        not apply has an effect of 0.
+        What `to_json` writes. Per method the key figures and the two cases, each with its terms at
+        the inputs' values, at the worse ends and at the better ends of all ranges. A case that
+        does not apply has an effect of 0.
 
     Raises:
         StudyError: inputs that do not fit the task, a missing control, a result without runs.
@@ -70,7 +70,7 @@ def summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
 
 
 def _summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
-    metric = Metric(**result["metric"])
+    metric = result["metric"]
     if "cost_per_error" in inputs.estimates and not metric.counts_errors:
         raise StudyError(
             f"cost_per_error needs the metric accuracy, this pilot's is {metric.name}; "
@@ -80,7 +80,7 @@ def _summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
     return {
         "schema": 2,
         "task": result["task"],
-        "metric": result["metric"],
+        "metric": metric,
         "seeds": result["seeds"],
         "currency": inputs.currency,
         "positive_class": inputs.positive_class,
@@ -128,7 +128,7 @@ def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric
         return benefit - x["training_hours"] * max(0.0, own) * money.delay_price(x)
 
     return Case(
-        verdict, verdict["kind"] == ADOPT, best["method"], False,
+        verdict, verdict.kind == ADOPT, best["method"], False,
         gain(row["values"], best["values"], metric),
         "points" if percent else metric.name, 100 if percent else 1,
         added_share(row, best, base), over_base,
@@ -149,7 +149,7 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
         return x["transfer"] * x["training_hours"] * over_base.shown * money.delay_price(x)
 
     return Case(
-        verdict, verdict["kind"] == FASTER, best["method"], shortened,
+        verdict, verdict.kind == FASTER, best["method"], shortened,
         saved_share(row, best, shortened, base, steps), "% of the training time", 100,
         NOTHING, over_base, lambda x: money.speed(x, hours), free,
     )  # fmt: skip
@@ -168,9 +168,8 @@ def _case(case: Case, inputs: Inputs) -> dict[str, Any]:
     high = money.end(npv, x | better, inputs.ranges(), max)
     volume = money.break_even_volume(npv, x) if case.applies else None
     return {
-        "verdict": case.verdict["kind"],
-        "next": case.verdict["next"],
-        "command": case.verdict.get("command"),
+        "verdict": case.verdict.kind,
+        "answer": case.verdict,
         "applies": case.applies,
         "alternative": {"name": case.alternative, "shortened": case.shortened},
         "effect": {"unit": case.unit, "factor": case.factor, **asdict(case.effect)},

@@ -12,7 +12,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from ...study.reading import printable
-from ..html.words import Words
+from ...study.words import Words
 from .lines import lines, notes, number, table
 
 WIDTH = 120

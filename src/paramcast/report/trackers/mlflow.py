@@ -6,6 +6,8 @@ import logging
 import os
 
 from ...errors import StudyError
+from ...study.judging.sentences import divergence
+from ...study.words import Words
 from ..watch.board import anomalies, run_name
 from ..watch.follow import Ended, Failed, Look
 from . import names
@@ -81,7 +83,8 @@ class MLflow:
         if complete:
             return
         if not number:
-            tags = {KEY: run.key, "status": run.outcome["status"], "reason": run.outcome["reason"]}
+            reason = divergence(run.outcome, Words("en"))
+            tags = {KEY: run.key, "status": run.outcome["status"], "reason": reason}
             tags["anomalies"] = "\n".join(text for _, text in anomalies(run.curve))
             made = self._client.create_run(
                 self._experiment,

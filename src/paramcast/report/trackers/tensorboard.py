@@ -9,7 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
+from ...study.judging.sentences import divergence
 from ...study.store.live import InProgress
+from ...study.words import Words
 from ..watch.board import anomalies, run_name
 from ..watch.follow import Ended, Failed, Look
 from . import names
@@ -66,8 +68,9 @@ class TensorBoard:
                 writer.add_scalar(name, value, step, walltime=at)
         for _, text in anomalies(run.curve):
             writer.add_text("prediction/anomaly", text, run.outcome["steps"])
-        if run.outcome["reason"]:
-            writer.add_text("diverged", run.outcome["reason"], run.outcome["steps"])
+        if run.outcome["status"] == "diverged":
+            reason = divergence(run.outcome, Words("en"))
+            writer.add_text("diverged", reason, run.outcome["steps"])
         _add_settings(writer, run)
         writer.close()
         path.parent.mkdir(parents=True, exist_ok=True)

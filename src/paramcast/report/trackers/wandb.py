@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
+from ...study.judging.sentences import divergence
+from ...study.words import Words
 from ..watch.board import anomalies, run_name
 from ..watch.follow import Ended, Failed, Look
 from . import names
@@ -64,7 +66,7 @@ class WandB:
         for step, _, found in names.points(run):
             made.log(found, step=step)
         made.summary["status"] = run.outcome["status"]
-        texts = [run.outcome["reason"], *(text for _, text in anomalies(run.curve))]
+        texts = [divergence(run.outcome, Words("en")), *(text for _, text in anomalies(run.curve))]
         made.summary["events"] = "\n".join(filter(None, texts))
         made.finish(exit_code=0)
         with self._list.open("a", encoding="utf-8") as file:

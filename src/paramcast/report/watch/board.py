@@ -7,6 +7,8 @@ from collections.abc import Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
+from ...study.judging.sentences import divergence
+from ...study.words import Words
 from .follow import Ended, Failed, Look
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay")
@@ -105,7 +107,7 @@ class Board:
         self._latest = sorted([*self._latest, run.finished_at])[-RECENT:]
         if run.outcome["status"] == "diverged":
             self.diverged += 1
-            self._note(run.finished_at, "diverged", run.spec, run.outcome["reason"])
+            self._note(run.finished_at, "diverged", run.spec, divergence(run.outcome, Words("en")))
         for action, text in anomalies(run.curve):
             if action != NOTHING:
                 self._note(run.finished_at, "anomaly", run.spec, text)

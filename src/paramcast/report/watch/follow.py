@@ -10,11 +10,12 @@ from typing import Any, NamedTuple
 from sqlalchemy import Connection, select
 
 from ...errors import StoreError, StudyError
-from ...study.reading import MOST_JSON, from_json, object_from_json, read_text
+from ...study.reading import from_json, object_from_json
 from ...study.store.folder import RESULTS, reading, remembers, specification_of
 from ...study.store.live import InProgress, driver, in_progress
 from ...study.store.store import Store, chunks
 from ...study.store.tables import failures, runs
+from ...study.stored import PilotResult, StudyResult, read_result
 
 
 class Ended(NamedTuple):
@@ -51,7 +52,7 @@ class Look(NamedTuple):
     kind: str
     about: dict[str, Any]
     planned: dict[str, Any]
-    result: dict[str, Any] | None
+    result: Any  # a PilotResult or a StudyResult
     driver: str | None
     running: list[InProgress]
 
@@ -86,7 +87,7 @@ class Follower:
         self.kind = ""  # as soon as it is known
         self._seen: set[str] = set()
         self._last_failure = 0
-        self._verdict: tuple[int, dict[str, Any] | None] = (0, None)
+        self._verdict: tuple[int, Any] = (0, None)
 
     def look(self) -> Look:
         """Read what is new.
@@ -138,13 +139,14 @@ class Follower:
                 raise _unreadable(store, error) from None
             self._failed(failed)
 
-    def _result(self, path: Path) -> dict[str, Any] | None:
+    def _result(self, path: Path) -> Any:
         """The verdict's file, if it is there, read again when it changes; a damaged one is none."""
         try:
             changed = path.stat().st_mtime_ns
             if self._verdict[0] != changed:
-                self._verdict = (changed, object_from_json(read_text(path, MOST_JSON)))
-        except (OSError, ValueError):
+                kind = StudyResult if self.kind == "study" else PilotResult
+                self._verdict = (changed, read_result(path, kind, "wait"))  # type: ignore[type-var]
+        except (OSError, StudyError):
             return None
         return self._verdict[1]
 

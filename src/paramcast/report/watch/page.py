@@ -9,14 +9,15 @@ from typing import Any, NamedTuple
 
 from ... import __version__
 from ...errors import StudyError
+from ...study.judging.table import LR_MATCHED
 from ...study.judging.verdict import EARLY, Metric
 from ...study.reading import as_written
+from ...study.words import Words
 from ..html.cells import BASE, CONTROL, PREDICTOR, Arm, Cell
 from ..html.charts import before_verdict
 from ..html.data import MOST_CELLS, run_tables
 from ..html.load import AGAIN, Run, Stored, read_runs
 from ..html.page import render
-from ..html.words import Words
 from ..html.write import content
 from .board import Key, key_of
 from .view import arm_name, is_matched, labels
@@ -174,15 +175,17 @@ def _cell(index: int, label: str, runs: dict[Key, list[Run]]) -> Cell:
     outcome = next(iter(runs.values()))[0].outcome
     metric = Metric(str(outcome.get("metric_name", "metric")), True, 0.0)  # only its name is read
     order = sorted(arms.values(), key=_place)
-    result = {"verdicts": {}, "learning_rates": rates}
-    return Cell(index, label, result, metric, order, tuning)
+    result: Any = {"metric": metric, "verdicts": {}, "learning_rates": rates}
+    return Cell(index, label, result, order, tuning)
 
 
 def _arm(name: str, key: Key, matched: bool, final: list[Run], early: list[Run]) -> Arm:
     role = CONTROL if matched or ":" in key.method else PREDICTOR
     role = BASE if key.method == "base" and not matched else role
-    row = {"method": name, "role": role, "of": "", "lr": key.lr}
-    return Arm(row, key.method, [*final], [*early])
+    family = LR_MATCHED if matched else key.method
+    row: Any = {"method": name, "role": role, "family": family, "control_of": "", "lr": key.lr,
+                "run": key.method}  # fmt: skip
+    return Arm(row, [*final], [*early])
 
 
 def _place(arm: Arm) -> tuple[bool, bool, int, str, float]:

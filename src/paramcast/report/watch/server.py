@@ -19,8 +19,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ...errors import StudyError
+from ...study.words import Words
 from ..html.page import plotly_js
-from ..html.words import Words
 from .page import Progress, build, progress
 from .watching import Watching
 

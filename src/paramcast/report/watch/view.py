@@ -6,8 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Iterable
 from typing import Any
 
+from ...study.judging.sentences import sentence
+from ...study.judging.table import LR_MATCHED
 from ...study.judging.verdict import PERCENT
 from ...study.store.live import InProgress
+from ...study.words import Words
 from .board import AXES, CURVES, PREDICTIONS, Arm, Board, Key, key_of, method_name, phases
 from .follow import Look
 
@@ -107,7 +110,7 @@ def _arm(key: Key, arm: Arm, name: str, percent: bool) -> dict[str, Any]:
 def arm_name(key: Key, arms: Iterable[Key]) -> str:
     """An arm's name among those of its comparison."""
     name = method_name({"method": key.method, "base": key.cell[AXES.index("base")]})
-    return f"{name}-lr-matched" if is_matched(key, arms) else name
+    return f"{name}-{LR_MATCHED}" if is_matched(key, arms) else name
 
 
 def is_matched(key: Key, arms: Iterable[Key]) -> bool:
@@ -159,15 +162,16 @@ def verdict_sentences(look: Look) -> list[str]:
     if look.result is None or not look.finished:
         return []
     if look.kind == "pilot":
+        words = Words("en")
         return [
-            f"{method}, {question}: {verdict['sentence']}"
+            f"{method}, {question}: {sentence(verdict, look.result['metric'], words)}"
             for method, answers in look.result["verdicts"].items()
             for question, verdict in answers.items()
         ]
     counts: dict[str, Counter[str]] = {}
     for cell in look.result["cells"]:
         for method, answers in cell["verdicts"].items():
-            counts.setdefault(method, Counter())[answers["quality"]["kind"]] += 1
+            counts.setdefault(method, Counter())[answers["quality"].kind] += 1
     return [
         f"{method}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
         for method, kinds in counts.items()

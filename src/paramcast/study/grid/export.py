@@ -8,16 +8,20 @@ from typing import Any
 
 from ..._files import replacing
 from ...errors import StudyError
-from ..reading import MOST_JSON, as_written, object_from_json, read_text, shown
+from ..judging.sentences import divergence
+from ..judging.stats import Comparison
+from ..reading import as_written, shown
 from ..sheets import harmless
 from ..store.folder import RESULTS, reading
+from ..stored import StudyResult, read_result
+from ..words import Words
 from .file import NAME
 
 RESULT = RESULTS["study"]
 AGAIN = "go on with `paramcast study resume`, which writes it anew"
 
 
-def read_result(folder: Path) -> dict[str, Any]:
+def read_study(folder: Path) -> StudyResult:
     """What study.json holds.
 
     Raises:
@@ -29,61 +33,48 @@ def read_result(folder: Path) -> dict[str, Any]:
             f"{folder} has no {RESULT}: no study has finished there; "
             "see `paramcast study status`, or go on with `paramcast study resume`"
         )
-    try:
-        result = object_from_json(read_text(path, MOST_JSON))
-    except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read: {error}") from None
-    if result.get("schema") != 1:
-        raise StudyError(f"{path} has schema {shown(result.get('schema'))}, this paramcast reads 1")
-    with as_written(path, AGAIN):
-        if not re.fullmatch(NAME, result["study"]):  # files are named after it
-            raise ValueError(f"the study is called {shown(result['study'])}")
-        if not result["cells"]:
-            raise ValueError("it has no cells")
+    result = read_result(path, StudyResult, AGAIN)
+    if not re.fullmatch(NAME, result["study"]):  # files are named after it
+        raise StudyError(f"{path}: the study is called {shown(result['study'])}; {AGAIN}")
+    if not result["cells"]:
+        raise StudyError(f"{path} has no cells; {AGAIN}")
     return result
 
 
-def comparison_rows(result: dict[str, Any]) -> list[dict[str, Any]]:
-    """One row per cell and method: its value, and its differences to the base and to lr x G.
+def comparison_rows(result: StudyResult) -> list[dict[str, Any]]:
+    """One row per cell and method: its value, and its differences to the base and to lr x G."""
+    rows = []
+    for cell in result["cells"]:
+        for row in cell["table"]:
+            verdict = cell["verdicts"].get(row["method"], {}).get("quality")
+            rows.append(
+                {
+                    **cell["settings"],
+                    "method": row["method"],
+                    "role": row["role"],
+                    "method_lr": row["lr"],
+                    "seeds": cell["seeds"],
+                    "metric": cell["metric"].name,
+                    "mean": row["mean"],
+                    "low": row["low"],
+                    "high": row["high"],
+                    "top1_error": row["top1_error"],
+                    "top5_error": row["top5_error"],
+                    "loss": row["loss"],
+                    "gap": row["gap"],
+                    "diverged": row["diverged"],
+                    **_minus("base", row["to_base"], "mean", "low", "high", "p"),
+                    **_minus("lr_matched", row["to_lr_matched"], "mean", "low", "high"),
+                    "verdict": verdict and verdict.kind,
+                    "base_mean": cell["table"][0]["mean"],
+                    **{name: found["mean"] for name, found in row["measures"].items()},
+                }
+            )
+    return rows
 
-    Raises:
-        StudyError: the result has another form than a study writes.
-    """
-    with as_written(RESULT, AGAIN):
-        rows = []
-        for cell in result["cells"]:
-            base = cell["table"][0]
-            for row in cell["table"]:
-                to_base = row["to_base"] or {}
-                verdict = cell["verdicts"].get(row["method"], {}).get("quality", {})
-                to_matched = row["to_lr_matched"] or {}
-                rows.append(
-                    {
-                        **cell["settings"],
-                        "method": row["method"],
-                        "role": row["role"],
-                        "method_lr": row["lr"],
-                        "seeds": cell["seeds"],
-                        "metric": cell["metric"]["name"],
-                        "mean": row["mean"],
-                        "low": row["low"],
-                        "high": row["high"],
-                        "top1_error": row["top1_error"],
-                        "top5_error": row["top5_error"],
-                        "loss": row["loss"],
-                        "gap": row["gap"],
-                        "diverged": row["diverged"],
-                        **{f"minus_base_{k}": to_base.get(k) for k in ("mean", "low", "high", "p")},
-                        **{
-                            f"minus_lr_matched_{k}": to_matched.get(k)
-                            for k in ("mean", "low", "high")
-                        },
-                        "verdict": verdict.get("kind"),
-                        "base_mean": base["mean"],
-                        **{name: found["mean"] for name, found in row["measures"].items()},
-                    }
-                )
-        return rows
+
+def _minus(other: str, made: Comparison | None, *fields: str) -> dict[str, float | None]:
+    return {f"minus_{other}_{name}": getattr(made, name, None) for name in fields}
 
 
 def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
@@ -131,9 +122,10 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
-    names = ("status", "reason", "steps", "seconds", "peak_memory", "train_loss", "gap")
+    names = ("status", "steps", "seconds", "peak_memory", "train_loss", "gap")
     flat = {**spec, "probes": ", ".join(spec.get("probes", ()))}
     flat.update((name, outcome.get(name)) for name in names)
+    flat["divergence"] = divergence(outcome, Words("en"))
     flat.update(outcome.get("measures", {}))
     for split in ("validation", "test"):
         values = outcome.get(split) or {}

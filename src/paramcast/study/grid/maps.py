@@ -6,7 +6,9 @@ from collections import Counter
 from typing import Any, NamedTuple
 
 from ..judging.stats import interval
-from ..judging.verdict import PERCENT
+from ..judging.table import LR_MATCHED
+from ..judging.verdict import Metric
+from ..stored import ArmResult, Judged
 
 
 class Map(NamedTuple):
@@ -20,7 +22,7 @@ class Map(NamedTuple):
     to_matched: dict[tuple[str, float], tuple[float, float, float]]
 
 
-def maps(cells: list[dict[str, Any]]) -> list[Map]:
+def maps(cells: list[Judged]) -> list[Map]:
     """A map per task and axis, and one of the methods; those of one row are no maps."""
     found = []
     for task in dict.fromkeys(cell["settings"]["task"] for cell in cells):
@@ -40,7 +42,7 @@ def maps(cells: list[dict[str, Any]]) -> list[Map]:
     return found
 
 
-def _map(task: str, axis: str, entries: list[tuple[str, dict[str, Any], str]]) -> Map:
+def _map(task: str, axis: str, entries: list[tuple[str, Judged, str]]) -> Map:
     to_base, to_matched = {}, {}
     rows: dict[str, None] = {}
     lrs: set[float] = set()
@@ -64,12 +66,12 @@ def _natural(text: str) -> tuple[int, float, str]:
         return (1, 0.0, text)
 
 
-def rows_of(cell: dict[str, Any]) -> dict[str, dict[str, Any]]:
+def rows_of(cell: Judged) -> dict[str, ArmResult]:
     """A cell's table by method; the base is its first."""
     return {row["method"]: row for row in cell["table"]}
 
 
-def differences(cell: dict[str, Any], method: str, other: str | None = None) -> list[float]:
+def differences(cell: Judged, method: str, other: str | None = None) -> list[float]:
     """By seed: a method minus another (the base if None), plus = the first is better.
 
     In points for a metric in per cent, else in the metric's unit.
@@ -79,16 +81,21 @@ def differences(cell: dict[str, Any], method: str, other: str | None = None) -> 
     return [scale * (a - b) for a, b in zip(rows[method]["values"], base["values"], strict=True)]
 
 
-def points(metric: dict[str, Any]) -> float:
+def mean_of(row: ArmResult, measure: str) -> float | None:
+    """The mean of what an arm's runs measured, if they did."""
+    return row["measures"][measure]["mean"] if measure in row["measures"] else None
+
+
+def points(metric: Metric) -> float:
     """What turns a value into points, or into the metric's unit, plus = better."""
-    sign = 1.0 if metric["higher_is_better"] else -1.0
-    return sign * (100.0 if metric["name"] in PERCENT else 1.0)
+    sign = 1.0 if metric.higher_is_better else -1.0
+    return sign * (100.0 if metric.percent else 1.0)
 
 
-def matched_of(cell: dict[str, Any], method: str) -> str | None:
+def matched_of(cell: Judged, method: str) -> str | None:
     """The control "base at lr times the gain" of a method."""
-    rows = [r["method"] for r in cell["table"] if r["of"] == method]
-    return next((name for name in rows if "-lr-matched" in name), None)
+    own = (r for r in cell["table"] if (r["family"], r["control_of"]) == (LR_MATCHED, method))
+    return next((r["method"] for r in own), None)
 
 
 def short(value: Any) -> str:

@@ -23,6 +23,7 @@ from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, hash_of
 from ..store.folder import RESULTS, opened, write_json
 from ..store.live import Live
+from ..stored import SCHEMA, Judged, PilotResult, StudyResult
 from ..tasks.source import Source
 from ..training.loop import run
 from .cells import final_jobs, make_cells, tuning_jobs
@@ -33,7 +34,7 @@ Outcomes = dict[str, dict[str, Any]]
 
 def run_pilot(
     plan: Plan, *, engine: Engine, watcher: Watcher, store_url: str | None = None
-) -> dict[str, Any]:
+) -> PilotResult:
     """Do what is not stored yet, judge, and write pilot.json.
 
     Args:
@@ -58,10 +59,17 @@ def run_pilot(
         confidence = _confidence(plan, looks)
         (chosen,), outcomes = _outcomes(runner, [plan], seeds=seeds)
         rows, first_look = plan.rows(chosen), looks[0] if looks else seeds
-        result = summarise(plan, rows, chosen, outcomes, confidence, first_look, engine.workers)
-        result["environment"] = runner.environment
-        result["reused_runs"] = runner.reused
-        result["wall_seconds"] = time.perf_counter() - begun
+        judged = summarise(plan, rows, chosen, outcomes, confidence, first_look, engine.workers)
+        result: PilotResult = {
+            "schema": SCHEMA,
+            **judged,
+            "identity": plan.identity,
+            "command": plan.command(seeds),
+            "out": str(plan.out),
+            "environment": runner.environment,
+            "reused_runs": runner.reused,
+            "wall_seconds": time.perf_counter() - begun,
+        }
         runner.store.add_look(seeds)  # first: a verdict that was read must count
         write_json(plan.out / RESULTS["pilot"], result)
     return result
@@ -78,7 +86,7 @@ def run_study(
     numerics: Numerics = DEFAULT,
     data_dir: str | None = None,
     store_url: str | None = None,
-) -> dict[str, Any]:
+) -> StudyResult:
     """Do what is not stored yet and write study.json.
 
     Args:
@@ -108,15 +116,13 @@ def run_study(
     source = plans[0].options.source
     with _running(out, specification, source, engine, watcher, store_url) as runner:
         rates, outcomes = _outcomes(runner, plans)
-        judged = []
+        judged: list[Judged] = []
         for cell, plan, chosen in zip(cells, plans, rates, strict=True):
             seeds, rows = plan.options.seeds, plan.rows(chosen)
             made = summarise(plan, rows, chosen, outcomes, _confidence(plan, []), seeds, None)
-            for name in ("identity", "command", "out"):
-                del made[name]
-            judged.append({"settings": cell.settings, "label": cell.label, **made})
-        result = {
-            "schema": 1,
+            judged.append({**made, "settings": cell.settings, "label": cell.label})
+        result: StudyResult = {
+            "schema": SCHEMA,
             "study": study.name,
             "question": study.question,
             "notes": list(study.notes),

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from ..plan import Plan
+from ..stored import Note
 from ..tasks.task import Prepared
-from .verdict import PERCENT, Metric
+from .verdict import PERCENT
 
 POINTS_MARGIN, RELATIVE_MARGIN = 0.005, 0.05
 """The usual margin: half a point of a metric in per cent, 5 % of the base's median of any other."""
@@ -30,34 +31,23 @@ def example_share(prepared: Prepared) -> float:
     return 0.0
 
 
-def cautions(plan: Plan) -> list[str]:
-    """What the test split cannot show, and a metric that suits it better; one sentence each."""
+def cautions(plan: Plan) -> list[Note]:
+    """What the test split cannot show, and a metric that suits it better; a note each."""
     prepared, o = plan.prepared, plan.options
     name, test, found = prepared.metric_name, prepared.test, []
-    metric = Metric(name, prepared.higher_is_better, 0.0)
-    share, splits = example_share(prepared) / plan.pooled, ""
-    if o.source.kind in ("table", "images") and not plan.options.splits:
-        splits = "use --splits 12, "
-    margin = RELATIVE_MARGIN if o.margin is None and name not in PERCENT else None
-    if name in PERCENT and not o.relative_margin:
-        margin = POINTS_MARGIN if o.margin is None else o.margin / 100
-    elif o.relative_margin and o.margin is not None:
-        margin = o.margin / 100
+    share = example_share(prepared) / plan.pooled
+    margin: float | None
+    if o.margin is None:
+        margin = POINTS_MARGIN if name in PERCENT else RELATIVE_MARGIN
+    else:
+        margin = o.margin / 100 if o.relative_margin or name in PERCENT else None
+    relative = o.relative_margin or name not in PERCENT
     if margin is not None and share / 2 > margin:
-        say = metric.amount if name in PERCENT and not o.relative_margin else _per_cent
-        found.append(
-            f"One of the {len(test)} test examples is worth {say(share)}, so a margin of "
-            f"{say(margin)} can never be met and 'no difference' never shown: {splits}"
-            "add test examples, or widen --margin."
-        )
+        splits = o.source.kind in ("table", "images") and not o.splits
+        facts = {"n": len(test), "share": share, "margin": margin, "relative": relative}
+        found.append({"note": "coarse_splits", **facts, "splits": 12} if splits
+                     else {"note": "coarse", **facts})  # fmt: skip
     constant = prepared.constant(test)["metric"] if name == "accuracy" else 0.0
     if constant >= UNEVEN_FROM:
-        found.append(
-            f"A constant answer is right on {metric.value(constant)} of the test examples, so "
-            "accuracy says little: judge by --metric balanced_accuracy or --metric auroc."
-        )
+        found.append({"note": "uneven", "constant": constant})
     return found
-
-
-def _per_cent(value: float) -> str:
-    return f"{100 * value:.3g} %"

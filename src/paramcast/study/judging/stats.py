@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from scipy import special
@@ -92,14 +91,14 @@ def _p_value(mean: float, error: float, n: int) -> float:
     return float(2 * special.stdtr(n - 1, -abs(mean) / error))
 
 
-def shown_p(c: Mapping[str, Any]) -> str:
-    """The p of a stored comparison, as it is printed beside its interval.
+def shown_p(c: Comparison) -> str:
+    """The p of a comparison, as it is printed beside its interval.
 
     An interval at 97.5 % is shared by two methods (Bonferroni): p is multiplied alike, so that it
     is below 0.05 exactly where the interval leaves 0 out.
     """
     level = 1 - FULL_CONFIDENCE
-    adjusted = min(1.0, c["p"] * level / (1 - c["confidence"]))
+    adjusted = min(1.0, c.p * level / (1 - c.confidence))
     return f"{adjusted:.2g}"
 
 

@@ -19,6 +19,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from statistics import fmean
+from typing import Any
 
 from .stats import BETTER, EQUAL, FEWEST, UNCLEAR, WORSE, Comparison, compare, seeds_needed
 
@@ -26,6 +27,7 @@ ADOPT, INSTEAD, SAME = "adopt", "use the control instead", "no difference"
 HARMFUL, INCONCLUSIVE = "harmful", "inconclusive"
 FASTER, NOT_FASTER = "faster", "not faster"
 UNSTABLE_FROM = 3
+"""Diverged seeds of a predictor, the base having none."""
 PERCENT = ("accuracy", "balanced_accuracy", "f1", "auroc", "average_precision")
 """Metrics between 0 and 1 that are shown in per cent, and their differences in points."""
 EARLY = 0.8
@@ -62,10 +64,6 @@ class Metric:
     def value(self, value: float) -> str:
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
 
-    def amount(self, value: float) -> str:
-        """A difference without its sign."""
-        return f"{100 * abs(value):.2f} points" if self.percent else f"{abs(value):.3g}"
-
     def signed(self, value: float) -> str:
         """A difference, plus = better."""
         sign = "+" if value >= 0 else "-"
@@ -78,12 +76,12 @@ class Arm:
 
     Attributes:
         name: as in the table.
-        role: "base", "predictor", "control" or "reference".
+        role: "base", "predictor", "average", "control" or "reference".
         lr: its learning rate.
         values, early: the primary metric at the end, with a schedule of T and of 0.8 T steps.
         diverged, early_diverged: which of those runs diverged.
-        of: the predictor that a control belongs to; "" for every predictor.
-        advice: what to do if this control explains the gain.
+        control_of: the predictor that a control belongs to; "" for every predictor.
+        advice: what to do if this control explains the gain, a key of the catalogue.
     """
 
     name: str
@@ -93,29 +91,118 @@ class Arm:
     early: tuple[float, ...]
     diverged: tuple[bool, ...]
     early_diverged: tuple[bool, ...]
-    of: str = ""
+    control_of: str = ""
     advice: str = ""
 
 
 @dataclass(frozen=True)
+class Pair:
+    """What is compared with what: two arms, each with a share of the T steps."""
+
+    a: str
+    b: str
+    comparison: Comparison
+    a_share: float = 1.0
+    b_share: float = 1.0
+
+
+@dataclass(frozen=True)
+class Extension:
+    """More seeds for a verdict that is open: how many in all, and about how long they take."""
+
+    seeds: int
+    seconds: float
+    command: str
+
+
+@dataclass(frozen=True)
 class Verdict:
-    """The answer to one question about one predictor.
+    """The answer to one question about one predictor, as facts; `sentences` puts it into words.
 
     Attributes:
         kind: one of the constants of this module.
-        sentence: the answer with its reason, in plain words.
-        next: what to do.
-        comparisons: by "a - b", what it rests on.
-        unclear: the comparison that needs more seeds, if that is why it is inconclusive.
+        rule: the rule that decided, the key of its sentence in the catalogue.
+        advice: what to do next, keys of the catalogue.
+        base, predictor, control: the arms that the rule is about.
+        facts: numbers that the sentences need beside those of the comparisons.
+        comparisons: what it rests on.
+        blocking: the place of the comparison that needs more seeds, if that is why it is open.
         needed: seeds that it needs, 0 where more seeds are not the answer.
+        extension: how to get them, where that is still allowed.
     """
 
     kind: str
-    sentence: str
-    next: str
-    comparisons: dict[str, Comparison] = field(default_factory=dict)
-    unclear: str = ""
+    rule: str
+    advice: tuple[str, ...]
+    base: str
+    predictor: str
+    control: str = ""
+    facts: dict[str, Any] = field(default_factory=dict)
+    comparisons: tuple[Pair, ...] = ()
+    blocking: int | None = None
     needed: int = 0
+    extension: Extension | None = None
+
+
+class _Case:
+    """One question about one predictor: compares its arms, and remembers every comparison made."""
+
+    def __init__(
+        self,
+        base: Arm,
+        predictor: Arm,
+        controls: Sequence[Arm],
+        metric: Metric,
+        confidence: float,
+    ) -> None:
+        self.base, self.predictor, self.controls = base, predictor, controls
+        self.metric, self.confidence = metric, confidence
+        self.pairs: list[Pair] = []
+
+    def compare(
+        self, a: Arm, b: Arm, a_share: float = 1.0, b_share: float = 1.0, *, kept: bool = True
+    ) -> Comparison:
+        """Two arms, each with T steps or, with the share EARLY, with 0.8 T."""
+        left, right = (
+            arm.values if share == 1.0 else arm.early for arm, share in ((a, a_share), (b, b_share))
+        )
+        made = difference(left, right, self.metric, self.confidence, cross_check=kept)
+        if kept:
+            self.pairs.append(Pair(a.name, b.name, made, a_share, b_share))
+        return made
+
+    def verdict(
+        self,
+        kind: str,
+        rule: str,
+        *advice: str,
+        control: str = "",
+        blocking: Comparison | None = None,
+        needed: int = 0,
+        **facts: Any,
+    ) -> Verdict:
+        place = next((i for i, p in enumerate(self.pairs) if p.comparison is blocking), None)
+        return Verdict(
+            kind, rule, advice, self.base.name, self.predictor.name, control, facts,
+            tuple(self.pairs), place, needed,
+        )  # fmt: skip
+
+    def open(self, kind: str, rule: str, blocking: Comparison | None, control: str = "") -> Verdict:
+        """Nothing is shown: what would settle it depends on the comparison that is unclear."""
+        c, metric = blocking, self.metric
+        if c is None:
+            return self.verdict(kind, rule, "narrower", control=control)
+        if c.n >= FEWEST and c.high - c.mean <= metric.half_example > metric.margin:
+            return self.verdict(kind, rule, "coarse", control=control)
+        if c.n >= FEWEST and (c.low > 0 or c.high < 0):
+            return self.verdict(kind, rule, "one_example_next", control=control)
+        # nothing smaller than half an example can be told apart
+        enough = seeds_needed(c.sd, max(metric.margin, metric.half_example), metric.overlap)
+        if not enough:
+            return self.verdict(kind, rule, "shared_splits", control=control)
+        needed = max(FEWEST, enough)
+        advice = "spread" if needed > c.n else "spread_more"
+        return self.verdict(kind, rule, advice, control=control, blocking=c, needed=needed)
 
 
 def difference(
@@ -138,68 +225,29 @@ def difference(
     )
 
 
-def describe(c: Comparison, metric: Metric) -> str:
-    """A comparison in numbers: difference, interval, n."""
-    unit = " points" if metric.percent else f" {metric.name}"
-    return (
-        f"{metric.signed(c.mean)}{unit} (plus = better; {100 * c.confidence:.3g}% interval "
-        f"{metric.signed(c.low)} to {metric.signed(c.high)}, n = {c.n})"
-    )
-
-
 def judge_quality(
     base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
 ) -> Verdict:
     """Does the predictor end better than the base, and by more than its controls explain?"""
-    unjudged = _learned_nothing(base, metric, confidence) or _divergence(base, predictor, controls)
+    case = _Case(base, predictor, controls, metric, confidence)
+    unjudged = _learned_nothing(case) or _divergence(case)
     if unjudged is not None:
         return unjudged
-    to_base = difference(predictor.values, base.values, metric, confidence)
-    against = {c.name: difference(predictor.values, c.values, metric, confidence) for c in controls}
-    control_to_base = {
-        c.name: difference(c.values, base.values, metric, confidence) for c in controls
-    }
-    shown = {f"{predictor.name} - {base.name}": to_base}
-    shown |= {f"{predictor.name} - {name}": c for name, c in against.items()}
-    shown |= {f"{name} - {base.name}": c for name, c in control_to_base.items()}
-    numbers = describe(to_base, metric)
-    margin = metric.amount(metric.margin)
+    to_base = case.compare(predictor, base)
+    against = {c.name: case.compare(predictor, c) for c in controls}
+    control_to_base = {c.name: case.compare(c, base) for c in controls}
 
     if to_base.relation == EQUAL:
-        return Verdict(
-            SAME,
-            f"No difference: {predictor.name} and {base.name} end within {margin} of each other: "
-            f"{numbers}.",
-            f"Keep {base.name}: on this task {predictor.name} changes nothing that matters.",
-            shown,
-        )
+        return case.verdict(SAME, "same", "same_next")
     if to_base.relation == WORSE:
-        return Verdict(
-            HARMFUL,
-            f"Harmful: {predictor.name} ends worse than {base.name}: {numbers}.",
-            f"Keep {base.name}.",
-            shown,
-        )
+        return case.verdict(HARMFUL, "harmful", "keep")
     if to_base.relation == UNCLEAR:
-        few = f" (fewer than {FEWEST} seeds show nothing)" if to_base.n < FEWEST else ""
-        clear = to_base.n >= FEWEST and (to_base.low > 0 or to_base.high < 0)
-        why = f"neither clear of 0 nor within {margin}"
-        why = "no more than one test example" if clear else why
-        return _more_seeds(
-            f"Inconclusive{few}: {predictor.name} against {base.name} is {numbers}, {why}.",
-            shown,
-            f"{predictor.name} - {base.name}",
-            metric,
-        )
+        clear = to_base.low > 0 or to_base.high < 0
+        rule = "few" if to_base.n < FEWEST else "one_example" if clear else "unclear"
+        return case.open(INCONCLUSIVE, rule, to_base)
     if all(c.relation == BETTER for c in against.values()):
-        return Verdict(
-            ADOPT,
-            f"Adopt {predictor.name}: it ends better than {base.name}, {numbers}, and better than "
-            f"every control ({', '.join(against)}).",
-            f"Wrap the optimizer, keep the learning rate {predictor.lr:.4g}, and watch the first "
-            "trainings.",
-            shown,
-        )
+        rule = "adopt" if controls else "adopt_alone"
+        return case.verdict(ADOPT, rule, "adopt_next", lr=predictor.lr, controls=list(against))
     explains = [
         c
         for c in controls
@@ -207,28 +255,13 @@ def judge_quality(
     ]
     if explains:
         best = max(explains, key=lambda c: control_to_base[c.name].mean)
-        return Verdict(
-            INSTEAD,
-            f"Use the control instead: {predictor.name} beats {base.name}, {numbers}, but so does "
-            f"{best.name}, {describe(control_to_base[best.name], metric)}, and {predictor.name} "
-            f"does not beat it: {describe(against[best.name], metric)}.",
-            best.advice[:1].upper() + best.advice[1:] + ".",
-            shown,
-        )
-    weakest = min(
-        (name for name, c in against.items() if c.relation != BETTER),
-        key=lambda name: against[name].mean,
-    )
-    pair = f"{predictor.name} - {weakest}", f"{weakest} - {base.name}"
-    unclear = [name for name in (*pair, *shown) if shown[name].relation == UNCLEAR]
-    return _more_seeds(
-        f"Inconclusive: {predictor.name} is better than {base.name}, {numbers}, but not shown to "
-        f"be more than a larger step or noise: against {weakest} "
-        f"{describe(against[weakest], metric)}.",
-        shown,
-        unclear[0] if unclear else "",
-        metric,
-    )
+        return case.verdict(INSTEAD, "instead", best.advice, control=best.name, lr=best.lr)
+    # better, but a control that is no better than the base itself is not beaten
+    not_beaten = {name: c for name, c in against.items() if c.relation != BETTER}
+    weakest = min(not_beaten, key=lambda name: not_beaten[name].mean)
+    first = against[weakest], control_to_base[weakest]
+    unclear = [c for c in (*first, *(p.comparison for p in case.pairs)) if c.relation == UNCLEAR]
+    return case.open(INCONCLUSIVE, "not_more", unclear[0] if unclear else None, weakest)
 
 
 def judge_speed(
@@ -241,194 +274,77 @@ def judge_speed(
     called faster in up to a fifth of the pilots, where losing 0.8 margins tips each either way. A
     control that is faster by the same rule is named instead, unless the predictor beats it there.
     """
-    nothing = _learned_nothing(base, metric, confidence)
+    case = _Case(base, predictor, controls, metric, confidence)
+    nothing = _learned_nothing(case)
     if nothing is not None:
         return nothing
-    if any(predictor.early_diverged) or any(base.diverged) or any(base.early_diverged):
-        count = sum(predictor.early_diverged) + sum(base.diverged) + sum(base.early_diverged)
-        return Verdict(
-            INCONCLUSIVE,
-            f"Inconclusive: {count} of the {3 * len(base.values)} runs compared diverged.",
-            "Lower the learning rate.",
-        )
-    short = difference(predictor.early, base.values, metric, confidence)
-    base_short = difference(base.early, base.values, metric, confidence)
-    both_short = difference(predictor.early, base.early, metric, confidence)
-    together = f"{predictor.name} - {base.name}, both at {EARLY} T"
-    shown = {
-        f"{predictor.name} at {EARLY} T - {base.name} at T": short,
-        f"{base.name} at {EARLY} T - {base.name} at T": base_short,
-        together: both_short,
-    }
-    numbers = describe(short, metric)
-    lead = f"{predictor.name} with {EARLY} T steps against {base.name} with T"
+    diverged = sum(predictor.early_diverged) + sum(base.diverged) + sum(base.early_diverged)
+    if diverged:
+        runs = 3 * len(base.values)
+        return case.verdict(INCONCLUSIVE, "speed_diverged", "lower", diverged=diverged, runs=runs)
+    short = case.compare(predictor, base, EARLY)
+    base_short = case.compare(base, base, EARLY)
+    both_short = case.compare(predictor, base, EARLY, EARLY)
     if short.relation == UNCLEAR:
-        return _more_seeds(f"Inconclusive: {lead} is {numbers}.", shown, next(iter(shown)), metric)
+        return case.open(INCONCLUSIVE, "speed_unclear", short)
     if short.relation == WORSE:
-        return Verdict(
-            NOT_FASTER,
-            f"Not faster: {lead} ends worse: {numbers}.",
-            "Do not shorten the training.",
-            shown,
-        )
-    if base_short.relation == WORSE and both_short.relation != BETTER:
-        return _more_seeds(
-            f"Not faster as far as is shown: {lead} is {short.relation}, but with {EARLY} T steps "
-            f"each {predictor.name} is not shown to end better than {base.name}: "
-            f"{describe(both_short, metric)}.",
-            shown,
-            together if both_short.relation == UNCLEAR else "",
-            metric,
-            kind=NOT_FASTER,
-        )
-    if base_short.relation == WORSE:
-        instead = _as_fast(base, predictor, controls, metric, confidence)
-        if instead is not None:
-            control, control_short, against = instead
-            return Verdict(
-                INSTEAD,
-                f"Use the control instead: {lead} is {short.relation}: {numbers}, but so is "
-                f"{control.name}, {describe(control_short, metric)}, and {predictor.name} does not "
-                f"beat it, both with {EARLY} T steps: {describe(against, metric)}.",
-                f"{control.advice[:1].upper()}{control.advice[1:]}. Save {1 - EARLY:.0%} of the "
-                f"steps: {control.name} with a schedule of {EARLY} T.",
-                shown | {f"{predictor.name} - {control.name}, both at {EARLY} T": against},
-            )
-        return Verdict(
-            FASTER,
-            f"Faster: {lead} is {short.relation}: {numbers}, while {base.name} itself loses with "
-            f"{EARLY} T steps: {describe(base_short, metric)}.",
-            f"Save {1 - EARLY:.0%} of the steps: {predictor.name} with a schedule of {EARLY} T.",
-            shown,
-        )
+        return case.verdict(NOT_FASTER, "speed_worse", "not_shorten")
     if base_short.relation == UNCLEAR:
-        return _more_seeds(
-            f"Not faster as far as is shown: {lead} is {short.relation}, but whether {base.name} "
-            f"itself needs all T steps is unclear: {describe(base_short, metric)}.",
-            shown,
-            list(shown)[1],
-            metric,
-            kind=NOT_FASTER,
-        )
-    return Verdict(
-        NOT_FASTER,
-        f"Not faster: {lead} is {short.relation}, but {base.name} needs fewer steps too: with "
-        f"{EARLY} T steps it is {base_short.relation}, {describe(base_short, metric)}.",
-        f"Shorten the training of {base.name} instead.",
-        shown,
-    )
+        return case.open(NOT_FASTER, "speed_base_unclear", base_short)
+    if base_short.relation != WORSE:
+        return case.verdict(NOT_FASTER, "speed_base_too", "shorten_base")
+    if both_short.relation != BETTER:
+        unclear = both_short if both_short.relation == UNCLEAR else None
+        return case.open(NOT_FASTER, "speed_both_short", unclear)
+    control = _as_fast(case)
+    if control is None:
+        return case.verdict(FASTER, "faster", "save")
+    case.compare(control, base, EARLY)
+    case.compare(predictor, control, EARLY, EARLY)
+    advice = control.advice, "save_control"
+    return case.verdict(INSTEAD, "speed_instead", *advice, control=control.name, lr=control.lr)
 
 
-def _as_fast(
-    base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
-) -> tuple[Arm, Comparison, Comparison] | None:
-    """The best control that is faster too and is not beaten: it, it against the base with T steps,
-    and the predictor against it with 0.8 T steps each."""
-    found = []
-    for c in controls:
-        short = difference(c.early, base.values, metric, confidence, cross_check=False)
-        both_short = difference(c.early, base.early, metric, confidence, cross_check=False)
+def _as_fast(case: _Case) -> Arm | None:
+    """The best control that is faster by the same rule and is not beaten, both with 0.8 T steps."""
+    found: list[tuple[float, Arm]] = []
+    for c in case.controls:
+        short = case.compare(c, case.base, EARLY, kept=False)
+        both_short = case.compare(c, case.base, EARLY, EARLY, kept=False)
         if short.relation not in (EQUAL, BETTER) or both_short.relation != BETTER:
             continue
-        against = difference(predictor.early, c.early, metric, confidence)
-        if against.relation != BETTER:
-            found.append((c, short, against))
-    return max(found, key=lambda one: one[1].mean, default=None)
+        if case.compare(case.predictor, c, EARLY, EARLY, kept=False).relation != BETTER:
+            found.append((short.mean, c))
+    return max(found, key=lambda each: each[0])[1] if found else None
 
 
-def _learned_nothing(base: Arm, metric: Metric, confidence: float) -> Verdict | None:
+def _learned_nothing(case: _Case) -> Verdict | None:
     """Whether the base is not shown to be better than a constant prediction.
 
     The interval over seeds decides; with too few seeds for one, the mean.
     """
+    base, metric = case.base, case.metric
     if metric.constant is None or any(base.diverged):
         return None
     constant = [metric.constant] * len(base.values)
-    c = difference(base.values, constant, metric, confidence, cross_check=False)
+    c = difference(base.values, constant, metric, case.confidence, cross_check=False)
     if (c.low if c.n >= FEWEST else c.mean - metric.half_example) > 0:
         return None
-    mean = metric.value(fmean(base.values))
-    return Verdict(
-        INCONCLUSIVE,
-        f"Inconclusive: {base.name} ({mean}) is no better than a constant "
-        f"({metric.value(metric.constant)}): nothing can be judged.",
-        f"First let {base.name} learn: more --epochs, another --lr-range, other features, "
-        "or another --metric.",
-    )
+    return case.verdict(INCONCLUSIVE, "nothing", "nothing_next", mean=fmean(base.values))
 
 
-def _divergence(base: Arm, predictor: Arm, controls: Sequence[Arm]) -> Verdict | None:
-    n = len(base.values)
+def _divergence(case: _Case) -> Verdict | None:
+    base, predictor = case.base, case.predictor
     if not any(base.diverged) and sum(predictor.diverged) >= UNSTABLE_FROM:
-        return Verdict(
-            HARMFUL,
-            f"Harmful (unstable): {predictor.name} diverged on {sum(predictor.diverged)} of {n} "
-            f"seeds at learning rate {predictor.lr:.4g}, {base.name} on none.",
-            f"Keep {base.name}, or lower the learning rate.",
-        )
-    arms = [base, predictor, *controls]
+        return case.verdict(
+            HARMFUL, "unstable", "keep_or_lower", lr=predictor.lr,
+            diverged=sum(predictor.diverged), runs=len(base.values),
+        )  # fmt: skip
+    arms = [base, predictor, *case.controls]
     diverged = {arm.name: sum(arm.diverged) for arm in arms if any(arm.diverged)}
     if not diverged:
         return None
-    who = ", ".join(f"{name} {count}" for name, count in diverged.items())
-    return Verdict(
-        INCONCLUSIVE,
-        f"Inconclusive: {sum(diverged.values())} of {n * len(arms)} runs diverged ({who}).",
-        "Lower the learning rate.",
-    )
-
-
-def _more_seeds(
-    sentence: str,
-    shown: dict[str, Comparison],
-    unclear: str,
-    metric: Metric,
-    *,
-    kind: str = INCONCLUSIVE,
-) -> Verdict:
-    if not unclear:
-        return Verdict(
-            kind,
-            sentence,
-            "More seeds will not settle it, the differences lie within the margin: a narrower "
-            "--margin, or treat it as no difference.",
-            shown,
-        )
-    c = shown[unclear]
-    if c.n >= FEWEST and c.high - c.mean <= metric.half_example > metric.margin:
-        return Verdict(
-            kind,
-            sentence,
-            "More seeds will not settle it, half a test example is worth more than the margin: "
-            "add test examples, or widen --margin.",
-            shown,
-        )
-    if c.n >= FEWEST and (c.low > 0 or c.high < 0):
-        return Verdict(
-            kind,
-            sentence,
-            "More seeds will not settle it, one test example never decides: more test examples.",
-            shown,
-        )
-    apart = max(metric.margin, metric.half_example)  # nothing smaller can be told
-    enough = seeds_needed(c.sd, apart, metric.overlap)
-    if not enough:
-        return Verdict(
-            kind,
-            sentence,
-            "More splits will not settle it, because they share examples: more data, or a wider "
-            "--margin.",
-            shown,
-        )
-    needed = max(FEWEST, enough)
-    spread = metric.amount(c.sd)
-    seeds = f"about {needed} seeds" if needed > c.n else f"more than these {c.n} seeds"
-    return Verdict(
-        kind,
-        sentence,
-        f"The differences spread by {spread} (sd); to tell {metric.amount(apart)} apart "
-        f"takes {seeds}.",
-        shown,
-        unclear,
-        needed,
-    )
+    return case.verdict(
+        INCONCLUSIVE, "diverged", "lower", by_arm=diverged,
+        diverged=sum(diverged.values()), runs=len(base.values) * len(arms),
+    )  # fmt: skip

@@ -10,6 +10,7 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -152,13 +153,18 @@ def check_url(url: str | None) -> str | None:
     return url
 
 
-def write_json(path: Path, value: dict[str, Any]) -> None:
+def write_json(path: Path, value: Any) -> None:
     """Write atomically: a reader sees the old file or the new one, whoever else writes.
 
     Raises:
         StoreError: it cannot be written.
     """
-    write_text(path, json.dumps(value, indent=1, allow_nan=False))
+    write_text(path, to_json(value))
+
+
+def to_json(value: Any) -> str:
+    """Strict JSON; a dataclass becomes an object of its fields."""
+    return json.dumps(value, indent=1, allow_nan=False, default=asdict)
 
 
 def write_text(path: Path, text: str) -> None:

@@ -128,18 +128,18 @@ class EpochBatches(Batches):
         self.step += 1
         return True
 
-    def why_diverged(self) -> str:
-        """The reason, where the run has diverged."""
+    def divergence(self) -> dict[str, Any] | None:
+        """In what way the run has diverged, if it has; the catalogue says it in words."""
         if self.diverged_at is not None:
-            return f"loss not finite at step {self.diverged_at}"
+            return {"how": "step", "step": self.diverged_at}
         at_start, at_end = float(self.losses[0]), self.curve[-1]["train_loss"]
         scale = max(at_start, self.prepared.constant(self.prepared.validation)["loss"])
         if not at_end > DIVERGED_FROM * scale > 0.0:  # a loss below 0 has no such scale
-            return ""
-        return (
-            f"final training loss {at_end:.4g} is more than {DIVERGED_FROM:g} "
-            f"times that at the start or the constant predictor's, {scale:.4g}"
-        )
+            return None
+        return {
+            "how": "loss", "step": self.step, "loss": at_end, "start": scale,
+            "factor": DIVERGED_FROM,
+        }  # fmt: skip
 
     def _test(self, model: nn.Module) -> None:
         """Test values, training loss in evaluation mode, the gap, and test counts per class."""

@@ -117,7 +117,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     # what came of it; the best constant prediction stands in for a model that diverged
     outcome: dict[str, Any] = {
         "status": "done",
-        "reason": data.why_diverged(),
+        "divergence": data.divergence(),
         "steps": data.step,
         "seconds": data.seconds,
         "peak_memory": memory,
@@ -126,12 +126,8 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         "measures": {},
         **data.at_end,
     }
-    if outcome["reason"]:
-        outcome.update(
-            status="diverged",
-            diverged_at=data.diverged_at or data.step,
-            validation=prepared.constant(prepared.validation),
-        )
+    if outcome["divergence"] is not None:
+        outcome.update(status="diverged", validation=prepared.constant(prepared.validation))
         if spec.phase == "final":
             outcome.update(test=prepared.constant(prepared.test), train_loss=None, gap=None)
             if "class_counts" in outcome:

@@ -86,7 +86,7 @@ class StreamBatches(Batches):
             if arrival.last:
                 with evaluation_weights(optimizer, model, arriving, spec.batch_size):
                     self._segment_ends(model, lr)
-        if not self.why_diverged():
+        if self.divergence() is None:
             self._sum_up(probes)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
@@ -114,18 +114,15 @@ class StreamBatches(Batches):
                 optimizer.state.clear()
         return True
 
-    def why_diverged(self) -> str:
-        """The reason, where the run has diverged."""
+    def divergence(self) -> dict[str, Any] | None:
+        """In what way the run has diverged, if it has; the catalogue says it in words."""
         if self.diverged_at is not None:
-            return f"loss not finite at step {self.diverged_at}"
+            return {"how": "step", "step": self.diverged_at}
         reached = mean_of(self.held_out["validation"])["metric"]
         constant = self.prepared.constant(self.prepared.validation)["metric"]
         if reached > constant:
-            return ""
-        return (
-            f"prequential validation accuracy {reached:.4g} is no better than "
-            f"the constant predictor's {constant:.4g}"
-        )
+            return None
+        return {"how": "constant", "step": self.step, "reached": reached, "constant": constant}
 
     def _look(self, model: nn.Module, arrival: Arrival) -> None:
         """Measure the model on held-out examples of the distribution in force."""

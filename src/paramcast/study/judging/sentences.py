@@ -1,0 +1,111 @@
+"""Verdicts, notes and reasons in words: the only place where a judged fact becomes a sentence.
+
+The catalogue (`study/text/LANGUAGE.json`) has a text per rule and per advice. In it {p}, {b} and
+{c} are the predictor, the base and the control that the verdict names; {p_b} is the comparison of
+the first two in numbers, {p_early_b} the same where the predictor has 0.8 T steps, and {p_b_is} its
+relation.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from ..words import Words
+from .stats import FEWEST, Comparison
+from .verdict import EARLY, Metric, Verdict
+
+
+def sentence(verdict: Verdict, metric: Metric, words: Words) -> str:
+    """The answer with its reason."""
+    return words(f"verdict.{verdict.rule}", **_values(verdict, metric, words))
+
+
+def advice(verdict: Verdict, metric: Metric, words: Words) -> str:
+    """What to do next, without the command of an extension."""
+    values = _values(verdict, metric, words)
+    said = [words(f"advice.{key}", **values) for key in verdict.advice]
+    return words("advice.space").join(said)
+
+
+def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
+    """A note on a comparison, such as {"note": "lowest", "arms": ["sgd"], "range": [1e-5, 1]}."""
+    values = {name: value for name, value in stored.items() if name != "note"}
+    for name in ("share", "margin", "half"):
+        if name in values:
+            values[name] = amount(values[name], metric, words)
+    if stored.get("relative"):  # in per cent of the base's value
+        values |= {name: f"{100 * stored[name]:.3g} %" for name in ("share", "margin")}
+    if "constant" in values:
+        values["constant"] = metric.value(values["constant"])
+    if "range" in values:
+        values["low"], values["high"] = (f"{lr:.4g}" for lr in values["range"])
+    if "arms" in values:
+        values["names"] = ", ".join(values["arms"])
+    return words(f"note.{stored['note']}", **values)
+
+
+def divergence(outcome: Mapping[str, Any], words: Words) -> str:
+    """In what way a run has diverged; "" for one that has not."""
+    found = outcome.get("divergence")
+    if not found:
+        return ""
+    values = {k: f"{v:.4g}" if isinstance(v, float) else v for k, v in found.items()}
+    return words(f"reason.{found['how']}", **values)
+
+
+def amount(value: float, metric: Metric, words: Words) -> str:
+    """A difference without its sign."""
+    if metric.percent:
+        return words("unit.amount", x=f"{100 * abs(value):.2f}")
+    return f"{abs(value):.3g}"
+
+
+def describe(c: Comparison, metric: Metric, words: Words) -> str:
+    """A comparison in numbers: difference, interval, n."""
+    return words(
+        "verdict.numbers",
+        mean=metric.signed(c.mean),
+        unit=words("unit.points") if metric.percent else metric.name,
+        level=f"{100 * c.confidence:.3g}",
+        low=metric.signed(c.low),
+        high=metric.signed(c.high),
+        n=c.n,
+    )
+
+
+def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
+    """What the texts of a verdict may name."""
+    p, b, facts = verdict.predictor, verdict.base, verdict.facts
+    values: dict[str, Any] = {
+        **facts, "p": p, "b": b, "c": verdict.control, "early": EARLY, "few": FEWEST,
+        "saved": f"{100 * (1 - EARLY):.0f}", "needed": verdict.needed,
+        "margin": amount(metric.margin, metric, words),
+        "lead": words("verdict.lead", p=p, b=b, early=EARLY),
+    }  # fmt: skip
+    if "lr" in facts:
+        values["lr"] = f"{facts['lr']:.4g}"
+    if "controls" in facts:
+        values["controls"] = ", ".join(facts["controls"])
+    if "by_arm" in facts:
+        values["by_arm"] = ", ".join(f"{name} {n}" for name, n in facts["by_arm"].items())
+    if "mean" in facts and metric.constant is not None:
+        values["mean"], values["constant"] = map(metric.value, (facts["mean"], metric.constant))
+
+    letters = {verdict.control: "c", p: "p", b: "b"}
+    for pair in verdict.comparisons:
+        if pair.a in letters and pair.b in letters:
+            ends = ((pair.a, pair.a_share), (pair.b, pair.b_share))
+            name = "_".join(letters[arm] + "_early" * (share == EARLY) for arm, share in ends)
+            values[name] = describe(pair.comparison, metric, words)
+            values[f"{name}_is"] = words(f"relation.{pair.comparison.relation}")
+
+    if verdict.blocking is not None:
+        c = verdict.comparisons[verdict.blocking].comparison
+        apart = max(metric.margin, metric.half_example)
+        values |= {"n": c.n, "sd": amount(c.sd, metric, words)}
+        values["apart"] = amount(apart, metric, words)
+    if verdict.extension is not None:
+        values["seeds"] = verdict.extension.seeds
+        values["seconds"] = f"{verdict.extension.seconds:.0f}"
+    return values

@@ -1,0 +1,77 @@
+"""From arms and their runs to the lines of the table and the verdicts."""
+
+from __future__ import annotations
+
+import statistics
+from collections.abc import Sequence
+from typing import Any
+
+from .stats import interval
+from .verdict import Arm, Metric, Verdict, difference, judge_quality, judge_speed
+
+PREDICTOR, AVERAGE, CONTROL = "predictor", "average", "control"
+JUDGED = (PREDICTOR, AVERAGE)
+"""The roles that get a verdict."""
+LR_MATCHED = "lr-matched"
+"""The control that is the base at a predictor's learning rate times its velocity gain."""
+
+
+def judge(arms: Sequence[Arm], metric: Metric, confidence: float) -> dict[str, dict[str, Verdict]]:
+    """By method, the answers to "quality" and, where the arms ran with 0.8 T steps, "speed".
+
+    Args:
+        arms: the base first.
+        metric: how values compare.
+        confidence: of the intervals.
+    """
+    base, found = arms[0], {}
+    for arm in (arm for arm in arms if arm.role in JUDGED):
+        controls = controls_of(arm, arms)
+        found[arm.name] = {"quality": judge_quality(base, arm, controls, metric, confidence)}
+        if arm.early:
+            answer = judge_speed(base, arm, controls, metric, confidence)
+            found[arm.name]["speed"] = answer
+    return found
+
+
+def controls_of(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
+    """What an arm must beat: controls made for it or for all, and averages if it predicts."""
+    own = [a for a in arms if a.role == CONTROL and a.control_of in ("", arm.name)]
+    averages = [a for a in arms if a.role == AVERAGE and arm.role == PREDICTOR]
+    return [*own, *averages]
+
+
+def numbers(
+    arm: Arm, base: Arm, matched: Arm | None, metric: Metric, confidence: float
+) -> dict[str, Any]:
+    """What the table says of an arm's values.
+
+    Args:
+        arm, base: the arm and what it is compared with.
+        matched: the base at the arm's learning rate times its gain, where that ran.
+        metric, confidence: as in `judge`.
+    """
+    mean, low, high = interval(arm.values)
+
+    def minus(other: Arm | None) -> Any:
+        if other is None or other is arm:
+            return None
+        return difference(arm.values, other.values, metric, confidence)
+
+    return {
+        "mean": mean,
+        "low": low,
+        "high": high,
+        "values": [*arm.values],
+        "early_mean": mean_or_none(arm.early),
+        "early_values": [*arm.early],
+        "diverged": sum(arm.diverged),
+        "to_base": minus(base),
+        "to_lr_matched": minus(matched),
+    }
+
+
+def mean_or_none(values: Sequence[float | None]) -> float | None:
+    """The mean of the values that are there."""
+    known = [value for value in values if value is not None]
+    return statistics.fmean(known) if known else None

@@ -1,0 +1,191 @@
+"""What a comparison leaves on disk: the types of its result, how it is written and read back.
+
+A result is strict JSON of facts: numbers, names, keys of runs, and keys of the catalogue. Nothing
+in it is a sentence but what users wrote themselves. In memory its leaves are the dataclasses of
+`judging`; on disk these are objects of their fields.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar, cast
+
+from typing_extensions import NotRequired, TypedDict  # pydantic needs these before Python 3.12
+
+from ..errors import StudyError
+from .judging.stats import Comparison
+from .judging.verdict import Metric, Verdict
+from .reading import MOST_JSON, MOST_SEEDS, object_from_json, read_text, shown
+
+SCHEMA = 2
+Note = dict[str, Any]
+"""A note on a comparison: {"note": key of the catalogue, ...facts}."""
+T = TypeVar("T")
+
+
+class Measure(TypedDict):
+    """What runs measured beside their result: by seed, the mean, and the differences to the base
+    (mean and 95 % interval)."""
+
+    values: list[float | None]
+    mean: float | None
+    to_base: dict[str, float] | None
+
+
+class ArmResult(TypedDict):
+    """A line of the table.
+
+    Attributes:
+        method: its name in the table; `role`, `family` and `control_of` are those of `plan.Row`.
+        run: the method of its runs; `keys` and `early_keys` are these runs by seed, with a
+            schedule of T and of 0.8 T steps.
+        mean, low, high: of `values`, with a 95 % interval.
+        to_base, to_lr_matched: the arm minus the base, and minus the base at its lr times its gain.
+    """
+
+    method: str
+    role: str
+    family: str
+    control_of: str
+    run: str
+    lr: float
+    keys: list[str]
+    early_keys: list[str]
+    mean: float
+    low: float
+    high: float
+    values: list[float]
+    early_mean: float | None
+    early_values: list[float]
+    loss: float
+    gap: float | None
+    seconds: float
+    peak_memory: float
+    diverged: int
+    divergences: list[dict[str, Any]]
+    top1_error: float | None
+    top5_error: float | None
+    measures: dict[str, Measure]
+    to_base: Comparison | None
+    to_lr_matched: Comparison | None
+
+
+class LearningRates(TypedDict):
+    """What was tried; by method what was chosen, and the tuning runs per rate, by seed."""
+
+    tried: list[float]
+    chosen: dict[str, float]
+    keys: dict[str, list[list[str]]]
+
+
+class Judged(TypedDict):
+    """One comparison: its table (the base first) and, by method and question, its verdicts.
+
+    Attributes:
+        question: "tuned" or "today".
+        early_steps: None where 0.8 T was not run.
+    """
+
+    task: str
+    question: str
+    description: Mapping[str, Mapping[str, Any]]
+    metric: Metric
+    steps: int
+    early_steps: int | None
+    seeds: int
+    confidence: float
+    table: list[ArmResult]
+    verdicts: dict[str, dict[str, Verdict]]
+    notes: list[Note]
+    learning_rates: LearningRates
+    specification: dict[str, Any]
+    settings: NotRequired[dict[str, Any]]
+    label: NotRequired[str]
+
+
+class PilotResult(Judged):
+    """What pilot.json holds."""
+
+    schema: int
+    identity: str
+    command: str
+    out: str
+    environment: dict[str, Any]
+    reused_runs: int
+    wall_seconds: float
+
+
+class StudyResult(TypedDict):
+    """What study.json holds."""
+
+    schema: int
+    study: str
+    question: str
+    notes: list[str]
+    cells: list[Judged]
+    environment: dict[str, Any]
+    reused_runs: int
+    wall_seconds: float
+    text: str
+    out: str
+
+
+def read_result(path: Path, kind: type[T], remedy: str) -> T:
+    """The result in a file.
+
+    Args:
+        path: of pilot.json or study.json.
+        kind: PilotResult or StudyResult.
+        remedy: what to do about a file that cannot be read.
+
+    Raises:
+        StudyError: it cannot be read, or holds something else.
+    """
+    try:
+        content = object_from_json(read_text(path, MOST_JSON))
+    except (OSError, ValueError) as error:
+        raise StudyError(f"{path} cannot be read ({error}); {remedy}") from None
+    if content.get("schema") != SCHEMA:
+        raise StudyError(
+            f"{path} has schema {shown(content.get('schema'))}, this paramcast reads {SCHEMA}; "
+            "use the paramcast that wrote it"
+        )
+    from pydantic import ValidationError
+
+    try:
+        result: T = _reader(cast("Any", kind)).validate_python(content)
+        for judged in cast("Any", result).get("cells", [result]):
+            _check(judged)
+    except (ValidationError, ValueError) as error:
+        found = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors(include_url=False)[0]
+            place = ".".join(map(str, first["loc"]))
+            found = f"{place}: {first['msg']}, got {shown(first['input'], 40)}"
+        raise StudyError(f"{path} is not as this paramcast writes it ({found}); {remedy}") from None
+    return result
+
+
+@functools.cache
+def _reader(kind: Any) -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(kind)
+
+
+def _check(judged: Judged) -> None:
+    """What the types alone do not say."""
+    seeds, table = judged["seeds"], judged["table"]
+    if not 0 <= seeds <= MOST_SEEDS:
+        raise ValueError(f"seeds is {seeds}")
+    if not table:
+        raise ValueError("the table is empty")
+    for row in table:
+        if len(row["values"]) != seeds or len(row["early_values"]) not in (0, seeds):
+            raise ValueError(f"{shown(row['method'])} has not {seeds} values")
+    names = {row["method"] for row in table}
+    unknown = set(judged["verdicts"]) - names
+    if unknown:
+        raise ValueError(f"there is a verdict on {shown(min(unknown))} and no row of it")
