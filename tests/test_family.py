@@ -913,7 +913,7 @@ def test_gathered_vectors_are_predicted_as_one_by_one(
         optimizer.add_param_group({"params": ps[-1:]})
         learning = [p for p in ps if p.requires_grad]
         ps[12].grad = None
-        train(optimizer, learning, 16, start=5)
+        train(optimizer, learning, 9, start=5)
         with optimizer.eval_weights():
             averages = values(ps)
         runs.append((values(ps), averages))

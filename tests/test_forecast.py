@@ -118,11 +118,11 @@ def test_buffers_of_the_model_are_not_predicted() -> None:
 # --- the float64 twin ---------------------------------------------------------------------------
 
 
-def test_100_steps_agree_with_the_twin_at_every_step(case: Case, base: MakeBase) -> None:
+def test_50_steps_agree_with_the_twin_at_every_step(case: Case, base: MakeBase) -> None:
     ps, slow = parameters(torch.float64), parameters(torch.float64)
     optimizer = pc.Forecast(base(ps), case.predictor)
     twin = Twin(base(slow), Slow(case.predictor.every, case.rule))
-    for t in range(100):
+    for t in range(50):
         train(optimizer, ps, 1, start=t)
         train(twin, slow, 1, start=t)
         torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)

@@ -90,7 +90,7 @@ def load(path: str | os.PathLike[str], *, map_location: Any = None) -> Any:
 
 
 def _check(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:
+    with zipfile.ZipFile(path) as archive:  # torch's files are zip archives with a sum per entry
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise ValueError("it is compressed, which torch.save does not do")
         damaged = archive.testzip()

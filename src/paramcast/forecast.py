@@ -233,6 +233,7 @@ class Forecast(Optimizer):
     def _after(self, args: Any, kwargs: Any, moved: bool | None) -> None:
         """What comes after it: the next point of the cycle, a prediction, the average."""
         cycle = self._cycle
+        # a step that moved nothing is handed on and not counted
         if moved is None:  # the gradients came with the closure
             moved = cycle.members.moved()
         if moved:
@@ -413,6 +414,7 @@ class Forecast(Optimizer):
             changed = pre_hook(self, state_dict)
             if changed is not None:
                 state_dict = changed
+        # check before anything changes, the base included
         ours = state_dict.get("paramcast")
         if ours is not None:
             check(ours, self._averager, self._settings, all_parameters(self.param_groups))
@@ -435,6 +437,7 @@ class Forecast(Optimizer):
             parameters = all_parameters(self.param_groups)
             load(self._cycle, self._averager, ours, parameters)
             return
+        # the bare base's: points and averages of another run do not belong to it
         self._cycle.restart()
         self._cycle.telling.forget_last()
         self._averager.restart()
@@ -474,6 +477,7 @@ class PLP(Forecast):
         every: int = 3,
         **options: Any,
     ) -> None:
+        # a schedule replaces the predictor's own horizon
         if callable(horizon):
             options["horizon"] = horizon
         own = 1.0 if callable(horizon) else horizon

@@ -56,7 +56,7 @@ class ForecastConformance(ABC):
             for step in range(STEPS):
                 saved.append(_through_file((model.state_dict(), optimizer.state_dict())))
                 _train(model, optimizer, step)
-            for cut, (weights, state) in enumerate(saved):
+            for cut, (weights, state) in enumerate(saved):  # into fresh objects
                 resumed, again = self._new(make)
                 resumed.load_state_dict(weights)
                 again.load_state_dict(state)
@@ -195,7 +195,7 @@ class PredictorConformance(ForecastConformance):
                 optimizer.step()
             return weight[0].item()
 
-        start = walk(300)
+        start = walk(300)  # averages and momenta settle first
         speed = (walk(300) - start) / (300 * predictor.every)
         tolerance = 0.1 if self.random else 1e-6
         assert abs(speed - predictor.gain) < tolerance * max(1.0, abs(predictor.gain))

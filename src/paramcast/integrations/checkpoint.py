@@ -199,6 +199,7 @@ class TrainingState:
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
         from torch.distributed.checkpoint.state_dict import set_state_dict
 
+        # the optimizer first: loading it starts a new cycle, which ours then replaces
         set_state_dict(
             self.model,
             self.optimizer,

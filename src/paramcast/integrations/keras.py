@@ -97,6 +97,7 @@ class TorchOptimizer(keras.optimizers.Optimizer):
             trainable_variables = self._trainable_variables
         variables = list(trainable_variables)
         self.build(variables)
+        # Keras may hand over other variables than the optimizer was built for
         known = {id(p) for group in self.inner.param_groups for p in group["params"]}  # type: ignore[union-attr]
         # Keras owns the rate and the gradients, torch the step
         rate = float(self.learning_rate)
@@ -133,6 +134,7 @@ class TorchOptimizer(keras.optimizers.Optimizer):
             self.inner.load_state_dict(unpack(store["torch_state"]))
 
     def get_config(self) -> dict[str, Any]:
+        # a lambda has no name that another process could find
         name = getattr(self.factory, "__name__", None)
         if name is None or keras.saving.get_registered_name(self.factory) == name:
             raise ArgumentError(

@@ -219,6 +219,7 @@ def _plan(horizon: float, start: str) -> _Plan | None:
     """Plan the three folds; None where the jump is always 0."""
     if start not in STARTS:
         raise ArgumentError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
+    # weights of theta_{k-2} and theta_{k-1} in the jump; that of theta_k is -(a + b)
     first, second = STARTS[start]
     a, b = first - horizon / 2, second
     tiny = 1e-9 * max(abs(a), abs(b), abs(a + b))

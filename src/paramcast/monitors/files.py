@@ -98,7 +98,7 @@ class CSV(_File):
 
     def look(self, event: ForecastEvent) -> None:
         writer = csv.writer(self.file)
-        if self.file.tell() == 0:
+        if self.file.tell() == 0:  # a new file; a resumed run goes on in the old one
             writer.writerow(self.FIELDS)
         writer.writerow(event[: len(self.FIELDS)])
         self.file.flush()

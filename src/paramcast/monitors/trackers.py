@@ -42,7 +42,7 @@ class _Tracker(Monitor):
 def _numbers(prefix: str, fields: dict[str, Any]) -> dict[str, float]:
     """The numbers that there are; counts are left out."""
     known = {name: value for name, value in fields.items() if isinstance(value, (bool, float))}
-    return {f"{prefix}/{name}": float(value) for name, value in known.items()}
+    return {f"{prefix}/{name}": float(value) for name, value in known.items()}  # True is 1
 
 
 class TensorBoard(_Tracker):
@@ -117,6 +117,7 @@ class MLflow(_Tracker):
             ) from None
         self._metric = Metric
         self.client = mlflow.MlflowClient(tracking_uri)
+        # the run that was given, the one under way, or a new one, which is ours to end
         active = mlflow.active_run() if run_id is None else None
         self._ours = run_id is None and active is None
         self.run_id = run_id if active is None else active.info.run_id
@@ -127,6 +128,7 @@ class MLflow(_Tracker):
 
     def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:
         now = int(1000 * time.time())
+        # a client of its own: `mlflow.log_metrics` would write to whatever run is under way now
         metrics = [self._metric(name, value, now, step) for name, value in numbers.items()]
         for begin in range(0, len(metrics), 1000):  # as many as MLflow takes at once
             self.client.log_batch(self.run_id, metrics=metrics[begin : begin + 1000])

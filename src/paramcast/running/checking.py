@@ -66,14 +66,11 @@ def _check_cycle(saved: Any, settings: Settings, parameters: Sequence[Tensor]) -
             f"{settings.predictor.identity}; use the same predictor, or delete "
             'state_dict["paramcast"]["cycle"] to start a new cycle and keep the rest'
         )
-    # the plain values, each of its own type; a comparison below needs them so
+    # the plain values, each of the type that the comparisons below need
     right = {
         **{name: _is_whole(saved[name]) for name in COUNTS},
         **{name: isinstance(saved[name], bool) for name in FLAGS},
-        **{
-            name: isinstance(saved[name], list) and {*map(type, saved[name])} <= {bool}
-            for name in LISTS
-        },
+        **{name: _is_list_of_bool(saved[name]) for name in LISTS},
         "horizon": saved["horizon"] is None or _is_finite(saved["horizon"]),
         "size": _is_number_or_none(saved["size"]),
         "written": _is_finite(saved["written"]),
@@ -130,6 +127,7 @@ def _check_rows(saved: Any, part: str, count: int, parameters: Sequence[Tensor])
     """Whether it holds, for each parameter, None or as many tensors like it as the part needs."""
     if not isinstance(saved, list):
         raise CheckpointError(f"{DAMAGED}{part} has the wrong type")
+    # how many rows there are is compared with the number of parameters by the caller
     for i, (p, row) in enumerate(zip(parameters, saved, strict=False)):
         if row is None:
             continue

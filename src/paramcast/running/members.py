@@ -89,7 +89,7 @@ class Members:
             return
         self._live, self._idle = live, [p for p in live if id(p) not in self.seen]
         self.names = _names(groups)
-        if self.filled:
+        if self.filled:  # in mid-cycle: who left is cut out of the segments
             staying = set(map(id, live))
             self._rest(staying)
             leaving = {id(p) for p in members(self.segments)} - staying
@@ -122,6 +122,7 @@ class Members:
             if live is self._live and (left_out is idle or not (left_out or idle)):
                 self.filled = bool(self.segments)
                 return  # the same lists as last time
+        # who takes part now: live, without those that never had a gradient
         before = set(map(id, members(self.segments)))
         out = set(map(id, idle))
         chosen = {id(p): p for p in self._live if id(p) not in out}  # one listed twice joins once

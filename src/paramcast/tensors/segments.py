@@ -177,6 +177,7 @@ def make_segments(
     Args:
         precision: the narrowest dtype of the buffers; None for the parameters' own.
     """
+    # one segment per device, dtype and sharding: foreach operations and norms go over each
     kinds: dict[tuple[Any, ...], list[Tensor]] = {}
     for p in parameters:
         kinds.setdefault((p.device, p.dtype, F.sharding(p)), []).append(p)
@@ -190,6 +191,7 @@ def make_segments(
         short = [i for i, p in enumerate(members) if p.ndim == 1 and 0 < p.numel() <= SHORT]
         if not plain or dtype != own or points[0].device.type != "cpu" or len(short) < FEWEST:
             short = []
+        # the gathered vectors come first in the flat buffers, so that one slice holds a run of them
         apart = sorted(set(range(len(members))) - set(short))
         pairs = [_allocate(points, [*short, *apart], dtype) for _ in range(buffers)]
         flats, views = [flat for flat, _ in pairs], [views for _, views in pairs]
@@ -286,6 +288,7 @@ def gram(segments: Iterable[Segment], buffers: int) -> Tensor:
     whole = torch.zeros(buffers, buffers, dtype=torch.float64, device="cpu")
     for segment in segments:
         flats = segment.flats[:buffers]
+        # the lower triangle, in one sum over the processes; the upper one mirrors it
         rows = [[F.dot(a, b) for b in flats[: i + 1]] for i, a in enumerate(flats)]
         lower = F.sum_over_(segment.groups, torch.stack([x for row in rows for x in row]))
         whole[tuple(torch.tril_indices(buffers, buffers, device="cpu"))] += lower.cpu()
