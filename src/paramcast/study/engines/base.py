@@ -99,6 +99,7 @@ def drive(backend: Backend, jobs: Iterable[Job], finished: Callable[[Finished], 
     running: dict[Any, tuple[Job, int]] = {}
     again: deque[tuple[Job, int]] = deque()
     while True:
+        # start what there is room for, first what has failed before
         while backend.has_room(len(running)):
             if not again:
                 again.extend((job, 1) for job in islice(waiting, 1))
@@ -110,6 +111,8 @@ def drive(backend: Backend, jobs: Iterable[Job], finished: Callable[[Finished], 
             running[handle] = again.popleft()
         if not running and not again:
             return
+
+        # take in what has ended
         for handle, outcome in backend.wait(list(running), POLL):
             job, attempt = running.pop(handle)
             bad = outcome["status"] in ("failed", "timeout")

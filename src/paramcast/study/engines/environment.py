@@ -18,35 +18,32 @@ from . import Engine
 
 def describe_environment(source: Source, engine: Engine) -> dict[str, Any]:
     """Versions, hardware, engine and commit of the user's code, as stored with every run."""
-    folder = Path.cwd() if source.kind == "builtin" else Path(source.where).parent
-    return {
-        "paramcast": __version__,
-        "torch": torch.__version__,
-        "python": platform.python_version(),
-        "platform": platform.platform(),
-        "cpu": _cpu(),
-        "cpus": os.cpu_count(),
-        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
-        "threads_per_run": 1,
-        **engine.describe(),
-        "git_commit": _git_commit(folder),
-    }
-
-
-def _cpu() -> str:
+    # the processor, which Linux knows by name
+    cpu = platform.processor() or platform.machine()
     if sys.platform == "linux":
-        for line in Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
+        facts = Path("/proc/cpuinfo").read_text("utf-8", "replace").splitlines()
+        names = (line.partition(":")[2].strip() for line in facts if line.startswith("model name"))
+        cpu = next(names, cpu)
 
-
-def _git_commit(folder: Path) -> str | None:
+    # the commit of the user's code, where it is in a repository
+    folder = Path.cwd() if source.kind == "builtin" else Path(source.where).parent
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],  # noqa: S607 - the user's git
             cwd=folder, capture_output=True, text=True, timeout=5, check=False,
         )  # fmt: skip
+        commit = done.stdout.strip() or None
     except (OSError, subprocess.TimeoutExpired):
-        return None
-    return done.stdout.strip() or None
+        commit = None
+    return {
+        "paramcast": __version__,
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "platform": platform.platform(),
+        "cpu": cpu,
+        "cpus": os.cpu_count(),
+        "gpu": torch.cuda.get_device_name() if torch.cuda.is_available() else None,
+        "threads_per_run": 1,
+        **engine.describe(),
+        "git_commit": commit,
+    }

@@ -12,10 +12,10 @@ from torch.optim import Optimizer
 from ...averaging import EMA, Average
 from ...errors import ParamcastError, StudyError, TaskError
 from ...forecast import Forecast
-from ...predictors import Predictor, RandomDirection, SignFlipped
+from ...predictors import RandomDirection, SignFlipped
 from ...schedules import Demon
 from ..tasks.task import Task
-from .methods import DERIVED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method, parse_methods
+from .methods import BASE, DERIVED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method, parse_methods
 from .predictions import Predictions
 
 
@@ -27,10 +27,12 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
     Raises:
         StudyError: a method that does not fit the base.
     """
+    # the base
     if task.momentum <= 0 and (base == "nesterov" or any(m.name == "nesterov" for m in methods)):
         raise StudyError("nesterov needs a momentum, Task.momentum is 0; use base sgd or raise it")
     if base == "own":
         _check_own_base(task)
+    # each method by itself
     for method in methods:
         if method.on_drift and task.stream is None:
             raise StudyError(
@@ -54,6 +56,7 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
                 f"method schedule-free is there for base sgd, nesterov and adamw, got base {base}; "
                 "leave it out"
             )
+        # what the rules above do not know is found out by making it
         if method.kind.role == DERIVED or (base != "own" and task.momentum > 0):
             continue
         try:
@@ -153,31 +156,36 @@ def build(
         watch: what is told of each prediction.
     """
     derived, _, source = method.rpartition(":")
-    parsed = None if method == "base" else parse_methods(source)[0]
-    named = parsed.name if parsed else ""
-    if parsed is not None and parsed.kind.start is not None:  # first: some bases copy the weights
-        parsed.kind.start(**dict(parsed.knobs)).apply(model, noise_seed)
-    if named == "schedule-free":
+    name, kind, knobs = "", BASE, {}
+    if method != "base":
+        (chosen,) = parse_methods(source)
+        name, kind, knobs = chosen.name, chosen.kind, chosen.own
+
+    # the start comes first: some bases copy the weights
+    if kind.start is not None:
+        kind.start(**knobs).apply(model, noise_seed)
+
+    # the base, and what acts inside its steps or beside them
+    if name == "schedule-free":
         optimizer = _schedule_free(base, model, task, lr)
     else:
-        momentum = parsed is None or parsed.kind.momentum
-        kind = "nesterov" if named == "nesterov" else base
-        optimizer = make_base(task, kind, model, lr, momentum=momentum)
+        made = "nesterov" if name == "nesterov" else base
+        optimizer = make_base(task, made, model, lr, momentum=kind.momentum)
     if switches(optimizer):
         base_of(optimizer).train()  # type: ignore[attr-defined]
-    followers = [Demon(optimizer, steps)] if "demon" in (named, base) else []
-    if parsed is not None and parsed.kind.noise is not None:
-        parsed.kind.noise(**dict(parsed.knobs)).attach(optimizer, noise_seed)
-    predictor: Predictor | None = None
+    followers = [Demon(optimizer, steps)] if "demon" in (name, base) else []
+    if kind.noise is not None:
+        kind.noise(**knobs).attach(optimizer, noise_seed)
+
+    # what is wrapped around it: a predictor or what was derived from one, an average
+    predictor = None if kind.predictor is None else kind.predictor(**knobs)
+    if predictor is not None and derived == RANDOM_JUMP:
+        predictor = RandomDirection(predictor, seed=noise_seed)
+    elif predictor is not None and derived == SIGN_FLIPPED:
+        predictor = SignFlipped(predictor)
     average: Average | None = EMA(share=0.05) if base == "ema" else None
-    if parsed is not None and parsed.kind.average is not None:
-        average = parsed.kind.average(**dict(parsed.knobs))
-    elif parsed is not None and parsed.kind.predictor is not None:
-        predictor = parsed.predictor()
-        if derived == RANDOM_JUMP:
-            predictor = RandomDirection(predictor, seed=noise_seed)
-        elif derived == SIGN_FLIPPED:
-            predictor = SignFlipped(predictor)
+    if kind.average is not None:
+        average = kind.average(**knobs)
     if predictor is None and average is None:
         return optimizer, followers
     monitors = []

@@ -57,6 +57,7 @@ def _swa(start_share: float = 0.75, every: int = 1) -> SWA:
     return SWA(start_share=start_share, every=every)
 
 
+BASE = Kind(REFERENCE, "the base itself")
 METHODS: dict[str, Kind] = {
     **{
         name: Kind(PREDICTOR, line, rule, momentum=not rule.replaces_momentum)
@@ -106,7 +107,7 @@ class Method:
     def predictor(self) -> Predictor:
         if self.kind.predictor is None:
             raise ArgumentError(f"{self.name} predicts nothing")
-        return self.kind.predictor(**self._own)
+        return self.kind.predictor(**self.own)
 
     @property
     def on_drift(self) -> str:
@@ -114,7 +115,8 @@ class Method:
         return RESET if self.name == "state-reset" else dict(self.knobs).get(ON_DRIFT, "")
 
     @property
-    def _own(self) -> dict[str, Any]:
+    def own(self) -> dict[str, Any]:
+        """The knobs of what it makes."""
         return {name: value for name, value in self.knobs if name != ON_DRIFT}
 
     def check(self) -> None:
@@ -128,7 +130,7 @@ class Method:
                 f"{ON_DRIFT} must be '{RESET}' or '{ORACLE}', got {self.on_drift!r}"
             )
         if self.kind.make is not None:
-            self.kind.make(**self._own)
+            self.kind.make(**self.own)
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:
