@@ -145,14 +145,13 @@ def _options(given: PilotCommand, source: Source, task: Task) -> Options:
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
-    from ..study.grid.run import count, estimate
     from ..study.tasks.description import lines
 
-    description, seconds = plan.prepared.description, estimate([plan], workers)
+    description = plan.prepared.description
     rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
     rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
     facts = {"learning_rates": rates, "rows": rows, "description": description}
-    told = planned(count([plan]), workers, seconds, plan.out, facts, as_json=as_json)
+    told = planned([plan], workers, plan.out, facts, as_json=as_json)
     if as_json:
         return told
     return (

@@ -15,13 +15,14 @@ from ..study.reading import printable, usable_path
 from .options import ALONE
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ..report.terminal import LiveProgress
     from ..report.trackers import Tracker
     from ..study.engines.local import LocalEngine
     from ..study.engines.ray import RayEngine
+    from ..study.plan import Plan
     from .options import OutputOptions, RunOptions
 
 
@@ -78,18 +79,13 @@ def running(
 
 
 def planned(
-    runs: tuple[int, int],
-    workers: int,
-    seconds: float,
-    out: Path,
-    facts: dict[str, Any],
-    *,
-    as_json: bool,
+    plans: Sequence[Plan], workers: int, out: Path, facts: dict[str, Any], *, as_json: bool
 ) -> str:
-    """What a dry run says: so many tuning and final runs, the time they take, and more facts."""
+    """What a dry run says: how many runs there are, the time they take, and more facts."""
     from ..report.watch.terminal import duration
+    from ..study.grid.run import count, estimate
 
-    tuning, final = runs
+    (tuning, final), seconds = count(plans), estimate(plans, workers)
     if not as_json:
         return (
             f"{tuning} tuning runs and {final} final runs on {workers} workers, "

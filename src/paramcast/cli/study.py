@@ -162,7 +162,7 @@ def _run(opened: StudyFile, text: str, given: StudyOptions) -> None:
 def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
     from ..report.study import render
     from ..study.grid.cells import make_cells
-    from ..study.grid.run import count, default_folder, estimate, run_study
+    from ..study.grid.run import default_folder, run_study
 
     check_device(given)
     engine = make_engine(given)
@@ -177,8 +177,7 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
         facts = {"cells": len(cells)}
         with engine:
             plans = [cell.plan for cell in cells]
-            seconds = estimate(plans, engine.workers)
-            told = planned(count(plans), engine.workers, seconds, out, facts, as_json=given.as_json)
+            told = planned(plans, engine.workers, out, facts, as_json=given.as_json)
         return told if given.as_json else f"{opened.name}: {len(cells)} cells, {told}"
     with running(out, engine, given) as progress:
         result = run_study(
