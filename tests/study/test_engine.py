@@ -8,6 +8,7 @@ import os
 import re
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +25,7 @@ from runs import rows, run_spec
 
 AT_SEED_1 = """
 import os, signal, sys, time
+from dataclasses import replace
 from pathlib import Path
 from paramcast.study.spec import axis_seed
 
@@ -269,7 +271,7 @@ def eat(inputs, generator):
 def test_as_many_run_at_once_as_the_memory_holds(task_file: Callable[..., Path]) -> None:
     file = task_file()
     file.write_text(file.read_text() + HUNGRY)
-    jobs = [Job(s, find(str(file))) for s in SPECS[:4]]
+    jobs = [Job(replace(s, batch_size=20), find(str(file))) for s in SPECS[:4]]
     most = file.with_name("most")
 
     def at_once(memory: float) -> tuple[int, list[str]]:
