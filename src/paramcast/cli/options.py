@@ -186,9 +186,6 @@ def make_engine(given: RunOptions) -> LocalEngine | RayEngine:
             "--device cuda and --gpus-per-run above 0"
         )
     return RayEngine(
-        given.address or "auto",
-        given.timeout,
-        cpus_per_run=cpus,
-        gpus_per_run=gpus,
-        workers=given.workers,
-    )
+        given.address or "auto", given.timeout,
+        cpus_per_run=cpus, gpus_per_run=gpus, workers=given.workers,
+    )  # fmt: skip
