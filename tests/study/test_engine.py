@@ -158,10 +158,10 @@ def test_the_order_of_the_runs_changes_nothing(task_file: Callable[..., Path]) -
         ("os._exit(7)", "the worker process died (exit code 7)"),
         (
             "os.kill(os.getpid(), signal.SIGKILL)",
-            "killed, probably for want of memory (exit code -9)",
+            "killed, probably because memory ran out (exit code -9)",
         ),
         ("sys.exit('boom')", "boom"),
-        (MID_SENTENCE, "killed, probably for want of memory (exit code -9)"),
+        (MID_SENTENCE, "killed, probably because memory ran out (exit code -9)"),
     ],
     ids=[
         "raises",

@@ -224,5 +224,5 @@ def test_a_worker_that_the_system_kills_for_its_memory(task_file: Callable[..., 
         (s.method, s.seed): ["failed", "failed"] if s.seed == 1 else ["done"] for s in SPECS
     }
     reasons = {done.outcome["reason"] for done in finished if done.outcome["status"] == "failed"}
-    assert reasons == {"killed, probably for want of memory (exit code -9)"}
+    assert reasons == {"killed, probably because memory ran out (exit code -9)"}
     assert "oom_kill 6" in oom

@@ -182,7 +182,7 @@ def test_a_study_killed_at_200_random_moments_is_the_one_left_alone(
         workers, drivers, studies = workers + killer.workers, drivers + killer.drivers, studies + 1
         assert whole(folder) == alone
         reasons = rows(folder / "runs.db", "SELECT reason FROM failures")
-        assert set(reasons) <= {("killed, probably for want of memory (exit code -9)",)}
+        assert set(reasons) <= {("killed, probably because memory ran out (exit code -9)",)}
         assert len(reasons) <= killer.workers
         print(f"{studies} studies, {workers} workers and {drivers} drivers killed", file=sys.stderr)
 

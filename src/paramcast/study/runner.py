@@ -22,7 +22,7 @@ class Watcher(Protocol):
     """Who is told how far a pilot is."""
 
     def phase(self, name: str, total: int, reused: int) -> None:
-        """A phase begins with so many runs, of which some are stored already."""
+        """A phase begins: how many runs it has, and how many of them are stored already."""
 
     def finished(self, finished: Finished) -> None:
         """An attempt ended."""
@@ -104,7 +104,7 @@ class Runner:
                 f"{len(self.failures)} of {len(unique)} {name} runs failed twice, so there is no "
                 f"verdict; the first was {first.spec.method} at learning rate "
                 f"{first.spec.lr:.4g}, seed {first.spec.seed}: {first.outcome['reason']}. The "
-                f"finished runs are kept in {self.out}; mend the cause and start the same command "
+                f"finished runs are kept in {self.out}; fix the cause and start the same command "
                 "again"
             )
         return outcomes

@@ -78,13 +78,13 @@ class Backend(Protocol):
     """The part in which engines differ."""
 
     def has_room(self, running: int) -> bool:
-        """Whether another job should be taken, with so many started and not ended."""
+        """Whether another job should be taken while this many run."""
 
     def start(self, job: Job, running: int) -> Any:
         """Start a job and return its handle; None if it has to wait for others to end."""
 
     def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, dict[str, Any]]]:
-        """The handles that ended, with their outcomes; none after so many seconds.
+        """The handles that ended, with their outcomes; none after that many seconds.
 
         It is called while something runs, or is measured before it is started.
         """

@@ -81,7 +81,7 @@ class Crew:
         return task
 
     def wait(self, seconds: float) -> list[Task]:
-        """The tasks that have ended, as soon as there are any; none after so many seconds."""
+        """The tasks that have ended, as soon as there are any; none after that many seconds."""
         now = time.monotonic()
         left = (w.begun + self._timeout - now for w in self._workers if w.task and self._timeout)
         pipes = {worker.pipe: worker for worker in self._workers}
@@ -107,7 +107,7 @@ class Crew:
         while not self._full():
             try:
                 self._workers.append(_Worker(*self._prepare))
-            except (OSError, EOFError):  # the process that forks has died: it is started anew
+            except (OSError, EOFError):  # the process that forks has died: it is started again
                 self._count_early_death()
 
     def _hand_out(self) -> None:
@@ -124,8 +124,11 @@ class Crew:
         """Take in what a worker says, or that it is dead; the task that thereby ended."""
         try:
             ended: Ended | None = worker.pipe.recv()
-        except Exception:  # the end of its pipe, or half a message
-            ended = self._bury(worker)
+        except Exception:  # the end of its pipe, or half a message: it is dead
+            self._workers.remove(worker)
+            ended = Ended("death", worker.end())
+            if not worker.ready:
+                self._count_early_death()
         if not worker.ready:
             worker.ready = ended is None
             self._died_early = 0 if worker.ready else self._died_early
@@ -134,13 +137,6 @@ class Crew:
         if task is not None:
             task.ended = ended
         return task
-
-    def _bury(self, worker: _Worker) -> Ended:
-        self._workers.remove(worker)
-        code = worker.end()
-        if not worker.ready:
-            self._count_early_death()
-        return Ended("death", code)
 
     def _count_early_death(self) -> None:
         self._died_early += 1
@@ -226,7 +222,7 @@ def _work(
 
 
 def _end_with_driver() -> None:
-    """A run whose driver was killed is of use to nobody, and may take hours more."""
+    """End with a driver that was killed: a run that nobody waits for may take hours more."""
     driver = parent_process()
     if driver is not None:
         driver.join()

@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import tempfile
-from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 from types import TracebackType
@@ -152,22 +151,22 @@ class _Pool:
         return running < 2 * self._workers  # a worker that ends has its next run waiting
 
     def start(self, job: Job, running: int) -> Task | None:
-        if self._workers > 1 and not self._fits(job, running):
-            return None
+        if self._workers > 1:
+            # a run for which the memory did not suffice has it alone
+            alone = {job.spec.key, *(j.spec.key for j in self._jobs.values())} & self._alone
+            if alone and running:
+                return None
+            # what a run takes is measured once; then no more start than the memory holds
+            if not self._known(job) or (running and running >= self._limit(job)):
+                return None
         task = self._crew.submit(worker.execute, *job)
         self._jobs[task] = job
         return task
 
-    def _fits(self, job: Job, running: int) -> bool:
-        """Whether it may start beside those that run."""
-        alone = {job.spec.key, *(j.spec.key for j in self._jobs.values())} & self._alone
-        if alone and running:
-            return False
-        return self._known(job) and (running == 0 or running < self._limit(job))
-
     def _limit(self, job: Job) -> int:
-        kinds = Counter(_kind(j) for j in self._jobs.values())
-        largest = max(self._sizes.get(kind, 0) for kind in (*kinds, _kind(job)))
+        """How many runs may go on at once, with this one among them."""
+        kinds = {_kind(job), *map(_kind, self._jobs.values())}
+        largest = max(self._sizes.get(kind, 0) for kind in kinds)
         if largest * self._workers <= self._budget:
             return 2 * self._workers
         at_once = max(1, self._budget // largest)
@@ -231,7 +230,7 @@ def _gb(size: int) -> str:
     return f"{size / 2**30:.2g} GiB"
 
 
-KILLED = "killed, probably for want of memory"
+KILLED = "killed, probably because memory ran out"
 
 
 def _lacked_memory(reason: str) -> bool:

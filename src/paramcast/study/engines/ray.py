@@ -48,7 +48,7 @@ class RayEngine:
             (from anywhere).
         timeout: seconds that one run may take.
         cpus_per_run, gpus_per_run: what Ray reserves for a run; fractions share a device.
-        workers: at most so many runs at once; None for what the cluster holds.
+        workers: at most this many runs at once; None for what the cluster holds.
         say: told what the user should know.
 
     Raises:
@@ -243,7 +243,11 @@ class _Tasks:
         try:
             outcome: dict[str, Any] = self._ray.get(handle)
         except errors.OutOfMemoryError:
-            return {"status": "failed", "reason": "killed by Ray for want of memory", LOST: True}
+            return {
+                "status": "failed",
+                "reason": "killed by Ray because memory ran out",
+                LOST: True,
+            }
         except errors.RayTaskError as error:
             return {"status": "failed", "reason": f"{type(error.cause).__name__}: {error.cause}"}
         except errors.RuntimeEnvSetupError as error:

@@ -88,7 +88,7 @@ class PostgresSchema:
 
     The lock is the server's: it belongs to the connection, and ends with it however a driver dies.
     A driver has one connection, which takes the lock before anything else. So nothing is written
-    without it, also where a server started anew.
+    without it, also after a server has started again.
 
     Raises:
         StoreError: the text is no such URL.

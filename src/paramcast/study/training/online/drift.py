@@ -15,7 +15,7 @@ class PageHinkley:
         m_t = sum_{i <= t} (x_i - mean_i - delta),     alarm if t >= least and
                                                        m_t - min_{i <= t} m_i > threshold.
 
-    After an alarm it starts anew. Give it something that is small while all is well and bounded,
+    After an alarm it starts again. Give it something that is small while all is well and bounded,
     such as the share of errors in each incoming batch, measured before the step; the defaults are
     for that. A loss has no scale of its own and a heavy tail: it needs a threshold of its own.
 

@@ -59,7 +59,7 @@ def running(values: Sequence[float], window: int = WINDOW) -> list[float]:
 def recovery(before: Sequence[float], after: Sequence[float], window: int = WINDOW) -> Recovery:
     """The fall and the recovery of an accuracy around one drift.
 
-    The running accuracy after the drift starts anew there. Its lowest point is searched first and
+    The running accuracy after the drift starts again there. Its lowest point is searched first and
     the recovery behind it, because a gradual drift lets the accuracy fall only some time later.
 
     Args:
