@@ -172,71 +172,56 @@ def of_framework(module: str, name: str) -> torch.optim.Optimizer:
     return type(f"{name}SGD", (theirs, torch.optim.SGD), {})(parameters(), lr=0.1)
 
 
+NO_BASE = (
+    "base must be a torch.optim.Optimizer, got {}; "
+    "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
+)
+TWICE = (
+    "base is already wrapped ({}); "
+    "wrap the plain optimizer once, with the one predictor that you want"
+)
+FOREIGN = (
+    "base is {} of {}, which counts micro-batches as steps; "
+    "wrap the plain optimizer first and hand the wrapper to the framework"
+)
 BASES: list[tuple[Callable[[], object], str]] = [
+    (lambda: [torch.zeros(1)], NO_BASE.format("list")),
+    (lambda: None, NO_BASE.format("NoneType")),
+    (lambda: torch.nn.Linear(1, 1), NO_BASE.format("Linear")),
+    (lambda: pc.PLP(sgd()), TWICE.format("PLP")),
+    (lambda: pc.Forecast(sgd(), P.Secant()), TWICE.format("Forecast")),
+    (lambda: Holder(Holder(pc.PLP(sgd()))), TWICE.format("PLP")),
     (
-        lambda: pc.PLP([torch.zeros(1)]),
-        "base must be a torch.optim.Optimizer, got list; "
-        "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))",
-    ),
-    (
-        lambda: pc.PLP(None),
-        "base must be a torch.optim.Optimizer, got NoneType; "
-        "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))",
-    ),
-    (
-        lambda: pc.PLP(torch.nn.Linear(1, 1)),
-        "base must be a torch.optim.Optimizer, got Linear; "
-        "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))",
-    ),
-    (
-        lambda: pc.PLP(pc.PLP(sgd())),
-        "base is already wrapped (PLP); "
-        "wrap the plain optimizer once, with the one predictor that you want",
-    ),
-    (
-        lambda: pc.PLP(pc.Forecast(sgd(), P.Secant())),
-        "base is already wrapped (Forecast); "
-        "wrap the plain optimizer once, with the one predictor that you want",
-    ),
-    (
-        lambda: pc.PLP(Holder(Holder(pc.PLP(sgd())))),
-        "base is already wrapped (PLP); "
-        "wrap the plain optimizer once, with the one predictor that you want",
-    ),
-    (
-        lambda: pc.PLP(torch.optim.LBFGS(parameters())),
+        lambda: torch.optim.LBFGS(parameters()),
         "base must not be LBFGS: a predicted jump falsifies its curvature pairs; "
         "use LBFGS without paramcast, or a first-order optimizer",
     ),
     (
-        lambda: pc.PLP(torch.optim.Adam(parameters(), differentiable=True)),
+        lambda: torch.optim.Adam(parameters(), differentiable=True),
         "base must not be differentiable: predictions are written in place, outside autograd; "
         "construct it with differentiable=False",
     ),
     (
-        lambda: pc.PLP(of_framework("accelerate.optimizer", "AcceleratedOptimizer")),
-        "base is a AcceleratedOptimizerSGD of accelerate, which counts micro-batches as steps; "
-        "wrap the plain optimizer first and hand the wrapper to the framework",
+        lambda: of_framework("accelerate.optimizer", "AcceleratedOptimizer"),
+        FOREIGN.format("AcceleratedOptimizerSGD", "accelerate"),
     ),
     (
-        lambda: pc.PLP(of_framework("lightning.pytorch.core.optimizer", "LightningOptimizer")),
-        "base is a LightningOptimizerSGD of lightning, which counts micro-batches as steps; "
-        "wrap the plain optimizer first and hand the wrapper to the framework",
+        lambda: of_framework("lightning.pytorch.core.optimizer", "LightningOptimizer"),
+        FOREIGN.format("LightningOptimizerSGD", "lightning"),
     ),
     (
-        lambda: pc.PLP(of_framework("lightning.fabric.wrappers", "_FabricOptimizer")),
-        "base is a _FabricOptimizerSGD of lightning, which counts micro-batches as steps; "
-        "wrap the plain optimizer first and hand the wrapper to the framework",
+        lambda: of_framework("lightning.fabric.wrappers", "_FabricOptimizer"),
+        FOREIGN.format("_FabricOptimizerSGD", "lightning"),
     ),
 ]
 
 
-@pytest.mark.parametrize(("call", "message"), BASES, ids=[m[:60] for _, m in BASES])
+@pytest.mark.parametrize(("make", "message"), BASES, ids=[m[:60] for _, m in BASES])
 def test_a_base_that_cannot_be_wrapped_is_refused_with_the_reason(
-    call: Callable[[], object], message: str
+    make: Callable[[], object], message: str
 ) -> None:
     with pytest.raises(E.BaseOptimizerError) as caught:
-        call()
+        pc.PLP(make())
     assert str(caught.value) == message
 
 
@@ -283,38 +268,24 @@ def lacking(*keys: str) -> dict[str, Any]:
     return saved
 
 
+DAMAGED = 'the "paramcast" entry of the state dict is damaged: '
 CHECKPOINTS: list[tuple[Callable[[], dict[str, Any]], str]] = [
-    (
-        lambda: {**state(), "paramcast": 3},
-        'the "paramcast" entry of the state dict is damaged: it has no format number',
-    ),
-    (
-        lambda: lacking("format"),
-        'the "paramcast" entry of the state dict is damaged: it has no format number',
-    ),
+    (lambda: {**state(), "paramcast": 3}, DAMAGED + "it has no format number"),
+    (lambda: lacking("format"), DAMAGED + "it has no format number"),
     (
         lambda: state(format=3),
         "the state dict has paramcast format 3, this version reads 2; load it with the version "
         'that wrote it, or delete the entry state_dict["paramcast"] to start over',
     ),
-    (
-        lambda: lacking("written", "done"),
-        'the "paramcast" entry of the state dict is damaged: it lacks done, written',
-    ),
-    (
-        lambda: lacking("steps"),
-        'the "paramcast" entry of the state dict is damaged: steps has the wrong type',
-    ),
+    (lambda: lacking("written", "done"), DAMAGED + "it lacks done, written"),
+    (lambda: lacking("steps"), DAMAGED + "steps has the wrong type"),
     (
         lambda: state(predictor=P.Secant().identity),
         "the state dict was written with Secant(window=3, every=3), this optimizer has "
         "Midline(start='midpoint', every=3); use the same predictor, or delete "
         'state_dict["paramcast"]["cycle"] to start a new cycle and keep the rest',
     ),
-    (
-        lambda: state(done=7),
-        'the "paramcast" entry of the state dict is damaged: 7 steps into a cycle of 3',
-    ),
+    (lambda: state(done=7), DAMAGED + "7 steps into a cycle of 3"),
     (
         lambda: state(members=[True], seen=[True], buffers=[[torch.zeros(3, 4)]]),
         "the state dict has buffers for 1 parameters, this optimizer has 3; "

@@ -29,7 +29,7 @@ def check_base(base: object, wrapper: type[Optimizer]) -> None:
     framework = modules.intersection(_FRAMEWORKS)
     if framework:
         raise BaseOptimizerError(
-            f"base is a {name} of {framework.pop()}, which counts micro-batches as steps; "
+            f"base is {name} of {framework.pop()}, which counts micro-batches as steps; "
             "wrap the plain optimizer first and hand the wrapper to the framework"
         )
     if not isinstance(base, Optimizer):
