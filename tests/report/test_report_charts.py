@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 from synthetic import write_pilot, write_study
 
-from paramcast.report.html import profiles, rates
-from paramcast.report.html.cells import Arm, Cell
-from paramcast.report.html.data import build
+from paramcast.report.html import profiles, tuning
+from paramcast.report.html.comparison import Arm, Cell
 from paramcast.report.html.load import Run, load
 from paramcast.report.html.predictions import LONG
+from paramcast.report.html.report import build
 from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import Metric
 from paramcast.study.training import predictions as noted
@@ -181,5 +181,5 @@ lr = 0.05
 """
     write_study(tmp_path, text)
     stored = load(tmp_path)
-    assert rates.chart_of([], EN) is None
+    assert tuning.rates([], EN) is None
     assert [c["id"] for c in build(stored, EN)["whole"]] == ["verdicts", "all-0", "profile"]

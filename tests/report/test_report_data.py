@@ -16,9 +16,9 @@ from urllib.parse import unquote
 import pytest
 from synthetic import write_pilot
 
-from paramcast.report.html.data import build
 from paramcast.report.html.load import load
 from paramcast.report.html.page import render
+from paramcast.report.html.report import build
 from paramcast.study.grid.export import read_study
 from paramcast.study.grid.maps import maps
 from paramcast.study.judging.sentences import advice, sentence

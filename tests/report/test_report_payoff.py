@@ -17,9 +17,9 @@ from test_report_words import ENGLISH, JAPANESE
 from paramcast.errors import StudyError
 from paramcast.report import roi
 from paramcast.report.html import payoff
-from paramcast.report.html.data import build
 from paramcast.report.html.load import load
 from paramcast.report.html.page import render
+from paramcast.report.html.report import build
 from paramcast.report.html.text import markdown
 from paramcast.report.roi.lines import lines, table
 from paramcast.study.store.folder import to_json

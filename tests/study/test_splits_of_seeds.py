@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from command import Ran
-from paramcast.report.html.cells import cells_of
+from paramcast.report.html.comparison import cells_of
 from paramcast.report.html.load import load as load_report
 from paramcast.study.judging.cautions import cautions, example_share
 from paramcast.study.judging.sentences import note

@@ -1,48 +1,129 @@
-"""The curves of stored runs, read when one is first looked at: they are most of a large store."""
+"""Learning curves, errors at the end, and when a run first reached the base's result."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from typing import Any, overload
+import statistics
+from typing import Any
 
-Points = list[dict[str, Any]]
-Read = Callable[[list[str]], dict[str, Points]]
-BATCH = 500
-"""Runs whose curves are read together."""
-
-
-class Curve(Sequence[dict[str, Any]]):
-    """One run's points by epoch."""
-
-    def __init__(self, key: str, batch: list[Curve], read: Read) -> None:
-        self._key, self._batch, self._read = key, batch, read
-        self._points: Points | None = None
-
-    def _all(self) -> Points:
-        if self._points is None:
-            found = self._read([curve._key for curve in self._batch])
-            for curve in self._batch:
-                curve._points = found.get(curve._key, [])
-        return self._points or []
-
-    def __len__(self) -> int:
-        return len(self._all())
-
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Points: ...
-
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | Points:
-        return self._all()[index]
+from ...study.words import Words
+from .comparison import Cell
+from .load import Run
+from .plotting import (
+    NONE,
+    Chart,
+    by_arm,
+    chart,
+    dots_of,
+    line_of,
+    metric_name,
+    number,
+    plain,
+    scaled,
+    short,
+    spread,
+    tests_of,
+)
 
 
-def later(keys: Sequence[str], read: Read) -> list[Curve]:
-    """One curve per key; `read` is asked for a batch of them when the first is looked at."""
-    curves: list[Curve] = []
-    for start in range(0, len(keys), BATCH):
-        batch: list[Curve] = []
-        batch += [Curve(key, batch, read) for key in keys[start : start + BATCH]]
-        curves += batch
-    return curves
+def curves(cell: Cell, words: Words) -> Chart | None:
+    """Mean curves on validation and training, along steps and along seconds."""
+    quantities = [
+        ("validation_metric", metric_name(cell, words), cell.scale),
+        ("validation_loss", words("chart.validation_loss"), 1.0),
+        ("train_loss", words("chart.train_loss"), 1.0),
+    ]
+    views: list[dict[str, Any]] = []
+    rows: list[list[str]] = []
+    for quantity, name, scale in quantities:
+        lines = [(arm, scaled(arm.curves[quantity], scale)) for arm in cell.arms]
+        if not any(points for _, points in lines):
+            continue
+        for column, axis in enumerate(("steps", "seconds")):
+            data = [t for arm, points in lines for t in line_of(arm, cell, points, column)]
+            along = words(f"chart.{axis}")
+            layout = {"xaxis": {"title": {"text": along}, "rangemode": "tozero"},
+                      "yaxis": {"title": {"text": plain(name)}}, "height": 420}  # fmt: skip
+            view: dict[str, Any] = {
+                "label": words("view.along", what=name, along=along),
+                "layout": layout,
+            }
+            if column == 0:
+                view["data"] = data
+            else:  # the same lines along another axis: only that is stored
+                view.update(like=len(views) - 1, x=[trace["x"] for trace in data])
+            views.append(view)
+        rows += [
+            [arm.name, name, str(p[-1].step), number(p[-1].seconds), number(p[-1].mean),
+             f"{number(p[-1].low)} … {number(p[-1].high)}"]
+            for arm, p in lines if p
+        ]  # fmt: skip
+    if not views:
+        return None
+    columns = ("method", "what", "steps", "seconds", "at_end", "interval")
+    return chart("curves", words, views, columns, rows, [{"method": row[0]} for row in rows])
+
+
+def errors(cell: Cell, words: Words) -> Chart | None:
+    """Top-1 and top-5 test errors of every seed."""
+    views, rows = [], []
+    for name in ("top1_error", "top5_error"):
+        lines = [(arm, tests_of(arm, name)) for arm in cell.arms]
+        if not all(values for _, values in lines):
+            continue
+        what = words(f"chart.{name}")
+        data = [t for i, (arm, values) in enumerate(lines)
+                for t in dots_of(arm, cell, i, values, words("chart.seed"))]  # fmt: skip
+        views.append({"label": what, "data": data, "layout": by_arm(cell.arms, what)})
+        rows += [[arm.name, what, *spread(values, number)] for arm, values in lines]
+    if not views:
+        return None
+    title = words("charts.errors" if len(views) > 1 else "charts.error")
+    columns = ("method", "what", "mean", "interval")
+    behind = [{"method": row[0]} for row in rows]
+    return chart("errors", words, views, columns, rows, behind, title=title)
+
+
+def target(cell: Cell, words: Words) -> Chart | None:
+    """When each run first reached the value at which the median run of the base ends."""
+    target = target_of(cell)
+    if target is None:
+        return None
+    higher, lines, rows = cell.metric.higher_is_better, [], []
+    for arm in cell.arms:
+        runs = [run for run in arm.final if run is not None]
+        found = [reached(run, target, higher=higher) for run in runs]
+        times = [time for time in found if time is not None]
+        lines.append((arm, times))
+        steps, seconds = ([time[k] for time in times] for k in (0, 1))
+        medians = [number(statistics.median(each)) if each else NONE for each in (steps, seconds)]
+        rows.append([arm.name, f"{len(times)} / {len(runs)}", *medians])
+    views = []
+    for k, axis in enumerate(("steps", "seconds")):
+        data = []
+        for i, (arm, times) in enumerate(lines):
+            data += dots_of(arm, cell, i, [short(time[k]) for time in times], "", mean=False)
+        layout = by_arm(cell.arms, words(f"chart.{axis}_to_target"))
+        layout["yaxis"]["rangemode"] = "tozero"
+        views.append({"label": words(f"chart.{axis}"), "data": data, "layout": layout})
+    columns = ("method", "reached", "median_steps", "median_seconds")
+    behind = [{"method": row[0]} for row in rows]
+    base, value = cell.arms[0].name, cell.metric.value(target)
+    return chart("target", words, views, columns, rows, behind, base=base, target=value)
+
+
+def target_of(cell: Cell) -> float | None:
+    """The base's median validation value at the end: what "reaching the target" means."""
+    values = [
+        run.outcome["validation"].get("metric") for run in cell.arms[0].final if run is not None
+    ]
+    known = [value for value in values if value is not None]
+    return statistics.median(known) if known else None
+
+
+def reached(run: Run, target: float, *, higher: bool) -> tuple[int, float] | None:
+    """Step and seconds at which a run's validation metric first reached the target."""
+    for point in run.curve:
+        value = point.get("validation_metric")
+        if value is not None and (value >= target if higher else value <= target):
+            return int(point["step"]), float(point["seconds"])
+    return None

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, overload
 
 from sqlalchemy import select
 
@@ -14,7 +14,6 @@ from ...study.reading import object_from_json
 from ...study.store.folder import DATABASE, RESULTS, reading, remembers, specification_of
 from ...study.store.tables import failures, runs
 from ...study.stored import PilotResult, StudyResult, read_result
-from .curves import later
 
 AGAIN = "run the same command again to write it anew"
 FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
@@ -132,3 +131,48 @@ def _curves(folder: Path, url: str | None, keys: list[str]) -> dict[str, list[di
     if not all(isinstance(points, list) for points in found.values()):
         raise StoreError(f"{store.name} cannot be read (a curve is no list); move it away")
     return found
+
+
+# --- curves, read when one is first looked at: they are most of a large store ---------------------
+
+Points = list[dict[str, Any]]
+Read = Callable[[list[str]], dict[str, Points]]
+BATCH = 500
+"""Runs whose curves are read together."""
+
+
+class Curve(Sequence[dict[str, Any]]):
+    """One run's points by epoch."""
+
+    def __init__(self, key: str, batch: list[Curve], read: Read) -> None:
+        self._key, self._batch, self._read = key, batch, read
+        self._points: Points | None = None
+
+    def _all(self) -> Points:
+        if self._points is None:
+            found = self._read([curve._key for curve in self._batch])
+            for curve in self._batch:
+                curve._points = found.get(curve._key, [])
+        return self._points or []
+
+    def __len__(self) -> int:
+        return len(self._all())
+
+    @overload
+    def __getitem__(self, index: int) -> dict[str, Any]: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Points: ...
+
+    def __getitem__(self, index: int | slice) -> dict[str, Any] | Points:
+        return self._all()[index]
+
+
+def later(keys: Sequence[str], read: Read) -> list[Curve]:
+    """One curve per key; `read` is asked for a batch of them when the first is looked at."""
+    curves: list[Curve] = []
+    for start in range(0, len(keys), BATCH):
+        batch: list[Curve] = []
+        batch += [Curve(key, batch, read) for key in keys[start : start + BATCH]]
+        curves += batch
+    return curves

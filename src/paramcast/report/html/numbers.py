@@ -6,8 +6,8 @@ from typing import Any
 
 from ...study.judging.stats import Comparison, shown_p
 from ...study.words import Words
-from .cells import Arm, Cell
-from .marks import Behind, number, pair_of
+from .comparison import Arm, Cell
+from .plotting import Behind, number, pair_of
 
 
 def table(cells: list[Cell], words: Words) -> dict[str, Any]:

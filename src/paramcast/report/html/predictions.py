@@ -7,9 +7,9 @@ from collections.abc import Iterable, Iterator
 from typing import Any
 
 from ...study.words import Words
-from .cells import FORECASTS, Arm, Cell
+from .comparison import FORECASTS, Arm, Cell
 from .load import Run
-from .marks import NONE, Chart, chart, line_of, plain, scaled, style
+from .plotting import NONE, Chart, chart, line_of, plain, scaled, style
 
 LONG = 0.2
 """Per cent of the weights: the default anomaly rule writes no longer jump."""

@@ -9,8 +9,8 @@ from typing import Any, NamedTuple
 
 from ...study.judging.table import LR_MATCHED
 from ...study.words import Words
-from .cells import BASE, PREDICTOR, Arm, Cell
-from .marks import BASE_STYLE, Chart, chart, nth, plain, short
+from .comparison import BASE, PREDICTOR, Arm, Cell
+from .plotting import BASE_STYLE, Chart, chart, nth, plain, short
 
 WITHIN = (1.0, 1.1, 1.5, 2.0)
 ORDER = (BASE, PREDICTOR)

@@ -10,8 +10,8 @@ from ...errors import StudyError
 from ...study.reading import as_written
 from ...study.words import Words
 from ..roi import Inputs
-from .data import build
 from .load import AGAIN, folder_of, load
+from .report import build
 
 FORMATS = {"html": ".html", "md": ".md", "latex": ".tex", "pdf": ".pdf"}
 

@@ -13,11 +13,11 @@ from ...study.judging.table import LR_MATCHED
 from ...study.judging.verdict import EARLY, Metric
 from ...study.reading import as_written
 from ...study.words import Words
-from ..html.cells import BASE, CONTROL, PREDICTOR, Arm, Cell
-from ..html.charts import before_verdict
-from ..html.data import MOST_CELLS, run_tables
+from ..html.comparison import BASE, CONTROL, PREDICTOR, Arm, Cell
 from ..html.load import AGAIN, Run, Stored, read_runs
 from ..html.page import render
+from ..html.report import MOST_CELLS, before_verdict
+from ..html.runs import run_tables
 from ..html.write import content
 from .board import Key, key_of
 from .view import arm_name, is_matched, labels

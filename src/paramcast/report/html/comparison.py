@@ -203,21 +203,3 @@ def _mean_curve(curves: Sequence[Sequence[dict[str, Any]]], quantity: str) -> li
 
 def _where(point: dict[str, Any]) -> dict[str, Any]:
     return {name: point[name] for name in ("step", "seconds")}
-
-
-def target_of(cell: Cell) -> float | None:
-    """The base's median validation value at the end: what "reaching the target" means."""
-    values = [
-        run.outcome["validation"].get("metric") for run in cell.arms[0].final if run is not None
-    ]
-    known = [value for value in values if value is not None]
-    return statistics.median(known) if known else None
-
-
-def reached(run: Run, target: float, *, higher: bool) -> tuple[int, float] | None:
-    """Step and seconds at which a run's validation metric first reached the target."""
-    for point in run.curve:
-        value = point.get("validation_metric")
-        if value is not None and (value >= target if higher else value <= target):
-            return int(point["step"]), float(point["seconds"])
-    return None

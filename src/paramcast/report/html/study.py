@@ -7,9 +7,9 @@ from typing import Any
 
 from ...study.grid.maps import Map, maps
 from ...study.words import Words
-from . import profiles, rates
-from .cells import Cell
-from .marks import Behind, Chart, between, chart, filled, pair_of, plain, short, unit_of
+from . import profiles, tuning
+from .comparison import Cell
+from .plotting import Behind, Chart, between, chart, filled, pair_of, plain, short, unit_of
 
 KINDS = ("adopt", "use the control instead", "no difference", "inconclusive", "harmful")
 FILLS = ("$c0", "$c4", "$base", "$faint", "$c1")
@@ -28,7 +28,7 @@ def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
 def charts_of(cells: list[Cell], words: Words) -> list[Chart]:
     """The charts that show every comparison at once."""
     made = [_verdicts(cells, words), *_forests(cells, words), profiles.chart_of(cells, words),
-            rates.chart_of(cells, words), *_heat(cells, words)]  # fmt: skip
+            tuning.rates(cells, words), *_heat(cells, words)]  # fmt: skip
     return [each for each in made if each is not None]
 
 

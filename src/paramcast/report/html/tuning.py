@@ -1,4 +1,4 @@
-"""A study's learning-rate curves: is a method better at its best rate, or only at another one?"""
+"""Learning rates: what tuning saw, and a study's results by rate."""
 
 from __future__ import annotations
 
@@ -7,9 +7,21 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from ...study.words import Words
-from .cells import Arm, Cell, band, short
-from .marks import NONE, Behind, Chart, between, chart, metric_name, plain, style
-from .marks import short as rounded
+from .comparison import Arm, Cell, band
+from .comparison import short as setting
+from .plotting import (
+    NONE,
+    Behind,
+    Chart,
+    arm_of,
+    between,
+    chart,
+    metric_name,
+    number,
+    plain,
+    short,
+    style,
+)
 
 MOST = 24
 """Settings that are drawn; the table has all."""
@@ -23,7 +35,40 @@ class Place(NamedTuple):
     value: float
 
 
-def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
+def tuning(cell: Cell, words: Words) -> Chart | None:
+    """Validation losses by learning rate in tuning, the chosen one marked."""
+    if not cell.tuning:
+        return None
+    chosen, base = cell.result["learning_rates"]["chosen"], cell.arms[0].name
+    data, rows = [], []
+    for method, by_lr in cell.tuning.items():
+        name = base if method == "base" else method
+        losses = {lr: [run.outcome["validation"]["loss"] for run in runs]
+                  for lr, runs in by_lr.items() if runs}  # fmt: skip
+        means = {lr: short(statistics.fmean(values)) for lr, values in losses.items()}
+        picked = [lr == chosen.get(method) for lr in means]
+        colour, symbol, dash = style(arm_of(cell, name), cell)
+        data.append(
+            {"type": "scatter", "mode": "lines+markers", "name": plain(name),
+             "x": list(means), "y": list(means.values()), "line": {"color": colour, "dash": dash},
+             "marker": {"color": colour, "size": [15 if p else 7 for p in picked],
+                        "symbol": ["star" if p else symbol for p in picked]},
+             "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
+        )  # fmt: skip
+        rows += [[name, f"{lr:.4g}", number(mean), ", ".join(map(number, losses[lr])),
+                  words("chart.chosen") if lr == chosen.get(method) else ""]
+                 for lr, mean in means.items()]  # fmt: skip
+    rates = sorted(cell.result["learning_rates"]["tried"])
+    layout = {"xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": rates,
+                        "ticktext": [f"{lr:.2g}" for lr in rates]},
+              "yaxis": {"title": {"text": words("chart.tuning_loss")}}, "height": 400}  # fmt: skip
+    views = [{"label": "", "data": data, "layout": layout}]
+    columns = ("method", "lr", "mean", "by_seed", "chosen")
+    behind = [{"method": row[0], "phase": "tune"} for row in rows]
+    return chart("tuning", words, views, columns, rows, behind)
+
+
+def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
     """Validation results by learning rate, for each setting that was run at several."""
     views: list[dict[str, Any]] = []
     rows: list[list[str]] = []
@@ -71,7 +116,7 @@ def _labelled(groups: list[list[Cell]], words: Words) -> list[tuple[str, list[Ce
     names = [name for name in (settings[0] if settings else ()) if name != "lr"]
     axes = [n for n in names if len({str(each[n]) for each in settings}) > 1] or ["task"]
     labels = [
-        ", ".join(f"{words.either(f'axis.{n}', n)} {short(each[n])}"
+        ", ".join(f"{words.either(f'axis.{n}', n)} {setting(each[n])}"
                   for n in axes if each[n] is not None)
         for each in settings
     ]  # fmt: skip
@@ -96,9 +141,9 @@ def _view(
         colour, symbol, dash = style(places[0].arm, cell)
         data.append(
             {"type": "scatter", "mode": "lines+markers", "name": plain(name),
-             "x": [rounded(p.arm.row["lr"]) for p in places],
-             "y": [rounded(mean) for mean, _, _ in bands],
-             "error_y": {"array": [rounded(high - mean) for mean, _, high in bands],
+             "x": [short(p.arm.row["lr"]) for p in places],
+             "y": [short(mean) for mean, _, _ in bands],
+             "error_y": {"array": [short(high - mean) for mean, _, high in bands],
                          "color": colour, "thickness": 1, "width": 3},
              "line": {"color": colour, "dash": dash},
              "marker": {"color": colour, "size": [15 if p else 7 for p in picked],

@@ -1,4 +1,14 @@
-"""The parts that charts are made of: an arm's colour, its dots, its curve, and how numbers read."""
+"""The parts that charts are made of: an arm's colour, its dots, its curve, how numbers read.
+
+A colour is a name such as "$c1" ("$c1/33" with an alpha), which the page looks up in its own
+colours, so that a chart follows light, dark and print. A chart is
+
+    {"id", "title", "read", "views": [{"label", "data", "layout"}],
+     "table": {"head", "rows", "behind"}}
+
+where a view that has "like" instead of "data" is that of this number with other "x" values, a trace
+with a "band" (low and high) has one drawn around it, and traces in "common" are in every view.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +17,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...study.words import Words
-from .cells import BASE, PREDICTOR, Arm, Cell, Point, band
+from .comparison import BASE, PREDICTOR, Arm, Cell, Point, band
 
 Chart = dict[str, Any]
 Behind = dict[str, Any]

@@ -1,0 +1,111 @@
+"""The effect and its controls: differences of methods by seed, and with their intervals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from ...study.judging.stats import Comparison, shown_p
+from ...study.words import Words
+from .comparison import Cell
+from .plotting import (
+    Chart,
+    arm_of,
+    between,
+    by_arm,
+    chart,
+    dots_of,
+    plain,
+    short,
+    spread,
+    unit_of,
+    zone,
+)
+
+
+def effect(cells: Sequence[Cell], words: Words) -> Chart:
+    """The judged methods minus the base, with intervals, for the first screen."""
+    cell = cells[0]
+    made = [(arm, arm.row["to_base"]) for name in cell.judged if (arm := arm_of(cell, name))]
+    lines = [((arm.name, cell.arms[0].name), c) for arm, c in made if c is not None]
+    return forest("effect", lines, cell, words)
+
+
+def forest(
+    name: str,
+    lines: Sequence[tuple[Sequence[str], Comparison]],
+    cell: Cell,
+    words: Words,
+) -> Chart:
+    """Differences of two methods with their intervals, one line each, and the margin as a band."""
+    scale, unit = cell.scale, unit_of(cell, words)
+    rows, x, low, high, behind = [], [], [], [], []
+    for pair, c in lines:
+        label = " − ".join(pair)  # noqa: RUF001 - minus
+        behind.append({"method": list(pair)})
+        mean, down, up = (scale * value for value in (c.mean, c.low, c.high))
+        x.append(short(mean))
+        low.append(short(mean - down))
+        high.append(short(up - mean))
+        rows.append([label, cell.signed(mean), between(cell.signed, down, up), shown_p(c),
+                     str(c.n), words(f"relation.{c.relation}")])  # fmt: skip
+    margin = scale * cell.metric.margin
+    trace = {
+        "type": "scatter", "mode": "markers", "x": x, "y": [plain(row[0]) for row in rows],
+        "error_x": {"array": high, "arrayminus": low, "color": "$c0", "thickness": 3, "width": 7},
+        "marker": {"color": "$c0", "size": 13, "symbol": "diamond"},
+        "hovertemplate": "%{y}: %{x}" + f" {plain(unit)}<extra></extra>", "showlegend": False,
+    }  # fmt: skip
+    layout = {
+        "xaxis": {"title": {"text": plain(words("chart.difference", unit=unit))}, "zeroline": True},
+        "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
+        "shapes": [zone("x", -margin, margin)],
+        "height": 110 + 46 * len(lines),
+    }
+    return chart(
+        name, words, [{"label": "", "data": [trace], "layout": layout}],
+        ("comparison", "mean", "interval", "p", "n", "relation"), rows, behind,
+        margin=f"{margin:.3g} {unit}",
+    )  # fmt: skip
+
+
+def paired(cell: Cell, words: Words) -> Chart | None:
+    """Each seed's difference to the base, with the mean and its interval."""
+    others = cell.arms[1:]
+    if not others:
+        return None
+    unit, base = unit_of(cell, words), cell.arms[0].name
+    floor = cell.scale * cell.metric.half_example, cell.metric.overlap
+    views, rows, behind = [], [], []
+    lengths = [False, True] if cell.arms[0].early else [False]
+    for early in lengths:
+        arms = cell.arms if early else others
+        data = []
+        for i, arm in enumerate(arms):
+            values = [short(d) for d in cell.differences(arm, early=early)]
+            data += dots_of(arm, cell, i, values, words("chart.seed"), floor=floor)
+            share = "0.8 T" if early else "T"
+            by_seed = ", ".join(map(cell.signed, values))
+            interval = spread(values, cell.signed, floor)
+            rows.append([arm.name, share, *interval, by_seed])
+            behind.append({"method": [arm.name, base], **({"share": ""} if early else {})})
+        label = words("view.early") if early else words("view.full")
+        what = words("chart.minus_base", base=base, unit=unit)
+        margin = cell.scale * cell.metric.margin
+        layout = by_arm(arms, what)
+        layout["shapes"] = [zone("y", -margin, margin)]
+        views.append({"label": label, "data": data, "layout": layout})
+    return chart(
+        "paired", words, views, ("method", "steps", "mean", "interval", "by_seed"), rows, behind,
+        base=base, margin=f"{margin:.3g} {unit}",
+    )  # fmt: skip
+
+
+def controls(cell: Cell, words: Words) -> Chart | None:
+    """What the verdicts compare: each method, its controls and the base."""
+    judged = [answers["quality"] for answers in cell.result["verdicts"].values()]
+    lines = {(p.a, p.b): p.comparison for verdict in judged for p in verdict.comparisons}
+    if not lines:
+        base = cell.arms[0].name
+        to_base = {(arm.name, base): arm.row["to_base"] for arm in cell.arms[1:]}
+        lines = {pair: c for pair, c in to_base.items() if c is not None}
+    return forest("controls", [*lines.items()], cell, words) if lines else None

@@ -1,0 +1,94 @@
+"""Everything that a report shows, as a plain dictionary in one language."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ... import __version__
+from ...study.reading import as_written
+from ...study.words import Words
+from ..roi import Inputs
+from . import curves, effect, method, numbers, payoff, predictions, runs, study, tuning, verdict
+from .comparison import Cell, cells_of
+from .load import AGAIN, Stored
+from .plotting import Chart
+
+MOST_CELLS = 120
+"""Comparisons whose own charts are in the page; a reader chooses one at a time."""
+
+
+def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[str, Any]:
+    """What the page, the Markdown and the LaTeX show.
+
+    Args:
+        stored: a folder's files.
+        words: the language.
+        inputs: what a return is counted with; None for the defaults.
+
+    Raises:
+        StudyError: the stored result lacks what a report needs, or the inputs do not fit it.
+    """
+    with as_written(f"{stored.folder / stored.kind}.json", AGAIN):
+        return {**_build(stored, words), "payoff": payoff.section(stored, words, inputs)}
+
+
+def _build(stored: Stored, words: Words) -> dict[str, Any]:
+    is_study, result = stored.kind == "study", stored.result
+    asked = None if is_study else words(f"question.{result['question']}")
+    cells = cells_of(stored, lambda axis: words.either(f"axis.{axis}", axis))
+    return {
+        "language": words.language,
+        "kind": stored.kind,
+        "name": result["study"] if is_study else result["task"],
+        "question": result["question"] if is_study else verdict.question(cells[0], words),
+        "asked": asked and words("page.asked", how=asked),
+        "verdicts": verdict.study_verdicts(cells, words)
+        if is_study
+        else verdict.verdicts(cells[0], words),
+        "notes": verdict.notes(stored, cells, words),
+        "description": verdict.description(cells, words),
+        "facts": verdict.facts(stored, cells, words),
+        "effect": effect.effect(cells, words) if not is_study and result["verdicts"] else None,
+        "whole": study.charts_of(cells, words) if is_study else [],
+        "cells": [
+            {"label": f"{cell.index + 1}: {cell.label}", "charts": charts_of(cell, words)}
+            for cell in cells[:MOST_CELLS]
+        ],
+        "count": len(cells),
+        "table": numbers.table(cells, words),
+        **runs.run_tables(stored, cells, words),
+        "arms": method.arms(cells, words),
+        "protocol": method.protocol(cells, words),
+        "environment": [
+            [words.either(f"env.{k}", k), str(v)]
+            for k, v in result["environment"].items() if v is not None
+        ],
+        "specification": method.specification(stored),
+        "study_text": result["text"] if is_study else None,
+        "command": method.command(stored),
+        "downloads": runs.downloads(stored, cells, words),
+        "made": words("page.made", version=__version__, folder=str(stored.folder)),
+    }  # fmt: skip
+
+
+def charts_of(cell: Cell, words: Words) -> list[Chart]:
+    """Every chart that the cell's runs allow."""
+    made = [
+        effect.paired(cell, words), effect.controls(cell, words), curves.curves(cell, words),
+        curves.errors(cell, words),
+        curves.target(cell, words), tuning.tuning(cell, words), predictions.chart_of(cell, words),
+    ]  # fmt: skip
+    return [each for each in made if each is not None]
+
+
+def before_verdict(cell: Cell, words: Words) -> list[Chart]:
+    """What may be seen while runs finish: validation values, and no interval between methods."""
+    shown = curves.curves(cell, words)
+    if shown is not None:
+        shown["read"] = words("watch.curves")
+        for trace in (trace for view in shown["views"] for trace in view.get("data", [])):
+            del trace["band"]
+        table = shown["table"]
+        table["head"], table["rows"] = table["head"][:-1], [row[:-1] for row in table["rows"]]
+    made = [shown, tuning.tuning(cell, words), predictions.chart_of(cell, words)]
+    return [each for each in made if each is not None]

@@ -1,0 +1,113 @@
+"""The first screen: the question, the verdicts, the facts beside them, notes, the data as read."""
+
+from __future__ import annotations
+
+from collections import Counter
+from typing import Any
+
+from ...study.judging.sentences import advice, amount, note, sentence
+from ...study.tasks.description import lines
+from ...study.words import Words
+from . import study
+from .comparison import Cell
+from .load import Stored
+
+
+def question(cell: Cell, words: Words) -> str:
+    """What the pilot asks."""
+    methods, base = ", ".join(cell.judged), cell.arms[0].name
+    key = "page.question_pilot" if methods else "page.question_none"
+    return words(key, methods=methods, base=base, task=cell.result["task"])
+
+
+def verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
+    """A pilot's answers in words, and what to do next."""
+    found = []
+    for method in cell.judged:
+        for question, verdict in cell.result["verdicts"][method].items():
+            found.append(
+                {
+                    "method": method,
+                    "about": words(f"page.{question}"),
+                    "kind": verdict.kind,
+                    "word": words(f"kind.{verdict.kind}"),
+                    "sentence": sentence(verdict, cell.metric, words),
+                    "next": advice(verdict, cell.metric, words),
+                    "command": verdict.extension and verdict.extension.command,
+                }
+            )
+    return found or [_none(words)]
+
+
+def study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
+    """A study is many comparisons: how often each verdict was given, and what is usual."""
+    found = []
+    for method, kinds in study.counts(cells).items():
+        usual = max(reversed(study.KINDS), key=lambda kind: kinds[kind])  # of two, the cautious
+        names = ("adopt", "instead", "same", "unclear", "harmful")
+        short = dict(zip(study.KINDS, names, strict=True))
+        sentence = words(
+            "page.study_headline", method=method, n=kinds.total(),
+            **{short[kind]: kinds[kind] for kind in study.KINDS},
+        )  # fmt: skip
+        next_ = words(f"page.study_next_{short[usual]}")
+        found.append({"method": method, "about": words("page.quality"), "kind": usual,
+                      "word": words(f"kind.{usual}"), "sentence": sentence, "next": next_,
+                      "command": None})  # fmt: skip
+    return found or [_none(words)]
+
+
+def _none(words: Words) -> dict[str, Any]:
+    empty = dict.fromkeys(("method", "about", "kind", "word"), "")
+    told = {"sentence": words("page.no_verdict"), "next": words("page.none_judged_next")}
+    return {**empty, **told, "command": None}
+
+
+def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
+    """Label, value, and the place in the page that it leads to."""
+    phases = Counter(run.spec["phase"] for run in stored.runs)
+    seconds = sum(run.outcome["seconds"] for run in stored.runs)
+    diverged = sum(run.outcome["status"] != "done" for run in stored.runs)
+    facts = [
+        ("runs", words("facts.runs_value", final=phases["final"], tune=phases["tune"]), "runs"),
+        ("time", _time(seconds, words), "runs"),
+        ("wall", _time(stored.result["wall_seconds"], words), "how"),
+        (
+            "bad",
+            words("facts.bad_value", diverged=diverged, failed=len(stored.failures)),
+            "failed",
+        ),
+    ]
+    seeds = sorted({cell.result["seeds"] for cell in cells})
+    n = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
+    facts.insert(0, ("seeds", words("facts.paired", n=n), "table"))
+    if stored.kind == "study":
+        facts.insert(0, ("comparisons", str(len(cells)), "table"))
+    else:
+        result, metric = stored.result, cells[0].metric
+        key = "steps_early" if result["early_steps"] else "steps_value"
+        steps = words(f"facts.{key}", full=result["steps"], early=result["early_steps"])
+        facts.insert(1, ("steps", steps, "how"))
+        facts.insert(2, ("margin", amount(metric.margin, metric, words), "how"))
+    return [(words(f"facts.{name}"), value, place) for name, value, place in facts]
+
+
+def _time(seconds: float, words: Words) -> str:
+    for unit, size in (("hours", 3600), ("minutes", 60)):
+        if seconds >= 2 * size:
+            return words(f"facts.{unit}", n=f"{seconds / size:.1f}")
+    return words("facts.seconds", n=f"{seconds:.3g}")
+
+
+def notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, bool]]:
+    """Each note, and whether it is the user's own words."""
+    study = stored.kind == "study"
+    own = [(text, True) for text in stored.result["notes"]] if study else []
+    ours = [note(n, cell.metric, words) for cell in cells for n in cell.result["notes"]]
+    return own + [(each, False) for each in dict.fromkeys(ours)]
+
+
+def description(cells: list[Cell], words: Words) -> list[tuple[str, list[str]]]:
+    """Each task, and what was read of its data."""
+    found = {cell.result["task"]: cell.result["description"] for cell in cells}
+    return [(task, lines(description, words.language)) for task, description in found.items()]
