@@ -30,7 +30,8 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from synthetic import EXAMPLES, draw, make_task
 
 from paramcast.errors import ParamcastError
-from paramcast.report.watch.follow import Ended, Follower
+from paramcast.report.html.load import Run
+from paramcast.report.watch.follow import Follower
 from paramcast.study.engines.base import ATTEMPTS, Finished, Job, drive
 from paramcast.study.grid.run import run_pilot
 from paramcast.study.plan import Options, Plan
@@ -214,7 +215,7 @@ def look() -> list[str]:
     """The keys that one sees who watches the folder."""
     keys: list[str] = []
 
-    def ended(run: Ended) -> None:
+    def ended(run: Run) -> None:
         keys.append(run.key)
         assert run.outcome | {"curve": run.curve} == outcome(RunSpec(**run.spec | {"probes": ()}))
 

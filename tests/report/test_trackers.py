@@ -20,12 +20,13 @@ from command import without_notice
 from paramcast import monitors
 from paramcast.errors import StudyError
 from paramcast.events import TensorMetrics
+from paramcast.report.html.load import Failure, Run
 from paramcast.report.trackers import Following, following
 from paramcast.report.trackers.mlflow import MLflow
 from paramcast.report.trackers.names import path_of, safe
 from paramcast.report.trackers.tensorboard import TensorBoard
 from paramcast.report.trackers.wandb import SETTINGS, WandB
-from paramcast.report.watch.follow import Ended, Failed, Follower, Look
+from paramcast.report.watch.follow import Follower, Look
 from paramcast.study.store.live import Live, Telling
 from runs import run_spec
 
@@ -52,8 +53,8 @@ def tell(folder: Path, *trackers: Any) -> None:
         tracker.close()
 
 
-def all_of(folder: Path) -> dict[str, Ended]:
-    found: list[Ended] = []
+def all_of(folder: Path) -> dict[str, Run]:
+    found: list[Run] = []
     Follower(folder, ended=found.append).look()
     return {run.key: run for run in found}
 
@@ -108,7 +109,7 @@ def test_tensorboard_shows_predictions_and_anomalies(tmp_path: Path) -> None:
     outcome = {"status": "done", "reason": "", "steps": 10, "validation": {"loss": 0.5}}
     spec = json.loads(json.dumps(SPEC.__dict__))
     tracker = TensorBoard(tmp_path)
-    tracker.ended(Ended("k", spec, outcome, points, "2026-01-02T03:04:05+00:00"), "study")
+    tracker.ended(Run("k", spec, outcome, points, "2026-01-02T03:04:05+00:00"), "study")
     tracker.close()
     place = tmp_path.joinpath(*path_of("study", spec))
     assert place.parts[-4:-2] == ("t sgd cosine epochs 2 batch 8", "final")
@@ -356,14 +357,14 @@ class Heard:
         self.fails, self.looks, self.failures, self.closed = fails, 0, 0, False
         self.begun = threading.Event()
 
-    def ended(self, run: Ended, kind: str) -> None:
+    def ended(self, run: Run, kind: str) -> None:
         self.begun.set()
         if self.fails:
             raise ConnectionError("gone\nfor good")
         self.runs.append(run.key)
         self.kinds.add(kind)
 
-    def failed(self, failure: Failed) -> None:
+    def failed(self, failure: Failure) -> None:
         self.failures += 1
 
     def look(self, look: Look) -> None:

@@ -20,9 +20,10 @@ from synthetic import ENVIRONMENT, EVIL, STUDY, draw, write_pilot, write_study
 
 from paramcast.cli import watch as cli_watch
 from paramcast.errors import StudyError
+from paramcast.report.html.load import Run
 from paramcast.report.watch import terminal
 from paramcast.report.watch.board import Board
-from paramcast.report.watch.follow import Ended, Follower, newest
+from paramcast.report.watch.follow import Follower, newest
 from paramcast.report.watch.watching import Watching
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live, Telling
@@ -100,7 +101,7 @@ def test_no_value_of_the_test_split_is_shown(pilot: Path) -> None:
 
 def test_each_run_is_read_once_and_a_new_one_at_the_next_look(tmp_path: Path) -> None:
     write_pilot(tmp_path, methods="plp", seeds=6)
-    heard: list[Ended] = []
+    heard: list[Run] = []
     follower = Follower(tmp_path, ended=heard.append)
     first = follower.look()
     assert first.finished
@@ -139,8 +140,8 @@ def test_predictions_and_what_anomaly_rules_did_are_shown() -> None:
         "anomalies": [{"rule": "jump", "action": "none", "step": 3, "count": 2}]}}  # fmt: skip
     outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}}
     at = "2026-01-02T03:04:05+00:00"
-    board.ended(Ended("a", SPEC, outcome, [point], at))
-    board.ended(Ended("b", {**SPEC, "seed": 1}, outcome, [other], at))
+    board.ended(Run("a", SPEC, outcome, [point], at))
+    board.ended(Run("b", {**SPEC, "seed": 1}, outcome, [other], at))
     (arm,) = board.arms.values()
     assert arm.predictions.of("cosine") == [0.5]
     assert arm.predictions.of("accepted") == [0.75]
@@ -255,7 +256,7 @@ def test_without_unicode_bars_are_ascii() -> None:
     board = Board()
     curve = [{"step": s, "validation_loss": 2.0**-s} for s in range(8)]
     outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}}
-    board.ended(Ended("a", SPEC, outcome, curve, "2026-01-02T03:04:05+00:00"))
+    board.ended(Run("a", SPEC, outcome, curve, "2026-01-02T03:04:05+00:00"))
     (arm,) = board.arms.values()
     assert console.options.ascii_only
     assert terminal.sparkline(arm.curve.of("validation_loss"), terminal.PLAIN) == "@#*+=-_."

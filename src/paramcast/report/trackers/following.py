@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Protocol
 
 from ...errors import StudyError
-from ..watch.follow import Ended, Failed, Follower, Look
+from ..html.load import Failure, Run
+from ..watch.follow import Follower, Look
 
 EVERY = 2.0
 
@@ -21,10 +22,10 @@ class Tracker(Protocol):
 
     name: str
 
-    def ended(self, run: Ended, kind: str) -> None:
+    def ended(self, run: Run, kind: str) -> None:
         """A run has finished, of a "pilot" or "study"."""
 
-    def failed(self, failure: Failed) -> None:
+    def failed(self, failure: Failure) -> None:
         """An attempt has failed."""
 
     def look(self, look: Look) -> None:
@@ -102,6 +103,6 @@ class _Told:
             return  # not there yet, or what is wrong is said by who writes it
         self._tracker.look(look)
 
-    def _ended(self, run: Ended) -> None:
+    def _ended(self, run: Run) -> None:
         if not self.hurry:
             self._tracker.ended(run, self._follower.kind)

@@ -8,8 +8,9 @@ import os
 from ...errors import StudyError
 from ...study.judging.sentences import divergence
 from ...study.words import Words
+from ..html.load import Failure, Run
 from ..watch.board import anomalies, run_name
-from ..watch.follow import Ended, Failed, Look
+from ..watch.follow import Look
 from . import names
 
 KEY, FINISHED = "paramcast.key", "FINISHED"
@@ -78,7 +79,7 @@ class MLflow:
             if not token:
                 return found
 
-    def ended(self, run: Ended, kind: str) -> None:
+    def ended(self, run: Run, kind: str) -> None:
         number, complete = self._there.get(run.key, ("", False))
         if complete:
             return
@@ -106,7 +107,7 @@ class MLflow:
         self._client.set_terminated(number)
         self._there[run.key] = (number, True)
 
-    def failed(self, failure: Failed) -> None:
+    def failed(self, failure: Failure) -> None:
         """Nothing: an attempt is no run; what fails twice ends the command with its reason."""
 
     def look(self, look: Look) -> None:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 from datetime import datetime
 from typing import Any
 
+from ..html.load import Run
 from ..watch.board import PREDICTIONS, method_name, predictions
-from ..watch.follow import Ended, Look
+from ..watch.follow import Look
 from ..watch.view import verdict_sentences
 
 LEFT_OUT = ("fingerprint", "probes")
@@ -57,7 +58,7 @@ def numbers(point: dict[str, Any]) -> dict[str, float]:
     return {k: float(v) for k, v in found.items() if isinstance(v, (int, float))}
 
 
-def points(run: Ended) -> Iterator[tuple[int, float, dict[str, float]]]:
+def points(run: Run) -> Iterator[tuple[int, float, dict[str, float]]]:
     """Of each point of a curve: its step, the time when it was reached, and its numbers."""
     end = datetime.fromisoformat(run.finished_at).timestamp()
     seconds = [point.get("seconds") or 0.0 for point in run.curve]

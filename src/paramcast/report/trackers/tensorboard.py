@@ -12,8 +12,9 @@ from ...errors import StudyError
 from ...study.judging.sentences import divergence
 from ...study.store.live import InProgress
 from ...study.words import Words
+from ..html.load import Failure, Run
 from ..watch.board import anomalies, run_name
-from ..watch.follow import Ended, Failed, Look
+from ..watch.follow import Look
 from . import names
 
 RUNNING, OVERVIEW, PARTIAL = "running", "overview", ".partial"
@@ -55,7 +56,7 @@ class TensorBoard:
                 f"--tensorboard {folder} cannot be written ({error.strerror}); give another folder"
             ) from None
 
-    def ended(self, run: Ended, kind: str) -> None:
+    def ended(self, run: Run, kind: str) -> None:
         self._counts["done"] += 1
         self._counts["diverged"] += run.outcome["status"] == "diverged"
         path = self.folder.joinpath(*names.path_of(kind, run.spec))
@@ -76,7 +77,7 @@ class TensorBoard:
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, path)
 
-    def failed(self, failure: Failed) -> None:
+    def failed(self, failure: Failure) -> None:
         self._counts["failed"] += 1
         text = f"{run_name(failure.spec)}: {failure.status}: {failure.reason}"
         self._overview.add_text("failed", text, self._counts["failed"])
@@ -124,7 +125,7 @@ class TensorBoard:
         self._overview.close()
 
 
-def _add_settings(writer: Any, run: Ended) -> None:
+def _add_settings(writer: Any, run: Run) -> None:
     """What TensorBoard's HPARAMS tab compares: the settings, and the loss at the end."""
     from torch.utils.tensorboard.summary import hparams
 

@@ -9,8 +9,9 @@ from typing import Any
 from ...errors import StudyError
 from ...study.judging.sentences import divergence
 from ...study.words import Words
+from ..html.load import Failure, Run
 from ..watch.board import anomalies, run_name
-from ..watch.follow import Ended, Failed, Look
+from ..watch.follow import Look
 from . import names
 
 SENT = "sent-{project}.txt"
@@ -59,7 +60,7 @@ class WandB:
         self._list = out / "wandb" / SENT.format(project=names.safe(project))
         self._sent = set(self._list.read_text("utf-8").split()) if self._list.is_file() else set()
 
-    def ended(self, run: Ended, kind: str) -> None:
+    def ended(self, run: Run, kind: str) -> None:
         if run.spec["phase"] != "final" or run.key in self._sent:
             return
         made = self._init(run_name(run.spec), run.key[:32], names.settings(run.spec), "final")
@@ -83,7 +84,7 @@ class WandB:
             dir=str(self._out), config=config, reinit="create_new", settings=quiet,
         )  # fmt: skip
 
-    def failed(self, failure: Failed) -> None:
+    def failed(self, failure: Failure) -> None:
         """Nothing: an attempt is no run; what fails twice ends the command with its reason."""
 
     def look(self, look: Look) -> None:

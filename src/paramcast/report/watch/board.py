@@ -9,7 +9,8 @@ from typing import Any, NamedTuple
 
 from ...study.judging.sentences import divergence
 from ...study.words import Words
-from .follow import Ended, Failed, Look
+from ..html.load import Failure, Run
+from .follow import Look
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay")
 """The settings by which a study's runs are told apart into comparisons."""
@@ -60,7 +61,7 @@ class Arm:
         self.losses: list[float] = []
         self.curve, self.predictions = Mean(), Mean()
 
-    def add(self, run: Ended) -> None:
+    def add(self, run: Run) -> None:
         self.done += 1
         self.diverged += run.outcome["status"] == "diverged"
         self.last = max(self.last, run.finished_at)
@@ -98,7 +99,7 @@ class Board:
         self._events: list[Event] = []
         self._latest: list[str] = []
 
-    def ended(self, run: Ended) -> None:
+    def ended(self, run: Run) -> None:
         """A run has finished."""
         key = key_of(run.spec)
         self.arms.setdefault(key, Arm()).add(run)
@@ -112,7 +113,7 @@ class Board:
             if action != NOTHING:
                 self._note(run.finished_at, "anomaly", run.spec, text)
 
-    def attempt_failed(self, failure: Failed) -> None:
+    def attempt_failed(self, failure: Failure) -> None:
         """An attempt at a run has failed."""
         self.failed += 1
         self._note(failure.failed_at, failure.status, failure.spec, failure.reason)

@@ -16,25 +16,7 @@ from ...study.store.live import InProgress, driver, in_progress
 from ...study.store.store import Store, chunks
 from ...study.store.tables import failures, runs
 from ...study.stored import PilotResult, StudyResult, read_result
-
-
-class Ended(NamedTuple):
-    """A finished run as the store holds it."""
-
-    key: str
-    spec: dict[str, Any]
-    outcome: dict[str, Any]
-    curve: list[dict[str, Any]]
-    finished_at: str
-
-
-class Failed(NamedTuple):
-    """An attempt that failed."""
-
-    spec: dict[str, Any]
-    status: str
-    reason: str
-    failed_at: str
+from ..html.load import Failure, Run
 
 
 class Look(NamedTuple):
@@ -79,8 +61,8 @@ class Follower:
         folder: Path,
         url: str | None = None,
         *,
-        ended: Callable[[Ended], None],
-        failed: Callable[[Failed], None] = lambda _: None,
+        ended: Callable[[Run], None],
+        failed: Callable[[Failure], None] = lambda _: None,
     ) -> None:
         self.folder, self.url = folder, url
         self._ended, self._failed = ended, failed
@@ -134,7 +116,7 @@ class Follower:
         for number, spec, *rest in store.read(lambda c: c.execute(chosen).all()):
             self._last_failure = number
             try:
-                failed = Failed(object_from_json(spec), *map(str, rest))
+                failed = Failure(object_from_json(spec), *map(str, rest))
             except ValueError as error:
                 raise _unreadable(store, error) from None
             self._failed(failed)
@@ -170,10 +152,10 @@ def _changed(folder: Path) -> float:
 
 def _loaded(
     store: Store, key: str, spec: str, outcome: str, curve: str | None, finished_at: str
-) -> Ended:
+) -> Run:
     try:
         points = from_json(curve) if curve else []
-        return Ended(key, object_from_json(spec), object_from_json(outcome), points, finished_at)
+        return Run(key, object_from_json(spec), object_from_json(outcome), points, finished_at)
     except ValueError as error:
         raise _unreadable(store, error) from None
 
