@@ -13,11 +13,13 @@ import torch
 
 from paramcast.errors import StudyError, TaskError
 from paramcast.study.judging.cautions import cautions, example_share
+from paramcast.study.judging.sentences import note
 from paramcast.study.judging.verdict import PERCENT, Metric
 from paramcast.study.options import parse_margin
 from paramcast.study.plan import Plan
 from paramcast.study.tasks.scores import SCORES, measure
 from paramcast.study.tasks.task import Prepared
+from paramcast.study.words import Words
 
 Make = Callable[..., Prepared]
 
@@ -118,7 +120,8 @@ def said(plan: Callable[..., Plan], task_file: Callable[..., Path]) -> Callable[
     def of(task: Prepared, **options: Any) -> list[str]:
         made = plan(task_file(), **options)
         made.prepared = task
-        return cautions(made)
+        metric = Metric(task.task.metric, True, 0.005)
+        return [note(found, metric, Words("en")) for found in cautions(made)]
 
     return of
 
