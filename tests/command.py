@@ -44,7 +44,7 @@ class Ran(NamedTuple):
 
 def strict_json(text: str) -> dict[str, Any]:
     def refuse(name: str) -> None:
-        raise ValueError(f"{name} is no JSON")
+        raise ValueError(f"{name} is not JSON")
 
     loaded: dict[str, Any] = json.loads(text, parse_constant=refuse)
     return loaded

@@ -402,7 +402,7 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "a buffer of another shape": with_buffer(0, [torch.zeros(4, 3)]),
     "a buffer that broadcasts": with_buffer(0, [torch.zeros(4)]),
     "a buffer that is no tensor": with_buffer(1, ["gone"]),
-    "a row that is no list": with_buffer(1, torch.zeros(4)),
+    "a row that is not a list": with_buffer(1, torch.zeros(4)),
     "a row with too few buffers": with_buffer(1, []),
     "a row with too many buffers": with_buffer(1, [torch.zeros(4), torch.zeros(4)]),
     "a buffer lost among others": with_buffer(1, None),

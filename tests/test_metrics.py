@@ -312,7 +312,7 @@ def test_numbers_that_are_not_finite_are_strict_json_too(tmp_path: Path) -> None
     with M.JSONLines(path, per_tensor=True) as monitor:
         monitor(pc.ForecastEvent(3, 1, True, "predicted", 0.5, 1.0, tensors=tensors))
     (line,) = path.read_text().splitlines()
-    row = json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is no JSON"))
+    row = json.loads(line, parse_constant=lambda constant: pytest.fail(f"{constant} is not JSON"))
     assert row["tensors"] == {"a": dict.fromkeys(TensorMetrics._fields)}
 
 

@@ -401,7 +401,7 @@ def test_json_lines_are_strict_json_also_for_what_is_not_finite(tmp_path: Path) 
             assert len(lines) == e.cycle
 
     def never(constant: str) -> None:
-        pytest.fail(f"{constant} is no JSON")
+        pytest.fail(f"{constant} is not JSON")
 
     rows = [json.loads(line, parse_constant=never) for line in path.read_text().splitlines()]
     assert rows[0] == EVENT._asdict()

@@ -38,7 +38,7 @@ def analyse(result: StudyResult, names: list[str], folder: Path | None) -> str:
     Raises:
         StudyError: the study does not hold what an analysis needs, or the folder cannot be written.
     """
-    with as_written("study.json", "run the study again, which writes it anew"):
+    with as_written("study.json", "run the study again, which writes it again"):
         pages = [ANALYSES[name](result) for name in names]
         if folder is None:
             return "\n".join(page.text() for page in pages)

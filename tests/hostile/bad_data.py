@@ -168,10 +168,10 @@ IMAGES = [
     Bad("a PostScript program that is called x.png, for which Ghostscript would be started",
         BAD.format("it is not PNG, JPEG, BMP, GIF, WEBP or TIFF"),
         photos(b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")),
-    Bad("a pipe that is called x.png", BAD.format("it is no regular file"), photos(os.mkfifo)),
-    Bad("a link to an endless device that is called x.png", BAD.format("it is no regular file"),
+    Bad("a pipe that is called x.png", BAD.format("it is not a regular file"), photos(os.mkfifo)),
+    Bad("a link to an endless device that is called x.png", BAD.format("it is not a regular file"),
         photos(lambda path: path.symlink_to("/dev/zero"))),
-    Bad("a link to nothing that is called x.png", BAD.format("it is no regular file"),
+    Bad("a link to nothing that is called x.png", BAD.format("it is not a regular file"),
         photos(lambda path: path.symlink_to("nothing"))),
 ]  # fmt: skip
 
@@ -316,7 +316,7 @@ DATA_FILES = [
     Bad("a parquet file of 7 kilobytes with a page of 200 megabytes, which its footer denies",
         ONE.format("the image in row 0 has 200000000 bytes, more than any of 32x32"),
         parquet(lambda: lying(large_page(), 5000, "group", "unpacked"))),
-    Bad("a parquet file that breaks off", ONE.format("it is no parquet file (…)"),
+    Bad("a parquet file that breaks off", ONE.format("it is not a parquet file (…)"),
         parquet(lambda: shard()[:400])),
     Bad("an archive with a symbolic link in place of a file", NO_FILE,
         archive(member("cifar/test.bin", kind=tarfile.SYMTYPE, link="/etc/passwd"))),

@@ -43,19 +43,19 @@ GRID = '[[grid]]\ntask = "digits"\nmethods = ["plp"]\nseeds = 2\n'
 HEAD = 'name = "mine"\nquestion = "Does it help?"\n'
 VALUES = ", ".join(map(str, range(1, 201)))
 STUDY_FILES = [
-    Bad("a study in Latin-1", "my.toml cannot be read: it is no UTF-8 text",
+    Bad("a study in Latin-1", "my.toml cannot be read: it is not UTF-8 text",
         study("name = \"caf\xe9\"\n".encode("latin-1"))),
     Bad("a study of 300,000 bytes", "my.toml cannot be read: it has more than 262144 bytes",
         study(HEAD + GRID + "#" * 300_000)),
-    Bad("a study that is a pipe", "my.toml cannot be read: it is no regular file",
+    Bad("a study that is a pipe", "my.toml cannot be read: it is not a regular file",
         pipe("my.toml", "study", "run", "my.toml")),
     Bad("a study that is a folder", "my.toml cannot be read: it is a folder",
         below("my.toml", "study", "run", "my.toml")),
-    Bad("a list of 100,000 brackets", "my.toml is no valid TOML: it is nested too deeply",
+    Bad("a list of 100,000 brackets", "my.toml is not valid TOML: it is nested too deeply",
         study("a = " + "[" * 100_000)),
     Bad("a key of 20,000 parts, which would take minutes and gigabytes",
-        "my.toml is no valid TOML: a key has more than 500 parts", study("a." * 20_000 + "a = 1")),
-    Bad("a whole number of 5,000 digits", "my.toml is no valid TOML: Exceeds the limit …",
+        "my.toml is not valid TOML: a key has more than 500 parts", study("a." * 20_000 + "a = 1")),
+    Bad("a whole number of 5,000 digits", "my.toml is not valid TOML: Exceeds the limit …",
         study(HEAD + GRID.replace("2", "9" * 5000))),
     Bad("a hexadecimal number of 20,000 digits",
         "my.toml: grid[1].seeds must be less than or equal to 10000, got a int too long to show",
@@ -72,10 +72,10 @@ STUDY_FILES = [
         "my.toml: name String should match pattern '^[a-z0-9][a-z0-9-]{0,40}$', got '../../up'",
         study(HEAD.replace("mine", "../../up") + GRID)),
     Bad("a study of a task with a NUL in its name",
-        r"grid[1]: task 'a\x00b' is no usable path (embedded null byte); choose another",
+        r"grid[1]: task 'a\x00b' is not a usable path (embedded null byte); choose another",
         study(HEAD + GRID.replace("digits", r"a\u0000b"))),
     Bad("a study of a task of 5,000 characters",
-        f"grid[1]: task {CUT} is no usable path (File name too long); choose another",
+        f"grid[1]: task {CUT} is not a usable path (File name too long); choose another",
         study(HEAD + GRID.replace("digits", LONG))),
 ]  # fmt: skip
 
@@ -103,20 +103,20 @@ def costs(content: str) -> Made:
 
 
 ROI_FILES = [
-    Bad("costs of 100,000 brackets", "roi.toml is no valid TOML: it is nested too deeply",
+    Bad("costs of 100,000 brackets", "roi.toml is not valid TOML: it is nested too deeply",
         costs("watts = " + "[" * 100_000)),
     Bad("a price of 400 digits", "roi.toml: price_per_kwh must be a …, got 9999…...",
         costs("price_per_kwh = " + "9" * 400)),
     Bad("a currency that a terminal would act on",
         r"roi.toml: currency must be a short text such as " r'"EUR", got '
         r"'\x1b[31m'", costs(r'currency = "\u001b[31m"')),
-    Bad("costs that are a pipe", "--inputs roi.toml cannot be read (it is no regular file); write "
-        "one with `paramcast roi --template > roi.toml`",
+    Bad("costs that are a pipe", "--inputs roi.toml cannot be read (it is not a regular file); "
+        "write one with `paramcast roi --template > roi.toml`",
         pipe("roi.toml", "roi", ".", "--inputs", "roi.toml")),
 ]  # fmt: skip
 COSTS = rows(
     costs,
-    ("watts = ", "is no valid TOML"),
+    ("watts = ", "is not valid TOML"),
     ("wats = 300", "unknown key wats (its value is 300); allowed are currency, positive_class, tr"),
     ("watts = { value = 300, lo = 1 }", "unknown key watts.lo (its value is 1); allowed are value"),
     ("watts = { low = 1, high = 2 }", "watts.value is missing; give a best guess"),

@@ -147,14 +147,14 @@ STORES = [
         "pilot/runs.db cannot be read (…not text); move it away and run again",
         pilot(outcome("x'ff00'"))),
     Bad("an outcome with NaN",
-        "pilot/runs.db cannot be read (NaN is no JSON); move it away and run again",
+        "pilot/runs.db cannot be read (NaN is not JSON); move it away and run again",
         pilot(outcome("""'{"seconds": NaN}'"""))),
     Bad("an outcome with a number beyond all floats",
         "pilot/runs.db cannot be read (1e999 is out of range); move it away and run again",
         pilot(outcome("""'{"seconds": 1e999}'"""))),
     Bad("an outcome with nothing in it", "what pilot holds is not as this paramcast writes it "
         "(KeyError: 'seconds'); run the pilot again", pilot(outcome("'{}'"), "roi", "pilot")),
-    Bad("a .url file that is no URL",
+    Bad("a .url file that is not a URL",
         "pilot/runs.url holds no URL of a store; give it again with --store",
         pilot(placed(lambda path: path.with_suffix(".url").write_text("mysql://root@home")))),
     Bad("a lock that is a link to another file",
@@ -165,8 +165,8 @@ STORES = [
     Bad("a study whose stored text is no study",
         "study: unknown key a; there is name, question, notes, grid, precision, compile, "
         "channels_last; name is missing; question is missing", resumed(ABOUT)),
-    Bad("a study whose stored text is a number", "study is no valid TOML: it is no text of at most "
-        "262144 characters", resumed(ABOUT | {"text": 3})),
+    Bad("a study whose stored text is a number", "study is not valid TOML: it is not text of at "
+        "most 262144 characters", resumed(ABOUT | {"text": 3})),
     Bad("a study whose stored numerics are a word", "study/runs.db is not as this paramcast "
         "writes it (TypeError: …); give the folder of a study that this paramcast wrote",
         resumed(ABOUT | {"numerics": "fast"})),
@@ -215,8 +215,8 @@ def of_one_seed(folder: Path) -> None:
 
 
 NOT = "{0}/{0}.json is not as this paramcast writes it ({1}); {2}"
-ANEW = "run the same command again to write it anew"
-RESUME = "go on with `paramcast study resume`, which writes it anew"
+ANEW = "run the same command again to write it again"
+RESUME = "go on with `paramcast study resume`, which writes it again"
 NO_JSON = f"pilot/pilot.json cannot be read ({{}}); {ANEW}"
 EXPORT = ("study", "export", "study", "cells.csv")
 RESULTS = [
@@ -243,7 +243,7 @@ RESULTS = [
         pilot(text("[" * 100_000))),
     Bad("a result that is a list", NO_JSON.format("it holds [], not an object"),
         pilot(text("[]"))),
-    Bad("a result with infinity", NO_JSON.format("Infinity is no JSON"),
+    Bad("a result with infinity", NO_JSON.format("Infinity is not JSON"),
         pilot(text('{"schema": Infinity}'))),
     Bad("a result with half a character", "pilot/pilot.json cannot be read ('utf-8' codec can't "
         f"encode character '\\ud800' in position …: surrogates not allowed); {ANEW}",

@@ -86,7 +86,9 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(
 
 def test_an_ending_that_is_no_format_is_refused(paramcast: Paramcast, pilot: Path) -> None:
     ran = paramcast("report", pilot, "-o", "report.docx")
-    said = "-o report.docx: .docx is no format; end it in .html, .md, .tex, .pdf, or say --format"
+    said = (
+        "-o report.docx: .docx is not a format; end it in .html, .md, .tex, .pdf, or say --format"
+    )
     assert (ran.code, ran.err) == (2, f"paramcast: {said}\n")
 
 

@@ -98,7 +98,7 @@ def test_inputs_that_cannot_be_read(folder: Path, tmp_path: Path) -> None:
     assert "cannot be read (No such file or directory)" in said
     assert "paramcast roi --template > roi.toml" in said
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
-    assert "it is no UTF-8 text" in refused(folder, "--inputs", tmp_path / "binary.toml")
+    assert "it is not UTF-8 text" in refused(folder, "--inputs", tmp_path / "binary.toml")
 
 
 def test_inputs_that_do_not_fit_the_task(tmp_path: Path, folder: Path) -> None:

@@ -186,7 +186,7 @@ def test_a_folder_that_lacks_files(
     ("words", "message"),
     [
         (("fashion", "--data-dir", "."), r"--data-dir \. does not hold fashion-mnist: no .*idx"),
-        (("fashion", "--data-dir", "nowhere"), r"--data-dir nowhere is no folder"),
+        (("fashion", "--data-dir", "nowhere"), r"--data-dir nowhere is not a folder"),
         (("digits", "--data-dir", "."), r"task digits comes with its data"),
         (("x.py", "--data-dir", "."), r"--data-dir is for built-in tasks"),
     ],
@@ -346,4 +346,4 @@ def test_tasks_are_listed_with_their_networks_and_data(
     there = paramcast("tasks", "--data-dir", tmp_path).out
     assert f"data: {fashion_folder}\n" in there
     assert there.count(f"data: not in {tmp_path}\n") == 3
-    assert_refused(paramcast("tasks", "--data-dir", tmp_path / "gone"), "gone is no folder")
+    assert_refused(paramcast("tasks", "--data-dir", tmp_path / "gone"), "gone is not a folder")

@@ -206,8 +206,8 @@ def png_of(width: int, height: int) -> bytes:
 
 
 BAD_ROWS = {
-    "jpeg": (b"\xff\xd8\xff" + b"x" * 40, 1, r"the image in row 2 is no PNG file"),
-    "empty": (b"", 1, r"the image in row 2 is no PNG file"),
+    "jpeg": (b"\xff\xd8\xff" + b"x" * 40, 1, r"the image in row 2 is not a PNG file"),
+    "empty": (b"", 1, r"the image in row 2 is not a PNG file"),
     "bomb": (png_of(60_000, 60_000), 1, r"the image in row 2 has 60000x60000 pixels, not 32x32"),
     "size": (png(np.zeros((3, 32, 31), np.uint8)), 1, r"row 2 has 31x32 pixels"),
     "cut": (PNGS[2][:1500], 1, r"the image in row 2 cannot be decoded"),
@@ -275,7 +275,7 @@ def test_no_flipped_byte_gets_past_with_another_error(tmp_path: Path) -> None:
     assert refused > 100
     for size in (0, 3, 100, len(good) // 2, len(good) - 1):
         path.write_bytes(good[:size])
-        with pytest.raises(TaskError, match=r"it is no parquet file \("):
+        with pytest.raises(TaskError, match=r"it is not a parquet file \("):
             read_parquet(tmp_path, "train", COUNT, "fine_label", 100)
 
 

@@ -69,11 +69,11 @@ def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=r"b is missing"):
         read_idx(tmp_path / "b", (1,))
     (tmp_path / "folder").mkdir()
-    with pytest.raises(TaskError, match="folder is no regular file"):
+    with pytest.raises(TaskError, match="folder is not a regular file"):
         read_idx(tmp_path / "folder", (1,))
     if hasattr(os, "mkfifo"):
         os.mkfifo(tmp_path / "pipe")  # opening it would wait for ever
-        with pytest.raises(TaskError, match="pipe is no regular file"):
+        with pytest.raises(TaskError, match="pipe is not a regular file"):
             read_idx(tmp_path / "pipe", (1,))
 
 

@@ -69,13 +69,13 @@ def test_a_named_folder_is_the_only_one(world: Path) -> None:
     put(world / "system")
     with pytest.raises(TaskError, match=r"--data-dir .*named does not hold letters: no \*\.bin"):
         locate(letters(world), str(world / "named"))
-    with pytest.raises(TaskError, match=r"--data-dir .*gone is no folder"):
+    with pytest.raises(TaskError, match=r"--data-dir .*gone is not a folder"):
         locate(letters(world), str(world / "gone"))
 
 
 def test_a_variable_that_names_no_folder(world: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PARAMCAST_DATA", str(world / "gone"))
-    with pytest.raises(TaskError, match=r"PARAMCAST_DATA .*gone is no folder; name one"):
+    with pytest.raises(TaskError, match=r"PARAMCAST_DATA .*gone is not a folder; name one"):
         search(letters(world))
 
 

@@ -218,7 +218,7 @@ def test_nobody_at_the_address_is_one_sentence(paramcast: Any) -> None:
 def test_whoever_is_no_ray_is_told_apart() -> None:
     with socket.create_server(("127.0.0.1", 0)) as mute:
         address = read_address(f"127.0.0.1:{mute.getsockname()[1]}")
-        with pytest.raises(StudyError, match="is no Ray cluster; give the port of `ray start`"):
+        with pytest.raises(StudyError, match="is not a Ray cluster; give the port of `ray start`"):
             check_reachable(address)
 
 

@@ -44,7 +44,7 @@ def grid(text: str) -> str:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("name = ", "is no valid TOML"),
+        ("name = ", "is not valid TOML"),
         ('name = "x"', "question is missing; grid is missing"),
         ('name = "x y"\nquestion = "?"\ngrid = []', "name String should match pattern"),
         ('name = "x"\nquestion = "?"\ngrid = []', "grid is empty"),

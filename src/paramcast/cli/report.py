@@ -49,7 +49,9 @@ def report(
         ending = out.suffix.lower() if out is not None else ""
         if ending not in endings:
             known = ", ".join(FORMATS.values())
-            raise StudyError(f"-o {out}: {ending} is no format; end it in {known}, or say --format")
+            raise StudyError(
+                f"-o {out}: {ending} is not a format; end it in {known}, or say --format"
+            )
         form = endings[ending]
     counted = None if inputs is None else roi.open_inputs(inputs)
     if out == Path("-"):

@@ -46,8 +46,8 @@ def watch(
     """Watch the pilot or study in FOLDER while it runs: runs, curves, events.
 
     It only reads. A folder of such folders stands for the one that changed last. It ends when the
-    pilot or study does; Ctrl-C ends it at any time. Where standard output is no terminal it prints
-    once.
+    pilot or study does; Ctrl-C ends it at any time. If standard output is not a terminal, it
+    prints once.
 
     \b
     Examples:

@@ -73,7 +73,7 @@ def usable_path(given: str | Path, what: str, *, home: bool = False) -> Path:
         home: whether ~ means a home folder.
 
     Raises:
-        StudyError: it is empty or too long, it holds a NUL or bytes that are no UTF-8, or it leads
+        StudyError: it is empty or too long, it holds a NUL or bytes that are not UTF-8, or it leads
             through a folder that may not be entered.
     """
     try:
@@ -84,9 +84,9 @@ def usable_path(given: str | Path, what: str, *, home: bool = False) -> Path:
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
             path.stat()
     except (OSError, ValueError, RuntimeError) as error:
-        reason = "it is no UTF-8" if isinstance(error, UnicodeError) else _reason(error)
+        reason = "it is not UTF-8" if isinstance(error, UnicodeError) else _reason(error)
         raise StudyError(
-            f"{what} {shown(str(given))} is no usable path ({reason}); choose another"
+            f"{what} {shown(str(given))} is not a usable path ({reason}); choose another"
         ) from None
     return path
 
@@ -100,7 +100,7 @@ def read_text(path: Path, most: int) -> str:
     try:
         return content.removeprefix(codecs.BOM_UTF8).decode()  # which some editors put first
     except UnicodeDecodeError:
-        raise ValueError("it is no UTF-8 text") from None
+        raise ValueError("it is not UTF-8 text") from None
 
 
 def _regular(path: Path) -> Path:
@@ -109,7 +109,7 @@ def _regular(path: Path) -> Path:
     if stat.S_ISDIR(mode):
         raise ValueError("it is a folder")
     if not stat.S_ISREG(mode):
-        raise ValueError("it is no regular file")
+        raise ValueError("it is not a regular file")
     return path
 
 
@@ -137,7 +137,7 @@ def object_from_json(text: str) -> dict[str, Any]:
 def from_toml(text: str) -> dict[str, Any]:
     """TOML; a key of very many parts, which takes time and memory by their square, is refused."""
     if not isinstance(text, str) or len(text) > MOST_TOML:
-        raise ValueError(f"it is no text of at most {MOST_TOML} characters")
+        raise ValueError(f"it is not text of at most {MOST_TOML} characters")
     if any(piece.count(".") > MOST_PARTS for piece in re.split(r"[=,{}\[\]#\n]", text)):
         raise ValueError(f"a key has more than {MOST_PARTS} parts")
     try:
@@ -150,7 +150,7 @@ def from_toml(text: str) -> dict[str, Any]:
 def count_of_seeds(value: Any) -> int:
     """A number of seeds that a file names: it is counted up to."""
     if type(value) is not int or not 0 <= value <= MOST_SEEDS:
-        raise ValueError(f"{shown(value, 40)} is no number of seeds")
+        raise ValueError(f"{shown(value, 40)} is not a number of seeds")
     return value
 
 
@@ -173,7 +173,7 @@ def as_written(where: object, remedy: str) -> Iterator[None]:
 
 
 def _refuse(name: str) -> NoReturn:
-    raise ValueError(f"{name} is no JSON")
+    raise ValueError(f"{name} is not JSON")
 
 
 def _finite(text: str) -> float:

@@ -15,7 +15,7 @@ from ...study.store.folder import DATABASE, RESULTS, reading, remembers, specifi
 from ...study.store.tables import failures, runs
 from ...study.stored import PilotResult, StudyResult, read_result
 
-AGAIN = "run the same command again to write it anew"
+AGAIN = "run the same command again to write it again"
 FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
 
 
@@ -80,7 +80,7 @@ def folder_of(place: Path) -> Path:
 
 def _kind(folder: Path) -> str:
     if not folder.is_dir():
-        raise StudyError(f"{folder} is no folder; give the folder of a pilot or study")
+        raise StudyError(f"{folder} is not a folder; give the folder of a pilot or study")
     for kind, result in RESULTS.items():
         if (folder / result).is_file():
             return kind
@@ -110,7 +110,7 @@ def read_runs(folder: Path, url: str | None = None) -> tuple[list[Run], list[Fai
     try:
         failed = [Failure(object_from_json(spec), *rest) for spec, *rest in wrong]
         if not all(isinstance(text, str) for _, *texts in failed for text in texts):
-            raise ValueError("a failure is no text")
+            raise ValueError("a failure is not text")
         read = [_run(*row) for row in found]
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
@@ -121,7 +121,7 @@ def read_runs(folder: Path, url: str | None = None) -> tuple[list[Run], list[Fai
 def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
     """A run without its curve, which is read later."""
     if not isinstance(key, str) or not isinstance(finished_at, str):
-        raise ValueError("a run's key or time is no text")
+        raise ValueError("a run's key or time is not text")
     return Run(key, object_from_json(spec), object_from_json(outcome), [], finished_at)
 
 
@@ -129,7 +129,7 @@ def _curves(folder: Path, url: str | None, keys: list[str]) -> dict[str, list[di
     with reading(folder, url) as store:
         found = store.curves(keys)
     if not all(isinstance(points, list) for points in found.values()):
-        raise StoreError(f"{store.name} cannot be read (a curve is no list); move it away")
+        raise StoreError(f"{store.name} cannot be read (a curve is not a list); move it away")
     return found
 
 

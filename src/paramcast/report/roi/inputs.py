@@ -133,7 +133,7 @@ def read_inputs(text: str, where: str) -> Inputs:
     try:
         found = from_toml(text)
     except ValueError as error:
-        raise StudyError(f"{where} is no valid TOML: {error}") from None
+        raise StudyError(f"{where} is not valid TOML: {error}") from None
     try:
         return _over_defaults(found)
     except StudyError as error:

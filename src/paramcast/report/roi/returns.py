@@ -194,7 +194,7 @@ def _stored(terms: money.Terms) -> dict[str, Any]:
 
 
 def _better_references(result: dict[str, Any], best: Row, metric: Metric) -> list[dict[str, str]]:
-    """References are no free alternative by the protocol, but a better one is worth a look."""
+    """References are not free alternatives by the protocol, but a better one is worth a look."""
     sign = 1 if metric.higher_is_better else -1
     return [
         {

@@ -108,7 +108,7 @@ class MLflow:
         self._there[run.key] = (number, True)
 
     def failed(self, failure: Failure) -> None:
-        """Nothing: an attempt is no run; what fails twice ends the command with its reason."""
+        """Nothing: an attempt is not a run; what fails twice ends the command with its reason."""
 
     def look(self, look: Look) -> None:
         verdict = names.verdicts(look)

@@ -85,7 +85,7 @@ class WandB:
         )  # fmt: skip
 
     def failed(self, failure: Failure) -> None:
-        """Nothing: an attempt is no run; what fails twice ends the command with its reason."""
+        """Nothing: an attempt is not a run; what fails twice ends the command with its reason."""
 
     def look(self, look: Look) -> None:
         verdict = names.verdicts(look)

@@ -54,5 +54,5 @@ class Watching:
         try:
             return self._follower.look(), self._follower.folder
         except Exception:
-            self._follower = None  # begin anew: it may be another one that comes
+            self._follower = None  # start again: it may be another one that comes
             raise

@@ -51,7 +51,7 @@ def check_reachable(address: Address) -> None:
     """Refuse an address at which no Ray answers, within about ten seconds.
 
     Raises:
-        StudyError: nobody listens there, or whoever does speaks no gRPC as Ray does.
+        StudyError: nobody listens there, or what listens speaks no gRPC as Ray does.
     """
     if not address.host:
         return
@@ -66,7 +66,7 @@ def check_reachable(address: Address) -> None:
         ) from None
     if os.environ.get("RAY_USE_TLS", "0") == "0" and not _answers(address):
         raise StudyError(
-            f"whoever listens at {address.text} is no Ray cluster; give the port of `ray start` "
+            f"what listens at {address.text} is not a Ray cluster; give the port of `ray start` "
             f"({HEAD_PORT}) or of its clients (ray://HOST:{CLIENT_PORT})"
         )
 

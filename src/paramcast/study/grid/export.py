@@ -18,7 +18,7 @@ from ..words import Words
 from .file import NAME
 
 RESULT = RESULTS["study"]
-AGAIN = "go on with `paramcast study resume`, which writes it anew"
+AGAIN = "go on with `paramcast study resume`, which writes it again"
 
 
 def read_study(folder: Path) -> StudyResult:

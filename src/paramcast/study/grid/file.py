@@ -157,7 +157,7 @@ def read(text: str, where: str) -> StudyFile:
     try:
         values = from_toml(text)
     except ValueError as error:
-        raise StudyError(f"{where} is no valid TOML: {error}") from None
+        raise StudyError(f"{where} is not valid TOML: {error}") from None
     try:
         return StudyFile.model_validate(values)
     except ValidationError as error:

@@ -23,7 +23,7 @@ class Map(NamedTuple):
 
 
 def maps(cells: list[Judged]) -> list[Map]:
-    """A map per task and axis, and one of the methods; those of one row are no maps."""
+    """A map per task and axis, and one of the methods; those of one row are not maps."""
     found = []
     for task in dict.fromkeys(cell["settings"]["task"] for cell in cells):
         own = [cell for cell in cells if cell["settings"]["task"] == task]

@@ -91,7 +91,7 @@ class PostgresSchema:
     without it, also after a server has started again.
 
     Raises:
-        StoreError: the text is no such URL.
+        StoreError: the text is not such a URL.
     """
 
     remedy = "see docs/store.md, or give another --store"
@@ -172,7 +172,7 @@ def parse(url: str) -> URL:
         url.encode()
         parsed = make_url(url)
     except (ArgumentError, ValueError):
-        raise StoreError(f"{form}, got something that is no URL") from None
+        raise StoreError(f"{form}, got something that is not a URL") from None
     if parsed.drivername == "sqlite":
         raise StoreError(f"{form}; leave it out for the SQLite file in the --out folder")
     if parsed.drivername not in SCHEMES:

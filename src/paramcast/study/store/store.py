@@ -50,7 +50,7 @@ class Store:
             its folder (see `folder.opened`).
 
     Raises:
-        StoreError: it is no store, of another version, or cannot be reached, read or written; or
+        StoreError: it is not a store, of another version, or cannot be reached, read or written; or
             another driver writes it.
 
     Example::

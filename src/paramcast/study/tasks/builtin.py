@@ -150,7 +150,7 @@ def choose(text: str) -> Choice:
     """Read the name of a built-in task.
 
     Raises:
-        TaskError: an unknown task or network, or an N that is no whole number.
+        TaskError: an unknown task or network, or an N that is not a whole number.
 
     Example:
         >>> choose("digits/mlp")

@@ -61,7 +61,7 @@ def decode(file: Path) -> Picture:
     """
     try:
         if not file.is_file():  # a pipe would be waited for
-            raise ValueError("it is no regular file")
+            raise ValueError("it is not a regular file")
         # not by its name: Pillow would map a TIFF, and read it wrongly where it is to be turned
         with file.open("rb") as content, Image.open(content, formats=FORMATS) as image:
             return _read(image)

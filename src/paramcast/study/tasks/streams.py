@@ -75,7 +75,7 @@ def parts_of(stream: Stream) -> list[Parts]:
     """The segments of a stream as tensors.
 
     Raises:
-        TaskError: indices that are no whole numbers.
+        TaskError: indices that are not whole numbers.
     """
     return [
         Parts(

@@ -36,7 +36,7 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
     for method in methods:
         if method.on_drift and task.stream is None:
             raise StudyError(
-                f"method {method.label} reacts to drift, but task {task.name} is no stream; "
+                f"method {method.label} reacts to drift, but task {task.name} is not a stream; "
                 "choose a task such as digits-drift, or leave it out"
             )
         if method.label == base != "nesterov":

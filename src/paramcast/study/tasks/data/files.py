@@ -25,7 +25,7 @@ def regular_file(path: Path) -> Path:
     if not path.exists():
         raise TaskError(f"{path} is missing; the data folder needs it")
     if not path.is_file():
-        raise TaskError(f"{path} is no regular file; the data folder needs one of that name")
+        raise TaskError(f"{path} is not a regular file; the data folder needs one of that name")
     return path
 
 

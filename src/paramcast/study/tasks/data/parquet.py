@@ -89,7 +89,7 @@ def _promised_rows(path: Path, column: str) -> int:
             rows, size = int(file.metadata.num_rows), parquet_bytes(file)
             _check_columns(path, file.schema_arrow, column)
     except ValueError as error:
-        raise damaged(path, f"it is no parquet file ({error})") from None
+        raise damaged(path, f"it is not a parquet file ({error})") from None
     if rows < 0 or size > (rows + 1000) * MOST_PNG_BYTES:
         raise damaged(path, f"it says that {rows} small images fill {size} bytes")
     return rows
@@ -152,7 +152,7 @@ def decode_png(png: bytes | memoryview) -> npt.NDArray[np.uint8]:
     if len(png) > MOST_PNG_BYTES:
         raise ValueError(f"has {len(png)} bytes, more than any of 32x32")
     if png[:8] != b"\x89PNG\r\n\x1a\n" or len(png) < 33:
-        raise ValueError("is no PNG file")
+        raise ValueError("is not a PNG file")
     width, height = struct.unpack(">II", png[16:24])  # before anything is unpacked
     if (width, height) != (SIDE, SIDE):
         raise ValueError(f"has {width}x{height} pixels, not 32x32")

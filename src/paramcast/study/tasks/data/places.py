@@ -46,7 +46,7 @@ class DataSet:
         """Where it is, in words; nothing is downloaded.
 
         Raises:
-            TaskError: `data_dir`, or what PARAMCAST_DATA names, is no folder.
+            TaskError: `data_dir`, or what PARAMCAST_DATA names, is not a folder.
         """
         if data_dir is not None:
             return str(self.inside(_folder(data_dir, "--data-dir")) or f"not in {data_dir}")
@@ -111,7 +111,7 @@ def _folder(text: str, name: str) -> Path:
     """The folder that an option or a variable names."""
     place = usable_path(text, name, home=True)
     if not place.is_dir():
-        raise TaskError(f"{name} {text} is no folder; name one that holds the data")
+        raise TaskError(f"{name} {text} is not a folder; name one that holds the data")
     return place
 
 
