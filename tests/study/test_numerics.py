@@ -322,7 +322,7 @@ def test_a_study_names_its_precision_or_takes_it_from_the_command(
     assert values == [row["loss"] for row in ran.result["cells"][0]["table"]]
     refused = paramcast(*words)
     assert refused.code == 2
-    assert "study half, with precision bfloat16" in refused.err
+    assert "another specification (precision: there bfloat16, asked float32)" in refused.err
     resumed = paramcast("study", "resume", "b", "--workers", 1, "--json")
     assert resumed.result["reused_runs"] > 0
 

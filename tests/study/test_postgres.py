@@ -72,7 +72,9 @@ def local(tmp_path_factory: pytest.TempPathFactory) -> Any:
     from blobs import BLOBS
 
     folder = tmp_path_factory.mktemp("local")
-    (folder / "blobs.py").write_text(BLOBS + SLOW + f"\ndef changes():\n    return dict({MODEL})\n")
+    (folder / "blobs.py").write_text(
+        BLOBS + SLOW + f"\n\ndef changes():\n    return dict({MODEL})\n"
+    )
     (folder / "shared.toml").write_text(STUDY)
     ran = call(folder, "study", "run", "shared.toml", "--out", "out", "--workers", 2)
     assert ran.code == 0, ran.err
