@@ -155,9 +155,7 @@ def test_what_each_rule_does_with_each_action(
     assert [event.cycle for event in events] == list(range(1, last + 1))  # each once, in order
     assert [event.applied for event in events] == kept
     assert [event.accepted for event in events] == [sum(kept[:n]) / n for n in range(1, last + 1)]
-    assert {event.cycle: event.anomaly for event in events if event.anomaly} == {
-        c: f"{rule}: {action}"
-    }
+    assert {event.cycle: event.fired for event in events if event.fired} == {c: ((rule, action),)}
     why = f"{story.why}: {action}"
     assert events[c - 1].reason == (why if rule == "jump" else f"no anomaly; {why}")
     waits = {"pause": f"paused until cycle {c + PAUSE}", "off": "switched off"}
@@ -232,7 +230,7 @@ def test_a_prediction_that_is_not_finite_is_skipped_always(
     constant_steps(optimizer, p, 0.25, 0.25, 0.25, 0.25)
     assert p.item() == AT - 2 - 4 * 0.25 - 0.125  # the next one is written
     event = history.rows[0]
-    assert (event.applied, event.anomaly) == (False, "non-finite: skip")
+    assert (event.applied, event.fired) == (False, (("non-finite", "skip"),))
     assert event.reason == "the prediction is not finite"
     assert (event.accepted, history.rows[1].accepted) == (0.0, 0.5)
     assert [row.cycle for row in history.rows] == [1, 2]
@@ -286,7 +284,7 @@ def test_a_warning_and_a_check_of_the_loss_are_both_told() -> None:
     p, optimizer, history = begin(rules_of("jump", "warn") & check)
     list(tell(story, p, optimizer))
     event = history.rows[1]
-    assert (event.applied, event.anomaly) == (False, "jump: warn")
+    assert (event.applied, event.fired) == (False, (("jump", "warn"),))
     assert event.reason.startswith("jump 0.0206 > 0.01: warn")
     assert event.reason.endswith("the loss rose from 2 to 3")
 
@@ -295,7 +293,10 @@ def test_two_rules_in_one_event_are_both_named() -> None:
     rules = Anomaly(jump=0.001, disagreement=1, actions={"jump": "warn"})
     p, optimizer, history = begin(rules)
     constant_steps(optimizer, p, 1.0, 1.0, 1.0, -1.0)
-    assert history.rows[0].anomaly == "jump: warn, disagreement: pause"
+    assert history.rows[0].fired == (
+        ("jump", "warn"),
+        ("disagreement", "pause"),
+    )
     assert history.rows[0].reason == ("jump 0.00515 > 0.001: warn; disagreement 1 >= 1: pause")
     assert [fired.rule for fired in rules.fired] == ["jump", "disagreement"]
 
@@ -314,7 +315,7 @@ def test_in_shadow_mode_rules_tell_and_write_nothing(rule: str, action: str) -> 
     if rule == "loss":  # nothing was written, so no loss is the first after a prediction
         assert rules.fired == []
     else:
-        assert told.anomaly == f"{rule}: {action}"
+        assert told.fired == ((rule, action),)
         assert told.reason == f"shadow; {story.why}: {action}"
 
 
@@ -340,7 +341,7 @@ def test_off_is_for_good_whatever_else_fires_later(caplog: pytest.LogCaptureFixt
         optimizer.observe(float(n % 2))
         constant_steps(optimizer, p, *TURNS)
     optimizer.flush()
-    assert [fired.what for fired in rules.fired] == ["jump: off"]
+    assert [(f.rule, f.action) for f in rules.fired] == [("jump", "off")]
     assert len(caplog.records) == 1
     assert len(history.rows) == 31
     assert {event.applied for event in history.rows} == {False}
@@ -354,7 +355,7 @@ def test_a_pause_cannot_end_an_off_of_the_same_score() -> None:
     p, optimizer, history = begin(rules)
     gradients = [g for cycle in story.cycles[:9] for g in cycle]
     constant_steps(optimizer, p, *gradients, -1.0, *EVEN * 4)  # disagrees and drifts
-    assert [fired.what for fired in rules.fired] == ["disagreement: off"]
+    assert [(f.rule, f.action) for f in rules.fired] == [("disagreement", "off")]
     assert [event.applied for event in history.rows[9:]] == [False] * len(history.rows[9:])
     assert len(history.rows) > 11
 
@@ -409,7 +410,7 @@ def test_a_loss_that_is_not_finite_fires_and_spoils_no_mean(value: float) -> Non
     assert path[3::4] == by_pencil(story, written(story, "loss", "withdraw"))
     assert [fired.step for fired in rules.fired] == [8]
     assert math.isfinite(rules.losses_seen.mean)
-    assert history.rows[1].anomaly == "loss: withdraw"
+    assert history.rows[1].fired == (("loss", "withdraw"),)
 
 
 def test_a_prediction_that_flush_has_told_can_still_be_withdrawn() -> None:
@@ -423,7 +424,7 @@ def test_a_prediction_that_flush_has_told_can_still_be_withdrawn() -> None:
         optimizer.observe(story.losses(t + 1))
     assert p.item() == 83.0
     assert not optimizer.last_event.applied
-    assert optimizer.last_event.anomaly == "loss: withdraw"
+    assert optimizer.last_event.fired == (("loss", "withdraw"),)
     constant_steps(optimizer, p, 2.0)
     assert [row.cycle for row in history.rows] == [1, 2]  # told once all the same
 

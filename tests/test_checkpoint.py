@@ -319,7 +319,8 @@ def with_buffer(index: int, buffer: Any) -> Callable[[dict[str, Any]], Any]:
 
 def told(**changes: Any) -> list[Any]:
     """A saved event; a field of it may be spoilt."""
-    return list(pc.ForecastEvent(3, 1, True, "predicted", 0.5, 1.0)._replace(**changes))
+    saved = pc.ForecastEvent(3, 1, True, "predicted", 0.5, 1.0)._replace(fired=[])
+    return list(saved._replace(**changes))
 
 
 DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
@@ -381,7 +382,8 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
             *(("step", "3"), ("step", -1), ("cycle", 1.5), ("applied", 1), ("reason", None)),
             *(("jump_norm", None), ("jump_norm", "far"), ("horizon", "far"), ("error", True)),
             *(("relative_jump", "0"), ("accepted", None), ("milliseconds", None)),
-            *(("anomaly", None), ("tensors", [1]), ("tensors", "all"), ("tensors", {"0.0": 1.0})),
+            *(("fired", None), ("fired", ["jump"]), ("fired", [["jump", 1]])),
+            *(("tensors", [1]), ("tensors", "all"), ("tensors", {"0.0": 1.0})),
             *(("tensors", {"0.0": [1.0, None]}), ("tensors", {0: [1.0, None, None, None]})),
             ("tensors", {"0.0": [1.0, "0", None, None]}),
         )

@@ -493,9 +493,9 @@ def test_far_away_a_prediction_that_is_not_finite_is_not_written_either() -> Non
     assert p.item() == 98.0
     constant_steps(optimizer, p, 1.0, 1.0, 1.0)
     optimizer.flush()
-    assert [(row.applied, row.anomaly) for row in history.rows] == [
-        (False, "non-finite: skip"),
-        (True, ""),
+    assert [(row.applied, row.fired) for row in history.rows] == [
+        (False, (("non-finite", "skip"),)),
+        (True, ()),
     ]
 
 
@@ -580,5 +580,7 @@ def test_on_a_gpu_a_prediction_that_is_not_finite_is_not_written() -> None:
                 p.grad = torch.zeros_like(p)
         optimizer.step()
     optimizer.flush()
-    assert [(row.applied, row.anomaly) for row in history.rows] == [(False, "non-finite: skip")]
+    assert [(row.applied, row.fired) for row in history.rows] == [
+        (False, (("non-finite", "skip"),))
+    ]
     assert same_bits(ps, before)

@@ -343,7 +343,7 @@ def test_tensorboard_shows_them_and_the_anomalies_as_text(tmp_path: Path) -> Non
             shown = [(s.step, s.value) for s in board.Scalars(f"paramcast/{name}/{field}")]
             expected = [(e.step, getattr(e.tensors[name], field)) for e in events]
             assert shown == [(step, pytest.approx(value)) for step, value in expected]
-    fired = [(e.step, e.reason) for e in events if e.anomaly]
+    fired = [(e.step, e.reason) for e in events if e.fired]
     assert fired, [e.relative_jump for e in history.rows]
     texts = board.Tensors("paramcast/anomaly/text_summary")
     told = [(t.step, t.tensor_proto.string_val[0].decode()) for t in texts]

@@ -64,11 +64,6 @@ class Fired(NamedTuple):
     action: str
 
     @property
-    def what(self) -> str:
-        """For events: "rule: action"."""
-        return f"{self.rule}: {self.action}"
-
-    @property
     def why(self) -> str:
         """For people."""
         above = ">=" if self.rule == "disagreement" else ">"
@@ -185,7 +180,7 @@ class Anomaly(Gate):
             )
         relative = size / norm if norm else math.inf
         fired = self._fire(proposal.step, proposal.cycle, "jump", relative)
-        return Decision(fired.action == "warn", fired.why, anomaly=fired.what)
+        return Decision(fired.action == "warn", fired.why, fired=((fired.rule, fired.action),))
 
     def written(self) -> None:
         """A prediction was written."""

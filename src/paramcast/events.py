@@ -6,6 +6,10 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
+Actions = tuple[tuple[str, str], ...]
+"""Anomaly rules by name, each with what it did; the values that they saw are in `Anomaly.fired`."""
+NOT_FINITE_SKIPPED: Actions = (("non-finite", "skip"),)
+
 
 class TensorMetrics(NamedTuple):
     """One parameter's share of a prediction; the fields mean what those of the event mean."""
@@ -34,7 +38,7 @@ class ForecastEvent(NamedTuple):
             somebody watches.
         accepted: share of the predictions so far that were written.
         milliseconds: what deciding and writing took; on an accelerator, launching it.
-        anomaly: the anomaly rule that fired and what it did, such as "jump: skip"; else empty.
+        fired: the anomaly rules that fired, each with what it did, such as (("jump", "skip"),).
         tensors: the same per parameter, by name; None unless asked for.
     """
 
@@ -50,22 +54,22 @@ class ForecastEvent(NamedTuple):
     relative_jump: float | None = None
     accepted: float = 0.0
     milliseconds: float = 0.0
-    anomaly: str = ""
+    fired: Actions = ()
     tensors: Mapping[str, TensorMetrics] | None = None
 
-    def noting(self, anomaly: str, why: str) -> ForecastEvent:
+    def noting(self, rule: str, action: str, why: str) -> ForecastEvent:
         """The event with what an anomaly rule did about it."""
-        both = f"{self.anomaly}, {anomaly}" if self.anomaly else anomaly
-        return self._replace(anomaly=both, reason=f"{self.reason}; {why}")
+        fired = (*self.fired, (rule, action))
+        return self._replace(fired=fired, reason=f"{self.reason}; {why}")
 
 
 class Decision(NamedTuple):
-    """Whether a prediction is written, why, how much of the jump, and what rule fired."""
+    """Whether a prediction is written, why, how much of the jump, and what rules fired."""
 
     apply: bool
     reason: str
     scale: float = 1.0
-    anomaly: str = ""
+    fired: Actions = ()
 
 
 @dataclass(frozen=True)

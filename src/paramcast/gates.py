@@ -328,7 +328,7 @@ class _All(Gate):
             if not decisions[-1].apply:
                 return decisions[-1]
         shortest = min(decision.scale for decision in decisions)
-        fired = ", ".join(d.anomaly for d in decisions if d.anomaly)
+        fired = tuple(each for decision in decisions for each in decision.fired)
         return Decision(True, " and ".join(d.reason for d in decisions), shortest, fired)
 
     def refine_(self, segment: Segment, halves: int) -> None:

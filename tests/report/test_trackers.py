@@ -171,7 +171,7 @@ def test_names_stay_inside_the_folder() -> None:
 OURS = "ignore::sqlalchemy.exc.SADeprecationWarning"
 """MLflow 3.17 warns of itself."""
 ANOMALY = pc.ForecastEvent(
-    6, 2, False, "too long; skipped", 0.5, 1.0, relative_jump=0.25, anomaly="jump: skip",
+    6, 2, False, "too long; skipped", 0.5, 1.0, relative_jump=0.25, fired=(("jump", "skip"),),
     tensors={"weight": TensorMetrics(0.125, None)},
 )  # fmt: skip
 

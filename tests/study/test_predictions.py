@@ -24,13 +24,21 @@ def event(step: int, jump: float, **numbers: Any) -> ForecastEvent:
 
 def test_each_point_tells_of_the_predictions_since_the_point_before() -> None:
     watch = Predictions()
-    refused = event(12, 1.0, relative_jump=0.004, anomaly="jump: skip, loss: pause")
+    refused = event(
+        12,
+        1.0,
+        relative_jump=0.004,
+        fired=(
+            ("jump", "skip"),
+            ("loss", "pause"),
+        ),
+    )
     for each in (
         event(3, 1.0, relative_jump=0.001, cosine=0.5, error=0.75),
         event(6, 1.0, relative_jump=0.003, cosine=-0.25, error=None),
         event(9, 1.0, relative_jump=0.005),
         refused._replace(applied=False),
-        event(15, float("nan"), anomaly="non-finite: skip")._replace(applied=False),
+        event(15, float("nan"), fired=(("non-finite", "skip"),))._replace(applied=False),
     ):
         watch(each)
     curve: list[dict[str, Any]] = [{"step": step} for step in (2, 9, 10, 14)]

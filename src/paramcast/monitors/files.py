@@ -100,7 +100,8 @@ class CSV(_File):
         writer = csv.writer(self.file)
         if self.file.tell() == 0:  # a new file; a resumed run goes on in the old one
             writer.writerow(self.FIELDS)
-        writer.writerow(event[: len(self.FIELDS)])
+        fired = ", ".join(f"{rule}: {action}" for rule, action in event.fired)
+        writer.writerow(event._replace(fired=fired)[: len(self.FIELDS)])  # type: ignore[arg-type]
         self.file.flush()
 
 

@@ -28,7 +28,7 @@ class _Tracker(Monitor):
         found = _numbers("paramcast", event._asdict())
         for name, numbers in (event.tensors or {}).items():
             found |= _numbers(f"paramcast/{name}", numbers._asdict())
-        self._write(found, event.reason if event.anomaly else "", event.step)
+        self._write(found, event.reason if event.fired else "", event.step)
 
     @abstractmethod
     def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:

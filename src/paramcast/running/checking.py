@@ -184,6 +184,11 @@ def _is_row(value: Any, *fits: Callable[[Any], bool]) -> bool:
     )
 
 
+def _is_action(value: Any) -> bool:
+    """Whether it is an anomaly rule with what it did."""
+    return isinstance(value, list) and [type(each) for each in value] == [str, str]
+
+
 def _are_tensors(value: Any) -> bool:
     """Whether it holds the numbers of each parameter, by name."""
     fits = [_is_number_or_none] * len(TensorMetrics._fields)
@@ -196,7 +201,8 @@ _FITS: dict[str, Callable[[Any], bool]] = {
     **dict.fromkeys(ForecastEvent._fields, _is_number_or_none),
     **dict.fromkeys(("step", "cycle"), _is_whole),
     "applied": lambda value: isinstance(value, bool),
-    **dict.fromkeys(("reason", "anomaly"), lambda value: isinstance(value, str)),
+    "reason": lambda value: isinstance(value, str),
+    "fired": lambda value: isinstance(value, list) and all(map(_is_action, value)),
     **dict.fromkeys(("jump_norm", "accepted", "milliseconds"), _is_number),
     "tensors": lambda value: value is None or _are_tensors(value),
 }

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..events import Decision, Proposal
+from ..events import NOT_FINITE_SKIPPED, Decision, Proposal
 from ..predictors import Workspace
 from ..tensors import functional as F
 from ..tensors.readback import Readback
@@ -173,7 +173,7 @@ class Cycle:
 
         # decide
         agreement = None
-        decision = Decision(False, NOT_FINITE, anomaly="non-finite: skip")
+        decision = Decision(False, NOT_FINITE, fired=NOT_FINITE_SKIPPED)
         if finite:
             decision, norms, agreement = self._decide(scale, norms)
         else:  # nor may it last in what the predictor remembers
@@ -181,7 +181,7 @@ class Cycle:
                 for buffer in predictor.persistent:
                     segment.flats[buffer].zero_()
         if settings.shadow and finite:
-            plain = decision.apply and not decision.anomaly
+            plain = decision.apply and not decision.fired
             reason = "shadow" if plain else f"shadow; {decision.reason}"
             decision = decision._replace(apply=False, reason=reason)
         tensors = None
@@ -288,11 +288,11 @@ class Cycle:
             except BaseException:  # nothing judged it, so it is not kept
                 self._take_back()
                 raise
-            fired = f"{decision.reason}; " if decision.anomaly else ""
+            fired = f"{decision.reason}; " if decision.fired else ""
             if not after <= loss + check.tolerance:
                 self._take_back()
                 reason = f"{fired}the loss rose from {loss:.4g} to {after:.4g}"
-                return Decision(False, reason, anomaly=decision.anomaly)
+                return Decision(False, reason, fired=decision.fired)
             reason = f"{fired}the loss went from {loss:.4g} to {after:.4g}"
             decision = decision._replace(reason=reason)
         for anomaly in settings.anomalies:

@@ -170,11 +170,13 @@ def _load_anomalies(saved: Sequence[Mapping[str, Any]], settings: Settings) -> l
 def _plain(event: ForecastEvent) -> list[Any]:
     tensors = event.tensors
     rows = None if tensors is None else {name: list(row) for name, row in tensors.items()}
-    return list(event._replace(tensors=rows))  # type: ignore[arg-type]
+    fired = [list(each) for each in event.fired]
+    return list(event._replace(fired=fired, tensors=rows))  # type: ignore[arg-type]
 
 
 def _event(saved: Sequence[Any]) -> ForecastEvent:
     event = ForecastEvent(*saved)
+    event = event._replace(fired=tuple((rule, action) for rule, action in event.fired))
     if event.tensors is None:
         return event
     rows = {name: TensorMetrics(*row) for name, row in event.tensors.items()}

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
 
-from ..events import Decision, ForecastEvent, TensorMetrics
+from ..events import NOT_FINITE_SKIPPED, Decision, ForecastEvent, TensorMetrics
 from ..tensors.readback import Readback
 from ..tensors.segments import total
 from . import scoring
@@ -49,7 +49,7 @@ class Prediction(NamedTuple):
             relative_jump=jump / size if size else None,
             accepted=self.accepted,
             milliseconds=self.milliseconds,
-            anomaly=self.decision.anomaly if finite else "non-finite: skip",
+            fired=self.decision.fired if finite else NOT_FINITE_SKIPPED,
             tensors=self.tensors,
         )
 
@@ -123,15 +123,15 @@ class Telling:
             event = event._replace(tensors=tensors)
         for anomaly in settings.anomalies:  # those that judge scores
             for fired in anomaly.score(event):
-                event = event.noting(fired.what, fired.why)
+                event = event.noting(fired.rule, fired.action, fired.why)
         return event
 
     def note(self, fired: Fired) -> None:
         """An anomaly rule fired about the last prediction."""
         if self.pending is not None:
-            self.pending = self.pending.noting(fired.what, fired.why)
+            self.pending = self.pending.noting(fired.rule, fired.action, fired.why)
         elif self._told is not None:  # `flush` has told it before its time
-            self._told = self._told.noting(fired.what, fired.why)
+            self._told = self._told.noting(fired.rule, fired.action, fired.why)
 
     def withdrawn(self, accepted: float) -> None:
         """The last prediction was taken back."""

@@ -93,9 +93,9 @@ def _anomalies(events: Iterable[ForecastEvent]) -> list[dict[str, Any]]:
     first: dict[tuple[str, str], int] = {}
     count: Counter[tuple[str, str]] = Counter()
     for event in events:
-        fired = [tuple(what.split(": ")) for what in event.anomaly.split(", ") if what]
+        fired = event.fired
         if not fired and event.relative_jump is not None and event.relative_jump > LONG:
-            fired = [("jump", "none")]
+            fired = (("jump", "none"),)
         for rule, action in fired:
             first.setdefault((rule, action), event.step)
             count[rule, action] += 1
