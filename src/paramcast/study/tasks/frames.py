@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bz2
 import codecs
+import contextlib
 import gzip
 import io
 import re
@@ -66,18 +67,14 @@ def read_setting(text: str) -> tuple[str, str]:
     if key == "skiprows" and not (value.isascii() and value.isdigit() and len(value) < 7):
         raise TaskError(f"--read skiprows must be a number of lines, got {shown(value)}")
     if key == "encoding":
-        _check_encoding(value)
+        try:
+            "a".encode(value)  # codecs.lookup knows some that are not for text
+        except (LookupError, ValueError):
+            raise TaskError(
+                f"--read encoding must be one that Python knows, such as {', '.join(ENCODINGS)}, "
+                f"got {shown(value)}"
+            ) from None
     return key, value
-
-
-def _check_encoding(name: str) -> None:
-    try:
-        "a".encode(name)  # codecs.lookup knows some that are not for text
-    except (LookupError, ValueError):
-        raise TaskError(
-            f"--read encoding must be one that Python knows, such as {', '.join(ENCODINGS)}, "
-            f"got {shown(name)}"
-        ) from None
 
 
 def read_frame(path: Path, target: str, options: TableOptions) -> tuple[Any, list[str]]:
@@ -101,7 +98,8 @@ def read_frame(path: Path, target: str, options: TableOptions) -> tuple[Any, lis
         settings["skiprows"] = int(given.get("skiprows", 0))
         header = _header(text, settings)
         settings.setdefault("sep", max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count))
-        if target in _twice(pd.read_csv(io.StringIO(text), header=None, nrows=1, **settings)):
+        first = pd.read_csv(io.StringIO(text), header=None, nrows=1, **settings).iloc[0]
+        if [str(name).strip() for name in first].count(target) > 1:
             raise TaskError(
                 f"column {target!r} stands twice in {path.name}, so one would give the other away; "
                 "rename or remove one"
@@ -156,22 +154,19 @@ def _text(content: bytes, encoding: str | None) -> tuple[str, str]:
     except UnicodeError as error:
         if asked or wide:
             raise ValueError(f"its text is not {encoding} ({error})") from None
-        raise ValueError(f"it is not UTF-8 text; {_encodings(content)}") from None
+        readings = []  # what the first line beyond ASCII would be in each
+        for name in ENCODINGS:
+            with contextlib.suppress(UnicodeError):
+                lines = content.decode(name).splitlines()
+                line = next((line for line in lines if not line.isascii()), "")
+                readings.append(f"{name} ({shown(line, 40)})")
+        raise ValueError(
+            "it is not UTF-8 text; say --read encoding= with what reads right: "
+            f"{', '.join(readings) or 'its encoding'}"
+        ) from None
     if "\0" in text:
         raise ValueError("it is not text")
     return text, encoding
-
-
-def _encodings(content: bytes) -> str:
-    """Which encodings it may have, with what its first lines would be in each."""
-    readings = []
-    for name in ENCODINGS:
-        try:
-            line = next((x for x in content.decode(name).splitlines() if not x.isascii()), "")
-        except UnicodeError:
-            continue
-        readings.append(f"{name} ({shown(line, 40)})")
-    return f"say --read encoding= with what reads right: {', '.join(readings) or 'its encoding'}"
 
 
 def _header(text: str, settings: dict[str, Any]) -> str:
@@ -181,11 +176,6 @@ def _header(text: str, settings: dict[str, Any]) -> str:
         if line.strip() and not (comment and line.startswith(comment)):
             return line.strip("\r")
     return ""
-
-
-def _twice(first: Any) -> set[str]:
-    names = [str(name).strip() for name in first.iloc[0]]
-    return {name for name in names if names.count(name) > 1}
 
 
 def _parquet(path: Path) -> Any:

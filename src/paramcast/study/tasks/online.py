@@ -31,7 +31,7 @@ def class_incremental(task: Task, groups: Sequence[Sequence[int]], memory: int) 
     for group in groups:
         chosen = []
         for split in SPLITS:
-            labels = _split(task, split)[1]
+            labels = getattr(task, split)[1]
             indices = torch.isin(labels, torch.tensor(list(group))).nonzero().flatten()
             if len(indices) == 0:
                 raise TaskError(f"the {split} split has no example of the classes {list(group)}")
@@ -88,16 +88,15 @@ def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
         TaskError: more stretches than examples in a split.
     """
     shares = torch.tensor([concept.share for concept in concepts], dtype=torch.float64)
-    for split in SPLITS:
-        if len(_split(task, split)[0]) < len(concepts):
-            raise TaskError(
-                f"the {split} split has {len(_split(task, split)[0])} examples for "
-                f"{len(concepts)} stretches; give it more"
-            )
     changed: dict[str, Any] = {}
     chosen: list[list[Tensor]] = [[] for _ in concepts]
     for split in SPLITS:
-        inputs, targets = _split(task, split)
+        inputs, targets = getattr(task, split)
+        if len(inputs) < len(concepts):
+            raise TaskError(
+                f"the {split} split has {len(inputs)} examples for {len(concepts)} stretches; "
+                "give it more"
+            )
         ends = [0, *(shares.cumsum(0) / shares.sum() * len(inputs)).round().long().tolist()]
         pieces = []
         for i, concept in enumerate(concepts):
@@ -110,8 +109,3 @@ def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
         for (train, validation, test), concept in zip(chosen, concepts, strict=True)
     )
     return replace(task, **changed, stream=Stream(segments, PREQUENTIAL), schedule="constant")
-
-
-def _split(task: Task, name: str) -> tuple[Tensor, Tensor]:
-    inputs, targets = getattr(task, name)
-    return inputs, targets

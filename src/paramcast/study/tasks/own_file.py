@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import importlib.util
 import sys
+import traceback
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
@@ -80,11 +81,10 @@ def code_files(where: str) -> list[str]:
 
 def _line(error: BaseException, path: Path) -> str:
     """Where in the user's file an error came from."""
-    trace, line = error.__traceback__, getattr(error, "lineno", None)
-    while trace is not None:
-        if trace.tb_frame.f_code.co_filename == str(path):
-            line = trace.tb_lineno
-        trace = trace.tb_next
+    line = getattr(error, "lineno", None)
+    for frame, number in traceback.walk_tb(error.__traceback__):
+        if frame.f_code.co_filename == str(path):
+            line = number
     return f" (line {line})" if line else ""
 
 

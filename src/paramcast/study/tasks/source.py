@@ -12,7 +12,6 @@ from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .frames import AS_IT_IS, ENDINGS, TableOptions
 from .images import task_from_images
 from .own_file import code_files, sha256_of, task_from_file
-from .table import task_from_table
 from .task import Prepared, Task, prepare
 
 
@@ -116,6 +115,8 @@ def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepare
     elif source.kind == "file":
         task = task_from_file(path, source.item, source.sha256)
     elif source.kind == "table":
+        from .table import task_from_table  # pandas and scikit-learn, which take a second
+
         task = task_from_table(path, source.item, source.table, source.split, look=not quiet)
     else:
         task = task_from_images(path.name, Path(source.data), source.split)

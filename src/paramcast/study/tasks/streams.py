@@ -79,12 +79,12 @@ def parts_of(stream: Stream) -> list[Parts]:
     """
     return [
         Parts(
-            _indices(segment.train, "train", number),
-            _indices(segment.validation, "validation", number),
-            _indices(segment.test, "test", number),
-            float(segment.ramp),
+            _indices(part.train, "train", i),
+            _indices(part.validation, "validation", i),
+            _indices(part.test, "test", i),
+            float(part.ramp),
         )
-        for number, segment in enumerate(stream.segments, 1)
+        for i, part in enumerate(stream.segments, 1)
     ]
 
 
@@ -121,12 +121,24 @@ def check_stream(stream: Any, labels: dict[str, Tensor]) -> None:
             f"Stream.memory must be a whole number of examples from 0, got {stream.memory!r}"
         )
     for number, segment in enumerate(segments, 1):
-        _check_ramp(number, segment.ramp)
+        ramp = segment.ramp
+        if isinstance(ramp, bool) or not isinstance(ramp, (int, float)) or not 0 <= ramp <= 1:
+            raise TaskError(f"the ramp of segment {number} must be from 0 to 1, got {ramp!r}")
+        if number == 1 and ramp:
+            raise TaskError("segment 1 has a ramp, but no segment before it; give it ramp=0")
     parts = parts_of(stream)
     for name in SPLITS:
         _check_partition([getattr(part, name) for part in parts], name, len(labels[name]))
+    # What a segment is measured by must be learnable from it.
     for number, part in enumerate(parts, 1):
-        _check_classes(number, part, labels)
+        trained = set(labels["train"][part.train].tolist())
+        for name in ("validation", "test"):
+            unknown = set(labels[name][getattr(part, name)].tolist()) - trained
+            if unknown:
+                raise TaskError(
+                    f"segment {number} lacks the class {min(unknown)}: its {name} examples have "
+                    "it, its training examples do not; add some, or move it"
+                )
 
 
 def _indices(value: Any, name: str, number: int) -> Tensor:
@@ -148,13 +160,6 @@ def _indices(value: Any, name: str, number: int) -> Tensor:
     return tensor.long().cpu()
 
 
-def _check_ramp(number: int, ramp: Any) -> None:
-    if isinstance(ramp, bool) or not isinstance(ramp, (int, float)) or not 0 <= ramp <= 1:
-        raise TaskError(f"the ramp of segment {number} must be from 0 to 1, got {ramp!r}")
-    if number == 1 and ramp:
-        raise TaskError("segment 1 has a ramp, but no segment before it; give it ramp=0")
-
-
 def _check_partition(segments: list[Tensor], name: str, count: int) -> None:
     every = torch.cat(segments)
     low, high = int(every.min()), int(every.max())
@@ -172,18 +177,6 @@ def _check_partition(segments: list[Tensor], name: str, count: int) -> None:
             f"{int((times == 0).sum())} {name} examples are in no segment, the first is "
             f"{int(times.argmin())}; put each into one, or leave them out of the split"
         )
-
-
-def _check_classes(number: int, part: Parts, labels: dict[str, Tensor]) -> None:
-    """What a segment is measured by must be learnable from it."""
-    trained = set(labels["train"][part.train].tolist())
-    for name in ("validation", "test"):
-        unknown = set(labels[name][getattr(part, name)].tolist()) - trained
-        if unknown:
-            raise TaskError(
-                f"segment {number} lacks the class {min(unknown)}: its {name} examples have it, "
-                "its training examples do not; add some, or move it"
-            )
 
 
 def shares(stream: Stream, steps: int) -> list[int]:

@@ -10,8 +10,12 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
+import pandas as pd
 import torch
 import torch.nn.functional as nnf
+from pandas.api.types import is_datetime64_any_dtype, is_integer_dtype, is_numeric_dtype
+from sklearn.metrics import r2_score
+from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
 
 from ...errors import TaskError
 from ..reading import shown
@@ -76,7 +80,7 @@ def task_from_table(
     frame = _without_missing(frame, target, name, options.missing, facts)
     empty = int(frame.isna().to_numpy().sum())
     column, features = frame[target], frame.drop(columns=target)
-    texts = [c for c in features.columns if not _is_number(features[c])]
+    texts = [c for c in features.columns if not is_numeric_dtype(features[c])]
     for text in texts:
         if features[text].nunique() > MOST_CATEGORIES:
             raise TaskError(
@@ -110,19 +114,11 @@ def task_from_table(
     )
 
 
-def _is_number(column: Any) -> bool:
-    import pandas as pd
-
-    return bool(pd.api.types.is_numeric_dtype(column))
-
-
 def _check_numbers(frame: Any, name: str) -> None:
     """Refuse infinite cells and numbers that were read as text, with how to read them."""
-    import pandas as pd
-
     numbers = frame.select_dtypes("number")
     endless = numbers.columns[numbers.isin([np.inf, -np.inf]).any()].tolist()
-    for text in (c for c in frame.columns if not _is_number(frame[c])):
+    for text in (c for c in frame.columns if not is_numeric_dtype(frame[c])):
         values = frame[text].dropna().astype(str)
         parsed = pd.to_numeric(values, errors="coerce")
         plain, written = parsed.notna(), values.str.fullmatch(WRITTEN)
@@ -148,8 +144,6 @@ def _check_numbers(frame: Any, name: str) -> None:
 
 def _leave_out(frame: Any, target: str, facts: dict[str, Any]) -> Any:
     """The table without the columns that tell nothing; and which those are, by reason."""
-    import pandas as pd
-
     found: dict[str, list[str]] = {}
     for column in frame.columns.drop(target):
         values = frame[column]
@@ -157,11 +151,11 @@ def _leave_out(frame: Any, target: str, facts: dict[str, Any]) -> Any:
             reason = "left_out_constant" if values.notna().all() else "left_out_empty"
             if values.notna().any() and values.isna().any():
                 continue  # a value or none: that is two
-        elif pd.api.types.is_datetime64_any_dtype(values) or (
-            not _is_number(values) and values.dropna().astype(str).str.fullmatch(DATE).all()
+        elif is_datetime64_any_dtype(values) or (
+            not is_numeric_dtype(values) and values.dropna().astype(str).str.fullmatch(DATE).all()
         ):
             reason = "left_out_dates"
-        elif pd.api.types.is_integer_dtype(values) and (values.diff().iloc[1:] == 1).all():
+        elif is_integer_dtype(values) and (values.diff().iloc[1:] == 1).all():
             reason = "left_out_counts" if COUNTING.fullmatch(column) else "counts_rows"
         else:
             continue
@@ -182,9 +176,8 @@ def _without_missing(
     rows = int(empty.any(axis=1).sum())
     if missing is None:
         columns = ", ".join(f"{c} ({n})" for c, n in counts)
-        impute = (
-            "" if empty[target].sum() == rows else (", or fill the cells with --missing impute")
-        )
+        only_target = empty[target].sum() == rows
+        impute = "" if only_target else ", or fill the cells with --missing impute"
         raise TaskError(
             f"{name} has {sum(n for _, n in counts)} empty or NaN cells in {rows} of {len(frame)} "
             f"rows, in {columns}; leave those rows out with --missing drop{impute}"
@@ -202,12 +195,8 @@ def _classes(
     column: Any, name: str, kind: str | None, facts: dict[str, Any]
 ) -> tuple[npt.NDArray[Any], list[str]]:
     """The targets: codes and their labels, or numbers and no labels; with the reason."""
-    import pandas as pd
-
-    number = _is_number(column) and column.dtype != bool
-    if pd.api.types.is_datetime64_any_dtype(column) or (
-        kind == "regression" and not _is_number(column)
-    ):
+    number = is_numeric_dtype(column) and column.dtype != bool
+    if is_datetime64_any_dtype(column) or (kind == "regression" and not is_numeric_dtype(column)):
         raise TaskError(
             f"column {column.name!r} of {name} holds no numbers, such as "
             f"{shown(str(column.iloc[0]))}; a regression needs numbers"
@@ -246,15 +235,11 @@ def _leaks(
     A decision tree of one column is fitted on training rows and scored on others: by the mean
     share of each class that it finds, or R2; a number is also ranked beside the target (Spearman).
     """
-    import pandas as pd
-    from sklearn.metrics import r2_score
-    from sklearn.tree import DecisionTreeClassifier, DecisionTreeRegressor
-
     train, rest = splits[0][:LOOKED_AT], [*splits[1], *splits[2]][:LOOKED_AT]
     ranked = targets if classes else pd.Series(targets).rank().to_numpy()
     found = []
     for name in features.columns:
-        column, number = features[name], _is_number(features[name])
+        column, number = features[name], is_numeric_dtype(features[name])
         x = column.rank().to_numpy() if number else pd.factorize(column)[0]
         tree = (DecisionTreeClassifier if classes else DecisionTreeRegressor)(random_state=0)
         guess = tree.fit(x[train, None], ranked[train]).predict(x[rest, None])
@@ -275,8 +260,6 @@ def _inputs(
 
     A number that is missing becomes the median, a missing text none of the known ones.
     """
-    import pandas as pd
-
     frame = features.copy()
     for text in texts:
         frame[text] = frame[text].astype(object).map(str, na_action="ignore")

@@ -129,16 +129,16 @@ class Prepared:
         """What was read of the data: what the task tells, then its splits and its constant."""
         splits = {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
         facts = {**self.task.description, "split": splits}
-        if self.task.metric == "accuracy":
-            points = 100.0 / self.test.targets.numel()
-            constant = 100.0 * self.constant(self.test)["metric"]
-            facts["test_accuracy"] = {"constant": constant, "example": points}
-        elif isinstance(self.task.metric, str):
+        metric = self.task.metric
+        if isinstance(metric, str):
             constant = self.constant(self.test)["metric"]
-            if self.task.metric in PERCENT:
-                facts["test_percent"] = {"metric": self.metric_name, "constant": 100.0 * constant}
+            if metric == "accuracy":
+                example = 100.0 / self.test.targets.numel()
+                facts["test_accuracy"] = {"constant": 100.0 * constant, "example": example}
+            elif metric in PERCENT:
+                facts["test_percent"] = {"metric": metric, "constant": 100.0 * constant}
             else:
-                facts["test_metric"] = {"metric": self.metric_name, "constant": constant}
+                facts["test_metric"] = {"metric": metric, "constant": constant}
         return facts
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
@@ -152,7 +152,7 @@ class Prepared:
         )
         if self.classes is not None:
             values["top1_error"] = 1.0 - measure("accuracy", outputs, targets)
-            if (self.classes or 0) >= TOP5_FROM and outputs.ndim == 2:
+            if self.classes >= TOP5_FROM and outputs.ndim == 2:
                 five = outputs.topk(5, dim=1).indices == targets[:, None]
                 values["top5_error"] = 1.0 - float(five.any(1).double().mean())
         return values
@@ -216,42 +216,34 @@ def prepare(task: Any, code: str = "") -> Prepared:
 
 
 def _check_settings(task: Task) -> None:
-    if not isinstance(task.name, str) or not task.name.strip() or not is_text(task.name):
-        raise TaskError(f"Task.name must be a word or two, got {shown(task.name)}")
-    for name, top in (("momentum", 1.0), ("weight_decay", math.inf)):
-        value = getattr(task, name)
-        if isinstance(value, bool) or not isinstance(value, (int, float)) or not 0 <= value < top:
-            limit = f" and below {top:g}" if math.isfinite(top) else ""
-            raise TaskError(f"Task.{name} must be a number from 0{limit}, got {value!r}")
-    if task.augment is not None and not callable(task.augment):
+    def is_number(value: Any, kinds: Any, low: float, below: float) -> bool:
+        return not isinstance(value, bool) and isinstance(value, kinds) and low <= value < below
+
+    named = isinstance(task.name, str) and task.name.strip() and is_text(task.name)
+    needed: list[tuple[str, Any, str]] = [
+        ("name", named, "a word or two"),
+        ("momentum", is_number(task.momentum, (int, float), 0, 1), "a number from 0 and below 1"),
+        ("weight_decay", is_number(task.weight_decay, (int, float), 0, math.inf),
+         "a number from 0"),
+        ("augment", task.augment is None or callable(task.augment),
+         "a function augment(inputs, generator)"),
+        ("epochs", is_number(task.epochs, int, 1, math.inf), "a whole number from 1"),
+        ("batch_size", is_number(task.batch_size, int, 1, math.inf), "a whole number from 1"),
+        ("metric", not isinstance(task.metric, str) or task.metric in SCORES,
+         f"{', '.join(SCORES)} or a function"),
+        ("loss", callable(task.loss), "a function loss(outputs, targets)"),
+        ("base", not isinstance(task.base, str) or task.base in BASES,
+         f"{', '.join(BASES)} or a function"),
+        ("schedule", task.schedule in SCHEDULES, f"one of {', '.join(SCHEDULES)}"),
+    ]  # fmt: skip
+    for name, fits, what in needed:
+        if not fits:
+            raise TaskError(f"Task.{name} must be {what}, got {shown(getattr(task, name))}")
+    if isinstance(task.model, nn.Module) or not callable(task.model):
+        what = "a model" if isinstance(task.model, nn.Module) else _kind(task.model)
         raise TaskError(
-            f"Task.augment must be a function augment(inputs, generator), got {task.augment!r}"
-        )
-    if not callable(task.model):
-        raise TaskError(
-            f"Task.model is {_kind(task.model)}; give a function that builds a fresh model, "
-            "such as `lambda: make_net()`, because every run needs its own"
-        )
-    if isinstance(task.model, nn.Module):
-        raise TaskError(
-            "Task.model is a model; give a function that builds one, such as `lambda: make_net()`, "
-            "because every run needs its own"
-        )
-    for name in ("epochs", "batch_size"):
-        value = getattr(task, name)
-        if not isinstance(value, int) or isinstance(value, bool) or value < 1:
-            raise TaskError(f"Task.{name} must be a whole number from 1, got {value!r}")
-    if isinstance(task.metric, str) and task.metric not in SCORES:
-        raise TaskError(
-            f"Task.metric must be {', '.join(SCORES)} or a function, got {task.metric!r}"
-        )
-    if not callable(task.loss):
-        raise TaskError(f"Task.loss must be a function loss(outputs, targets), got {task.loss!r}")
-    if isinstance(task.base, str) and task.base not in BASES:
-        raise TaskError(f"Task.base must be {', '.join(BASES)} or a function, got {task.base!r}")
-    if task.schedule not in SCHEDULES:
-        raise TaskError(
-            f"Task.schedule must be one of {', '.join(SCHEDULES)}, got {task.schedule!r}"
+            f"Task.model is {what}; give a function that builds a fresh model, such as "
+            "`lambda: make_net()`, because every run needs its own"
         )
     check_lr_range(task.lr_range, "Task.lr_range")
 
@@ -352,7 +344,14 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
     model = _seeded_model(task)
     if not any(p.requires_grad for p in model.parameters()):
         raise TaskError("the model has no learnable parameters; there is nothing to train")
-    _try_augment(task, model, inputs)
+    if task.augment is not None:
+        try:
+            model.train()(task.augment(inputs, torch.Generator(inputs.device).manual_seed(0)))
+        except Exception as error:
+            raise TaskError(
+                "Task.augment(inputs, generator), or the model on what it returned, failed with "
+                f"{type(error).__name__}: {error}"
+            ) from error
     try:
         outputs = model.eval()(inputs)
     except Exception as error:
@@ -424,18 +423,6 @@ def _seeded_model(task: Task) -> nn.Module:
     return model
 
 
-def _try_augment(task: Task, model: nn.Module, inputs: Tensor) -> None:
-    if task.augment is None:
-        return
-    try:
-        model.train()(task.augment(inputs, torch.Generator(inputs.device).manual_seed(0)))
-    except Exception as error:
-        raise TaskError(
-            "Task.augment(inputs, generator), or the model on what it returned, failed with "
-            f"{type(error).__name__}: {error}"
-        ) from error
-
-
 def _prior(task: Task, train: Examples, outputs: Tensor) -> Tensor:
     """The constant output with the lowest training loss: what is known without the input."""
     targets, shape = train.targets, outputs.shape[1:]
@@ -448,13 +435,9 @@ def _prior(task: Task, train: Examples, outputs: Tensor) -> Tensor:
         start = targets.float().mean(0).expand(shape).clone()
     if task.loss in (nnf.cross_entropy, nnf.mse_loss):
         return start  # exact
-    return _descend(start, lambda constant: task.loss(constant.expand(len(train), *shape), targets))
 
-
-def _descend(start: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
-    """A few steps of LBFGS from a first guess; the guess itself if they do not help."""
-    constant = start.clone().requires_grad_()
-    optimizer = torch.optim.LBFGS([constant], max_iter=50, line_search_fn="strong_wolfe")
+    def loss(constant: Tensor) -> Tensor:
+        return task.loss(constant.expand(len(train), *shape), targets)
 
     def closure() -> Tensor:
         optimizer.zero_grad()
@@ -462,6 +445,9 @@ def _descend(start: Tensor, loss: Callable[[Tensor], Tensor]) -> Tensor:
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
+    # Any other loss: a few steps of LBFGS from that guess, which stays where they do not help.
+    constant = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([constant], max_iter=50, line_search_fn="strong_wolfe")
     with contextlib.suppress(RuntimeError):  # a loss without a gradient for constants
         optimizer.step(closure)  # type: ignore[arg-type]
     with torch.no_grad():

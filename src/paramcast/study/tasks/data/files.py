@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import gzip
 import hashlib
+import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -29,17 +31,30 @@ def regular_file(path: Path) -> Path:
     return path
 
 
+def read_at_most(path: Path, size: int) -> bytes:
+    """The first `size` bytes of a file, unpacked where its name ends in ".gz".
+
+    Raises:
+        TaskError: it is missing or cannot be read.
+    """
+    try:
+        with regular_file(path).open("rb") as file:
+            if path.suffix != ".gz":
+                return file.read(size)
+            with gzip.open(file) as unzipped:
+                return unzipped.read(size)
+    except (OSError, EOFError, zlib.error) as error:
+        reason = getattr(error, "strerror", None) or str(error).rstrip(".")
+        raise damaged(path, f"it cannot be read ({reason or type(error).__name__})") from None
+
+
 def read_exactly(path: Path, size: int) -> bytes:
     """The content of a file that must have `size` bytes; no more is ever read.
 
     Raises:
         TaskError: it is missing, cannot be read or has another size.
     """
-    try:
-        with regular_file(path).open("rb") as file:
-            content = file.read(size + 1)
-    except OSError as error:
-        raise damaged(path, f"it cannot be read ({error.strerror})") from None
+    content = read_at_most(path, size + 1)
     if len(content) != size:
         found = f"more than {size}" if len(content) > size else f"{len(content)} of {size}"
         raise damaged(path, f"it holds {found} bytes")

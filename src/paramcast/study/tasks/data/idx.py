@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 import numpy.typing as npt
 
 from ....errors import TaskError
-from .files import damaged, regular_file
+from .files import damaged, read_at_most
 
 UNSIGNED_BYTE = 0x08
 
@@ -38,7 +36,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     """
     header_size = 4 + 4 * len(shape)
     size = header_size + math.prod(shape)
-    content = _read(path, size + 1)
+    content = read_at_most(path, size + 1)
     if len(content) < header_size:
         raise damaged(path, f"it holds {len(content)} bytes, its header alone has {header_size}")
     zero, kind, dimensions = struct.unpack(">HBB", content[:4])
@@ -69,19 +67,3 @@ def either(folder: Path, name: str) -> Path:
     if not zipped.exists() and not plain.exists():
         raise TaskError(f"{zipped} is missing (so is {name}); the data folder needs one of them")
     return zipped if zipped.exists() else plain
-
-
-def _read(path: Path, most: int) -> bytes:
-    try:
-        with regular_file(path).open("rb") as file:
-            if path.suffix != ".gz":
-                return file.read(most)
-            with gzip.open(file) as unzipped:
-                return unzipped.read(most)
-    except (OSError, EOFError, zlib.error) as error:
-        raise damaged(path, f"it cannot be read ({_reason(error)})") from None
-
-
-def _reason(error: Exception) -> str:
-    text = getattr(error, "strerror", None) or str(error)
-    return text.rstrip(".") or type(error).__name__

@@ -68,13 +68,31 @@ def locate(data: DataSet, data_dir: str | None = None) -> Path:
         TaskError: `data_dir` does not hold it, or it is nowhere and cannot be downloaded.
     """
     found = search(data, data_dir)
-    return _download(data) if found is None else found
+    if found is not None:
+        return found
+    folder = cache() / data.name
+    try:
+        for remote in data.remotes:
+            download(remote, folder)
+    except TaskError as error:
+        raise TaskError(
+            f"{data.name} is not on this machine and could not be fetched: {error}"
+            f"{'; or ' + data.advice if data.advice else ''}; or name its folder with --data-dir"
+        ) from None
+    return folder
 
 
 def search(data: DataSet, data_dir: str | None = None) -> Path | None:
     """As `locate`, but without downloading: None if no place has it."""
     if data_dir is not None:
-        return _in_given(data, data_dir)
+        found = data.inside(_folder(data_dir, "--data-dir"))
+        if found is None:
+            names, folders = " or ".join(data.marks), ", ".join((data.name, *data.folders))
+            raise TaskError(
+                f"--data-dir {data_dir} does not hold {data.name}: no {names} in it or in "
+                f"{folders}; put the files there or leave --data-dir out"
+            )
+        return found
     for place in places(data):
         found = data.inside(place)
         if found is not None:
@@ -115,18 +133,6 @@ def _folder(text: str, name: str) -> Path:
     return place
 
 
-def _in_given(data: DataSet, text: str) -> Path:
-    place = _folder(text, "--data-dir")
-    found = data.inside(place)
-    if found is None:
-        names, folders = " or ".join(data.marks), ", ".join((data.name, *data.folders))
-        raise TaskError(
-            f"--data-dir {text} does not hold {data.name}: no {names} in it or in {folders}; "
-            "put the files there or leave --data-dir out"
-        )
-    return found
-
-
 def _own(folder: Path) -> bool:
     """Whether a folder nobody named may be trusted: others cannot have put things there."""
     try:
@@ -136,16 +142,3 @@ def _own(folder: Path) -> bool:
     if not folder.is_dir() or not hasattr(os, "getuid"):
         return folder.is_dir()
     return about.st_uid in (0, os.getuid()) and not about.st_mode & 0o002
-
-
-def _download(data: DataSet) -> Path:
-    folder = cache() / data.name
-    try:
-        for remote in data.remotes:
-            download(remote, folder)
-    except TaskError as error:
-        raise TaskError(
-            f"{data.name} is not on this machine and could not be fetched: {error}"
-            f"{'; or ' + data.advice if data.advice else ''}; or name its folder with --data-dir"
-        ) from None
-    return folder
