@@ -23,7 +23,8 @@ from paramcast.errors import StudyError
 from paramcast.report.html.load import Run
 from paramcast.report.watch import terminal
 from paramcast.report.watch.board import Board
-from paramcast.report.watch.follow import Follower, newest
+from paramcast.report.watch.follow import Follower, Look, newest
+from paramcast.report.watch.view import view
 from paramcast.report.watch.watching import Watching
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live, Telling
@@ -37,6 +38,12 @@ SPEC = {
 }  # fmt: skip
 SMALL: dict[str, Any] = {"methods": "plp", "seeds": 2, "trials": 1, "trial_seeds": 1}
 Command = Callable[..., Any]
+
+
+def shown(board: Board) -> list[dict[str, Any]]:
+    """The lines of a board's only comparison."""
+    arms: list[dict[str, Any]] = view(board, Look("pilot", {}, {}, None, None, []), "")["arms"]
+    return arms
 
 
 def text_of(view: dict[str, Any], width: int = 120, height: int | None = None) -> str:
@@ -64,7 +71,9 @@ def test_a_pilot_is_shown_as_its_store_has_it(pilot: Path) -> None:
     assert [event["kind"] for event in view["events"]].count("diverged") == 2
     assert any("<b>no</b> such file" in event["text"] for event in view["events"])
     result = json.loads((pilot / "pilot.json").read_text())
-    tuned = {row["method"]: row["lr"] for row in view["tuning"]}
+    tuned = {
+        row["method"]: min(row["points"], key=lambda point: point[1])[0] for row in view["tuning"]
+    }
     assert tuned["sgd"] == pytest.approx(result["learning_rates"]["chosen"]["base"])
     assert len(view["verdicts"]) == 2
     assert told(pilot)["plp", "quality"][0] in view["verdicts"][0]
@@ -80,23 +89,24 @@ def test_a_curve_is_the_mean_over_the_runs(pilot: Path) -> None:
     store.close()
     assert len(curves) == 8
     expected = [fmean(curve[i]["validation_loss"] for curve in curves) for i in range(6)]
-    assert sgd["curve"]["loss"] == pytest.approx(expected, rel=1e-4)
-    assert sgd["curve"]["step"] == [point["step"] for point in curves[0]]
+    assert sgd["losses"] == pytest.approx(expected, rel=1e-4)
+    assert sgd["metric"] == pytest.approx(
+        100 * fmean(curve[-1]["validation_metric"] for curve in curves), rel=1e-4
+    )
 
 
 def test_no_value_of_the_test_split_is_shown(pilot: Path) -> None:
     """Looking at it seed by seed finds differences that are not there."""
-    board = Board()
-    Follower(pilot, ended=board.ended).look()
     tests = set()
     store = Store(pilot / "runs.db", write=False)
     for _, outcome in store.runs():
         tests |= {f"{value:.5g}" for value in outcome.get("test", {}).values()}
     store.close()
-    validation = {f"{v:.5g}" for arm in board.arms.values() for v in arm.curve.of("step") if v}
-    assert tests - validation
     view = Watching(pilot).view()
-    assert "test" not in {key for arm in view["arms"] for key in (*arm, *arm["curve"])}
+    seen = {f"{arm[name]:.5g}" for arm in view["arms"] for name in ("metric", "loss")}
+    assert tests - seen
+    assert not tests & seen
+    assert "test" not in {key for arm in view["arms"] for key in arm}
 
 
 def test_each_run_is_read_once_and_a_new_one_at_the_next_look(tmp_path: Path) -> None:
@@ -132,21 +142,19 @@ def test_of_a_study_the_comparison_with_the_latest_run_is_shown(study: Path) -> 
 
 def test_predictions_and_what_anomaly_rules_did_are_shown() -> None:
     board = Board()
-    point = {"step": 5, "validation_loss": 0.5, "predictions": {
+    point = {"step": 5, "seconds": 1.0, "validation_loss": 0.5, "predictions": {
         "count": 2, "accepted": 0.5, "cosine": 0.25, "error": 0.75, "relative_jump": 0.01,
         "anomalies": [{"rule": "jump", "action": "skip", "step": 3, "count": 1}]}}  # fmt: skip
-    other = {"step": 5, "validation_loss": 0.7, "predictions": {
+    other = {"step": 5, "seconds": 1.0, "validation_loss": 0.7, "predictions": {
         "count": 2, "accepted": 1.0, "cosine": 0.75, "error": None,
         "anomalies": [{"rule": "jump", "action": "none", "step": 3, "count": 2}]}}  # fmt: skip
     outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}}
     at = "2026-01-02T03:04:05+00:00"
     board.ended(Run("a", SPEC, outcome, [point], at))
     board.ended(Run("b", {**SPEC, "seed": 1}, outcome, [other], at))
-    (arm,) = board.arms.values()
-    assert arm.predictions.of("cosine") == [0.5]
-    assert arm.predictions.of("accepted") == [0.75]
-    assert arm.predictions.of("error") == [0.75]
-    assert arm.anomalous == 2
+    (arm,) = shown(board)
+    assert (arm["cosine"], arm["accepted"], arm["error"]) == (0.5, 0.75, 0.75)
+    assert arm["anomalous"] == 2
     (event,) = board.events()  # a rule that only watches is no event
     assert event == (at, "anomaly", "plp, final, lr 0.1, seed 0: jump: skip, at step 3")
 
@@ -254,12 +262,12 @@ def test_at_80_columns_nothing_is_cut(pilot: Path) -> None:
 def test_without_unicode_bars_are_ascii() -> None:
     console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=100)
     board = Board()
-    curve = [{"step": s, "validation_loss": 2.0**-s} for s in range(8)]
+    curve = [{"step": s, "seconds": s, "validation_loss": 2.0**-s} for s in range(8)]
     outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}}
     board.ended(Run("a", SPEC, outcome, curve, "2026-01-02T03:04:05+00:00"))
-    (arm,) = board.arms.values()
+    (arm,) = shown(board)
     assert console.options.ascii_only
-    assert terminal.sparkline(arm.curve.of("validation_loss"), terminal.PLAIN) == "@#*+=-_."
+    assert terminal.sparkline(arm["losses"], terminal.PLAIN) == "@#*+=-_."
     assert terminal.sparkline([]) == ""
     assert terminal.sparkline([None, 1.0, 1.0]) == " ▁▁"
     assert len(terminal.sparkline([float(i) for i in range(1000)])) <= terminal.WIDTH

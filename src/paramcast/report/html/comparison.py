@@ -63,7 +63,7 @@ class Arm:
     def curves(self) -> dict[str, list[Point]]:
         """By quantity: the mean curve of the final runs."""
         curves = [run.curve for run in self.final if run is not None]
-        return {quantity: _mean_curve(curves, quantity) for quantity in QUANTITIES}
+        return {quantity: mean_curve(curves, quantity) for quantity in QUANTITIES}
 
     @functools.cached_property
     def forecasts(self) -> dict[str, list[Point]]:
@@ -73,7 +73,7 @@ class Arm:
             for run in self.final
             if run is not None and run.curve and "predictions" in run.curve[0]
         ]
-        return {quantity: _mean_curve(curves, quantity) for quantity in FORECASTS}
+        return {quantity: mean_curve(curves, quantity) for quantity in FORECASTS}
 
 
 @dataclass(frozen=True)
@@ -188,7 +188,7 @@ def band(
     return mean, mean - half, mean + half
 
 
-def _mean_curve(curves: Sequence[Sequence[dict[str, Any]]], quantity: str) -> list[Point]:
+def mean_curve(curves: Sequence[Sequence[dict[str, Any]]], quantity: str) -> list[Point]:
     """By epoch, over the runs that reached it."""
     points = []
     for epoch in range(max(map(len, curves), default=0)):

@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..html.load import Run
-from ..watch.board import PREDICTIONS, method_name, predictions
+from ..watch.board import method_name, predictions
 from ..watch.follow import Look
 from ..watch.view import verdict_sentences
 
@@ -20,7 +20,7 @@ def path_of(kind: str, spec: dict[str, Any]) -> list[str]:
     """Where a run belongs: the comparison of a study, the phase, the arm, the seed."""
     phase = "tuning" if spec["phase"] == "tune" else "final"
     share = "" if spec["share"] == 1.0 else f" at {spec['share']:g} T"
-    arm = f"{method_name(spec)} lr {spec['lr']:.6g}"
+    arm = f"{method_name(spec['method'], spec['base'])} lr {spec['lr']:.6g}"
     parts = [phase + share, arm, f"seed {spec['seed']}"]
     return [safe(part) for part in ([cell_name(spec), *parts] if kind == "study" else parts)]
 
@@ -41,7 +41,7 @@ def safe(text: str) -> str:
 def settings(spec: dict[str, Any]) -> dict[str, Any]:
     """A run's specification as parameters: what is set, as numbers and words."""
     known = {k: v for k, v in spec.items() if k not in LEFT_OUT and v is not None}
-    return {**known, "method": method_name(spec)}
+    return {**known, "method": method_name(spec["method"], spec["base"])}
 
 
 def numbers(point: dict[str, Any]) -> dict[str, float]:
@@ -51,7 +51,7 @@ def numbers(point: dict[str, Any]) -> dict[str, float]:
         if name.startswith("validation_"):
             found["validation/" + name.removeprefix("validation_")] = value
     told = predictions(point)
-    found |= {f"prediction/{name}": told.get(name) for name in PREDICTIONS}
+    found |= {f"prediction/{name}": told.get(name) for name in ("cosine", "error", "accepted")}
     if "count" in told:
         fired = sum(each["count"] for each in told.get("anomalies", ()))
         found["prediction/anomalies"] = float(fired)

@@ -1,21 +1,18 @@
-"""What is known of a pilot or study just now, folded from its runs: means per arm, events."""
+"""What is known of a pilot or study just now: its runs by comparison and arm, counts, events."""
 
 from __future__ import annotations
 
-import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime
 from typing import Any, NamedTuple
 
 from ...study.judging.sentences import divergence
+from ...study.judging.table import LR_MATCHED
 from ...study.words import Words
 from ..html.load import Failure, Run
-from .follow import Look
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay")
-"""The settings by which a study's runs are told apart into comparisons."""
-CURVES = {"metric": "validation_metric", "loss": "validation_loss"}
-PREDICTIONS = ("cosine", "error", "accepted")
+"""The settings that distinguish the comparisons of a study."""
 EVENTS, RECENT = 200, 20
 NOTHING = "none"
 """The action of an anomaly rule that only watches."""
@@ -29,55 +26,6 @@ class Event(NamedTuple):
     text: str
 
 
-class Mean:
-    """The mean of many curves, point by point, added one at a time."""
-
-    def __init__(self) -> None:
-        self._sums: list[dict[str, list[float]]] = []
-
-    def add(self, points: Iterable[dict[str, Any]], names: Iterable[str]) -> None:
-        """Add a curve; a value that is missing or None is left out."""
-        for i, point in enumerate(points):
-            if i == len(self._sums):
-                self._sums.append({name: [0.0, 0.0] for name in ("step", *names)})
-            for name, pair in self._sums[i].items():
-                value = point.get(name)
-                if isinstance(value, (int, float)) and math.isfinite(value):
-                    pair[0] += value
-                    pair[1] += 1.0
-
-    def of(self, name: str) -> list[float | None]:
-        """By point: the mean, None where no curve has a value."""
-        pairs = [sums[name] for sums in self._sums]
-        return [total / n if n else None for total, n in pairs]
-
-
-class Arm:
-    """The runs of one method at one learning rate."""
-
-    def __init__(self) -> None:
-        self.done = self.diverged = self.anomalous = 0
-        self.last = ""
-        self.losses: list[float] = []
-        self.curve, self.predictions = Mean(), Mean()
-
-    def add(self, run: Run) -> None:
-        self.done += 1
-        self.diverged += run.outcome["status"] == "diverged"
-        self.last = max(self.last, run.finished_at)
-        loss = run.outcome["validation"].get("loss")
-        if loss is not None:
-            self.losses.append(loss)
-        self.curve.add(run.curve, CURVES.values())
-        self.predictions.add(map(predictions, run.curve), PREDICTIONS)
-        self.anomalous += any(True for _ in anomalies(run.curve))
-
-    @property
-    def loss(self) -> float | None:
-        """Mean validation loss at the end; of a diverged run the constant predictor's."""
-        return math.fsum(self.losses) / len(self.losses) if self.losses else None
-
-
 class Key(NamedTuple):
     """What the runs of an arm have in common."""
 
@@ -88,12 +36,16 @@ class Key(NamedTuple):
     lr: float
 
 
+Arms = dict[Key, list[Run]]
+"""The runs of one comparison, by arm."""
+
+
 class Board:
-    """Everything that the terminal shows, folded from runs and failures as they come."""
+    """Runs and failures as they come, and what they add up to."""
 
     def __init__(self) -> None:
-        self.arms: dict[Key, Arm] = {}
-        self.metric: dict[tuple[Any, ...], str] = {}
+        self.cells: dict[tuple[Any, ...], Arms] = {}  # in the order in which they were found
+        self.last: dict[tuple[Any, ...], str] = {}  # when a comparison had a run last
         self.done = {"tune": 0, "final": 0}
         self.diverged = self.failed = 0
         self._events: list[Event] = []
@@ -102,9 +54,9 @@ class Board:
     def ended(self, run: Run) -> None:
         """A run has finished."""
         key = key_of(run.spec)
-        self.arms.setdefault(key, Arm()).add(run)
+        self.cells.setdefault(key.cell, {}).setdefault(key, []).append(run)
+        self.last[key.cell] = max(self.last.get(key.cell, ""), run.finished_at)
         self.done[key.phase] += 1
-        self.metric[key.cell] = str(run.outcome.get("metric_name", "metric"))
         self._latest = sorted([*self._latest, run.finished_at])[-RECENT:]
         if run.outcome["status"] == "diverged":
             self.diverged += 1
@@ -128,13 +80,6 @@ class Board:
         """The latest ones, in order."""
         return sorted(self._events)[-EVENTS:]
 
-    def cells(self) -> dict[tuple[Any, ...], str]:
-        """The comparisons in the order in which they were found, and when each had a run last."""
-        last: dict[tuple[Any, ...], str] = {}
-        for key, arm in self.arms.items():
-            last[key.cell] = max(last.get(key.cell, ""), arm.last)
-        return last
-
     def seconds_per_run(self) -> float | None:
         """From when the latest runs ended; None before there are a few."""
         if len(self._latest) < 4:
@@ -149,19 +94,49 @@ def key_of(spec: dict[str, Any]) -> Key:
     return Key(cell, spec["phase"], spec["share"], spec["method"], spec["lr"])
 
 
-def method_name(spec: dict[str, Any]) -> str:
+def labels(cells: Iterable[tuple[Any, ...]], named: Callable[[str], str]) -> list[str]:
+    """Comparisons by the settings in which they differ."""
+    cells = list(cells)
+    differ = [i for i in range(len(AXES)) if len({cell[i] for cell in cells}) > 1] or [0]
+    return [
+        ", ".join(f"{named(AXES[i])} {cell[i]}" for i in differ if cell[i] is not None)
+        for cell in cells
+    ]
+
+
+def metric_name(arms: Arms) -> str:
+    """The metric of a comparison; "metric" before there is a run."""
+    outcomes = (run.outcome for runs in arms.values() for run in runs)
+    return str(next(outcomes, {}).get("metric_name", "metric"))
+
+
+def method_name(method: str, base: str) -> str:
     """A run's method in words: the base by its own name."""
-    method = str(spec["method"])
     if method == "base":
-        return "base" if spec["base"] == "own" else str(spec["base"])
+        return "base" if base == "own" else base
     return method.replace(":", " of ", 1)
+
+
+def is_matched(key: Key, arms: Iterable[Key]) -> bool:
+    """Whether it is a predictor's control: the base at a rate that nothing else has."""
+    if key.method != "base" or key.phase != "final":
+        return False
+    own = {other.lr for other in arms if other.phase == "tune" or other.method != "base"}
+    return bool(own) and key.lr not in own
+
+
+def arm_name(key: Key, arms: Iterable[Key]) -> str:
+    """An arm's name among those of its comparison."""
+    name = method_name(key.method, key.cell[AXES.index("base")])
+    return f"{name}-{LR_MATCHED}" if is_matched(key, arms) else name
 
 
 def run_name(spec: dict[str, Any]) -> str:
     """A run in words."""
     share = "" if spec["share"] == 1.0 else f" at {spec['share']:g} T"
     phase = "tuning" if spec["phase"] == "tune" else "final"
-    return f"{method_name(spec)}, {phase}{share}, lr {spec['lr']:.4g}, seed {spec['seed']}"
+    method = method_name(spec["method"], spec["base"])
+    return f"{method}, {phase}{share}, lr {spec['lr']:.4g}, seed {spec['seed']}"
 
 
 def predictions(point: dict[str, Any]) -> dict[str, Any]:
@@ -179,14 +154,3 @@ def anomalies(curve: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     for (rule, action), (step, count) in found.items():
         times = f" first, {count} times" if count > 1 else ""
         yield action, f"{rule}: {action}, at step {step}{times}"
-
-
-def phases(board: Board, look: Look) -> list[dict[str, Any]]:
-    """Name, runs done and planned of each phase; planned is None where it is not known."""
-    found = []
-    for name, phase in (("tuning", "tune"), ("final", "final")):
-        done, planned = board.done[phase], look.planned.get(name)
-        if done or planned:
-            total = None if planned is None else max(done, planned)
-            found.append({"name": name, "done": done, "total": total})
-    return found

@@ -19,8 +19,7 @@ from ..html.page import render
 from ..html.report import MOST_CELLS, before_verdict
 from ..html.runs import run_tables
 from ..html.write import content
-from .board import Key, key_of
-from .view import arm_name, is_matched, labels
+from .board import Arms, Key, arm_name, is_matched, key_of, labels, metric_name
 from .watching import Watching
 
 LATER: dict[str, Any] = {
@@ -143,18 +142,18 @@ def _of(done: int, planned: int | None, words: Words) -> str:
 
 def _cells(runs: Iterable[Run], words: Words) -> list[Cell]:
     """The comparisons in the order in which they were begun."""
-    found: dict[tuple[Any, ...], dict[Key, list[Run]]] = {}
+    found: dict[tuple[Any, ...], Arms] = {}
     for run in runs:
         key = key_of(run.spec)
         found.setdefault(key.cell, {}).setdefault(key, []).append(run)
-    names = labels(list(found), lambda axis: words.either(f"axis.{axis}", axis))
+    names = labels(found, lambda axis: words.either(f"axis.{axis}", axis))
     return [
         _cell(i, label, own)
         for i, (label, own) in enumerate(zip(names, found.values(), strict=True))
     ]
 
 
-def _cell(index: int, label: str, runs: dict[Key, list[Run]]) -> Cell:
+def _cell(index: int, label: str, runs: Arms) -> Cell:
     final = {key._replace(share=1.0) for key in runs if key.phase == "final"}
     names = Counter(arm_name(key, runs) for key in final)
     arms = {}
@@ -172,8 +171,7 @@ def _cell(index: int, label: str, runs: dict[Key, list[Run]]) -> Cell:
         "tried": {lr for by_lr in tuning.values() for lr in by_lr},
         "chosen": {key.method: key.lr for key in final if not is_matched(key, runs)},
     }
-    outcome = next(iter(runs.values()))[0].outcome
-    metric = Metric(str(outcome.get("metric_name", "metric")), True, 0.0)  # only its name is read
+    metric = Metric(metric_name(runs), True, 0.0)  # only its name is read
     order = sorted(arms.values(), key=_place)
     result: Any = {"metric": metric, "verdicts": {}, "learning_rates": rates}
     return Cell(index, label, result, order, tuning)

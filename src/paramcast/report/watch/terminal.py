@@ -133,9 +133,7 @@ def _arms(view: dict[str, Any], bars: str, room: int | None, *, narrow: bool) ->
     for i, heading in enumerate(heads):
         table.add_column(heading, justify="right" if i else "left", no_wrap=True)
     table.add_column("loss by epoch", no_wrap=True)
-    predicted = not narrow and any(
-        arm["predictions"]["step"] and _last(arm, "accepted") for arm in arms
-    )
+    predicted = not narrow and any(arm["accepted"] for arm in arms)
     for heading in ("cosine", "error", "alarms") if predicted else ():
         table.add_column(heading, justify="right", no_wrap=True)
     for arm in arms[:room]:
@@ -147,18 +145,14 @@ def _arms(view: dict[str, Any], bars: str, room: int | None, *, narrow: bool) ->
             *[str(arm["diverged"]) if arm["diverged"] else ""] * diverged,
             _number(arm["metric"], ".2f" if "%" in view["metric"] else ".4g"),
             _number(arm["loss"], ".4f"),
-            sparkline(arm["curve"]["loss"], bars, NARROW if narrow else WIDTH),
+            sparkline(arm["losses"], bars, NARROW if narrow else WIDTH),
         ]
         if predicted:
             alarms = f"{arm['anomalous']}/{arm['done']}" if arm["anomalous"] else ""
-            numbers = (_last(arm, "cosine"), _last(arm, "error"))
+            numbers = (arm["cosine"], arm["error"])
             cells += [*("" if n is None else f"{n:.2f}" for n in numbers), alarms]
         table.add_row(*map(escape, cells))
     return _with_rest(table, len(arms), room)
-
-
-def _last(arm: dict[str, Any], name: str) -> float | None:
-    return next((v for v in reversed(arm["predictions"][name]) if v is not None), None)
 
 
 def _tuning(view: dict[str, Any], bars: str, room: int | None) -> RenderableType:
@@ -168,7 +162,7 @@ def _tuning(view: dict[str, Any], bars: str, room: int | None) -> RenderableType
     table.columns[-1].justify = "left"
     for row in view["tuning"][:room]:
         best = min(row["points"], key=lambda point: point[1])
-        losses = [loss for _, loss, _ in row["points"]]
+        losses = [loss for _, loss in row["points"]]
         table.add_row(
             escape(row["method"]), str(len(losses)), f"{best[0]:.4g}", f"{best[1]:.4f}",
             sparkline(losses, bars),

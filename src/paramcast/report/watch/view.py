@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...study.judging.sentences import sentence
-from ...study.judging.table import LR_MATCHED
 from ...study.judging.verdict import PERCENT
 from ...study.store.live import InProgress
 from ...study.words import Words
-from .board import AXES, CURVES, PREDICTIONS, Arm, Board, Key, key_of, method_name, phases
+from ..html.comparison import mean_curve
+from ..html.load import Run
+from .board import Arms, Board, Key, anomalies, arm_name, key_of, labels, metric_name, predictions
 from .follow import Look
 
 
@@ -24,22 +26,22 @@ def view(board: Board, look: Look, folder: str) -> dict[str, Any]:
         board, look: what is known.
         folder: its name.
     """
-    last = board.cells()
-    cells = list(last)
-    cell = max(range(len(cells)), key=lambda i: last[cells[i]], default=None)
-    chosen = None if cell is None else cells[cell]
-    arms = {key: arm for key, arm in board.arms.items() if key.cell == chosen}
-    metric = board.metric.get(chosen, "metric") if chosen is not None else "metric"
+    cells = list(board.cells)
+    cell = max(range(len(cells)), key=lambda i: board.last[cells[i]], default=None)
+    arms = {} if cell is None else board.cells[cells[cell]]
+    metric = metric_name(arms)
     percent = metric in PERCENT
+    known = look.about if look.kind == "study" else look.about.get("common", {})
+    phases = _phases(board, look)
     return {
         "kind": look.kind,
-        "name": _name(look),
+        "name": str(known.get("name" if look.kind == "study" else "task")),
         "folder": folder,
-        "state": _state(look),
-        "phases": phases(board, look),
+        "state": "running" if look.driver else "finished" if look.finished else "stopped",
+        "phases": phases,
         "diverged": board.diverged,
         "failed": board.failed,
-        "seconds_left": _seconds_left(board, look),
+        "seconds_left": _seconds_left(board, look, phases),
         "cells": labels(cells, lambda axis: axis.replace("_", " ")),
         "cell": cell,
         "metric": metric.replace("_", " ") + (", %" if percent else ""),
@@ -51,94 +53,75 @@ def view(board: Board, look: Look, folder: str) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _name(look: Look) -> str:
-    known = look.about if look.kind == "study" else look.about.get("common", {})
-    return str(known.get("name" if look.kind == "study" else "task"))
+def _phases(board: Board, look: Look) -> list[dict[str, Any]]:
+    """Name, runs done and planned of each phase; planned is None where it is not known."""
+    found = []
+    for name, phase in (("tuning", "tune"), ("final", "final")):
+        done, planned = board.done[phase], look.planned.get(name)
+        if done or planned:
+            total = None if planned is None else max(done, planned)
+            found.append({"name": name, "done": done, "total": total})
+    return found
 
 
-def _state(look: Look) -> str:
-    if look.driver:
-        return "running"
-    return "finished" if look.finished else "stopped"
-
-
-def _seconds_left(board: Board, look: Look) -> float | None:
+def _seconds_left(board: Board, look: Look, phases: list[dict[str, Any]]) -> float | None:
     """Of the phase under way: runs left times the time between the latest ends."""
     each = board.seconds_per_run()
-    open_ = [p for p in phases(board, look) if p["total"] is not None and p["done"] < p["total"]]
+    open_ = [p for p in phases if p["total"] is not None and p["done"] < p["total"]]
     if each is None or not open_ or not look.driver:
         return None
     return float(each * (open_[0]["total"] - open_[0]["done"]))
 
 
-def labels(cells: list[tuple[Any, ...]], named: Callable[[str], str]) -> list[str]:
-    """Comparisons by the settings in which they differ."""
-    differ = [i for i in range(len(AXES)) if len({cell[i] for cell in cells}) > 1] or [0]
-    return [
-        ", ".join(f"{named(AXES[i])} {cell[i]}" for i in differ if cell[i] is not None)
-        for cell in cells
-    ]
-
-
-def _arms(arms: dict[Key, Arm], percent: bool) -> list[dict[str, Any]]:
+def _arms(arms: Arms, percent: bool) -> list[dict[str, Any]]:
     """The arms of the final runs: full length before 0.8 T, the base first, by name and rate."""
-    final = [(key, arm, arm_name(key, arms)) for key, arm in arms.items() if key.phase == "final"]
-    final.sort(key=lambda i: (-i[0].share, i[0].method != "base", len(i[2]), i[2], i[0].lr))
-    return [_arm(key, arm, name, percent) for key, arm, name in final]
+    final = [(key, arm_name(key, arms)) for key in arms if key.phase == "final"]
+    final.sort(key=lambda i: (-i[0].share, i[0].method != "base", len(i[1]), i[1], i[0].lr))
+    return [_arm(key, arms[key], name, 100.0 if percent else 1.0) for key, name in final]
 
 
-def _arm(key: Key, arm: Arm, name: str, percent: bool) -> dict[str, Any]:
-    scale = {"metric": 100.0 if percent else 1.0}
-    curve = {n: _scaled(arm.curve.of(column), scale.get(n, 1.0)) for n, column in CURVES.items()}
+def _arm(key: Key, runs: list[Run], name: str, scale: float) -> dict[str, Any]:
+    """A line: means over the runs, of the metric and the predictions the last ones."""
+    curves = [run.curve for run in runs]
+    made = [[{**predictions(p), "seconds": p["seconds"]} for p in curve] for curve in curves]
     return {
         "method": name,
         "lr": key.lr,
         "share": key.share,
-        "done": arm.done,
-        "diverged": arm.diverged,
-        "anomalous": arm.anomalous,
-        "loss": arm.loss,
-        "metric": next((v for v in reversed(curve["metric"]) if v is not None), None),
-        "curve": {"step": arm.curve.of("step"), **curve},
-        "predictions": {
-            "step": arm.predictions.of("step"),
-            **{n: _scaled(arm.predictions.of(n), 1.0) for n in PREDICTIONS},
-        },
+        "done": len(runs),
+        "diverged": sum(run.outcome["status"] == "diverged" for run in runs),
+        "anomalous": sum(any(True for _ in anomalies(curve)) for curve in curves),
+        "loss": _loss(runs),
+        "metric": _last(_means(curves, "validation_metric", scale)),
+        "losses": _means(curves, "validation_loss"),
+        **{n: _last(_means(made, n)) for n in ("cosine", "error", "accepted")},
     }
 
 
-def arm_name(key: Key, arms: Iterable[Key]) -> str:
-    """An arm's name among those of its comparison."""
-    name = method_name({"method": key.method, "base": key.cell[AXES.index("base")]})
-    return f"{name}-{LR_MATCHED}" if is_matched(key, arms) else name
+def _means(
+    curves: Sequence[Sequence[dict[str, Any]]], quantity: str, scale: float = 1.0
+) -> list[float]:
+    return [float(f"{scale * point.mean:.5g}") for point in mean_curve(curves, quantity)]
 
 
-def is_matched(key: Key, arms: Iterable[Key]) -> bool:
-    """Whether it is a predictor's control: the base at a rate that nothing else has."""
-    if key.method != "base" or key.phase != "final":
-        return False
-    own = {other.lr for other in arms if other.phase == "tune" or other.method != "base"}
-    return bool(own) and key.lr not in own
+def _last(values: list[float]) -> float | None:
+    return values[-1] if values else None
 
 
-def _scaled(values: list[float | None], scale: float) -> list[float | None]:
-    return [None if value is None else float(f"{scale * value:.5g}") for value in values]
+def _loss(runs: list[Run]) -> float | None:
+    """Mean validation loss at the end; of a diverged run the constant predictor's."""
+    known = [run.outcome["validation"].get("loss") for run in runs]
+    losses = [loss for loss in known if loss is not None]
+    return math.fsum(losses) / len(losses) if losses else None
 
 
-def _tuning(arms: dict[Key, Arm]) -> list[dict[str, Any]]:
-    """By method: the learning rates tried so far with their mean losses, and the best of them."""
-    found: dict[str, list[tuple[float, float, int]]] = {}
-    for key, arm in sorted(arms.items(), key=lambda i: (i[0].method != "base", i[0])):
-        if key.phase == "tune" and arm.loss is not None:
-            found.setdefault(arm_name(key, arms), []).append((key.lr, arm.loss, arm.done))
-    return [
-        {
-            "method": method,
-            "points": [list(point) for point in points],
-            "lr": min(points, key=lambda point: point[1])[0],
-        }
-        for method, points in found.items()
-    ]
+def _tuning(arms: Arms) -> list[dict[str, Any]]:
+    """By method: the learning rates tried so far, each with its mean loss."""
+    found: dict[str, list[tuple[float, float]]] = {}
+    for key in sorted(arms, key=lambda key: (key.method != "base", key)):
+        if key.phase == "tune" and (loss := _loss(arms[key])) is not None:
+            found.setdefault(arm_name(key, arms), []).append((key.lr, loss))
+    return [{"method": method, "points": points} for method, points in found.items()]
 
 
 def _running(run: InProgress, arms: Iterable[Key]) -> dict[str, Any]:

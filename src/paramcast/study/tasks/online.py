@@ -88,15 +88,17 @@ def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
         TaskError: more stretches than examples in a split.
     """
     shares = torch.tensor([concept.share for concept in concepts], dtype=torch.float64)
+    for split in SPLITS:
+        count = len(getattr(task, split)[0])
+        if count < len(concepts):
+            raise TaskError(
+                f"the {split} split has {count} examples for {len(concepts)} stretches; "
+                "give it more"
+            )
     changed: dict[str, Any] = {}
     chosen: list[list[Tensor]] = [[] for _ in concepts]
     for split in SPLITS:
         inputs, targets = getattr(task, split)
-        if len(inputs) < len(concepts):
-            raise TaskError(
-                f"the {split} split has {len(inputs)} examples for {len(concepts)} stretches; "
-                "give it more"
-            )
         ends = [0, *(shares.cumsum(0) / shares.sum() * len(inputs)).round().long().tolist()]
         pieces = []
         for i, concept in enumerate(concepts):
