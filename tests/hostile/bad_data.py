@@ -66,8 +66,8 @@ def claims_terabytes() -> bytes:
 TABLES = [
     Bad("a table with more cells in its rows than names in its first line",
         "data.csv has more cells in its rows than names in its first line, 'b,y'; name every "
-        "column there, or leave lines out that are no table with --read skiprows=1 or --read "
-        "comment='#'",
+        "column there, or leave out lines that do not belong to the table with --read skiprows=1 "
+        "or --read comment='#'",
         table("b,y", *GOOD)),
     Bad("a table with a quotation mark that never closes",
         "data.csv cannot be read as a table: Error tokenizing data. C error: EOF inside string …",
@@ -298,7 +298,7 @@ def idx(content: bytes) -> Callable[[Path], Callable[[], Any]]:
 UNDAMAGED = "; replace it by an undamaged copy"
 ONE = "…test-00000-of-00001.parquet cannot be used: {}" + UNDAMAGED
 ARCHIVE = "…cifar.tar.gz cannot be used: {}" + UNDAMAGED
-NO_FILE = ARCHIVE.format("cifar/test.bin in it is no file of 3074 bytes")
+NO_FILE = ARCHIVE.format("cifar/test.bin in it is not a file of 3074 bytes")
 MISSING = ARCHIVE.format("it cannot be unpacked (\"filename 'cifar/test.bin' not found\")")
 DATA_FILES = [
     Bad("a parquet file that claims ten million million images",

@@ -143,7 +143,7 @@ def cut_archive(folder: Path) -> Cifar:
     [
         (lambda f: write_archive(f, SMALL100, {"a.bin": b""}), r"cannot be unpacked \(.*not found"),
         (lambda f: write_archive(f, SMALL100, {"train.bin": b"abc"}),
-         r"cifar-100-binary/train.bin in it is no file of 36888 bytes"),
+         r"cifar-100-binary/train.bin in it is not a file of 36888 bytes"),
         (cut_archive, r"cannot be unpacked \("),
     ],
     ids=["lacks", "short", "cut"],

@@ -96,13 +96,13 @@ def _kind(folder: Path) -> str:
     )
 
 
-def read_runs(folder: Path, url: str | None = None) -> tuple[list[Run], list[Failure]]:
+def read_runs(folder: Path) -> tuple[list[Run], list[Failure]]:
     """Every run and failure of the folder's store, a file or a PostgreSQL database.
 
     Raises:
         StoreError: they cannot be read.
     """
-    with reading(folder, url) as store:
+    with reading(folder) as store:
         query = select(runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
         found = store.read(lambda c: c.execute(query.order_by(runs.c.finished_at)).all())
         wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
@@ -114,7 +114,7 @@ def read_runs(folder: Path, url: str | None = None) -> tuple[list[Run], list[Fai
         read = [_run(*row) for row in found]
     except (ValueError, TypeError) as error:
         raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
-    curves = later([run.key for run in read], partial(_curves, folder, url))
+    curves = later([run.key for run in read], partial(_curves, folder))
     return [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)], failed
 
 
@@ -125,8 +125,8 @@ def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
     return Run(key, object_from_json(spec), object_from_json(outcome), [], finished_at)
 
 
-def _curves(folder: Path, url: str | None, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
-    with reading(folder, url) as store:
+def _curves(folder: Path, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
+    with reading(folder) as store:
         found = store.curves(keys)
     if not all(isinstance(points, list) for points in found.values()):
         raise StoreError(f"{store.name} cannot be read (a curve is not a list); move it away")

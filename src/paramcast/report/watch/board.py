@@ -13,6 +13,8 @@ from ..html.load import Failure, Run
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay")
 """The settings that distinguish the comparisons of a study."""
+HIDDEN = ("test", "gap")
+"""What of an outcome is for the verdict only."""
 EVENTS, RECENT = 200, 20
 NOTHING = "none"
 """The action of an anomaly rule that only watches."""
@@ -47,12 +49,14 @@ class Board:
         self.cells: dict[tuple[Any, ...], Arms] = {}  # in the order in which they were found
         self.last: dict[tuple[Any, ...], str] = {}  # when a comparison had a run last
         self.done = {"tune": 0, "final": 0}
-        self.diverged = self.failed = 0
+        self.diverged = 0
+        self.failures: list[Failure] = []
         self._events: list[Event] = []
         self._latest: list[str] = []
 
     def ended(self, run: Run) -> None:
-        """A run has finished."""
+        """A run has finished; no value of the test split goes further than here."""
+        run = run._replace(outcome={k: v for k, v in run.outcome.items() if k not in HIDDEN})
         key = key_of(run.spec)
         self.cells.setdefault(key.cell, {}).setdefault(key, []).append(run)
         self.last[key.cell] = max(self.last.get(key.cell, ""), run.finished_at)
@@ -67,7 +71,7 @@ class Board:
 
     def attempt_failed(self, failure: Failure) -> None:
         """An attempt at a run has failed."""
-        self.failed += 1
+        self.failures.append(failure)
         self._note(failure.failed_at, failure.status, failure.spec, failure.reason)
 
     def _note(self, at: str, kind: str, spec: dict[str, Any], text: str) -> None:
@@ -75,6 +79,11 @@ class Board:
         self._events.append(Event(at, kind, f"{run_name(spec)}: {text}"))
         if len(self._events) > 2 * EVENTS:
             self._events = self.events()
+
+    def runs(self) -> list[Run]:
+        """All of them, in the order in which they ended."""
+        found = (run for arms in self.cells.values() for runs in arms.values() for run in runs)
+        return sorted(found, key=lambda run: (run.finished_at, run.key))
 
     def events(self) -> list[Event]:
         """The latest ones, in order."""

@@ -93,7 +93,8 @@ class Follower:
         return Look(kind, about, planned, result, at_work, running)
 
     def _read_runs(self, store: Store) -> None:
-        keys = store.read(lambda c: c.scalars(select(runs.c.key)).all())
+        ended = select(runs.c.key).order_by(runs.c.finished_at, runs.c.key)
+        keys = store.read(lambda c: c.scalars(ended).all())
         new = [key for key in keys if key not in self._seen]
         if not new:
             return

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,12 +13,12 @@ from ...study.judging.verdict import EARLY, Metric
 from ...study.reading import as_written
 from ...study.words import Words
 from ..html.comparison import BASE, CONTROL, PREDICTOR, Arm, Cell
-from ..html.load import AGAIN, Run, Stored, read_runs
+from ..html.load import AGAIN, Run, Stored
 from ..html.page import render
 from ..html.report import MOST_CELLS, before_verdict
 from ..html.runs import run_tables
 from ..html.write import content
-from .board import Arms, Key, arm_name, is_matched, key_of, labels, metric_name
+from .board import Arms, Board, Key, arm_name, is_matched, labels, metric_name
 from .watching import Watching
 
 LATER: dict[str, Any] = {
@@ -67,31 +66,22 @@ def build(watching: Watching, now: Progress, words: Words, live: dict[str, Any])
     try:
         if now.state == "finished":
             return content(Path(now.folder), words.language, "html").decode()
-        stored = _stored(now, watching.url)
         with as_written(now.folder, AGAIN):
-            return render(_data(now, stored, words), words, live=live)
+            board = Board() if now.state == "waiting" else watching.board
+            return render(_data(now, board, words), words, live=live)
     except StudyError as error:
         now = now._replace(state="waiting", reason=str(error))
-        return render(_data(now, _stored(now, None), words), words, live=live)
+        return render(_data(now, Board(), words), words, live=live)
 
 
-def _stored(now: Progress, url: str | None) -> Stored:
-    """Runs and failures so far. No value of the test split goes further than here."""
-    folder = Path(now.folder)
-    if now.state == "waiting":
-        return Stored(now.kind, folder, {}, [], [])
-    runs, failures = read_runs(folder, url)
-    hidden = ("test", "gap")
-    seen = [
-        run._replace(outcome={k: v for k, v in run.outcome.items() if k not in hidden})
-        for run in runs
+def _data(now: Progress, board: Board, words: Words) -> dict[str, Any]:
+    """What the template shows; see `html.report.build`."""
+    stored = Stored(now.kind, Path(now.folder), {}, board.runs(), board.failures)
+    names = labels(board.cells, lambda axis: words.either(f"axis.{axis}", axis))
+    cells = [
+        _cell(i, label, arms)
+        for i, (label, arms) in enumerate(zip(names, board.cells.values(), strict=True))
     ]
-    return Stored(now.kind, folder, {}, seen, failures)
-
-
-def _data(now: Progress, stored: Stored, words: Words) -> dict[str, Any]:
-    """What the template shows; see `html.data.build`."""
-    cells = _cells(stored.runs, words)
     heading = "watch.waiting" if now.state == "waiting" else "watch.heading"
     return {
         **LATER,
@@ -138,19 +128,6 @@ def _of(done: int, planned: int | None, words: Words) -> str:
 
 
 # --- which runs belong to which arm, before a result says so --------------------------------------
-
-
-def _cells(runs: Iterable[Run], words: Words) -> list[Cell]:
-    """The comparisons in the order in which they were begun."""
-    found: dict[tuple[Any, ...], Arms] = {}
-    for run in runs:
-        key = key_of(run.spec)
-        found.setdefault(key.cell, {}).setdefault(key, []).append(run)
-    names = labels(found, lambda axis: words.either(f"axis.{axis}", axis))
-    return [
-        _cell(i, label, own)
-        for i, (label, own) in enumerate(zip(names, found.values(), strict=True))
-    ]
 
 
 def _cell(index: int, label: str, runs: Arms) -> Cell:

@@ -40,7 +40,7 @@ def view(board: Board, look: Look, folder: str) -> dict[str, Any]:
         "state": "running" if look.driver else "finished" if look.finished else "stopped",
         "phases": phases,
         "diverged": board.diverged,
-        "failed": board.failed,
+        "failed": len(board.failures),
         "seconds_left": _seconds_left(board, look, phases),
         "cells": labels(cells, lambda axis: axis.replace("_", " ")),
         "cell": cell,

@@ -27,7 +27,7 @@ class Watching:
     def __init__(self, folder: Path, url: str | None = None) -> None:
         self.url = url
         self._given = folder
-        self._board = Board()
+        self.board = Board()
         self._follower: Follower | None = None
 
     def view(self) -> dict[str, Any]:
@@ -38,7 +38,7 @@ class Watching:
         """
         with as_written(self._given, "start its command again, or move it away"):
             look, folder = self._look()
-            return view(self._board, look, str(folder))
+            return view(self.board, look, str(folder))
 
     def is_there(self) -> bool:
         """Whether there is a store to read."""
@@ -47,9 +47,9 @@ class Watching:
     def _look(self) -> tuple[Look, Path]:
         if self._follower is None:
             folder = self._given if self.url else newest(self._given)
-            self._board = Board()
+            self.board = Board()
             self._follower = Follower(
-                folder, self.url, ended=self._board.ended, failed=self._board.attempt_failed
+                folder, self.url, ended=self.board.ended, failed=self.board.attempt_failed
             )
         try:
             return self._follower.look(), self._follower.folder

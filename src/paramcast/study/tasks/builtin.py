@@ -35,7 +35,7 @@ def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
 
 
 def digits_classes(name: str, network: Network) -> Task:
-    """The digits, two classes after two, with a memory of 100 images: 1,000 train, 497 test."""
+    """The digits, two classes at a time, with a memory of 100 images: 1,000 train, 497 test."""
     task = replace(_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
     return class_incremental(task, PAIRS, memory=100)
 
@@ -47,7 +47,7 @@ def digits_drift(name: str, network: Network) -> Task:
 
 
 def fashion_classes(name: str, network: Network, folder: Path, limit: int | None) -> Task:
-    """Fashion-MNIST, two classes after two, with a memory of 200 images."""
+    """Fashion-MNIST, two classes at a time, with a memory of 200 images."""
     task = replace(fashion(name, network, folder, limit), **FASHION_STREAM)
     return class_incremental(task, PAIRS, memory=200)
 

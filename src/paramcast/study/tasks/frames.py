@@ -93,6 +93,7 @@ def read_frame(path: Path, target: str, options: TableOptions) -> tuple[Any, lis
             if given:
                 raise ValueError("--read is for text, leave it out")
             return _parquet(path), []
+        # text: unpacked, decoded, then the separator that the header has most of
         text, encoding = _text(_content(path), given.pop("encoding", None))
         settings = {"skipinitialspace": True, "low_memory": False, **given}
         settings["skiprows"] = int(given.get("skiprows", 0))
@@ -111,8 +112,8 @@ def read_frame(path: Path, target: str, options: TableOptions) -> tuple[Any, lis
     if not isinstance(frame.index, pd.RangeIndex):  # or every cell counts for its neighbour
         raise TaskError(
             f"{path.name} has more cells in its rows than names in its first line, "
-            f"{shown(header, 40)}; name every column there, or leave lines out that are no "
-            "table with --read skiprows=1 or --read comment='#'"
+            f"{shown(header, 40)}; name every column there, or leave out lines that do not "
+            "belong to the table with --read skiprows=1 or --read comment='#'"
         )
     names = frame.columns.str.strip()
     frame.columns = names if names.is_unique else frame.columns

@@ -81,9 +81,11 @@ def share_images(root: Path) -> Path:
             f"{root.name} holds {len(found.classes)} folders with {len(found.files)} images{beside}"
             "; put the images of each class into a folder of its own, at least 2 classes"
         )
+    # decode, then bring all images to 8 bits a value
     pictures = _decoded(found)
     pixels, scale = _scaled(pictures)
     description = _description(found, pictures, pixels) | scale
+    # one file that every process reads; it goes when this process ends
     try:
         folder = Path(tempfile.mkdtemp(prefix="paramcast-images-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -191,6 +193,7 @@ def _decoded(found: Found) -> list[Picture]:
                 disable=not console.is_terminal,
             )
         )
+    # one message for everything that is broken
     broken = [
         f"{file.relative_to(found.root).as_posix()} ({result})"
         for file, result in zip(found.files, results, strict=True)

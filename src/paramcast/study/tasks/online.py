@@ -61,12 +61,12 @@ def as_it_is(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def swapped(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The labels 0 and 1, 2 and 3, ... take each other's place: what is right changes."""
+    """The labels 0 and 1, 2 and 3, ... take each other's place: the right answer changes."""
     return inputs, targets ^ 1
 
 
 def turned(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-    """The images are turned by 90 degrees: what comes changes."""
+    """The images are turned by 90 degrees: the inputs change."""
     return torch.rot90(inputs, dims=(-2, -1)), targets
 
 
@@ -95,6 +95,7 @@ def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
                 f"the {split} split has {count} examples for {len(concepts)} stretches; "
                 "give it more"
             )
+    # cut each split in proportion to the shares, and change each piece
     changed: dict[str, Any] = {}
     chosen: list[list[Tensor]] = [[] for _ in concepts]
     for split in SPLITS:

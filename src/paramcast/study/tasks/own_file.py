@@ -23,6 +23,7 @@ def task_from_file(path: Path, item: str, sha256: str) -> Any:
     """
     if sha256_of(path) != sha256:
         raise TaskError(f"{path.name} was changed while it was in use; start the command again")
+    # import it under a name of its own, with its folder on the path
     name = f"paramcast_task_{sha256[:12]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     if spec is None or spec.loader is None:
@@ -37,6 +38,7 @@ def task_from_file(path: Path, item: str, sha256: str) -> Any:
         raise TaskError(
             f"{path.name} cannot be imported: {type(error).__name__}: {error}{_line(error, path)}"
         ) from error
+    # call its function
     function = getattr(module, item, None)
     if not callable(function):
         names = [

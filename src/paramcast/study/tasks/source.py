@@ -65,6 +65,7 @@ def find(
         given = {"target": target, **table._asdict()}
         name = next(name for name, value in given.items() if value not in (None, ()))
         raise TaskError(f"--{name} is for tables (a .csv file), the task is {shown(text)}")
+    # a built-in name goes before a file or folder of that name
     if is_builtin(text):
         choice = choose(text)
         found = find_data(choice, data_dir)

@@ -20,7 +20,7 @@ SPLITS = ("train", "validation", "test")
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A stretch of a stream: which examples arrive in it, and by which it is measured.
+    """A stretch of a stream: which examples arrive in it, and which measure it.
 
     Args:
         train, validation, test: indices into the task's splits (a list, a range or a tensor).
@@ -126,10 +126,11 @@ def check_stream(stream: Any, labels: dict[str, Tensor]) -> None:
             raise TaskError(f"the ramp of segment {number} must be from 0 to 1, got {ramp!r}")
         if number == 1 and ramp:
             raise TaskError("segment 1 has a ramp, but no segment before it; give it ramp=0")
+    # every example belongs to exactly one segment
     parts = parts_of(stream)
     for name in SPLITS:
         _check_partition([getattr(part, name) for part in parts], name, len(labels[name]))
-    # What a segment is measured by must be learnable from it.
+    # a segment trains every class that it is tested on
     for number, part in enumerate(parts, 1):
         trained = set(labels["train"][part.train].tolist())
         for name in ("validation", "test"):

@@ -58,6 +58,7 @@ def task_from_table(
     Raises:
         TaskError: it cannot be read, or not without knowing more; with what to do.
     """
+    # read, and refuse what cannot be meant
     frame, read = read_frame(path, target, options)
     name, facts = path.name, dict[str, dict[str, Any]](table={})
     if read:
@@ -71,6 +72,7 @@ def task_from_table(
     if frame.shape[1] == 1:
         raise TaskError(f"{name} has no column beside the target; nothing to predict from")
     _check_numbers(frame, name)
+    # columns that tell nothing, rows with empty cells
     frame = _leave_out(frame, target, facts)
     if frame.shape[1] == 1:
         raise TaskError(
@@ -87,6 +89,7 @@ def task_from_table(
                 f"column {text!r} of {name} holds {features[text].nunique()} different texts "
                 f"(at most {MOST_CATEGORIES}); drop it or turn it into numbers"
             )
+    # targets, splits, inputs: scaled by what training knows
     codes, labels = _classes(column, name, options.kind, facts)
     targets = torch.tensor(codes)
     splits = split_at_random(len(frame), targets if labels else None, name, split)
@@ -201,6 +204,7 @@ def _classes(
             f"column {column.name!r} of {name} holds no numbers, such as "
             f"{shown(str(column.iloc[0]))}; a regression needs numbers"
         )
+    # what it is to be, and why
     distinct = column.nunique()
     whole = number and bool((column == column.round()).all())
     if distinct == 1 and (kind == "regression" or (number and not whole)):
@@ -215,6 +219,7 @@ def _classes(
             key: float(getattr(values, key)()) for key in ("min", "max", "median")
         }
         return values.to_numpy(), []
+    # classes: codes in the order of the sorted labels
     codes, labels = pd.factorize(column.astype("int64") if whole else column, sort=True)
     labels = [str(label) for label in labels]
     try:
@@ -266,12 +271,14 @@ def _inputs(
     frame = frame.astype({c: float for c in frame.columns if c not in texts})
     frame = pd.get_dummies(frame, columns=texts, dtype=float)
     frame = frame.fillna(frame.iloc[train].median()).fillna(0.0)
+    # every column over its largest, centred and scaled by training
     values = _over_largest(frame.to_numpy(dtype=float))[0]
     known = values[train]
     std = known.std(0, ddof=1)
     constant = np.ptp(known, axis=0) <= 1e-14  # of values up to 1: nothing but rounding
     std[constant] = 1.0
     scaled = (values - known.mean(0)) / std
+    # numbers with heavy tails are scaled by their middle 68 % instead
     numbers = features.shape[1] - len(texts)
     low, middle, high = np.quantile(known[:, :numbers], [0.16, 0.5, 0.84], axis=0)
     spread = (high - low) / 2  # of a normal distribution: one standard deviation

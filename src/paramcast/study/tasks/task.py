@@ -113,7 +113,7 @@ class Prepared:
 
     @property
     def metric_name(self) -> str:
-        """What values are labelled with; a user's function never bears a built-in metric's name."""
+        """The label of its values; a user's function never gets a built-in metric's name."""
         metric = self.task.metric
         if isinstance(metric, str):
             return metric
@@ -158,7 +158,7 @@ class Prepared:
         return values
 
     def constant(self, examples: Examples) -> dict[str, float]:
-        """What the best constant prediction scores: the level that a diverged run is given."""
+        """What the best constant prediction scores; a diverged run is given these values."""
         outputs = self.prior.expand(len(examples), *self.prior.shape)
         return self.measure(outputs, examples.targets)
 
@@ -286,6 +286,7 @@ def _examples(split: Any, name: str) -> Examples:
             f"the {name} split is {_kind(split)}; "
             "give (inputs, targets) as two tensors, or a dataset of pairs"
         )
+    # both are tensors now: as many inputs as targets, and all of them finite
     if len(inputs) == 0:
         raise TaskError(f"the {name} split is empty; give it at least one example")
     if len(inputs) != len(targets):
@@ -341,6 +342,7 @@ def _check_labels(task: Task, splits: dict[str, Examples]) -> int:
 def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
     """Run the model and the loss once on a few examples, to fail here and not in 200 runs."""
     inputs, targets = train.inputs[:4], train.targets[:4]
+    # the model: its parameters, its output in training and in evaluation mode
     model = _seeded_model(task)
     if not any(p.requires_grad for p in model.parameters()):
         raise TaskError("the model has no learnable parameters; there is nothing to train")
@@ -361,6 +363,7 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
         ) from error
     if not isinstance(outputs, Tensor):
         raise TaskError(f"the model put out {_kind(outputs)}, it must put out one tensor")
+    # the output against the labels or numbers
     if classes is not None and (outputs.ndim < 2 or outputs.shape[1] < classes):
         found = outputs.shape[1] if outputs.ndim > 1 else 1
         raise TaskError(
@@ -379,6 +382,7 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
             f"the model's output has shape {tuple(outputs.shape)}, the targets "
             f"{tuple(targets.shape)}; {task.metric} needs them equal (often: targets[:, None])"
         )
+    # the loss and the metric
     try:
         loss = task.loss(outputs, targets)
         ready = isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad
@@ -417,8 +421,8 @@ def _seeded_model(task: Task) -> nn.Module:
     state, other = model.state_dict(), twin.state_dict()
     if any(not torch.equal(state[name], other[name]) for name in state):
         raise TaskError(
-            "Task.model gives other weights for the same seed; draw them from torch's generator, "
-            "which is seeded before each call"
+            "Task.model gives different weights for the same seed; draw them from torch's "
+            "generator, which is seeded before each call"
         )
     return model
 

@@ -90,7 +90,7 @@ def _from_archive(path: Path, sha256: str, sizes: dict[str, int]) -> Iterator[by
                 member = archive.getmember(name)
                 opened = archive.extractfile(member) if member.isreg() else None
                 if opened is None or member.size != size:
-                    raise damaged(path, f"{name} in it is no file of {size} bytes")
+                    raise damaged(path, f"{name} in it is not a file of {size} bytes")
                 yield opened.read(size)
     except (tarfile.TarError, OSError, EOFError, zlib.error, KeyError) as error:
         raise damaged(path, f"it cannot be unpacked ({error})") from None

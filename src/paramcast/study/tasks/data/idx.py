@@ -39,6 +39,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
     content = read_at_most(path, size + 1)
     if len(content) < header_size:
         raise damaged(path, f"it holds {len(content)} bytes, its header alone has {header_size}")
+    # the header, then the length that it promises
     zero, kind, dimensions = struct.unpack(">HBB", content[:4])
     if zero != 0 or kind != UNSIGNED_BYTE or dimensions != len(shape):
         raise damaged(
