@@ -6,10 +6,8 @@ import logging
 import os
 
 from ...errors import StudyError
-from ...study.judging.sentences import divergence
-from ...study.words import Words
 from ..html.load import Failure, Run
-from ..watch.board import anomalies, run_name
+from ..watch.board import anomalies, reason, run_name
 from ..watch.follow import Look
 from . import names
 
@@ -60,10 +58,9 @@ class MLflow:
             self._experiment = str(number)
             self._there = self._known()
         except Exception as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
             raise StudyError(
-                f"--mlflow {uri or ''} cannot be used ({said}); give a tracking server's address "
-                "or a file such as sqlite:///mlflow.db"
+                f"--mlflow {uri or ''} cannot be used ({names.first_line(error)[:200]}); give a "
+                "tracking server's address or a file such as sqlite:///mlflow.db"
             ) from None
 
     def _known(self) -> dict[str, tuple[str, bool]]:
@@ -84,8 +81,7 @@ class MLflow:
         if complete:
             return
         if not number:
-            reason = divergence(run.outcome, Words("en"))
-            tags = {KEY: run.key, "status": run.outcome["status"], "reason": reason}
+            tags = {KEY: run.key, "status": run.outcome["status"], "reason": reason(run)}
             tags["anomalies"] = "\n".join(text for _, text in anomalies(run.curve))
             made = self._client.create_run(
                 self._experiment,

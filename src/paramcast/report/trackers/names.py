@@ -8,7 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..html.load import Run
-from ..watch.board import method_name, predictions
+from ..watch.board import method_name, phase_name, predictions
 from ..watch.follow import Look
 from ..watch.view import verdict_sentences
 
@@ -18,10 +18,8 @@ LEFT_OUT = ("fingerprint", "probes")
 
 def path_of(kind: str, spec: dict[str, Any]) -> list[str]:
     """Where a run belongs: the comparison of a study, the phase, the arm, the seed."""
-    phase = "tuning" if spec["phase"] == "tune" else "final"
-    share = "" if spec["share"] == 1.0 else f" at {spec['share']:g} T"
     arm = f"{method_name(spec['method'], spec['base'])} lr {spec['lr']:.6g}"
-    parts = [phase + share, arm, f"seed {spec['seed']}"]
+    parts = [phase_name(spec), arm, f"seed {spec['seed']}"]
     return [safe(part) for part in ([cell_name(spec), *parts] if kind == "study" else parts)]
 
 
@@ -64,6 +62,11 @@ def points(run: Run) -> Iterator[tuple[int, float, dict[str, float]]]:
     seconds = [point.get("seconds") or 0.0 for point in run.curve]
     for point, second in zip(run.curve, seconds, strict=True):
         yield int(point["step"]), end - seconds[-1] + second, numbers(point)
+
+
+def first_line(error: Exception) -> str:
+    """What an error says, in one line; its type where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def verdicts(look: Look) -> str:

@@ -9,11 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
-from ...study.judging.sentences import divergence
 from ...study.store.live import InProgress
-from ...study.words import Words
 from ..html.load import Failure, Run
-from ..watch.board import anomalies, run_name
+from ..watch.board import anomalies, reason, run_name
 from ..watch.follow import Look
 from . import names
 
@@ -70,8 +68,7 @@ class TensorBoard:
         for _, text in anomalies(run.curve):
             writer.add_text("prediction/anomaly", text, run.outcome["steps"])
         if run.outcome["status"] == "diverged":
-            reason = divergence(run.outcome, Words("en"))
-            writer.add_text("diverged", reason, run.outcome["steps"])
+            writer.add_text("diverged", reason(run), run.outcome["steps"])
         _add_settings(writer, run)
         writer.close()
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -7,10 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
-from ...study.judging.sentences import divergence
-from ...study.words import Words
 from ..html.load import Failure, Run
-from ..watch.board import anomalies, run_name
+from ..watch.board import anomalies, reason, run_name
 from ..watch.follow import Look
 from . import names
 
@@ -52,10 +50,9 @@ class WandB:
             try:
                 wandb.login()  # asks now, not while runs go on
             except Exception as error:
-                said = (str(error).strip().splitlines() or [type(error).__name__])[0]
                 raise StudyError(
-                    f"--wandb cannot be used ({said}); log in with `wandb login`, or set "
-                    "WANDB_MODE=offline and send the runs later with `wandb sync`"
+                    f"--wandb cannot be used ({names.first_line(error)}); log in with `wandb "
+                    "login`, or set WANDB_MODE=offline and send the runs later with `wandb sync`"
                 ) from None
         self._list = out / "wandb" / SENT.format(project=names.safe(project))
         self._sent = set(self._list.read_text("utf-8").split()) if self._list.is_file() else set()
@@ -67,7 +64,7 @@ class WandB:
         for step, _, found in names.points(run):
             made.log(found, step=step)
         made.summary["status"] = run.outcome["status"]
-        texts = [divergence(run.outcome, Words("en")), *(text for _, text in anomalies(run.curve))]
+        texts = [reason(run), *(text for _, text in anomalies(run.curve))]
         made.summary["events"] = "\n".join(filter(None, texts))
         made.finish(exit_code=0)
         with self._list.open("a", encoding="utf-8") as file:

@@ -15,6 +15,7 @@ AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_
 """The settings that distinguish the comparisons of a study."""
 HIDDEN = ("test", "gap")
 """What of an outcome is for the verdict only."""
+PHASES = {"tune": "tuning", "final": "final"}
 EVENTS, RECENT = 200, 20
 NOTHING = "none"
 """The action of an anomaly rule that only watches."""
@@ -64,7 +65,7 @@ class Board:
         self._latest = sorted([*self._latest, run.finished_at])[-RECENT:]
         if run.outcome["status"] == "diverged":
             self.diverged += 1
-            self._note(run.finished_at, "diverged", run.spec, divergence(run.outcome, Words("en")))
+            self._note(run.finished_at, "diverged", run.spec, reason(run))
         for action, text in anomalies(run.curve):
             if action != NOTHING:
                 self._note(run.finished_at, "anomaly", run.spec, text)
@@ -142,10 +143,23 @@ def arm_name(key: Key, arms: Iterable[Key]) -> str:
 
 def run_name(spec: dict[str, Any]) -> str:
     """A run in words."""
-    share = "" if spec["share"] == 1.0 else f" at {spec['share']:g} T"
-    phase = "tuning" if spec["phase"] == "tune" else "final"
     method = method_name(spec["method"], spec["base"])
-    return f"{method}, {phase}{share}, lr {spec['lr']:.4g}, seed {spec['seed']}"
+    return f"{method}, {phase_name(spec)}, lr {spec['lr']:.4g}, seed {spec['seed']}"
+
+
+def phase_name(spec: dict[str, Any]) -> str:
+    """A run's phase, and its length where that is not the whole."""
+    return PHASES[spec["phase"]] + at_share(spec["share"])
+
+
+def at_share(share: float) -> str:
+    """The length of a run as a share of T; empty for the whole."""
+    return "" if share == 1.0 else f" at {share:g} T"
+
+
+def reason(run: Run) -> str:
+    """Why a run diverged, in words; empty where it did not."""
+    return divergence(run.outcome, Words("en"))
 
 
 def predictions(point: dict[str, Any]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...study.reading import printable
+from .board import at_share
 
 BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
 WIDTH, BAR = 20, 28
@@ -137,9 +138,8 @@ def _arms(view: dict[str, Any], bars: str, room: int | None, *, narrow: bool) ->
     for heading in ("cosine", "error", "alarms") if predicted else ():
         table.add_column(heading, justify="right", no_wrap=True)
     for arm in arms[:room]:
-        share = "" if arm["share"] == 1.0 else f" at {arm['share']:g} T"
         cells = [
-            arm["method"] + share,
+            arm["method"] + at_share(arm["share"]),
             f"{arm['lr']:.4g}",
             str(arm["done"]),
             *[str(arm["diverged"]) if arm["diverged"] else ""] * diverged,
@@ -177,10 +177,9 @@ def _running(view: dict[str, Any], bars: str, *, narrow: bool) -> Table:
         right = heading in ("lr", "seed")
         table.add_column(heading, justify="right" if right else "left", no_wrap=True)
     for run in view["running"]:
-        share = "" if run["share"] == 1.0 else f" at {run['share']:g} T"
         loss = next((v for v in reversed(run["loss"]) if v is not None), None)
         table.add_row(
-            escape(f"{run['method']}, {run['phase']}{share}"), f"{run['lr']:.4g}",
+            escape(f"{run['method']}, {run['phase']}"), f"{run['lr']:.4g}",
             str(run["seed"]),
             *[ProgressBar(total=run["steps"], completed=run["step"], width=BAR)] * (not narrow),
             f"{run['step']} of {run['steps']}",

@@ -13,7 +13,19 @@ from ...study.store.live import InProgress
 from ...study.words import Words
 from ..html.comparison import mean_curve
 from ..html.load import Run
-from .board import Arms, Board, Key, anomalies, arm_name, key_of, labels, metric_name, predictions
+from .board import (
+    PHASES,
+    Arms,
+    Board,
+    Key,
+    anomalies,
+    arm_name,
+    key_of,
+    labels,
+    metric_name,
+    phase_name,
+    predictions,
+)
 from .follow import Look
 
 
@@ -56,7 +68,7 @@ def view(board: Board, look: Look, folder: str) -> dict[str, Any]:
 def _phases(board: Board, look: Look) -> list[dict[str, Any]]:
     """Name, runs done and planned of each phase; planned is None where it is not known."""
     found = []
-    for name, phase in (("tuning", "tune"), ("final", "final")):
+    for phase, name in PHASES.items():
         done, planned = board.done[phase], look.planned.get(name)
         if done or planned:
             total = None if planned is None else max(done, planned)
@@ -131,8 +143,7 @@ def _running(run: InProgress, arms: Iterable[Key]) -> dict[str, Any]:
     return {
         "method": arm_name(key, arms),
         "lr": key.lr,
-        "phase": "tuning" if key.phase == "tune" else "final",
-        "share": key.share,
+        "phase": phase_name(run.spec),
         "seed": run.spec["seed"],
         "step": int(last.get("step", 0)),
         "steps": run.steps,
