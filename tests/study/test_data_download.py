@@ -161,7 +161,7 @@ def test_an_interrupt_leaves_nothing(
     def stop(descriptor: int) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(downloads.os, "fsync", stop)  # all is written, nothing is in place yet
+    monkeypatch.setattr("os.fsync", stop)  # all is written, nothing is in place yet
     with pytest.raises(KeyboardInterrupt):
         download(remote(home, "whole"), tmp_path, announce=print)
     assert left(tmp_path) == []

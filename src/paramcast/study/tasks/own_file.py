@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import importlib.util
 import sys
 import traceback
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import TaskError
+from .data.files import sha256_of
 
 PACKAGE = Path(__file__).resolve().parents[2]
 
@@ -88,8 +88,3 @@ def _line(error: BaseException, path: Path) -> str:
         if frame.f_code.co_filename == str(path):
             line = number
     return f" (line {line})" if line else ""
-
-
-def sha256_of(path: Path) -> str:
-    """The checksum of a file."""
-    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -9,9 +9,10 @@ from pathlib import Path
 from ...errors import TaskError
 from ..reading import shown, tell, usable_path
 from .builtin import BUILTIN, build, choose, find_data, is_builtin
+from .data.files import sha256_of
 from .frames import AS_IT_IS, ENDINGS, TableOptions
 from .images import task_from_images
-from .own_file import code_files, sha256_of, task_from_file
+from .own_file import code_files, task_from_file
 from .task import Prepared, Task, prepare
 
 

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import os
-import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -15,6 +13,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
+from ...._files import replacing
 from ....errors import TaskError
 from ...reading import tell
 
@@ -73,26 +72,14 @@ def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = 
         with FileLock(folder / f".{remote.file}.lock"):
             if not target.is_file():
                 announce(f"downloading {remote.url} ({remote.size / 1e6:.1f} MB) to {folder}")
-                _transfer(remote, target)
+                with replacing(target) as file:
+                    file.writelines(_checked(remote))
     except OSError as error:
         raise TaskError(
             f"{remote.file} cannot be written to {folder} ({error.strerror or error}); "
             "set PARAMCAST_DATA to a folder that holds the data"
         ) from None
     return target
-
-
-def _transfer(remote: Remote, target: Path) -> None:
-    handle, partial = tempfile.mkstemp(prefix=f".{target.name}.", suffix=".part", dir=target.parent)
-    try:
-        with os.fdopen(handle, "wb") as file:
-            for chunk in _checked(remote):
-                file.write(chunk)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(partial, target)
-    finally:
-        Path(partial).unlink(missing_ok=True)
 
 
 def _checked(remote: Remote) -> Iterator[bytes]:

@@ -67,15 +67,21 @@ def check_sha256(path: Path, sha256: str) -> None:
     Raises:
         TaskError: it is missing, cannot be read or is another file.
     """
-    digest = hashlib.sha256()
     try:
-        with regular_file(path).open("rb") as file:
-            while chunk := file.read(1 << 20):
-                digest.update(chunk)
+        found = sha256_of(regular_file(path))
     except OSError as error:
         raise damaged(path, f"it cannot be read ({error.strerror})") from None
-    if digest.hexdigest() != sha256:
-        raise damaged(path, f"its sha256 is {digest.hexdigest()}, needed is {sha256}")
+    if found != sha256:
+        raise damaged(path, f"its sha256 is {found}, needed is {sha256}")
+
+
+def sha256_of(path: Path) -> str:
+    """The checksum of a file."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()
 
 
 @contextlib.contextmanager
