@@ -131,7 +131,7 @@ STORES = [
         "(ValueError: …'soon'…); start its command again, or move it away",
         pilot(sql("INSERT INTO failures SELECT 1, key, 'failed', 'r', spec, 'soon' FROM runs"
                   " LIMIT 1"), *WATCH)),
-    Bad("a store watched that is of nothing", "pilot/runs.db is of no pilot or study; give the "
+    Bad("a store watched that is of nothing", "pilot/runs.db is not of a pilot or study; give the "
         "folder or --store of one",
         pilot(sql("DELETE FROM about WHERE name = 'specification'"), *WATCH)),
     Bad("an outcome of 100,000 brackets",
@@ -155,15 +155,15 @@ STORES = [
     Bad("an outcome with nothing in it", "what pilot holds is not as this paramcast writes it "
         "(KeyError: 'seconds'); run the pilot again", pilot(outcome("'{}'"), "roi", "pilot")),
     Bad("a .url file that is not a URL",
-        "pilot/runs.url holds no URL of a store; give it again with --store",
+        "pilot/runs.url does not hold the URL of a store; give it again with --store",
         pilot(placed(lambda path: path.with_suffix(".url").write_text("mysql://root@home")))),
     Bad("a lock that is a link to another file",
         "--out pilot cannot be locked (Too many levels of symbolic links); make room or access",
         lambda folder: locked(folder)),
     Bad("a study whose store holds no study",
-        "study/runs.db is of no pilot or study; give the folder or --store of one", resumed([])),
+        "study/runs.db is not of a pilot or study; give the folder or --store of one", resumed([])),
     Bad("a study whose stored text is no study",
-        "study: unknown key a; there is name, question, notes, grid, precision, compile, "
+        "study: unknown key a; choose from name, question, notes, grid, precision, compile, "
         "channels_last; name is missing; question is missing", resumed(ABOUT)),
     Bad("a study whose stored text is a number", "study is not valid TOML: it is not text of at "
         "most 262144 characters", resumed(ABOUT | {"text": 3})),

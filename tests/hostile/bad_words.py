@@ -208,7 +208,7 @@ COMMANDS = rows(
     ("study run nothing",
      "no study 'nothing'; give a file ending in .toml, or one of hybrids, paper"),
     ("study run nothing.toml", "nothing.toml cannot be read: No such file or directory"),
-    ("study show nothing", "no ready-made study 'nothing'; there is hybrids, paper, paper-sm"),
+    ("study show nothing", "no ready-made study 'nothing'; choose from hybrids, paper, paper-sm"),
     ("study status nowhere", "nowhere holds no runs.db; give the whole folder of a pilot or study"),
     ("study resume nowhere", "nowhere holds no runs.db; give the whole folder of a pilot or study"),
     ("study export nowhere x.csv", "no study has finished there"),

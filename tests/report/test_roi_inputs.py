@@ -144,7 +144,7 @@ def other_keys(result: dict[str, Any]) -> None:
         (newer, "has schema 3, this paramcast reads 2; use the paramcast that wrote it"),
         (nothing_judged, "judges no method; run the pilot with a predictor"),
         (without("table"), "is not as this paramcast writes it (table: Field required"),
-        (more_seeds, "is not as this paramcast writes it ('sgd' has not 9 values); run the pilot"),
+        (more_seeds, "is not as this paramcast writes it ('sgd' does not have 9 values); run"),
         (other_keys, "lacks 8 of the runs behind sgd in pilot.json; run the pilot's command again"),
     ],
 )

@@ -188,7 +188,7 @@ def test_a_folder_without_a_store_or_with_a_damaged_url_says_so(tmp_path: Path) 
     with pytest.raises(StudyError, match="holds no pilot or study yet"):
         Watching(tmp_path).view()
     (tmp_path / "runs.url").write_text("mysql://nobody@nowhere/none")
-    with pytest.raises(StudyError, match="holds no URL of a store"):
+    with pytest.raises(StudyError, match="does not hold the URL of a store"):
         Watching(tmp_path).view()
 
 

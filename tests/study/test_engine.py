@@ -284,7 +284,7 @@ def test_as_many_run_at_once_as_the_memory_holds(task_file: Callable[..., Path])
 
     seen, said = at_once(1)
     assert seen == 1
-    sentence = r"1 of 3 workers run at once: a run takes (0\.\d+) GiB, .* of memory are available"
+    sentence = r"1 of 3 workers run at once: a run takes (0\.\d+) GiB, .* of memory is available"
     found = re.fullmatch(sentence, said[0])
     assert found
     size = float(found[1]) * 2**30

@@ -176,7 +176,7 @@ def test_a_server_that_stays_away_is_said_and_the_study_goes_on_once_it_is_back(
     finally:
         postgres.start()
     assert (process.returncode, out) == (2, "")
-    said = r"paramcast: postgresql://owner@\S+ cannot be (written|read) .* see to its server.*\n"
+    said = r"paramcast: postgresql://owner@\S+ cannot be (written|read) .* check its server.*\n"
     assert re.fullmatch(said, without_notice(err)), err
     ran = paramcast("study", "resume", "out", "--workers", 2)
     assert ran.code == 0, ran.err
@@ -286,7 +286,7 @@ def test_a_folder_has_one_store(paramcast: Any, tmp_path: Path) -> None:
     refused(paramcast("study", "status", "out", "--store", there), "has a runs.db of its own")
     (tmp_path / "empty").mkdir()
     (tmp_path / "empty" / "runs.url").write_text("nonsense")
-    refused(paramcast("study", "status", "empty"), "runs.url holds no URL of a store")
+    refused(paramcast("study", "status", "empty"), "runs.url does not hold the URL of a store")
 
 
 def test_a_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
@@ -296,7 +296,7 @@ def test_a_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
     outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}, "curve": [point]}
     watching = Watching(tmp_path / "none", url)
     with closing(Store(url)) as store:
-        with pytest.raises(StoreError, match="is of no pilot or study"):
+        with pytest.raises(StoreError, match="is not of a pilot or study"):
             watching.view()
         store.adopt(
             "specification", {"kind": "study", "name": "shared", "text": "", "device": "cpu"}

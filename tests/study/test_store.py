@@ -435,7 +435,7 @@ def test_a_server_that_comes_back_is_waited_for_and_one_that_does_not_is_said(
         postgres.stop()
         try:
             for use in (lambda: store.put(replace(SPEC, seed=2), OUTCOME, {}), store.counts):
-                with pytest.raises(StoreError, match=r"cannot be (written|read) .*see to its serv"):
+                with pytest.raises(StoreError, match=r"cannot be (written|read) .*check its serv"):
                     use()
         finally:
             postgres.start()

@@ -1,4 +1,4 @@
-"""Holding Ctrl-C back for a moment in which it would do harm."""
+"""Hold Ctrl-C back while it could do harm."""
 
 from __future__ import annotations
 
@@ -10,19 +10,19 @@ from typing import Any
 
 HELD = (signal.SIGINT, signal.SIGTERM)
 _came: list[int] | None = None
-"""The signals that came while they are held; None while they are not."""
+"""The signals that came while signals are held; None while they are not."""
 
 
 @contextmanager
 def held() -> Iterator[None]:
-    """SIGINT and SIGTERM take effect at the end, or at once when they come a second time.
+    """Delay SIGINT and SIGTERM to the end of the context; a second one takes effect at once.
 
-    Python raises what their handlers raise between any two instructions, also inside a library that
-    is not made for it. Within another `held` it leaves all to that one.
+    Python raises what their handlers raise between any two instructions, even inside a library that
+    is not prepared for it. Within another `held` this one does nothing.
     """
     global _came
     if _came is not None or threading.current_thread() is not threading.main_thread():
-        yield  # other threads never hear them
+        yield  # Python runs signal handlers in the main thread only
         return
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in HELD}
@@ -47,10 +47,11 @@ def held() -> Iterator[None]:
     finally:
         _came = None
         restore()
+        # raise each again, now under its own handler
         for each in dict.fromkeys(came):
             signal.raise_signal(each)
 
 
 def waiting() -> bool:
-    """Whether a signal waits for the end of `held`."""
+    """Whether a signal is waiting for the end of `held`."""
     return bool(_came)

@@ -1,8 +1,8 @@
-"""The options of a pilot, each declared once: for the command line, and for the way back from it.
+"""The options of a pilot, each declared once: to read it from a command and to write it into one.
 
-`paramcast pilot` makes its click options of the fields below (cli/options.py). A field also says
-what its option's value is in the `Options` of a plan; `written` compares this with what is usual
-for the task and so finds the words of the command that continues a pilot, in the fields' order.
+`paramcast pilot` makes its click options from the fields below (cli/options.py). A field also says
+where the `Options` of a plan hold its value; `written` compares that with the task's default and so
+finds the words of the command that continues a pilot, in the fields' order.
 """
 
 from __future__ import annotations
@@ -32,14 +32,14 @@ TASK, COMPARISON, MACHINE, OUTPUT = "Task", "Comparison", "Computation", "Output
 def option(
     group: str, line: str, again: Callable[[Options], object], *, flag: str = "", **settings: Any
 ) -> Any:
-    """A field of a class of options: how click reads it, and how a command gives it again.
+    """Declare a field of a class of options: how click reads it, and how a command repeats it.
 
     Args:
         group: its heading in --help.
-        line: what stands there, with the usual value in brackets unless click shows it.
-        again: from a plan's options to its value: a tuple for several values, a list for an option
-            that is repeated, None where it is not written; `not_again` if it never is.
-        flag: how it is written, unless it is --name-of-the-field.
+        line: its help, with the default in brackets unless click shows it.
+        again: returns its value in a plan's options: a tuple for several values, a list for an
+            option that is repeated, None to leave it out; `not_again` always leaves it out.
+        flag: its spelling, unless that is --name-of-the-field.
         settings: of `click.option`.
     """
     usual = settings.get("default", () if settings.get("multiple") else None)
@@ -50,19 +50,20 @@ def option(
 
 
 def not_again(_: Options) -> None:
-    """For an option that the continuing command does not need: the runs are the same without it."""
+    """Leave an option out of the continuing command: the runs are the same without it."""
 
 
 def written(options: Options, usual: Options) -> Iterator[str]:
-    """Each option of `PilotOptions` whose value is not the usual one, as words for a shell."""
+    """Each option of `PilotOptions` that differs from its default, as words for a shell."""
     for each in fields(PilotOptions):
         again = each.metadata["again"]
         value, name = again(options), each.name.replace("_", "-")
         if value is None or value == again(usual):
             continue
-        if isinstance(value, bool):
+        if isinstance(value, bool):  # a switch
             yield f"--{name}" if value else f"--no-{name}"
             continue
+        # once for each item of a list; all values of a tuple behind one flag
         for one in value if isinstance(value, list) else [value]:
             words = one if isinstance(one, tuple) else (one,)
             yield f"--{name} {shlex.join(map(str, words))}"
@@ -72,7 +73,7 @@ def written(options: Options, usual: Options) -> Iterator[str]:
 
 
 class Finite(click.FloatRange):
-    """A number in a range, and never NaN or infinite."""
+    """A finite number in a range."""
 
     name = "number"  # "number range" reads badly in messages
 
@@ -94,7 +95,7 @@ COUNT = Whole(1, MOST_SEEDS)
 
 
 def parse_margin(text: str) -> tuple[float, bool]:
-    """The number of a written margin, and whether it is in per cent of the base's value.
+    """Read a margin: its number, and whether that is in per cent of the base's value.
 
     Raises:
         StudyError: it is not a number above 0.
@@ -110,10 +111,10 @@ def parse_margin(text: str) -> tuple[float, bool]:
 
 
 def parse_device(text: str) -> str:
-    """The name of a device, whether or not it is there.
+    """Check a device's name, whether or not this machine has the device.
 
     Raises:
-        StudyError: there is no such name.
+        StudyError: no device can have that name.
     """
     if not re.fullmatch(r"cpu|cuda(:[0-9]{1,4})?", text):
         raise StudyError(f"--device must be cpu, cuda or cuda:N, got {shown(text)}")
@@ -126,7 +127,7 @@ def parse_device(text: str) -> str:
 # fmt: off
 @dataclass(frozen=True)
 class ComputingOptions:
-    """On what and how runs compute; None leaves it to the device."""
+    """The device, and how it computes; None leaves that to the device."""
 
     device: str = option(MACHINE, "cpu, cuda or cuda:N.", lambda o: o.device,
         type=parse_device, metavar="DEVICE", default="cpu", show_default=True)
@@ -139,7 +140,7 @@ class ComputingOptions:
         lambda o: o.numerics.channels_last, flag="--channels-last/--no-channels-last", default=None)
 
     def numerics(self) -> Numerics:
-        """What was asked for, the rest as is usual for the device."""
+        """The numerics that were asked for, and the device's usual ones for the rest."""
         from .training.precision import choose
 
         return choose(self.device, self.precision, self.compile, self.channels_last)
@@ -147,7 +148,7 @@ class ComputingOptions:
 
 @dataclass(frozen=True)
 class ComparisonOptions:
-    """What is compared on which task; None leaves it to the task."""
+    """The task and the comparison; None leaves a setting to the task."""
 
     target: str | None = option(TASK, "The column to predict, if TASK is a table.",
         lambda o: o.source.item if o.source.kind == "table" else None, metavar="COLUMN")
@@ -191,7 +192,7 @@ class ComparisonOptions:
 
 @dataclass(frozen=True)
 class SeedOptions:
-    """How many paired final runs; the continuing command always says it."""
+    """The number of paired final runs, which the continuing command always names."""
 
     seeds: int | None = option(COMPARISON, "Paired final seeds; one alone has no spread [12].",
         lambda o: None if o.splits else o.seeds, type=Whole(2, MOST_SEEDS))

@@ -1,4 +1,4 @@
-"""What a pilot consists of: the options, the runs they mean, and the arms they form."""
+"""A pilot before it runs: its options, the runs they stand for, and the arms these form."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ from .training.precision import usual
 
 @dataclass(frozen=True)
 class Options:
-    """What a comparison consists of; with lr the learning rate is not tuned."""
+    """The settings of a comparison; with `lr` the learning rate is not tuned."""
 
     source: Source
     methods: tuple[Method, ...]
@@ -56,12 +56,12 @@ class Options:
     device: str = "cpu"
     momentum: float | None = None
     weight_decay: float | None = None
-    speed: bool = True  # whether 0.8 T is run and judged too
-    random_jump: bool = True  # whether that control runs
+    speed: bool = True  # also run and judge 0.8 T
+    random_jump: bool = True  # run that control
     numerics: Numerics = DEFAULT
     probes: tuple[str, ...] = ()  # of the final runs
-    relative_margin: bool = False  # whether the margin is in per cent of the base's median
-    splits: bool = False  # whether every seed has a split of its own
+    relative_margin: bool = False  # the margin is in per cent of the base's median
+    splits: bool = False  # every seed has a split of its own
 
     @property
     def tuned(self) -> bool:
@@ -69,18 +69,18 @@ class Options:
 
     @property
     def margin_text(self) -> float | str | None:
-        """The margin as it was given."""
+        """The margin as the user gave it."""
         return f"{self.margin!r}%" if self.relative_margin else self.margin
 
 
 @dataclass(frozen=True)
 class Row:
-    """An arm before it has run: which runs it consists of.
+    """An arm before it has run: the runs it consists of.
 
     Attributes:
         name: as in the table.
         role: of `training.methods`, or "base".
-        family: what describes it: "base", LR_MATCHED, a derived control's kind, a method's name.
+        family: "base", LR_MATCHED, a derived control's kind, or a method's name.
         method: of its runs.
         lr: of its runs.
         control_of: the predictor that a control belongs to; "" for every predictor.
@@ -100,11 +100,11 @@ MOST_RUNS = 2_000_000
 """In one pilot or study; each takes a kilobyte of memory."""
 QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
 ADVICE = {RANDOM_JUMP: "noise", SIGN_FLIPPED: "backward", CONTROL: "use", AVERAGE: "average"}
-"""By kind of a derived control, or by role: what to do if it explains a gain (catalogue keys)."""
+"""What to do if a control explains a gain (catalogue keys), by its kind if derived, or its role."""
 
 
 def too_many(runs: int) -> str:
-    """The sentence that refuses so many runs."""
+    """The message that refuses that many runs."""
     return (
         f"that would be about {runs} runs, and at most {MOST_RUNS} can be planned; "
         "take fewer seeds, learning rates, methods or cells"
@@ -112,11 +112,13 @@ def too_many(runs: int) -> str:
 
 
 def usual_options(source: Source, task: Task, base: str | None, device: str = "cpu") -> Options:
-    """What is compared on a task unless told otherwise.
+    """The default comparison on a task.
 
     Args:
-        base: if it was told; DEMON, a usual method, sets the momentum that SGD has.
-        device: whose usual numerics to take.
+        source, task: the task.
+        base: the base that the user named, if any. DEMON is a default method only over bases with
+            SGD's momentum, which it sets.
+        device: the device whose usual numerics to take.
     """
     own = task.base if isinstance(task.base, str) else "own"
     low, high = task.lr_range
@@ -151,12 +153,13 @@ class Plan:
         others: Iterable[Prepared] = (),
     ) -> None:
         self.options, self.prepared = options, prepared
-        # by split: what its runs are known by, and what a constant prediction scores there
+        # by split: the fingerprint in its runs' keys, and the score of a constant prediction
         self.fingerprints, self.constants = [], []
         for one in itertools.chain([prepared], others):
             self.fingerprints.append(fingerprint(one))
             self.constants.append(one.constant(one.test)["metric"])
         self._specs: dict[tuple[str, float, str, int, float], RunSpec] = {}
+        # what all runs share; `spec` fills in method, learning rate, phase, seed and share
         self.common = RunSpec(
             task=prepared.task.name,
             fingerprint=self.fingerprints[0],
@@ -183,7 +186,7 @@ class Plan:
         self.out = out or Path("paramcast-runs") / f"{label}-{self.identity[:8]}"
 
     def specification(self) -> dict[str, Any]:
-        """What makes two pilots the same but for the number of final seeds."""
+        """The settings that identify a pilot: all but the number of final seeds, which may grow."""
         o = self.options
         return {
             "common": identifying(self.common.fields()),
@@ -195,7 +198,7 @@ class Plan:
         }
 
     def tuning_specs(self) -> list[RunSpec]:
-        """Every tuned method at every learning rate and tuning seed; none if the rate is given."""
+        """Every tuned method at every learning rate and tuning seed; none if the rate was given."""
         if not self.options.tuned:
             return []
         return [
@@ -209,13 +212,13 @@ class Plan:
         return learning_rates(*self.options.lr_range, self.options.trials)
 
     def choose(self, outcomes: dict[str, dict[str, Any]]) -> dict[str, float]:
-        """The learning rate of every tuned method, by validation loss alone."""
+        """Choose the learning rate of every tuned method, by validation loss alone."""
         if self.options.lr is not None:
             return dict.fromkeys(self.with_own_rate, self.options.lr)
         losses: dict[str, dict[float, list[float]]] = {}
         for spec in self.tuning_specs():
             outcome = outcomes[spec.key]
-            diverged = outcome["status"] == "diverged"  # its stored loss is the constant's
+            diverged = outcome["status"] == "diverged"  # the stored loss is a constant prediction's
             loss = math.inf if diverged else outcome["validation"]["loss"]
             losses.setdefault(spec.method, {}).setdefault(spec.lr, []).append(loss)
         base_lr = best_for_base(losses["base"])
@@ -226,11 +229,13 @@ class Plan:
         """The table's arms: base, then each predictor's controls, references, and predictors."""
         base, many = self.base_name, len(self.predictors) > 1
         rows = [Row(base, "base", "base", "base", lrs["base"])]
+        # each predictor's controls: the base at its rate times its gain, then those made from it
         for method in self.predictors:
             label = method.label
             suffix = f" of {label}" if many else ""
             lr = lrs[label]
             matched = lr * method.predictor().gain
+            # what to do if this control is as good
             advice = "raise_lr" if matched > lrs["base"] else "lower_lr"
             advice = "finer" if self.options.tuned else advice
             name = f"{base}-{LR_MATCHED}{suffix}"
@@ -238,6 +243,7 @@ class Plan:
             for kind in self._derived:
                 name, run = f"{kind}{suffix}", f"{kind}:{label}"
                 rows.append(Row(name, CONTROL, kind, run, lr, label, ADVICE[kind]))
+        # then what is neither a predictor nor made from one, and the predictors last
         for method in self.options.methods:
             label, role = method.label, method.kind.role
             if role not in (PREDICTOR, DERIVED):
@@ -252,14 +258,14 @@ class Plan:
         return [self.spec(method, lr, "final", seed, share) for method, lr, seed, share in points]
 
     def final_points(self, rows: Sequence[Row]) -> Iterator[tuple[str, float, int, float]]:
-        """By what the final runs differ: method, learning rate, seed and share."""
+        """What distinguishes the final runs: method, learning rate, seed and share."""
         for share in self.shares:
             for seed in range(self.options.seeds):
                 for row in rows:
                     yield row.method, row.lr, seed, share
 
     def spec(self, method: str, lr: float, phase: str, seed: int, share: float) -> RunSpec:
-        """One run; the same object each time, so that its key is hashed once."""
+        """One run. Equal calls return the same object, so that its key is hashed once."""
         differing = method, lr, phase, seed, share
         if differing not in self._specs:
             self._specs[differing] = replace(
@@ -275,16 +281,16 @@ class Plan:
         return self._specs[differing]
 
     def work(self, spec: RunSpec) -> float:
-        """About how long a run takes: the input values that it trains on."""
+        """A measure of how long a run takes: the number of input values that it trains on."""
         return spec.share * spec.epochs * self.prepared.train.inputs.numel()
 
     def jobs(self, specs: Sequence[RunSpec]) -> list[Job]:
-        """The specifications with where their task comes from."""
+        """The specifications, each with the source of its task."""
         source = self.options.source
         return [Job(spec, replace(source, split=self.split(spec.seed))) for spec in specs]
 
     def split(self, seed: int) -> int:
-        """The split that every arm sees at a seed: one for all seeds, or one for each."""
+        """The number of the split that every arm sees at a seed."""
         return seed % len(self.fingerprints)
 
     @property
@@ -294,7 +300,7 @@ class Plan:
 
     @property
     def pooled(self) -> float:
-        """How many times the examples of one test split are tested together, at most all once."""
+        """How many test splits the seeds test together, at most the whole data."""
         if not self.options.splits:
             return 1.0
         p = self.prepared
@@ -317,7 +323,7 @@ class Plan:
 
     @property
     def shares(self) -> tuple[float, ...]:
-        """The parts of the task's steps that the final runs' schedules span."""
+        """The shares of the task's steps that the final runs' schedules span."""
         return (1.0, EARLY) if self.options.speed else (1.0,)
 
     @property
@@ -331,15 +337,15 @@ class Plan:
 
     @property
     def most_runs(self) -> int:
-        """How many runs there are, those shared by two arms counted twice."""
+        """An upper bound on the number of runs: those shared by two arms are counted twice."""
         o, arms = self.options, len(self.rows(dict.fromkeys(self.with_own_rate, 1.0)))
         tuning = o.trials * o.trial_seeds * len(self.with_own_rate) if o.tuned else 0
         return tuning + o.seeds * len(self.shares) * arms
 
     def command(self, seeds: int) -> str:
-        """The command line that continues this pilot with that many seeds; defaults are left out.
+        """The command line that continues this pilot with that many seeds; it leaves defaults out.
 
-        Its words follow from the declarations in options.py, but for the folder.
+        Its words, except for the folder, follow from the declarations in options.py.
         """
         o = self.options
         usual = usual_options(o.source, self.prepared.task, o.base, o.device)

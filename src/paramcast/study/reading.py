@@ -1,7 +1,7 @@
-"""Files and texts that somebody else may have written: bounded, strict, and never waited for.
+"""Read files and texts that somebody else may have written: bounded, strict, never blocking.
 
-Everything here fails with OSError or ValueError, whose callers know what to say, but for
-`usable_path` and `as_written`.
+Everything here raises OSError or ValueError, and the callers know what to say about them; only
+`usable_path` and `as_written` raise StudyError themselves.
 """
 
 from __future__ import annotations
@@ -25,18 +25,17 @@ if sys.version_info >= (3, 11):
 else:
     import tomli as tomllib
 
-MOST_TOML = 256 * 2**10
-MOST_JSON = 256 * 2**20
-MOST_PARTS = 500
-MOST_SEEDS = 10_000
-"""Of a comparison."""
+MOST_TOML = 256 * 2**10  # bytes of a file, characters of a text
+MOST_JSON = 256 * 2**20  # bytes
+MOST_PARTS = 500  # of one dotted TOML key
+MOST_SEEDS = 10_000  # of a comparison
 DAMAGE = (KeyError, TypeError, IndexError, AttributeError, ValueError, ArithmeticError,
           RecursionError, StopIteration)  # fmt: skip
-"""What code raises that reads values of another form than it was written for."""
+"""What code raises when the values it reads have an unexpected form."""
 
 
 def shown(value: object, most: int = 80) -> str:
-    """A value for a message: its repr, cut where it is long."""
+    """A value for a message: its repr, cut to `most` characters."""
     try:
         text = repr(value)
     except (ValueError, RecursionError):  # an int with thousands of digits, a list in itself
@@ -45,27 +44,27 @@ def shown(value: object, most: int = 80) -> str:
 
 
 def printable(text: str) -> str:
-    """What a terminal would act on instead of showing it, as an escape; lines stay."""
+    """Escape what a terminal would act on instead of showing; line ends stay."""
     return "".join(c if c.isprintable() or c == "\n" else repr(c)[1:-1] for c in text)
 
 
 def moment(when: datetime) -> str:
-    """A time for a message, in UTC: machines may stand in different zones."""
+    """A time for a message, in UTC, because machines may be in different time zones."""
     return f"{when.astimezone(timezone.utc):%Y-%m-%d %H:%M} UTC"
 
 
 def tell(text: str) -> None:
-    """A line on standard error: what the user should know and did not ask for."""
+    """Print a line on standard error that the user should know and did not ask for."""
     print(f"paramcast: {printable(text)}", file=sys.stderr, flush=True)  # noqa: T201 - that is it
 
 
 def is_text(text: str) -> bool:
-    """Whether it can be written and shown: no half characters, no NUL."""
+    """Whether the text can be written and shown: no lone surrogates, no NUL."""
     return "\0" not in text and text.encode("utf-8", "replace").decode() == text
 
 
 def usable_path(given: str | Path, what: str, *, home: bool = False) -> Path:
-    """A path that can be looked up, whether or not anything is there.
+    """Check that a path can be looked up, whether or not anything is there.
 
     Args:
         given: what the user wrote.
@@ -82,7 +81,7 @@ def usable_path(given: str | Path, what: str, *, home: bool = False) -> Path:
         str(given).encode()
         path = Path(given).expanduser() if home else Path(given)
         with contextlib.suppress(FileNotFoundError, NotADirectoryError):
-            path.stat()
+            path.stat()  # the system's own limits: length, permissions, loops of links
     except (OSError, ValueError, RuntimeError) as error:
         reason = "it is not UTF-8" if isinstance(error, UnicodeError) else _reason(error)
         raise StudyError(
@@ -92,19 +91,19 @@ def usable_path(given: str | Path, what: str, *, home: bool = False) -> Path:
 
 
 def read_text(path: Path, most: int) -> str:
-    """The content of a regular file that has at most so many bytes."""
+    """The content of a regular file of at most `most` bytes."""
     with open(_regular(path), "rb") as file:
         content = file.read(most + 1)
     if len(content) > most:
         raise ValueError(f"it has more than {most} bytes")
     try:
-        return content.removeprefix(codecs.BOM_UTF8).decode()  # which some editors put first
+        return content.removeprefix(codecs.BOM_UTF8).decode()  # some editors write one
     except UnicodeDecodeError:
         raise ValueError("it is not UTF-8 text") from None
 
 
 def _regular(path: Path) -> Path:
-    """The path, but not of a pipe, which would be waited for."""
+    """The path of a regular file; opening a pipe would block."""
     mode = path.stat().st_mode
     if stat.S_ISDIR(mode):
         raise ValueError("it is a folder")
@@ -114,7 +113,7 @@ def _regular(path: Path) -> Path:
 
 
 def from_json(text: str) -> Any:
-    """Strict JSON: no NaN, no infinity, no depth that the interpreter cannot follow."""
+    """Parse strict JSON: no NaN, no infinity, no nesting deeper than the interpreter can follow."""
     if not isinstance(text, str):
         raise ValueError(f"it holds {shown(text, 40)}, not text")
     try:
@@ -122,12 +121,12 @@ def from_json(text: str) -> Any:
     except RecursionError:
         raise ValueError("it is nested too deeply") from None
     if "\\u" in text:
-        json.dumps(value, ensure_ascii=False).encode()  # half a character can be shown nowhere
+        json.dumps(value, ensure_ascii=False).encode()  # a lone surrogate raises here
     return value
 
 
 def object_from_json(text: str) -> dict[str, Any]:
-    """As from_json, of an object."""
+    """Parse strict JSON that must be an object."""
     value = from_json(text)
     if not isinstance(value, dict):
         raise ValueError(f"it holds {shown(value, 40)}, not an object")
@@ -135,7 +134,7 @@ def object_from_json(text: str) -> dict[str, Any]:
 
 
 def from_toml(text: str) -> dict[str, Any]:
-    """TOML; a key of very many parts, which takes time and memory by their square, is refused."""
+    """Parse TOML; refuse a key of very many parts, whose cost grows with their square."""
     if not isinstance(text, str) or len(text) > MOST_TOML:
         raise ValueError(f"it is not text of at most {MOST_TOML} characters")
     if any(piece.count(".") > MOST_PARTS for piece in re.split(r"[=,{}\[\]#\n]", text)):
@@ -148,7 +147,7 @@ def from_toml(text: str) -> dict[str, Any]:
 
 
 def count_of_seeds(value: Any) -> int:
-    """A number of seeds that a file names: it is counted up to."""
+    """Check a number of seeds that a file names, because code counts up to it."""
     if type(value) is not int or not 0 <= value <= MOST_SEEDS:
         raise ValueError(f"{shown(value, 40)} is not a number of seeds")
     return value
@@ -156,7 +155,11 @@ def count_of_seeds(value: Any) -> int:
 
 @contextlib.contextmanager
 def as_written(where: object, remedy: str) -> Iterator[None]:
-    """Inside it, values are read that `where` holds; what does not fit them is said in a sentence.
+    """A context for reading what `where` holds: a value of the wrong form becomes one sentence.
+
+    Args:
+        where: the file or store that holds the values.
+        remedy: what the user can do about it.
 
     Raises:
         StudyError: what `where` holds has another form than this paramcast gives it.
@@ -184,7 +187,7 @@ def _finite(text: str) -> float:
 
 
 _decode = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite).decode
-"""Made once: large stores hold very many small texts."""
+"""Made once, because large stores hold very many small texts."""
 
 
 def _reason(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""From a comparison's outcomes to its result: the table, the verdicts, and what is stored."""
+"""From a comparison's outcomes to its result: the table and the verdicts, as they are stored."""
 
 from __future__ import annotations
 
@@ -30,16 +30,18 @@ def summarise(
     first_look: int,
     workers: int | None,
 ) -> Judged:
-    """The result of a comparison: every number of its table and every verdict.
+    """Judge a comparison: every number of its table and every verdict.
 
     Args:
-        plan, rows, chosen: what was compared, at which learning rates.
+        plan, rows, chosen: what was compared, and the learning rates that were chosen.
         outcomes: of all final runs, by key.
         confidence: of the intervals that the verdicts use.
         first_look: the number of seeds at which a verdict was first read.
-        workers: for the time that more seeds would take; None where no more can be asked for.
+        workers: how many runs go on at once, to tell how long more seeds would take; None where
+            the comparison cannot be extended.
     """
     o, speed = plan.options, plan.options.speed
+    # arms: each row's runs by seed, with T and with 0.8 T steps
     keys = [_keys(plan, row, 1.0) for row in rows]
     early_keys = [_keys(plan, row, EARLY) if speed else [] for row in rows]
     runs = [[outcomes[key] for key in own] for own in keys]
@@ -47,6 +49,7 @@ def summarise(
     arms = [_arm(*each) for each in zip(rows, runs, early, strict=True)]
     base, metric = arms[0], _metric(plan, arms[0])
 
+    # the table, each arm beside the base and its own lr-matched control
     table: list[ArmResult] = []
     for i, (row, arm) in enumerate(zip(rows, arms, strict=True)):
         matched = next(
@@ -67,8 +70,9 @@ def summarise(
         }
         table.append(line)
 
+    # the verdicts; where they stay open and a pilot may still grow, the command for more seeds
     verdicts = judge(arms, metric, confidence)
-    if workers is not None:  # more seeds may be asked for
+    if workers is not None:
         seconds = sum(
             statistics.fmean(run["seconds"] for run in own) for own in runs + early if own
         )
@@ -126,6 +130,7 @@ def _metric(plan: Plan, base: Arm) -> Metric:
     prepared, o = plan.prepared, plan.options
     name, level = prepared.metric_name, statistics.median(base.values)
     percent = name in PERCENT
+    # the margin in the metric's own unit, where 0.01 is one point
     if o.margin is None:
         margin = POINTS_MARGIN if percent else RELATIVE_MARGIN * abs(level)
     elif o.relative_margin:
@@ -137,10 +142,11 @@ def _metric(plan: Plan, base: Arm) -> Metric:
             f"the base's median {name} is 0, and a share of it is not a margin; "
             "say which difference matters with --margin"
         )
+    # what half a test example is worth; of a mean, a share of the base's error
     error = 1.0 if percent else abs(1.0 - level) if name == "r2" else abs(level)
     half = 0.5 * example_share(prepared) / plan.pooled * error
     constant = statistics.fmean(plan.constants)
-    # a stream is judged while it learns, not on the test split
+    # a stream is judged while it learns, not on the test split, so its constant is not comparable
     known = prepared.task.stream is None and math.isfinite(constant)
     return Metric(
         name, prepared.higher_is_better, margin, half, constant if known else None, plan.overlap
@@ -148,7 +154,7 @@ def _metric(plan: Plan, base: Arm) -> Metric:
 
 
 def _of_runs(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Any]:
-    """What the table says of an arm's runs beside the values judged."""
+    """The table's columns about an arm's runs, beside the values that are judged."""
     return {
         "loss": statistics.fmean(run["test"]["loss"] for run in runs),
         "gap": mean_or_none([run["gap"] for run in runs]),
@@ -164,8 +170,10 @@ def _of_runs(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Any]:
 
 
 def _measures(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Measure]:
-    """By name: the values by seed, None where a run has none, and how they differ from the base's;
-    in the order of their names, which a store does not keep."""
+    """By name: the values by seed, None where a run has none, and their difference from the base's.
+
+    Sorted by name, because a store does not keep an order.
+    """
     found: dict[str, Measure] = {}
     for name in sorted({name for run in runs for name in run["measures"]}):
         values = [run["measures"].get(name) for run in runs]
@@ -184,12 +192,13 @@ def _extended(
     first: int,
     seconds_per_seed: float,
 ) -> dict[str, dict[str, Verdict]]:
-    """Each verdict that needs more seeds with the extension that gives them: to 2 n or 4 n seeds.
+    """Give each verdict that needs more seeds its extension: to 2 n or 4 n seeds.
 
-    One extension serves all verdicts: that to the number needed by the one that needs most.
+    One extension serves all verdicts; the verdict that needs most seeds sets it.
     """
     needed = max((v.needed for own in verdicts.values() for v in own.values()), default=0)
     now = plan.options.seeds
+    # the looks that are left; the smallest with enough seeds, else the largest
     left = [seeds for seeds in (2 * first, 4 * first) if seeds > now]
     seeds = next((n for n in left if n >= needed), left[-1] if left else 0)
     advice = "extend" if seeds >= needed else "extend_even" if left else "used"
@@ -204,7 +213,7 @@ def _extended(
 
 
 def _widened(verdicts: dict[str, dict[str, Verdict]], metric: Metric) -> list[Note]:
-    """That intervals were widened to what a test example is worth, if some were."""
+    """Note if any interval was widened to what half a test example is worth."""
     made = [p.comparison for own in verdicts.values() for v in own.values() for p in v.comparisons]
     if metric.half_example == 0 or all(c.high - c.mean > metric.half_example for c in made):
         return []

@@ -1,4 +1,4 @@
-"""What every comparison does: run what is missing, keep what finishes."""
+"""Run what is missing of a comparison, and store what finishes."""
 
 from __future__ import annotations
 
@@ -14,32 +14,33 @@ from .store.store import Store, chunks
 
 GOOD = ("done", "diverged")
 LARGE = ("curve", "class_counts")
+"""Parts of an outcome that no comparison needs in memory."""
 PLANNED = "planned"
-"""What a store says of the number of runs, by phase."""
+"""The name under which a store keeps the number of runs by phase."""
 
 
 class Watcher(Protocol):
-    """Who is told how far a pilot is."""
+    """Is told how far a comparison is."""
 
     def phase(self, name: str, total: int, reused: int) -> None:
-        """A phase begins: how many runs it has, and how many of them are stored already."""
+        """A phase begins with `total` runs, of which `reused` are stored already."""
 
     def finished(self, finished: Finished) -> None:
         """An attempt ended."""
 
 
 class Runner:
-    """Runs what is missing of a phase and stores it.
+    """Runs what a phase lacks, and stores it.
 
-    A run that failed twice is not tried again until the command is started again.
+    A run that failed twice is not tried again until the user starts the command again.
 
     Args:
         store: where runs are kept.
         out: its folder, for messages.
         environment: stored with every run.
         engine: what runs them.
-        watcher: who is told how far it is.
-        live: where runs tell how far they are.
+        watcher: told how far the comparison is.
+        live: the folder in which runs report how far they are.
     """
 
     def __init__(
@@ -58,9 +59,9 @@ class Runner:
         self.failures: dict[str, Finished] = {}
 
     def phase(self, name: str, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-        """All outcomes of these jobs, by the key of their specification.
+        """Run what is missing of these jobs; all their outcomes, by the key of the run.
 
-        Curves and counts per class stay in the store: there may be very many runs.
+        Curves and counts per class stay in the store, because there may be very many runs.
 
         Raises:
             RunError: runs failed twice.
@@ -69,8 +70,9 @@ class Runner:
         place = None if self.live is None else str(self.live.path)
         unique = {job.spec.key: job._replace(live=place) for job in jobs}
         planned = self.store.about(PLANNED) or {}
-        if planned.get(name) != len(unique):  # for who watches
+        if planned.get(name) != len(unique):  # shown by `paramcast watch` and `study status`
             self.store.set_about(PLANNED, {**planned, name: len(unique)})
+        # what is stored already
         outcomes: dict[str, dict[str, Any]] = {}
         for part in chunks(unique):
             found = self.store.outcomes(part)
@@ -82,13 +84,13 @@ class Runner:
 
         def keep(done: Finished) -> None:
             key = done.spec.key
-            with held():  # what is stored is counted too
+            with held():  # Ctrl-C never falls between storing a run and counting it
                 if done.outcome["status"] not in GOOD:
                     self.store.put_failure(done.spec, done.outcome)
                     self.failures[key] = done
                 else:
                     if not self.store.put(done.spec, done.outcome, self.environment):
-                        # stored already, as a server may do while it goes away: the first stays
+                        # a server that went away may have stored it already: the first result stays
                         done = done._replace(outcome=self.store.outcomes([key])[key])
                     outcomes[key] = _kept(done.outcome)
                     self.failures.pop(key, None)
@@ -111,5 +113,5 @@ class Runner:
 
 
 def _kept(outcome: dict[str, Any]) -> dict[str, Any]:
-    """What a comparison needs of an outcome."""
+    """The parts of an outcome that a comparison needs."""
     return {name: value for name, value in outcome.items() if name not in LARGE}

@@ -1,15 +1,15 @@
-"""Values for spreadsheets, which take some texts for formulas and run them."""
+"""Make values safe for spreadsheets, which take some texts for formulas and run them."""
 
 from __future__ import annotations
 
 from typing import Any
 
 FORMULA = tuple("=+-@\t\r\n\uff1d\uff0b\uff0d\uff20")
-"""First characters of formulas, those of full width too; blanks may come before them."""
+"""The first characters of formulas, also in full width; blanks may precede them."""
 
 
 def harmless(value: Any) -> Any:
-    """A value that no spreadsheet takes for a formula: such text gets an apostrophe in front.
+    """Put an apostrophe before text that a spreadsheet would take for a formula.
 
     Source: OWASP, CSV Injection, https://owasp.org/www-community/attacks/CSV_Injection
     """

@@ -11,7 +11,7 @@ from typing import Any, Literal, NamedTuple, get_args
 PROTOCOL = 2
 """Version of what a run does; raising it makes all stored runs stale. 2: what "diverged" means."""
 Base = Literal["sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
-"""What a method can be compared with; the last three are SGD with something on top."""
+"""The optimizers to compare with; the last three are SGD with something on top."""
 Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
 Precision = Literal["float32", "bfloat16"]
 BASES, SCHEDULES, FORMATS = get_args(Base), get_args(Schedule), get_args(Precision)
@@ -33,11 +33,11 @@ DEFAULT = Numerics()
 class RunSpec:
     """Everything that determines the result of one training run on one machine.
 
-    `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` the base optimizer;
-    `momentum` and `weight_decay` stand in for the task's own (None);
-    `share` the part of the task's steps that the (complete) schedule spans; `phase` "tune" or
-    "final", which have different seeds; `probes` what a final run is asked about itself; the last
-    three fields are those of `Numerics`.
+    `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` is the base optimizer;
+    `momentum` and `weight_decay` replace the task's own, which None keeps;
+    `share` is the part of the task's steps that the (complete) schedule spans; `phase` is "tune" or
+    "final", which have different seeds; `probes` names what a final run measures beside its result;
+    the last three fields are those of `Numerics`.
     """
 
     task: str
@@ -63,13 +63,13 @@ class RunSpec:
 
     @cached_property
     def key(self) -> str:
-        """The sha256 of the canonical JSON of all fields but unused later ones (`identifying`)."""
+        """The sha256 of the canonical JSON of the fields that `identifying` keeps."""
         return hash_of(identifying(self.fields()))
 
     def fields(self) -> dict[str, Any]:
         """The fields by name; `asdict` would copy each deeply, at ten times the cost."""
         fields = dict(vars(self))
-        fields.pop("key", None)  # which is kept beside them
+        fields.pop("key", None)  # cached_property stores it there too
         return fields
 
 
@@ -78,7 +78,7 @@ _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=F
 
 
 def identifying(fields: dict[str, Any]) -> dict[str, Any]:
-    """The fields without those that are as they were before there was a choice."""
+    """The fields without the options that are at their default: a new option changes no old key."""
     used = dict(fields)
     for name, usual in _USUAL.items():
         if used.get(name, ...) == usual:
@@ -94,7 +94,7 @@ def hash_of(value: object) -> str:
 def axis_seed(axis: str, phase: str, seed: int) -> int:
     """The seed of one source of randomness ("order", "initialisation", "dropout", "control").
 
-    Axes are hashed apart, so that what one method draws changes nothing for another.
+    Each axis is hashed on its own, so that what one method draws changes nothing for another.
     """
     digest = hashlib.sha256(f"paramcast/{axis}/{phase}/{seed}".encode()).digest()
-    return int.from_bytes(digest[:8], "big") >> 1
+    return int.from_bytes(digest[:8], "big") >> 1  # 63 bits fit a signed integer

@@ -1,8 +1,8 @@
-"""What a comparison leaves on disk: the types of its result, how it is written and read back.
+"""The types of a comparison's result, and how to read it back from pilot.json or study.json.
 
-A result is strict JSON of facts: numbers, names, keys of runs, and keys of the catalogue. Nothing
-in it is a sentence but what users wrote themselves. In memory its leaves are the dataclasses of
-`judging`; on disk these are objects of their fields.
+A result is strict JSON of facts: numbers, names, keys of runs, and keys of the catalogue. It holds
+no sentence except those that users wrote. In memory its leaves are the dataclasses of `judging`; on
+disk each becomes an object of its fields.
 """
 
 from __future__ import annotations
@@ -26,8 +26,8 @@ T = TypeVar("T")
 
 
 class Measure(TypedDict):
-    """What runs measured beside their result: by seed, the mean, and the differences to the base
-    (mean and 95 % interval)."""
+    """A number that runs measured beside their result: by seed, its mean, and its differences from
+    the base's (mean and 95 % interval)."""
 
     values: list[float | None]
     mean: float | None
@@ -39,8 +39,8 @@ class ArmResult(TypedDict):
 
     Attributes:
         method: its name in the table; `role`, `family` and `control_of` are those of `plan.Row`.
-        run: the method of its runs; `keys` and `early_keys` are these runs by seed, with a
-            schedule of T and of 0.8 T steps.
+        run: the method of its runs; `keys` and `early_keys` are the keys of these runs by seed,
+            with a schedule of T and of 0.8 T steps.
         mean, low, high: of `values`, with a 95 % interval.
         to_base, to_lr_matched: the arm minus the base, and minus the base at its lr times its gain.
     """
@@ -73,7 +73,7 @@ class ArmResult(TypedDict):
 
 
 class LearningRates(TypedDict):
-    """What was tried; by method what was chosen, and the tuning runs per rate, by seed."""
+    """The rates tried; by method, the rate chosen and the keys of tuning runs by rate and seed."""
 
     tried: list[float]
     chosen: dict[str, float]
@@ -81,7 +81,7 @@ class LearningRates(TypedDict):
 
 
 class Judged(TypedDict):
-    """One comparison: its table (the base first) and, by method and question, its verdicts.
+    """One judged comparison: its table (the base first), and its verdicts by method and question.
 
     Attributes:
         question: "tuned" or "today".
@@ -106,7 +106,7 @@ class Judged(TypedDict):
 
 
 class PilotResult(Judged):
-    """What pilot.json holds."""
+    """The content of pilot.json."""
 
     schema: int
     identity: str
@@ -118,7 +118,7 @@ class PilotResult(Judged):
 
 
 class StudyResult(TypedDict):
-    """What study.json holds."""
+    """The content of study.json."""
 
     schema: int
     study: str
@@ -133,7 +133,7 @@ class StudyResult(TypedDict):
 
 
 def read_result(path: Path, kind: type[T], remedy: str) -> T:
-    """The result in a file.
+    """Read a result from its file.
 
     Args:
         path: of pilot.json or study.json.
@@ -152,6 +152,7 @@ def read_result(path: Path, kind: type[T], remedy: str) -> T:
             f"{path} has schema {shown(content.get('schema'))}, this paramcast reads {SCHEMA}; "
             "use the paramcast that wrote it"
         )
+    # the types of all values, then what the types cannot say
     from pydantic import ValidationError
 
     try:
@@ -176,7 +177,7 @@ def _reader(kind: Any) -> Any:
 
 
 def _check(judged: Judged) -> None:
-    """What the types alone do not say."""
+    """Check what the types alone do not say: the number of values, and a row for each verdict."""
     seeds, table = judged["seeds"], judged["table"]
     if not 0 <= seeds <= MOST_SEEDS:
         raise ValueError(f"seeds is {seeds}")
@@ -184,8 +185,8 @@ def _check(judged: Judged) -> None:
         raise ValueError("the table is empty")
     for row in table:
         if len(row["values"]) != seeds or len(row["early_values"]) not in (0, seeds):
-            raise ValueError(f"{shown(row['method'])} has not {seeds} values")
+            raise ValueError(f"{shown(row['method'])} does not have {seeds} values")
     names = {row["method"] for row in table}
     unknown = set(judged["verdicts"]) - names
     if unknown:
-        raise ValueError(f"there is a verdict on {shown(min(unknown))} and no row of it")
+        raise ValueError(f"there is a verdict on {shown(min(unknown))}, but no row")

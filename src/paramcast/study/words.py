@@ -13,10 +13,10 @@ LANGUAGES = ("en", "ja")
 
 
 class Words:
-    """Text by key, in one language: `words("facts.paired", n=8)`.
+    """Look up texts by key, in one language: `words("facts.paired", n=8)`.
 
     Raises:
-        StudyError: another language.
+        StudyError: there is no catalogue of that language.
     """
 
     def __init__(self, language: str) -> None:
@@ -34,14 +34,14 @@ class Words:
         return dict(self._texts[name])
 
     def either(self, key: str, otherwise: str) -> str:
-        """The text of a key, or another where the catalogue has none."""
+        """The text of a key, or `otherwise` where the catalogue does not have it."""
         section, _, name = key.partition(".")
         return str(self._texts[section].get(name, otherwise))
 
 
 @functools.cache
 def catalogue(language: str) -> dict[str, dict[str, str]]:
-    """The whole catalogue of a language: sections of texts by name."""
+    """Load the catalogue of a language: sections of texts by name."""
     text = files("paramcast.study").joinpath(f"text/{language}.json").read_text("utf-8")
     loaded: dict[str, dict[str, str]] = json.loads(text)
     return loaded

@@ -1,4 +1,4 @@
-"""Engines: who runs many specifications, on this machine or on a Ray cluster."""
+"""Engines run many specifications, on this machine or on a Ray cluster."""
 
 from .base import ATTEMPTS as ATTEMPTS
 from .base import Engine as Engine

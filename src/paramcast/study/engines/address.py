@@ -1,4 +1,4 @@
-"""Ray addresses: read, and tried before Ray itself waits minutes for them."""
+"""Ray addresses: parse them, and try them first, because Ray itself waits for minutes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ CONNECT_SECONDS, ANSWER_SECONDS = 4.0, 6.0
 
 
 class Address(NamedTuple):
-    """ "auto", "local", or a host and port, of a Ray client server or of a head node."""
+    """Either "auto", "local", or the host and port of a Ray client server or a head node."""
 
     text: str
     host: str = ""
@@ -26,7 +26,7 @@ def read_address(text: str) -> Address:
     """Read an --address.
 
     Raises:
-        StudyError: it is none.
+        StudyError: it is not an address.
 
     Example:
         >>> read_address("ray://head")
@@ -51,14 +51,14 @@ def check_reachable(address: Address) -> None:
     """Refuse an address at which no Ray answers, within about ten seconds.
 
     Raises:
-        StudyError: nobody listens there, or what listens speaks no gRPC as Ray does.
+        StudyError: nothing listens there, or what listens does not speak gRPC as Ray does.
     """
     if not address.host:
         return
     try:
         with socket.create_connection((address.host.strip("[]"), address.port), CONNECT_SECONDS):
             pass
-    except (OSError, UnicodeError) as error:  # a name that no host can have
+    except (OSError, UnicodeError) as error:  # UnicodeError: a name that no host can have
         reason = getattr(error, "strerror", None) or error
         raise StudyError(
             f"no Ray cluster can be reached at {address.text[:80]} ({reason}); start "

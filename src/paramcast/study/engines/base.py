@@ -1,4 +1,4 @@
-"""What every engine does: start runs as there is room, and try again what failed."""
+"""The part that all engines share: start runs while there is room, and retry what failed."""
 
 from __future__ import annotations
 
@@ -12,14 +12,15 @@ from ..spec import RunSpec
 from ..tasks.source import Source
 
 ATTEMPTS = 2
+"""How often a run that fails is tried in all."""
 POLL = 0.5
-"""Seconds after which an engine asks again whether there is something to start."""
+"""Seconds after which an engine checks again whether it can start something."""
 
 
 class Job(NamedTuple):
-    """A run, and where a worker loads its task from.
+    """A run, and the source of its task.
 
-    `live` is the folder in which it tells how far it is, on an engine whose runs can reach it.
+    `live` is the folder in which the run reports how far it is, if its engine can reach it.
     """
 
     spec: RunSpec
@@ -28,9 +29,9 @@ class Job(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """An attempt that ended: its outcome, whose status may be "failed" or "timeout".
+    """An attempt that ended, with its outcome, whose status may be "failed" or "timeout".
 
-    `again` says whether the run will be tried once more.
+    `again` says whether the run will be tried again.
     """
 
     spec: RunSpec
@@ -42,22 +43,22 @@ class Finished(NamedTuple):
 class Engine(Protocol):
     """Runs jobs somewhere; the same specifications give the same outcomes in every engine.
 
-    An engine is a context: what it holds (processes, a connection) is let go at its end.
+    An engine is a context, which releases what it holds (processes, a connection) at its end.
     """
 
     @property
     def workers(self) -> int:
-        """How many runs go on at once."""
+        """The number of runs at once."""
 
     def describe(self) -> dict[str, Any]:
-        """Its name and resources, as stored with every run."""
+        """The engine's name and resources, as stored with every run."""
 
     def run(self, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
         """Run every job; results come in any order.
 
         Args:
-            jobs: what to run, in the order in which to start. It may be lazy: no more than twice
-                as many as run at once are taken ahead.
+            jobs: in the order in which to start them. It may be lazy: an engine takes at most twice
+                as many jobs as it runs at once.
             finished: called in this process for every attempt that ended.
 
         Raises:
@@ -75,22 +76,22 @@ class Engine(Protocol):
 
 
 class Backend(Protocol):
-    """The part in which engines differ."""
+    """The part in which engines differ: where a job runs."""
 
     def has_room(self, running: int) -> bool:
-        """Whether another job should be taken while this many run."""
+        """Whether another job can be taken while that many run."""
 
     def start(self, job: Job, running: int) -> Any:
-        """Start a job and return its handle; None if it has to wait for others to end."""
+        """Start a job and return its handle; None if it must wait for others to end."""
 
     def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, dict[str, Any]]]:
-        """The handles that ended, with their outcomes; none after that many seconds.
+        """Wait at most that many seconds for handles to end; return them with their outcomes.
 
-        It is called while something runs, or is measured before it is started.
+        It is called while something runs, or is being measured before it starts.
         """
 
     def attempts(self, outcome: dict[str, Any]) -> int:
-        """How often a run with this outcome is tried in all."""
+        """The number of attempts that a run with this outcome gets in all."""
 
 
 def drive(backend: Backend, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
@@ -99,7 +100,7 @@ def drive(backend: Backend, jobs: Iterable[Job], finished: Callable[[Finished], 
     running: dict[Any, tuple[Job, int]] = {}
     again: deque[tuple[Job, int]] = deque()
     while True:
-        # start what there is room for, first what has failed before
+        # start while there is room, retries first; the head of `again` is the next to start
         while backend.has_room(len(running)):
             if not again:
                 again.extend((job, 1) for job in islice(waiting, 1))

@@ -1,7 +1,7 @@
-"""Worker processes, each with a pipe of its own, so that one that dies takes nobody with it.
+"""Worker processes, each with its own pipe, so that the death of one harms no other.
 
-Workers that share a queue would not do: one that is killed while it holds the queue's lock, or
-half-way through a message, stops all others for good.
+A shared queue would not do: a worker that is killed while it holds the queue's lock, or halfway
+through a message, blocks all others for good.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from ...errors import RunError
 from .server import start_early, workers_context
 
 STARTS = 4
-"""Workers in a row that may die before they are ready."""
+"""After that many deaths in a row before a worker was ready, the crew gives up."""
 GRACE = 3.0
-"""Seconds that a process has to end when it is told to."""
+"""Seconds that a process has to end after it is told to."""
 
 
 class Ended(NamedTuple):
-    """How a task ended: with a "value", an "error" (in words), by "death" (exit code), "late"."""
+    """How a task ended: "value", "error" (in words), "death" (exit code) or "late"."""
 
     how: str
     value: Any = None
@@ -36,7 +36,7 @@ class Task:
     """A function that a worker runs.
 
     Attributes:
-        ended: how, None before.
+        ended: how it ended; None until then.
     """
 
     def __init__(self, call: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
@@ -45,13 +45,13 @@ class Task:
 
 
 class Crew:
-    """So many worker processes, which run tasks in the order of their submission.
+    """A fixed number of worker processes, which run tasks in the order of submission.
 
     Args:
-        size: processes.
-        timeout: seconds that a task may take; its worker is killed then. The clock is one that
-            nobody sets and that stands while the machine sleeps.
-        prepare: called in each worker before its first task.
+        size: the number of processes.
+        timeout: seconds that a task may take before its worker is killed. The clock is monotonic,
+            and stands still while the machine sleeps.
+        prepare: called with `arguments` in each worker before its first task.
     """
 
     def __init__(
@@ -67,33 +67,33 @@ class Crew:
         """Start all workers and wait until they are ready.
 
         Raises:
-            RunError: they die before that.
+            RunError: workers die before they are ready.
         """
         while not (self._full() and all(worker.ready for worker in self._workers)):
             self._hire()
             self.wait(1.0)
 
     def submit(self, function: Callable[..., Any], *arguments: Any) -> Task:
-        """Have a worker run a function, the next that is free."""
+        """Let the next free worker run a function."""
         task = Task((function, arguments))
         self._waiting.append(task)
         self._hand_out()
         return task
 
     def wait(self, seconds: float) -> list[Task]:
-        """The tasks that have ended, as soon as there are any; none after that many seconds."""
+        """Wait for tasks to end, for at most that many seconds; return those that did."""
         now = time.monotonic()
         left = (w.begun + self._timeout - now for w in self._workers if w.task and self._timeout)
         pipes = {worker.pipe: worker for worker in self._workers}
         ready = connection.wait(list(pipes), max(0.0, min((seconds, *left))))
-        # what has come in before its time ran out counts, however long nobody looked
+        # hear first, then stop: a result that came in time counts, however late we look
         tasks = [self._hear(pipes[pipe]) for pipe in ready]  # type: ignore[index]
         tasks += [self._stop_late(worker) for worker in list(self._workers)]
         self._hand_out()
         return [task for task in tasks if task is not None]
 
     def stop(self) -> None:
-        """End all workers, whatever they do."""
+        """End all workers, whatever they are doing."""
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:
@@ -107,7 +107,7 @@ class Crew:
         while not self._full():
             try:
                 self._workers.append(_Worker(*self._prepare))
-            except (OSError, EOFError):  # the process that forks has died: it is started again
+            except (OSError, EOFError):  # the fork server has died; the next worker starts it again
                 self._count_early_death()
 
     def _hand_out(self) -> None:
@@ -118,17 +118,18 @@ class Crew:
             if self._waiting and worker.ready and worker.task is None:
                 task = self._waiting.popleft()
                 if not worker.begin(task):
-                    self._waiting.appendleft(task)  # its death is heard of in a moment
+                    self._waiting.appendleft(task)  # dead: its pipe will say so in a moment
 
     def _hear(self, worker: _Worker) -> Task | None:
-        """Take in what a worker says, or that it is dead; the task that thereby ended."""
+        """Receive a worker's message, or its death; return the task that ended, if one did."""
         try:
             ended: Ended | None = worker.pipe.recv()
-        except Exception:  # the end of its pipe, or half a message: it is dead
+        except Exception:  # the pipe's end, or half a message: the worker is dead
             self._workers.remove(worker)
             ended = Ended("death", worker.end())
             if not worker.ready:
                 self._count_early_death()
+        # its first message, None, says that it is ready; every later one ends a task
         if not worker.ready:
             worker.ready = ended is None
             self._died_early = 0 if worker.ready else self._died_early
@@ -160,10 +161,10 @@ class Crew:
 
 
 class _Worker:
-    """A process, what it is doing, and since when."""
+    """A process, its task, and when that began."""
 
     def __init__(self, prepare: Callable[..., None], arguments: tuple[Any, ...]) -> None:
-        start_early()  # where it was killed: with the environment that it needs
+        start_early()  # if the fork server died, start it in the environment that it needs
         context = workers_context()
         self.pipe, theirs = context.Pipe()
         self.process: BaseProcess = context.Process(
@@ -172,13 +173,13 @@ class _Worker:
         try:
             self.process.start()
         finally:
-            theirs.close()  # the worker's end alone is left, so that its death is heard
+            theirs.close()  # only the worker holds that end now, so that its death closes the pipe
         self.ready = False
         self.task: Task | None = None
         self.begun = 0.0
 
     def begin(self, task: Task) -> bool:
-        """Whether the worker could be told."""
+        """Send the worker a task; return whether it could be sent."""
         try:
             self.pipe.send(task.call)
         except OSError:
@@ -187,7 +188,7 @@ class _Worker:
         return True
 
     def end(self) -> int | None:
-        """Wait for the end of the process, if need be force it; its exit code."""
+        """Wait for the process to end, or kill it after GRACE seconds; return its exit code."""
         self.process.join(GRACE)
         if self.process.exitcode is None:
             self.process.kill()
@@ -199,7 +200,7 @@ class _Worker:
 def _work(
     pipe: connection.Connection, prepare: Callable[..., None], arguments: tuple[Any, ...]
 ) -> None:
-    """In a worker: run what comes, until the driver is gone."""
+    """Run, in a worker, what the driver sends, until the driver is gone."""
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_driver, name="end with driver", daemon=True).start()
     prepare(*arguments)
@@ -217,12 +218,12 @@ def _work(
             pipe.send(ended)
         except OSError:
             return
-        except Exception as error:  # a result that cannot be sent; nothing of it was
+        except Exception as error:  # a result that cannot be pickled; nothing was sent
             pipe.send(Ended("error", f"{type(error).__name__}: {error}"))
 
 
 def _end_with_driver() -> None:
-    """End with a driver that was killed: a run that nobody waits for may take hours more."""
+    """End when the driver does, even if it was killed, instead of finishing a run for no one."""
     driver = parent_process()
     if driver is not None:
         driver.join()

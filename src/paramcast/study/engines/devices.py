@@ -1,4 +1,4 @@
-"""Which GPU a worker process uses, and how many workers a machine takes."""
+"""The GPU that a worker process uses, and the number of workers for a machine."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import torch
 from filelock import FileLock, Timeout
 
 PER_GPU = 2
-"""Workers on one GPU unless told otherwise: one computes while the other's host catches up."""
-_held: dict[str, tuple[int, FileLock]] = {}
+"""Default workers on one GPU: one computes while the other's host catches up."""
+_held: dict[str, tuple[int, FileLock]] = {}  # this process's slot; the lock lives as long as it
 
 
 def take_slot(folder: str) -> int:
-    """The lowest number that no living worker holds; this process keeps it until it ends.
+    """Take the lowest number that no living worker holds, until this process ends.
 
-    A lock goes with its process however that ends, so the worker that stands in for a dead one
+    The lock ends with its process, however that ends, so that the replacement of a dead worker
     takes its number, and with it its place on a GPU.
 
     Args:
-        folder: that the workers of one pool share.
+        folder: shared by the workers of one pool.
     """
     number = 0
     while "slot" not in _held:
@@ -33,7 +33,7 @@ def take_slot(folder: str) -> int:
 
 
 def gpu_of(slot: int, gpus: int) -> int:
-    """Workers go round the GPUs in turn.
+    """The GPU of a slot: workers take the GPUs in turn.
 
     >>> [gpu_of(slot, 3) for slot in range(7)]
     [0, 1, 2, 0, 1, 2, 0]
@@ -42,13 +42,13 @@ def gpu_of(slot: int, gpus: int) -> int:
 
 
 def settle(device: str) -> None:
-    """Make "cuda" mean this worker's GPU; a device with an index, and a CPU, are left alone."""
+    """Make "cuda" mean this worker's GPU; "cuda:N" and "cpu" stay as they are."""
     if device == "cuda" and "slot" in _held:
         torch.cuda.set_device(gpu_of(_held["slot"][0], torch.cuda.device_count()))
 
 
 def usual_workers(device: str, cores: int, gpus: int) -> int:
-    """Worker processes unless told otherwise: one per core, or `PER_GPU` on each GPU in use.
+    """The default number of workers: one per core, or `PER_GPU` on each GPU in use.
 
     >>> usual_workers("cpu", cores=8, gpus=4), usual_workers("cuda", cores=16, gpus=4)
     (8, 8)

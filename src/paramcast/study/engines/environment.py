@@ -1,4 +1,4 @@
-"""Where a run ran: versions, hardware, the commit of the user's code."""
+"""The environment of a run: versions, hardware, and the commit of the user's code."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from . import Engine
 
 
 def describe_environment(source: Source, engine: Engine) -> dict[str, Any]:
-    """Versions, hardware, engine and commit of the user's code, as stored with every run."""
+    """The versions, hardware, engine and commit of the user's code, as stored with every run."""
     # the processor, which Linux knows by name
     cpu = platform.processor() or platform.machine()
     if sys.platform == "linux":
@@ -25,7 +25,7 @@ def describe_environment(source: Source, engine: Engine) -> dict[str, Any]:
         names = (line.partition(":")[2].strip() for line in facts if line.startswith("model name"))
         cpu = next(names, cpu)
 
-    # the commit of the user's code, where it is in a repository
+    # the commit of the user's code, if it is in a repository
     folder = Path.cwd() if source.kind == "builtin" else Path(source.where).parent
     try:
         done = subprocess.run(

@@ -1,4 +1,4 @@
-"""Running on this machine: processes with one thread each, as many as its memory allows."""
+"""Run on this machine: processes with one thread each, as many as its memory allows."""
 
 from __future__ import annotations
 
@@ -21,26 +21,26 @@ from .crew import Crew, Ended, Task
 from .devices import take_slot
 
 KEPT_FREE = 0.1
-"""The share of the available memory that no run is planned into."""
+"""The share of the available memory that is kept free."""
 MEMORY_LIMITS = tuple(
     Path("/sys/fs/cgroup", file) for file in ("memory.max", "memory/memory.limit_in_bytes")
 )
-"""Where a container finds its own limit, in version 2 and 1 of control groups."""
+"""The files with a container's own limit, in versions 2 and 1 of control groups."""
 
 
 class LocalEngine:
-    """Worker processes on this machine, the same for all calls of run() within its context.
+    """Worker processes on this machine, which stay for all calls of run() within the context.
 
-    A run that fails, dies or exceeds the timeout is tried once more; the others go on. Before the
-    first runs of a task one worker measures what a run takes, and fewer run at once if the memory
-    would not hold them all. A run that was killed, which is what a system without memory does, is
+    A run that fails, dies or exceeds the timeout is tried again, while the others go on. Before the
+    first runs of a task one worker measures how much memory a run takes, and fewer run at once if
+    the memory would not hold them all. A run that was killed, as a system out of memory does, is
     tried again alone.
 
     Args:
-        workers: processes, each with one thread.
+        workers: the number of processes, each with one thread.
         timeout: seconds that one run may take.
-        say: told in a sentence when fewer than `workers` run at once.
-        memory: bytes that the runs may take; None for what is available when workers are started.
+        say: receives a sentence when fewer than `workers` run at once.
+        memory: bytes that the runs may take; None for what is available when the workers start.
 
     Example:
         >>> engine = LocalEngine(workers=2, timeout=600)
@@ -88,9 +88,9 @@ class LocalEngine:
             self._stop()
 
     def _started(self) -> _Pool:
-        """The workers, started where there are none."""
+        """The workers, which are started on the first call."""
         if self._pool is None:
-            # whoever is told may change while the workers stay
+            # a lambda, because `say` may change while the workers stay
             self._pool = _Pool(self.workers, self.timeout, self._memory, lambda t: self.say(t))
             self._pool.begin()
         return self._pool
@@ -103,12 +103,12 @@ class LocalEngine:
 
 
 def available_memory() -> int:
-    """Bytes that new processes can take: of the machine's, and of what a container may hold."""
+    """Bytes that new processes can take, by the machine's memory and the container's limit."""
     left = [int(psutil.virtual_memory().available)]
     for file in MEMORY_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # not there, or "max"
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
             processes = psutil.process_iter(["memory_info"])
-            held = (p.info["memory_info"] for p in processes)  # None: not ours to ask
+            held = (p.info["memory_info"] for p in processes)  # None: access denied
             left.append(int(file.read_text("utf-8")) - sum(m.rss for m in held if m is not None))
     return max(0, min(left))
 
@@ -118,7 +118,7 @@ Kind = tuple[Any, ...]
 
 
 class _Pool:
-    """A crew of processes, and what its runs take."""
+    """A crew of processes, and the memory that its runs take."""
 
     def __init__(
         self,
@@ -136,11 +136,11 @@ class _Pool:
         self._shared = 0  # bytes that a worker shares with the others
         self._measuring: dict[Kind, Task] = {}
         self._jobs: dict[Task, Job] = {}
-        self._alone: set[str] = set()  # keys of runs for which the memory did not suffice
+        self._alone: set[str] = set()  # keys of runs that ran out of memory
         self._said = workers
 
     def begin(self) -> None:
-        with held():  # workers stopped while they start complain one by one
+        with held():  # each worker that is interrupted while it starts would print a traceback
             self._crew.start()
 
     def stop(self) -> None:
@@ -148,15 +148,15 @@ class _Pool:
         shutil.rmtree(self._slots, ignore_errors=True)
 
     def has_room(self, running: int) -> bool:
-        return running < 2 * self._workers  # a worker that ends has its next run waiting
+        return running < 2 * self._workers  # a free worker finds its next run waiting
 
     def start(self, job: Job, running: int) -> Task | None:
         if self._workers > 1:
-            # a run for which the memory did not suffice has it alone
+            # a run that ran out of memory runs alone
             alone = {job.spec.key, *(j.spec.key for j in self._jobs.values())} & self._alone
             if alone and running:
                 return None
-            # what a run takes is measured once; then no more start than the memory holds
+            # measure what a run takes once; then start no more than the memory holds
             if not self._known(job) or (running and running >= self._limit(job)):
                 return None
         task = self._crew.submit(worker.execute, *job)
@@ -164,7 +164,7 @@ class _Pool:
         return task
 
     def _limit(self, job: Job) -> int:
-        """How many runs may go on at once, with this one among them."""
+        """The number of runs that may go on at once, this one among them."""
         kinds = {_kind(job), *map(_kind, self._jobs.values())}
         largest = max(self._sizes.get(kind, 0) for kind in kinds)
         if largest * self._workers <= self._budget:
@@ -174,12 +174,12 @@ class _Pool:
             self._said = at_once
             self._say(
                 f"{at_once} of {self._workers} workers run at once: a run takes {_gb(largest)}, "
-                f"{_gb(self._available)} of memory are available"
+                f"{_gb(self._available)} of memory is available"
             )
         return at_once
 
     def _known(self, job: Job) -> bool:
-        """Whether it is known what the run takes; else one worker is sent to measure it."""
+        """Whether the memory that a run takes is known; if not, let one worker measure it."""
         kind = _kind(job)
         if kind in self._sizes:
             return True
@@ -188,7 +188,7 @@ class _Pool:
         ended = self._measuring[kind].ended
         if ended is None:
             return False
-        # whatever is wrong with the task is said by its runs
+        # if the measurement failed the run will fail too, and say why
         peak, shared = ended.value if ended.how == "value" else (0, 0)
         self._sizes[kind], self._shared = max(0, peak - shared), shared
         del self._measuring[kind]
@@ -205,7 +205,7 @@ class _Pool:
         job = self._jobs.pop(task)
         how, value = task.ended or Ended("death")
         if how == "value":
-            outcome: dict[str, Any] = value
+            outcome: dict[str, Any] = value  # also "failed", where `execute` caught an error
         elif how == "late":
             reason = f"took longer than {self._timeout:g} s"
             outcome = {"status": "timeout", "reason": reason}
@@ -217,6 +217,7 @@ class _Pool:
         if outcome["status"] == "failed" and _lacked_memory(outcome["reason"]):
             self._alone.add(job.spec.key)
         elif "peak_memory" in outcome and job.spec.device == "cpu":
+            # a run may take more than its first steps did
             took = outcome["peak_memory"] - self._shared
             self._sizes[_kind(job)] = max(self._sizes.get(_kind(job), 0), took)
         return outcome
@@ -238,7 +239,7 @@ def _lacked_memory(reason: str) -> bool:
 
 
 def _initialise(slots: str) -> None:
-    """In a worker: leave Ctrl-C to the parent, print to standard error, use one thread."""
+    """Prepare a worker: leave Ctrl-C to the parent, print to standard error, use one thread."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     os.dup2(2, 1)
     os.environ["OMP_NUM_THREADS"] = "1"

@@ -1,4 +1,4 @@
-"""What a Ray worker does: one run, on one thread, within its time."""
+"""Run one specification in a Ray worker, on one thread and within its time."""
 
 from __future__ import annotations
 
@@ -14,11 +14,17 @@ from ..tasks.source import Source
 from .parcel import Parcel, unpack
 
 GRACE = 15.0
-"""Seconds after its timeout at which a run that cannot be interrupted takes its process along."""
+"""Seconds after its timeout at which a run that cannot be interrupted ends with its process."""
 
 
 def execute(spec: RunSpec, source: Source, parcel: Parcel, timeout: float | None) -> dict[str, Any]:
-    """Run one specification on this node; an error becomes the outcome's reason."""
+    """Run one specification on this node; an error becomes the outcome's reason.
+
+    Args:
+        spec, source: the run, and the source of its task.
+        parcel: the files of the task, for a node without them.
+        timeout: seconds that the run may take; None for no limit.
+    """
     try:
         from . import worker
 
@@ -33,7 +39,11 @@ def execute(spec: RunSpec, source: Source, parcel: Parcel, timeout: float | None
 
 
 def check_versions(spec: RunSpec) -> None:
-    """Refuse to run with other versions than those that the run's key promises."""
+    """Refuse to run with versions other than those in the run's key.
+
+    Raises:
+        RuntimeError: this node has other versions.
+    """
     import torch
 
     from ... import __version__
@@ -46,12 +56,12 @@ def check_versions(spec: RunSpec) -> None:
 
 
 class _TookTooLong(BaseException):
-    """Raised by the alarm: no error that a task's `except Exception` would catch."""
+    """Raised by the alarm; a task's `except Exception` does not catch it."""
 
 
 @contextlib.contextmanager
 def _limited(seconds: float | None) -> Iterator[None]:
-    """End what takes longer: by an exception, and if that is not heard by ending the process."""
+    """End what takes longer: by an exception or, if nothing receives it, with the process."""
     if seconds is None:
         yield
         return

@@ -1,4 +1,4 @@
-"""What a node of a cluster needs of a user's task: the files, unless it has the same ones."""
+"""The files of a user's task, for nodes of a cluster that do not have the same ones."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from ...errors import StudyError, TaskError
 from ..tasks.own_file import code_files
 from ..tasks.source import Source
 
-LARGEST = 200 * 2**20
+LARGEST = 200 * 2**20  # bytes sent to a node
 
 
 @dataclass(frozen=True)
 class Parcel:
-    """The files of a task, by their place beside its own file; empty for built-in tasks.
+    """The files of a task by their paths beside its own file; empty for built-in tasks.
 
-    Of a folder of images it is the file with their pixels, so that no node decodes them again.
+    For a folder of images it is the file with their pixels, so that no node decodes them again.
     """
 
     files: tuple[tuple[str, bytes], ...] = ()
@@ -55,10 +55,10 @@ def pack(source: Source) -> Parcel:
 
 
 def unpack(source: Source, parcel: Parcel) -> Source:
-    """The task as this node can load it: in its own place if the same files lie there.
+    """The task as this node can load it: from its own path if the same files are there.
 
     Raises:
-        TaskError: a parcel that leaves its folder, or images too large to send that are not here.
+        TaskError: a parcel leaves its folder, or images too large to send are not on this node.
     """
     if source.kind == "images" and not parcel.files and not Path(source.data).is_file():
         raise TaskError(
@@ -83,7 +83,7 @@ def _same(path: Path, data: bytes) -> bool:
 
 @lru_cache(maxsize=8)
 def _write(parcel: Parcel) -> Path:
-    """A new folder of this process's own with the files; it goes when the process ends."""
+    """Write the files to a new folder, which is removed when this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="paramcast-task-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name, data in parcel.files:

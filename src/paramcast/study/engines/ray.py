@@ -1,4 +1,4 @@
-"""Running on a Ray cluster: many machines, the same outcomes."""
+"""Run on a Ray cluster: many machines, the same outcomes."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from .base import ATTEMPTS, Finished, Job, drive
 from .parcel import pack
 
 ATTEMPTS_LOST = 4
-"""How often a run is tried whose process or node dies: machines die for reasons of their own."""
+"""How often a run whose process or node dies is tried in all; the run is rarely to blame."""
 LOST = "lost"
-OBJECT_STORE = 100 * 2**20
+"""Marks the outcome of such a run."""
+OBJECT_STORE = 100 * 2**20  # bytes, in a cluster of our own
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anyone
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -32,15 +33,15 @@ SETTINGS = {
     "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "5",
 }
 LOOK = 2.0
-"""Seconds between two looks at what the cluster consists of."""
+"""Seconds between two looks at the nodes of the cluster."""
 
 
 class RayEngine:
     """Tasks on a Ray cluster, one per run, each with one thread.
 
-    A run that fails or exceeds the timeout is tried once more; one whose process or node dies up
-    to four times in all. Ray itself repeats nothing, so that every attempt is counted. The driver
-    alone writes the store: if it dies, the runs in progress are lost and no others.
+    A run that fails or exceeds the timeout is tried again; a run whose process or node dies is
+    tried up to four times in all. Ray itself retries nothing, so that every attempt is counted.
+    Only the driver writes the store: if it dies, only the runs in progress are lost.
 
     Args:
         address: "auto" (the cluster that this machine belongs to), "local" (one of our own, which
@@ -48,12 +49,12 @@ class RayEngine:
             (from anywhere).
         timeout: seconds that one run may take.
         cpus_per_run, gpus_per_run: what Ray reserves for a run; fractions share a device.
-        workers: at most this many runs at once; None for what the cluster holds.
-        say: told what the user should know.
+        workers: at most this many runs at once; None for as many as the cluster holds.
+        say: receives what the user should know.
 
     Raises:
-        StudyError: no Ray is installed, the address is none, or nothing answers there (on
-            entering the context).
+        StudyError: the address is not one or, on entering the context, Ray is not installed or
+            nothing answers there.
     """
 
     def __init__(
@@ -71,7 +72,7 @@ class RayEngine:
         self.say = say or (lambda _: None)
         self._most = workers
         self._ray: ModuleType | None = None
-        self._ours = False  # whether the connection is ours to end
+        self._ours = False  # we made the connection, so we end it
         self._task: Any = None
         self._parcels: dict[Source, Any] = {}
         self._slots, self._looked = 0, -math.inf
@@ -79,7 +80,7 @@ class RayEngine:
 
     @property
     def workers(self) -> int:
-        """How many runs the cluster holds at once, now."""
+        """The number of runs that the cluster holds at once, now."""
         return max(1, self._count())
 
     def describe(self) -> dict[str, Any]:
@@ -132,7 +133,7 @@ class RayEngine:
                 _node_ip_address="127.0.0.1",
             )
         for attempt in range(2 if self.address.text.startswith(CLIENT) else 1):
-            # the server that a busy head starts for each client may come too late once
+            # a busy head may be slow to start its server for this client: try a second time
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
@@ -170,7 +171,7 @@ class RayEngine:
     # --- resources ------------------------------------------------------------------------------
 
     def _count(self) -> int:
-        """How many runs fit into the nodes that live, looked at every few seconds."""
+        """The number of runs that fit into the living nodes, updated every few seconds."""
         if time.monotonic() - self._looked > LOOK:
             slots = sum(self._fit(each) for each in _nodes(self._connected()))
             self._slots = min(slots, self._most) if self._most else slots
@@ -182,6 +183,7 @@ class RayEngine:
 
     def _fit(self, node: dict[str, float]) -> int:
         needs = (("CPU", self.cpus_per_run), ("GPU", self.gpus_per_run))
+        # 1e-9: fractions such as 3 of 0.333 may round to just below a whole number
         return min(math.floor(node.get(name, 0.0) / n + 1e-9) for name, n in needs if n > 0)
 
     def _refuse_too_large(self) -> None:
@@ -207,7 +209,7 @@ class RayEngine:
             tasks.cancel()
 
     def submit(self, job: Job) -> Any:
-        """Hand one job to Ray."""
+        """Hand one job to Ray; the files of its task are sent once."""
         if job.source not in self._parcels:
             self._parcels[job.source] = self._connected().put(pack(job.source))
         return self._task.remote(job.spec, job.source, self._parcels[job.source], self.timeout)
@@ -221,7 +223,7 @@ class _Tasks:
         self._running: set[Any] = set()
 
     def has_room(self, running: int) -> bool:
-        return running < 2 * self._engine.workers  # a node that ends a run has its next waiting
+        return running < 2 * self._engine.workers  # a free node finds its next run waiting
 
     def start(self, job: Job, running: int) -> Any:
         handle = self._engine.submit(job)
@@ -229,6 +231,7 @@ class _Tasks:
         return handle
 
     def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, dict[str, Any]]]:
+        # wait for one, then take all that are ready by now
         ready, _ = self._ray.wait(list(handles), num_returns=1, timeout=seconds)
         if ready:
             ready, _ = self._ray.wait(list(handles), num_returns=len(handles), timeout=0)
@@ -272,9 +275,9 @@ def _nodes(ray: ModuleType) -> list[dict[str, float]]:
 
 
 def _lock_out_others() -> None:
-    """A secret for a cluster of our own, since Ray's servers listen on every interface.
+    """Set a secret for a cluster of our own, because Ray's servers listen on every interface.
 
-    Ray reads the mode when it is imported; if that has happened, it makes a secret by itself.
+    Ray reads the mode on import; if it is imported already, it makes a secret by itself.
     """
     if not os.environ.get("RAY_AUTH_MODE") and "ray" not in sys.modules:
         os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
@@ -295,9 +298,9 @@ def _import_ray() -> Any:
 
 
 def _leave_messages_to_us() -> None:
-    """Ray prints the logs of dying nodes to our output; what they mean is said by outcomes.
+    """Keep Ray from printing the logs of dying nodes; outcomes say what they mean.
 
-    No setting turns this off (2.60), so the function that prints is replaced where it is found.
+    No setting turns this off (2.60), so we replace the function that prints, if it is there.
     """
     with contextlib.suppress(ImportError, AttributeError):
         from ray._private import worker

@@ -1,4 +1,4 @@
-"""The process that workers are forked from: it imports torch once, while the parent starts."""
+"""The fork server of the workers: it imports torch once, while the parent starts."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ PRELOAD = [
     "sklearn.model_selection",
 ]
 ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"), "1")
-# A process that asked the CUDA runtime for devices cannot be forked; asking the driver's manager
-# (NVML) instead keeps the server fit for it.
+# A process that asked the CUDA runtime for devices cannot be forked. The server asks the driver's
+# management library (NVML) instead.
 ENVIRONMENT = {**ONE_THREAD, "PYTORCH_NVML_BASED_CUDA_CHECK": "1"}
 
 
 def workers_context() -> Any:
-    """The multiprocessing context of the workers: a fork server where the system has one."""
+    """The multiprocessing context of the workers: a fork server if the system has one."""
     if sys.platform == "win32":
         return multiprocessing.get_context("spawn")
     context = multiprocessing.get_context("forkserver")
@@ -40,7 +40,7 @@ def start_early() -> None:
     main = threading.current_thread() is threading.main_thread()
     handler = signal.signal(signal.SIGINT, signal.SIG_IGN) if main else None  # inherited
     before = {name: os.environ.get(name) for name in ENVIRONMENT}
-    os.environ.update(ENVIRONMENT)  # inherited: a server with one thread is safe to fork
+    os.environ.update(ENVIRONMENT)  # inherited too: a server with one thread is safe to fork
     try:
         forkserver.ensure_running()
     finally:

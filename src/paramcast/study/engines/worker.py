@@ -1,4 +1,4 @@
-"""What a worker process does: load the task once, then run specifications."""
+"""In a worker process: load the task once, then run specifications."""
 
 from __future__ import annotations
 
@@ -24,7 +24,8 @@ def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
     """Run one specification; an error becomes the outcome's reason.
 
     Args:
-        live: the folder in which the run tells how far it is (see `live`).
+        spec, source: the run, and the source of its task.
+        live: the folder in which the run reports how far it is (see `store.live`).
     """
     try:
         settle(spec.device)
@@ -43,9 +44,9 @@ def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
 
 
-@lru_cache(maxsize=4)  # runs come by seed, and of tuning three seeds in turn have their own splits
+@lru_cache(maxsize=4)  # tuning goes round three seeds, each of which may have its own split
 def _prepared(source: Source, device: str) -> tuple[Prepared, str]:
-    """The task, its fingerprint, and one training step outside any measurement: it is slow."""
+    """The task, its fingerprint, and a first training step, which is slow, outside any timing."""
     prepared = load(source, device, quiet=True)  # the driver has said whose code runs
     model = prepared.task.model().to(device)
     batch = min(len(prepared.train), prepared.task.batch_size)
@@ -64,24 +65,24 @@ def _first_step(spec: RunSpec) -> RunSpec:
 
 @lru_cache(maxsize=16)
 def _compile(source: Source, first_step: RunSpec) -> None:
-    """Compile the training step outside any measurement: it takes up to minutes."""
+    """Compile the training step, which can take minutes, outside any timing."""
     run(first_step, _prepared(source, first_step.device)[0])
 
 
 def fingerprint(prepared: Prepared) -> str:
-    """What RunSpec.fingerprint is: data, initial weights, settings and code."""
+    """The value of RunSpec.fingerprint: a hash of data, initial weights, settings and code."""
     return hash_of(prepared.fingerprint())
 
 
 MEASURED_STEPS = 8
-"""Steps after which every buffer of an optimizer and of a cycle is there."""
+"""Steps after which every buffer of an optimizer and of a cycle is allocated."""
 
 
 def measure(spec: RunSpec, source: Source, live: str | None = None) -> tuple[int, int]:
-    """What a run takes, from its first steps: bytes at the peak, and those shared of them.
+    """Measure a run's memory in its first steps: peak bytes, and how many of them are shared.
 
-    Shared are the pages that workers have in common with the process that they were forked from.
-    `live` is not used: nothing is told of a measurement.
+    Workers share pages with the process that they were forked from. `live` is not used: it is here
+    so that `measure` takes the same job as `execute`.
     """
     settle(spec.device)
     prepared, _ = _prepared(source, spec.device)
@@ -89,15 +90,15 @@ def measure(spec: RunSpec, source: Source, live: str | None = None) -> tuple[int
     per_epoch = math.ceil(len(prepared.train) / spec.batch_size)
     stream = prepared.task.stream
     least = max(MEASURED_STEPS, 0 if stream is None else len(stream.segments))
-    few = min(1.0, least / per_epoch)
+    few = min(1.0, least / per_epoch)  # of an epoch; on a stream, a step for each segment
     run(replace(spec, epochs=1, share=few, compiled=False), prepared)
     memory = psutil.Process().memory_full_info()
     peak = max(while_loading, peak_memory("cpu"))
-    return peak, max(0, memory.rss - memory.uss)
+    return peak, max(0, memory.rss - memory.uss)  # rss counts shared pages, uss does not
 
 
 def use_one_thread() -> None:
-    """Results depend on the number of threads, so every run has one, wherever it runs."""
+    """Use one thread for every run, wherever it runs, because results depend on their number."""
     torch.set_num_threads(1)
-    with contextlib.suppress(RuntimeError):  # it can be set once
+    with contextlib.suppress(RuntimeError):  # it can be set only once
         torch.set_num_interop_threads(1)

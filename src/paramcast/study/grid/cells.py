@@ -29,7 +29,7 @@ class Cell:
     """One comparison of a study.
 
     Attributes:
-        settings: the values of the axes, those of the task filled in; lr is None where tuned.
+        settings: the values of the axes, with the task's own filled in; lr is None if tuned.
         plan: its runs.
     """
 
@@ -50,10 +50,16 @@ def make_cells(
     numerics: Numerics = DEFAULT,
     data_dir: str | None,
 ) -> list[Cell]:
-    """Every cell of a study, its tasks loaded and its methods checked.
+    """Make every cell of a study: load its tasks and check its methods.
+
+    Args:
+        study: the study.
+        out: the folder for its results.
+        device, numerics: where and how its runs compute.
+        data_dir: where the data of built-in tasks are.
 
     Raises:
-        StudyError: a task or method that is not there or does not fit, with the grid it is in.
+        StudyError: a task or method does not exist or does not fit; the message names the grid.
     """
     tasks: dict[tuple[Any, ...], tuple[Any, Prepared]] = {}
     cells, runs = [], 0
@@ -65,7 +71,8 @@ def make_cells(
             for settings in grid.cells():
                 name = settings["task"]
                 chosen = name, grid.target, table, grid.metric
-                if chosen not in tasks:
+                if chosen not in tasks:  # loaded once for all cells
+                    # a task of the user's has its data where it is; --data-dir is for built-in ones
                     own = is_table(name) or ".py" in name or usable_path(name, "task").is_dir()
                     source = find(name, grid.target, None if own else data_dir, table)
                     source = replace(source, metric=grid.metric or "")
@@ -86,20 +93,20 @@ def make_cells(
 
 
 def tuning_jobs(plans: Iterable[Plan]) -> list[Job]:
-    """The tuning runs of all plans."""
+    """The tuning runs of all plans, each once."""
     return _once((plan, plan.tuning_specs()) for plan in plans)
 
 
 def final_jobs(plans: Sequence[Plan], chosen: Sequence[dict[str, float]]) -> list[Job]:
-    """The final runs of all plans, at the learning rates chosen in each."""
+    """The final runs of all plans, each once, at the learning rates chosen for each plan."""
     pairs = zip(plans, chosen, strict=True)
     return _once((plan, plan.final_specs(plan.rows(rates))) for plan, rates in pairs)
 
 
 def _once(planned: Iterable[tuple[Plan, list[RunSpec]]]) -> list[Job]:
-    """Each run once, task by task so that workers load each once; the longest first.
+    """Each run once, task by task, so that workers load each task once; the longest runs first.
 
-    Near the end some workers are idle: the shorter the last runs, the better.
+    Near the end some workers are idle, for a shorter time if the last runs are short.
     """
     jobs: dict[RunSpec, Job] = {}
     work: dict[RunSpec, float] = {}
@@ -129,6 +136,7 @@ def _cell(
 ) -> Cell:
     task, tune = prepared.task, grid.tune or Tune()
     own = "own" if callable(task.base) else task.base
+    # what a report shows: an axis that the grid leaves out has the task's value
     filled = {
         "task": settings["task"],
         "base": settings["base"] or own,
@@ -140,6 +148,7 @@ def _cell(
             for name in ("schedule", "epochs", "batch_size")
         },
     }
+    # methods and probes are checked now, not in the first of many runs
     margin, relative = (None, False) if grid.margin is None else parse_margin(str(grid.margin))
     changed = adjusted(task, settings["momentum"], settings["weight_decay"])
     check_methods(changed, filled["base"], methods)

@@ -22,7 +22,7 @@ AGAIN = "go on with `paramcast study resume`, which writes it again"
 
 
 def read_study(folder: Path) -> StudyResult:
-    """What study.json holds.
+    """Read a folder's study.json.
 
     Raises:
         StudyError: the study has not finished, or the file cannot be read.
@@ -34,7 +34,7 @@ def read_study(folder: Path) -> StudyResult:
             "see `paramcast study status`, or go on with `paramcast study resume`"
         )
     result = read_result(path, StudyResult, AGAIN)
-    if not re.fullmatch(NAME, result["study"]):  # files are named after it
+    if not re.fullmatch(NAME, result["study"]):  # files are named after the study
         raise StudyError(f"{path}: the study is called {shown(result['study'])}; {AGAIN}")
     if not result["cells"]:
         raise StudyError(f"{path} has no cells; {AGAIN}")
@@ -42,7 +42,7 @@ def read_study(folder: Path) -> StudyResult:
 
 
 def comparison_rows(result: StudyResult) -> list[dict[str, Any]]:
-    """One row per cell and method: its value, and its differences to the base and to lr x G."""
+    """One row per cell and method: its value, and its differences from the base and from lr x G."""
     rows = []
     for cell in result["cells"]:
         for row in cell["table"]:
@@ -82,7 +82,7 @@ def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
 
     Args:
         folder: of the study.
-        url: of its store; None for the one that the folder has or names.
+        url: of its store; None for the store that the folder has or names.
 
     Raises:
         StoreError: there is no store, or it cannot be read.
@@ -92,12 +92,13 @@ def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
-    """Write a table; the file's ending tells the format.
+    """Write a table as CSV or Parquet, by the file's ending.
 
-    Text that a spreadsheet would take for a formula is quoted with an apostrophe in CSV.
+    In CSV an apostrophe precedes text that a spreadsheet would take for a formula.
 
     Raises:
-        StudyError: another ending, values that fit in no table, or the file cannot be written.
+        StudyError: another ending, values that do not fit into a table, or the file cannot be
+            written.
     """
     import pandas as pd
 
@@ -110,7 +111,7 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
             texts = frame.select_dtypes(include=["object", "str"]).columns
             for name in texts:
                 frame[name] = frame[name].map(harmless)
-            # with both characters in its line ends, a value that holds one of them is quoted
+            # with \r\n as line end, pandas quotes a value that holds either character
             content = frame.to_csv(index=False, lineterminator="\r\n").encode()
         else:
             content = frame.to_parquet(index=False)

@@ -1,4 +1,4 @@
-"""A study as a file: what to compare, over which settings, with how many seeds."""
+"""A study as a TOML file: what to compare, over which settings, with how many seeds."""
 
 from __future__ import annotations
 
@@ -25,11 +25,10 @@ from ..spec import Base, Precision, Schedule
 from ..tasks.frames import Kind, Missing
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
-"""What a grid crosses, the slowest axis first."""
+"""The settings that a grid crosses, the slowest axis first."""
 NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
-"""Of a study: files and folders are called after it."""
-MOST_CELLS = 10_000
-"""Of one grid."""
+"""The form of a study's name; files and folders are named after the study."""
+MOST_CELLS = 10_000  # of one grid
 
 T = TypeVar("T")
 
@@ -62,7 +61,7 @@ def _in_double_brackets(value: Any) -> Any:
 
 
 Axis = Annotated[list[T], BeforeValidator(_listed), AfterValidator(_each_once), Field(min_length=1)]
-"""One value or a list of different ones."""
+"""One value, or a list of different values."""
 Whole = Annotated[int, Field(ge=1, le=100_000, strict=True)]
 Rate = Annotated[float, Field(gt=0, allow_inf_nan=False)]
 Share = Annotated[str, Field(pattern=r"^[0-9]*\.?[0-9]+%$")]
@@ -77,7 +76,7 @@ class _Strict(BaseModel):
 
 
 class Tune(_Strict):
-    """How learning rates are searched: a power of two of points, some seeds each."""
+    """How learning rates are searched: the points of the grid (a power of two), and seeds each."""
 
     trials: Literal[1, 2, 4, 8, 16, 32, 64] = 8
     seeds: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
@@ -85,10 +84,10 @@ class Tune(_Strict):
 
 
 class Grid(_Strict):
-    """One block of cells: every combination of its axes; in each cell the same methods run.
+    """A block of cells: every combination of its axes, with the same methods in each cell.
 
-    Without `lr` the learning rate is tuned. What is left out is the task's own. `target`, `kind`,
-    `missing` and `read` are of its tables, as for `paramcast pilot`.
+    Without `lr` the learning rate is tuned. An axis that is left out has the task's own value.
+    `target`, `kind`, `missing` and `read` say how to read tables, as for `paramcast pilot`.
     """
 
     task: Axis[str]
@@ -126,14 +125,14 @@ class Grid(_Strict):
         return self
 
     def cells(self) -> Iterator[dict[str, Any]]:
-        """Every combination of the axes, as settings; None leaves one to the task."""
+        """Every combination of the axes, as settings; None leaves a setting to the task."""
         axes = [getattr(self, name) or [None] for name in AXES]
         for values in itertools.product(*axes):
             yield dict(zip(AXES, values, strict=True))
 
 
 class StudyFile(_Strict):
-    """A whole study. Numerics that it leaves out are the device's usual ones (docs/gpu.md)."""
+    """A whole study. If it leaves out numerics, the device's usual ones hold (docs/gpu.md)."""
 
     name: Annotated[str, Field(pattern=NAME)]
     question: Annotated[str, Field(min_length=1)]
@@ -152,7 +151,7 @@ def read(text: str, where: str) -> StudyFile:
         where: its file, for messages.
 
     Raises:
-        StudyError: no TOML, an unknown key, a value of the wrong type or range, an empty grid.
+        StudyError: not TOML, an unknown key, a value of the wrong type or range, an empty grid.
     """
     try:
         values = from_toml(text)
@@ -165,7 +164,7 @@ def read(text: str, where: str) -> StudyFile:
 
 
 def open_study(name: str) -> tuple[StudyFile, str]:
-    """A study by its file or by the name of a ready-made one, and its text.
+    """Open a study by its file or by the name of a ready-made one; the study and its text.
 
     Raises:
         StudyError: there is no such study, or it cannot be read.
@@ -189,37 +188,39 @@ def open_study(name: str) -> tuple[StudyFile, str]:
 
 
 def ready_made() -> list[str]:
-    """The names of the studies in the package."""
+    """The names of the ready-made studies in the package."""
     folder = files("paramcast.study.grid").joinpath("ready")
     return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
 
 
 def ready_text(name: str) -> str:
-    """The text of a study in the package.
+    """The text of a ready-made study.
 
     Raises:
-        StudyError: there is none of that name.
+        StudyError: there is no ready-made study of that name.
     """
     if name not in ready_made():
-        raise StudyError(f"no ready-made study {shown(name)}; there is {', '.join(ready_made())}")
+        raise StudyError(
+            f"no ready-made study {shown(name)}; choose from {', '.join(ready_made())}"
+        )
     folder = files("paramcast.study.grid").joinpath("ready")
     return folder.joinpath(f"{name}.toml").read_text("utf-8")
 
 
 def _explain(error: ValidationError) -> str:
-    """The first complaints in words: the key, what is wrong, and what there is instead."""
+    """The first three problems in words: the key, what is wrong, and what is possible."""
     lines = []
-    # a misspelt key first: it is why another one is missing
+    # a misspelt key first, because it may be why another one is missing
     problems = sorted(error.errors(), key=lambda p: p["type"] != "extra_forbidden")
     for problem in problems[:3]:
-        # grid[1].lr[0], the blocks of a file counted from 1
+        # such as grid[1].lr[1]; indices count from 1
         parts = (f"[{p + 1}]" if isinstance(p, int) else f".{p}" for p in problem["loc"])
         where = "".join(parts).lstrip(".") or "the file"
         if problem["type"] == "extra_forbidden":
             blocks = [p for p in problem["loc"][:-1] if isinstance(p, str)]
             known: dict[str, type[BaseModel]] = {"grid": Grid, "tune": Tune}
             model = known.get(blocks[-1], StudyFile) if blocks else StudyFile
-            lines.append(f"unknown key {where}; there is {', '.join(model.model_fields)}")
+            lines.append(f"unknown key {where}; choose from {', '.join(model.model_fields)}")
         elif problem["type"] == "missing":
             lines.append(f"{where} is missing")
         elif problem["type"] == "too_short":

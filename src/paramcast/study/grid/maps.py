@@ -1,4 +1,4 @@
-"""A finished study as maps: a method minus the base, learning rate against another setting."""
+"""A finished study as maps: a method minus the base, by learning rate and one other setting."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from ..stored import ArmResult, Judged
 
 
 class Map(NamedTuple):
-    """One map: values and intervals by (row, learning rate)."""
+    """One map: mean, low and high of the differences by (row, learning rate)."""
 
     task: str
     axis: str
@@ -23,17 +23,18 @@ class Map(NamedTuple):
 
 
 def maps(cells: list[Judged]) -> list[Map]:
-    """A map per task and axis, and one of the methods; those of one row are not maps."""
+    """A map per task and axis, and one per task of its methods."""
     found = []
     for task in dict.fromkeys(cell["settings"]["task"] for cell in cells):
         own = [cell for cell in cells if cell["settings"]["task"] == task]
         axes = [name for name in own[0]["settings"] if name not in ("task", "lr")]
+        # each axis in turn varies, while the others keep their most frequent value
         usual = {a: Counter(cell["settings"][a] for cell in own).most_common(1)[0][0] for a in axes}
         for axis in axes:
             others = {name: value for name, value in usual.items() if name != axis}
             chosen = [c for c in own if all(c["settings"][n] == v for n, v in others.items())]
             if len({cell["settings"][axis] for cell in chosen}) > 2:
-                # the task's own value is then among the others
+                # None is the task's own value, which is then among the others
                 chosen = [cell for cell in chosen if cell["settings"][axis] is not None]
             found.append(_map(task, axis, [(short(c["settings"][axis]), c, "plp") for c in chosen]))
         plain = [c for c in own if all(c["settings"][n] == v for n, v in usual.items())]
@@ -67,12 +68,12 @@ def _natural(text: str) -> tuple[int, float, str]:
 
 
 def rows_of(cell: Judged) -> dict[str, ArmResult]:
-    """A cell's table by method; the base is its first."""
+    """A cell's table by method, the base first."""
     return {row["method"]: row for row in cell["table"]}
 
 
 def differences(cell: Judged, method: str, other: str | None = None) -> list[float]:
-    """By seed: a method minus another (the base if None), plus = the first is better.
+    """A method minus another (the base if None) by seed, plus = the first is better.
 
     In points for a metric in per cent, else in the metric's unit.
     """
@@ -82,24 +83,24 @@ def differences(cell: Judged, method: str, other: str | None = None) -> list[flo
 
 
 def mean_of(row: ArmResult, measure: str) -> float | None:
-    """The mean of what an arm's runs measured, if they did."""
+    """The mean of a measure over an arm's runs; None if they do not have it."""
     return row["measures"][measure]["mean"] if measure in row["measures"] else None
 
 
 def points(metric: Metric) -> float:
-    """What turns a value into points, or into the metric's unit, plus = better."""
+    """The factor that turns a value into points, or into the metric's unit, plus = better."""
     sign = 1.0 if metric.higher_is_better else -1.0
     return sign * (100.0 if metric.percent else 1.0)
 
 
 def matched_of(cell: Judged, method: str) -> str | None:
-    """The control "base at lr times the gain" of a method."""
+    """The name of a method's lr-matched control; None if it has none."""
     own = (r for r in cell["table"] if (r["family"], r["control_of"]) == (LR_MATCHED, method))
     return next((r["method"] for r in own), None)
 
 
 def short(value: Any) -> str:
-    """A setting in a table."""
+    """A setting as a table shows it."""
     if value is None:
         return "own"
     return f"{value:.4g}" if isinstance(value, float) else str(value)

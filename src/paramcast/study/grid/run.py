@@ -1,6 +1,6 @@
-"""Running comparisons: what is missing of all cells, then each cell's table and verdicts.
+"""Run a comparison: train what is missing of all cells, then make each cell's table and verdicts.
 
-A pilot is a study of one cell, which may be looked at again with more seeds.
+A pilot is a study of one cell whose verdict may be read again with more seeds.
 """
 
 from __future__ import annotations
@@ -35,17 +35,17 @@ Outcomes = dict[str, dict[str, Any]]
 def run_pilot(
     plan: Plan, *, engine: Engine, watcher: Watcher, store_url: str | None = None
 ) -> PilotResult:
-    """Do what is not stored yet, judge, and write pilot.json.
+    """Train what is not stored yet, judge, and write pilot.json.
 
     Args:
         plan: what to run, and where the results go.
         engine: what runs it.
-        watcher: who is told how far it is.
+        watcher: told how far it is.
         store_url: of the PostgreSQL database that holds the runs; None for the one that the
-            folder names, else runs.db in it.
+            folder names, else runs.db in the folder.
 
     Returns:
-        What pilot.json holds.
+        The content of pilot.json.
 
     Raises:
         StoreError: the folder cannot be used, or holds another specification's results.
@@ -70,7 +70,7 @@ def run_pilot(
             "reused_runs": runner.reused,
             "wall_seconds": time.perf_counter() - begun,
         }
-        runner.store.add_look(seeds)  # first: a verdict that was read must count
+        runner.store.add_look(seeds)  # before anyone can read the verdict: it must count
         write_json(plan.out / RESULTS["pilot"], result)
     return result
 
@@ -87,15 +87,16 @@ def run_study(
     data_dir: str | None = None,
     store_url: str | None = None,
 ) -> StudyResult:
-    """Do what is not stored yet and write study.json.
+    """Train what is not stored yet, judge, and write study.json.
 
     Args:
-        study, text: the study and the text that it was read from, which is kept in the store.
+        study, text: the study and the text that it was read from, which the store keeps.
         out: the folder.
         engine, watcher, store_url: as those of `run_pilot`.
+        device, numerics, data_dir: as those of `make_cells`.
 
     Returns:
-        What study.json holds: one entry per cell, as `result.summarise` makes them.
+        The content of study.json: one entry per cell, as `result.summarise` makes them.
 
     Raises:
         StudyError: a grid that cannot be run as asked.
@@ -115,6 +116,7 @@ def run_study(
     }
     source = plans[0].options.source
     with _running(out, specification, source, engine, watcher, store_url) as runner:
+        # all cells' runs at once, so that no worker waits for the end of a cell; then cell by cell
         rates, outcomes = _outcomes(runner, plans)
         judged: list[Judged] = []
         for cell, plan, chosen in zip(cells, plans, rates, strict=True):
@@ -146,7 +148,7 @@ def _running(
     watcher: Watcher,
     store_url: str | None,
 ) -> Iterator[Runner]:
-    """What runs a comparison, its folder locked while it does."""
+    """A runner for a comparison, whose folder is locked meanwhile."""
     with opened(out, specification, store_url) as store, Live(out) as live:
         environment = describe_environment(source, engine)
         yield Runner(store, out, environment, engine=engine, watcher=watcher, live=live)
@@ -155,10 +157,10 @@ def _running(
 def _outcomes(
     runner: Runner, plans: Sequence[Plan], **planned: int
 ) -> tuple[list[dict[str, float]], Outcomes]:
-    """The learning rates chosen for each plan, and the outcomes of all final runs by their key.
+    """Tune, then run the final runs: each plan's learning rates, and all final outcomes by key.
 
     Args:
-        planned: what else to keep beside the number of runs, for who watches.
+        planned: what else to keep beside the number of runs, for `paramcast watch`.
     """
     tuning, final = count(plans)
     runner.store.set_about(PLANNED, {"tuning": tuning, "final": final, **planned})
@@ -168,13 +170,13 @@ def _outcomes(
 
 
 def _confidence(plan: Plan, looks: list[int]) -> float:
-    """95 % at the first look, 98 % at 2 n and 4 n seeds; shared among the methods judged."""
+    """95 % at the first look, 98 % at 2 n and 4 n seeds; the methods judged share the rest."""
     seeds = plan.options.seeds
     if looks:
         left = [n for n in (looks[0], 2 * looks[0], 4 * looks[0]) if n >= looks[-1]]
         if seeds not in left:
             raise StudyError(
-                f"{plan.out} was judged at {looks[-1]} seeds; there --seeds can be "
+                f"{plan.out} was judged at {looks[-1]} seeds; --seeds can be "
                 f"{' or '.join(map(str, left))}, got {seeds} (looking after every few seeds finds "
                 "differences that are not there)"
             )
@@ -183,19 +185,20 @@ def _confidence(plan: Plan, looks: list[int]) -> float:
 
 
 def count(plans: Sequence[Plan]) -> tuple[int, int]:
-    """Tuning runs and final runs; those that two plans share are counted once.
+    """Count tuning runs and final runs; a run that plans share counts once.
 
-    Final runs at a tuned rate are counted as if every method had a rate of its own.
+    Rates that are yet to be tuned count as if every method had one of its own.
     """
     final = set()
     for i, plan in enumerate(plans):
+        # a negative number stands for a rate not known yet, a different one for each plan
         rates = dict.fromkeys(plan.with_own_rate, plan.options.lr or -1.0 - i)
         final |= {(plan.common, *point) for point in plan.final_points(plan.rows(rates))}
     return len(tuning_jobs(plans)), len(final)
 
 
 def estimate(plans: Sequence[Plan], workers: int) -> float:
-    """Seconds that the runs take: one epoch measured here per task and batch size."""
+    """Estimate the seconds that the runs take, from one epoch here per task and batch size."""
     torch.set_num_threads(1)
     epochs: dict[tuple[Source, int], float] = {}
     total = 0.0
@@ -206,7 +209,7 @@ def estimate(plans: Sequence[Plan], workers: int) -> float:
             lr = options.lr or options.lr_range[0]
             spec = replace(plan.common, lr=lr, epochs=1, method="base")
             prepared = plan.prepared.to(spec.device)
-            try:
+            try:  # the first run warms up, the second is timed
                 run(spec, prepared)
             except Exception as error:
                 raise StudyError(
@@ -222,10 +225,10 @@ def estimate(plans: Sequence[Plan], workers: int) -> float:
 
 
 def default_folder(study: StudyFile, text: str, numerics: Numerics = DEFAULT) -> Path:
-    """Where a study's results go unless told otherwise."""
+    """The folder for a study's results if the user names none."""
     return Path("paramcast-runs") / f"{study.name}-{_identity(text, numerics)[:8]}"
 
 
 def _identity(text: str, numerics: Numerics) -> str:
-    """What makes two studies the same: the file and, where not the usual ones, the numerics."""
+    """The hash that identifies a study: of its file and, unless they are DEFAULT, its numerics."""
     return hash_of(text if numerics == DEFAULT else [text, *numerics])

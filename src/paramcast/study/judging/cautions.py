@@ -1,4 +1,4 @@
-"""What can be said of a comparison before anything is trained: whether it can be judged at all."""
+"""What a comparison cannot show, known before anything is trained."""
 
 from __future__ import annotations
 
@@ -8,23 +8,22 @@ from ..tasks.task import Prepared
 from .verdict import PERCENT
 
 POINTS_MARGIN, RELATIVE_MARGIN = 0.005, 0.05
-"""The usual margin: half a point of a metric in per cent, 5 % of the base's median of any other."""
+"""The default margin: half a point of a metric in per cent, 5 % of the base's median of others."""
 UNEVEN_FROM = 0.9
-"""The accuracy of a constant prediction from which accuracy says little."""
+"""From this accuracy of a constant prediction, accuracy says little."""
 
 
 def example_share(prepared: Prepared) -> float:
-    """What one test example is worth: of a metric in per cent as such, of a mean as a share of it.
+    """What one test example is worth: in the metric's own unit if in per cent, of a mean its share.
 
-    A balanced accuracy gives every class the same weight, so that an example of the rarest weighs
-    most. 0 for a ranking and for a user's function, of which it is not known.
+    0 for a ranking and for a user's function, where this is not known.
     """
     targets, metric = prepared.test.targets, prepared.task.metric
     if metric == "accuracy":
         return 1.0 / targets.numel()
     if metric in ("balanced_accuracy", "f1"):
         counts = targets.flatten().bincount()
-        counts = counts[counts > 0]
+        counts = counts[counts > 0]  # all classes weigh the same: the rarest one's examples most
         return 1.0 / (len(counts) * int(counts.min()))
     if metric in ("log_loss", "mse", "rmse", "mae", "r2"):
         return 1.0 / len(prepared.test)
@@ -32,21 +31,24 @@ def example_share(prepared: Prepared) -> float:
 
 
 def cautions(plan: Plan) -> list[Note]:
-    """What the test split cannot show, and a metric that suits it better; a note each."""
+    """Notes on what the test split cannot show, and on a metric that suits it better."""
     prepared, o = plan.prepared, plan.options
     name, test, found = prepared.metric_name, prepared.test, []
     share = example_share(prepared) / plan.pooled
+    # the margin in the unit of `share`; not known if given in the unit of a mean
     margin: float | None
     if o.margin is None:
         margin = POINTS_MARGIN if name in PERCENT else RELATIVE_MARGIN
     else:
         margin = o.margin / 100 if o.relative_margin or name in PERCENT else None
     relative = o.relative_margin or name not in PERCENT
+    # half an example, the least width of an interval, is more than the margin
     if margin is not None and share / 2 > margin:
         splits = o.source.kind in ("table", "images") and not o.splits
         facts = {"n": len(test), "share": share, "margin": margin, "relative": relative}
         found.append({"note": "coarse_splits", **facts, "splits": 12} if splits
                      else {"note": "coarse", **facts})  # fmt: skip
+    # almost all examples are of one class
     constant = prepared.constant(test)["metric"] if name == "accuracy" else 0.0
     if constant >= UNEVEN_FROM:
         found.append({"note": "uneven", "constant": constant})

@@ -1,9 +1,9 @@
-"""Verdicts, notes and reasons in words: the only place where a judged fact becomes a sentence.
+"""Put verdicts, notes and reasons into words; no other module turns a judged fact into a sentence.
 
-The catalogue (`study/text/LANGUAGE.json`) has a text per rule and per advice. In it {p}, {b} and
-{c} are the predictor, the base and the control that the verdict names; {p_b} is the comparison of
-the first two in numbers, {p_early_b} the same where the predictor has 0.8 T steps, and {p_b_is} its
-relation.
+The catalogue (`study/text/LANGUAGE.json`) has a text for each rule and each advice. In it {p}, {b}
+and {c} are the predictor, the base and the control that the verdict names; {p_b} is the comparison
+of the first two in numbers, {p_early_b} the same with 0.8 T steps for the predictor, and {p_b_is}
+the relation.
 """
 
 from __future__ import annotations
@@ -17,24 +17,24 @@ from .verdict import EARLY, Metric, Verdict
 
 
 def sentence(verdict: Verdict, metric: Metric, words: Words) -> str:
-    """The answer with its reason."""
+    """The verdict and its reason."""
     return words(f"verdict.{verdict.rule}", **_values(verdict, metric, words))
 
 
 def advice(verdict: Verdict, metric: Metric, words: Words) -> str:
-    """What to do next, without the command of an extension."""
+    """What to do next, without the command that extends the pilot."""
     values = _values(verdict, metric, words)
     said = [words(f"advice.{key}", **values) for key in verdict.advice]
     return words("advice.space").join(said)
 
 
 def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
-    """A note on a comparison, such as {"note": "lowest", "arms": ["sgd"], "range": [1e-5, 1]}."""
+    """The text of a note such as {"note": "lowest", "arms": ["sgd"], "range": [1e-5, 1]}."""
     values = {name: value for name, value in stored.items() if name != "note"}
     for name in ("share", "margin", "half"):
         if name in values:
             values[name] = amount(values[name], metric, words)
-    if stored.get("relative"):  # in per cent of the base's value
+    if stored.get("relative"):  # both are in per cent of the base's value
         values |= {name: f"{100 * stored[name]:.3g} %" for name in ("share", "margin")}
     if "constant" in values:
         values["constant"] = metric.value(values["constant"])
@@ -46,7 +46,7 @@ def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
 
 
 def divergence(outcome: Mapping[str, Any], words: Words) -> str:
-    """In what way a run has diverged; "" for one that has not."""
+    """How a run diverged; "" if it did not."""
     found = outcome.get("divergence")
     if not found:
         return ""
@@ -55,7 +55,7 @@ def divergence(outcome: Mapping[str, Any], words: Words) -> str:
 
 
 def amount(value: float, metric: Metric, words: Words) -> str:
-    """A difference without its sign."""
+    """The size of a difference, without its sign."""
     if metric.percent:
         return words("unit.amount", x=f"{100 * abs(value):.2f}")
     return f"{abs(value):.3g}"
@@ -75,7 +75,7 @@ def describe(c: Comparison, metric: Metric, words: Words) -> str:
 
 
 def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
-    """What the texts of a verdict may name."""
+    """The values that the texts of a verdict may name."""
     p, b, facts = verdict.predictor, verdict.base, verdict.facts
     values: dict[str, Any] = {
         **facts, "p": p, "b": b, "c": verdict.control, "early": EARLY, "few": FEWEST,
@@ -92,6 +92,7 @@ def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
     if "mean" in facts and metric.constant is not None:
         values["mean"], values["constant"] = map(metric.value, (facts["mean"], metric.constant))
 
+    # every comparison between the arms named, such as p_early_b
     letters = {verdict.control: "c", p: "p", b: "b"}
     for pair in verdict.comparisons:
         if pair.a in letters and pair.b in letters:
@@ -100,6 +101,7 @@ def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
             values[name] = describe(pair.comparison, metric, words)
             values[f"{name}_is"] = words(f"relation.{pair.comparison.relation}")
 
+    # the comparison that is unclear, and the differences that it could show
     if verdict.blocking is not None:
         c = verdict.comparisons[verdict.blocking].comparison
         apart = max(metric.margin, metric.half_example)

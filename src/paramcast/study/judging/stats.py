@@ -11,7 +11,7 @@ from scipy import special
 
 EQUAL, BETTER, WORSE, UNCLEAR = "equal", "better", "worse", "unclear"
 FULL_CONFIDENCE = 0.95
-"""Of the interval where one method is judged, once; p below 0.05 is the same statement."""
+"""Of the interval where one method is judged once; p < 0.05 then says that it leaves 0 out."""
 FEWEST = 6
 """With fewer pairs than this a relation is always unclear."""
 
@@ -26,11 +26,12 @@ class Comparison:
         low, high: the interval, mean -+ t(n - 1) sd sqrt(1/n + overlap), at least half_example wide
             each way.
         p: of the two-sided t test with the standard error of that interval, so that the interval
-            holds 0 exactly where p is at least 1 - confidence.
-        p_sign_flip: of the exact (from n = 17 on sampled) sign-flip test; a cross-check, decides
-            nothing; NaN where it was not asked for.
+            holds 0 exactly if p is at least 1 - confidence.
+        p_sign_flip: of the sign-flip test, exact up to n = 16 and sampled from n = 17; a
+            cross-check that decides nothing; NaN if it was not asked for.
         margin: differences within it do not matter.
-        relation: equal (interval inside -+margin), better, worse, or unclear; the first that fits.
+        relation: the first that fits of equal (interval within -+margin), unclear (mean within one
+            test example), better, worse, unclear; always unclear with fewer than FEWEST pairs.
         confidence: of the interval.
     """
 
@@ -62,25 +63,27 @@ def compare(
         margin: m > 0.
         confidence: of the two-sided interval.
         half_example: the smallest half-width, half a test example for an accuracy. A difference of
-            no more than one test example is never better or worse.
-        overlap: test examples per training example where each pair has a random split of its own:
-            the splits share examples, so that their differences are correlated (Nadeau and Bengio,
+            at most one test example is never better or worse.
+        overlap: test examples per training example where each pair has a random split of its own.
+            The splits share examples, so that their differences are correlated (Nadeau and Bengio,
             "Inference for the Generalization Error", Machine Learning 52, 2003).
-        cross_check: whether to make the sign-flip test, which takes up to seconds for many seeds.
+        cross_check: also make the sign-flip test, which can take seconds for many seeds.
     """
     d = np.asarray(differences, dtype=float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
     quantile = t_quantile(n, confidence)
     half = max(quantile * sd * math.sqrt(1 / n + overlap), half_example)
     low, high = mean - half, mean + half
+    # the order matters: an interval within the margin is equal even if it leaves 0 out
     if n < FEWEST:
         relation = UNCLEAR
     elif -margin <= low and high <= margin:
         relation = EQUAL
-    elif abs(mean) <= 2 * half_example * (1 + 1e-9):  # one test example, but for rounding
+    elif abs(mean) <= 2 * half_example * (1 + 1e-9):  # one test example, up to rounding
         relation = UNCLEAR
     else:
         relation = BETTER if low > 0 else WORSE if high < 0 else UNCLEAR
+    # half / quantile is the standard error, widened to half an example as the interval is
     p, cross = _p_value(mean, half / quantile, n), _sign_flip(d) if cross_check else math.nan
     return Comparison(n, mean, sd, low, high, p, cross, margin, relation, confidence)
 
@@ -92,10 +95,10 @@ def _p_value(mean: float, error: float, n: int) -> float:
 
 
 def shown_p(c: Comparison) -> str:
-    """The p of a comparison, as it is printed beside its interval.
+    """The p of a comparison as printed beside its interval.
 
-    An interval at 97.5 % is shared by two methods (Bonferroni): p is multiplied alike, so that it
-    is below 0.05 exactly where the interval leaves 0 out.
+    With two methods the intervals are at 97.5 % (Bonferroni). p is multiplied by the same factor,
+    so that it is below 0.05 exactly if the interval leaves 0 out.
     """
     level = 1 - FULL_CONFIDENCE
     adjusted = min(1.0, c.p * level / (1 - c.confidence))
@@ -103,28 +106,28 @@ def shown_p(c: Comparison) -> str:
 
 
 def t_quantile(n: int, confidence: float = 0.95) -> float:
-    """Of Student's t with n - 1 degrees of freedom; `stats.t.ppf` is the same, 80 times slower."""
+    """The quantile of Student's t with n - 1 degrees of freedom, 80 times faster than `t.ppf`."""
     return float(special.stdtrit(n - 1, (1 + confidence) / 2))
 
 
 def _sign_flip(d: np.ndarray) -> float:
     if not d.any():
         return 1.0
-    from scipy import stats  # half of the time that a report takes to start
+    from scipy import stats  # here, because it takes half of the time that a report needs to start
 
     test = stats.permutation_test(
         (d,),
         lambda x, axis: np.mean(x, axis=axis),
         permutation_type="samples",
         vectorized=True,
-        n_resamples=2**16,
+        n_resamples=2**16,  # of up to 16 pairs these are all
         rng=0,
     )
     return float(test.pvalue)
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:
-    """Mean of the values and its t interval: mean, low, high."""
+    """The mean of the values and its t interval: mean, low, high; no width for a single value."""
     v = np.asarray(values, dtype=float)
     mean = float(v.mean())
     if len(v) < 2:
@@ -134,13 +137,13 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
 
 
 def seeds_needed(sd: float, margin: float, overlap: float = 0.0) -> int:
-    """Seeds with which a difference of the margin shows; 0 where no number is enough.
+    """The seeds with which a difference of the margin shows; 0 if no number is enough.
 
-    ceil(10.5 (sd / margin)^2) + 3 for independent seeds: 10.5 = (1.96 + 1.28)^2 shows it with a
-    power of 90 %. With overlapping splits the variance sd^2 (1/n + overlap) stays above
-    sd^2 overlap.
+    ceil(10.5 (sd / margin)^2) + 3 for independent seeds: 10.5 = (1.96 + 1.28)^2 gives a power of
+    90 %. With overlapping splits the variance sd^2 (1/n + overlap) stays above sd^2 overlap.
     """
     wanted = 10.5 * (sd / margin) ** 2
     if wanted * overlap >= 1.0:
         return 0
+    # 1/n + overlap = 1/wanted, solved for n; 3 more for t instead of the normal quantiles
     return math.ceil(wanted / (1.0 - wanted * overlap)) + 3

@@ -1,4 +1,4 @@
-"""From arms and their runs to the lines of the table and the verdicts."""
+"""From arms to the verdicts and the lines of the table."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LR_MATCHED = "lr-matched"
 
 
 def judge(arms: Sequence[Arm], metric: Metric, confidence: float) -> dict[str, dict[str, Verdict]]:
-    """By method, the answers to "quality" and, where the arms ran with 0.8 T steps, "speed".
+    """The verdicts by method: on "quality" and, if the arms ran with 0.8 T steps, on "speed".
 
     Args:
         arms: the base first.
@@ -35,7 +35,7 @@ def judge(arms: Sequence[Arm], metric: Metric, confidence: float) -> dict[str, d
 
 
 def controls_of(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
-    """What an arm must beat: controls made for it or for all, and averages if it predicts."""
+    """The arms that an arm must beat: its own and common controls, and averages if it predicts."""
     own = [a for a in arms if a.role == CONTROL and a.control_of in ("", arm.name)]
     averages = [a for a in arms if a.role == AVERAGE and arm.role == PREDICTOR]
     return [*own, *averages]
@@ -44,11 +44,11 @@ def controls_of(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
 def numbers(
     arm: Arm, base: Arm, matched: Arm | None, metric: Metric, confidence: float
 ) -> dict[str, Any]:
-    """What the table says of an arm's values.
+    """The numbers that the table shows for an arm's values.
 
     Args:
         arm, base: the arm and what it is compared with.
-        matched: the base at the arm's learning rate times its gain, where that ran.
+        matched: the base at the arm's learning rate times its gain, if that ran.
         metric, confidence: as in `judge`.
     """
     mean, low, high = interval(arm.values)
@@ -72,6 +72,6 @@ def numbers(
 
 
 def mean_or_none(values: Sequence[float | None]) -> float | None:
-    """The mean of the values that are there."""
+    """The mean of the values that are known; None if none is."""
     known = [value for value in values if value is not None]
     return statistics.fmean(known) if known else None

@@ -1,4 +1,4 @@
-"""Choosing a learning rate: one list of points for every method, and when to leave the base's."""
+"""Choose learning rates: the points that every method tries, and when it may leave the base's."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ Losses = Mapping[float, Sequence[float]]
 
 
 def learning_rates(low: float, high: float, trials: int) -> tuple[float, ...]:
-    """A geometric grid from low to high, both included; of a single point the middle."""
+    """A geometric grid from low to high, both included; a single point lies in the middle."""
     if trials == 1:
         return (math.sqrt(low * high),)
     inner = (low * (high / low) ** (i / (trials - 1)) for i in range(1, trials - 1))
@@ -26,8 +26,8 @@ def best_for_base(losses: Losses) -> float:
 def best_for_method(losses: Losses, base_lr: float) -> float:
     """The method's learning rate: the base's, unless another is better on every tuning seed.
 
-    Among those that are, the one with the lowest mean loss. Without this rule two equal methods
-    differ "significantly" in up to a third of the pilots.
+    Among several such rates it is the one with the lowest mean loss. Without this rule two equal
+    methods differ "significantly" in up to a third of the pilots.
     """
     at_base = losses[base_lr]
     better = [lr for lr in losses if all(a < b for a, b in zip(losses[lr], at_base, strict=True))]
@@ -35,10 +35,7 @@ def best_for_method(losses: Losses, base_lr: float) -> float:
 
 
 def edge(lr: float, rates: Sequence[float]) -> str:
-    """The end of the range that a chosen rate is at, "lowest" or "highest"; "" for neither.
-
-    A single rate was not searched for.
-    """
-    if len(rates) == 1:
+    """The end of the range at which a chosen rate lies: "lowest", "highest" or "" for neither."""
+    if len(rates) == 1:  # there was no search
         return ""
     return "lowest" if lr == min(rates) else "highest" if lr == max(rates) else ""

@@ -27,7 +27,7 @@ ADOPT, INSTEAD, SAME = "adopt", "use the control instead", "no difference"
 HARMFUL, INCONCLUSIVE = "harmful", "inconclusive"
 FASTER, NOT_FASTER = "faster", "not faster"
 UNSTABLE_FROM = 3
-"""Diverged seeds of a predictor, the base having none."""
+"""Diverged seeds of a predictor that make it unstable if the base has none."""
 PERCENT = ("accuracy", "balanced_accuracy", "f1", "auroc", "average_precision")
 """Metrics between 0 and 1 that are shown in per cent, and their differences in points."""
 EARLY = 0.8
@@ -40,9 +40,9 @@ class Metric:
 
     Attributes:
         margin: differences within it do not matter.
-        half_example: what half a test example is worth, 0 where that is not known.
-        constant: the constant predictor's value on the test split; None where it has none.
-        overlap: test examples per training example where each seed has a split of its own, else 0.
+        half_example: what half a test example is worth; 0 if that is not known.
+        constant: the constant predictor's value on the test split; None if it has none.
+        overlap: test examples per training example if each seed has a split of its own, else 0.
     """
 
     name: str
@@ -58,21 +58,21 @@ class Metric:
 
     @property
     def counts_errors(self) -> bool:
-        """Whether 1 - value is the share of wrong predictions."""
+        """Whether 1 - value is the error rate, the share of wrong predictions."""
         return self.name == "accuracy"
 
     def value(self, value: float) -> str:
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
 
     def signed(self, value: float) -> str:
-        """A difference, plus = better."""
+        """A difference with its sign, plus = better."""
         sign = "+" if value >= 0 else "-"
         return f"{sign}{100 * abs(value):.2f}" if self.percent else f"{sign}{abs(value):.3g}"
 
 
 @dataclass(frozen=True)
 class Arm:
-    """One method in the comparison, its values by seed (the same seeds, in the same order).
+    """One method in the comparison, with its values by seed (the same seeds in the same order).
 
     Attributes:
         name: as in the table.
@@ -97,7 +97,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Pair:
-    """What is compared with what: two arms, each with a share of the T steps."""
+    """A comparison of two arms, a - b, each with its share of the T steps."""
 
     a: str
     b: str
@@ -108,7 +108,7 @@ class Pair:
 
 @dataclass(frozen=True)
 class Extension:
-    """More seeds for a verdict that is open: how many in all, and about how long they take."""
+    """More seeds for an open verdict: how many in all, the seconds they take, and the command."""
 
     seeds: int
     seconds: float
@@ -121,14 +121,14 @@ class Verdict:
 
     Attributes:
         kind: one of the constants of this module.
-        rule: the rule that decided, the key of its sentence in the catalogue.
+        rule: the rule that decided, which is the key of its sentence in the catalogue.
         advice: what to do next, keys of the catalogue.
         base, predictor, control: the arms that the rule is about.
         facts: numbers that the sentences need beside those of the comparisons.
-        comparisons: what it rests on.
-        blocking: the place of the comparison that needs more seeds, if that is why it is open.
-        needed: seeds that it needs, 0 where more seeds are not the answer.
-        extension: how to get them, where that is still allowed.
+        comparisons: the comparisons that it rests on.
+        blocking: the index of the comparison that needs more seeds, if that is why it is open.
+        needed: the seeds that it needs; 0 if more seeds would not help.
+        extension: how to get them, if that is still allowed.
     """
 
     kind: str
@@ -145,7 +145,7 @@ class Verdict:
 
 
 class _Case:
-    """One question about one predictor: compares its arms, and remembers every comparison made."""
+    """One question about one predictor: it compares the arms and remembers every comparison."""
 
     def __init__(
         self,
@@ -162,7 +162,11 @@ class _Case:
     def compare(
         self, a: Arm, b: Arm, a_share: float = 1.0, b_share: float = 1.0, *, kept: bool = True
     ) -> Comparison:
-        """Two arms, each with T steps or, with the share EARLY, with 0.8 T."""
+        """Compare two arms, each with T steps or, with the share EARLY, with 0.8 T.
+
+        Args:
+            kept: remember the comparison, so that the verdict shows it.
+        """
         left, right = (
             arm.values if share == 1.0 else arm.early for arm, share in ((a, a_share), (b, b_share))
         )
@@ -188,15 +192,16 @@ class _Case:
         )  # fmt: skip
 
     def open(self, kind: str, rule: str, blocking: Comparison | None, control: str = "") -> Verdict:
-        """Nothing is shown: what would settle it depends on the comparison that is unclear."""
+        """A verdict that stays open; the unclear comparison says what would settle it."""
         c, metric = blocking, self.metric
         if c is None:
             return self.verdict(kind, rule, "narrower", control=control)
+        # an example is worth more than the margin: only another metric or test split would help
         if c.n >= FEWEST and c.high - c.mean <= metric.half_example > metric.margin:
             return self.verdict(kind, rule, "coarse", control=control)
         if c.n >= FEWEST and (c.low > 0 or c.high < 0):
             return self.verdict(kind, rule, "one_example_next", control=control)
-        # nothing smaller than half an example can be told apart
+        # nothing smaller than half an example can be distinguished
         enough = seeds_needed(c.sd, max(metric.margin, metric.half_example), metric.overlap)
         if not enough:
             return self.verdict(kind, rule, "shared_splits", control=control)
@@ -213,7 +218,7 @@ def difference(
     *,
     cross_check: bool = True,
 ) -> Comparison:
-    """Compare two arms' values seed by seed; plus = a is better, whatever the direction."""
+    """Compare two arms' values seed by seed; plus = a is better, in any metric's direction."""
     sign = 1.0 if metric.higher_is_better else -1.0
     return compare(
         [sign * (x - y) for x, y in zip(a, b, strict=True)],
@@ -237,6 +242,7 @@ def judge_quality(
     against = {c.name: case.compare(predictor, c) for c in controls}
     control_to_base = {c.name: case.compare(c, base) for c in controls}
 
+    # rules b, c and d: against the base
     if to_base.relation == EQUAL:
         return case.verdict(SAME, "same", "same_next")
     if to_base.relation == WORSE:
@@ -245,6 +251,7 @@ def judge_quality(
         clear = to_base.low > 0 or to_base.high < 0
         rule = "few" if to_base.n < FEWEST else "one_example" if clear else "unclear"
         return case.open(INCONCLUSIVE, rule, to_base)
+    # rules e and f: better than the base, and against the controls
     if all(c.relation == BETTER for c in against.values()):
         rule = "adopt" if controls else "adopt_alone"
         return case.verdict(ADOPT, rule, "adopt_next", lr=predictor.lr, controls=list(against))
@@ -256,10 +263,11 @@ def judge_quality(
     if explains:
         best = max(explains, key=lambda c: control_to_base[c.name].mean)
         return case.verdict(INSTEAD, "instead", best.advice, control=best.name, lr=best.lr)
-    # better, but a control that is no better than the base itself is not beaten
+    # rule g: a control that is not better than the base is not beaten; the closest one is named
     not_beaten = {name: c for name, c in against.items() if c.relation != BETTER}
     weakest = min(not_beaten, key=lambda name: not_beaten[name].mean)
     first = against[weakest], control_to_base[weakest]
+    # what more seeds could settle: first the comparisons of that control, then any other
     unclear = [c for c in (*first, *(p.comparison for p in case.pairs)) if c.relation == UNCLEAR]
     return case.open(INCONCLUSIVE, "not_more", unclear[0] if unclear else None, weakest)
 
@@ -267,12 +275,13 @@ def judge_quality(
 def judge_speed(
     base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
 ) -> Verdict:
-    """Does the predictor with 0.8 T steps do what the base needs T steps for?
+    """Does the predictor reach with 0.8 T steps what the base needs T steps for?
 
     Faster: with 0.8 T steps the predictor is equal to or better than the base with T, the base is
-    worse, and the predictor is better than that base. Without the last, an equal method would be
-    called faster in up to a fifth of the pilots, where losing 0.8 margins tips each either way. A
-    control that is faster by the same rule is named instead, unless the predictor beats it there.
+    worse, and the predictor is better than that base. Without the last condition an equal method
+    would be called faster in up to a fifth of the pilots: those in which the base loses about 0.8
+    margins, so that either comparison may go either way. A control that is faster by the same rule
+    is named instead, unless the predictor beats it there.
     """
     case = _Case(base, predictor, controls, metric, confidence)
     nothing = _learned_nothing(case)
@@ -280,11 +289,12 @@ def judge_speed(
         return nothing
     diverged = sum(predictor.early_diverged) + sum(base.diverged) + sum(base.early_diverged)
     if diverged:
-        runs = 3 * len(base.values)
+        runs = 3 * len(base.values)  # the predictor with 0.8 T, the base with T and with 0.8 T
         return case.verdict(INCONCLUSIVE, "speed_diverged", "lower", diverged=diverged, runs=runs)
     short = case.compare(predictor, base, EARLY)
     base_short = case.compare(base, base, EARLY)
     both_short = case.compare(predictor, base, EARLY, EARLY)
+    # the conditions in order; the first that fails or is unclear decides
     if short.relation == UNCLEAR:
         return case.open(INCONCLUSIVE, "speed_unclear", short)
     if short.relation == WORSE:
@@ -296,6 +306,7 @@ def judge_speed(
     if both_short.relation != BETTER:
         unclear = both_short if both_short.relation == UNCLEAR else None
         return case.open(NOT_FASTER, "speed_both_short", unclear)
+    # faster; unless a control that costs less is too
     control = _as_fast(case)
     if control is None:
         return case.verdict(FASTER, "faster", "save")
@@ -306,7 +317,7 @@ def judge_speed(
 
 
 def _as_fast(case: _Case) -> Arm | None:
-    """The best control that is faster by the same rule and is not beaten, both with 0.8 T steps."""
+    """The best control that is faster by the same rule and not beaten, both with 0.8 T steps."""
     found: list[tuple[float, Arm]] = []
     for c in case.controls:
         short = case.compare(c, case.base, EARLY, kept=False)
@@ -319,9 +330,9 @@ def _as_fast(case: _Case) -> Arm | None:
 
 
 def _learned_nothing(case: _Case) -> Verdict | None:
-    """Whether the base is not shown to be better than a constant prediction.
+    """Rule 0: the verdict if the base is not shown to be better than a constant prediction.
 
-    The interval over seeds decides; with too few seeds for one, the mean.
+    The interval over seeds decides or, with too few seeds, the mean.
     """
     base, metric = case.base, case.metric
     if metric.constant is None or any(base.diverged):
@@ -334,6 +345,7 @@ def _learned_nothing(case: _Case) -> Verdict | None:
 
 
 def _divergence(case: _Case) -> Verdict | None:
+    """Rule a: the verdict if runs diverged."""
     base, predictor = case.base, case.predictor
     if not any(base.diverged) and sum(predictor.diverged) >= UNSTABLE_FROM:
         return case.verdict(

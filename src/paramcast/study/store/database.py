@@ -1,4 +1,4 @@
-"""Where a store's tables lie: a SQLite file or a PostgreSQL schema, opened and checked."""
+"""The place of a store's tables: a SQLite file or a PostgreSQL schema, opened and checked."""
 
 from __future__ import annotations
 
@@ -34,32 +34,33 @@ SECRETS = ("password", "sslpassword", "passfile")
 LOCK = """
     SELECT pg_try_advisory_lock(1885434467, oid::int)
     FROM (SELECT oid FROM pg_namespace WHERE nspname = current_schema()) AS store"""
-"""The store's schema, locked under a number that others will not use: "parc" as four bytes."""
+"""Locks the store's schema, under a number that others will not use: "parc" as four bytes."""
 HOLDER = """
     SELECT application_name, backend_start
     FROM pg_locks JOIN pg_stat_activity USING (pid) JOIN pg_namespace n ON n.oid = objid
     WHERE locktype = 'advisory' AND classid = 1885434467 AND nspname = current_schema()
         AND datname = current_database()"""
+"""Who holds that lock, and since when."""
 CONNECTING = {
     "connect_timeout": 5,  # seconds per address of the host
     "keepalives_idle": 15,
     "keepalives_interval": 5,
     "keepalives_count": 3,
-    "tcp_user_timeout": 30_000,  # ms: a server that vanished is noticed
+    "tcp_user_timeout": 30_000,  # ms, so that we notice a server that vanished
     "application_name": f"paramcast, process {os.getpid()} on {socket.gethostname()}",
 }
 NOTICING = ("tcp_keepalives_idle = 15", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
-"""The same for the server (seconds): a driver whose machine vanished keeps no lock."""
+"""The same for the server, in seconds: a driver whose machine vanished loses its lock."""
 PATIENCE = 10.0
-"""Seconds for which a locked database, or a server that is away, is waited for."""
+"""Seconds to wait for a locked database or a server that is away."""
 FULL = ("disk is full", "No space left on device")
 LOCKED = ("database is locked", "lock timeout")
 MOST_BYTES = 64 * 2**20
-"""Of one stored value; the curve of 100,000 epochs has a third of that."""
+"""The size limit of one stored value; the curve of 100,000 epochs takes a third of it."""
 
 
 class SqliteFile:
-    """A file in the output folder; one driver at a time, by the folder's lock."""
+    """A file in the output folder; the folder's lock admits one driver at a time."""
 
     remedy = own_room = "move it away, or choose another folder"
 
@@ -67,7 +68,7 @@ class SqliteFile:
         self.path, self.name, self.secret = path, str(path), None
 
     def engine(self, *, write: bool) -> Engine:
-        engine = create_engine(URL.create("sqlite", database=str(self.path)))  # "?" is a name too
+        engine = create_engine(URL.create("sqlite", database=str(self.path)))  # a name may hold "?"
         event.listen(engine, "connect", _set_pragmas)
         if not write:
             event.listen(engine, "connect", _only_read)
@@ -77,7 +78,7 @@ class SqliteFile:
         return engine
 
     def insert(self) -> Callable[[Table], Any]:
-        """The dialect's INSERT, which knows ON CONFLICT; each dialect is slow to import."""
+        """The dialect's INSERT with ON CONFLICT; imported late, because each dialect is slow."""
         from sqlalchemy.dialects.sqlite import insert
 
         return insert
@@ -86,9 +87,9 @@ class SqliteFile:
 class PostgresSchema:
     """The first schema of a PostgreSQL server's search path; one driver at a time.
 
-    The lock is the server's: it belongs to the connection, and ends with it however a driver dies.
-    A driver has one connection, which takes the lock before anything else. So nothing is written
-    without it, also after a server has started again.
+    The server's lock belongs to the connection and ends with it, however a driver dies. A driver
+    has one connection, which takes the lock before anything else, so that nothing is written
+    without the lock, even after the server has restarted.
 
     Raises:
         StoreError: the text is not such a URL.
@@ -114,7 +115,7 @@ class PostgresSchema:
         return engine
 
     def insert(self) -> Callable[[Table], Any]:
-        """As that of SqliteFile."""
+        """PostgreSQL's INSERT, as `SqliteFile.insert`."""
         from sqlalchemy.dialects.postgresql import insert
 
         return insert
@@ -124,7 +125,7 @@ class PostgresSchema:
             for setting in NOTICING:
                 connection.execute(f"SET {setting}")
             taken = connection.execute(LOCK).fetchone()
-            if taken == (False,):  # none: there is no schema, which is said when it is needed
+            if taken == (False,):  # no row means no schema; whatever needs one says so
                 raise in_use(self.name, holder(connection.execute), "choose another --store")
             connection.commit()
         except BaseException:
@@ -136,7 +137,7 @@ Place = SqliteFile | PostgresSchema
 
 
 def holder(execute: Callable[[str], Any]) -> str | None:
-    """Which driver has the lock of a PostgreSQL store, in words.
+    """The driver that holds the lock of a PostgreSQL store, in words; None if none does.
 
     Args:
         execute: runs a statement in the store's schema.
@@ -144,28 +145,28 @@ def holder(execute: Callable[[str], Any]) -> str | None:
     found = execute(HOLDER).fetchone()
     if found is None:
         return None
-    name, since = found  # a role without the right to know is not told since when
+    name, since = found  # PostgreSQL hides the time from a role without the right to see it
     return str(name).removeprefix("paramcast, ") + (f", since {moment(since)}" if since else "")
 
 
 def in_use(place: str, holder: str | None, choose: str) -> StoreError:
-    """What a second driver is told.
+    """The error for a second driver.
 
     Args:
         place: the folder or the URL.
         holder: the first driver, if known.
-        choose: what else can be done than wait.
+        choose: what the user can do instead of waiting.
     """
     who = f" ({holder})" if holder else ""
     return StoreError(f"another paramcast is running in {place}{who}; wait for it, or {choose}")
 
 
 def parse(url: str) -> URL:
-    """A URL of PostgreSQL, for psycopg 3.
+    """Read a PostgreSQL URL, for psycopg 3.
 
     Raises:
-        StoreError: it cannot be read, or is of something else. It is not repeated: it may hold a
-            password.
+        StoreError: it cannot be read, or is of something else. The message does not repeat the URL,
+            which may hold a password.
     """
     form = "--store must be postgresql://USER@HOST/DATABASE"
     try:
@@ -181,17 +182,17 @@ def parse(url: str) -> URL:
 
 
 def without_password(url: URL) -> str:
-    """The URL as it may be shown and kept."""
+    """The URL without its secrets, to be shown and stored."""
     query = {name: value for name, value in url.query.items() if name not in SECRETS}
     public = URL.create("postgresql", url.username, None, url.host, url.port, url.database, query)
     return public.render_as_string()
 
 
 def prepare(place: Place, engine: Engine) -> None:
-    """Make the tables where there are none.
+    """Create the tables if there are none.
 
     Raises:
-        StoreError: those that are there are somebody else's, or of another version.
+        StoreError: the tables there belong to something else, or are of another version.
     """
     with engine.connect().execution_options(write=True) as connection, connection.begin():
         if not is_store(connection, place):
@@ -200,10 +201,10 @@ def prepare(place: Place, engine: Engine) -> None:
 
 
 def is_store(connection: Connection, place: Place) -> bool:
-    """Whether a store's tables are there, or none at all.
+    """Whether a store's tables are there; False if there are none at all.
 
     Raises:
-        StoreError: they are somebody else's, or of another version.
+        StoreError: the tables there belong to something else, or are of another version.
     """
     found = set(inspect(connection).get_table_names())
     if not found:
@@ -224,7 +225,7 @@ def is_store(connection: Connection, place: Place) -> bool:
 
 
 def cause(error: Exception, secret: str | None = None) -> str:
-    """What the database said, in one line and without the password."""
+    """What the database said, on one line and without the password."""
     raised = getattr(error, "orig", None) or error
     said = getattr(getattr(raised, "diag", None), "message_primary", None) or str(raised).strip()
     said = " ".join(said.partition("\nMultiple connection attempts")[0].split())
@@ -237,18 +238,21 @@ def to_json(value: Any) -> str:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether the server is gone, or is just stopping or starting."""
+    """Whether the server is gone, stopping or starting.
+
+    SQLSTATE 57P..: an operator intervened; 08..: the connection failed.
+    """
     state = getattr(error.orig, "sqlstate", None)
     lost = error.connection_invalidated or (state is None and isinstance(error, OperationalError))
     return lost or str(state).startswith(("57P", "08"))
 
 
 def _set_pragmas(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # sqlite3 would begin no transaction for CREATE and ALTER
+    connection.isolation_level = None  # `_begin` does it: sqlite3 begins none for CREATE and ALTER
     if hasattr(connection, "setlimit"):  # Python 3.11
         connection.setlimit(0, MOST_BYTES)  # 0: SQLITE_LIMIT_LENGTH
     cursor = connection.cursor()
-    cursor.execute("PRAGMA trusted_schema=OFF")  # views and triggers call no dangerous functions
+    cursor.execute("PRAGMA trusted_schema=OFF")  # no dangerous functions in views and triggers
     cursor.execute("PRAGMA cell_size_check=ON")  # a damaged page is an error, not a wrong value
     cursor.execute(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
     cursor.execute("PRAGMA synchronous=NORMAL")
@@ -260,10 +264,11 @@ def _only_read(connection: Any, _record: Any) -> None:
 
 
 def _keep_a_log(connection: Any, _record: Any) -> None:
-    """Of a new file, which remembers it: readers need not wait, and a kill does no harm."""
+    """Switch a new file to write-ahead logging: readers never wait, and a kill does no harm."""
     connection.execute("PRAGMA journal_mode=WAL")
 
 
 def _begin(connection: Connection) -> None:
+    # IMMEDIATE takes the write lock now: two processes that both make the tables do so in turn
     write = connection.get_execution_options().get("write")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if write else "BEGIN")

@@ -25,23 +25,23 @@ from .live import driver
 from .store import Store
 
 DATABASE, URL, LOCK = "runs.db", "runs.url", ".lock"
-"""The store; the file that says where it is instead; the driver's lock."""
+"""The store; the file with the URL of a store elsewhere; the driver's lock."""
 RESULTS = {"pilot": "pilot.json", "study": "study.json"}
-"""By kind, the file that a comparison ends with."""
+"""The file that a comparison writes at its end, by kind."""
 SPECIFICATION = "specification"
-"""Under this name a store keeps what it is of."""
+"""The name under which a store keeps the specification of its comparison."""
 LONG = {"fingerprint": "the task's data or code changed", "text": "the study's file changed"}
-MOST_URL = 4096
+MOST_URL = 4096  # bytes
 
 
 @contextmanager
 def opened(out: Path, specification: dict[str, Any], url: str | None = None) -> Iterator[Store]:
-    """The folder's store to write, locked for one driver, checked to hold this comparison's runs.
+    """Open a folder's store to write; lock it, and check that it holds this comparison's runs.
 
     Args:
-        out: the folder; made where missing.
-        specification: what the store must be of: "kind" ("pilot" or "study"), "identity" (a hash of
-            what makes two the same), and settings by which they are told apart.
+        out: the folder; created if it is missing.
+        specification: the comparison: "kind" ("pilot" or "study"), "identity" (a hash of what makes
+            two comparisons the same), and settings that say how two of them differ.
         url: of a PostgreSQL database; None for the one that the folder names, else the file.
 
     Raises:
@@ -61,6 +61,7 @@ def opened(out: Path, specification: dict[str, Any], url: str | None = None) -> 
         if isinstance(place, Path):
             stack.enter_context(_locked(out))
         store = stack.enter_context(contextlib.closing(Store(place)))
+        # the first comparison in a store claims it
         found = store.adopt(SPECIFICATION, specification)
         names = ("kind", "identity")
         if not isinstance(found, dict) or any(found.get(n) != specification[n] for n in names):
@@ -77,15 +78,16 @@ def opened(out: Path, specification: dict[str, Any], url: str | None = None) -> 
 
 @contextmanager
 def reading(folder: Path, url: str | None = None) -> Iterator[Store]:
-    """The folder's store, to read. SQLite's log needs a folder to write in: else it reads a copy.
+    """Open a folder's store to read.
 
     Raises:
-        StoreError: there is none, or it cannot be read.
+        StoreError: there is no store, or it cannot be read.
     """
     if url is None and not remembers(folder):
         raise StoreError(f"{folder} holds no {DATABASE}; give the whole folder of a pilot or study")
     place = where(folder, url)
     with contextlib.ExitStack() as stack:
+        # even to read, SQLite writes a log beside the file; in a read-only folder a copy is read
         if isinstance(place, Path) and not os.access(folder, os.W_OK):
             copies = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="paramcast-")))
             for file in (place, folder / f"{DATABASE}-wal"):
@@ -96,14 +98,16 @@ def reading(folder: Path, url: str | None = None) -> Iterator[Store]:
 
 
 def specification_of(store: Store) -> dict[str, Any]:
-    """What a store is of, as `opened` was given it.
+    """The specification of a store's comparison, as `opened` received it.
 
     Raises:
-        StoreError: of nothing that paramcast knows.
+        StoreError: the store is not of a pilot or study.
     """
     found = store.about(SPECIFICATION)
     if not isinstance(found, dict) or found.get("kind") not in RESULTS:
-        raise StoreError(f"{store.name} is of no pilot or study; give the folder or --store of one")
+        raise StoreError(
+            f"{store.name} is not of a pilot or study; give the folder or --store of one"
+        )
     return found
 
 
@@ -111,7 +115,7 @@ def where(out: Path, url: str | None = None) -> Path | str:
     """The file or the URL of a folder's store.
 
     Raises:
-        StoreError: the folder has a file of its own, so no URL fits it; or a damaged .url file.
+        StoreError: a URL is given for a folder that has a file, or the .url file is damaged.
     """
     if url is not None:
         parse(url)
@@ -125,7 +129,7 @@ def where(out: Path, url: str | None = None) -> Path | str:
         parse(kept)
     except (OSError, ValueError, StoreError):
         raise StoreError(
-            f"{out / URL} holds no URL of a store; give it again with --store"
+            f"{out / URL} does not hold the URL of a store; give it again with --store"
         ) from None
     _tell_once(f"connecting to {without_password(parse(kept))}, as {out / URL} says")
     return kept
@@ -133,7 +137,7 @@ def where(out: Path, url: str | None = None) -> Path | str:
 
 @functools.cache
 def _tell_once(text: str) -> None:
-    """Whoever watches a folder opens its store every second."""
+    """Tell a line once per process, because watching opens the store every few seconds."""
     tell(text)
 
 
@@ -143,7 +147,7 @@ def remembers(folder: Path) -> bool:
 
 
 def check_url(url: str | None) -> str | None:
-    """The URL, if it can be one of a store.
+    """Check that a URL can be one of a store.
 
     Raises:
         StoreError: it cannot.
@@ -154,7 +158,7 @@ def check_url(url: str | None) -> str | None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write atomically: a reader sees the old file or the new one, whoever else writes.
+    """Write JSON atomically: a reader sees the old file or the new one, even with two writers.
 
     Raises:
         StoreError: it cannot be written.
@@ -163,12 +167,12 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def to_json(value: Any) -> str:
-    """Strict JSON; a dataclass becomes an object of its fields."""
+    """Strict JSON, in which a dataclass is an object of its fields."""
     return json.dumps(value, indent=1, allow_nan=False, default=asdict)
 
 
 def write_text(path: Path, text: str) -> None:
-    """As write_json."""
+    """Write text atomically, as `write_json`."""
     try:
         with replacing(path) as file:
             file.write(text.encode())
@@ -211,7 +215,7 @@ def _differences(found: Any, wanted: dict[str, Any]) -> str:
 
 
 def _settings(specification: dict[str, Any]) -> dict[str, Any]:
-    """Side by side: what a specification says, and what its runs have in common."""
+    """The settings of a specification, flat: its own and those that its runs share."""
     settings = dict(specification) | DEFAULT._asdict()
     for group in ("identity", "common", "numerics"):
         inner = settings.pop(group, None)

@@ -1,10 +1,10 @@
-"""What is going on just now, beside the store: the driver's folder, a file per run in progress.
+"""Runs in progress, beside the store: a folder for each driver, with a file for each run.
 
     FOLDER/.live/HOST-PID/driver.json       the driver
     FOLDER/.live/HOST-PID/KEY.jsonl         the run's specification, then a line per epoch
 
-It is for watching only. The store alone says what has finished; nothing here is read by a study,
-and a failure to write it stops no run.
+This is for watching only. The store alone says what has finished; no study reads these files, and
+a failure to write them stops no run.
 """
 
 from __future__ import annotations
@@ -30,13 +30,13 @@ from ..spec import RunSpec
 FOLDER = ".live"
 DRIVER, ENDING = "driver.json", ".jsonl"
 MOST = 64 * 2**20
-"""Bytes of a file that are read."""
+"""Bytes of the largest file that is read."""
 SILENCE = 600.0
-"""Seconds without a sign after which a driver of another machine is taken for dead."""
+"""Seconds without a sign after which another machine's driver counts as dead."""
 
 
 class InProgress(NamedTuple):
-    """A run that has not ended: its key, specification, steps in all, and curve so far."""
+    """A run that has not ended: its key, specification, total steps, and curve so far."""
 
     key: str
     spec: dict[str, Any]
@@ -45,7 +45,7 @@ class InProgress(NamedTuple):
 
 
 class Live:
-    """A driver's own folder, as a context: it goes with the driver.
+    """A driver's own folder, as a context that removes it at its end.
 
     Args:
         out: the output folder.
@@ -60,7 +60,7 @@ class Live:
         with contextlib.suppress(OSError):
             self._parent.mkdir(parents=True, exist_ok=True)
             for folder in self._parent.iterdir():
-                if _driver(folder) is None:  # it was killed, perhaps before it wrote DRIVER
+                if _driver(folder) is None:  # left by a killed driver, perhaps without its DRIVER
                     shutil.rmtree(folder, ignore_errors=True)
             shutil.rmtree(self.path, ignore_errors=True)
             self.path.mkdir()
@@ -71,21 +71,21 @@ class Live:
 
     def __exit__(self, *_: object) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
-        with contextlib.suppress(OSError):  # a driver with another store uses the same folder
+        with contextlib.suppress(OSError):  # not empty: a driver with another store uses it too
             self._parent.rmdir()
 
     def ended(self, key: str) -> None:
-        """A run, or an attempt at it, is over."""
+        """Remove the file of a run that ended, or of an attempt at it."""
         with contextlib.suppress(OSError):
             (self.path / f"{key}{ENDING}").unlink(missing_ok=True)
 
 
 class Telling:
-    """In a worker: tells how far a run is, a line per point of its curve.
+    """Tells, in a worker, how far a run is: a line per point of its curve.
 
     Args:
         folder: the driver's; None tells nothing.
-        spec, steps: the run, and its steps in all.
+        spec, steps: the run, and its total steps.
     """
 
     def __init__(self, folder: str | None, spec: RunSpec, steps: int) -> None:
@@ -103,12 +103,12 @@ class Telling:
 
 
 def driver(out: Path) -> str | None:
-    """Who writes into this folder just now, in words."""
+    """The driver that is writing into this folder, in words; None if there is none."""
     return next(filter(None, map(_driver, _folders(out))), None)
 
 
 def in_progress(out: Path) -> Iterator[InProgress]:
-    """The runs that are going on in a folder, on this machine or on one that shares the folder."""
+    """The runs in progress in a folder, on this machine or on one that shares the folder."""
     for folder in filter(_driver, _folders(out)):
         for path in sorted(folder.glob(f"*{ENDING}")):
             run = _read(path)
@@ -121,14 +121,16 @@ def _folders(out: Path) -> list[Path]:
 
 
 def _driver(folder: Path) -> str | None:
-    """Whose folder it is, None if it is dead.
+    """The driver whose folder it is, in words; None if it is dead.
 
-    A driver of this machine is looked up, of another one a recent sign is looked for.
+    A driver of this machine is alive if its process is; one of another machine if it gave a recent
+    sign.
     """
     try:
         about = object_from_json(read_text(folder / DRIVER, MOST))
         host, pid, started = (about[name] for name in ("host", "pid", "started"))
         if host == socket.gethostname():
+            # a process with the same number that started at another time is a different one
             alive = abs(psutil.Process(pid).create_time() - started) < 1.0
         else:
             latest = max(path.stat().st_mtime for path in (folder, *folder.iterdir()))
@@ -140,7 +142,7 @@ def _driver(folder: Path) -> str | None:
 
 
 def _read(path: Path) -> InProgress | None:
-    """A run as far as it is told; None if it has just ended. A last line may be half written."""
+    """A run as far as it has told; None if it has just ended. Its last line may be half written."""
     try:
         lines = read_text(path, MOST).splitlines()
         head = object_from_json(lines[0])

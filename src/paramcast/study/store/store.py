@@ -33,25 +33,25 @@ from .database import (
 from .tables import about, failures, looks, runs
 
 Read = Callable[[str], Any]
-CHUNK = 500  # keys in one query
+CHUNK = 500  # keys in one query, below every SQLite's limit of parameters
 RECONNECT = 0.2  # seconds between two attempts to reach a server that is away
 
 
 class Store:
     """The runs of one pilot or study.
 
-    Each run is written in one transaction, so a killed process leaves no half run. Failures are
-    kept apart and never taken for results.
+    Each run is written in one transaction, so that a killed process leaves no half run. Failures
+    have their own table and are never taken for results.
 
     Args:
         place: the SQLite file, or the URL of a PostgreSQL database.
-        write: whether runs will be written. Then the tables are made where there are none; else
-            nothing is changed. A PostgreSQL store has one writer at a time; a file is locked with
-            its folder (see `folder.opened`).
+        write: open to write runs, and create the tables if there are none; else nothing is changed.
+            A PostgreSQL store has one writer at a time; a file is locked with its folder (see
+            `folder.opened`).
 
     Raises:
-        StoreError: it is not a store, of another version, or cannot be reached, read or written; or
-            another driver writes it.
+        StoreError: it is not a store, has another version, cannot be reached, read or written, or
+            another driver is writing it.
 
     Example::
 
@@ -62,9 +62,9 @@ class Store:
     def __init__(self, place: Path | str, *, write: bool = True) -> None:
         self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
         self._engine = self.place.engine(write=write)
-        self._gone = False  # the server stayed away too long
+        self._gone = False  # the server stayed away longer than PATIENCE
         self._alone = self._engine
-        if self.remote:  # one round trip instead of three
+        if self.remote:  # a single statement makes one round trip instead of three
             self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
         self.insert: Callable[[Table], Any] = self.place.insert()
         try:
@@ -94,24 +94,24 @@ class Store:
 
     @property
     def remote(self) -> bool:
-        """Whether a server keeps it, which may be away for a while."""
+        """Whether a server keeps the store; a server may be away for a while."""
         return isinstance(self.place, PostgresSchema)
 
     @property
     def driver(self) -> str | None:
-        """Who writes it just now, in words, as its server knows; of a file the folder knows."""
+        """The driver that is writing it, in words, if a server keeps it; else ask its folder."""
         if not isinstance(self.place, PostgresSchema):
             return None
         return self.read(lambda c: holder(c.exec_driver_sql))  # type: ignore[no-any-return]
 
     def close(self) -> None:
-        with held():  # closing a connection says whatever interrupts it
+        with held():  # an interrupt while a connection closes would print a traceback
             self._engine.dispose()
 
     # --- facts --------------------------------------------------------------------------------
 
     def about(self, name: str) -> Any:
-        """A stored fact about this store, None where there is none."""
+        """A stored fact about this store; None if there is none of that name."""
         value = self.read(lambda c: c.scalar(select(about.c.value).where(about.c.name == name)))
         return None if value is None else self._loaded([value])[0]
 
@@ -126,13 +126,13 @@ class Store:
         )
 
     def adopt(self, name: str, value: Any) -> Any:
-        """The stored fact; the given one becomes it where there is none."""
+        """The stored fact of that name, which the given value becomes if there is none."""
         if self.about(name) is None:
             self.set_about(name, value)
         return self.about(name)
 
     def looks(self) -> list[int]:
-        """The numbers of final seeds at which a verdict was read, ascending."""
+        """The numbers of final seeds at which a verdict was read, in ascending order."""
         return list(
             self.read(lambda c: c.scalars(select(looks.c.seeds).order_by(looks.c.seeds)).all())
         )
@@ -144,10 +144,10 @@ class Store:
     # --- runs ---------------------------------------------------------------------------------
 
     def put(self, spec: RunSpec, outcome: dict[str, Any], environment: dict[str, Any]) -> bool:
-        """Write one finished run.
+        """Write one finished run, unless it is stored already: the first result stays.
 
         Returns:
-            Whether it was written: the first result of a run stays.
+            Whether it was written.
 
         Raises:
             StoreError: it cannot be written (no space, read-only, locked, unreachable).
@@ -173,7 +173,7 @@ class Store:
 
     def put_failure(self, spec: RunSpec, outcome: dict[str, Any]) -> None:
         """Note an attempt that failed."""
-        # PostgreSQL's text holds no NUL, and no database holds half a character
+        # PostgreSQL's text cannot hold NUL, and no database can hold a lone surrogate
         storable = outcome["reason"].encode("utf-8", "backslashreplace").decode("utf-8")
         row = {
             "key": spec.key,
@@ -187,22 +187,22 @@ class Store:
         )
 
         def write(connection: Connection) -> None:
-            # a connection that was lost may have written it after all
+            # a connection that was lost may have written it before
             if not self.remote or connection.scalar(same) is None:
                 connection.execute(failures.insert(), row)
 
         self.write(write)
 
     def outcomes(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
-        """The outcomes of those of the keys that have finished, without their curves."""
+        """The outcomes of the finished runs among these keys, without their curves."""
         return self._by_key(runs.c.outcome, keys, object_from_json)
 
     def curves(self, keys: Iterable[str]) -> dict[str, list[dict[str, Any]]]:
-        """The curves of those of the keys that have finished: a point per epoch."""
+        """The curves of the finished runs among these keys: a point per epoch."""
         return self._by_key(func.coalesce(runs.c.curve, "[]"), keys, from_json)
 
     def runs(self) -> list[tuple[dict[str, Any], dict[str, Any]]]:
-        """Specification and outcome of every finished run, without its curve."""
+        """The specification and outcome of every finished run, without its curve."""
         query = select(runs.c.spec, runs.c.outcome)
         rows = self.read(lambda c: c.execute(query).all())
         specs = self._loaded([spec for spec, _ in rows], object_from_json)
@@ -210,7 +210,7 @@ class Store:
         return list(zip(specs, outcomes, strict=True))
 
     def counts(self) -> dict[str, int]:
-        """How many runs are stored, by phase, and how many attempts failed."""
+        """The number of stored runs by phase, and of failed attempts."""
         by_phase = select(runs.c.phase, func.count()).group_by(runs.c.phase)
         phases = self.read(lambda c: c.execute(by_phase).all())
         failed = self.read(lambda c: c.scalar(select(func.count()).select_from(failures)))
@@ -228,7 +228,7 @@ class Store:
     # --- transactions ---------------------------------------------------------------------------
 
     def read(self, query: Callable[[Connection], Any]) -> Any:
-        """What a query returns.
+        """Run a query and return its result.
 
         Raises:
             StoreError: the database cannot be read.
@@ -239,13 +239,14 @@ class Store:
             raise self._unreadable(error) from None
 
     def write(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
-        """What an action returns, all of whose statements are written or none.
+        """Run an action in one transaction and return its result.
 
-        It may be called again, where a connection was lost: that must change nothing. A server
-        that is away is waited for, `database.PATIENCE` seconds.
+        If the connection is lost the action is called again, so a second call must change nothing
+        more. A server that is away is waited for, up to `database.PATIENCE` seconds.
 
         Args:
-            alone: it is one statement, which needs no BEGIN and COMMIT of its own.
+            action: executes statements.
+            alone: the action is a single statement, which needs no BEGIN and COMMIT.
 
         Raises:
             StoreError: the database cannot be written.
@@ -271,10 +272,10 @@ class Store:
             except DBAPIError as error:
                 if not (self.remote and is_away(error)):
                     raise
-                if waiting():  # whoever is interrupted does not wait for a server
+                if waiting():  # an interrupted command does not wait for a server
                     raise
                 if self._gone or time.monotonic() - begun > database.PATIENCE:
-                    self._gone = True  # whoever asks next need not wait again
+                    self._gone = True  # the next call does not wait
                     raise
                 time.sleep(RECONNECT)
 
@@ -302,7 +303,7 @@ class Store:
     def _remedy(self, error: Exception, usual: str) -> str:
         """What to do about a database that cannot be used."""
         if self.remote and isinstance(error, DBAPIError) and is_away(error):
-            return "see to its server"
+            return "check its server"
         if any(words in str(error) for words in FULL):
             return "make room"
         if any(words in str(error) for words in LOCKED):
@@ -314,7 +315,7 @@ class Store:
 
 
 def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
-    """The keys, as many at a time as one query may name."""
+    """The keys, each once, in parts of at most CHUNK."""
     ordered = list(dict.fromkeys(keys))
     return (ordered[begin : begin + CHUNK] for begin in range(0, len(ordered), CHUNK))
 

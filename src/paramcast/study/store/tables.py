@@ -5,7 +5,7 @@ from __future__ import annotations
 from sqlalchemy import Column, Float, Index, Integer, MetaData, String, Table, Text
 
 SCHEMA = 2
-"""Of the tables; a store of another one is refused."""
+"""The version of the tables; stores of another version are refused."""
 
 metadata = MetaData()
 about = Table(
@@ -27,7 +27,7 @@ runs = Table(
     Column("finished_at", String(40), nullable=False),
     Column("curve", Text),
 )
-runs_by_phase = Index("runs_phase", runs.c.phase)  # counting need not pass the curves
+runs_by_phase = Index("runs_phase", runs.c.phase)  # counts runs without reading their curves
 failures = Table(
     "failures",
     metadata,

@@ -1,6 +1,6 @@
-"""Where the batches of a run come from, and what is measured between them.
+"""The batches of a run, and what is measured between them: by epochs.
 
-Those of epochs are here, those of a stream in `online.stream`.
+The batches of a stream are in `online.stream`.
 """
 
 from __future__ import annotations
@@ -22,27 +22,27 @@ from .precision import outputs
 from .probes import Probe
 
 Progress = Callable[[dict[str, Any]], None]
-"""Is told each point of a curve."""
+"""Receives each point of a curve."""
 DIVERGED_FROM = 10.0
-"""Times the training loss at the start. Not the validation loss: on a memorised training set that
-can be as high while the model still classifies well."""
+"""A run has diverged if its training loss ends above that many times its start. The validation loss
+would not do: on a memorised training set it can be that high while the model classifies well."""
 
 
 class Batches:
-    """What both kinds have in common.
+    """The common part of batches by epochs and from a stream.
 
     Args:
         spec, prepared: the run and its task.
         steps: of the whole run.
-        progress: called with each point of the curve, for who watches.
+        progress: called with each point of the curve, for `paramcast watch`.
 
     Attributes:
-        step: steps made.
+        step: steps made so far.
         seconds: of training; measuring is not charged.
         curve: a point per epoch or segment.
         diverged_at: the first step, counted from 1, whose loss was not finite.
-        at_end: what was measured at the end: "validation" and "measures", of a final run "test",
-            "train_loss" and "gap" too.
+        at_end: what was measured at the end: "validation" and "measures"; in a final run also
+            "test", "train_loss" and "gap".
     """
 
     def __init__(
@@ -59,7 +59,7 @@ class Batches:
     def add_point(
         self, lr: float, train_loss: float, validation: dict[str, float], **others: Any
     ) -> None:
-        """Add to the curve, and tell who watches."""
+        """Add a point to the curve and report it."""
         self.curve.append(
             {
                 "step": self.step,
@@ -75,10 +75,10 @@ class Batches:
 
 
 class EpochBatches(Batches):
-    """The training split in epochs, each in a new random order, and measured after each.
+    """The training split in epochs, each in a new random order; the model is measured after each.
 
-    Between two epochs' ends the host only gives orders: nothing that a device computed is read but
-    the few predictions that a final run scores.
+    During an epoch the host only issues work: it reads nothing back from the device, except for the
+    few predictions that a final run scores.
     """
 
     def __init__(
@@ -95,6 +95,7 @@ class EpochBatches(Batches):
         spec, prepared, train = self.spec, self.prepared, self.prepared.train
         order = torch.Generator().manual_seed(axis_seed("order", spec.phase, spec.seed))
         while self.step < self.steps and self.diverged_at is None:
+            # one epoch, the last one cut at the run's last step
             begun, lr = self.step, optimizer.param_groups[0]["lr"]
             start = clock(spec.device)
             model.train()
@@ -102,11 +103,14 @@ class EpochBatches(Batches):
             yield from indices.split(spec.batch_size)[: self.steps - begun]
             self.seconds += clock(spec.device) - start
 
+            # now read the losses, and look for divergence
             losses = self.losses[begun : self.step]
             finite = torch.isfinite(losses)
             if not bool(finite.all()):
                 self.diverged_at = begun + int((~finite).nonzero()[0]) + 1
             last = self.step >= self.steps or self.diverged_at is not None
+
+            # measure; the switch to evaluation weights is timed on its own
             start = clock(spec.device)
             with evaluation_weights(optimizer, model, train.inputs, spec.batch_size):
                 switched = clock(spec.device) - start
@@ -117,24 +121,24 @@ class EpochBatches(Batches):
                         self._test(model)
                         for probe in probes:
                             self.at_end["measures"].update(probe.finish())
-            self.seconds += switched if last else 0.0  # charged once: the curve's are not
+            self.seconds += switched if last else 0.0  # the switch for the result is charged
             if not math.isfinite(validation["loss"]) and self.diverged_at is None:
                 self.diverged_at = self.step
             self.add_point(lr, float(losses.mean()), validation)
 
     def note(self, loss: Tensor, optimizer: Optimizer) -> bool:
-        """Take in the loss of a batch; whether the optimizer may make its step."""
+        """Record the loss of a batch; return whether the optimizer may take its step."""
         self.losses[self.step] = loss.detach()
         self.step += 1
         return True
 
     def divergence(self) -> dict[str, Any] | None:
-        """In what way the run has diverged, if it has; the catalogue says it in words."""
+        """How the run diverged, as facts for the catalogue; None if it did not."""
         if self.diverged_at is not None:
             return {"how": "step", "step": self.diverged_at}
         at_start, at_end = float(self.losses[0]), self.curve[-1]["train_loss"]
         scale = max(at_start, self.prepared.constant(self.prepared.validation)["loss"])
-        if not at_end > DIVERGED_FROM * scale > 0.0:  # a loss below 0 has no such scale
+        if not at_end > DIVERGED_FROM * scale > 0.0:  # a loss that can be negative has no scale
             return None
         return {
             "how": "loss", "step": self.step, "loss": at_end, "start": scale,
@@ -142,7 +146,7 @@ class EpochBatches(Batches):
         }  # fmt: skip
 
     def _test(self, model: nn.Module) -> None:
-        """Test values, training loss in evaluation mode, the gap, and test counts per class."""
+        """Measure test values, training loss in evaluation mode, the gap, and counts per class."""
         prepared = self.prepared
         model.eval()
         with torch.inference_mode():
@@ -154,7 +158,7 @@ class EpochBatches(Batches):
 
 
 def no_nan(value: Any) -> Any:
-    """The value as strict JSON knows it: a number that is not finite becomes None."""
+    """Make a value fit strict JSON: a number that is not finite becomes None."""
     if isinstance(value, dict):
         return {k: no_nan(v) for k, v in value.items()}
     if isinstance(value, list):

@@ -1,4 +1,4 @@
-"""What makes optimizers of the methods."""
+"""Build the optimizer of a method."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from .predictions import Predictions
 
 
 def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
-    """Refuse a method that does not fit the base, here and not in 200 runs.
+    """Refuse a method that does not fit the base, before 200 runs fail on it.
 
-    Methods over the task's own optimizer are built once to find out.
+    What no rule decides, building the method once does.
 
     Raises:
         StudyError: a method that does not fit the base.
@@ -56,7 +56,7 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
                 f"method schedule-free is there for base sgd, nesterov and adamw, got base {base}; "
                 "leave it out"
             )
-        # what the rules above do not know is found out by making it
+        # what the rules above do not cover shows when the method is built
         if method.kind.role == DERIVED or (base != "own" and task.momentum > 0):
             continue
         try:
@@ -69,7 +69,7 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
 
 
 def _check_own_base(task: Task) -> None:
-    """Call the task's own optimizer function once."""
+    """Call the task's own optimizer function once, and check what it returns."""
     try:
         made = make_base(task, "own", task.model(), task.lr_range[0])
     except Exception as error:
@@ -83,12 +83,12 @@ def _check_own_base(task: Task) -> None:
 
 
 def base_of(optimizer: Optimizer) -> Optimizer:
-    """What a Forecast wraps, or the optimizer itself."""
+    """The optimizer that a Forecast wraps, or the optimizer itself."""
     return optimizer.base if isinstance(optimizer, Forecast) else optimizer
 
 
 def switches(optimizer: Optimizer) -> bool:
-    """Whether it, or what it wraps, evaluates with other weights than it trains with."""
+    """Whether an optimizer, or the one it wraps, evaluates with other weights than it trains."""
     base = base_of(optimizer)
     return callable(getattr(base, "eval", None)) and callable(getattr(base, "train", None))
 
@@ -96,9 +96,10 @@ def switches(optimizer: Optimizer) -> bool:
 def make_base(
     task: Task, base: str, model: nn.Module, lr: float, *, momentum: bool = True
 ) -> Optimizer:
-    """The base optimizer of a task: a named one, or what the task's own function makes.
+    """Make the base optimizer of a task: a named one, or the task's own.
 
-    Without its momentum SGD's rate means lr / (1 - momentum); the task's own keeps it.
+    Without momentum SGD takes the rate lr / (1 - momentum), which moves as far on a straight path;
+    the task's own optimizer keeps its momentum.
     """
     parameters = [p for p in model.parameters() if p.requires_grad]
     if callable(task.base) and base == "own":
@@ -122,7 +123,7 @@ def make_base(
 
 
 class _Lookahead:
-    """Lookahead (every 5 steps half of the way back) inside a base's step, as a base of hybrids."""
+    """Lookahead inside a base's step (every 5 steps, halfway back), as the base of hybrids."""
 
     def __init__(self, parameters: Sequence[Tensor], every: int = 5, alpha: float = 0.5) -> None:
         self.parameters, self.every, self.alpha, self.steps = list(parameters), every, alpha, 0
@@ -146,14 +147,15 @@ def build(
     noise_seed: int,
     watch: Predictions | None = None,
 ) -> tuple[Optimizer, list[Demon]]:
-    """The optimizer of a run, and what else takes a step after each of its steps.
+    """Build the optimizer of a run, and the schedules that step after each of its steps.
 
     Args:
+        task, base, model, lr: the task, the name of its base, its model and the learning rate.
         method: "base", a label of `parse_methods`, or a derived control such as
             "random-jump:plp".
         steps: the run's total number of steps.
         noise_seed: of random-jump, gradient-noise and perturbed.
-        watch: what is told of each prediction.
+        watch: the monitor that receives each prediction.
     """
     derived, _, source = method.rpartition(":")
     name, kind, knobs = "", BASE, {}
@@ -161,7 +163,7 @@ def build(
         (chosen,) = parse_methods(source)
         name, kind, knobs = chosen.name, chosen.kind, chosen.own
 
-    # the start comes first: some bases copy the weights
+    # the start comes first, because some bases copy the weights
     if kind.start is not None:
         kind.start(**knobs).apply(model, noise_seed)
 
@@ -177,7 +179,7 @@ def build(
     if kind.noise is not None:
         kind.noise(**knobs).attach(optimizer, noise_seed)
 
-    # what is wrapped around it: a predictor or what was derived from one, an average
+    # what wraps it: a predictor or a control derived from one, and an average
     predictor = None if kind.predictor is None else kind.predictor(**knobs)
     if predictor is not None and derived == RANDOM_JUMP:
         predictor = RandomDirection(predictor, seed=noise_seed)
@@ -197,7 +199,7 @@ def build(
 
 
 def _schedule_free(optimizer: str, model: nn.Module, task: Task, lr: float) -> Optimizer:
-    """Schedule-Free over the base's own kind; SGD's rate means lr / (1 - momentum) in it."""
+    """Schedule-Free of the base's kind; with SGD it takes the rate lr / (1 - momentum)."""
     try:
         import schedulefree  # type: ignore[import-untyped]
     except ImportError:

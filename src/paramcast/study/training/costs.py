@@ -1,4 +1,4 @@
-"""What training takes: seconds and bytes."""
+"""The cost of training: seconds and bytes."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 
 
 def clock(device: str) -> float:
-    """Seconds, when all that a GPU was ordered to do is done."""
+    """A clock in seconds that first waits until a GPU has finished all its work."""
     if device.startswith("cuda"):
         torch.cuda.synchronize(device)
     return time.perf_counter()
@@ -29,12 +29,12 @@ def reset_peak_memory(device: str) -> None:
 
 
 def peak_memory(device: str) -> int:
-    """Bytes at the peak: allocated on a GPU, else resident in this process."""
+    """Peak memory in bytes: allocated on a GPU, else resident in this process."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))
     if sys.platform == "linux":
         with open("/proc/self/status", "rb") as file:
             for line in file:
                 if line.startswith(b"VmHWM:"):
-                    return int(line.split()[1]) * 1024
+                    return int(line.split()[1]) * 1024  # the file gives KiB
     return int(psutil.Process().memory_info().rss)

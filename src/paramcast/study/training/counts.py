@@ -8,11 +8,11 @@ from torch import Tensor
 from ..tasks.task import Prepared
 
 MOST_CLASSES = 100
-"""Counts are kept up to this number of classes."""
+"""No counts are kept with more classes."""
 
 
 def class_counts(prepared: Prepared, outputs: Tensor) -> dict[str, list[int]] | None:
-    """Per class of the test split: examples of it, predictions of it, and both at once.
+    """Count, for each class of the test split, its examples, its predictions, and its hits.
 
     The prediction is the class with the largest output. For a class c the false positives are
     predicted[c] - hits[c], the false negatives actual[c] - hits[c].

@@ -1,4 +1,4 @@
-"""Measuring a model on a split: by which weights, and by how many examples at a time."""
+"""Measure a model on a split, with the weights that its method evaluates with."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from .precision import outputs
 def evaluation_weights(
     optimizer: Optimizer, model: nn.Module, inputs: Tensor, batch_size: int
 ) -> Iterator[None]:
-    """The averaged weights where the method has them, batch-norm statistics re-estimated.
+    """Put the method's averaged weights, if any, into the model, and re-estimate batch-norm.
 
     An optimizer with `eval()` and `train()`, such as Schedule-Free, holds its average itself.
     """
@@ -41,7 +41,7 @@ def evaluation_weights(
 
 
 def to_normalise(model: nn.Module, inputs: Tensor, batch_size: int) -> Sequence[Tensor] | None:
-    """The batches by which to re-estimate batch-norm statistics; None if the model has none."""
+    """The batches to re-estimate batch-norm statistics from; None if it has no such layer."""
     normalised = any(isinstance(m, torch.nn.modules.batchnorm._BatchNorm) for m in model.modules())
     return inputs.split(batch_size) if normalised else None
 

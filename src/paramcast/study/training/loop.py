@@ -23,7 +23,7 @@ from .probes import Watched, make_probes
 
 
 def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
-    """Optimizer steps of a run: share of epochs times ceil(examples / batch_size), at least 1."""
+    """The optimizer steps of a run: share epochs ceil(examples / batch_size), at least 1."""
     return max(1, round(share * epochs * math.ceil(examples / batch_size)))
 
 
@@ -49,16 +49,21 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
 
 
 def run(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> dict[str, Any]:
-    """Train once and measure: by epochs, or on the task's stream where it has one.
+    """Train once and measure: by epochs or, if the task has one, on its stream.
 
     Args:
-        progress: called with each point of the curve, for who watches.
+        spec, prepared: the run and its task.
+        progress: called with each point of the curve, for `paramcast watch`.
 
     Returns:
-        The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory,
-        the curve per epoch or segment, the values at the end on validation and, in a final run, on
-        test, and what the probes measured (their time is in `seconds`). In a final run each point
-        of the curve also tells of the predictions since the one before (see `Predictions.note`).
+        The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory in
+        bytes, the curve per epoch or segment, the values at the end on validation and, in a final
+        run, on test, and what the probes measured (their time is in `seconds`). In a final run each
+        point of the curve also describes the predictions since the point before (see
+        `Predictions.note`).
+
+    Raises:
+        ValueError: the metric is not finite on test.
     """
     with arithmetic(spec.device):
         return _run(spec, prepared, progress)
@@ -70,11 +75,11 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     data: EpochBatches | StreamBatches
     if task.stream is None:
         data = EpochBatches(spec, prepared, steps, progress)
-    else:  # nothing is compiled: with replay the batches change their size
+    else:  # not compiled, because with replay the batches change their size
         spec = replace(spec, compiled=False)
         data = StreamBatches(spec, prepared, steps, progress, stream=task.stream)
 
-    # every source of randomness has a seed of its own
+    # the model and its optimizer; every source of randomness has a seed of its own
     torch.manual_seed(axis_seed("initialisation", spec.phase, spec.seed))
     model = task.model().to(spec.device)
     computation = Computation(spec, replace(task, loss=data.loss), model)
@@ -90,7 +95,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     )
     torch.manual_seed(axis_seed("dropout", spec.phase, spec.seed))
 
-    # the training; the model is measured between the batches, as they are asked for
+    # train; `over` measures the model between the batches
     reset_peak_memory(spec.device)
     for batch in data.over(model, optimizer, probes):
         inputs, targets = train.inputs[batch], train.targets[batch]
@@ -98,7 +103,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
             inputs = task.augment(inputs, augmentation)
         optimizer.zero_grad()
         loss = computation.loss(inputs, targets)
-        if not data.note(loss, optimizer):
+        if not data.note(loss, optimizer):  # diverged
             break
         loss.backward()
         optimizer.step()
@@ -107,6 +112,8 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
             follower.step()
         for probe in probes:
             probe.step(data.step)
+
+    # what watching took is not the method's
     memory = peak_memory(spec.device)
     if watch is not None:
         if isinstance(optimizer, Forecast):
@@ -114,7 +121,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         watch.note(data.curve)
         memory -= watch.memory
 
-    # what came of it; the best constant prediction stands in for a model that diverged
+    # the outcome; a run that diverged is scored as the best constant prediction
     outcome: dict[str, Any] = {
         "status": "done",
         "divergence": data.divergence(),
@@ -143,7 +150,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
 
 
 def adjusted(task: Task, momentum: float | None, weight_decay: float | None) -> Task:
-    """The task with another momentum or weight decay, where given."""
+    """The task with the momentum and weight decay that are given, else its own."""
     given = {"momentum": momentum, "weight_decay": weight_decay}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(task, **changes)

@@ -21,17 +21,16 @@ REFERENCE, CONTROL, DERIVED = "reference", "control", "derived"
 JUDGED = (PREDICTOR, AVERAGE)
 """The roles that get a verdict."""
 
-
-MOST_CHARACTERS = 10_000
+MOST_CHARACTERS = 10_000  # of a list of methods
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A named method: its role, one line about it, and what makes it.
+    """A named method: its role, a line about it, and the functions that make it.
 
-    A *predictor* gets a verdict, with its own controls beside it. An *average* of the weights is
-    used for evaluation; it gets a verdict too and is a control of every predictor. A *control* is
-    tuned like any other method and must be beaten too; a *derived* control is made from each
+    A *predictor* gets a verdict and has its own controls. An *average* of the weights is used for
+    evaluation; it gets a verdict and is also a control of every predictor. A *control* is tuned
+    like any other method, and a predictor must beat it; a *derived* control is made from each
     predictor and runs at its learning rate. A *reference* is a row without a verdict.
     """
 
@@ -41,11 +40,11 @@ class Kind:
     average: Callable[..., Average] | None = None
     noise: Callable[..., GradientNoise] | None = None
     start: Callable[..., PerturbedStart] | None = None
-    momentum: bool = True  # whether the base keeps its own
+    momentum: bool = True  # the base keeps its own
 
     @property
     def make(self) -> Callable[..., Any] | None:
-        """What the knobs belong to."""
+        """The function that takes the knobs."""
         return self.predictor or self.average or self.noise or self.start
 
 
@@ -84,8 +83,8 @@ RANDOM_JUMP, SIGN_FLIPPED = "random-jump", "sign-flipped"
 """Controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"."""
 RESET, ORACLE = "reset", "oracle"
 ON_DRIFT = "on_drift"
-"""The knob of all predictors: on a stream, start a new cycle at detected drift, or at every real
-one, which only the study knows."""
+"""A knob of all predictors: on a stream, start a new cycle at detected drift (RESET) or at every
+real drift, which only the study knows (ORACLE)."""
 
 
 @dataclass(frozen=True)
@@ -111,16 +110,16 @@ class Method:
 
     @property
     def on_drift(self) -> str:
-        """What it does at drift: "" (nothing), RESET or ORACLE."""
+        """The reaction to drift: "" (nothing), RESET or ORACLE."""
         return RESET if self.name == "state-reset" else dict(self.knobs).get(ON_DRIFT, "")
 
     @property
     def own(self) -> dict[str, Any]:
-        """The knobs of what it makes."""
+        """The knobs that `kind.make` takes."""
         return {name: value for name, value in self.knobs if name != ON_DRIFT}
 
     def check(self) -> None:
-        """Make what the knobs belong to once.
+        """Try the knobs: make what they belong to once.
 
         Raises:
             ArgumentError, TypeError: a value that does not fit.
@@ -146,6 +145,7 @@ def parse_methods(text: str) -> tuple[Method, ...]:
         )
     rest = text.strip()
     while rest:
+        # a name, its knobs in parentheses if any, then a comma or the end
         match = re.match(r"([A-Za-z0-9-]+)\s*(?:\(([^()]*)\)\s*)?(?:,|$)\s*", rest)
         if match is None:
             raise StudyError(
@@ -196,12 +196,12 @@ def _method(name: str, inside: str) -> Method:
 
 
 def knobs(name: str) -> list[str]:
-    """The knobs of a method, by name."""
+    """The names of a method's knobs."""
     kind = METHODS[name]
     own = list(inspect.signature(kind.make).parameters) if kind.make else []
     return [*own, ON_DRIFT] if kind.predictor else own
 
 
 def reaction(method: str) -> str:
-    """What a run's method ("base" or as in `build`) does at drift: "", RESET or ORACLE."""
+    """The reaction to drift of a run's method ("base" or as in `build`): "", RESET or ORACLE."""
     return "" if method == "base" else parse_methods(method.rpartition(":")[2])[0].on_drift

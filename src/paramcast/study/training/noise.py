@@ -1,4 +1,4 @@
-"""Noise on the gradients, a control of what the prediction error might do; and on the start."""
+"""Noise on the gradients, a control for what prediction error might do, and on the start."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class GradientNoise:
     Args:
         share: the noise's norm as a share of the gradient's, at least 0.
 
-    Source: Neelakantan et al. 2015, arXiv 1511.06807; there the variance decays with the step, here
+    Source: Neelakantan et al. 2015, arXiv 1511.06807. There the variance decays with the step; here
     the noise keeps its ratio to the gradient.
 
     Raises:
@@ -30,7 +30,7 @@ class GradientNoise:
         self.share = within("share", share, 0.0, 100.0)
 
     def attach(self, optimizer: Optimizer, seed: int) -> None:
-        """Add the noise from now on; the same seed draws the same noise."""
+        """Add the noise from now on; equal seeds draw equal noise."""
         generators: dict[torch.device, torch.Generator] = {}
 
         def before(base: Optimizer, args: Any, kwargs: Any) -> None:
@@ -45,6 +45,7 @@ class GradientNoise:
                     generators[g.device] = torch.Generator(g.device).manual_seed(seed)
                 own = generators[g.device]
                 noise.append(torch.randn(g.shape, generator=own, device=g.device, dtype=g.dtype))
+            # |.| over all tensors is the norm of their norms
             norms = [torch.stack(torch._foreach_norm(list_)).norm() for list_ in (gradients, noise)]
             torch._foreach_mul_(noise, self.share * norms[0] / norms[1])
             torch._foreach_add_(gradients, noise)
@@ -53,19 +54,19 @@ class GradientNoise:
 
 
 class PerturbedStart:
-    """Each tensor of the initial weights, moved a little in a random direction.
+    """Moves each tensor of the initial weights a little in a random direction.
 
         theta <- theta + share |theta| z / |z|,     z normal, |.| of each tensor
 
-    The run is the base's in all that matters, yet ends elsewhere: what two such runs of one seed
-    differ by is what no method should be praised or blamed for (the paired null).
+    Such a run matches the base's in all that matters, yet ends elsewhere. No method should be
+    praised or blamed for the difference between two such runs of one seed (the paired null).
 
     Args:
         share: the length of the move as a share of the tensor's, 0 to 1.
-        draw: a whole number of at least 0; another one draws another direction.
+        draw: a whole number from 0; each draws another direction.
 
     Raises:
-        ArgumentError: a share or a draw outside.
+        ArgumentError: a share or a draw outside these ranges.
     """
 
     def __init__(self, share: float = 1e-3, draw: int = 0) -> None:
@@ -74,7 +75,7 @@ class PerturbedStart:
 
     @torch.no_grad()
     def apply(self, model: nn.Module, seed: int) -> None:
-        """Move the learnable parameters; the same seed and draw move them alike."""
+        """Move the learnable parameters; equal seeds and draws move them equally."""
         generator = torch.Generator().manual_seed((seed + self.draw) % 2**63)
         for p in model.parameters():
             if p.requires_grad:

@@ -19,17 +19,17 @@ Loss = Callable[[Tensor, Tensor], Tensor]
 TrainingLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-"""Number formats of the forward pass; weights, gradients and predictions stay as they are."""
+"""Number formats of the forward pass; weights, gradients and predictions keep their own."""
 BACKEND = "inductor"
 LARGEST_BATCH, LARGEST_BATCH_ON_CPU = 2048, 256
-"""Examples in one batch of an evaluation. Larger ones leave a CPU's caches: a core passes 585
-images a second through resnet8 by 512, and 1,370 by 256."""
+"""The most examples in one batch of an evaluation. A larger one does not fit a CPU's caches: one
+core passes 585 images a second through resnet8 in batches of 512, and 1,370 in batches of 256."""
 ELEMENTS = 2**21
-"""Input values in one batch of an evaluation on a CPU; activations are many times as large."""
+"""The most input values in one batch on a CPU; activations take many times as much memory."""
 
 
 def usual(device: str) -> Numerics:
-    """What a device is used with unless told otherwise.
+    """The default numerics of a device.
 
     A CPU computes as the plain loop does. A GPU takes bfloat16, channels-last and a compiled
     training step, which its matrix units need.
@@ -44,10 +44,10 @@ def choose(
     compiled: bool | None = None,
     channels_last: bool | None = None,
 ) -> Numerics:
-    """The device's usual numerics with the user's choices over them.
+    """The device's default numerics, overridden by the user's choices.
 
     Raises:
-        StudyError: an unknown precision, or one that the GPU does not have.
+        StudyError: an unknown precision, or one that the GPU does not support.
 
     Example:
         >>> choose("cpu", precision="bfloat16")
@@ -57,7 +57,7 @@ def choose(
     precision = default.precision if precision is None else precision
     if precision not in PRECISIONS:
         raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    here = device.startswith("cuda") and torch.cuda.is_available()  # else it is a worker's, on Ray
+    here = device.startswith("cuda") and torch.cuda.is_available()  # else a Ray worker has it
     able = not here or torch.cuda.is_bf16_supported(including_emulation=False)
     if precision == "bfloat16" and not able:
         raise StudyError(f"the GPU of --device {device} has no bfloat16; add --precision float32")
@@ -69,21 +69,21 @@ def choose(
 
 
 class Computation:
-    """The training batches of one run, from inputs to loss.
+    """Computes the training batches of one run, from inputs to loss.
 
-    A batch of the run's batch size goes through the compiled function where the run is compiled;
-    the smaller batch at an epoch's end runs as it is, as evaluations do: it would be compiled once
-    more. Backward passes of compiled batches are compiled with them.
+    In a compiled run, batches of the full size go through the compiled function. The smaller batch
+    at an epoch's end and evaluations run eagerly, because each size would be compiled again. The
+    backward passes of compiled batches are compiled with them.
 
-    The optimizer's step is not compiled: predictions read and write what the base has just
-    written, on a schedule of their own, and torch's `foreach` kernels leave little to fuse.
+    The optimizer's step is not compiled: predictions read and write what the base has just written,
+    on their own schedule, and torch's `foreach` kernels leave little to fuse.
 
     Args:
         spec: of the run.
         task: whose loss is taken.
-        model: on the run's device; its 4-dimensional weights are laid out channels-last where the
-            run asks for it.
-        mode: torch.compile's; "reduce-overhead" records CUDA graphs, again for each new model.
+        model: on the run's device; its 4-dimensional weights are laid out channels-last if the run
+            asks for it.
+        mode: of torch.compile; "reduce-overhead" records CUDA graphs, again for each new model.
     """
 
     def __init__(
@@ -105,7 +105,7 @@ class Computation:
 
 
 def outputs(model: nn.Module, inputs: Tensor, numerics: Numerics = DEFAULT) -> Tensor:
-    """The model's outputs for a whole split, computed in pieces, as float32."""
+    """The model's outputs for a whole split as float32, computed in pieces."""
     kind = inputs.device.type
     with autocast(kind, PRECISIONS[numerics.precision]):
         pieces = inputs.split(evaluation_batch(inputs, kind))
@@ -114,16 +114,16 @@ def outputs(model: nn.Module, inputs: Tensor, numerics: Numerics = DEFAULT) -> T
 
 
 def laid_out(inputs: Tensor, numerics: Numerics) -> Tensor:
-    """Images channels-last where asked for, other inputs as they are."""
+    """Lay images out channels-last if asked for; other inputs stay as they are."""
     if numerics.channels_last and inputs.ndim == 4:
         return inputs.contiguous(memory_format=torch.channels_last)
     return inputs
 
 
 def training_loss(loss: Loss, device: str, dtype: torch.dtype | None) -> TrainingLoss:
-    """The function (model, inputs, targets) -> loss: forward pass and loss under autocast.
+    """Make the function (model, inputs, targets) -> loss: forward pass and loss under autocast.
 
-    The loss is given float32 outputs whatever the model put out.
+    The loss receives float32 outputs, whatever the model's format.
     """
 
     def compute(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
@@ -142,11 +142,11 @@ def _compiled(
     batch_size: int,
     mode: str | None,
 ) -> TrainingLoss:
-    """The compiled training loss, one for each task, network and batch size of this process.
+    """Compile the training loss, once for each task, network and batch size of this process.
 
-    The module is an argument, and torch takes its weights as inputs of the graph: the next run's
-    fresh module of the same kind uses the same code. `model` and `batch_size` tell the entries
-    apart, so that no two share torch's limit of 8 compilations of one function.
+    The module is an argument, and torch takes its weights as inputs of the graph, so that the next
+    run's fresh module of the same kind uses the same code. `model` and `batch_size` are here for
+    the cache: each pair gets its own function, and with it its own limit of 8 compilations.
     """
     options: dict[str, Any] = {"backend": BACKEND, "dynamic": False, "mode": mode}
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
@@ -161,12 +161,12 @@ def autocast(device: str, dtype: torch.dtype | None) -> torch.autocast:
 
 
 def widened(outputs: Tensor) -> Tensor:
-    """Outputs in half precision as float32, others as they are."""
+    """Half-precision outputs as float32; others stay as they are."""
     return outputs.float() if outputs.dtype in (torch.bfloat16, torch.float16) else outputs
 
 
 def evaluation_batch(inputs: Tensor, device: str) -> int:
-    """Examples per forward pass of an evaluation: what a device computes fast and surely holds.
+    """Examples per forward pass of an evaluation: fast on the device, and sure to fit its memory.
 
     >>> evaluation_batch(torch.zeros(1, 3, 32, 32), "cpu")
     256
@@ -178,9 +178,9 @@ def evaluation_batch(inputs: Tensor, device: str) -> int:
 
 @contextlib.contextmanager
 def arithmetic(device: str, *, tf32: bool = False) -> Iterator[None]:
-    """How a GPU multiplies while a run lasts: float32 is IEEE float32, or TensorFloat-32.
+    """Set a GPU's arithmetic during a run: IEEE float32, or TensorFloat-32.
 
-    Convolutions of a fixed shape are timed once per process and run by the fastest algorithm.
+    cuDNN times its algorithms once per process for each shape of convolution and takes the fastest.
     """
     if not device.startswith("cuda"):
         yield

@@ -1,4 +1,4 @@
-"""What the predictions of a run were like: a few numbers beside each point of its curve."""
+"""The predictions of a run: a few numbers beside each point of its curve."""
 
 from __future__ import annotations
 
@@ -15,18 +15,18 @@ from ...events import ForecastEvent
 
 LONG = Anomaly().thresholds["jump"]
 """Jumps longer than this share of the weights are counted, as the default anomaly rule would."""
-SCORED, LEAST = 50, 4
+SCORED, LEAST = 50, 4  # predictions scored per run, and at least that many cycles apart
 
 
 class Predictions:
     """A monitor of a whole run; it changes nothing.
 
-    About SCORED predictions of a run are scored, and at most one in LEAST: scoring costs as much as
-    the prediction itself, and its time is in the run's seconds.
+    It scores about SCORED predictions of a run, and at most one in LEAST: scoring costs as much as
+    the prediction itself, and its time counts in the run's seconds.
 
     Attributes:
-        every: every how many cycles a prediction is scored.
-        memory: bytes that scoring takes, which are not the method's.
+        every: the number of cycles from one scored prediction to the next.
+        memory: bytes that scoring takes, which do not count as the method's.
     """
 
     scored, per_tensor = True, False
@@ -36,7 +36,7 @@ class Predictions:
         self.events: list[ForecastEvent] = []
 
     def begin(self, parameters: Iterable[Tensor], cycles: int) -> Predictions:
-        """Say what is trained, in how many cycles; the monitor itself comes back."""
+        """Prepare for a run of these parameters and that many cycles; return the monitor."""
         self.every = max(LEAST, cycles // SCORED)
         self.memory = 2 * sum(p.numel() * p.element_size() for p in parameters)
         return self
@@ -47,16 +47,15 @@ class Predictions:
     def note(self, curve: Sequence[dict[str, Any]]) -> None:
         """Give each point of a curve its "predictions": those made since the point before.
 
-        Those of a run that broke off after the last point count to it.
+        Predictions after the last point, of a run that broke off, belong to that point.
 
-        count           how many
-        accepted        share of them that were written
-        relative_jump   mean of |jump| / |theta|
-        scored          how many were compared with the step that followed
-        cosine, error   their means (see `ForecastEvent`)
+        count           the number of predictions
+        accepted        the share of them that were written
+        relative_jump   the mean of |jump| / |theta|
+        scored          the number that were compared with the step that followed
+        cosine, error   the means over these (see `ForecastEvent`); left out if there are none
         anomalies       rules that fired, or would have with the default `Anomaly` (action "none"):
-                        rule, action, the step of the first time, count; the last two rows are left
-                        out where there is nothing
+                        rule, action, step of the first time, count; left out if there are none
         """
         if not self.events or not curve:
             return

@@ -1,7 +1,7 @@
-"""Probes: what a final run is asked about itself beside its result. They look, and change nothing.
+"""Probes: measurements of a final run beside its result. They look and change nothing.
 
 The library has none. A script adds its own to PROBES before it runs a study, at its top level,
-because worker processes import the script too (research/run.py in the repository).
+because worker processes import the script too (see research/run.py in the repository).
 """
 
 from __future__ import annotations
@@ -33,10 +33,10 @@ class Probe(Protocol):
     """Looks at a run."""
 
     def step(self, number: int) -> None:
-        """The optimizer has made its step of that number, counted from 1."""
+        """Called after each step of the optimizer with its number, counted from 1."""
 
     def finish(self) -> dict[str, float]:
-        """What was found, by name; called once, when the run ends."""
+        """The numbers found, by name; called once, at the end of the run."""
 
 
 PROBES: dict[str, Callable[[Watched], Probe]] = {}
@@ -55,7 +55,7 @@ def check_probes(names: Sequence[str]) -> None:
 
 
 def make_probes(names: Sequence[str], run: Watched) -> list[Probe]:
-    """The probes of these names.
+    """Make the probes of these names for a run.
 
     Raises:
         StudyError: there is no such probe.

@@ -1,4 +1,4 @@
-"""In which order a stream's examples arrive: all of it known before a run, the same for all."""
+"""The order in which a stream's examples arrive: fixed before a run, the same for all methods."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ from ...spec import axis_seed
 from ...tasks.streams import Parts, Stream, parts_of, shares
 
 HELD_OUT = 32
-"""Held-out examples of each split by which a step is measured."""
+"""Held-out examples per split that measure a step."""
 
 
 class Arrival(NamedTuple):
     """One step of a stream, as indices into the task's splits.
 
     Attributes:
-        segment: which one, from 0.
+        segment: its number, from 0.
         last: whether it is the segment's last step.
         new, replayed: the training examples that arrive, and those taken from the memory.
-        validation, test: held-out examples of the distribution that is in force.
+        validation, test: held-out examples of the distribution in force.
     """
 
     segment: int
@@ -36,10 +36,10 @@ class Arrival(NamedTuple):
 def arrivals(
     stream: Stream, steps: int, batch_size: int, phase: str, seed: int
 ) -> Iterator[Arrival]:
-    """The steps of a run; what the model does changes none of them.
+    """The steps of a run, which do not depend on the model.
 
-    Every segment draws from generators of its own, so that a shorter run sees the beginning of each
-    segment of a longer one.
+    Every segment has its own generators, so that a shorter run sees the beginning of each segment
+    of a longer one.
     """
     parts, reservoir = parts_of(stream), Reservoir(stream.memory, _generator("memory", phase, seed))
     for number, (part, count) in enumerate(zip(parts, shares(stream, steps), strict=True)):
@@ -49,6 +49,7 @@ def arrivals(
             for split in ("train", "validation", "test")
         )
         for i in range(count):
+            # the share of the new segment's examples rises linearly along the ramp
             fresh = min(1.0, (i + 1) / (part.ramp * count)) if part.ramp else 1.0
             new = train.take(batch_size, fresh)
             yield Arrival(
@@ -59,7 +60,7 @@ def arrivals(
                 validation.take(HELD_OUT, fresh),
                 test.take(HELD_OUT, fresh),
             )
-            reservoir.add(new)
+            reservoir.add(new)  # after the step: an example is replayed from the next step on
 
 
 def _generator(axis: str, phase: str, seed: int) -> torch.Generator:
@@ -92,7 +93,7 @@ class _Mixture:
         self.old = _Passes(getattr(before, split), generator) if before and part.ramp else None
 
     def take(self, count: int, fresh: float) -> Tensor:
-        """So many examples, each of this segment with probability `fresh`."""
+        """Take `count` examples, each of this segment with probability `fresh`."""
         if self.old is None:
             return self.fresh.take(count)
         new = int((torch.rand(count, generator=self.generator) < fresh).sum())
@@ -102,7 +103,7 @@ class _Mixture:
 class Reservoir:
     """A memory in which each example that has arrived is kept with the same probability.
 
-    Algorithm R: the first `size` are kept; the n-th takes a random place with probability size/n.
+    Algorithm R: the first `size` are kept; the n-th takes a random place with probability size / n.
     An example that arrives again, in a later pass, counts once.
 
     Source: Vitter, ACM Transactions on Mathematical Software 11(1), 1985; as a memory for replay:
@@ -115,7 +116,7 @@ class Reservoir:
         self.seen: set[int] = set()
 
     def add(self, indices: Tensor) -> None:
-        """Examples that have arrived."""
+        """Offer examples that have arrived."""
         if self.size == 0:
             return
         chances = torch.rand(len(indices), generator=self.generator).tolist()
@@ -129,6 +130,6 @@ class Reservoir:
                 self.kept[place] = index
 
     def draw(self, count: int) -> Tensor:
-        """So many of the kept ones, or all, each once."""
+        """Draw `count` of the kept examples, or all of them if there are fewer, each once."""
         order = torch.randperm(len(self.kept), generator=self.generator)[:count]
         return torch.tensor(self.kept, dtype=torch.long)[order]

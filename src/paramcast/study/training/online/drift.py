@@ -1,4 +1,4 @@
-"""Noticing that the data have changed."""
+"""Detect that the data have changed."""
 
 from __future__ import annotations
 
@@ -15,14 +15,15 @@ class PageHinkley:
         m_t = sum_{i <= t} (x_i - mean_i - delta),     alarm if t >= least and
                                                        m_t - min_{i <= t} m_i > threshold.
 
-    After an alarm it starts again. Give it something that is small while all is well and bounded,
-    such as the share of errors in each incoming batch, measured before the step; the defaults are
-    for that. A loss has no scale of its own and a heavy tail: it needs a threshold of its own.
+    After an alarm it starts again. Give it a bounded value that is small while all is well, such as
+    the share of errors in each incoming batch, measured before the step; the defaults are for that.
+    A loss has no fixed scale and a heavy tail, so it needs its own threshold.
 
     Args:
-        threshold: how much rise, added up, is an alarm; above 0. Larger: fewer false alarms, later.
-        delta: rise per value that is let pass, from 0.
-        least: values that must have come since the last alarm.
+        threshold: the accumulated rise that raises an alarm, above 0; a larger one gives fewer
+            false alarms, and later ones.
+        delta: the rise per value that is tolerated, from 0.
+        least: the number of values that must have come since the last alarm.
 
     Raises:
         ArgumentError: a value outside those ranges.
@@ -50,7 +51,7 @@ class PageHinkley:
         self.count, self.mean, self.sum, self.lowest = 0, 0.0, 0.0, math.inf
 
     def update(self, value: float) -> bool:
-        """Take in the next value; tell whether it raises the alarm.
+        """Take in the next value; return whether it raises an alarm.
 
         Raises:
             ArgumentError: a value that is not finite.

@@ -1,4 +1,4 @@
-"""What is measured on a stream: pure functions of accuracies and step numbers."""
+"""The measures of a run on a stream: pure functions of accuracies and step numbers."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ from statistics import fmean
 from typing import NamedTuple
 
 WINDOW = 10
-"""Steps over which the running accuracy is a mean."""
+"""The running accuracy is the mean over that many steps."""
 REGAINED = 0.95
-"""The share of the level before a drift at which it counts as recovered."""
+"""A drift is recovered from at this share of the level before it."""
 
 
 def forgetting(accuracy: Sequence[Sequence[float]]) -> float:
-    """How much of what was known once is lost at the end.
+    """How much of the best accuracy on earlier segments is lost at the end.
 
     With a[i][j] the accuracy on segment j after learning segment i, of n,
 
@@ -36,13 +36,14 @@ def learning(accuracy: Sequence[Sequence[float]]) -> float:
 
 
 class Recovery(NamedTuple):
-    """What a drift did to the running accuracy.
+    """The effect of a drift on the running accuracy.
 
     Attributes:
         before: the level, the mean of the last steps before the drift.
         lowest: the lowest running accuracy until the next drift.
-        steps: from the drift until 95 % of the level are regained; 0 if they never were lost.
-        recovered: False if they never were regained: `steps` is then all there was, a lower bound.
+        steps: from the drift until 95 % of the level are regained; 0 if they were never lost.
+        recovered: False if they were never regained; `steps` is then a lower bound, all steps until
+            the next drift.
     """
 
     before: float
@@ -52,19 +53,20 @@ class Recovery(NamedTuple):
 
 
 def running(values: Sequence[float], window: int = WINDOW) -> list[float]:
-    """The mean of the last `window` values, of fewer at the beginning."""
+    """The mean of the last `window` values; of fewer at the beginning."""
     return [fmean(values[max(0, t + 1 - window) : t + 1]) for t in range(len(values))]
 
 
 def recovery(before: Sequence[float], after: Sequence[float], window: int = WINDOW) -> Recovery:
-    """The fall and the recovery of an accuracy around one drift.
+    """Measure the fall and the recovery of an accuracy around one drift.
 
-    The running accuracy after the drift starts again there. Its lowest point is searched first and
-    the recovery behind it, because a gradual drift lets the accuracy fall only some time later.
+    The running accuracy starts again at the drift. Its lowest point is found first, and the
+    recovery after it, because with a gradual drift the accuracy falls only some time later.
 
     Args:
-        before: the accuracy at each step before the drift, since the drift before.
-        after: at each step from the drift to the next.
+        before: the accuracy at each step from the previous drift to this one.
+        after: the accuracy at each step from this drift to the next.
+        window: steps in the running mean.
 
     Example:
         >>> recovery([0.8, 0.8], [0.0, 0.4, 0.8, 0.8], window=2)
@@ -82,10 +84,10 @@ def recovery(before: Sequence[float], after: Sequence[float], window: int = WIND
 
 
 class Detection(NamedTuple):
-    """How well the alarms meet the drifts.
+    """How well the alarms match the drifts.
 
     Attributes:
-        delay: steps from each drift to its alarm, in the mean; all steps to the next where missed.
+        delay: mean steps from a drift to its alarm; for a missed drift, to the next drift.
         missed: drifts without an alarm before the next drift.
         false: alarms before the first drift, and all but the first after each.
     """
@@ -119,16 +121,17 @@ def drift_measures(
 
     Args:
         accuracy: of each step, on held-out examples.
-        drifts: the steps at which a segment starts, but for the first.
-        gradual: of each of them, whether it has a ramp.
+        drifts: the steps at which segments start, except for the first.
+        gradual: for each drift, whether it has a ramp.
         alarms: the steps at which a drift was detected.
 
     Returns:
         prequential     the mean of `accuracy`
-        recovery        the mean steps to recover, unrecovered drifts counted with all their steps;
-                        recovery_abrupt and recovery_gradual of the one kind, where there are both
-        unrecovered     how many drifts were not recovered from
-        level_before, level_lowest      the levels of `Recovery`, in the mean
+        recovery        the mean number of steps to recover; an unrecovered drift counts with all
+                        its steps. If there are drifts of both kinds, also recovery_abrupt and
+                        recovery_gradual.
+        unrecovered     the number of drifts that were not recovered from
+        level_before, level_lowest      the mean levels of `Recovery`
         detection_delay, missed_drifts, false_alarms    of `Detection`
     """
     starts, ends = [0, *drifts[:-1]], [*drifts[1:], len(accuracy)]

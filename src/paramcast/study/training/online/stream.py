@@ -1,4 +1,4 @@
-"""The batches of a run on a stream, and what is measured at each step of it."""
+"""The batches of a run on a stream, and what is measured at each of its steps."""
 
 from __future__ import annotations
 
@@ -30,21 +30,21 @@ Values = dict[str, float]
 
 
 class StreamBatches(Batches):
-    """A stream's examples as they arrive, each step measured before it is made.
+    """A stream's examples as they arrive; the model is measured before each step.
 
-    A step first measures the model on held-out examples of the distribution in force, then trains
-    on a batch that arrives and on as many examples from the memory, if there is one. Drift is
-    looked for in the share of errors on what arrives, before the step; what the method does about
-    it (`reaction`) is done before the step too.
+    Each step first measures the model on held-out examples of the distribution in force, then
+    trains on the batch that arrives and on as many examples from the memory, if there is one. The
+    detector sees the share of errors in the batch that arrives; the method reacts (`reaction`)
+    before the step.
 
-    "validation" and "test" hold, for a stream that is judged "prequential", the means over all
-    steps; for "final", the means over the segments at the end. The curve has a point per segment;
-    "measures" are described in docs/online.md. Diverged: a loss that is not finite, or a
-    prequential accuracy on validation that is no better than the constant predictor's. (The loss is
-    no guide: just after a drift it exceeds a constant's by far, however well the rest goes.)
+    If a stream is judged "prequential", "validation" and "test" hold the means over all steps; if
+    "final", the means over the segments at the end. The curve has a point per segment;
+    docs/online.md describes "measures". A run has diverged if a loss is not finite, or if its
+    prequential accuracy on validation is not better than the constant predictor's. (The loss would
+    not tell: just after a drift it far exceeds a constant's, however well the rest goes.)
 
     Attributes:
-        alarms: the steps, counted from 0, at which drift was noticed.
+        alarms: the steps, counted from 0, at which drift was detected.
     """
 
     def __init__(
@@ -60,13 +60,13 @@ class StreamBatches(Batches):
         self.stream, self.parts = stream, parts_of(stream)
         self.splits = ("validation", "test") if self.is_final else ("validation",)
         self.reacts, self.detector = reaction(spec.method), PageHinkley()
-        self.errors = 0.0  # the share of them in what has just arrived
+        self.errors = 0.0  # the error rate on what has just arrived
         self.alarms: list[int] = []
         self.at_end["alarms"] = self.alarms
         self.held_out: dict[str, list[Values]] = {split: [] for split in self.splits}
         self.losses: list[float] = []
         self.ends: list[int] = []  # steps completed when each segment ended
-        self.matrix: list[list[float]] = []
+        self.matrix: list[list[float]] = []  # [i][j]: the metric on segment j after segment i
 
     def over(
         self, model: nn.Module, optimizer: Optimizer, probes: Sequence[Probe]
@@ -90,14 +90,14 @@ class StreamBatches(Batches):
             self._sum_up(probes)
 
     def loss(self, outputs: Tensor, targets: Tensor) -> Tensor:
-        """The task's loss; how many errors there are in what arrives is noted."""
-        new = self.spec.batch_size  # the examples from the memory come behind
+        """The task's loss; it also records the error rate on what arrives."""
+        new = self.spec.batch_size  # the examples from the memory come after these
         self.errors = float((outputs[:new].argmax(1) != targets[:new]).double().mean())
         return self.prepared.task.loss(outputs, targets)
 
     def note(self, loss: Tensor, optimizer: Optimizer) -> bool:
-        """Take in the loss of a batch, and drift; whether the optimizer may make its step."""
-        # the first step of a segment, but for the first segment
+        """Record the loss of a batch and react to drift; return whether the optimizer may step."""
+        # the first step of a segment, except for the first segment
         at_boundary = bool(self.ends) and self.step == self.ends[-1]
         self.losses.append(float(loss.detach()))
         self.step += 1
@@ -107,6 +107,7 @@ class StreamBatches(Batches):
         alarm = self.detector.update(self.errors)
         if alarm:
             self.alarms.append(self.step - 1)
+        # the oracle knows the real drift, the others the detector's alarms
         if at_boundary if self.reacts == ORACLE else alarm and self.reacts:
             if isinstance(optimizer, Forecast):
                 optimizer.restart_cycle()
@@ -115,7 +116,7 @@ class StreamBatches(Batches):
         return True
 
     def divergence(self) -> dict[str, Any] | None:
-        """In what way the run has diverged, if it has; the catalogue says it in words."""
+        """How the run diverged, as facts for the catalogue; None if it did not."""
         if self.diverged_at is not None:
             return {"how": "step", "step": self.diverged_at}
         reached = mean_of(self.held_out["validation"])["metric"]
@@ -126,6 +127,7 @@ class StreamBatches(Batches):
 
     def _look(self, model: nn.Module, arrival: Arrival) -> None:
         """Measure the model on held-out examples of the distribution in force."""
+        # one forward pass for both splits
         chosen = [self._examples(split, getattr(arrival, split)) for split in self.splits]
         model.eval()
         with torch.inference_mode():
@@ -136,7 +138,7 @@ class StreamBatches(Batches):
             self.held_out[split].append(self.prepared.measure(piece, examples.targets))
 
     def _segment_ends(self, model: nn.Module, lr: float) -> None:
-        """Add a point to the curve and, where the end is what counts, a row to the matrix."""
+        """Add a point to the curve and, if the end is judged, a row to the matrix."""
         begun = self.ends[-1] if self.ends else 0
         self.ends.append(self.step)
         others: dict[str, Any] = {}
@@ -154,7 +156,7 @@ class StreamBatches(Batches):
         self.add_point(lr, fmean(self.losses[begun:]), validation, **others)
 
     def _sum_up(self, probes: Sequence[Probe]) -> None:
-        """What the run has come to."""
+        """Set the values and measures at the end of the run."""
         if self.stream.judged != FINAL:
             self.at_end.update((split, mean_of(self.held_out[split])) for split in self.splits)
         accuracy = [values["metric"] for values in self.held_out[self.splits[-1]]]
