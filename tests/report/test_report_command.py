@@ -101,7 +101,7 @@ def test_standard_output_that_is_full_is_one_sentence(command: str, pilot: Path)
             [sys.executable, "-m", "paramcast", *words], stdout=full, stderr=subprocess.PIPE,
             text=True, check=False,
         )  # fmt: skip
-    said = "paramcast: what it prints cannot be written (No space left on device)\n"
+    said = "paramcast: the output cannot be written (No space left on device)\n"
     assert (done.returncode, done.stderr) == (2, said)
 
 

@@ -1,4 +1,4 @@
-"""The command line: `paramcast` and its commands, and what a command's end means."""
+"""The command line: `paramcast` with its commands, and their exit codes."""
 
 from __future__ import annotations
 
@@ -44,21 +44,23 @@ for command in (pilot, new_task, methods, tasks, study, roi, report, watch):
 
 
 def main(command: click.Command = cli) -> None:
-    """Run the command line, or another command; every mistake of the user ends in one sentence."""
+    """Run the command line, or another command; a user's mistake ends in one sentence."""
     _open_what_is_closed()
     if signal.getsignal(signal.SIGINT) == signal.default_int_handler:
-        # before anything runs: an exception would be raised in, and lost by, some import
+        # until a command runs: during an import a KeyboardInterrupt may get lost
         signal.signal(signal.SIGINT, leave)
-    if isinstance(sys.stdout, io.TextIOWrapper):  # or a name that its encoding lacks is an error
+    if isinstance(sys.stdout, io.TextIOWrapper):  # escape what the encoding lacks
         sys.stdout.reconfigure(errors="backslashreplace")
     code = _main(command)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; Python would tell where it was
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # all is said; no traceback while Python ends
     sys.exit(code)
 
 
 def _open_what_is_closed() -> None:
-    """Standard streams that were closed (`2>&-`) lead nowhere; else the next file gets their number
-    and whatever is printed."""
+    """Send standard streams that are closed (`2>&-`) to nowhere.
+
+    Else the next file that is opened would get their number, and with it all that is printed.
+    """
     for number in range(3):
         try:
             os.fstat(number)
@@ -70,6 +72,7 @@ def _open_what_is_closed() -> None:
 
 
 def _main(command: click.Command = cli) -> int:
+    """Run a command; 0 finished, 1 runs failed, 2 bad input, 130 interrupted."""
     try:
         command.main(standalone_mode=False)
     except click.exceptions.NoArgsIsHelpError as error:
@@ -92,8 +95,8 @@ def _main(command: click.Command = cli) -> int:
     except OSError as error:
         if error.filename is not None or error.errno not in (errno.ENOSPC, errno.EIO):
             raise
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # what is left goes nowhere
-        return _say(f"what it prints cannot be written ({error.strerror})", 2)
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)  # drop the rest of the output
+        return _say(f"the output cannot be written ({error.strerror})", 2)
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the commands share of their options: classes of options, and the types of values."""
+"""Options that commands share: classes of options, and the types of their values."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ if TYPE_CHECKING:
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 ALONE = "default"
-"""The value of a tracker's option that was given without one."""
+"""The value of a tracker's option that is given without a value."""
 
 
 class UsablePath(click.ParamType):  # type: ignore[type-arg] # generic in newer versions
-    """A path that can be looked up, whatever is there or not."""
+    """A path that can be looked up, whether or not anything is there."""
 
     name = "path"
 
@@ -49,7 +49,11 @@ PATH = UsablePath()
 
 
 def parse_store(text: str) -> str:
-    """The URL, if it can be one of a store."""
+    """Check the URL of a store.
+
+    Raises:
+        StoreError: it cannot be one.
+    """
     from ..study.store.folder import check_url
 
     check_url(text)
@@ -58,14 +62,14 @@ def parse_store(text: str) -> str:
 
 STORE = "postgresql://USER@HOST/DATABASE of the runs [a file in the folder]."
 store_option = click.option("--store", metavar="URL", type=parse_store, help=STORE)
-"""The option of every command that opens a store."""
+"""The option of commands that open a store."""
 
 
 # --- classes of options ---------------------------------------------------------------------------
 
 
 class GroupedCommand(click.Command):
-    """A command whose --help has a heading for each group of its options."""
+    """A command whose --help groups its options under headings."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         group = getattr(self.callback, "groups", {})
@@ -80,7 +84,7 @@ class GroupedCommand(click.Command):
 
 
 def takes(form: type) -> Callable[[Command], Command]:
-    """Give a command the options that a class declares; an object of it comes as `given`."""
+    """Give a command the options that a class declares; it receives an object of it as `given`."""
 
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
@@ -90,6 +94,7 @@ def takes(form: type) -> Callable[[Command], Command]:
 
         made: Any = call
         made.groups = {each.name: each.metadata["group"] for each in fields(form)}
+        # as a stack of decorators would, from the last option in --help to the first
         for each in reversed(fields(form)):
             flag = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
             made = click.option(flag, each.name, **each.metadata["click"])(made)
@@ -99,13 +104,13 @@ def takes(form: type) -> Callable[[Command], Command]:
 
 
 aside = functools.partial(option, again=not_again)
-"""An option without which a pilot has the same runs."""
+"""Declares an option that does not change a pilot's runs."""
 
 
 # fmt: off
 @dataclass(frozen=True)
 class EngineOptions:
-    """Where runs go on."""
+    """Where, and how many at once, runs go on."""
 
     workers: int | None = aside(MACHINE, "Runs at once [one per core; two per GPU].",
         type=Whole(1))
@@ -123,7 +128,7 @@ class EngineOptions:
 
 @dataclass(frozen=True)
 class OutputOptions:
-    """Where results go and are shown."""
+    """Where results are stored and shown."""
 
     store: str | None = aside(OUTPUT, STORE, type=parse_store, metavar="URL")
     tensorboard: str | None = aside(
@@ -139,7 +144,7 @@ class OutputOptions:
 
 @dataclass(frozen=True)
 class RunOptions(ComputingOptions, EngineOptions, OutputOptions):
-    """What a pilot and a study are run with."""
+    """The options that a pilot and a study share."""
 
     out: Path | None = aside(  # noqa: RUF009 - it makes a field
         OUTPUT, "Folder for the results [one in paramcast-runs].", type=PATH)
@@ -149,7 +154,11 @@ class RunOptions(ComputingOptions, EngineOptions, OutputOptions):
 
 
 def check_device(given: RunOptions) -> None:
-    """Refuse a device that is not there; on Ray "cuda" is the GPU that a run is given."""
+    """Refuse a device that this machine lacks; on Ray, "cuda" is the GPU that a run gets.
+
+    Raises:
+        StudyError: there is no such device.
+    """
     import torch
 
     device, there = given.device, torch.cuda.device_count()
@@ -161,7 +170,11 @@ def check_device(given: RunOptions) -> None:
 
 
 def make_engine(given: RunOptions) -> LocalEngine | RayEngine:
-    """The engine that the options name; nothing is started or connected yet."""
+    """Make the engine that the options name, without starting or connecting it.
+
+    Raises:
+        StudyError: options that do not fit the engine.
+    """
     if given.engine == "local":
         for name in ("address", "cpus_per_run", "gpus_per_run"):
             if getattr(given, name) is not None:

@@ -61,7 +61,7 @@ def pilot(task: str, given: PilotCommand) -> None:
 
 
 def _pilot(task: str, given: PilotCommand) -> str:
-    """The pilot command; returns what goes to standard output."""
+    """Run the pilot, or only plan it; return what goes to standard output."""
     from ..study.judging.cautions import cautions
     from ..study.judging.sentences import note
     from ..study.judging.verdict import Metric
@@ -80,6 +80,7 @@ def _pilot(task: str, given: PilotCommand) -> str:
     check_device(given)
     engine, prepared = make_engine(given), load(source)
     options = _options(given, source, prepared.task)
+    # the splits of the seeds after the first, loaded one at a time
     others = (
         load(replace(source, split=split), quiet=True)
         for split in range(1, options.seeds if options.splits else 1)
@@ -88,6 +89,7 @@ def _pilot(task: str, given: PilotCommand) -> str:
     if not given.dry_run or given.as_json:
         for line in lines(prepared.description):
             tell(f"data: {line}")
+    # what the comparison cannot show is said before anything is trained
     for caution in cautions(plan):
         tell(note(caution, Metric(prepared.metric_name, True, 0.0), Words("en")))
     if given.dry_run:
@@ -106,12 +108,13 @@ def _run(plan: Plan, engine: LocalEngine | RayEngine, given: PilotCommand) -> st
 
 
 def _options(given: PilotCommand, source: Source, task: Task) -> Options:
-    """The user's choices over what is usual for the task, checked against each other."""
+    """The task's defaults, overridden by the user's choices; check that the choices fit."""
     from ..study.plan import QUICK, usual_options
     from ..study.tasks.task import check_lr_range
     from ..study.training.build import check_methods
     from ..study.training.methods import parse_methods
 
+    # options that exclude each other
     if given.base == "own" and not callable(task.base):
         raise StudyError("--base own needs a task whose base is a function; name an optimizer")
     if given.lr is not None:
@@ -127,10 +130,12 @@ def _options(given: PilotCommand, source: Source, task: Task) -> Options:
                 "--splits is for tables and folders of images, which are split here; "
                 "this task has a test split of its own"
             )
+
+    # fields of the same name override the defaults
     usual = usual_options(source, task, given.base)
     asked: dict[str, Any] = {**(QUICK if given.quick else {})}
     asked |= {k: v for k, v in vars(given).items() if v is not None and hasattr(usual, k)}
-    # what a plan holds in another form than the command line
+    # options that a plan holds in another form than the command line
     asked |= {"source": source, "numerics": given.numerics(), "splits": given.splits is not None}
     if given.methods is not None:
         asked["methods"] = parse_methods(given.methods)
@@ -162,10 +167,10 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
 
 
 def _check_task_was_not_taken(given: PilotCommand) -> None:
-    """Refuse `paramcast pilot --tensorboard digits`, where the task became the option's value.
+    """Refuse `paramcast pilot --tensorboard digits`, where the option took the task as its value.
 
     Raises:
-        StudyError: that happened.
+        StudyError: an option took the task.
     """
     from ..study.tasks.builtin import is_builtin
     from ..study.tasks.source import is_table

@@ -1,4 +1,4 @@
-"""The command line of what is read off a finished pilot: `paramcast roi`."""
+"""The command line of the return on investment: `paramcast roi`."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a pilot or study runs in front of the user: progress, Ctrl-C, trackers, and the report."""
+"""Run a pilot or study in front of the user: progress, Ctrl-C, trackers, and the report."""
 
 from __future__ import annotations
 
@@ -29,19 +29,19 @@ if TYPE_CHECKING:
 T = TypeVar("T")
 
 
-class Interrupted(Exception):  # noqa: N818 - no error
-    """The user stopped a command that can go on later."""
+class Interrupted(Exception):  # noqa: N818 - not an error
+    """The user stopped a command that can be continued."""
 
 
 def first_line(what: str) -> None:
-    """The first line of progress, before anything slow is imported; only on a terminal."""
+    """Print a first line of progress, before anything slow is imported; only on a terminal."""
     if sys.stderr.isatty():
         click.echo(f"loading torch and {what} ...", err=True)
 
 
 @contextlib.contextmanager
 def starting(what: str, given: RunOptions) -> Iterator[None]:
-    """Say what is loaded, start the workers' server, and keep what a task prints off our output."""
+    """Say what is loaded, start the fork server, and keep a task's prints out of our output."""
     first_line(what)
     if not given.dry_run and given.engine == "local":
         from ..study.engines.server import start_early
@@ -55,7 +55,11 @@ def starting(what: str, given: RunOptions) -> Iterator[None]:
 def running(
     out: Path, engine: LocalEngine | RayEngine, given: OutputOptions
 ) -> Iterator[LiveProgress]:
-    """The engine at work and the trackers told; Ctrl-C ends in a sentence on what is kept."""
+    """Enter the engine, progress and trackers; on Ctrl-C, say how many runs are kept.
+
+    Raises:
+        Interrupted: the user pressed Ctrl-C.
+    """
     from rich.console import Console
 
     from ..report.terminal import WIDE, LiveProgress
@@ -81,7 +85,7 @@ def running(
 def planned(
     plans: Sequence[Plan], workers: int, out: Path, facts: dict[str, Any], *, as_json: bool
 ) -> str:
-    """What a dry run says: how many runs there are, the time they take, and more facts."""
+    """The text of a dry run: the number of runs, the time they take and, as JSON, more facts."""
     from ..report.watch.terminal import duration
     from ..study.grid.run import count, estimate
 
@@ -107,9 +111,9 @@ def finished(result: T, render: Callable[[T], str], out: Path, *, as_json: bool)
 
 
 def beside(folder: Path) -> str:
-    """At the end of a pilot or study: report.html in its folder, and the line that says so.
+    """Write report.html into the folder of a finished pilot or study; return the line that says so.
 
-    The verdict is what counts: whatever goes wrong with the page is a note on standard error.
+    If the page fails, a note on standard error says so; the verdict still counts.
     """
     try:
         from ..report.html.write import write_report
@@ -121,7 +125,7 @@ def beside(folder: Path) -> str:
 
 
 def make_trackers(given: OutputOptions, out: Path) -> list[Tracker]:
-    """The trackers that the options name.
+    """Make the trackers that the options name.
 
     Raises:
         StudyError: a package is not installed, or a tracker cannot be used.
@@ -145,9 +149,10 @@ def make_trackers(given: OutputOptions, out: Path) -> list[Tracker]:
 
 
 def interrupt_once() -> None:
-    """Ctrl-C and SIGTERM interrupt; a second one lets the tidying go on, a third ends at once.
+    """Interrupt on the first Ctrl-C or SIGTERM, ignore a second one, end at once on a third.
 
-    Nothing is lost then either: workers end with this process, and the store is used to it.
+    Even then nothing is lost: workers end with this process, and the store writes each run in one
+    transaction.
     """
     presses: list[int] = []
 
@@ -164,6 +169,6 @@ def interrupt_once() -> None:
 
 
 def leave(*_: object) -> None:
-    """End this process with the sentence of an interrupted command, whatever it does."""
+    """End this process at once, with the message of an interrupted command."""
     os.write(2, b"paramcast: interrupted\n")
     os._exit(130)

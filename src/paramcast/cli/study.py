@@ -58,7 +58,7 @@ class StudyOptions(RunOptions):
 
 @dataclass(frozen=True)
 class ResumeOptions(EngineOptions, OutputOptions):
-    """All options of `study resume`, whose folder knows the others."""
+    """All options of `study resume`; the folder holds the others."""
 
     data_dir: str | None = DATA_DIR
 
@@ -166,7 +166,7 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
 
     check_device(given)
     engine = make_engine(given)
-    for name in ("precision", "compile", "channels_last"):  # else as the study's file says
+    for name in ("precision", "compile", "channels_last"):  # the file's, unless an option says
         if getattr(given, name) is None:
             given = replace(given, **{name: getattr(opened, name)})
     numerics = given.numerics()
@@ -203,10 +203,10 @@ def _status(folder: Path, url: str | None = None) -> str:
 
 
 def _about(store: Store) -> dict[str, Any]:
-    """What a store says of its study."""
+    """The specification of a store's study."""
     from ..study.store.folder import specification_of
 
     about = specification_of(store)
     if about["kind"] != "study" or not {"name", "text", "device"} <= about.keys():
-        raise StoreError(f"{store.name} is of no study; give the folder of a study")
+        raise StoreError(f"{store.name} is not of a study; give the folder of a study")
     return about

@@ -1,4 +1,4 @@
-"""The command line of watching: `paramcast watch`, and trackers beside a pilot or study."""
+"""The command line of watching: `paramcast watch`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ def _print(watching: Watching) -> None:
 
 
 def _live(watching: Watching, every: float) -> None:
-    """Redraw until the pilot or study has finished, then leave the last picture."""
+    """Redraw until the pilot or study has finished, then print the last picture."""
     from rich.console import Console
     from rich.live import Live
     from rich.text import Text
@@ -118,14 +118,14 @@ def _live(watching: Watching, every: float) -> None:
 
 
 def _refuse_unreadable(watching: Watching) -> None:
-    """One waits for a store that is not there yet, not for one that cannot be read."""
+    """Refuse a store that cannot be read; one that does not exist yet is waited for."""
     if watching.is_there():
         watching.view()
 
 
 @contextlib.contextmanager
 def _until_interrupted() -> Iterator[None]:
-    """Ctrl-C is how watching ends."""
+    """End quietly on Ctrl-C or SIGTERM, the usual end of watching."""
     for number in (signal.SIGINT, signal.SIGTERM):
         if signal.getsignal(number) != signal.SIG_IGN:
             signal.signal(number, signal.default_int_handler)

@@ -16,9 +16,9 @@ from .terminal import WIDE
 
 
 def render(result: StudyResult) -> str:
-    """A study's cells and verdicts, for standard output."""
+    """Render a study's cells and verdicts as text for standard output."""
     out = Console(file=sys.__stdout__)
-    if not out.is_terminal or out.width < WIDE:  # a long line is better than a cut number
+    if not out.is_terminal or out.width < WIDE:  # long lines are better than cut numbers
         out = Console(file=sys.__stdout__, width=WIDE + 50, soft_wrap=True)
     with out.capture() as captured:
         out.print(f"{result['study']}: {result['question']}", highlight=False, markup=False)
@@ -35,6 +35,7 @@ def render(result: StudyResult) -> str:
 
 
 def _table(cells: list[Judged]) -> Table:
+    # a column for the task and for each setting that differs between cells
     axes = [name for name in cells[0]["settings"] if _varies(cells, name)]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name in (*axes, "method"):

@@ -32,11 +32,11 @@ if TYPE_CHECKING:
     from ..study.engines import Finished
 
 WIDE = 150
-"""Columns from which the table is printed in one piece."""
+"""Terminal columns from which the table is printed in one piece."""
 
 
 class LiveProgress:
-    """Phase, runs done, the last value and the time left; silent where there is no terminal."""
+    """Shows phase, runs done, the last value and the time left; silent without a terminal."""
 
     def __init__(self, console: Console) -> None:
         self._console = console
@@ -62,7 +62,7 @@ class LiveProgress:
         self._progress.stop()
 
     def phase(self, name: str, total: int, reused: int) -> None:
-        """A phase begins: stored runs are counted as done."""
+        """A phase begins; stored runs count as done."""
         self.total += total
         self.done += reused
         self.reused += reused
@@ -70,11 +70,11 @@ class LiveProgress:
         self._task = self._progress.add_task(name, total=total, completed=reused, last=note)
 
     def say(self, sentence: str) -> None:
-        """Something that the user should know, above the progress."""
+        """Print what the user should know, above the progress."""
         self._console.print(sentence, markup=False, highlight=False)
 
     def finished(self, finished: Finished) -> None:
-        """An attempt ended: move on, or say why it failed."""
+        """An attempt ended: advance the progress, or say why it failed."""
         spec, outcome = finished.spec, finished.outcome
         if outcome["status"] in ("failed", "timeout"):
             again = "; trying once more" if finished.again else ""
@@ -92,7 +92,7 @@ class LiveProgress:
 
 
 def render(result: PilotResult) -> str:
-    """A pilot's table, verdicts and notes, for standard output, in colour on a terminal."""
+    """Render a pilot's table, verdicts and notes for standard output, in colour on a terminal."""
     out = Console(file=sys.__stdout__)
     if not out.is_terminal:
         out = Console(file=sys.__stdout__, width=WIDE + 20)
@@ -113,6 +113,7 @@ def show(result: PilotResult, console: Console) -> None:
     )
     for line in lines(result.get("description", {})):
         _say(printable(line), console)
+    # the table; on a narrow terminal in two parts, comparisons with the base first
     columns = _columns(result, metric)
     if console.width >= WIDE:
         console.print(_table(columns, result["table"]))
@@ -121,6 +122,7 @@ def show(result: PilotResult, console: Console) -> None:
         others = [(heading.replace(" ", "\n"), cell) for heading, cell in columns[:-4]]
         console.print(_table(others[:1] + compared, result["table"]))
         console.print(_table(others, result["table"]))
+    # the verdicts, then each command once, unwrapped so that it can be copied, and the notes
     asked, commands = words(f"question.{question}_short"), {}
     for name, answers in result["verdicts"].items():
         for about, verdict in answers.items():
@@ -140,14 +142,14 @@ def show(result: PilotResult, console: Console) -> None:
 
 
 def _say(text: str, console: Console, indent: str = "") -> None:
-    """A paragraph, its words whole."""
+    """Print a paragraph, wrapped between words."""
     width = min(console.width, 110)
     wrapped = textwrap.fill(text, width, subsequent_indent=indent, break_on_hyphens=False)
     console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
 
 
 def _columns(result: PilotResult, metric: Metric) -> list[tuple[str, Any]]:
-    """Headings and how each cell reads; the last four compare with the base."""
+    """The headings, each with the function that renders its cell; the last four compare arms."""
     base = result["table"][0]["method"]
     level = f"{100 * result['confidence']:.3g}%"
     columns: list[tuple[str, Any]] = [
@@ -168,7 +170,8 @@ def _columns(result: PilotResult, metric: Metric) -> list[tuple[str, Any]]:
     ]
     name = metric.name.replace("_", " ") + (" %" if metric.percent else "")
     name = f"top-1 {name}" if metric.name == "accuracy" else name
-    adjusted = result["confidence"] != FULL_CONFIDENCE  # for several methods, or another look
+    # several methods are judged, or this is not the first look
+    adjusted = result["confidence"] != FULL_CONFIDENCE
     columns += [
         (f"{name} (95%)", lambda r: _value(r, metric)),
         (f"at {EARLY} T", lambda r: _bare(r["early_mean"], metric)),
@@ -182,7 +185,7 @@ def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[ArmResult]) -> Tab
     table = Table(box=None, pad_edge=False, header_style="bold")
     columns = list(columns)
     for i, (heading, _) in enumerate(columns):
-        # a long method's name takes more lines where the figures would lose digits
+        # fold a long method's name instead of cutting digits
         table.add_column(
             heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold"
         )

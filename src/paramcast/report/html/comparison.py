@@ -1,4 +1,4 @@
-"""Which stored runs belong to which arm of a comparison, and what they add up to."""
+"""The stored runs behind each arm of a comparison, and their mean curves."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ from ...study.stored import ArmResult, Judged
 from .load import Run, Stored
 
 WORTH = (ADOPT, FASTER, INSTEAD, INCONCLUSIVE)
-"""Verdicts, those first that ask for something to be done."""
+"""Verdicts that ask for an action, the most useful first."""
 BASE, PREDICTOR, CONTROL = "base", "predictor", "control"
 QUANTITIES = ("validation_metric", "validation_loss", "train_loss")
 FORECASTS = ("error", "cosine", "relative_jump")
-"""What a point of a curve tells of the predictions since the point before (means)."""
+"""Means over the predictions since the previous point of a curve."""
 
 
 class Point(NamedTuple):
-    """A point of a mean curve: where, and the mean with its 95 % band."""
+    """A point of a mean curve: its place, and the mean with its 95 % band."""
 
     step: int
     seconds: float
@@ -35,7 +35,7 @@ class Point(NamedTuple):
 
 @dataclass(frozen=True)
 class Arm:
-    """One line of a table with the runs behind it, by seed (None where one is not stored)."""
+    """A line of the table with the runs behind it by seed (None if a run is not stored)."""
 
     row: ArmResult
     final: list[Run | None]
@@ -47,7 +47,7 @@ class Arm:
 
     @property
     def method(self) -> str:
-        """Of its runs."""
+        """The method of its runs."""
         return self.row["run"]
 
     @property
@@ -56,18 +56,18 @@ class Arm:
 
     @property
     def matched(self) -> bool:
-        """Whether it is a predictor's control, the base at lr times the gain."""
+        """Whether it is a predictor's lr-matched control, the base at lr times the gain."""
         return self.row["family"] == LR_MATCHED
 
     @functools.cached_property
     def curves(self) -> dict[str, list[Point]]:
-        """By quantity: the mean curve of the final runs."""
+        """The mean curves of the final runs, by quantity."""
         curves = [run.curve for run in self.final if run is not None]
         return {quantity: mean_curve(curves, quantity) for quantity in QUANTITIES}
 
     @functools.cached_property
     def forecasts(self) -> dict[str, list[Point]]:
-        """The same of its predictions; empty where none are stored (an older paramcast)."""
+        """The mean curves of its predictions, by quantity; empty if none are stored."""
         curves = [
             [{**point["predictions"], **_where(point)} for point in run.curve]
             for run in self.final
@@ -78,7 +78,7 @@ class Arm:
 
 @dataclass(frozen=True)
 class Cell:
-    """One comparison: a pilot is one, a study has many.
+    """One comparison: a pilot has one, a study has many.
 
     Attributes:
         index, label: its place in a study, and its settings in words.
@@ -99,7 +99,7 @@ class Cell:
 
     @property
     def scale(self) -> float:
-        """What a value is shown times: 100 for a metric in per cent."""
+        """The factor to the unit shown: 100 for a metric in per cent."""
         return 100.0 if self.metric.percent else 1.0
 
     @property
@@ -108,7 +108,7 @@ class Cell:
 
     @property
     def judged(self) -> list[str]:
-        """The methods with a verdict: what is worth most first, predictors before averages."""
+        """The methods with a verdict, the most useful first, predictors before averages."""
         found = [arm for arm in self.arms if arm.name in self.result["verdicts"]]
         return [arm.name for arm in sorted(found, key=self._worth)]
 
@@ -118,20 +118,20 @@ class Cell:
         return min(places, default=len(WORTH)), arm.role != PREDICTOR
 
     def quality(self, method: str) -> Verdict | None:
-        """The verdict on how well a method ends, if it has one."""
+        """A method's verdict on quality; None if it has none."""
         return self.result["verdicts"].get(method, {}).get("quality")
 
     def matched_of(self, method: str) -> Arm | None:
-        """A predictor's control, the base at lr times its gain."""
+        """A predictor's lr-matched control; None if it has none."""
         own = (arm for arm in self.arms if arm.matched and arm.row["control_of"] == method)
         return next(own, None)
 
     def signed(self, value: float) -> str:
-        """A difference in the unit shown."""
+        """A difference with its sign, given in the unit shown."""
         return f"{value:+.2f}" if self.metric.percent else f"{value:+.3g}"
 
     def differences(self, arm: Arm, *, early: bool = False) -> list[float]:
-        """By seed: the arm (with 0.8 T steps if early) minus the base, plus = the arm is better."""
+        """The arm (with 0.8 T steps if early) minus the base by seed, plus = the arm is better."""
         values = arm.row["early_values"] if early else arm.row["values"]
         base = self.arms[0].row["values"]
         factor = self.sign * self.scale
@@ -139,7 +139,7 @@ class Cell:
 
 
 def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
-    """The comparisons of a folder; their labels name the settings in which a study's differ."""
+    """The comparisons of a folder; in a study, labels name the settings in which they differ."""
     known = {run.key: run for run in stored.runs}
     if stored.kind == "pilot":
         return [_cell(0, stored.result["task"], stored.result, known)]
@@ -155,7 +155,7 @@ def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
 
 
 def short(value: Any) -> str:
-    """A setting in words."""
+    """A setting as text."""
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 
@@ -178,7 +178,7 @@ def _cell(index: int, label: str, result: Judged, known: dict[str, Run]) -> Cell
 def band(
     values: Sequence[float], least: float = 0.0, overlap: float = 0.0
 ) -> tuple[float, float, float]:
-    """Mean and 95 % t interval, as `stats.compare` has it; the mean alone where there is one."""
+    """The mean and 95 % t interval, as in `stats.compare`; a single value has no width."""
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:
@@ -189,7 +189,7 @@ def band(
 
 
 def mean_curve(curves: Sequence[Sequence[dict[str, Any]]], quantity: str) -> list[Point]:
-    """By epoch, over the runs that reached it."""
+    """The mean at each epoch over the runs that reached it."""
     points = []
     for epoch in range(max(map(len, curves), default=0)):
         here = [curve[epoch] for curve in curves if epoch < len(curve)]

@@ -1,4 +1,4 @@
-"""Learning curves, errors at the end, and when a run first reached the base's result."""
+"""Charts of learning curves, of errors at the end, and of the time to the base's result."""
 
 from __future__ import annotations
 
@@ -49,9 +49,10 @@ def curves(cell: Cell, words: Words) -> Chart | None:
             }
             if column == 0:
                 view["data"] = data
-            else:  # the same lines along another axis: only that is stored
+            else:  # the same lines along another axis: store only the new x values
                 view.update(like=len(views) - 1, x=[trace["x"] for trace in data])
             views.append(view)
+        # the table has the last point of each curve
         rows += [
             [arm.name, name, str(p[-1].step), number(p[-1].seconds), number(p[-1].mean),
              f"{number(p[-1].low)} … {number(p[-1].high)}"]
@@ -84,7 +85,7 @@ def errors(cell: Cell, words: Words) -> Chart | None:
 
 
 def target(cell: Cell, words: Words) -> Chart | None:
-    """When each run first reached the value at which the median run of the base ends."""
+    """The time at which each run first reached the value at which the base's median run ends."""
     target = target_of(cell)
     if target is None:
         return None
@@ -112,7 +113,7 @@ def target(cell: Cell, words: Words) -> Chart | None:
 
 
 def target_of(cell: Cell) -> float | None:
-    """The base's median validation value at the end: what "reaching the target" means."""
+    """The target: the base's median validation value at the end; None if it has none."""
     values = [
         run.outcome["validation"].get("metric") for run in cell.arms[0].final if run is not None
     ]
@@ -121,7 +122,7 @@ def target_of(cell: Cell) -> float | None:
 
 
 def reached(run: Run, target: float, *, higher: bool) -> tuple[int, float] | None:
-    """Step and seconds at which a run's validation metric first reached the target."""
+    """The step and seconds at which a run's validation metric first reached the target."""
     for point in run.curve:
         value = point.get("validation_metric")
         if value is not None and (value >= target if higher else value <= target):

@@ -36,7 +36,7 @@ def forest(
     cell: Cell,
     words: Words,
 ) -> Chart:
-    """Differences of two methods with their intervals, one line each, and the margin as a band."""
+    """Differences of two methods with their intervals, a line each, and the margin as a band."""
     scale, unit = cell.scale, unit_of(cell, words)
     rows, x, low, high, behind = [], [], [], [], []
     for pair, c in lines:
@@ -69,13 +69,14 @@ def forest(
 
 
 def paired(cell: Cell, words: Words) -> Chart | None:
-    """Each seed's difference to the base, with the mean and its interval."""
+    """Each seed's difference from the base, with the mean and its interval."""
     others = cell.arms[1:]
     if not others:
         return None
     unit, base = unit_of(cell, words), cell.arms[0].name
     floor = cell.scale * cell.metric.half_example, cell.metric.overlap
     views, rows, behind = [], [], []
+    # a view at T and one at 0.8 T, where the base itself is compared with the base at T
     lengths = [False, True] if cell.arms[0].early else [False]
     for early in lengths:
         arms = cell.arms if early else others
@@ -101,10 +102,10 @@ def paired(cell: Cell, words: Words) -> Chart | None:
 
 
 def controls(cell: Cell, words: Words) -> Chart | None:
-    """What the verdicts compare: each method, its controls and the base."""
+    """The comparisons behind the verdicts: each method, its controls and the base."""
     judged = [answers["quality"] for answers in cell.result["verdicts"].values()]
     lines = {(p.a, p.b): p.comparison for verdict in judged for p in verdict.comparisons}
-    if not lines:
+    if not lines:  # nothing is judged: every arm against the base
         base = cell.arms[0].name
         to_base = {(arm.name, base): arm.row["to_base"] for arm in cell.arms[1:]}
         lines = {pair: c for pair, c in to_base.items() if c is not None}

@@ -1,4 +1,4 @@
-"""The files of a pilot's or study's folder, read and checked; nothing is written."""
+"""Read and check the files of a pilot's or study's folder; nothing is written."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.fai
 
 
 class Run(NamedTuple):
-    """A finished run: its key, specification, outcome, curve by epoch, and when it ended."""
+    """A finished run: key, specification, outcome, curve by epoch, and time of its end."""
 
     key: str
     spec: dict[str, Any]
@@ -39,7 +39,7 @@ class Failure(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """What a folder holds: "pilot" or "study", its result, runs and failures."""
+    """The content of a folder: its kind ("pilot" or "study"), result, runs and failures."""
 
     kind: str
     folder: Path
@@ -52,7 +52,7 @@ def load(folder: Path) -> Stored:
     """Read a folder that `paramcast pilot` or `paramcast study run` wrote.
 
     Raises:
-        StudyError: nothing has finished there, or it is of another version, or one seed.
+        StudyError: nothing has finished there, it is of another version, or it has one seed.
         StoreError: the runs cannot be read.
     """
     kind = _kind(folder)
@@ -73,7 +73,7 @@ def load(folder: Path) -> Stored:
 
 
 def folder_of(place: Path) -> Path:
-    """The folder of a pilot or study, from itself or from one of its files."""
+    """The folder of a pilot or study, given the folder or one of its files."""
     known = {DATABASE, *RESULTS.values()}
     return place.parent if place.name in known and place.is_file() else place
 
@@ -97,7 +97,7 @@ def _kind(folder: Path) -> str:
 
 
 def read_runs(folder: Path) -> tuple[list[Run], list[Failure]]:
-    """Every run and failure of the folder's store, a file or a PostgreSQL database.
+    """Read every run and failure of the folder's store, a file or a PostgreSQL database.
 
     Raises:
         StoreError: they cannot be read.
@@ -119,7 +119,7 @@ def read_runs(folder: Path) -> tuple[list[Run], list[Failure]]:
 
 
 def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
-    """A run without its curve, which is read later."""
+    """A run without its curve, which is read when someone looks at it."""
     if not isinstance(key, str) or not isinstance(finished_at, str):
         raise ValueError("a run's key or time is not text")
     return Run(key, object_from_json(spec), object_from_json(outcome), [], finished_at)
@@ -133,16 +133,16 @@ def _curves(folder: Path, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
     return found
 
 
-# --- curves, read when one is first looked at: they are most of a large store ---------------------
+# --- curves are most of a large store, so they are read when one is first looked at ---------------
 
 Points = list[dict[str, Any]]
 Read = Callable[[list[str]], dict[str, Points]]
 BATCH = 500
-"""Runs whose curves are read together."""
+"""The number of runs whose curves are read together."""
 
 
 class Curve(Sequence[dict[str, Any]]):
-    """One run's points by epoch."""
+    """One run's points by epoch; the first look at one reads the curves of its whole batch."""
 
     def __init__(self, key: str, batch: list[Curve], read: Read) -> None:
         self._key, self._batch, self._read = key, batch, read
@@ -169,7 +169,7 @@ class Curve(Sequence[dict[str, Any]]):
 
 
 def later(keys: Sequence[str], read: Read) -> list[Curve]:
-    """One curve per key; `read` is asked for a batch of them when the first is looked at."""
+    """A curve for each key; the first look at one calls `read` with the keys of its batch."""
     curves: list[Curve] = []
     for start in range(0, len(keys), BATCH):
         batch: list[Curve] = []

@@ -1,4 +1,4 @@
-"""What was compared and how: arms, protocol, specification, and the command that repeats it."""
+"""The method: arms, protocol, specification, and the command that repeats the comparison."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from .load import Stored
 
 
 def arms(cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
-    """Name, role and description of every arm."""
+    """The name, role and description of every arm."""
     found: dict[str, tuple[str, str, str]] = {}
     for arm in (arm for cell in cells for arm in cell.arms):
         role, described = words(f"role.{arm.role}"), words(f"method.{arm.row['family']}")
@@ -19,7 +19,7 @@ def arms(cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
 
 
 def protocol(cells: list[Cell], words: Words) -> list[str]:
-    """How the comparison was made, a sentence each."""
+    """Sentences on how the comparison was made."""
     tunings = [cell.result["specification"]["tuning"] for cell in cells]
     first = next((tuning for tuning in tunings if tuning is not None), None)
     keys = ["paired", "test", "interval", "diverged", "data"]
@@ -35,7 +35,7 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
 
 
 def specification(stored: Stored) -> str:
-    """What was asked for, as JSON."""
+    """The specification, as JSON."""
     if stored.kind == "pilot":
         return json.dumps(stored.result["specification"], indent=1, ensure_ascii=False)
     several = [{"comparison": i, **cell["specification"]}
@@ -44,7 +44,7 @@ def specification(stored: Stored) -> str:
 
 
 def command(stored: Stored) -> str:
-    """The command that repeats it, or goes on."""
+    """The command that repeats or continues the comparison."""
     if stored.kind == "pilot":
         return str(stored.result["command"])
     return f"paramcast study resume {stored.result['out']}"

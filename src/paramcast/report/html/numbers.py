@@ -11,7 +11,7 @@ from .plotting import Behind, number, pair_of
 
 
 def table(cells: list[Cell], words: Words) -> dict[str, Any]:
-    """Every arm of every comparison; a cell's "runs" are the filters of the rows behind it."""
+    """Every arm of every comparison; "runs" has, by column, the filter of the runs behind it."""
     heads, many = words.section("head"), len(cells) > 1
     arms = [arm for cell in cells for arm in cell.arms]
     errors = [
@@ -19,6 +19,7 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
         if any(a.row["top1_error" if n == "top1" else "top5_error"] is not None for a in arms)
     ]  # fmt: skip
     early = any(arm.early for arm in arms)
+    # columns that are empty for every arm are left out
     names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
              *(["early"] if early else []), "minus_base", "p", "minus_matched",
              *errors, "loss", "gap", "median_seconds", "memory",
@@ -63,7 +64,7 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
 
 
 def _behind(cell: Cell, arm: Arm) -> dict[str, Behind]:
-    """By column, how the runs behind its number are found."""
+    """By column, the filter that finds the runs behind its number."""
     own = {"cell": cell.index, "method": arm.name}
     names = ("value", "top1", "top5", "loss", "gap", "median_seconds", "memory")
     found: dict[str, Behind] = dict.fromkeys(names, own)
@@ -74,6 +75,7 @@ def _behind(cell: Cell, arm: Arm) -> dict[str, Behind]:
         "minus_matched": own | {"method": pair_of(cell, arm, "to_lr_matched")},
     }
     found["p"] = found["minus_base"]
+    # a control made from a predictor has that one's rate, not one of its own
     if not arm.row["control_of"] and arm.method in cell.tuning:
         found["lr"] = own | {"phase": "tune"}
     return found

@@ -1,7 +1,7 @@
 """A report as one self-contained HTML file.
 
-Scripts run only if their hash is in the page's Content-Security-Policy, and nothing is loaded from
-anywhere: neither a stored name nor an address can become code or a request.
+Scripts run only if their hash is in the page's Content-Security-Policy, and the page loads nothing:
+neither a stored name nor an address can become code or a request.
 """
 
 from __future__ import annotations
@@ -30,18 +30,19 @@ def render(
     eager: bool = False,
     live: dict[str, Any] | None = None,
 ) -> str:
-    """The page.
+    """Render the page.
 
     Args:
-        data: what `data.build` returns.
+        data: what `report.build` returns.
         words: the language.
-        eager: draw every chart at once instead of when it comes into view (for printing).
-        live: for a page that is served while runs finish and takes Plotly from beside it: "every"
-            so many seconds it asks whether its "tag" is still that of the page, else it reloads.
+        eager: draw every chart at once (for printing), not when it comes into view.
+        live: for a page that is served while runs finish, with Plotly beside it: after "every"
+            seconds it checks whether its "tag" is still the served page's, and if not it reloads.
 
     Raises:
         StudyError: Jinja2 or Plotly is not installed.
     """
+    # `page` is what the script reads; the template has the rest
     plotly, own = plotly_js(), _static("report.js")
     page = {
         "charts": [*([data["effect"]] if data["effect"] else []), *data["whole"]],
@@ -62,7 +63,7 @@ def render(
 
 @functools.cache
 def plotly_js() -> str:
-    """Plotly's minified script, from the installed package (which is not imported)."""
+    """Plotly's minified script, read from the installed package without importing it."""
     found = importlib.util.find_spec("plotly")
     if found is None or not found.submodule_search_locations:
         raise StudyError(f"the report draws with plotly, which is not installed: {INSTALL}")
@@ -106,12 +107,12 @@ def _policy(*scripts: str, live: bool = False) -> str:
 
 
 def _in_script(value: Any) -> str:
-    """JSON that cannot end the script element which holds it."""
+    """JSON that cannot end the script element that holds it."""
     text = json.dumps(value, ensure_ascii=False, separators=(",", ":"), allow_nan=False)
     return text.replace("<", "\\u003c").replace("\u2028", "\\u2028").replace("\u2029", "\\u2029")
 
 
 def _data_uri(text: str) -> str:
-    """A link that is the file; base64 would be a third longer."""
+    """A link that holds the file itself; base64 would be a third longer."""
     quoted = text.translate(URI) if text.isascii() else quote(text, safe=",.:;+-_()=[]")
-    return f"data:text/csv;charset=utf-8,%EF%BB%BF{quoted}"
+    return f"data:text/csv;charset=utf-8,%EF%BB%BF{quoted}"  # a BOM, so that Excel reads UTF-8

@@ -1,4 +1,4 @@
-"""The section on key figures and return on investment: what `paramcast roi` counts, on the page."""
+"""The section on key figures and return on investment, as `paramcast roi` counts them."""
 
 from __future__ import annotations
 
@@ -13,15 +13,15 @@ from .load import Stored
 
 
 def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, Any] | None:
-    """What the page shows of money; None for a study, or where no method was judged.
+    """The page's section on money; None for a study, or if no method was judged.
 
     Args:
         stored: a folder's files.
         words: the language.
-        inputs: the user's; None for the defaults, with which a mistake is told in the page.
+        inputs: the user's; None for the defaults, with which the page says why it counts nothing.
 
     Raises:
-        StudyError: inputs of the user's that do not fit.
+        StudyError: the user's inputs do not fit.
     """
     if stored.kind == "study" or not stored.result["verdicts"]:
         if inputs is not None:

@@ -15,14 +15,14 @@ QUIET = (
     "--headless", "--disable-gpu", "--disable-quic", "--no-first-run", "--disable-sync",
     "--disable-background-networking", "--disable-component-update", "--no-pdf-header-footer",
 )  # fmt: skip
-LIMIT = 120.0
+LIMIT = 120.0  # seconds
 
 
 def to_pdf(page: str) -> bytes:
     """Print a page that draws all its charts at once.
 
     Raises:
-        StudyError: there is no Chromium, or it does not print.
+        StudyError: there is no Chromium, or it fails to print.
     """
     browser = find()
     with tempfile.TemporaryDirectory(prefix="paramcast-") as folder:
@@ -30,7 +30,7 @@ def to_pdf(page: str) -> bytes:
         source.write_text(page, "utf-8")
         words = [browser, *QUIET, f"--user-data-dir={folder}/profile", f"--print-to-pdf={target}"]
         if hasattr(os, "geteuid") and os.geteuid() == 0:
-            words.append("--no-sandbox")  # as root it does not start with one
+            words.append("--no-sandbox")  # Chromium does not start as root with a sandbox
         words.append(source.as_uri())
         try:
             done = subprocess.run(words, capture_output=True, timeout=LIMIT, check=False)  # noqa: S603
@@ -43,7 +43,11 @@ def to_pdf(page: str) -> bytes:
 
 
 def find() -> str:
-    """The path of a Chromium."""
+    """The path of an installed Chromium.
+
+    Raises:
+        StudyError: there is none.
+    """
     for name in BROWSERS:
         path = shutil.which(name)
         if path is not None:

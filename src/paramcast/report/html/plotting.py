@@ -1,4 +1,4 @@
-"""The parts that charts are made of: an arm's colour, its dots, its curve, how numbers read.
+"""The parts of charts: an arm's colour, its dots, its curve, and the form of numbers.
 
 A colour is a name such as "$c1" ("$c1/33" with an alpha), which the page looks up in its own
 colours, so that a chart follows light, dark and print. A chart is
@@ -6,8 +6,9 @@ colours, so that a chart follows light, dark and print. A chart is
     {"id", "title", "read", "views": [{"label", "data", "layout"}],
      "table": {"head", "rows", "behind"}}
 
-where a view that has "like" instead of "data" is that of this number with other "x" values, a trace
-with a "band" (low and high) has one drawn around it, and traces in "common" are in every view.
+where a view with "like" instead of "data" repeats the view of that number with other "x" values,
+the page draws a "band" (low and high) around a trace that has one, and traces in "common" are in
+every view.
 """
 
 from __future__ import annotations
@@ -21,8 +22,8 @@ from .comparison import BASE, PREDICTOR, Arm, Cell, Point, band
 
 Chart = dict[str, Any]
 Behind = dict[str, Any]
-"""Filters of the table of runs by their names; the page adds the comparison that is shown, final
-runs and whole schedules where nothing is said of them."""
+"""Filters of the table of runs by name; unless they say otherwise, the page adds the comparison
+shown, final runs, and whole schedules."""
 COLOURS = ("$c0", "$c1", "$c2", "$c3", "$c4", "$c5", "$c6", "$c7")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
@@ -41,15 +42,16 @@ def chart(
     title: str | None = None,
     **read: str,
 ) -> Chart:
-    """A chart as the page draws it, and the same as a table.
+    """A chart as the page draws it, with its numbers as a table.
 
     Args:
-        name: under which the catalogue has its title and how to read it.
+        name: the key of its title, and of the text on how to read it, in the catalogue.
+        words: the language.
         views: what a reader can switch between: {"label", "data", "layout"}.
         columns, rows: of the table; the columns by their names in the catalogue.
-        behind: for each row, how its runs are found in the table of runs.
-        title: another one than the catalogue's.
-        read: what the text on how to read it holds.
+        behind: for each row, the filter that finds its runs in the table of runs.
+        title: replaces the catalogue's title.
+        read: values for the text on how to read it.
     """
     return {
         "id": name,
@@ -65,7 +67,7 @@ def chart(
 
 
 def style(arm: Arm | None, cell: Cell) -> tuple[str, str, str]:
-    """Colour, symbol and dash of an arm: the base grey, the first predictor blue."""
+    """The colour, symbol and dash of an arm: grey for the base, blue for the first predictor."""
     if arm is None or arm.role == BASE:
         return BASE_STYLE
     order = [a for a in cell.arms if a.role == PREDICTOR] + [
@@ -75,23 +77,23 @@ def style(arm: Arm | None, cell: Cell) -> tuple[str, str, str]:
 
 
 def nth(i: int) -> tuple[str, str, str]:
-    """Colour, symbol and dash of the i-th line but the base's."""
+    """The colour, symbol and dash of the i-th line, not counting the base's."""
     return COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)]
 
 
 def arm_of(cell: Cell, name: str) -> Arm | None:
-    """The arm of that name."""
+    """The arm of that name; None if there is none."""
     return next((arm for arm in cell.arms if arm.name == name), None)
 
 
 def pair_of(cell: Cell, arm: Arm, against: str) -> list[str]:
-    """The methods that a difference is of: "to_base" or "to_lr_matched"."""
+    """The two methods of a difference, "to_base" or "to_lr_matched"."""
     other = cell.arms[0] if against == "to_base" else cell.matched_of(arm.name)
     return [arm.name, *([other.name] if other else [])]
 
 
 def filled(colour: str, shape: str) -> dict[str, Any]:
-    """The marker of bars: a colour, and a pattern for those who do not see colours."""
+    """The marker of bars: a colour, and a pattern for readers who cannot tell colours apart."""
     pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "$bg", "size": 7, "solidity": 0.2}
     return {"color": colour, "pattern": pattern}
 
@@ -106,7 +108,14 @@ def dots_of(
     mean: bool = True,
     floor: tuple[float, float] = (0.0, 0.0),
 ) -> list[dict[str, Any]]:
-    """A dot per seed, side by side, and their mean with its interval."""
+    """A dot per seed, side by side in the i-th column, and their mean with its interval.
+
+    Args:
+        arm, cell, i, values: the arm, its comparison, its column, and its values by seed.
+        seed: what stands before the number of a seed when a reader points at its dot.
+        mean: also draw the mean.
+        floor: the `least` and `overlap` of `band`.
+    """
     colour, symbol, _ = style(arm, cell)
     n, name = len(values), plain(arm.name)
     x = [round(i - 0.22 + 0.3 * (s + 0.5) / n, 3) for s in range(n)]
@@ -131,12 +140,12 @@ def dots_of(
 
 
 def scaled(points: list[Point], scale: float) -> list[Point]:
-    """A curve in the unit shown."""
+    """A curve, scaled to the unit shown."""
     return [Point(p.step, p.seconds, *(scale * value for value in p[2:])) for p in points]
 
 
 def line_of(arm: Arm, cell: Cell, points: list[Point], column: int) -> list[dict[str, Any]]:
-    """A curve; of its "band" the page makes a second trace, so that nothing is stored twice."""
+    """A curve along steps (column 0) or seconds (1); the page draws its "band" itself."""
     if not points:
         return []
     colour, _, dash = style(arm, cell)
@@ -173,7 +182,7 @@ def zone(axis: str, low: float, high: float) -> dict[str, Any]:
 
 
 def tests_of(arm: Arm, name: str) -> list[float]:
-    """By seed, in per cent; nothing unless every run has it."""
+    """A test value by seed, in per cent; empty unless every run has it."""
     values = [run.outcome["test"].get(name) if run is not None else None for run in arm.final]
     known = [short(100 * value) for value in values if value is not None]
     return known if len(known) == len(values) else []
@@ -184,7 +193,7 @@ def spread(
     form: Callable[[float], str],
     floor: tuple[float, float] = (0.0, 0.0),
 ) -> tuple[str, str]:
-    """Mean and interval in words."""
+    """The mean and interval as text."""
     if not values:
         return NONE, NONE
     mean, low, high = band(values, *floor)
@@ -192,28 +201,28 @@ def spread(
 
 
 def between(form: Callable[[float], str], low: float, high: float) -> str:
-    """An interval in words."""
+    """An interval as text."""
     return f"{form(low)} … {form(high)}"
 
 
 def unit_of(cell: Cell, words: Words) -> str:
-    """Of a difference."""
+    """The unit of a difference."""
     return words("chart.points") if cell.metric.percent else cell.metric.name
 
 
 def metric_name(cell: Cell, words: Words) -> str:
-    """The primary metric on the validation split."""
+    """The name of the primary metric on the validation split."""
     name, unit = cell.metric.name, ", %" if cell.metric.percent else ""
     return words("chart.validation", metric=words.either(f"metric.{name}", name)) + unit
 
 
 def plain(text: str) -> str:
-    """Text for Plotly, which reads some HTML: none of it is."""
+    """Escape text for Plotly, which reads some HTML."""
     return html.escape(text, quote=False)
 
 
 def short(value: float) -> float:
-    """Five digits are enough for a screen, and half the page."""
+    """Round to five digits: enough for a screen, and half the size of the page."""
     return float(f"{value:.5g}")
 
 

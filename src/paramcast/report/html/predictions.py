@@ -1,4 +1,4 @@
-"""The chart of a comparison's predictions: error, agreement, length, and where anomalies were."""
+"""The chart of a comparison's predictions: error, agreement, length, and anomalies."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from .load import Run
 from .plotting import NONE, Chart, chart, line_of, plain, scaled, style
 
 LONG = 0.2
-"""Per cent of the weights: the default anomaly rule writes no longer jump."""
+"""In per cent of the weights; the default anomaly rule does not write a longer jump."""
 MARKS = {"non-finite": "x", "jump": "triangle-up"}
 SCALES = {"error": 1.0, "cosine": 1.0, "relative_jump": 100.0}
 LIMIT = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": LONG, "y1": LONG,
@@ -21,7 +21,7 @@ FORECAST = {"error": "error", "cosine": "agreement", "relative_jump": "jump_perc
 
 
 def chart_of(cell: Cell, words: Words) -> Chart | None:
-    """Means over the final runs by step, with the anomaly rules that fired in a strip below."""
+    """The chart: means over the final runs by step, with a strip of the rules that fired below."""
     arms = [arm for arm in cell.arms if any(arm.forecasts.values())]
     if not arms:
         return None
@@ -50,7 +50,7 @@ def _layout(
         "yaxis": {"title": {"text": plain(name)}},
         "height": 420,
     }
-    if strip:
+    if strip:  # a second y axis below, with a line per arm
         names = [plain(arm.name) for arm in arms]
         share = min(0.4, 0.06 + 0.055 * len(arms))
         layout["yaxis"]["domain"] = [share + 0.06, 1]
@@ -65,7 +65,10 @@ def _layout(
 
 
 def _strip(arm: Arm, cell: Cell, words: Words) -> Iterator[dict[str, Any]]:
-    """Per rule and action: a mark at each point in which it fired, over all runs of the arm."""
+    """Marks for each rule and action at the points where it fired, over all runs of the arm.
+
+    The larger the share of predictions on which the rule fired, the darker the mark.
+    """
     runs = [run for run in arm.final if run is not None]
     made: Counter[int] = Counter()
     for point in _points(runs):
@@ -100,7 +103,7 @@ def _fired(runs: Iterable[Run]) -> Iterator[tuple[dict[str, Any], str, str, int]
 
 
 def said(rule: str, action: str, words: Words) -> str:
-    """An anomaly rule and what it did, in words."""
+    """An anomaly rule and its action, in words."""
     what = words.either(f"rule.{rule}", rule)
     return f"{what}: {words.either(f'action.{action}', action)}"
 
@@ -122,7 +125,7 @@ def _row(arm: Arm, words: Words) -> list[str]:
 
 
 def _weighted(points: list[dict[str, Any]], name: str, weight: str, form: str) -> str:
-    """The mean over all predictions."""
+    """The mean of a quantity over all predictions: points count by their number of predictions."""
     known = [(p[name], p[weight]) for p in points if p.get(name) is not None and p[weight]]
     if not known:
         return NONE

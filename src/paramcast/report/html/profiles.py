@@ -1,4 +1,4 @@
-"""A study's performance profile: on what share of its comparisons a method is how fast."""
+"""A study's performance profile: how fast a method is, in what share of the comparisons."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ORDER = (BASE, PREDICTOR)
 
 
 class Time(NamedTuple):
-    """When a method reached a comparison's target; infinite where it did not."""
+    """The time at which a method reached a comparison's target; infinite if it did not."""
 
     steps: float
     seconds: float
@@ -27,13 +27,13 @@ NEVER = Time(math.inf, math.inf)
 
 
 def times_of(cell: Cell) -> tuple[float, dict[str, Time]] | None:
-    """The target of a comparison and, by arm, when the median run reached it.
+    """The target of a comparison and, by arm, the time at which the median run reached it.
 
-    The target is the base's median validation value at the end, so the base itself reaches it. At
-    each epoch a run that has broken off counts as the worst.
+    The target is the base's median validation value at the end, so that the base itself reaches it.
+    At each epoch a run that has broken off counts as the worst.
 
     Returns:
-        None where the base has no such value.
+        None if the base has no such value.
     """
     higher = cell.metric.higher_is_better
     medians = {arm.name: _median_curve(arm, cell.sign) for arm in cell.arms}
@@ -49,7 +49,7 @@ def times_of(cell: Cell) -> tuple[float, dict[str, Time]] | None:
 
 
 def _median_curve(arm: Arm, sign: float) -> list[tuple[Time, float]]:
-    """By epoch: where, and the median validation value over the seeds."""
+    """For each epoch its time, and the median validation value over the seeds."""
     curves = [run.curve for run in arm.final if run is not None]
     points = []
     for epoch in range(max(map(len, curves), default=0)):
@@ -63,10 +63,11 @@ def _median_curve(arm: Arm, sign: float) -> list[tuple[Time, float]]:
 
 
 def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
-    """For each method, the share of comparisons in which it needs at most x times the fastest."""
+    """The share of comparisons in which each method needs at most x times the fastest's time."""
     name_of = _names(cells, words)
     roles: dict[str, str] = {}
     ratios: dict[str, list[Time]] = {}
+    # each method's times over the fastest of its comparison
     for cell in cells:
         found = times_of(cell)
         if found is None:
@@ -76,6 +77,7 @@ def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
             relative = (_ratio(a, b) for a, b in zip(found[1][arm.name], fastest, strict=True))
             roles.setdefault(name_of(arm), arm.role)
             ratios.setdefault(name_of(arm), []).append(Time(*relative))
+    # a profile of one comparison says nothing; the base first, then predictors, then the others
     most = max(map(len, ratios.values()), default=0)
     if most < 2:
         return None
@@ -98,7 +100,7 @@ def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
 
 
 def _names(cells: Sequence[Cell], words: Words) -> Callable[[Arm], str]:
-    """What an arm is called in all comparisons: bases may differ, and predictors be one or many."""
+    """Names for arms that hold in all comparisons, whose bases and predictors may differ."""
     bases = {cell.arms[0].name for cell in cells}
     several = len({arm.row["control_of"] for cell in cells for arm in cell.arms} - {""}) > 1
 
@@ -123,7 +125,7 @@ def _ratio(time: float, fastest: float) -> float:
 
 
 def _share(ratios: Sequence[float], x: float) -> float:
-    """Of the comparisons in which it ran, those in which it took at most x times the least time."""
+    """The share of its comparisons in which a method took at most x times the least time."""
     return sum(math.isfinite(r) and r <= x for r in ratios) / len(ratios)
 
 

@@ -1,4 +1,4 @@
-"""Everything that a report shows, as a plain dictionary in one language."""
+"""Everything that a report shows, as a plain dict in one language."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from .load import AGAIN, Stored
 from .plotting import Chart
 
 MOST_CELLS = 120
-"""Comparisons whose own charts are in the page; a reader chooses one at a time."""
+"""At most that many comparisons have charts in the page; a reader chooses one at a time."""
 
 
 def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[str, Any]:
-    """What the page, the Markdown and the LaTeX show.
+    """Build what the page, the Markdown and the LaTeX show.
 
     Args:
         stored: a folder's files.
         words: the language.
-        inputs: what a return is counted with; None for the defaults.
+        inputs: costs and values for the return; None for the defaults.
 
     Raises:
         StudyError: the stored result lacks what a report needs, or the inputs do not fit it.
@@ -72,7 +72,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
 
 
 def charts_of(cell: Cell, words: Words) -> list[Chart]:
-    """Every chart that the cell's runs allow."""
+    """The charts for which the cell has runs."""
     made = [
         effect.paired(cell, words), effect.controls(cell, words), curves.curves(cell, words),
         curves.errors(cell, words),
@@ -82,7 +82,7 @@ def charts_of(cell: Cell, words: Words) -> list[Chart]:
 
 
 def before_verdict(cell: Cell, words: Words) -> list[Chart]:
-    """What may be seen while runs finish: validation values, and no interval between methods."""
+    """The charts to show while runs finish: validation values, and no interval between methods."""
     shown = curves.curves(cell, words)
     if shown is not None:
         shown["read"] = words("watch.curves")

@@ -1,4 +1,4 @@
-"""The runs behind the numbers: the table to filter, those that went wrong, and the downloads."""
+"""The runs behind the numbers: a table to filter, failures, and the downloads."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SPLITS = ("metric", "top1_error", "top5_error", "loss")
 
 
 def run_tables(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any]:
-    """The runs that went wrong, and all runs."""
+    """The table of runs that diverged or failed, and the table of all runs."""
     heads, behind, study = words.section("head"), behind_of(cells), stored.kind == "study"
     rows = [_shown(run, behind.get(run.key, []), words, study=study) for run in stored.runs]
     return {
@@ -56,7 +56,7 @@ def run_tables(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any
 
 
 def behind_of(cells: list[Cell]) -> dict[str, list[tuple[int, str]]]:
-    """By key of a run: the comparisons and methods that it belongs to."""
+    """The comparisons and methods that a run belongs to, by its key."""
     found: dict[str, list[tuple[int, str]]] = {}
     for cell in cells:
         for arm in cell.arms:
@@ -71,7 +71,7 @@ def behind_of(cells: list[Cell]) -> dict[str, list[tuple[int, str]]]:
 
 
 def _shown(run: Run, behind: list[tuple[int, str]], words: Words, *, study: bool) -> dict[str, Any]:
-    """A row of the table of runs: what is shown, and what it is filtered by."""
+    """A row of the table of runs: the cells shown, and the values to filter by."""
     outcome, spec = run.outcome, run.spec
     values = outcome.get("test") or outcome.get("validation") or {}
     methods = list(dict.fromkeys(name for _, name in behind)) or [spec["method"]]
@@ -95,7 +95,7 @@ def _shown(run: Run, behind: list[tuple[int, str]], words: Words, *, study: bool
 
 
 def bad_of(stored: Stored, cells: list[Cell], words: Words) -> list[list[str]]:
-    """Runs that diverged and attempts that failed, with the reason of each."""
+    """Runs that diverged and attempts that failed, each with its reason."""
     behind = behind_of(cells)
     rows = []
     for run in stored.runs:
@@ -113,7 +113,7 @@ def bad_of(stored: Stored, cells: list[Cell], words: Words) -> list[list[str]]:
 
 
 def _where(spec: dict[str, Any], words: Words) -> list[str]:
-    """Phase, seed, length and learning rate of a run."""
+    """The phase, seed, length and learning rate of a run."""
     length = "T" if spec["share"] == 1.0 else f"{spec['share']:g} T"
     phase = words.either(f"phase.{spec['phase']}", spec["phase"])
     return [phase, str(spec["seed"]), length, f"{spec['lr']:.4g}"]
@@ -182,7 +182,7 @@ def run_row(run: Run) -> list[Any]:
 
 
 def curve_rows(cells: Iterable[Cell]) -> list[list[Any]]:
-    """The mean curves and their 95 % bands, of predictions too, in the order of CURVE."""
+    """The mean curves with their 95 % bands, also of predictions, in the order of CURVE."""
     return [
         [cell.index + 1, arm.name, name, p.step, *(f"{value:.5g}" for value in p[1:])]
         for cell in cells
@@ -193,7 +193,7 @@ def curve_rows(cells: Iterable[Cell]) -> list[list[Any]]:
 
 
 def to_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
-    """CSV; text that a spreadsheet would take for a formula is quoted with an apostrophe."""
+    """CSV, with an apostrophe before text that a spreadsheet would take for a formula."""
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\r\n")
     writer.writerow(head)

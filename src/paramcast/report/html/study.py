@@ -1,4 +1,4 @@
-"""Chart specifications of a whole study: verdicts, all differences, heat maps."""
+"""Charts of a whole study: verdicts, all differences, heat maps."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ SHAPES = ("", "/", "", ".", "x")
 
 
 def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
-    """By judged method: how often each verdict was given."""
+    """The number of times that each verdict was given, by judged method."""
     found: dict[str, Counter[str]] = {}
     for cell in cells:
         for method, answers in cell.result["verdicts"].items():
@@ -61,7 +61,7 @@ def _verdicts(cells: list[Cell], words: Words) -> Chart:
 
 
 def _forests(cells: list[Cell], words: Words) -> list[Chart]:
-    """Per task, a line per comparison and judged method, against the base and the larger step."""
+    """A chart per task: each comparison and judged method, against the base and lr x G."""
     made = []
     tasks = dict.fromkeys(cell.result["task"] for cell in cells)
     for k, task in enumerate(tasks):
@@ -104,6 +104,7 @@ def _forest(
             low.append(short(mean - down))
             high.append(short(up - mean))
             hover.append(plain(cell.label))
+            # the interval is above 0, below it, or holds it
             colours.append("$c0" if down > 0 else "$c1" if up < 0 else "$base")
             behind.append({"cell": cell.index, "method": pair_of(cell, arm, against)})
             rows.append(
@@ -140,6 +141,7 @@ def _heat(cells: list[Cell], words: Words) -> list[Chart]:
 def _map(i: int, each: Map, unit: str, words: Words) -> Chart:
     axis = words.either(f"axis.{each.axis}", each.axis)
     views, rows = [], []
+    # colours are saturated at 2, so that one outlier does not bleach the others
     limit = max((min(2.0, abs(v[0])) for v in each.to_base.values()), default=1.0) or 1.0
     for key, values in (("to_base", each.to_base), ("to_lr_matched", each.to_matched)):
         if not values:
@@ -170,6 +172,7 @@ def _map(i: int, each: Map, unit: str, words: Words) -> Chart:
 
 
 def _text(value: tuple[float, float, float]) -> str:
+    """A mean: bold if its interval leaves 0 out, else in brackets."""
     mean, low, high = value
     return f"({mean:+.2f})" if low <= 0 <= high else f"<b>{mean:+.2f}</b>"
 

@@ -17,7 +17,7 @@ LATEX = {
 
 
 def markdown(data: dict[str, Any], words: Words) -> str:
-    """Verdicts, facts, the table, key figures and return, how it was made and the command."""
+    """The report as Markdown: verdicts, facts, table, return, protocol, and the command."""
     head, rows = _columns(data)
     parts = [f"# {_md(data['question'])}"]
     if data["asked"]:
@@ -47,7 +47,7 @@ def markdown(data: dict[str, Any], words: Words) -> str:
 
 
 def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
-    """Key figures and return: five lines and a table, as in the page."""
+    """Key figures and return: five lines and a table, as on the page."""
     if found is None:
         return []
     parts = [f"## {words('page.payoff_heading')}", _md(found["reason"])]
@@ -60,7 +60,7 @@ def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
 
 
 def latex(data: dict[str, Any], words: Words) -> str:
-    """The table for booktabs, with a caption that says what was asked and of what."""
+    """The table as LaTeX for booktabs; the caption has the question and the number of seeds."""
     head, rows = _columns(data)
     align = "".join("l" if name in ("comparison", "method", "verdict") else "r"
                     for name in _shown(data))  # fmt: skip
@@ -87,7 +87,7 @@ def latex(data: dict[str, Any], words: Words) -> str:
 
 
 def _shown(data: dict[str, Any]) -> list[str]:
-    """The columns that fit on paper."""
+    """The names of the columns that fit on paper."""
     return [name for name in data["table"]["names"] if name in COLUMNS]
 
 
@@ -107,7 +107,7 @@ def _line(cells: list[str]) -> str:
 
 
 def _md(text: str) -> str:
-    """Text in which Markdown finds neither tables, HTML, links nor emphasis."""
+    """Escape text so that Markdown finds no tables, HTML, links or emphasis in it."""
     text = " ".join(str(text).split())
     for mark in "\\|`*_[]":
         text = text.replace(mark, "\\" + mark)
@@ -115,7 +115,7 @@ def _md(text: str) -> str:
 
 
 def _code(text: str) -> str:
-    """A block of code whose fence is longer than any within."""
+    """A code block whose fence is longer than any fence in the text."""
     fence = "```"
     while fence in text:
         fence += "`"

@@ -1,4 +1,4 @@
-"""Learning rates: what tuning saw, and a study's results by rate."""
+"""Charts of learning rates: the losses of tuning, and a study's results by rate."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from .plotting import (
 )
 
 MOST = 24
-"""Settings that are drawn; the table has all."""
+"""At most that many settings are drawn; the table has all of them."""
 
 
 class Place(NamedTuple):
@@ -36,7 +36,7 @@ class Place(NamedTuple):
 
 
 def tuning(cell: Cell, words: Words) -> Chart | None:
-    """Validation losses by learning rate in tuning, the chosen one marked."""
+    """The validation losses of tuning by learning rate, with the chosen rate marked."""
     if not cell.tuning:
         return None
     chosen, base = cell.result["learning_rates"]["chosen"], cell.arms[0].name
@@ -69,7 +69,7 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
 
 
 def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
-    """Validation results by learning rate, for each setting that was run at several."""
+    """Validation results by learning rate, for each setting that ran at several rates."""
     views: list[dict[str, Any]] = []
     rows: list[list[str]] = []
     behind: list[Behind] = []
@@ -84,6 +84,7 @@ def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
                     by_name.setdefault(arm.name, []).append(place)
         if not by_name:
             continue
+        # the rate of each method is chosen on validation; the table then shows test values
         best = {name: max(places, key=lambda p: p.cell.sign * p.value)
                 for name, places in by_name.items()}  # fmt: skip
         if len(views) < MOST:
@@ -100,7 +101,7 @@ def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
 
 
 def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Comparisons that differ in the learning rate only, at two at least."""
+    """Groups of comparisons that differ only in the learning rate, with at least two rates."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
         settings = cell.result["settings"]
@@ -111,7 +112,7 @@ def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
 
 
 def _labelled(groups: list[list[Cell]], words: Words) -> list[tuple[str, list[Cell]]]:
-    """The groups, each with the settings in which they differ."""
+    """The groups, each labelled with the settings in which groups differ."""
     settings = [own[0].result["settings"] for own in groups]
     names = [name for name in (settings[0] if settings else ()) if name != "lr"]
     axes = [n for n in names if len({str(each[n]) for each in settings}) > 1] or ["task"]
@@ -124,7 +125,7 @@ def _labelled(groups: list[list[Cell]], words: Words) -> list[tuple[str, list[Ce
 
 
 def _ends(arm: Arm) -> list[float]:
-    """Validation values at the end, by seed; a diverged run has its constant's."""
+    """Validation values at the end by seed; a diverged run has a constant prediction's."""
     values = [run.outcome["validation"].get("metric") for run in arm.final if run is not None]
     return [value for value in values if value is not None]
 
@@ -161,7 +162,7 @@ def _view(
 
 
 def _rows(label: str, best: dict[str, Place], base: str) -> list[list[str]]:
-    """Each method at the rate that validation prefers, and there minus the base at its own."""
+    """Each method at its best rate by validation, and its difference from the base at its best."""
     rows, b = [], best.get(base)
     for name, place in best.items():
         cell, row = place.cell, place.arm.row

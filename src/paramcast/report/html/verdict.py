@@ -1,4 +1,4 @@
-"""The first screen: the question, the verdicts, the facts beside them, notes, the data as read."""
+"""The first screen: question, verdicts, facts, notes, and the data as it was read."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from .load import Stored
 
 
 def question(cell: Cell, words: Words) -> str:
-    """What the pilot asks."""
+    """The pilot's question."""
     methods, base = ", ".join(cell.judged), cell.arms[0].name
     key = "page.question_pilot" if methods else "page.question_none"
     return words(key, methods=methods, base=base, task=cell.result["task"])
 
 
 def verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
-    """A pilot's answers in words, and what to do next."""
+    """A pilot's verdicts in words, and what to do next."""
     found = []
     for method in cell.judged:
         for question, verdict in cell.result["verdicts"][method].items():
@@ -40,10 +40,10 @@ def verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
 
 
 def study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
-    """A study is many comparisons: how often each verdict was given, and what is usual."""
+    """For each method of a study, how often each verdict was given, and the most frequent one."""
     found = []
     for method, kinds in study.counts(cells).items():
-        usual = max(reversed(study.KINDS), key=lambda kind: kinds[kind])  # of two, the cautious
+        usual = max(reversed(study.KINDS), key=lambda kind: kinds[kind])  # on a tie, the cautious
         names = ("adopt", "instead", "same", "unclear", "harmful")
         short = dict(zip(study.KINDS, names, strict=True))
         sentence = words(
@@ -64,7 +64,7 @@ def _none(words: Words) -> dict[str, Any]:
 
 
 def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
-    """Label, value, and the place in the page that it leads to."""
+    """Facts, each with label, value, and the place on the page that it links to."""
     phases = Counter(run.spec["phase"] for run in stored.runs)
     seconds = sum(run.outcome["seconds"] for run in stored.runs)
     diverged = sum(run.outcome["status"] != "done" for run in stored.runs)
@@ -100,7 +100,7 @@ def _time(seconds: float, words: Words) -> str:
 
 
 def notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, bool]]:
-    """Each note, and whether it is the user's own words."""
+    """The notes, each with whether the user wrote it."""
     study = stored.kind == "study"
     own = [(text, True) for text in stored.result["notes"]] if study else []
     ours = [note(n, cell.metric, words) for cell in cells for n in cell.result["notes"]]
@@ -108,6 +108,6 @@ def notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, bo
 
 
 def description(cells: list[Cell], words: Words) -> list[tuple[str, list[str]]]:
-    """Each task, and what was read of its data."""
+    """Each task with what was read of its data."""
     found = {cell.result["task"]: cell.result["description"] for cell in cells}
     return [(task, lines(description, words.language)) for task, description in found.items()]

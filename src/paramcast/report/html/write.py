@@ -1,4 +1,4 @@
-"""From a folder to a file: the report in one of its formats."""
+"""Write the report of a folder to a file, in one of its formats."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ def write_report(
     """Build the report of a pilot's or study's folder and write it.
 
     Args:
-        folder: of a finished pilot or study, or its store or result in it.
+        folder: of a finished pilot or study, or the store or result in that folder.
         out: the file; None for report.html (.md, .tex, .pdf) in the folder.
         language: "en" or "ja".
         form: "html", "md", "latex" or "pdf".
-        inputs: what a return is counted with (`paramcast.report.roi`); None for the defaults.
+        inputs: costs and values for the return (`paramcast.report.roi`); None for the defaults.
 
     Returns:
-        Where it was written.
+        The path of the file.
 
     Raises:
         StudyError: nothing has finished there, or the file cannot be written.
@@ -53,7 +53,11 @@ def write_report(
 
 
 def content(folder: Path, language: str, form: str, inputs: Inputs | None = None) -> bytes:
-    """What the file holds."""
+    """The content of the file.
+
+    Raises:
+        StudyError: nothing has finished there, or its files cannot be read.
+    """
     words, stored = Words(language), load(folder)
     with as_written(f"{folder / stored.kind}.json", AGAIN):
         return _content(build(stored, words, inputs), words, form)

@@ -1,4 +1,4 @@
-"""Key figures and the return on investment of what a pilot compared, from its stored rows."""
+"""Key figures and return on investment of a pilot's methods, from its stored rows."""
 
 from .inputs import Estimate as Estimate
 from .inputs import Inputs as Inputs

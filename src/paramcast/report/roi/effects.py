@@ -28,7 +28,7 @@ class Effect:
 
     @property
     def shown(self) -> float:
-        """The mean, 0 where the interval holds 0."""
+        """The mean, or 0 if the interval holds 0."""
         return self.mean if self.low > 0 or self.high < 0 else 0.0
 
     def times(self, factor: float) -> Effect:
@@ -38,7 +38,7 @@ class Effect:
 
 
 def gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
-    """How much better a ends than b, seed by seed; plus = better."""
+    """The gain of a over b at the end, seed by seed; plus = a is better."""
     found = difference(a, b, metric, CONFIDENCE, cross_check=False)
     return Effect(found.mean, found.low, found.high, found.n)
 
@@ -50,9 +50,9 @@ def mean_difference(a: Numbers, b: Numbers) -> Effect:
 
 
 def ratio(a: Numbers, b: Numbers) -> Effect | None:
-    """The ratio of means R = mean(a) / mean(b), None if mean(b) is 0.
+    """The ratio of means R = mean(a) / mean(b); None if mean(b) is 0.
 
-    Its standard error is that of the residuals a - R b over mean(b) (the linearised ratio
+    Its standard error is that of the residuals (a - R b) / mean(b) (the linearised ratio
     estimator), so that the spread of both counts, and their pairing.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
@@ -69,13 +69,13 @@ def _effect(mean: float, spread: np.ndarray) -> Effect:
 
 
 def best_quality(rows: Sequence[Row], metric: Metric) -> Row:
-    """The best of the free alternatives at T, by their means; the first if several are."""
+    """The free alternative with the best mean at T; the first one on a tie."""
     sign = 1 if metric.higher_is_better else -1
     return max(rows, key=lambda row: sign * row["mean"])
 
 
 def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tuple[Row, bool]:
-    """The cheapest free way to the base's result: the base at T, or what 0.8 T is enough for.
+    """The cheapest free way to the base's result: the base at T, or a row that needs only 0.8 T.
 
     Returns:
         The row, and whether it is used with 0.8 T.
@@ -96,7 +96,7 @@ def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tu
 
 
 def added_share(row: Row, alternative: Row, base: Row) -> Effect:
-    """Training seconds over an alternative's, as a share of the base's."""
+    """Training seconds beyond an alternative's, as a share of the base's."""
     a, b, c = (r["runs"]["seconds"] for r in (row, alternative, base))
     return _share(np.subtract(a, b), c)
 
@@ -106,14 +106,14 @@ def saved_share(
 ) -> Effect:
     """Training time that a schedule of 0.8 T saves over an alternative, as a share of the base's.
 
-    Seconds are compared among runs of one length, which ran at the same time, and then scaled by
-    their steps: the base's own seconds at T and at 0.8 T would compare the machine's load early
-    and late in the pilot.
+    Only runs of one length, which ran at about the same time, are compared in seconds; the result
+    is then scaled by their steps. The base's seconds at T and at 0.8 T would instead compare the
+    machine's load early and late in the pilot.
 
     Args:
         row: the method, with 0.8 T.
-        alternative: what it is counted over.
-        shortened: whether that too has 0.8 T; else it is the base with T.
+        alternative: the arm that it is compared with.
+        shortened: the alternative also has 0.8 T; else it is the base with T.
         base: its time at T is the unit.
         step_share: the steps of 0.8 T as a share of those of T.
     """

@@ -1,4 +1,4 @@
-"""What the user says of cost and value: a TOML file over stated defaults, checked."""
+"""The user's costs and values: a TOML file over documented defaults, checked."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from ...study.reading import MOST_TOML, from_toml, read_text, shown
 
 
 class Quantity(NamedTuple):
-    """What an input is measured in, and from where on its unit must be a mistake."""
+    """The unit of an input, and the limits beyond which the user must have meant another unit."""
 
     unit: str
     most: float
@@ -67,9 +67,9 @@ class Inputs:
 
     Attributes:
         currency: printed beside amounts.
-        positive_class: whose false positives and negatives are counted; None for no class.
-        estimates: by key. Of value_per_point and cost_per_error one is there.
-        given: the keys that the user's file sets to something else than the default.
+        positive_class: the class whose false positives and negatives are counted; None for none.
+        estimates: by key, with either value_per_point or cost_per_error.
+        given: the keys that the user's file sets to something other than the default.
     """
 
     currency: str
@@ -82,11 +82,11 @@ class Inputs:
         return {key: estimate.value for key, estimate in self.estimates.items()}
 
     def ranges(self) -> dict[str, tuple[float, float]]:
-        """Low and high of every input that is not exact."""
+        """The low and high of every input that is not exact."""
         return {k: (e.low, e.high) for k, e in self.estimates.items() if e.low < e.high}
 
     def unit(self, key: str) -> str:
-        """What an input is measured in."""
+        """The unit of an input."""
         return QUANTITIES[key].unit.format(currency=self.currency)
 
 
@@ -120,15 +120,16 @@ def open_inputs(path: Path) -> Inputs:
 
 
 def read_inputs(text: str, where: str) -> Inputs:
-    """Inputs from TOML, over the defaults.
+    """Read inputs from TOML, over the defaults.
 
     Args:
         text: TOML; each key a number, a table of value, low and high, or [low, mode, high].
         where: its file, for messages.
 
     Raises:
-        StudyError: no TOML, an unknown key, a value that is missing, negative, no number, outside
-            its own range, or so large that its unit must be wrong; two ways to value an error.
+        StudyError: not TOML, an unknown key, two ways to value an error, or a value that is
+            missing, negative, not a number, outside its own range, or so large that its unit must
+            be wrong.
     """
     try:
         found = from_toml(text)
@@ -169,7 +170,7 @@ def _over_defaults(found: dict[str, Any]) -> Inputs:
 
 
 def _estimate(key: str, value: Any) -> Estimate:
-    """One input: a bare number is exact, and a table without low or high has none on that side."""
+    """Read one input; a bare number is exact, and a missing low or high is the value itself."""
     if isinstance(value, list) and len(value) == 3:  # a triangle: low, mode, high
         value = dict(zip(("low", "value", "high"), value, strict=True))
     table = dict(value) if isinstance(value, dict) else {"value": value}
@@ -184,9 +185,7 @@ def _estimate(key: str, value: Any) -> Estimate:
     for part, number in estimate:
         _check_unit(key, key if not isinstance(value, dict) else f"{key}.{part}", number)
     if estimate.low > estimate.high:
-        raise StudyError(
-            f"{key}: low {estimate.low:g} is above high {estimate.high:g}; exchange them"
-        )
+        raise StudyError(f"{key}: low {estimate.low:g} is above high {estimate.high:g}; swap them")
     if not estimate.low <= estimate.value <= estimate.high:
         raise StudyError(
             f"{key}: value {estimate.value:g} lies outside low {estimate.low:g} to high "

@@ -1,4 +1,4 @@
-"""Key figures of one method beside its base: what a team counts, each with its 95 % interval."""
+"""Key figures of one method beside its base, each with its 95 % interval."""
 
 from __future__ import annotations
 
@@ -18,14 +18,13 @@ def kpis(row: Row, base: Row, alternative: Row, metric: Metric, inputs: Inputs) 
     """The key figures, in the order in which they are shown.
 
     Args:
-        row, base, alternative: the method, its base, the best free alternative.
+        row, base, alternative: the method, its base, and the best free alternative.
         metric: how values compare.
         inputs: for predictions, prices and hours.
 
     Returns:
-        Per figure its key, unit, value, low, high, n, and the reason where there is no value. Low
-        and high are those of the 95 % interval over the paired seeds; where n is None, of the
-        inputs.
+        For each figure its key, unit, value, low, high, n, and the reason if it has no value. Low
+        and high are the 95 % interval over the paired seeds or, if n is None, the inputs' range.
     """
     return [
         *_quality(row, base, alternative, metric),
@@ -49,14 +48,14 @@ def _gained(key: str, a: Sequence[float], b: Sequence[float], metric: Metric) ->
 
 
 def _error_reduction(row: Row, base: Row, metric: Metric) -> Row:
-    """1 - error of the method / error of the base, both means; for a loss-like metric likewise."""
+    """1 - mean error of the method / mean error of the base; a loss counts as an error."""
     key = "error_reduction"
     if metric.higher_is_better and not metric.counts_errors:
         return _none(key, "%", "no_error")
     left = ratio(_error(row, metric), _error(base, metric))
     if left is None:
         return _none(key, "%", "no_mistake")
-    return _figure(key, "%", left, -100, start=100)
+    return _figure(key, "%", left, -100, start=100)  # 100 (1 - ratio)
 
 
 def _error(row: Row, metric: Metric) -> np.ndarray:
@@ -80,13 +79,14 @@ def _errors(row: Row, base: Row, metric: Metric, inputs: Inputs) -> list[Row]:
 
 
 def _mistakes(row: Row, base: Row, key: str, counted: str, label: int, predictions: float) -> Row:
-    """The difference in one kind of mistake at a class, as a number a month."""
+    """The difference in one kind of mistake on a class, as a number a month."""
     counts = [r["runs"]["class_counts"] for r in (row, base)]
     if any(c is None for each in counts for c in each):
         return _none(key, "a month", "no_counts")
     classes = len(counts[0][0]["actual"])
     if label >= classes:
         raise StudyError(f"positive_class is {label}, the task has the classes 0 to {classes - 1}")
+    # predicted but not of the class: false positives; of it but not predicted: false negatives
     a, b = (
         [(c[counted][label] - c["hits"][label]) / sum(c["actual"]) for c in each] for each in counts
     )
@@ -105,7 +105,7 @@ def _early(row: Row, base: Row, metric: Metric) -> list[Row]:
 
 
 def _running(row: Row, base: Row, alternative: Row, inputs: Inputs) -> list[Row]:
-    """Cost, energy and memory of one training; the pilot's ratios at the production's hours."""
+    """Cost, energy and memory of one training: the pilot's ratios times production's hours."""
     x = inputs.at_value()
     hours, kilowatts = x["training_hours"], x["watts"] / 1000
     found = []

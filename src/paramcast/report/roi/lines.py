@@ -1,4 +1,4 @@
-"""What the terminal and the report say of a return: five lines and a table for each method."""
+"""The return in words, for the terminal and the report: five lines and a table per method."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ TERMS = (
 
 
 def number(value: float) -> str:
-    """Three digits, thousands apart; the JSON of `paramcast roi` has all."""
+    """Format with three digits and thousands separators; the JSON of `paramcast roi` has all."""
     if abs(value) >= 999.5:
         return f"{value:,.0f}"
     return f"{value:.3g}" if abs(value) >= 1e-12 else "0"
 
 
 def lines(name: str, found: Found, words: Words) -> list[str]:
-    """What a manager reads: verdict, benefit, cost, value, and what is free.
+    """Five lines for a manager: verdict, benefit, cost, value, and the free alternative.
 
     Args:
         name: the method.
@@ -48,12 +48,13 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
         return words("payoff.between", value=f"{value} {currency}", low=low, high=high)
 
     def joined(say: Callable[[Found], str], of: Found = counted) -> str:
-        """What is said of each case, with its name where there are two: they are never added."""
+        """Say something of each case, with its name if there are two: they are never added."""
         if len(of) == 1:
             return say(*of.values())
         named = [words("payoff.of", said=say(c), about=words(f"page.{k}")) for k, c in of.items()]
         return words("payoff.and").join(named)
 
+    # verdicts, benefit a month, cost once and a month, value over the horizon, what is free
     once = f"{number(counted[next(iter(counted))]['at_value']['investment'])} {currency}"
     default = all(each["default"] for each in found["inputs"].values())
     return [
@@ -98,7 +99,7 @@ def _kind(key: str, case: Found, base: str, words: Words) -> str:
 
 
 def _over(case: Found, base: str, words: Words) -> str:
-    """The best free alternative."""
+    """The name of the best free alternative, and whether it has 0.8 T."""
     name, shortened = case["alternative"]["name"], case["alternative"]["shortened"]
     if shortened:
         return words("payoff.early", name=name)
@@ -112,7 +113,7 @@ def _months(payback: float | str, words: Words) -> str:
 
 
 def _next(cases: Found, metric: Metric, words: Words) -> str:
-    """What the pilot says of each case that pays, or else of both; its command once."""
+    """The pilot's advice on each case that applies, or else on both; each command once."""
     told = [case for case in cases.values() if case["applies"]] or list(cases.values())
     answers = [case["answer"] for case in told]
     said = [advice(answer, metric, words) for answer in answers]
@@ -121,7 +122,7 @@ def _next(cases: Found, metric: Metric, words: Words) -> str:
 
 
 def table(name: str, found: Found, words: Words) -> dict[str, list[Any]]:
-    """Head and rows: the key figures, then what each case consists of and where it breaks even."""
+    """The head and rows: the key figures, then each case's terms and where it breaks even."""
     method = found["methods"][name]
     rows = [_kpi(row, name, method, found, words) for row in method["kpis"]]
     for key, case in method["cases"].items():
@@ -176,7 +177,7 @@ def _value(value: float | str | None, words: Words) -> str:
 
 
 def _break_even(case: Found, measured: str, words: Words) -> list[list[str]]:
-    """The effect, and the trainings a month, at which the NPV is 0."""
+    """The effect and the number of trainings a month at which the NPV is 0."""
     needed, volume = case["break_even"]["effect"], case["break_even"]["volume"]
     shown = "never" if needed is None else case["effect"]["factor"] * needed
     rows = [[words("payoff.even_effect"), _value(shown, words), "", "", measured]]
@@ -188,7 +189,7 @@ def _break_even(case: Found, measured: str, words: Words) -> list[list[str]]:
 
 
 def notes(found: Found, words: Words) -> list[str]:
-    """What the figures do not cover."""
+    """Notes on what the figures do not cover."""
     left = [key for key, each in found["inputs"].items() if each["default"]]
     told = [words("payoff.transfer")]
     if 0 < len(left) < len(found["inputs"]):
@@ -202,6 +203,6 @@ def notes(found: Found, words: Words) -> list[str]:
 
 
 def unit(text: str, words: Words) -> str:
-    """A unit such as "EUR/month": each part in the language, as far as it is a word."""
+    """A unit such as "EUR/month", with the parts that the catalogue knows translated."""
     whole = words.either(f"unit.{text}", "")
     return whole or "/".join(words.either(f"unit.{part}", part) for part in text.split("/"))

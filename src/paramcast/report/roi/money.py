@@ -1,4 +1,4 @@
-"""From effect to money: `FORMULAS`, on numbers.
+"""From effect to money: the `FORMULAS`, as functions of numbers.
 
 The monthly net N is the same every month, so its sums are N x annuity and N x horizon_months. The
 benefit is one of two, which are never added: a better model after the same steps (quality), or the
@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 Values = Mapping[str, float]
-"""Inputs by key, and what the pilot measured: `effect` and `added`."""
+"""Inputs by key, and the pilot's measurements: `effect` and `added`."""
 
 FORMULAS = {
     "I0": "integration_hours x hourly_rate + pilot hours x hour",
@@ -37,11 +37,11 @@ FORMULAS = {
 
 @dataclass(frozen=True)
 class Terms:
-    """What the monthly net consists of, and what follows: amounts in the inputs' currency.
+    """The terms of the monthly net and what follows from it, in the inputs' currency.
 
     Attributes:
-        roi: a share; None where nothing is invested.
-        payback: months.
+        roi: a share; None if nothing is invested.
+        payback: in months.
     """
 
     investment: float
@@ -57,29 +57,29 @@ class Terms:
 
     @property
     def running(self) -> float:
-        """What using the method costs a month."""
+        """The monthly cost of using the method."""
         return self.monitoring + self.added + self.failures
 
 
 def hour_price(x: Values) -> float:
-    """What one compute hour costs, power included."""
+    """The price of one compute hour, power included."""
     return x["price_per_compute_hour"] + x["watts"] / 1000 * x["price_per_kwh"]
 
 
 def delay_price(x: Values) -> float:
-    """What it costs a month if every training takes one hour longer."""
+    """The monthly cost if every training takes one hour longer."""
     critical = min(x["critical_trainings_per_month"], x["trainings_per_month"])
     return x["trainings_per_month"] * hour_price(x) + critical / 24 * x["value_per_day"]
 
 
 def memory_price(x: Values) -> float:
-    """What the method's memory costs a month."""
+    """The monthly cost of the method's memory."""
     hours = x["trainings_per_month"] * x["training_hours"]
     return hours * x["added_gib"] * x["price_per_gib_hour"]
 
 
 def unit_value(x: Values, *, percent: bool) -> float:
-    """What a gain of 1 in the metric is worth a month (for an accuracy: 100 points)."""
+    """The monthly value of a gain of 1 in the metric (100 points of an accuracy)."""
     if "cost_per_error" in x:
         return x["predictions_per_month"] * x["cost_per_error"]
     return x["value_per_point"] * (100 if percent else 1)
@@ -96,12 +96,12 @@ def annuity(x: Values) -> float:
 
 
 def quality(x: Values, pilot_hours: float, *, percent: bool) -> Terms:
-    """Same steps, better model.
+    """The terms of "same steps, better model".
 
     Args:
         x: inputs; `effect` is the gain of the metric over the best free alternative, plus =
-            better, and `added` the seconds over that alternative's, as a share of the base's. A
-            measured saving counts as 0: in this case it is noise or the alternative's own work.
+            better; `added` is the seconds beyond that alternative's, as a share of the base's. A
+            measured saving counts as 0, because here it is noise or the alternative's own work.
         pilot_hours: compute hours of the pilot.
         percent: the metric is an accuracy.
     """
@@ -110,7 +110,7 @@ def quality(x: Values, pilot_hours: float, *, percent: bool) -> Terms:
 
 
 def speed(x: Values, pilot_hours: float) -> Terms:
-    """Fewer steps, same model.
+    """The terms of "fewer steps, same model".
 
     Args:
         x: inputs; `effect` is the training time of the best free alternative minus that of the
@@ -141,12 +141,12 @@ def end(
     ranges: Mapping[str, tuple[float, float]],
     pick: Callable[..., float],
 ) -> Values:
-    """Where the NPV is lowest (`pick` is min) or highest (max), each range at one of its two ends.
+    """The values with the lowest (`pick` is min) or highest (max) NPV, each at an end of its range.
 
-    The NPV is monotone in each value with the others held, so it is there at ends. Which end is
-    the worse may depend on the others (a longer horizon, on the sign of N): the values are turned
-    one by one until none is left to turn. They start in the middle, since a low end of 0 hides
-    those that it is multiplied with.
+    The NPV is monotone in each value while the others are fixed, so that its extremes lie at ends.
+    Which end is the worse may depend on the others (for a longer horizon, on the sign of N), so the
+    values move to their ends one by one until none moves. They start in the middle, because a low
+    end of 0 would hide the values that it is multiplied with.
     """
     at = {**x, **{key: sum(pair) / 2 for key, pair in ranges.items()}}
     before: Values = {}
@@ -159,15 +159,15 @@ def end(
 
 
 def break_even_volume(npv: Callable[[Values], float], x: Values) -> tuple[str, float] | None:
-    """Trainings a month at which the NPV is 0, the critical ones in proportion.
+    """The trainings a month at which the NPV is 0, with the critical ones in proportion.
 
     Args:
-        npv: of inputs, linear in the trainings.
+        npv: a function of inputs, linear in the number of trainings.
         x: inputs.
 
     Returns:
-        ("at least", n) if more trainings help, ("at most", n) if they cost; None if the number of
-        trainings changes nothing, or none is low enough.
+        ("at least", n) if more trainings help, ("at most", n) if they cost; None if their number
+        changes nothing, or none is low enough.
     """
     every = x["trainings_per_month"]
     share = x["critical_trainings_per_month"] / every if every else 0.0
@@ -185,9 +185,9 @@ def break_even_volume(npv: Callable[[Values], float], x: Values) -> tuple[str, f
 
 
 def zero(line: Callable[[float], float]) -> float | None:
-    """Where a straight line is 0; None if it is level.
+    """The zero of a straight line; None if it is level.
 
-    The NPV is one in the effect, and in the number of trainings.
+    The NPV is such a line in the effect, and in the number of trainings.
     """
     start = line(0.0)
     slope = line(1.0) - start

@@ -1,4 +1,4 @@
-"""A pilot and the user's inputs, put together: key figures, return, break-even, as strict JSON."""
+"""From a pilot and the user's inputs to key figures, return and break-even, as strict JSON."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ class Case:
     """One of the two ways in which a method may pay, for one method.
 
     Attributes:
-        verdict: the pilot's answer to it.
-        applies: whether that answer lets a return be counted.
-        alternative: the best free one.
-        shortened: whether that has a schedule of 0.8 T.
-        effect: over it; a gain of the metric, or the share of training time saved.
-        unit, factor: the unit in which the effect is shown, and how many of it are 1.
-        added: further seconds over it, as a share; nothing where they are in the effect.
-        over_base: what the alternative itself gains over the base as it is, in the effect's unit.
-        terms: inputs, `effect` and `added` -> what follows.
-        free: inputs -> what the alternative is worth a month, over the base as it is.
+        verdict: the pilot's verdict on it.
+        applies: whether that verdict allows a return to be counted.
+        alternative: the best free alternative.
+        shortened: whether the alternative has a schedule of 0.8 T.
+        effect: over the alternative; a gain of the metric, or the share of training time saved.
+        unit, factor: the unit in which the effect is shown, and how many such units are 1.
+        added: further seconds over the alternative, as a share; 0 if the effect includes them.
+        over_base: the alternative's own gain over the base as it is, in the effect's unit.
+        terms: from inputs, `effect` and `added` to the terms.
+        free: from inputs to the alternative's monthly worth over the base as it is.
     """
 
     verdict: Verdict
@@ -56,12 +56,12 @@ def summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
         inputs: of `defaults` or `open_inputs`.
 
     Returns:
-        What `to_json` writes. Per method the key figures and the two cases, each with its terms at
-        the inputs' values, at the worse ends and at the better ends of all ranges. A case that
+        What `to_json` writes: for each method the key figures and the two cases, each with its
+        terms at the inputs' values, and at the worst and the best ends of all ranges. A case that
         does not apply has an effect of 0.
 
     Raises:
-        StudyError: inputs that do not fit the task, a missing control, a result without runs.
+        StudyError: inputs do not fit the task, a control is missing, or the result has no runs.
     """
     if "pilot_hours" not in result:
         raise StudyError("the result has no runs; open the folder with paramcast.report.roi.read")
@@ -121,7 +121,7 @@ def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric
     own = added_share(best, base, base).shown
 
     def free(x: money.Values) -> float:
-        """Nothing to build or to watch; its own seconds are charged."""
+        """No integration and no monitoring; only its own seconds are charged."""
         if over_base is None:
             return 0.0
         benefit = x["transfer"] * over_base.shown * money.unit_value(x, percent=percent)
@@ -158,6 +158,7 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
 def _case(case: Case, inputs: Inputs) -> dict[str, Any]:
     effect = case.effect if case.applies else NOTHING
     x = {**inputs.at_value(), "effect": effect.mean, "added": case.added.mean}
+    # the measured interval joins the inputs' ranges: low effect with high cost, and the reverse
     worse = {"effect": effect.low, "added": case.added.high}
     better = {"effect": effect.high, "added": case.added.low}
 
@@ -194,7 +195,7 @@ def _stored(terms: money.Terms) -> dict[str, Any]:
 
 
 def _better_references(result: dict[str, Any], best: Row, metric: Metric) -> list[dict[str, str]]:
-    """References are not free alternatives by the protocol, but a better one is worth a look."""
+    """References with a better mean: by the protocol not free alternatives, but worth a look."""
     sign = 1 if metric.higher_is_better else -1
     return [
         {

@@ -1,4 +1,4 @@
-"""A pilot's folder as rows: its result, and behind each row of its table the runs by seed."""
+"""A pilot's folder as rows: its result, with the runs by seed behind each row of its table."""
 
 from __future__ import annotations
 
@@ -32,21 +32,22 @@ class UncountableError(StudyError):
 
 
 def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
-    """What pilot.json holds, with the runs of its store; nothing is changed.
+    """Read pilot.json and the runs of its store; nothing is changed.
 
     Args:
         folder: of a finished pilot.
         store_url: of the PostgreSQL database that holds its runs; None for the one that the folder
-            names, else runs.db in it.
+            names, else runs.db in the folder.
 
     Returns:
         The result; each row of its table also has `runs`: lists by seed of `seconds`,
-        `early_seconds` (empty if 0.8 T did not run), `peak_memory` and `class_counts` (None where
-        none are stored). `pilot_hours` is the training time of all its runs.
+        `early_seconds` (empty if 0.8 T did not run), `peak_memory` and `class_counts` (None if none
+        are stored). `pilot_hours` is the training time of all its runs.
 
     Raises:
-        StudyError: no finished pilot in the folder, of a newer version, or with one seed.
-        StoreError: its runs cannot be read, or are not those of the result.
+        StudyError: the folder has no finished pilot, or one of another version or with one seed;
+            or runs are missing.
+        StoreError: its runs cannot be read.
     """
     path = folder / RESULT
     if not path.is_file():
@@ -69,7 +70,7 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
 
 
 def keys_of(result: PilotResult) -> list[str]:
-    """Of every run that a pilot consists of, each once."""
+    """The keys of all runs of a pilot, each once."""
     final = (key for row in result["table"] for key in row["keys"] + row["early_keys"])
     tuned = result["learning_rates"]["keys"].values()
     return [*dict.fromkeys([*final, *(key for rates in tuned for keys in rates for key in keys)])]
@@ -78,16 +79,16 @@ def keys_of(result: PilotResult) -> list[str]:
 def joined(
     result: PilotResult, outcomes: Mapping[str, dict[str, Any]], folder: Path
 ) -> dict[str, Any]:
-    """A result with the stored runs behind it, as `read` returns it.
+    """Join a result with the stored runs behind it, as `read` returns it.
 
     Args:
-        result: what pilot.json holds.
+        result: the content of pilot.json.
         outcomes: by key, of its runs.
         folder: for messages.
 
     Raises:
         UncountableError: runs are missing.
-        StudyError: what is stored has another form than this paramcast gives it.
+        StudyError: what is stored does not have the form that this paramcast writes.
     """
     with as_written(f"what {folder} holds", AGAIN):
         table = []
@@ -111,7 +112,7 @@ def joined(
 
 
 def alternatives(result: dict[str, Any], name: str) -> list[Row]:
-    """The rows that a method is counted over: the base, its controls, for a predictor averages.
+    """A method's free alternatives: the base, its controls and, for a predictor, averages.
 
     Raises:
         UncountableError: a control of the predictor is missing.

@@ -20,7 +20,7 @@ WIDTH = 120
 
 
 def render(found: dict[str, Any], *, full: bool = False) -> str:
-    """A summary as text for standard output, in colour on a terminal.
+    """Render a summary as text for standard output, in colour on a terminal.
 
     Args:
         found: of `summary`.
@@ -35,7 +35,7 @@ def render(found: dict[str, Any], *, full: bool = False) -> str:
 
 
 def show(found: dict[str, Any], console: Console, *, full: bool) -> None:
-    """Print five lines for each method; with `full`, what they are made of too."""
+    """Print five lines for each method; with `full`, also what they are made of."""
     words = Words("en")
     for i, name in enumerate(found["methods"]):
         if i:
@@ -77,7 +77,7 @@ def _table(head: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
 
 
 def _say(console: Console, text: str, style: str | None = None) -> None:
-    """A line, broken only where a terminal would; names come from a file."""
+    """Print a line, wrapped only on a terminal; names in it come from a file, so escape them."""
     text = printable(text).replace("\n", " ")
     if console.is_terminal:
         text = textwrap.fill(text, console.width, subsequent_indent="  ", break_on_hyphens=False)
