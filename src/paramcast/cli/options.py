@@ -176,6 +176,7 @@ def make_engine(given: RunOptions) -> LocalEngine | RayEngine:
         StudyError: options that do not fit the engine.
     """
     if given.engine == "local":
+        # this machine
         for name in ("address", "cpus_per_run", "gpus_per_run"):
             if getattr(given, name) is not None:
                 option = "--" + name.replace("_", "-")
@@ -190,6 +191,7 @@ def make_engine(given: RunOptions) -> LocalEngine | RayEngine:
         return LocalEngine(given.workers or usual, given.timeout)
     from ..study.engines.ray import RayEngine
 
+    # Ray, which shares one GPU or gives whole ones
     cpus, gpus = given.cpus_per_run or 1.0, given.gpus_per_run or 0.0
     if gpus > 1 and gpus % 1:
         raise StudyError(f"--gpus-per-run must be from 0 to 1 or a whole number, got {gpus:g}")

@@ -86,6 +86,7 @@ def _pilot(task: str, given: PilotCommand) -> str:
         for split in range(1, options.seeds if options.splits else 1)
     )
     plan = Plan(options, prepared, given.out, others)
+    # a dry run prints the description with its plan
     if not given.dry_run or given.as_json:
         for line in lines(prepared.description):
             tell(f"data: {line}")

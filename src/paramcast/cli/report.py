@@ -44,6 +44,7 @@ def report(
     from ..report.html.load import folder_of
     from ..report.html.write import FORMATS, content, write_report
 
+    # the format, by the ending of --out
     if form is None:
         endings = {"": "html", ".htm": "html", **{end: name for name, end in FORMATS.items()}}
         ending = out.suffix.lower() if out is not None else ""

@@ -39,6 +39,7 @@ def roi(
     """
     from ..report import roi as found
 
+    # the file of inputs, and nothing else
     if template:
         if folder is not None or inputs is not None or full or as_json:
             raise StudyError("--template prints the file of inputs and takes nothing but --out")
@@ -50,6 +51,7 @@ def roi(
         raise StudyError("FOLDER is missing; give the folder of a finished pilot")
     if full and as_json:
         raise StudyError("--json holds all that --full prints; give one of the two")
+    # the inputs first: a mistake in them is said before the store is read
     checked = found.defaults() if inputs is None else found.open_inputs(inputs)
     result = found.read(folder, store)
     from ..report.roi.terminal import render

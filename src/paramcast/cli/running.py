@@ -134,6 +134,7 @@ def make_trackers(given: OutputOptions, out: Path) -> list[Tracker]:
     if (folder := given.tensorboard) is not None:
         from ..report.trackers.tensorboard import TensorBoard
 
+        # beside the result, or in a folder that several pilots share
         own = out / "tensorboard"
         place = own if folder == ALONE else usable_path(folder, "--tensorboard") / out.name
         found.append(TensorBoard(place))

@@ -92,6 +92,7 @@ def resume(folder: Path, given: ResumeOptions) -> None:
 
     with reading(folder, given.store) as store, as_written(store.name, RESUME):
         about = _about(store)
+        # device and numerics as the study was started with, because they are in its runs' keys
         numerics = {**DEFAULT._asdict(), **about.get("numerics", {})}
         numerics["compile"] = numerics.pop("compiled")
         device = parse_device(about["device"])
@@ -115,6 +116,7 @@ def list_(parent: Path) -> None:
     from ..study.store.folder import reading, remembers, specification_of
 
     lines = []
+    # a folder that cannot be read is a line too
     for folder in sorted(filter(remembers, parent.glob("*"))):
         try:
             with reading(folder) as store:
@@ -172,6 +174,7 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
     numerics = given.numerics()
     out = given.out or default_folder(opened, text, numerics)
     where: dict[str, Any] = {"device": given.device, "data_dir": given.data_dir}
+    # plan only
     if given.dry_run:
         cells = make_cells(opened, out, numerics=numerics, **where)
         facts = {"cells": len(cells)}

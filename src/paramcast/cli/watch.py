@@ -57,6 +57,7 @@ def watch(
     """
     from ..report.watch.watching import Watching
 
+    # options that exclude each other
     for name, value in {"port": port, "lang": lang}.items():
         if value is not None and not web:
             raise StudyError(f"--{name} is for --web, got {value} without it")
@@ -101,7 +102,7 @@ def _live(watching: Watching, every: float) -> None:
     def picture() -> tuple[RenderableType, bool]:
         try:
             view = watching.view()
-        except StudyError as error:
+        except StudyError as error:  # the store may be readable at the next look
             return Text(printable(f"{error}; waiting (Ctrl-C ends)")), False
         return draw(view, console, console.height), view["state"] == "finished"
 

@@ -82,6 +82,7 @@ class LiveProgress:
             return
         self.done += 1
         last = f"{spec.method} {outcome['status']}"
+        # the last value, on validation: the test split is not looked at before the verdict
         metric = outcome["validation"].get("metric")
         if outcome["status"] == "done" and metric is not None:
             percent = outcome.get("metric_name") in PERCENT
@@ -156,6 +157,7 @@ def _columns(result: PilotResult, metric: Metric) -> list[tuple[str, Any]]:
         ("method", lambda r: r["method"]),
         ("lr", lambda r: f"{r['lr']:.4g}"),
     ]
+    # errors, for classes only
     if result["table"][0]["top1_error"] is not None:
         columns += [
             ("top-1 error", lambda r: f"{100 * r['top1_error']:.2f}"),

@@ -114,6 +114,7 @@ class Cell:
 
     def _worth(self, arm: Arm) -> tuple[int, bool]:
         kinds = {verdict.kind for verdict in self.result["verdicts"][arm.name].values()}
+        # a method counts by the best of its verdicts
         places = [i for i, kind in enumerate(WORTH) if kind in kinds]
         return min(places, default=len(WORTH)), arm.role != PREDICTOR
 
@@ -145,6 +146,7 @@ def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
         return [_cell(0, stored.result["task"], stored.result, known)]
     results = stored.result["cells"]
     names = list(results[0]["settings"])
+    # the settings that differ; all of them if none does
     axes = [n for n in names if len({str(result["settings"][n]) for result in results}) > 1]
     cells = []
     for i, result in enumerate(results):
@@ -164,6 +166,7 @@ def _cell(index: int, label: str, result: Judged, known: dict[str, Run]) -> Cell
         Arm(row, [*map(known.get, row["keys"])], [*map(known.get, row["early_keys"])])
         for row in result["table"]
     ]
+    # the keys of tuning runs come in the order of the rates tried
     rates = result["learning_rates"]
     tuning = {
         method: {
@@ -183,6 +186,7 @@ def band(
     mean = math.fsum(values) / n
     if n == 1:
         return mean, mean, mean
+    # t sd sqrt(1/n + overlap), at least `least`
     squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev: 50 x slower
     half = max(t_quantile(n) * math.sqrt(squares / (n - 1) * (1 / n + overlap)), least)
     return mean, mean - half, mean + half

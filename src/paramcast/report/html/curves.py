@@ -34,6 +34,7 @@ def curves(cell: Cell, words: Words) -> Chart | None:
     ]
     views: list[dict[str, Any]] = []
     rows: list[list[str]] = []
+    # two views for each quantity that was measured: along steps, and along seconds
     for quantity, name, scale in quantities:
         lines = [(arm, scaled(arm.curves[quantity], scale)) for arm in cell.arms]
         if not any(points for _, points in lines):
@@ -69,6 +70,7 @@ def errors(cell: Cell, words: Words) -> Chart | None:
     views, rows = [], []
     for name in ("top1_error", "top5_error"):
         lines = [(arm, tests_of(arm, name)) for arm in cell.arms]
+        # shown only if every run of every arm has it
         if not all(values for _, values in lines):
             continue
         what = words(f"chart.{name}")
@@ -89,6 +91,7 @@ def target(cell: Cell, words: Words) -> Chart | None:
     target = target_of(cell)
     if target is None:
         return None
+    # for each arm the runs that reached it, and the medians of these
     higher, lines, rows = cell.metric.higher_is_better, [], []
     for arm in cell.arms:
         runs = [run for run in arm.final if run is not None]
@@ -99,6 +102,7 @@ def target(cell: Cell, words: Words) -> Chart | None:
         medians = [number(statistics.median(each)) if each else NONE for each in (steps, seconds)]
         rows.append([arm.name, f"{len(times)} / {len(runs)}", *medians])
     views = []
+    # a dot for each run that reached it, by steps and by seconds
     for k, axis in enumerate(("steps", "seconds")):
         data = []
         for i, (arm, times) in enumerate(lines):

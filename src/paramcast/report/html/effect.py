@@ -43,6 +43,7 @@ def forest(
         label = " − ".join(pair)  # noqa: RUF001 - minus
         behind.append({"method": list(pair)})
         mean, down, up = (scale * value for value in (c.mean, c.low, c.high))
+        # Plotly's error bars are lengths from the mean
         x.append(short(mean))
         low.append(short(mean - down))
         high.append(short(up - mean))
@@ -104,6 +105,7 @@ def paired(cell: Cell, words: Words) -> Chart | None:
 def controls(cell: Cell, words: Words) -> Chart | None:
     """The comparisons behind the verdicts: each method, its controls and the base."""
     judged = [answers["quality"] for answers in cell.result["verdicts"].values()]
+    # a comparison that several verdicts share is drawn once
     lines = {(p.a, p.b): p.comparison for verdict in judged for p in verdict.comparisons}
     if not lines:  # nothing is judged: every arm against the base
         base = cell.arms[0].name

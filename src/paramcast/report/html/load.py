@@ -108,6 +108,7 @@ def read_runs(folder: Path) -> tuple[list[Run], list[Failure]]:
         wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
         name = store.name
     try:
+        # a store may hold anything, so check it before it reaches the page
         failed = [Failure(object_from_json(spec), *rest) for spec, *rest in wrong]
         if not all(isinstance(text, str) for _, *texts in failed for text in texts):
             raise ValueError("a failure is not text")

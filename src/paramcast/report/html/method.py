@@ -20,9 +20,11 @@ def arms(cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
 
 def protocol(cells: list[Cell], words: Words) -> list[str]:
     """Sentences on how the comparison was made."""
+    # the cells of a study may be tuned or not; the first that is stands for all
     tunings = [cell.result["specification"]["tuning"] for cell in cells]
     first = next((tuning for tuning in tunings if tuning is not None), None)
     keys = ["paired", "test", "interval", "diverged", "data"]
+    # after the interval: speed, then controls
     if any(arm.role == CONTROL for cell in cells for arm in cell.arms):
         keys.insert(3, "controls")
     if any(arm.early for cell in cells for arm in cell.arms):

@@ -41,6 +41,7 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
 def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
     row, metric = arm.row, cell.metric
     verdict = cell.quality(arm.name)
+    # the mean ± half of its 95 % interval
     half = (row["high"] - row["low"]) / 2
     return {
         "comparison": f"{cell.index + 1}: {cell.label}",
@@ -68,6 +69,7 @@ def _behind(cell: Cell, arm: Arm) -> dict[str, Behind]:
     own = {"cell": cell.index, "method": arm.name}
     names = ("value", "top1", "top5", "loss", "gap", "median_seconds", "memory")
     found: dict[str, Behind] = dict.fromkeys(names, own)
+    # a difference has the runs of both its methods behind it
     found |= {
         "early": own | {"share": "0.8"},
         "diverged": own | {"share": "", "status": "diverged"},

@@ -69,6 +69,7 @@ def plotly_js() -> str:
         raise StudyError(f"the report draws with plotly, which is not installed: {INSTALL}")
     path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
     try:
+        # or the page's script element would end there
         return path.read_text("utf-8").replace("</script", "<\\/script")
     except OSError as error:
         raise StudyError(
@@ -82,6 +83,7 @@ def _template() -> Any:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:
         raise StudyError(f"the report needs jinja2, which is not installed: {INSTALL}") from None
+    # every value is escaped: names come from files
     environment = Environment(
         loader=PackageLoader("paramcast.report.html", "templates"),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
@@ -99,6 +101,7 @@ def _policy(*scripts: str, live: bool = False) -> str:
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in scripts
     )
+    # a served page gets Plotly from its server, and asks it for news
     served = " 'self'; connect-src 'self'" if live else ""
     return (
         f"default-src 'none'; script-src {hashes}{served}; style-src 'unsafe-inline'; "

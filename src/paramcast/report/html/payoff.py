@@ -31,6 +31,7 @@ def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, An
             )
         return None
     try:
+        # what cannot be counted is an error if the user asked for it, else a sentence on the page
         outcomes = {run.key: run.outcome for run in stored.runs}
         found = summary(joined(stored.result, outcomes, stored.folder), inputs or defaults())
     except UncountableError as error:

@@ -25,6 +25,7 @@ def chart_of(cell: Cell, words: Words) -> Chart | None:
     arms = [arm for arm in cell.arms if any(arm.forecasts.values())]
     if not arms:
         return None
+    # the strip is the same in every view, so it is stored once
     strip = [trace for arm in arms for trace in _strip(arm, cell, words)]
     views = []
     for quantity in FORECASTS:
@@ -33,6 +34,7 @@ def chart_of(cell: Cell, words: Words) -> Chart | None:
         if data:
             name = words(f"chart.{FORECAST[quantity]}")
             layout = _layout(name, arms, strip, words)
+            # the length from which the default rule would not write a jump
             if quantity == "relative_jump":
                 layout["shapes"] = [LIMIT]
             views.append({"label": name, "data": data, "layout": layout})
@@ -70,6 +72,7 @@ def _strip(arm: Arm, cell: Cell, words: Words) -> Iterator[dict[str, Any]]:
     The larger the share of predictions on which the rule fired, the darker the mark.
     """
     runs = [run for run in arm.final if run is not None]
+    # predictions made by step, over all runs; and by rule, how often each run had it fire there
     made: Counter[int] = Counter()
     for point in _points(runs):
         made[point["step"]] += point["predictions"]["count"]
@@ -126,6 +129,7 @@ def _row(arm: Arm, words: Words) -> list[str]:
 
 def _weighted(points: list[dict[str, Any]], name: str, weight: str, form: str) -> str:
     """The mean of a quantity over all predictions: points count by their number of predictions."""
+    # a point without predictions, or without scored ones, has no value
     known = [(p[name], p[weight]) for p in points if p.get(name) is not None and p[weight]]
     if not known:
         return NONE

@@ -37,6 +37,7 @@ def times_of(cell: Cell) -> tuple[float, dict[str, Time]] | None:
     """
     higher = cell.metric.higher_is_better
     medians = {arm.name: _median_curve(arm, cell.sign) for arm in cell.arms}
+    # no target if the base has no curve, or not a finite end
     ends = medians[cell.arms[0].name]
     if not ends or not math.isfinite(ends[-1][1]):
         return None
@@ -57,6 +58,7 @@ def _median_curve(arm: Arm, sign: float) -> list[tuple[Time, float]]:
         known = [point for point in here if point]
         seconds = statistics.median(point["seconds"] for point in known)
         values = [point.get("validation_metric") for point in here]
+        # -sign inf is the worst value in either direction of the metric
         middle = statistics.median(-sign * math.inf if v is None else v for v in values)
         points.append((Time(known[0]["step"], seconds), middle))
     return points
@@ -105,6 +107,7 @@ def _names(cells: Sequence[Cell], words: Words) -> Callable[[Arm], str]:
     several = len({arm.row["control_of"] for cell in cells for arm in cell.arms} - {""}) > 1
 
     def name(arm: Arm) -> str:
+        # controls by their family; the base as "base" if cells differ in it
         known, of = arm.name, arm.row["control_of"]
         if arm.matched:
             several_bases = len(bases) > 1
@@ -141,6 +144,7 @@ def _view(
     for name, own in columns.items():
         colour, symbol, dash = styles[name]
         label = plain(name if len(own) == most else f"{name} (n = {len(own)})")
+        # the curve rises at every ratio; its last value goes on to the right edge
         x = sorted({1.0, *(r for r in own if math.isfinite(r))})
         y = [round(100 * _share(own, ratio), 2) for ratio in x]
         data.append(

@@ -40,6 +40,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "language": words.language,
         "kind": stored.kind,
         "name": result["study"] if is_study else result["task"],
+        # the first screen
         "question": result["question"] if is_study else verdict.question(cells[0], words),
         "asked": asked and words("page.asked", how=asked),
         "verdicts": verdict.study_verdicts(cells, words)
@@ -49,14 +50,17 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "description": verdict.description(cells, words),
         "facts": verdict.facts(stored, cells, words),
         "effect": effect.effect(cells, words) if not is_study and result["verdicts"] else None,
+        # the charts: of a study as a whole, then of each comparison
         "whole": study.charts_of(cells, words) if is_study else [],
         "cells": [
             {"label": f"{cell.index + 1}: {cell.label}", "charts": charts_of(cell, words)}
             for cell in cells[:MOST_CELLS]
         ],
         "count": len(cells),
+        # all numbers, and the runs behind them
         "table": numbers.table(cells, words),
         **runs.run_tables(stored, cells, words),
+        # how it was made, and how to repeat it
         "arms": method.arms(cells, words),
         "protocol": method.protocol(cells, words),
         "environment": [
@@ -86,6 +90,7 @@ def before_verdict(cell: Cell, words: Words) -> list[Chart]:
     shown = curves.curves(cell, words)
     if shown is not None:
         shown["read"] = words("watch.curves")
+        # a band would invite a verdict before the last run; its column goes too
         for trace in (trace for view in shown["views"] for trace in view.get("data", [])):
             del trace["band"]
         table = shown["table"]

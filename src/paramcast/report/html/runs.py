@@ -16,6 +16,7 @@ from .load import Run, Stored
 from .plotting import NONE, number
 from .profiles import NEVER, times_of
 
+# columns of the page's tables, by their names in the catalogue: all runs, those that went wrong
 RUN_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "result", "loss",
             "seconds", "key")  # fmt: skip
 
@@ -23,6 +24,7 @@ RUN_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "r
 BAD_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "reason")
 
 
+# columns of comparisons.csv
 COMPARISON = (
     "comparison", "task", "metric", "seeds", "method", "role", "lr", "mean", "low", "high",
     "top1_error", "top5_error", "loss", "gap", "seconds", "peak_memory", "diverged", "early_mean",
@@ -32,9 +34,11 @@ COMPARISON = (
 )  # fmt: skip
 
 
+# columns of curves.csv
 CURVE = ("comparison", "method", "quantity", "step", "seconds", "mean", "low", "high")
 
 
+# columns of runs.csv: of the specification, of the outcome, of each split
 SPEC = ("task", "base", "method", "lr", "schedule", "epochs", "batch_size", "momentum",
         "weight_decay", "phase", "seed", "share")  # fmt: skip
 
@@ -64,6 +68,7 @@ def behind_of(cells: list[Cell]) -> dict[str, list[tuple[int, str]]]:
                 if run is not None:
                     found.setdefault(run.key, []).append((cell.index, arm.name))
         for method, by_lr in cell.tuning.items():
+            # runs call every base "base"
             name = cell.arms[0].name if method == "base" else method
             for run in (run for runs in by_lr.values() for run in runs):
                 found.setdefault(run.key, []).append((cell.index, name))
@@ -73,6 +78,7 @@ def behind_of(cells: list[Cell]) -> dict[str, list[tuple[int, str]]]:
 def _shown(run: Run, behind: list[tuple[int, str]], words: Words, *, study: bool) -> dict[str, Any]:
     """A row of the table of runs: the cells shown, and the values to filter by."""
     outcome, spec = run.outcome, run.spec
+    # tuning runs have no test values
     values = outcome.get("test") or outcome.get("validation") or {}
     methods = list(dict.fromkeys(name for _, name in behind)) or [spec["method"]]
     cells = list(dict.fromkeys(i for i, _ in behind))
@@ -140,6 +146,7 @@ def comparison_rows(cells: Iterable[Cell]) -> list[list[Any]]:
     """A row per comparison and method, in the order of COMPARISON."""
     rows = []
     for cell in cells:
+        # the time to the target, from the curves
         target, times = times_of(cell) or (None, {})
         for arm in cell.arms:
             row, time = arm.row, times.get(arm.name, NEVER)

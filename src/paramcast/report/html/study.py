@@ -11,6 +11,7 @@ from . import profiles, tuning
 from .comparison import Cell
 from .plotting import Behind, Chart, between, chart, filled, pair_of, plain, short, unit_of
 
+# kinds of a verdict, the best first, with the colour and the pattern of each
 KINDS = ("adopt", "use the control instead", "no difference", "inconclusive", "harmful")
 FILLS = ("$c0", "$c4", "$base", "$faint", "$c1")
 SHAPES = ("", "/", "", ".", "x")
@@ -133,6 +134,7 @@ def _forest(
 
 def _heat(cells: list[Cell], words: Words) -> list[Chart]:
     results = [cell.result for cell in cells if cell.result["verdicts"]]
+    # a map of one row or one rate is not a map
     several = [m for m in maps(results) if len(m.rows) > 1 and len(m.lrs) > 1]
     units = {cell.result["settings"]["task"]: unit_of(cell, words) for cell in cells}
     return [_map(i, each, units[each.task], words) for i, each in enumerate(several)]
@@ -150,6 +152,7 @@ def _map(i: int, each: Map, unit: str, words: Words) -> Chart:
         z: list[list[float | None]] = []
         texts: list[list[str]] = []
         for row in each.rows:
+            # a combination that the study did not run stays empty
             found = [values.get((row, lr)) for lr in each.lrs]
             z.append([None if v is None else short(v[0]) for v in found])
             texts.append(["" if v is None else _text(v) for v in found])
@@ -168,6 +171,7 @@ def _map(i: int, each: Map, unit: str, words: Words) -> Chart:
     title = words("charts.heat", task=each.task, axis=axis)
     made = chart("heat", words, views, ("against",), rows, title=title, unit=unit)
     made["table"]["head"] += [axis, *(f"{lr:.4g}" for lr in each.lrs)]
+    # charts of one kind need names of their own
     return {**made, "id": f"heat-{i}"}
 
 

@@ -22,6 +22,7 @@ def markdown(data: dict[str, Any], words: Words) -> str:
     parts = [f"# {_md(data['question'])}"]
     if data["asked"]:
         parts.append(_md(data["asked"]))
+    # verdicts first, then the facts and numbers behind them
     for v in data["verdicts"]:
         parts.append(f"**{_md(v['sentence'])}**\n\n{words('page.next')}: {_md(v['next'])}")
         if v["command"]:
@@ -41,6 +42,7 @@ def markdown(data: dict[str, Any], words: Words) -> str:
         "\n".join(f"- {_md(name)}: {_md(value)}" for name, value in data["environment"]),
         _code(data["command"]),
     ]
+    # the table takes the place of the sentence that nothing failed
     if data["failed"]["rows"]:
         parts[parts.index(words("page.failed_none"))] = _table(**data["failed"])
     return "\n\n".join(part for part in parts if part) + "\n"
@@ -62,6 +64,7 @@ def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
 def latex(data: dict[str, Any], words: Words) -> str:
     """The table as LaTeX for booktabs; the caption has the question and the number of seeds."""
     head, rows = _columns(data)
+    # words to the left, numbers to the right
     align = "".join("l" if name in ("comparison", "method", "verdict") else "r"
                     for name in _shown(data))  # fmt: skip
     seeds = next(value for label, value, _ in data["facts"] if label == words("facts.seeds"))

@@ -41,6 +41,7 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
         return None
     chosen, base = cell.result["learning_rates"]["chosen"], cell.arms[0].name
     data, rows = [], []
+    # a line per method, with a star at its chosen rate
     for method, by_lr in cell.tuning.items():
         name = base if method == "base" else method
         losses = {lr: [run.outcome["validation"]["loss"] for run in runs]
@@ -152,6 +153,7 @@ def _view(
              "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
         )  # fmt: skip
     first = next(iter(best.values())).cell
+    # a tick at every rate that ran
     rates = sorted({p.cell.result["settings"]["lr"] for own in by_name.values() for p in own})
     layout = {
         "xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": rates,
@@ -166,6 +168,7 @@ def _rows(label: str, best: dict[str, Place], base: str) -> list[list[str]]:
     rows, b = [], best.get(base)
     for name, place in best.items():
         cell, row = place.cell, place.arm.row
+        # the difference is paired by seed, on the test split, each method at its own rate
         shown = [label, name, f"{row['lr']:.4g}", cell.metric.value(place.value),
                  cell.metric.value(row["mean"])]  # fmt: skip
         difference = [NONE, NONE]

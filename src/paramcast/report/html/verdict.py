@@ -65,6 +65,7 @@ def _none(words: Words) -> dict[str, Any]:
 
 def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
     """Facts, each with label, value, and the place on the page that it links to."""
+    # facts of pilots and studies; what only one of them has is put before these
     phases = Counter(run.spec["phase"] for run in stored.runs)
     seconds = sum(run.outcome["seconds"] for run in stored.runs)
     diverged = sum(run.outcome["status"] != "done" for run in stored.runs)
@@ -94,6 +95,7 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
 
 def _time(seconds: float, words: Words) -> str:
     for unit, size in (("hours", 3600), ("minutes", 60)):
+        # the largest unit of which there are at least two
         if seconds >= 2 * size:
             return words(f"facts.{unit}", n=f"{seconds / size:.1f}")
     return words("facts.seconds", n=f"{seconds:.3g}")
@@ -103,6 +105,7 @@ def notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, bo
     """The notes, each with whether the user wrote it."""
     study = stored.kind == "study"
     own = [(text, True) for text in stored.result["notes"]] if study else []
+    # cells repeat notes: each once
     ours = [note(n, cell.metric, words) for cell in cells for n in cell.result["notes"]]
     return own + [(each, False) for each in dict.fromkeys(ours)]
 

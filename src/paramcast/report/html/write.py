@@ -45,6 +45,7 @@ def write_report(
     """
     folder = folder_of(folder)
     path = out or folder / f"report{FORMATS[form]}"
+    # before the work of building it
     if path.is_dir() or (out is not None and not path.parent.is_dir()):
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is not a folder"
         raise StudyError(f"{path} cannot be written: {reason}; give another file with -o")

@@ -81,6 +81,7 @@ def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tu
         The row, and whether it is used with 0.8 T.
     """
     base = rows[0]
+    # 0.8 T is enough for a row that is then equal to or better than the base at T
     shorter = [
         row
         for row in rows
@@ -122,6 +123,7 @@ def saved_share(
         return _share(np.subtract(alternative["runs"]["early_seconds"], own), unit).times(
             step_share
         )
+    # saved = 1 - used, so the ends of the interval change places
     used = _share(own, unit).times(step_share)
     return Effect(1 - used.mean, 1 - used.high, 1 - used.low, used.n)
 

@@ -45,6 +45,7 @@ QUANTITIES = {
     "horizon_months": Quantity("months", 600, "whole months"),
     "discount_rate": Quantity("share/year", 1, "a share per year: 0.08 for 8 %"),
 }
+# the input that must be a whole number from 1, and the keys that are not quantities
 WHOLE_FROM_1 = "horizon_months"
 OTHERS = ("currency", "positive_class")
 
@@ -151,6 +152,7 @@ def _over_defaults(found: dict[str, Any]) -> Inputs:
             )
     given = {key: _estimate(key, found[key]) for key in QUANTITIES if key in found}
     estimates = {**known.estimates, **given}
+    # accuracy has one value: by the point, or by the error with the number of predictions
     if "cost_per_error" in given:
         if "value_per_point" in given:
             raise StudyError(
@@ -182,6 +184,7 @@ def _estimate(key: str, value: Any) -> Estimate:
         estimate = Estimate.model_validate(table)
     except ValidationError as error:
         raise StudyError(_explain(key, isinstance(value, dict), error)) from None
+    # units, then the order low <= value <= high
     for part, number in estimate:
         _check_unit(key, key if not isinstance(value, dict) else f"{key}.{part}", number)
     if estimate.low > estimate.high:

@@ -36,6 +36,7 @@ def kpis(row: Row, base: Row, alternative: Row, metric: Metric, inputs: Inputs) 
 
 
 def _quality(row: Row, base: Row, alternative: Row, metric: Metric) -> list[Row]:
+    # over the base and, if another arm is the best free alternative, over that too
     found = [_gained("gain", row["values"], base["values"], metric)]
     if alternative is not base:
         found.append(_gained("gain_over_alternative", row["values"], alternative["values"], metric))
@@ -50,6 +51,7 @@ def _gained(key: str, a: Sequence[float], b: Sequence[float], metric: Metric) ->
 def _error_reduction(row: Row, base: Row, metric: Metric) -> Row:
     """1 - mean error of the method / mean error of the base; a loss counts as an error."""
     key = "error_reduction"
+    # such a metric, like AUROC, has no error rate
     if metric.higher_is_better and not metric.counts_errors:
         return _none(key, "%", "no_error")
     left = ratio(_error(row, metric), _error(base, metric))
@@ -68,6 +70,7 @@ def _errors(row: Row, base: Row, metric: Metric, inputs: Inputs) -> list[Row]:
         return []
     predictions = inputs.estimates["predictions_per_month"].value
     mine, its = _error(row, metric), _error(base, metric)
+    # errors a month of the base and of the method (minus 0), and their difference
     pairs = {"errors_base": (its, 0 * its), "errors_method": (mine, 0 * its),
              "errors_difference": (mine, its)}  # fmt: skip
     found = [_figure(k, "a month", mean_difference(*p), predictions) for k, p in pairs.items()]
@@ -129,6 +132,7 @@ def _running(row: Row, base: Row, alternative: Row, inputs: Inputs) -> list[Row]
 
 def _work(inputs: Inputs) -> list[Row]:
     work, rate = inputs.estimates["monitoring_hours_per_month"], inputs.estimates["hourly_rate"]
+    # both inputs low, both high
     ends = {name: getattr(work, name) * getattr(rate, name) for name in ("value", "low", "high")}
     return [
         {**_none("work_hours", "h/month"), **work.model_dump()},

@@ -40,6 +40,7 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
     """
     method, currency = found["methods"][name], found["currency"]
     cases = method["cases"]
+    # a case that applies; if none does, quality without a benefit
     paid = {key: case for key, case in cases.items() if case["applies"]}
     counted = paid or {"quality": cases["quality"]}
 
@@ -150,6 +151,7 @@ def _case(key: str, case: Found, base: str, currency: str, words: Words) -> list
         over=_over(case, base, words),
         verdict=verdict,
     )
+    # title, measured effect, then each term at the inputs, the worst and the best ends
     values = [number(effect["factor"] * effect[at]) for at in ("mean", "low", "high")]
     units = {
         "roi": "",
@@ -192,6 +194,7 @@ def notes(found: Found, words: Words) -> list[str]:
     """Notes on what the figures do not cover."""
     left = [key for key, each in found["inputs"].items() if each["default"]]
     told = [words("payoff.transfer")]
+    # all at their defaults is said in the line on cost
     if 0 < len(left) < len(found["inputs"]):
         told.append(words("payoff.left", names=", ".join(left)))
     for method in found["methods"].values():

@@ -68,6 +68,7 @@ def hour_price(x: Values) -> float:
 
 def delay_price(x: Values) -> float:
     """The monthly cost if every training takes one hour longer."""
+    # within their ranges the critical trainings may exceed all trainings
     critical = min(x["critical_trainings_per_month"], x["trainings_per_month"])
     return x["trainings_per_month"] * hour_price(x) + critical / 24 * x["value_per_day"]
 
@@ -148,6 +149,7 @@ def end(
     values move to their ends one by one until none moves. They start in the middle, because a low
     end of 0 would hide the values that it is multiplied with.
     """
+    # the middle of every range, then coordinate descent over the ends
     at = {**x, **{key: sum(pair) / 2 for key, pair in ranges.items()}}
     before: Values = {}
     while before != at:
@@ -176,6 +178,7 @@ def break_even_volume(npv: Callable[[Values], float], x: Values) -> tuple[str, f
         own = {"trainings_per_month": trainings, "critical_trainings_per_month": share * trainings}
         return npv({**x, **own})
 
+    # at two points, since the NPV is linear in the trainings
     found = zero(at)
     if found is None:
         return None

@@ -71,6 +71,7 @@ def summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
 
 def _summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
     metric = result["metric"]
+    # an error is one wrong prediction, which only accuracy counts
     if "cost_per_error" in inputs.estimates and not metric.counts_errors:
         raise StudyError(
             f"cost_per_error needs the metric accuracy, this pilot's is {metric.name}; "
@@ -117,6 +118,7 @@ def _method(result: dict[str, Any], name: str, metric: Metric, inputs: Inputs) -
 def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric: Metric) -> Case:
     verdict = result["verdicts"][row["method"]]["quality"]
     hours, percent = result["pilot_hours"], metric.percent
+    # the alternative's own gain, if it is not the base
     over_base = gain(best["values"], base["values"], metric) if best is not base else None
     own = added_share(best, base, base).shown
 
@@ -139,6 +141,7 @@ def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric
 def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metric) -> Case:
     verdict = result["verdicts"][row["method"]]["speed"]
     base, hours = rows[0], result["pilot_hours"]
+    # what reaches the base's result without the method, and with which schedule
     best, shortened = cheapest_speed(rows, metric, result["confidence"])
     steps = result["early_steps"] / result["steps"]
     over_base = saved_share(best, base, False, base, steps) if shortened else None
@@ -156,6 +159,7 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
 
 
 def _case(case: Case, inputs: Inputs) -> dict[str, Any]:
+    # without its verdict a measured effect counts as 0
     effect = case.effect if case.applies else NOTHING
     x = {**inputs.at_value(), "effect": effect.mean, "added": case.added.mean}
     # the measured interval joins the inputs' ranges: low effect with high cost, and the reverse

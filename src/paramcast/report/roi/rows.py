@@ -120,6 +120,7 @@ def alternatives(result: dict[str, Any], name: str) -> list[Row]:
     table: list[Row] = result["table"]
     own = [r for r in table if r["role"] == CONTROL and r["control_of"] in ("", name)]
     if row_of(result, name)["role"] == PREDICTOR:
+        # without these two a gain may be a larger step or noise
         for family in (LR_MATCHED, RANDOM_JUMP):
             if not any((r["family"], r["control_of"]) == (family, name) for r in own):
                 control = f"{table[0]['method']}-{family}" if family == LR_MATCHED else family

@@ -52,6 +52,7 @@ def show(found: dict[str, Any], console: Console, *, full: bool) -> None:
 
 
 def _made_of(found: dict[str, Any], console: Console, words: Words) -> None:
+    # every input, and whether the user gave it
     cells = [
         (key, *(number(i[at]) for at in ("value", "low", "high")), i["unit"],
          "default" if i["default"] else "yours")

@@ -116,6 +116,7 @@ def drive(backend: Backend, jobs: Iterable[Job], finished: Callable[[Finished], 
         # take in what has ended
         for handle, outcome in backend.wait(list(running), POLL):
             job, attempt = running.pop(handle)
+            # a diverged run is a result; only failures and timeouts are retried
             bad = outcome["status"] in ("failed", "timeout")
             retry = bad and attempt < backend.attempts(outcome)
             if retry:

@@ -85,6 +85,7 @@ class Crew:
         now = time.monotonic()
         left = (w.begun + self._timeout - now for w in self._workers if w.task and self._timeout)
         pipes = {worker.pipe: worker for worker in self._workers}
+        # until a worker says something, or the first timeout is due
         ready = connection.wait(list(pipes), max(0.0, min((seconds, *left))))
         # hear first, then stop: a result that came in time counts, however late we look
         tasks = [self._hear(pipes[pipe]) for pipe in ready]  # type: ignore[index]

@@ -167,6 +167,7 @@ class _Pool:
         """The number of runs that may go on at once, this one among them."""
         kinds = {_kind(job), *map(_kind, self._jobs.values())}
         largest = max(self._sizes.get(kind, 0) for kind in kinds)
+        # memory for a run in every worker: no limit but the waiting ones
         if largest * self._workers <= self._budget:
             return 2 * self._workers
         at_once = max(1, self._budget // largest)
@@ -190,6 +191,7 @@ class _Pool:
             return False
         # if the measurement failed the run will fail too, and say why
         peak, shared = ended.value if ended.how == "value" else (0, 0)
+        # a run's own bytes; shared pages count once for all workers
         self._sizes[kind], self._shared = max(0, peak - shared), shared
         del self._measuring[kind]
         return True

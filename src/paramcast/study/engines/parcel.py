@@ -42,6 +42,7 @@ def pack(source: Source) -> Parcel:
     else:
         return Parcel()
     size = sum(path.stat().st_size for path in paths)
+    # a node may find them in a shared folder (see `unpack`)
     if size > LARGEST and source.kind == "images":
         return Parcel()
     if size > LARGEST:

@@ -102,6 +102,7 @@ class RayEngine:
         if self.address.text == "local":
             _lock_out_others()
         ray = _import_ray()
+        # a connection that was there before is not ours to close
         self._ours = not ray.is_initialized()
         if self._ours:
             check_reachable(self.address)

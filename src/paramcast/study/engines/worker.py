@@ -30,6 +30,7 @@ def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
     try:
         settle(spec.device)
         prepared, fingerprint = _prepared(source, spec.device)
+        # the driver's task and ours must be the same
         if spec.fingerprint and fingerprint != spec.fingerprint:
             raise ValueError(
                 "the task's data differ from process to process, so nothing would be paired; "
@@ -93,6 +94,7 @@ def measure(spec: RunSpec, source: Source, live: str | None = None) -> tuple[int
     few = min(1.0, least / per_epoch)  # of an epoch; on a stream, a step for each segment
     run(replace(spec, epochs=1, share=few, compiled=False), prepared)
     memory = psutil.Process().memory_full_info()
+    # loading the data may have taken more than the steps
     peak = max(while_loading, peak_memory("cpu"))
     return peak, max(0, memory.rss - memory.uss)  # rss counts shared pages, uss does not
 

@@ -80,6 +80,7 @@ def make_cells(
                     tasks[chosen] = source, prepared
                     for line in lines(prepared.description if prepared.task.description else {}):
                         tell(f"data: {name}: {line}")
+                # the same table with another target is another task
                 if grid.target is not None:
                     settings["task"] = f"{name}:{grid.target}"
                 cell = _cell(grid, settings, methods, *tasks[chosen], out, device, numerics)

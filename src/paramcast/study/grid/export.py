@@ -46,6 +46,7 @@ def comparison_rows(result: StudyResult) -> list[dict[str, Any]]:
     rows = []
     for cell in result["cells"]:
         for row in cell["table"]:
+            # the base and controls have no verdict
             verdict = cell["verdicts"].get(row["method"], {}).get("quality")
             rows.append(
                 {
@@ -128,6 +129,7 @@ def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
     flat.update((name, outcome.get(name)) for name in names)
     flat["divergence"] = divergence(outcome, Words("en"))
     flat.update(outcome.get("measures", {}))
+    # a column per split and number
     for split in ("validation", "test"):
         values = outcome.get(split) or {}
         flat.update((f"{split}_{name}", value) for name, value in values.items())

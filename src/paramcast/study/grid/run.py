@@ -173,6 +173,7 @@ def _confidence(plan: Plan, looks: list[int]) -> float:
     """95 % at the first look, 98 % at 2 n and 4 n seeds; the methods judged share the rest."""
     seeds = plan.options.seeds
     if looks:
+        # the looks that are left, including the last one again
         left = [n for n in (looks[0], 2 * looks[0], 4 * looks[0]) if n >= looks[-1]]
         if seeds not in left:
             raise StudyError(
@@ -219,6 +220,7 @@ def estimate(plans: Sequence[Plan], workers: int) -> float:
             run(spec, prepared)
             epochs[kind] = time.perf_counter() - start
         tuning, final = count([plan])
+        # the mean length of a final run
         share = sum(plan.shares) / len(plan.shares)
         total += (tuning + final * share) * epochs[kind] * options.epochs
     return total / workers

@@ -72,6 +72,7 @@ def compare(
     d = np.asarray(differences, dtype=float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
     quantile = t_quantile(n, confidence)
+    # never narrower than half an example each way
     half = max(quantile * sd * math.sqrt(1 / n + overlap), half_example)
     low, high = mean - half, mean + half
     # the order matters: an interval within the margin is equal even if it leaves 0 out

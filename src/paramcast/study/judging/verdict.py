@@ -261,6 +261,7 @@ def judge_quality(
         if control_to_base[c.name].relation == BETTER and against[c.name].relation != BETTER
     ]
     if explains:
+        # of several, the one that gains most over the base
         best = max(explains, key=lambda c: control_to_base[c.name].mean)
         return case.verdict(INSTEAD, "instead", best.advice, control=best.name, lr=best.lr)
     # rule g: a control that is not better than the base is not beaten; the closest one is named
@@ -337,6 +338,7 @@ def _learned_nothing(case: _Case) -> Verdict | None:
     base, metric = case.base, case.metric
     if metric.constant is None or any(base.diverged):
         return None
+    # the constant prediction as one more arm
     constant = [metric.constant] * len(base.values)
     c = difference(base.values, constant, metric, case.confidence, cross_check=False)
     if (c.low if c.n >= FEWEST else c.mean - metric.half_example) > 0:

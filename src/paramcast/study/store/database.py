@@ -174,6 +174,7 @@ def parse(url: str) -> URL:
         parsed = make_url(url)
     except (ArgumentError, ValueError):
         raise StoreError(f"{form}, got something that is not a URL") from None
+    # a file is chosen by its folder, not by a URL
     if parsed.drivername == "sqlite":
         raise StoreError(f"{form}; leave it out for the SQLite file in the --out folder")
     if parsed.drivername not in SCHEMES:

@@ -206,6 +206,7 @@ def _differences(found: Any, wanted: dict[str, Any]) -> str:
         return "unknown"
     if found.get("kind") != wanted["kind"]:
         return f"it is of a {found.get('kind')}, not of a {wanted['kind']}"
+    # compare as JSON, in which tuples are lists
     there, asked = _settings(found), _settings(json.loads(json.dumps(wanted)))
     names = [name for name in asked if there.get(name) != asked[name]]
     return "; ".join(

@@ -141,6 +141,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
                 constant = prepared.prior.expand(len(prepared.test), *prepared.prior.shape)
                 outcome["class_counts"] = class_counts(prepared, constant)
     if spec.phase == "final":
+        # a metric of the user's that is not finite would spoil every mean
         value = outcome["test"]["metric"]
         if not math.isfinite(value):
             of = "a constant, which a diverged run is scored as" if data.diverged_at else "test"

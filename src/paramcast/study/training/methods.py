@@ -170,6 +170,7 @@ def _method(name: str, inside: str) -> Method:
         )
     known = knobs(name)
     values: list[tuple[str, Any]] = []
+    # each knob once, its value a Python literal
     for part in filter(None, (piece.strip() for piece in inside.split(","))):
         knob, equals, value = part.partition("=")
         knob = knob.strip()
@@ -188,6 +189,7 @@ def _method(name: str, inside: str) -> Method:
             ) from None
     method = Method(name, tuple(sorted(values, key=lambda knob: knob[0])))
     try:
+        # make it once, so that a value that does not fit is refused here
         method.check()
     except (ArgumentError, TypeError) as error:
         inside = ", ".join(f"{knob}={shown(value, 20)}" for knob, value in method.knobs)

@@ -41,6 +41,7 @@ class GradientNoise:
                 return
             noise = []
             for g in gradients:
+                # a generator per device, made when the first gradient comes from there
                 if g.device not in generators:
                     generators[g.device] = torch.Generator(g.device).manual_seed(seed)
                 own = generators[g.device]

@@ -108,6 +108,7 @@ def outputs(model: nn.Module, inputs: Tensor, numerics: Numerics = DEFAULT) -> T
     """The model's outputs for a whole split as float32, computed in pieces."""
     kind = inputs.device.type
     with autocast(kind, PRECISIONS[numerics.precision]):
+        # in pieces that fit into memory
         pieces = inputs.split(evaluation_batch(inputs, kind))
         parts = [model(laid_out(piece, numerics)) for piece in pieces]
     return widened(torch.cat(parts))
@@ -149,6 +150,7 @@ def _compiled(
     the cache: each pair gets its own function, and with it its own limit of 8 compilations.
     """
     options: dict[str, Any] = {"backend": BACKEND, "dynamic": False, "mode": mode}
+    # from the torch version that has it, each function has its own limit
     if "isolate_recompiles" in inspect.signature(torch.compile).parameters:
         options["isolate_recompiles"] = True
     compiled: TrainingLoss = torch.compile(training_loss(loss, device, dtype), **options)

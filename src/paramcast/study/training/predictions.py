@@ -61,6 +61,7 @@ class Predictions:
             return
         parts: list[list[ForecastEvent]] = [[] for _ in curve]
         ends = [point["step"] for point in curve]
+        # an event belongs to the first point at or after its step
         for event in self.events:
             parts[min(bisect_left(ends, event.step), len(ends) - 1)].append(event)
         for point, part in zip(curve, parts, strict=True):

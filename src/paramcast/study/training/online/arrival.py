@@ -96,6 +96,7 @@ class _Mixture:
         """Take `count` examples, each of this segment with probability `fresh`."""
         if self.old is None:
             return self.fresh.take(count)
+        # only the number is drawn; the examples come in their own order
         new = int((torch.rand(count, generator=self.generator) < fresh).sum())
         return torch.cat([self.fresh.take(new), self.old.take(count - new)])
 

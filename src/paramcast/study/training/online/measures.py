@@ -75,6 +75,7 @@ def recovery(before: Sequence[float], after: Sequence[float], window: int = WIND
     level = fmean(before[-window:])
     curve = running(after, window)
     lowest = min(range(len(curve)), key=curve.__getitem__)
+    # never lost
     if curve[lowest] >= REGAINED * level:
         return Recovery(level, curve[lowest], 0, True)
     for t in range(lowest, len(curve)):
@@ -107,6 +108,7 @@ def detection(alarms: Sequence[int], drifts: Sequence[int], steps: int) -> Detec
     ends = [*drifts[1:], steps]
     false, missed, delays = sum(a < drifts[0] for a in alarms), 0, []
     for start, end in zip(drifts, ends, strict=True):
+        # from a drift to the next the first alarm counts
         inside = [a for a in alarms if start <= a < end]
         missed += not inside
         false += max(0, len(inside) - 1)
