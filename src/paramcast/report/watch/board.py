@@ -52,6 +52,7 @@ class Board:
         self.done = {"tune": 0, "final": 0}
         self.diverged = 0
         self.failures: list[Failure] = []
+        self.lines: dict[Key, dict[str, Any]] = {}  # what the view has made of an arm
         self._events: list[Event] = []
         self._latest: list[str] = []
 

@@ -57,7 +57,7 @@ def view(board: Board, look: Look, folder: str) -> dict[str, Any]:
         "cells": labels(cells, lambda axis: axis.replace("_", " ")),
         "cell": cell,
         "metric": metric.replace("_", " ") + (", %" if percent else ""),
-        "arms": _arms(arms, percent),
+        "arms": _arms(arms, board.lines, percent),
         "tuning": _tuning(arms),
         "running": [_running(run, arms) for run in look.running],
         "events": [event._asdict() for event in reversed(board.events())],
@@ -85,19 +85,21 @@ def _seconds_left(board: Board, look: Look, phases: list[dict[str, Any]]) -> flo
     return float(each * (open_[0]["total"] - open_[0]["done"]))
 
 
-def _arms(arms: Arms, percent: bool) -> list[dict[str, Any]]:
+def _arms(arms: Arms, lines: dict[Key, dict[str, Any]], percent: bool) -> list[dict[str, Any]]:
     """The arms of the final runs: full length before 0.8 T, the base first, by name and rate."""
     final = [(key, arm_name(key, arms)) for key in arms if key.phase == "final"]
     final.sort(key=lambda i: (-i[0].share, i[0].method != "base", len(i[1]), i[1], i[0].lr))
-    return [_arm(key, arms[key], name, 100.0 if percent else 1.0) for key, name in final]
+    for key, _ in final:
+        if key not in lines or lines[key]["done"] < len(arms[key]):  # means take a while
+            lines[key] = _arm(key, arms[key], 100.0 if percent else 1.0)
+    return [{"method": name, **lines[key]} for key, name in final]
 
 
-def _arm(key: Key, runs: list[Run], name: str, scale: float) -> dict[str, Any]:
+def _arm(key: Key, runs: list[Run], scale: float) -> dict[str, Any]:
     """A line: means over the runs, of the metric and the predictions the last ones."""
     curves = [run.curve for run in runs]
     made = [[{**predictions(p), "seconds": p["seconds"]} for p in curve] for curve in curves]
     return {
-        "method": name,
         "lr": key.lr,
         "share": key.share,
         "done": len(runs),
