@@ -1,4 +1,4 @@
-"""What a new predictor, gate or average still lacks, each with the file to edit."""
+"""What a new predictor, gate, average or task still lacks, each with the file to edit."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import importlib
 import inspect
 import json
 import pkgutil
+import re
 from pathlib import Path
 from types import ModuleType
 
@@ -14,6 +15,8 @@ import pytest
 import paramcast as pc
 import test_conformance
 from paramcast.predictors.affine import Line
+from paramcast.study.tasks.builtin import BUILTIN
+from paramcast.study.words import catalogue
 from reference import FAMILY
 
 ROOT = Path(__file__).parents[1]
@@ -92,3 +95,23 @@ def test_a_compared_method_has_a_line_in_each_language(name: str, language: str)
     file = f"src/paramcast/study/text/{language}.json"
     lines = json.loads((ROOT / file).read_text("utf-8"))["method"]
     assert lines.get(name), f'{file}: a line for {name} under "method"'
+
+
+@pytest.mark.parametrize("name", BUILTIN)
+def test_a_built_in_task_is_complete(name: str) -> None:
+    text = (ROOT / "docs/tasks.md").read_text("utf-8")
+    assert re.search(rf"`{name}[`/@]", text), f"docs/tasks.md: a line for {name}"
+
+
+@pytest.mark.parametrize("readme", ["README.md", "README.ja.md"])
+def test_the_readme_quotes_the_sentences_of_the_catalogue(readme: str) -> None:
+    """The verdicts at its top are those that the terminal prints, up to the numbers."""
+    text = (ROOT / readme).read_text("utf-8")
+    values = {"p": "plp", "b": "sgd", "margin": "0.50 points", "early": 0.8}
+    said = catalogue("en")["verdict"]
+    lead = said["lead"].format(**values)
+    for question, rule in (("quality", "same"), ("speed", "speed_worse")):
+        start = said[rule].partition(": {p_")[0].format(**values, lead=lead)
+        line = re.search(rf"^plp, {question}: +(.*)\.$", text, re.MULTILINE)
+        assert line, f"{readme} shows no verdict on {question}"
+        assert line[1] == start, f"{readme}: the verdict on {question} is another one today"

@@ -169,3 +169,20 @@ def test_every_method_and_control_is_described() -> None:
     for language in LANGUAGES:
         missing = families - set(catalogue(language)["method"])
         assert not missing, f"describe {missing} in study/text/{language}.json, section method"
+
+
+def test_the_japanese_of_the_three_answers_people_get_most() -> None:
+    base, margins = arm("sgd", 0.0, "base", noise=0), Metric("accuracy", True, 0.005)
+    strong = arm("sgd-lr-matched", 0.02, "control", advice="raise_lr")
+    told = [
+        sentence(judge_quality(base, arm("plp", shift), [strong], margins, 0.95), margins, words)
+        for words in [Words("ja")]
+        for shift in (0.0, 0.02, -0.02)
+    ]
+    starts = (
+        "差なし\uff1aplp と sgd の結果の差は 0.50 ポイント以内です\uff1a",
+        "対照手法で十分\uff1aplp は sgd に勝ります",
+        "有害\uff1aplp の結果は sgd より悪くなります\uff1a",
+    )
+    for text, start in zip(told, starts, strict=True):
+        assert text.startswith(start)

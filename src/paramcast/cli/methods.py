@@ -10,6 +10,7 @@ def methods() -> None:
     """List the methods, their roles and knobs."""
     from ..study.training.methods import METHODS, knobs
 
+    calls = {n: f"{n}({', '.join(knobs(n))})" if knobs(n) else n for n in METHODS}
+    width = max(map(len, calls.values()))
     for name, kind in METHODS.items():
-        inside = f"({', '.join(knobs(name))})" if knobs(name) else ""
-        click.echo(f"{name + inside:42} {kind.role:10} {kind.line}")
+        click.echo(f"{calls[name]:{width}} {kind.role:9} {kind.line}")

@@ -13,7 +13,10 @@ from .options import PATH
 @click.command()
 @click.argument("folder", type=PATH)
 @click.option(
-    "-o", "--out", type=PATH, help="The file [report.html in FOLDER]; - for standard output."
+    "-o",
+    "--out",
+    type=PATH,
+    help="The file [report.html or report-ja.html in FOLDER]; - for standard output.",
 )
 @click.option("--inputs", type=PATH, help="Your costs and values, as for paramcast roi.")
 @click.option("--lang", type=click.Choice(["en", "ja"]), default="en", show_default=True)

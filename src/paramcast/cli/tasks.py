@@ -15,10 +15,10 @@ def tasks(data_dir: str | None) -> None:
     """
     from ..study.tasks.builtin import BUILTIN
 
-    lines = []
+    lines, width = [], max(map(len, BUILTIN))
     for name, task in BUILTIN.items():
-        lines.append(f"{name:12} {task.line}")
-        lines.append(f"{'':12} networks: {', '.join(task.networks)}")
+        lines.append(f"{name:{width}} {task.line}")
+        lines.append(f"{'':{width}} networks: {', '.join(task.networks)}")
         if task.data is not None:
-            lines.append(f"{'':12} data: {task.data.whereabouts(data_dir)}")
+            lines.append(f"{'':{width}} data: {task.data.whereabouts(data_dir)}")
     click.echo("\n".join(lines))

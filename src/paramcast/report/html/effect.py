@@ -50,6 +50,9 @@ def forest(
         rows.append([label, cell.signed(mean), between(cell.signed, down, up), shown_p(c),
                      str(c.n), words(f"relation.{c.relation}")])  # fmt: skip
     margin = scale * cell.metric.margin
+    # the plot is wider than the margin, whose band would else be its background
+    ends = [-margin, margin, *(scale * end for _, c in lines for end in (c.low, c.high))]
+    room = 0.15 * (max(ends) - min(ends))
     trace = {
         "type": "scatter", "mode": "markers", "x": x, "y": [plain(row[0]) for row in rows],
         "error_x": {"array": high, "arrayminus": low, "color": "$c0", "thickness": 3, "width": 7},
@@ -57,7 +60,11 @@ def forest(
         "hovertemplate": "%{y}: %{x}" + f" {plain(unit)}<extra></extra>", "showlegend": False,
     }  # fmt: skip
     layout = {
-        "xaxis": {"title": {"text": plain(words("chart.difference", unit=unit))}, "zeroline": True},
+        "xaxis": {
+            "title": {"text": plain(words("chart.difference", unit=unit))},
+            "zeroline": True,
+            "range": [short(min(ends) - room), short(max(ends) + room)],
+        },
         "yaxis": {"autorange": "reversed", "automargin": True, "type": "category"},
         "shapes": [zone("x", -margin, margin)],
         "height": 110 + 46 * len(lines),

@@ -48,7 +48,9 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
         "method": arm.name,
         "role": words.either(f"role.{arm.role}", arm.role),
         "lr": f"{row['lr']:.4g}",
-        "value": f"{metric.value(row['mean'])} ± {cell.scale * half:.2g}",
+        "value": f"{metric.value(row['mean'])} ± {100 * half:.2f}"
+        if metric.percent
+        else f"{metric.value(row['mean'])} ± {half:.2g}",
         "early": "" if row["early_mean"] is None else metric.value(row["early_mean"]),
         "minus_base": _difference(cell, row["to_base"]),
         "p": "" if row["to_base"] is None else shown_p(row["to_base"]),

@@ -28,7 +28,8 @@ def write_report(
 
     Args:
         folder: of a finished pilot or study, or the store or result in that folder.
-        out: the file; None for report.html (.md, .tex, .pdf) in the folder.
+        out: the file; None for report.html (.md, .tex, .pdf) in the folder, report-ja.html where
+            the language is another.
         language: "en" or "ja".
         form: "html", "md", "latex" or "pdf".
         inputs: costs and values for the return (`paramcast.report.roi`); None for the defaults.
@@ -44,7 +45,8 @@ def write_report(
         write_report(Path("paramcast-runs/digits-1a2b3c4d"), language="ja")
     """
     folder = folder_of(folder)
-    path = out or folder / f"report{FORMATS[form]}"
+    name = "report" if language == "en" else f"report-{language}"
+    path = out or folder / f"{name}{FORMATS[form]}"
     # before the work of building it
     if path.is_dir() or (out is not None and not path.parent.is_dir()):
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is not a folder"
