@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import json
-import string
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from paramcast.study.tasks import description
-from paramcast.study.tasks.description import lines
+from paramcast.study.tasks.description import lines, listed
 from paramcast.study.tasks.task import Prepared
 
 Paramcast = Callable[..., Any]
@@ -22,20 +20,8 @@ CONSTANT = (
 )
 
 
-def fields(text: str) -> set[str]:
-    return {name for _, name, _, _ in string.Formatter().parse(text) if name}
-
-
-def test_every_fact_has_a_sentence_in_both_languages() -> None:
-    catalogue = description._catalogue()
-    for texts in catalogue.values():
-        assert list(texts) == ["en", "ja"]
-        assert fields(texts["en"]) == fields(texts["ja"])
-        assert not texts["ja"].isascii()
-
-
 def test_lists_are_joined_and_cut() -> None:
-    text = description._text
+    text = listed
     assert text(["a", "b"], "en") == "a, b"
     assert text([["a", 3], ["b", 1]], "en") == "a (3), b (1)"
     assert text([["a", 3], ["b", 1]], "ja") == "a（3）、b（1）"  # noqa: RUF001 - full-width

@@ -259,7 +259,7 @@ def _range(deep: list[Picture]) -> tuple[float, float, str]:
 def _description(
     found: Found, pictures: list[Picture], pixels: npt.NDArray[np.uint8]
 ) -> dict[str, Any]:
-    """Facts for `description.json`, those that there is nothing to say of left out."""
+    """Facts of the description, those that there is nothing to say of left out."""
     counts = Counter(found.labels)
     classes = [[printable(name), counts[i]] for i, name in enumerate(found.classes)]
     facts: dict[str, Any] = {
