@@ -80,6 +80,7 @@ def _main(command: click.Command = cli) -> int:
         return 2
     except click.ClickException as error:
         context = getattr(error, "ctx", None)
+        # click's own complaint: its sentence, and where to read on
         hint = f"; see {context.command_path} --help" if context else ""
         return _say(error.format_message().rstrip(".") + hint, 2)
     except RunError as error:

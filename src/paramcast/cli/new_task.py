@@ -26,6 +26,7 @@ def new_task(file: Path) -> None:
         raise StudyError(f"FILE must end in .py, got {str(file)!r}")
     template = files("paramcast.study.tasks").joinpath("example_task.py").read_text("utf-8")
     try:
+        # mode x never overwrites a file
         with file.open("x", encoding="utf-8") as opened:
             opened.write(template)
     except FileExistsError:

@@ -89,6 +89,7 @@ def takes(form: type) -> Callable[[Command], Command]:
     def decorate(command: Command) -> Command:
         @functools.wraps(command)
         def call(**given: Any) -> Any:
+            # the form takes its own options; arguments go on to the command
             chosen = form(**{each.name: given.pop(each.name) for each in fields(form)})
             return command(**given, given=chosen)
 

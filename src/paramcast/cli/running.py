@@ -43,6 +43,7 @@ def first_line(what: str) -> None:
 def starting(what: str, given: RunOptions) -> Iterator[None]:
     """Say what is loaded, start the fork server, and keep a task's prints out of our output."""
     first_line(what)
+    # the fork server imports torch while this process does
     if not given.dry_run and given.engine == "local":
         from ..study.engines.server import start_early
 
@@ -65,6 +66,7 @@ def running(
     from ..report.terminal import WIDE, LiveProgress
     from ..report.trackers import Following
 
+    # trackers first, because one may lack its package
     trackers = make_trackers(given, out)
     console = Console(stderr=True)
     if not console.is_terminal:

@@ -15,6 +15,7 @@ def tasks(data_dir: str | None) -> None:
     """
     from ..study.tasks.builtin import BUILTIN
 
+    # for each task its line, its networks, and where its data are
     lines, width = [], max(map(len, BUILTIN))
     for name, task in BUILTIN.items():
         lines.append(f"{name:{width}} {task.line}")

@@ -72,6 +72,7 @@ def watch(
         _refuse_unreadable(watching)
         with _until_interrupted():
             serve(watching, port, every, lang or "en", lambda text: click.echo(printable(text)))
+    # a pipe or a file gets one picture
     elif once or not sys.stdout.isatty():
         _print(watching)
     else:

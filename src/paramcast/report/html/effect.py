@@ -49,6 +49,7 @@ def forest(
         high.append(short(up - mean))
         rows.append([label, cell.signed(mean), between(cell.signed, down, up), shown_p(c),
                      str(c.n), words(f"relation.{c.relation}")])  # fmt: skip
+    # differences within the margin do not matter: a band
     margin = scale * cell.metric.margin
     # the plot is wider than the margin, whose band would else be its background
     ends = [-margin, margin, *(scale * end for _, c in lines for end in (c.low, c.high))]
@@ -92,6 +93,7 @@ def paired(cell: Cell, words: Words) -> Chart | None:
         for i, arm in enumerate(arms):
             values = [short(d) for d in cell.differences(arm, early=early)]
             data += dots_of(arm, cell, i, values, words("chart.seed"), floor=floor)
+            # the same numbers as a line of the table
             share = "0.8 T" if early else "T"
             by_seed = ", ".join(map(cell.signed, values))
             interval = spread(values, cell.signed, floor)

@@ -84,6 +84,7 @@ def _kind(folder: Path) -> str:
     for kind, result in RESULTS.items():
         if (folder / result).is_file():
             return kind
+    # there are runs, but no result yet
     if remembers(folder):
         with reading(folder) as store:
             kind = specification_of(store)["kind"]

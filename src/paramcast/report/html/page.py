@@ -97,6 +97,7 @@ def _static(name: str) -> str:
 
 
 def _policy(*scripts: str, live: bool = False) -> str:
+    # the only scripts that run: Plotly and our own, by their hash
     hashes = " ".join(
         f"'sha256-{base64.b64encode(hashlib.sha256(script.encode()).digest()).decode()}'"
         for script in scripts

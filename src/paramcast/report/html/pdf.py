@@ -36,6 +36,7 @@ def to_pdf(page: str) -> bytes:
             done = subprocess.run(words, capture_output=True, timeout=LIMIT, check=False)  # noqa: S603
         except (OSError, subprocess.TimeoutExpired) as error:
             raise StudyError(f"{browser} did not print the report: {error}") from None
+        # the file counts, not the exit code
         if not target.is_file():
             last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise StudyError(f"{browser} did not print the report: {' '.join(last)}")

@@ -70,6 +70,7 @@ def style(arm: Arm | None, cell: Cell) -> tuple[str, str, str]:
     """The colour, symbol and dash of an arm: grey for the base, blue for the first predictor."""
     if arm is None or arm.role == BASE:
         return BASE_STYLE
+    # an arm looks the same in every chart of its comparison
     order = [a for a in cell.arms if a.role == PREDICTOR] + [
         a for a in cell.arms if a.role not in (BASE, PREDICTOR)
     ]
@@ -118,6 +119,7 @@ def dots_of(
     """
     colour, symbol, _ = style(arm, cell)
     n, name = len(values), plain(arm.name)
+    # dots from i - 0.22 to i + 0.08, the mean at i + 0.24
     x = [round(i - 0.22 + 0.3 * (s + 0.5) / n, 3) for s in range(n)]
     hover = (f"{plain(seed)} %{{customdata}}: " if seed else "") + "%{y:.4g}<extra>"
     dots = {

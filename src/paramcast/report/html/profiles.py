@@ -84,6 +84,7 @@ def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
     if most < 2:
         return None
     order = sorted(ratios, key=lambda name: ORDER.index(roles[name]) if roles[name] in ORDER else 2)
+    # the base is grey and takes no number in the order of colours
     styles = {name: nth(i - 1) if roles[name] != BASE else BASE_STYLE
               for i, name in enumerate(order)}  # fmt: skip
     views, rows = [], []

@@ -57,6 +57,7 @@ def _verdicts(cells: list[Cell], words: Words) -> Chart:
     made = chart(
         "verdicts", words, [{"label": "", "data": data, "layout": layout}], ("method",), rows
     )
+    # the verdicts are columns, under their names in words
     made["table"]["head"] += [words(f"kind.{kind}") for kind in KINDS]
     return made
 

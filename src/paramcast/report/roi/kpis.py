@@ -112,6 +112,7 @@ def _running(row: Row, base: Row, alternative: Row, inputs: Inputs) -> list[Row]
     x = inputs.at_value()
     hours, kilowatts = x["training_hours"], x["watts"] / 1000
     found = []
+    # seconds as a ratio to the base's, priced at the hours and prices of production
     slower = ratio(row["runs"]["seconds"], base["runs"]["seconds"])
     if slower is None:
         found.append(_none("time_added", "%", "no_time"))

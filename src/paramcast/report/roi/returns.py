@@ -117,6 +117,7 @@ def _method(result: dict[str, Any], name: str, metric: Metric, inputs: Inputs) -
 
 def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric: Metric) -> Case:
     verdict = result["verdicts"][row["method"]]["quality"]
+    # quality: the alternative with the best mean, which may be the base itself
     hours, percent = result["pilot_hours"], metric.percent
     # the alternative's own gain, if it is not the base
     over_base = gain(best["values"], base["values"], metric) if best is not base else None

@@ -98,6 +98,7 @@ def joined(
                 raise UncountableError(
                     "no_runs", folder=folder, n=len(lacking), method=row["method"]
                 )
+            # the runs in the order of their seeds, as the values of the row
             whole = [outcomes[key] for key in row["keys"]]
             runs = {
                 "seconds": [run["seconds"] for run in whole],

@@ -69,6 +69,7 @@ def _limited(seconds: float | None) -> Iterator[None]:
     def ring(number: int, frame: Any) -> None:
         raise _TookTooLong
 
+    # an alarm raises in Python code; code that never returns ends with the process
     last = threading.Timer(seconds + GRACE, os._exit, [1])
     last.daemon = True
     before = signal.signal(signal.SIGALRM, ring)

@@ -89,6 +89,7 @@ def _write(parcel: Parcel) -> Path:
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     for name, data in parcel.files:
         place = PurePosixPath(name)
+        # a parcel comes from another machine: its names must not leave the folder
         if place.is_absolute() or ".." in place.parts:
             raise TaskError(f"a task's file may not lie outside its folder, got {name!r}")
         (folder / place).parent.mkdir(parents=True, exist_ok=True)

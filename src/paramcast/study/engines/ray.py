@@ -126,6 +126,7 @@ class RayEngine:
         if self.address.text == "local":
             import joblib
 
+            # a cluster of our own, with only as many cores as the runs need
             cores = self._most * self.cpus_per_run if self._most else joblib.cpu_count()
             settings.update(
                 num_cpus=math.ceil(cores),

@@ -49,6 +49,7 @@ def _map(task: str, axis: str, entries: list[tuple[str, Judged, str]]) -> Map:
     lrs: set[float] = set()
     for row, cell, method in entries:
         lr = cell["settings"]["lr"]
+        # a map has a column per rate, so tuned cells have no place in it
         if lr is None or method not in cell["verdicts"]:
             continue
         rows[row] = None

@@ -145,6 +145,7 @@ def _read(path: Path) -> InProgress | None:
     """A run as far as it has told; None if it has just ended. Its last line may be half written."""
     try:
         lines = read_text(path, MOST).splitlines()
+        # the first line is the run, every other a point of its curve
         head = object_from_json(lines[0])
         spec, steps = dict(head["spec"]), int(head["steps"])
     except (OSError, ValueError, IndexError, KeyError, TypeError):

@@ -219,6 +219,7 @@ class Store:
     def _by_key(self, column: Any, keys: Iterable[str], read: Read) -> dict[str, Any]:
         found: dict[str, Any] = {}
         for part in chunks(keys):
+            # a database limits the names in one query, so ask in parts
             query = select(runs.c.key, column).where(runs.c.key.in_(part))
             rows = self.read(functools.partial(_all, query=query))
             loaded = self._loaded([text for _, text in rows], read)

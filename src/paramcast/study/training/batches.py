@@ -136,6 +136,7 @@ class EpochBatches(Batches):
         """How the run diverged, as facts for the catalogue; None if it did not."""
         if self.diverged_at is not None:
             return {"how": "step", "step": self.diverged_at}
+        # from the first loss or a constant prediction's, the larger
         at_start, at_end = float(self.losses[0]), self.curve[-1]["train_loss"]
         scale = max(at_start, self.prepared.constant(self.prepared.validation)["loss"])
         if not at_end > DIVERGED_FROM * scale > 0.0:  # a loss that can be negative has no scale

@@ -27,6 +27,7 @@ def class_counts(prepared: Prepared, outputs: Tensor) -> dict[str, list[int]] | 
     """
     if prepared.classes is None or outputs.shape[1] > MOST_CLASSES:
         return None
+    # hits are the classes of the examples that were predicted right
     actual, predicted = prepared.test.targets.cpu(), outputs.argmax(1).cpu()
     counted = {"actual": actual, "predicted": predicted, "hits": actual[predicted == actual]}
     return {

@@ -139,6 +139,7 @@ class StreamBatches(Batches):
 
     def _segment_ends(self, model: nn.Module, lr: float) -> None:
         """Add a point to the curve and, if the end is judged, a row to the matrix."""
+        # the segment's own steps
         begun = self.ends[-1] if self.ends else 0
         self.ends.append(self.step)
         others: dict[str, Any] = {}
@@ -159,6 +160,7 @@ class StreamBatches(Batches):
         """Set the values and measures at the end of the run."""
         if self.stream.judged != FINAL:
             self.at_end.update((split, mean_of(self.held_out[split])) for split in self.splits)
+        # of a final run on test, else on validation
         accuracy = [values["metric"] for values in self.held_out[self.splits[-1]]]
         gradual = [part.ramp > 0 for part in self.parts[1:]]
         measures = drift_measures(accuracy, self.ends[:-1], gradual, self.alarms)
