@@ -18,7 +18,7 @@ from .board import at_share
 
 BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
 WIDTH, BAR = 20, 28
-WIDE, NARROW = 120, 12
+WIDE, NARROW = 132, 12
 """Columns from which everything fits, and the width of a curve where it does not."""
 STATES = {"running": "green", "finished": "cyan", "stopped": "yellow"}
 FIXED, EVENTS = 17, 8
