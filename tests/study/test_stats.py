@@ -324,3 +324,23 @@ def test_interval_of_values_is_scipys() -> None:
         assert mean == pytest.approx(values.mean())
         np.testing.assert_allclose([low, high], expected, rtol=1e-8)
     assert interval([2.0]) == (2.0, 2.0, 2.0)
+
+
+def test_seeds_needed_where_splits_overlap_by_pencil() -> None:
+    # wanted = 10.5; 10.5 / (1 - 10.5 * 0.05) = 22.1, so 23 + 3; from 10.5 * overlap = 1 on none do
+    assert seeds_needed(1.0, 1.0, 0.05) == 26
+    assert seeds_needed(1.0, 1.0, 0.15) == 0
+    assert seeds_needed(2.0, 1.0, 1 / 42) == 0
+
+
+def test_the_confidence_of_an_interval_of_values_is_taken() -> None:
+    values = [0.1, 0.4, 0.2, 0.5]
+    low, high = stats.t.interval(0.99, 3, np.mean(values), stats.sem(values))
+    assert interval(values, 0.99)[1:] == pytest.approx((low, high))
+
+
+def test_an_adjusted_p_is_at_most_one_and_a_cross_check_is_made_on_request_only() -> None:
+    c = compare([1.0, -1.0, 0.5, -0.4, 1.0, -0.9], 0.5, confidence=0.975, cross_check=False)
+    assert c.p > 0.5
+    assert shown_p(c) == "1"
+    assert math.isnan(c.p_sign_flip)

@@ -520,3 +520,86 @@ def test_numbers_read_as_the_metric_does() -> None:
     assert [amount(-0.0123, ACCURACY, EN), amount(-0.01234, loss, EN)] == ["1.23 points", "0.0123"]
     signed = [m.signed(x) for m in (ACCURACY, loss) for x in (0.0123, 0.0, -0.0123)]
     assert signed == ["+1.23", "+0.00", "-1.23", "+0.0123", "+0", "-0.0123"]
+
+
+# --- what the rules leave open, and why -----------------------------------------------------------
+
+
+def cut(a: Arm, n: int) -> Arm:
+    names = ("values", "early", "diverged", "early_diverged")
+    return replace(a, **{name: getattr(a, name)[:n] for name in names})
+
+
+@pytest.mark.parametrize("offset", [2, -2])
+def test_one_test_example_never_decides(offset: float) -> None:
+    # two margins are one example; the interval, half an example each way, is clear of 0
+    one = replace(ACCURACY, half_example=ACCURACY.margin)
+    verdict = quality(offset, 0, metric=one)
+    assert (verdict.kind, verdict.rule) == (V.INCONCLUSIVE, "one_example")
+    assert (verdict.advice, verdict.control, verdict.needed) == (("one_example_next",), "", 0)
+
+
+def test_splits_that_share_examples_are_told_apart_from_few_seeds() -> None:
+    # 10.5 * (2.9^2 * 8/7) * overlap is far above 1: no number of seeds is enough
+    verdict = quality(2.9 * NOISE, 0, metric=replace(ACCURACY, overlap=1.0))
+    assert (verdict.kind, verdict.rule, verdict.needed) == (V.INCONCLUSIVE, "unclear", 0)
+    assert (verdict.advice, verdict.control) == (("shared_splits",), "")
+
+
+def test_what_is_too_coarse_says_so_with_its_rule() -> None:
+    verdict = quality(0, 0, metric=replace(ACCURACY, half_example=0.02))
+    assert (verdict.rule, verdict.advice, verdict.control) == ("unclear", ("coarse",), "")
+
+
+def test_without_controls_none_is_said_to_be_beaten() -> None:
+    verdict = quality(2)
+    assert (verdict.kind, verdict.rule) == (V.ADOPT, "adopt_alone")
+    assert said(verdict) == f"Adopt plp: it ends better than sgd, {points('+1.00')}."
+
+
+def test_the_advice_of_a_control_names_its_own_rate() -> None:
+    base, plp = arm("sgd", "base", early=-2), arm("plp", "predictor", 2)
+    larger = replace(arm("sgd-lr-matched", "control", 2, advice="raise_lr"), lr=0.25)
+    told = "Raise the learning rate of sgd to 0.25."
+    assert then(judge_quality(base, plp, [larger], ACCURACY, 0.95)) == told
+    assert then(judge_speed(base, plp, [larger], ACCURACY, 0.95)).startswith(told)
+
+
+def test_the_control_that_comes_nearest_is_named() -> None:
+    verdict = quality(3, 0.5 + 4 * NOISE, 1 + 4 * NOISE)
+    assert (verdict.rule, verdict.control) == ("not_more", "control1")
+
+
+def test_a_control_that_is_not_shown_to_reach_the_base_is_not_named() -> None:
+    # it beats the base with as many steps, and the predictor is not shown to beat it
+    assert speed(0, -9, controls=(-1.5 + 3 * NOISE,)).kind == V.FASTER
+
+
+def test_what_a_speed_verdict_rests_on() -> None:
+    assert [*compared(speed(0, -2, controls=(-2,)))] == ["plp@ - sgd", "sgd@ - sgd", "plp@ - sgd@"]
+    assert [*compared(speed(0, -2, controls=(0,)))][3:] == ["control0@ - sgd", "plp@ - control0@"]
+
+
+def test_six_seeds_are_not_few_and_every_comparison_has_its_cross_check() -> None:
+    arms = [cut(arm("sgd", "base"), 6), cut(arm("plp", "predictor", 3 * NOISE), 6)]
+    verdict = judge_quality(*arms, [], ACCURACY, 0.99)
+    assert verdict.rule == "unclear"
+    for c in compared(verdict).values():
+        assert c.confidence == 0.99
+        assert 0 <= c.p_sign_flip <= 1
+    with pytest.raises(ValueError, match="zip"):
+        judge_quality(arms[0], arm("plp", "predictor"), [], ACCURACY, 0.95)
+
+
+@pytest.mark.parametrize(("seeds", "rule"), [(5, "few"), (6, "nothing")])
+def test_whether_the_base_has_learned_is_read_off_the_mean_of_few_seeds(
+    seeds: int, rule: str
+) -> None:
+    """A mean clear of the constant by more than half an example, an interval that is not."""
+    known = replace(ACCURACY, constant=0.9, half_example=0.001)
+    base = cut(replace(arm("sgd", "base"), values=tuple(0.9 + 0.004 + 0.02 * NOISE)), seeds)
+    plp = cut(arm("plp", "predictor"), seeds)
+    assert judge_quality(base, plp, [], known, 0.95).rule == rule
+    if seeds == 5:
+        coarse = replace(known, half_example=0.05)
+        assert judge_quality(base, plp, [], coarse, 0.95).rule == "nothing"
