@@ -146,13 +146,6 @@ def from_toml(text: str) -> dict[str, Any]:
         raise ValueError("it is nested too deeply") from None
 
 
-def count_of_seeds(value: Any) -> int:
-    """Check a number of seeds that a file names, because code counts up to it."""
-    if type(value) is not int or not 0 <= value <= MOST_SEEDS:
-        raise ValueError(f"{shown(value, 40)} is not a number of seeds")
-    return value
-
-
 @contextlib.contextmanager
 def as_written(where: object, remedy: str) -> Iterator[None]:
     """A context for reading what `where` holds: a value of the wrong form becomes one sentence.
