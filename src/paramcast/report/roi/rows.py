@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
-from ...study.judging.table import AVERAGE, CONTROL, LR_MATCHED, PREDICTOR
+from ...study.judging.table import AVERAGE, CONTROL, LR_MATCHED, PREDICTOR, RANDOM_JUMP
+from ...study.judging.table import REFERENCE as REFERENCE
 from ...study.reading import as_written
 from ...study.store.folder import RESULTS, reading
 from ...study.stored import PilotResult, read_result
 from ...study.words import Words
 
 RESULT = RESULTS["pilot"]
-REFERENCE, RANDOM_JUMP = "reference", "random-jump"
 AGAIN = "run the pilot again"
 
 Row = dict[str, Any]

@@ -9,11 +9,14 @@ from typing import Any
 from .stats import interval
 from .verdict import Arm, Metric, Verdict, difference, judge_quality, judge_speed
 
-PREDICTOR, AVERAGE, CONTROL = "predictor", "average", "control"
+BASE, PREDICTOR, AVERAGE = "base", "predictor", "average"
+CONTROL, REFERENCE = "control", "reference"
 JUDGED = (PREDICTOR, AVERAGE)
 """The roles that get a verdict."""
 LR_MATCHED = "lr-matched"
 """The control that is the base at a predictor's learning rate times its velocity gain."""
+RANDOM_JUMP = "random-jump"
+"""The control that jumps as far as a predictor, in a random direction."""
 
 
 def judge(arms: Sequence[Arm], metric: Metric, confidence: float) -> dict[str, dict[str, Verdict]]:

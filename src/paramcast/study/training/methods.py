@@ -13,13 +13,16 @@ from ... import averaging, predictors
 from ...averaging import EMA, SWA, Average
 from ...errors import ArgumentError, StudyError
 from ...predictors import Predictor
+from ..judging.table import AVERAGE as AVERAGE
+from ..judging.table import CONTROL as CONTROL
+from ..judging.table import JUDGED as JUDGED
+from ..judging.table import PREDICTOR as PREDICTOR
+from ..judging.table import RANDOM_JUMP as RANDOM_JUMP
+from ..judging.table import REFERENCE as REFERENCE
 from ..reading import shown
 from .noise import GradientNoise, PerturbedStart
 
-PREDICTOR, AVERAGE = "predictor", "average"
-REFERENCE, CONTROL, DERIVED = "reference", "control", "derived"
-JUDGED = (PREDICTOR, AVERAGE)
-"""The roles that get a verdict."""
+DERIVED = "derived"
 
 MOST_CHARACTERS = 10_000  # of a list of methods
 
@@ -79,7 +82,7 @@ METHODS: dict[str, Kind] = {
         REFERENCE, "the base from initial weights moved by 0.1 %", start=PerturbedStart
     ),
 }
-RANDOM_JUMP, SIGN_FLIPPED = "random-jump", "sign-flipped"
+SIGN_FLIPPED = "sign-flipped"
 """Controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"."""
 RESET, ORACLE = "reset", "oracle"
 ON_DRIFT = "on_drift"
