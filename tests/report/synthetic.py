@@ -21,8 +21,7 @@ from paramcast.study.store.folder import write_json
 from paramcast.study.store.store import Store
 from paramcast.study.stored import SCHEMA
 from paramcast.study.tasks.source import find
-from paramcast.study.tasks.task import Task, prepare
-from paramcast.study.training.loop import total_steps
+from paramcast.study.tasks.task import Task, prepare, total_steps
 from paramcast.study.training.methods import parse_methods
 
 EXAMPLES = 100

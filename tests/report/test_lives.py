@@ -40,7 +40,7 @@ from paramcast.study.spec import RunSpec
 from paramcast.study.store.folder import to_json
 from paramcast.study.stored import SCHEMA
 from paramcast.study.tasks.source import find
-from paramcast.study.training.loop import total_steps
+from paramcast.study.tasks.task import total_steps
 from paramcast.study.training.methods import parse_methods
 
 LIVES = int(os.environ.get("PARAMCAST_LIVES", "1000"))

@@ -183,7 +183,7 @@ def test_without_predictions_there_are_no_jumps() -> None:
 def test_probes_change_nothing(digits_plan: Plan, method: str) -> None:
     spec = digits_plan.spec(method, 0.05, "final", 0, 1.0)
     outcomes = [
-        loop.run(replace(spec, probes=probes), digits_plan.prepared)
+        loop.run(replace(spec, probes=probes), digits_plan.subject)
         for probes in ((), tuple(PROBES))
     ]
     for outcome in outcomes:

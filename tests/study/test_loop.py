@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as nnf
 
 from paramcast.study.spec import RunSpec, axis_seed
-from paramcast.study.tasks.task import Examples, Prepared
+from paramcast.study.tasks.task import Examples, Prepared, total_steps
 from paramcast.study.training.evaluating import evaluate, evaluation_weights
-from paramcast.study.training.loop import lr_factor, run, total_steps
+from paramcast.study.training.loop import lr_factor, run
 from runs import run_spec, timeless
 
 Make = Callable[..., Prepared]

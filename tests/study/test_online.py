@@ -22,9 +22,9 @@ from paramcast.study.tasks.builtin import PAIRS
 from paramcast.study.tasks.online import class_incremental, drifting
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.streams import Segment, Stream, shares
-from paramcast.study.tasks.task import Prepared, Task
+from paramcast.study.tasks.task import Prepared, Task, total_steps
 from paramcast.study.training.build import check_methods
-from paramcast.study.training.loop import run, total_steps
+from paramcast.study.training.loop import run
 from paramcast.study.training.methods import parse_methods
 from paramcast.study.training.online.arrival import HELD_OUT, Reservoir, arrivals
 from paramcast.study.training.online.drift import PageHinkley

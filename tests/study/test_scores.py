@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from paramcast.errors import StudyError, TaskError
-from paramcast.study.judging.cautions import cautions, example_share
+from paramcast.study.judging.cautions import cautions
 from paramcast.study.judging.sentences import note
 from paramcast.study.judging.verdict import PERCENT, Metric
 from paramcast.study.options import parse_margin
@@ -119,7 +119,7 @@ def said(plan: Callable[..., Plan], task_file: Callable[..., Path]) -> Callable[
 
     def of(task: Prepared, **options: Any) -> list[str]:
         made = plan(task_file(), **options)
-        made.prepared = task
+        made.subject = task
         metric = Metric(task.task.metric, True, 0.005)
         return [note(found, metric, Words("en")) for found in cautions(made)]
 
@@ -142,7 +142,7 @@ def test_a_test_split_that_cannot_show_the_margin_is_said(prepared: Make, said: 
     assert said(prepared(classes=2, test=rows(400, 200))) == []
     # five of class 1: each is worth 1 / (2 x 5) of a balanced accuracy
     rare = prepared(classes=2, test=rows(400, 5), metric="balanced_accuracy")
-    assert example_share(rare) == pytest.approx(0.1)
+    assert rare.example_share == pytest.approx(0.1)
     assert "is worth 10.00 points" in said(rare)[0]
 
 

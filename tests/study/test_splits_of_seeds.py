@@ -14,7 +14,7 @@ import torch
 from command import Ran
 from paramcast.report.html.comparison import cells_of
 from paramcast.report.html.load import load as load_report
-from paramcast.study.judging.cautions import cautions, example_share
+from paramcast.study.judging.cautions import cautions
 from paramcast.study.judging.sentences import note
 from paramcast.study.judging.verdict import Metric
 from paramcast.study.plan import Plan
@@ -81,7 +81,7 @@ def test_splits_differ_and_each_row_is_tested_in_some(table: Path) -> None:
 
 def test_a_small_table_is_told_of_splits(planned: Any) -> None:
     made = planned(1, 6)
-    assert example_share(made.prepared) == 0.1
+    assert made.subject.example_share == 0.1
     few = replace(made.options, margin=1.0, relative_margin=True)
     made.options = few
     said = note(cautions(made)[0], Metric("mse", False, 0.01), Words("en"))

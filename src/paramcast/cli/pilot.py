@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..study.engines.ray import RayEngine
     from ..study.plan import Options, Plan
     from ..study.tasks.source import Source
-    from ..study.tasks.task import Task
+    from ..study.tasks.task import Prepared
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def _pilot(task: str, given: PilotCommand) -> str:
         source = replace(source, metric=given.metric)
     check_device(given)
     engine, prepared = make_engine(given), load(source)
-    options = _options(given, source, prepared.task)
+    options = _options(given, source, prepared)
     # the splits of the seeds after the first, loaded one at a time
     others = (
         load(replace(source, split=split), quiet=True)
@@ -108,13 +108,14 @@ def _run(plan: Plan, engine: LocalEngine | RayEngine, given: PilotCommand) -> st
     return finished(result, render, plan.out, as_json=given.as_json)
 
 
-def _options(given: PilotCommand, source: Source, task: Task) -> Options:
+def _options(given: PilotCommand, source: Source, prepared: Prepared) -> Options:
     """The task's defaults, overridden by the user's choices; check that the choices fit."""
     from ..study.plan import QUICK, usual_options
     from ..study.tasks.task import check_lr_range
     from ..study.training.build import check_methods
     from ..study.training.methods import parse_methods
 
+    task = prepared.task
     # options that exclude each other
     if given.base == "own" and not callable(task.base):
         raise StudyError("--base own needs a task whose base is a function; name an optimizer")
@@ -133,7 +134,7 @@ def _options(given: PilotCommand, source: Source, task: Task) -> Options:
             )
 
     # fields of the same name override the defaults
-    usual = usual_options(source, task, given.base)
+    usual = usual_options(source, prepared, given.base)
     asked: dict[str, Any] = {**(QUICK if given.quick else {})}
     asked |= {k: v for k, v in vars(given).items() if v is not None and hasattr(usual, k)}
     # options that a plan holds in another form than the command line
@@ -153,7 +154,7 @@ def _options(given: PilotCommand, source: Source, task: Task) -> Options:
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     from ..study.tasks.description import lines
 
-    description = plan.prepared.description
+    description = plan.subject.description
     rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
     rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
     facts = {"learning_rates": rates, "rows": rows, "description": description}

@@ -105,9 +105,10 @@ def render(result: PilotResult) -> str:
 def show(result: PilotResult, console: Console) -> None:
     """Print a pilot's table, verdicts and notes."""
     metric, words, question = result["metric"], Words("en"), result["question"]
+    early = f" ({result['early_steps']} for 0.8 T)" if result["early_steps"] else ""
+    steps = "" if result["steps"] is None else f"{result['steps']} steps{early}, "
     console.print(
-        f"{result['task']}: {words(f'question.{question}')}; {result['seeds']} seeds, "
-        f"{result['steps']} steps ({result['early_steps']} for 0.8 T), "
+        f"{result['task']}: {words(f'question.{question}')}; {result['seeds']} seeds, {steps}"
         f"{result['wall_seconds']:.0f} s, {result['reused_runs']} runs reused",
         highlight=False,
         markup=False,

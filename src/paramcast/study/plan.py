@@ -21,8 +21,8 @@ from .judging.tune import best_for_base, best_for_method, learning_rates
 from .judging.verdict import EARLY
 from .options import written
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
+from .subject import Subject
 from .tasks.source import Source
-from .tasks.task import Prepared, Task
 from .training.methods import (
     AVERAGE,
     CONTROL,
@@ -34,7 +34,7 @@ from .training.methods import (
     Method,
     parse_methods,
 )
-from .training.precision import usual
+from .training.precision import usual as usual_numerics
 
 
 @dataclass(frozen=True)
@@ -111,27 +111,28 @@ def too_many(runs: int) -> str:
     )
 
 
-def usual_options(source: Source, task: Task, base: str | None, device: str = "cpu") -> Options:
-    """The default comparison on a task.
+def usual_options(
+    source: Source, subject: Subject, base: str | None, device: str = "cpu"
+) -> Options:
+    """The default comparison of a subject.
 
     Args:
-        source, task: the task.
+        source, subject: what is trained.
         base: the base that the user named, if any. DEMON is a default method only over bases with
             SGD's momentum, which it sets.
         device: the device whose usual numerics to take.
     """
-    own = task.base if isinstance(task.base, str) else "own"
-    low, high = task.lr_range
-    alone = (base or own) in ("own", "demon", "rmsprop")
+    usual = subject.usual
+    alone = (base or usual.base) in ("own", "demon", "rmsprop")
     return Options(
         source=Source(source.kind, source.where),
         methods=parse_methods("plp" if alone else "demon, plp"),
-        base=own,
-        lr_range=(float(low), float(high)),
-        epochs=task.epochs,
-        batch_size=task.batch_size,
-        schedule=task.schedule,
-        numerics=usual(device),
+        base=usual.base,
+        lr_range=usual.lr_range or (0.0, 0.0),
+        epochs=usual.epochs,
+        batch_size=usual.batch_size,
+        schedule=usual.schedule,
+        numerics=usual_numerics(device),
     )
 
 
@@ -140,28 +141,28 @@ class Plan:
 
     Args:
         options: what to compare.
-        prepared: the task.
+        subject: what is trained.
         out: the folder for runs.db and pilot.json; None chooses one by the specification.
-        others: the task in the splits of the seeds after the first, one at a time.
+        others: a task in the splits of the seeds after the first, one at a time.
     """
 
     def __init__(
         self,
         options: Options,
-        prepared: Prepared,
+        subject: Subject,
         out: Path | None,
-        others: Iterable[Prepared] = (),
+        others: Iterable[Subject] = (),
     ) -> None:
-        self.options, self.prepared = options, prepared
+        self.options, self.subject = options, subject
         # by split: the fingerprint in its runs' keys, and the score of a constant prediction
         self.fingerprints, self.constants = [], []
-        for one in itertools.chain([prepared], others):
+        for one in itertools.chain([subject], others):
             self.fingerprints.append(fingerprint(one))
-            self.constants.append(one.constant(one.test)["metric"])
+            self.constants.append(one.constant_value)
         self._specs: dict[tuple[str, float, str, int, float], RunSpec] = {}
         # what all runs share; `spec` fills in method, learning rate, phase, seed and share
         self.common = RunSpec(
-            task=prepared.task.name,
+            task=subject.name,
             fingerprint=self.fingerprints[0],
             method="base",
             base=options.base,
@@ -182,7 +183,7 @@ class Plan:
         self.identity = hash_of(self.specification())
         if self.most_runs > MOST_RUNS:
             raise StudyError(too_many(self.most_runs))
-        label = "".join(c if c.isalnum() or c in "-_" else "-" for c in prepared.task.name)
+        label = "".join(c if c.isalnum() or c in "-_" else "-" for c in subject.name)
         self.out = out or Path("paramcast-runs") / f"{label}-{self.identity[:8]}"
 
     def specification(self) -> dict[str, Any]:
@@ -281,8 +282,8 @@ class Plan:
         return self._specs[differing]
 
     def work(self, spec: RunSpec) -> float:
-        """A measure of how long a run takes: the number of input values that it trains on."""
-        return spec.share * spec.epochs * self.prepared.train.inputs.numel()
+        """A measure of how long a run takes."""
+        return self.subject.work(spec.epochs, spec.share)
 
     def jobs(self, specs: Sequence[RunSpec]) -> list[Job]:
         """The specifications, each with the source of its task."""
@@ -296,16 +297,16 @@ class Plan:
     @property
     def overlap(self) -> float:
         """Test examples per training example where each seed has its own split, else 0."""
-        return len(self.prepared.test) / len(self.prepared.train) if self.options.splits else 0.0
+        sizes = self.subject.sizes
+        return sizes.test / sizes.train if self.options.splits else 0.0
 
     @property
     def pooled(self) -> float:
         """How many test splits the seeds test together, at most the whole data."""
         if not self.options.splits:
             return 1.0
-        p = self.prepared
-        every = len(p.train) + len(p.validation) + len(p.test)
-        return min(len(self.fingerprints), every / len(p.test))
+        sizes = self.subject.sizes
+        return min(len(self.fingerprints), sum(sizes) / sizes.test)
 
     @property
     def base_name(self) -> str:
@@ -348,7 +349,7 @@ class Plan:
         Its words, except for the folder, follow from the declarations in options.py.
         """
         o = self.options
-        usual = usual_options(o.source, self.prepared.task, o.base, o.device)
+        usual = usual_options(o.source, self.subject, o.base, o.device)
         words = written(replace(o, seeds=seeds), replace(usual, seeds=0))  # always named
         task, out = shlex.quote(o.source.argument), shlex.quote(str(self.out))
         return " ".join(["paramcast pilot", task, *words, "--out", out])

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import math
 import statistics
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 from ..errors import StudyError
-from .judging.cautions import POINTS_MARGIN, RELATIVE_MARGIN, cautions, example_share
+from .judging.cautions import POINTS_MARGIN, RELATIVE_MARGIN, cautions
 from .judging.stats import interval
 from .judging.table import LR_MATCHED, judge, mean_or_none, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, PERCENT, Arm, Extension, Metric, Verdict
 from .plan import Plan, Row
 from .stored import ArmResult, Judged, Measure, Note
-from .training.loop import total_steps
 
 Outcome = dict[str, Any]
 
@@ -77,14 +75,14 @@ def summarise(
             statistics.fmean(run["seconds"] for run in own) for own in runs + early if own
         )
         verdicts = _extended(plan, verdicts, first_look, seconds / workers)
-    examples = len(plan.prepared.train)
+    subject, sizes = plan.subject, (o.epochs, o.batch_size)
     return {
-        "task": plan.prepared.task.name,
+        "task": subject.name,
         "question": "tuned" if o.tuned else "today",
-        "description": plan.prepared.description,
+        "description": subject.description,
         "metric": metric,
-        "steps": total_steps(examples, o.batch_size, o.epochs),
-        "early_steps": total_steps(examples, o.batch_size, o.epochs, EARLY) if speed else None,
+        "steps": subject.steps(*sizes),
+        "early_steps": subject.steps(*sizes, EARLY) if speed else None,
         "seeds": o.seeds,
         "confidence": confidence,
         "table": table,
@@ -127,8 +125,8 @@ def _arm(row: Row, runs: list[Outcome], early: list[Outcome]) -> Arm:
 
 
 def _metric(plan: Plan, base: Arm) -> Metric:
-    prepared, o = plan.prepared, plan.options
-    name, level = prepared.metric_name, statistics.median(base.values)
+    subject, o = plan.subject, plan.options
+    name, level = subject.metric_name, statistics.median(base.values)
     percent = name in PERCENT
     # the margin in the metric's own unit, where 0.01 is one point
     if o.margin is None:
@@ -144,13 +142,9 @@ def _metric(plan: Plan, base: Arm) -> Metric:
         )
     # what half a test example is worth; of a mean, a share of the base's error
     error = 1.0 if percent else abs(1.0 - level) if name == "r2" else abs(level)
-    half = 0.5 * example_share(prepared) / plan.pooled * error
-    constant = statistics.fmean(plan.constants)
-    # a stream is judged while it learns, not on the test split, so its constant is not comparable
-    known = prepared.task.stream is None and math.isfinite(constant)
-    return Metric(
-        name, prepared.higher_is_better, margin, half, constant if known else None, plan.overlap
-    )
+    half = 0.5 * subject.example_share / plan.pooled * error
+    constant = mean_or_none(plan.constants)
+    return Metric(name, subject.higher_is_better, margin, half, constant, plan.overlap)
 
 
 def _of_runs(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Any]:

@@ -85,14 +85,15 @@ class Judged(TypedDict):
 
     Attributes:
         question: "tuned" or "today".
-        early_steps: None where 0.8 T was not run.
+        steps: None where only the training knows.
+        early_steps: None where 0.8 T was not run, too.
     """
 
     task: str
     question: str
     description: Mapping[str, Mapping[str, Any]]
     metric: Metric
-    steps: int
+    steps: int | None
     early_steps: int | None
     seeds: int
     confidence: float

@@ -86,10 +86,11 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
         facts.insert(0, ("comparisons", str(len(cells)), "table"))
     else:
         result, metric = stored.result, cells[0].metric
-        key = "steps_early" if result["early_steps"] else "steps_value"
-        steps = words(f"facts.{key}", full=result["steps"], early=result["early_steps"])
-        facts.insert(1, ("steps", steps, "how"))
-        facts.insert(2, ("margin", amount(metric.margin, metric, words), "how"))
+        facts.insert(1, ("margin", amount(metric.margin, metric, words), "how"))
+        if result["steps"] is not None:  # else only the training knows
+            key = "steps_early" if result["early_steps"] else "steps_value"
+            steps = words(f"facts.{key}", full=result["steps"], early=result["early_steps"])
+            facts.insert(1, ("steps", steps, "how"))
     return [(words(f"facts.{name}"), value, place) for name, value, place in facts]
 
 

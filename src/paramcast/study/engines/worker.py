@@ -13,10 +13,11 @@ import torch
 
 from ..spec import RunSpec, hash_of
 from ..store.live import Telling
+from ..subject import Subject
 from ..tasks.source import Source, load
 from ..tasks.task import Prepared
 from ..training.costs import peak_memory
-from ..training.loop import run, total_steps
+from ..training.loop import run
 from .devices import settle
 
 
@@ -39,7 +40,7 @@ def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
             )
         if spec.compiled and prepared.task.stream is None:
             _compile(source, _first_step(spec))
-        steps = total_steps(len(prepared.train), spec.batch_size, spec.epochs, spec.share)
+        steps = prepared.steps(spec.epochs, spec.batch_size, spec.share)
         return run(spec, prepared, Telling(live, spec, steps))
     except (Exception, SystemExit) as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
@@ -70,9 +71,9 @@ def _compile(source: Source, first_step: RunSpec) -> None:
     run(first_step, _prepared(source, first_step.device)[0])
 
 
-def fingerprint(prepared: Prepared) -> str:
+def fingerprint(subject: Subject) -> str:
     """The value of RunSpec.fingerprint: a hash of data, initial weights, settings and code."""
-    return hash_of(prepared.fingerprint())
+    return hash_of(subject.fingerprint())
 
 
 MEASURED_STEPS = 8

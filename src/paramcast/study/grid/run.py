@@ -5,6 +5,7 @@ A pilot is a study of one cell whose verdict may be read again with more seeds.
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -25,6 +26,7 @@ from ..store.folder import RESULTS, opened, write_json
 from ..store.live import Live
 from ..stored import SCHEMA, Judged, PilotResult, StudyResult
 from ..tasks.source import Source
+from ..tasks.task import Prepared
 from ..training.loop import run
 from .cells import final_jobs, make_cells, tuning_jobs
 from .file import StudyFile
@@ -209,7 +211,9 @@ def estimate(plans: Sequence[Plan], workers: int) -> float:
         if kind not in epochs:
             lr = options.lr or options.lr_range[0]
             spec = replace(plan.common, lr=lr, epochs=1, method="base")
-            prepared = plan.prepared.to(spec.device)
+            if not isinstance(plan.subject, Prepared):  # only running it would tell
+                return math.nan
+            prepared = plan.subject.to(spec.device)
             try:  # the first run warms up, the second is timed
                 run(spec, prepared)
             except Exception as error:

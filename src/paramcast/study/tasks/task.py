@@ -19,6 +19,7 @@ from ...errors import TaskError
 from ..judging.verdict import PERCENT
 from ..reading import is_text, shown
 from ..spec import BASES, SCHEDULES
+from ..subject import Sizes, Usual
 from .description import Description
 from .scores import RANKING, SCORES, measure
 from .streams import Stream, check_stream, digest
@@ -106,6 +107,21 @@ class Prepared:
     code: str = ""  # a hash of the code behind the task
 
     @property
+    def name(self) -> str:
+        return self.task.name
+
+    @property
+    def usual(self) -> Usual:
+        task, (low, high) = self.task, self.task.lr_range
+        base = task.base if isinstance(task.base, str) else "own"
+        lr_range = float(low), float(high)
+        return Usual(base, lr_range, task.epochs, task.batch_size, task.schedule)
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes(len(self.train), len(self.validation), len(self.test))
+
+    @property
     def higher_is_better(self) -> bool:
         if isinstance(self.task.metric, str):
             return SCORES[self.task.metric].higher_is_better
@@ -140,6 +156,33 @@ class Prepared:
             else:
                 facts["test_metric"] = {"metric": metric, "constant": constant}
         return facts
+
+    @property
+    def example_share(self) -> float:
+        targets, metric = self.test.targets, self.task.metric
+        if metric == "accuracy":
+            return 1.0 / targets.numel()
+        if metric in ("balanced_accuracy", "f1"):
+            counts = targets.flatten().bincount()
+            # all classes weigh the same: the rarest one's examples most
+            counts = counts[counts > 0]
+            return 1.0 / (len(counts) * int(counts.min()))
+        if metric in ("log_loss", "mse", "rmse", "mae", "r2"):
+            return 1.0 / len(self.test)
+        return 0.0
+
+    @property
+    def constant_value(self) -> float | None:
+        # a stream is judged while it learns, not on the test split
+        constant = None if self.task.stream else self.constant(self.test)["metric"]
+        return constant if constant is not None and math.isfinite(constant) else None
+
+    def steps(self, epochs: int, batch_size: int, share: float = 1.0) -> int:
+        return total_steps(len(self.train), batch_size, epochs, share)
+
+    def work(self, epochs: int, share: float) -> float:
+        """The number of input values that a run trains on."""
+        return share * epochs * self.train.inputs.numel()
 
     def measure(self, outputs: Tensor, targets: Tensor) -> dict[str, float]:
         """Loss, primary metric and, for classes, top-1 and top-5 error of a whole split."""
@@ -181,6 +224,11 @@ class Prepared:
         if task.stream is not None:
             hashed.update(digest(task.stream).encode())
         return hashed.hexdigest()
+
+
+def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
+    """The optimizer steps of a run: share epochs ceil(examples / batch_size), at least 1."""
+    return max(1, round(share * epochs * math.ceil(examples / batch_size)))
 
 
 def prepare(task: Any, code: str = "") -> Prepared:

@@ -11,7 +11,7 @@ from torch.optim.lr_scheduler import LambdaLR
 
 from ...forecast import Forecast
 from ..spec import RunSpec, axis_seed
-from ..tasks.task import Prepared, Task
+from ..tasks.task import Prepared, Task, total_steps
 from .batches import EpochBatches, Progress, no_nan
 from .build import build
 from .costs import peak_memory, reset_peak_memory
@@ -20,11 +20,6 @@ from .online.stream import StreamBatches
 from .precision import Computation, arithmetic
 from .predictions import Predictions
 from .probes import Watched, make_probes
-
-
-def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0) -> int:
-    """The optimizer steps of a run: share epochs ceil(examples / batch_size), at least 1."""
-    return max(1, round(share * epochs * math.ceil(examples / batch_size)))
 
 
 def lr_factor(schedule: str, step: int, steps: int) -> float:
