@@ -24,6 +24,7 @@ from paramcast.study.judging.stats import (
     UNCLEAR,
     WORSE,
     compare,
+    compare_unpaired,
     interval,
     seeds_needed,
     shown_p,
@@ -344,3 +345,62 @@ def test_an_adjusted_p_is_at_most_one_and_a_cross_check_is_made_on_request_only(
     assert c.p > 0.5
     assert shown_p(c) == "1"
     assert math.isnan(c.p_sign_flip)
+
+
+# --- two groups that no seed pairs ----------------------------------------------------------------
+
+
+def test_two_groups_are_compared_as_scipys_welch_test() -> None:
+    rng = np.random.default_rng(5)
+    for _ in range(60):
+        m, n = rng.integers(2, 15, 2)
+        scale = 10 ** rng.uniform(-4, 3)
+        a, b = scale * rng.normal(0.5, 1.0, m), scale * rng.normal(0.0, rng.uniform(0.1, 5), n)
+        c = compare_unpaired(a, b, 0.1 * scale, cross_check=False)
+        test = stats.ttest_ind(a, b, equal_var=False)
+        expected = test.confidence_interval(0.95)
+        np.testing.assert_allclose([c.low, c.high], expected, rtol=1e-7)
+        assert c.p == pytest.approx(test.pvalue, rel=1e-6)
+        assert (c.n, c.mean) == (min(m, n), pytest.approx(a.mean() - b.mean()))
+
+
+def test_welch_by_pencil() -> None:
+    """Means 3 and 1, variances 2.5 and 2.5, so the error is sqrt(2.5/5 + 2.5/5) = 1, with 8 df."""
+    c = compare_unpaired([1, 2, 3, 4, 5], [-1, 0, 1, 2, 3], 0.5)
+    assert (c.mean, c.n, c.sd) == (2.0, 5, pytest.approx(math.sqrt(5)))
+    assert c.high - c.mean == pytest.approx(stats.t.ppf(0.975, 8))
+    assert c.relation == UNCLEAR  # fewer than 6
+
+
+@pytest.mark.parametrize(
+    ("shift", "spread", "relation"),
+    [(0.0, 0.01, EQUAL), (2.0, 0.5, BETTER), (-2.0, 0.5, WORSE), (0.5, 3.0, UNCLEAR)],
+)
+def test_groups_have_the_relations_of_pairs(shift: float, spread: float, relation: str) -> None:
+    wave = spread * np.array([1, -1, 2, -2, 1, -1, 0])
+    c = compare_unpaired(shift + wave, wave[:6], 0.1)
+    assert (c.relation, c.n) == (relation, 6)
+
+
+def test_groups_without_any_spread_and_half_an_example() -> None:
+    same = compare_unpaired([0.5] * 7, [0.5] * 6, 0.1, half_example=0.01)
+    assert (same.low, same.high, same.p, same.relation) == (-0.01, 0.01, 1.0, EQUAL)
+    assert same.p_sign_flip == 1.0
+    apart = compare_unpaired([0.9] * 7, [0.5] * 6, 0.1)
+    assert (apart.low, apart.p, apart.relation) == (pytest.approx(0.4), pytest.approx(0.0), BETTER)
+    one = compare_unpaired([0.51] * 7, [0.5] * 6, 0.001, half_example=0.005)
+    assert one.relation == UNCLEAR  # no more than one example
+
+
+def test_the_permutation_test_counts_the_groupings() -> None:
+    """All 4 of the first group are the largest of 7: 1 of C(7, 4) = 35, two-sided 2 of 35."""
+    c = compare_unpaired([5.0, 6.0, 7.0, 9.0], [1.0, 2.0, 3.0], 0.1)
+    assert c.p_sign_flip == pytest.approx(2 / 35)
+
+
+@pytest.mark.parametrize("n", [60, 4000])
+def test_cross_checks_of_many_values_are_near_p(n: int) -> None:
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(1.5 / math.sqrt(n), 1.0, n), rng.normal(0.0, 1.0, n)
+    for c in (compare(a - b, 0.1), compare_unpaired(a, b, 0.1)):
+        assert c.p_sign_flip == pytest.approx(c.p, abs=0.01)

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
-from ..errors import StudyError
-from .judging.cautions import POINTS_MARGIN, RELATIVE_MARGIN, cautions
+from .judging.cautions import cautions
+from .judging.margin import margin_of
 from .judging.stats import interval
 from .judging.table import LR_MATCHED, judge, mean_or_none, numbers
 from .judging.tune import edge
@@ -128,18 +128,7 @@ def _metric(plan: Plan, base: Arm) -> Metric:
     subject, o = plan.subject, plan.options
     name, level = subject.metric_name, statistics.median(base.values)
     percent = name in PERCENT
-    # the margin in the metric's own unit, where 0.01 is one point
-    if o.margin is None:
-        margin = POINTS_MARGIN if percent else RELATIVE_MARGIN * abs(level)
-    elif o.relative_margin:
-        margin = o.margin / 100 * abs(level)
-    else:
-        margin = o.margin / 100 if percent else o.margin
-    if margin == 0.0:
-        raise StudyError(
-            f"the base's median {name} is 0, and a share of it is not a margin; "
-            "say which difference matters with --margin"
-        )
+    margin = margin_of(name, level, o.margin, relative=o.relative_margin, percent=percent)
     # what half a test example is worth; of a mean, a share of the base's error
     error = 1.0 if percent else abs(1.0 - level) if name == "r2" else abs(level)
     half = 0.5 * subject.example_share / plan.pooled * error

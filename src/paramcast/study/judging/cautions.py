@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from ..plan import Plan
 from ..stored import Note
+from .margin import POINTS_MARGIN, RELATIVE_MARGIN
 from .verdict import PERCENT
 
-POINTS_MARGIN, RELATIVE_MARGIN = 0.005, 0.05
-"""The default margin: half a point of a metric in per cent, 5 % of the base's median of others."""
 UNEVEN_FROM = 0.9
 """From this accuracy of a constant prediction, accuracy says little."""
 

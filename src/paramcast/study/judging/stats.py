@@ -1,10 +1,11 @@
-"""The statistics of paired comparisons: pure functions, without torch."""
+"""The statistics of comparisons, paired and unpaired: pure functions, without torch."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from scipy import special
@@ -14,21 +15,23 @@ FULL_CONFIDENCE = 0.95
 """Of the interval where one method is judged once; p < 0.05 then says that it leaves 0 out."""
 FEWEST = 6
 """With fewer pairs than this a relation is always unclear."""
+MOST_FLIPPED = 50
+"""With more pairs than this the cross-check takes the normal limit of its distribution."""
 
 
 @dataclass(frozen=True)
 class Comparison:
-    """Paired differences a - b, plus = a is better.
+    """Differences a - b, paired unless `compare_unpaired` made them; plus = a is better.
 
     Attributes:
-        n: pairs.
-        mean, sd: of the differences.
+        n: pairs; unpaired, the values of the smaller group.
+        mean, sd: of the differences; unpaired, sd is that of one value's difference from another's.
         low, high: the interval, mean -+ t(n - 1) sd sqrt(1/n + overlap), at least half_example wide
             each way.
         p: of the two-sided t test with the standard error of that interval, so that the interval
             holds 0 exactly if p is at least 1 - confidence.
-        p_sign_flip: of the sign-flip test, exact up to n = 16 and sampled from n = 17; a
-            cross-check that decides nothing; NaN if it was not asked for.
+        p_sign_flip: of the sign-flip test, exact up to n = 16 and sampled from n = 17; unpaired,
+            of the permutation test; a cross-check that decides nothing; NaN if not asked for.
         margin: differences within it do not matter.
         relation: the first that fits of equal (interval within -+margin), unclear (mean within one
             test example), better, worse, unclear; always unclear with fewer than FEWEST pairs.
@@ -71,9 +74,57 @@ def compare(
     """
     d = np.asarray(differences, dtype=float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
-    quantile = t_quantile(n, confidence)
+    cross = _sign_flip(d) if cross_check else math.nan
+    error = sd * math.sqrt(1 / n + overlap)
+    return _comparison(n, n - 1, mean, sd, error, cross, margin, confidence, half_example)
+
+
+def compare_unpaired(
+    a: Sequence[float],
+    b: Sequence[float],
+    margin: float,
+    *,
+    confidence: float = 0.95,
+    half_example: float = 0.0,
+    cross_check: bool = True,
+) -> Comparison:
+    """Compare two groups of values that no seed pairs (plus = a is larger), after Welch.
+
+    With the variances u and v of the groups and their sizes m and n, the standard error is
+    sqrt(u/m + v/n) and t has (u/m + v/n)^2 / ((u/m)^2 / (m - 1) + (v/n)^2 / (n - 1)) degrees of
+    freedom (Welch, "The generalization of Student's problem", Biometrika 34, 1947).
+
+    Args:
+        a, b: at least 2 values each.
+        margin, confidence, half_example, cross_check: as of `compare`.
+    """
+    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    u, v = float(x.var(ddof=1)), float(y.var(ddof=1))
+    s, t = u / len(x), v / len(y)
+    freedom = float(len(x) + len(y) - 2)  # of two constant groups, which have no spread to weigh
+    if s + t:
+        freedom = (s + t) ** 2 / (s**2 / (len(x) - 1) + t**2 / (len(y) - 1))
+    mean, sd, n = float(x.mean() - y.mean()), math.sqrt(u + v), min(len(x), len(y))
+    cross = _permuted(x, y) if cross_check else math.nan
+    error = math.sqrt(s + t)
+    return _comparison(n, freedom, mean, sd, error, cross, margin, confidence, half_example)
+
+
+def _comparison(
+    n: int,
+    freedom: float,
+    mean: float,
+    sd: float,
+    error: float,
+    cross: float,
+    margin: float,
+    confidence: float,
+    half_example: float,
+) -> Comparison:
+    """The interval of a mean with a standard error, and the relation that follows."""
+    quantile = float(special.stdtrit(freedom, (1 + confidence) / 2))
     # never narrower than half an example each way
-    half = max(quantile * sd * math.sqrt(1 / n + overlap), half_example)
+    half = max(quantile * error, half_example)
     low, high = mean - half, mean + half
     # the order matters: an interval within the margin is equal even if it leaves 0 out
     if n < FEWEST:
@@ -85,14 +136,14 @@ def compare(
     else:
         relation = BETTER if low > 0 else WORSE if high < 0 else UNCLEAR
     # half / quantile is the standard error, widened to half an example as the interval is
-    p, cross = _p_value(mean, half / quantile, n), _sign_flip(d) if cross_check else math.nan
+    p = _p_value(mean, half / quantile, freedom)
     return Comparison(n, mean, sd, low, high, p, cross, margin, relation, confidence)
 
 
-def _p_value(mean: float, error: float, n: int) -> float:
+def _p_value(mean: float, error: float, freedom: float) -> float:
     if error == 0.0:
         return 1.0 if mean == 0.0 else 0.0
-    return float(2 * special.stdtr(n - 1, -abs(mean) / error))
+    return float(2 * special.stdtr(freedom, -abs(mean) / error))
 
 
 def shown_p(c: Comparison) -> str:
@@ -114,17 +165,43 @@ def t_quantile(n: int, confidence: float = 0.95) -> float:
 def _sign_flip(d: np.ndarray) -> float:
     if not d.any():
         return 1.0
+    if len(d) > MOST_FLIPPED:
+        return _beyond(abs(float(d.sum())) / math.sqrt(float(d @ d)))
+    return _permutation_test((d,), "samples", lambda x, axis: np.mean(x, axis=axis))
+
+
+def _permuted(x: np.ndarray, y: np.ndarray) -> float:
+    both = np.concatenate([x, y])
+    if both.min() == both.max():
+        return 1.0
+    if len(both) > MOST_FLIPPED:
+        error = float(both.std()) * math.sqrt(1 / len(x) + 1 / len(y))
+        return _beyond(abs(float(x.mean() - y.mean())) / error)
+    return _permutation_test(
+        (x, y), "independent", lambda x, y, axis: np.mean(x, axis=axis) - np.mean(y, axis=axis)
+    )
+
+
+def _permutation_test(
+    groups: tuple[np.ndarray, ...], kind: str, statistic: Callable[..., Any]
+) -> float:
     from scipy import stats  # here, because it takes half of the time that a report needs to start
 
     test = stats.permutation_test(
-        (d,),
-        lambda x, axis: np.mean(x, axis=axis),
-        permutation_type="samples",
+        groups,
+        statistic,
+        permutation_type=kind,
         vectorized=True,
         n_resamples=2**16,  # of up to 16 pairs these are all
+        batch=2**22 // sum(map(len, groups)),
         rng=0,
     )
     return float(test.pvalue)
+
+
+def _beyond(z: float) -> float:
+    """The probability that a standard normal is farther from 0 than z."""
+    return float(special.erfc(z / math.sqrt(2)))
 
 
 def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, float, float]:

@@ -21,7 +21,17 @@ from dataclasses import dataclass, field
 from statistics import fmean
 from typing import Any
 
-from .stats import BETTER, EQUAL, FEWEST, UNCLEAR, WORSE, Comparison, compare, seeds_needed
+from .stats import (
+    BETTER,
+    EQUAL,
+    FEWEST,
+    UNCLEAR,
+    WORSE,
+    Comparison,
+    compare,
+    compare_unpaired,
+    seeds_needed,
+)
 
 ADOPT, INSTEAD, SAME = "adopt", "use the control instead", "no difference"
 HARMFUL, INCONCLUSIVE = "harmful", "inconclusive"
@@ -43,6 +53,8 @@ class Metric:
         half_example: what half a test example is worth; 0 if that is not known.
         constant: the constant predictor's value on the test split; None if it has none.
         overlap: test examples per training example if each seed has a split of its own, else 0.
+        shown_in_percent: it lies between 0 and 1 and is shown in per cent, whatever its name.
+        paired: whether the values of two arms are compared seed by seed, or as two groups.
     """
 
     name: str
@@ -51,10 +63,12 @@ class Metric:
     half_example: float = 0.0
     constant: float | None = None
     overlap: float = 0.0
+    shown_in_percent: bool = False
+    paired: bool = True
 
     @property
     def percent(self) -> bool:
-        return self.name in PERCENT
+        return self.shown_in_percent or self.name in PERCENT
 
     @property
     def counts_errors(self) -> bool:
@@ -218,8 +232,17 @@ def difference(
     *,
     cross_check: bool = True,
 ) -> Comparison:
-    """Compare two arms' values seed by seed; plus = a is better, in any metric's direction."""
+    """Compare two arms' values, seed by seed if paired; plus = a is better, in any direction."""
     sign = 1.0 if metric.higher_is_better else -1.0
+    if not metric.paired:
+        return compare_unpaired(
+            [sign * x for x in a],
+            [sign * x for x in b],
+            metric.margin,
+            confidence=confidence,
+            half_example=metric.half_example,
+            cross_check=cross_check,
+        )
     return compare(
         [sign * (x - y) for x, y in zip(a, b, strict=True)],
         metric.margin,
