@@ -136,17 +136,15 @@ def status(folder: Path, place: Path | str) -> float:
 
 def reported(folder: Path) -> float:
     """Seconds in which the data of a report are read."""
-    from paramcast.report.html.load import load
+    from paramcast.report.html.load import read_runs
 
     start = time.perf_counter()
-    load(folder)
+    read_runs(folder)
     return time.perf_counter() - start
 
 
 def read(folder: Path, place: Path | str, number: int, rounds: int) -> None:
     fill(place, number)
-    result = {"schema": 1, "cells": [{"seeds": 2}]}
-    (folder / "study.json").write_text(json.dumps(result), "utf-8")
     if not isinstance(place, Path):
         (folder / "runs.url").write_text(place, "utf-8")
     before = psutil.Process().memory_info().rss

@@ -9,9 +9,9 @@ import click
 from analyses import ANALYSES, analyse
 from paramcast.cli.main import main
 from paramcast.cli.options import PATH
-from paramcast.study.grid.export import read_study
 from paramcast.study.reading import printable
 from paramcast.study.store.folder import write_text
+from paramcast.study.stored import read_result
 
 STUDIES = {
     **{name: [name] for name in ANALYSES},
@@ -43,13 +43,13 @@ def command(study: str, folder: Path, out: Path | None) -> None:
       python research/analyse.py conditions paramcast-runs/conditions-HASH --out results
       python research/analyse.py table paramcast-runs/my-study-HASH
     """
-    result = read_study(folder)
+    result = read_result(folder, "study")
     text = analyse(result, STUDIES[study], out)
     if out is None:
         click.echo(printable(text), nl=False)
         return
-    page = out / f"{result['study']}.md"
-    name = result["study"]
+    page = out / f"{result['name']}.md"
+    name = result["name"]
     how = f"`python research/run.py {name}` and `python research/analyse.py {study} FOLDER`"
     write_text(page, f"# Study {name}\n\n{how}.\n\n{text}")
     click.echo(f"wrote {page}")

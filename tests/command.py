@@ -15,6 +15,7 @@ import click
 import pytest
 
 from paramcast.cli import main as cli
+from runs import cell
 
 
 def without_notice(err: str) -> str:
@@ -40,6 +41,11 @@ class Ran(NamedTuple):
     def result(self) -> dict[str, Any]:
         """Standard output as strict JSON."""
         return strict_json(self.out)
+
+    @property
+    def cell(self) -> dict[str, Any]:
+        """The one comparison of a pilot's result on standard output."""
+        return cell(self.result)
 
 
 def strict_json(text: str) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from paramcast.study.spec import RunSpec
+from paramcast.study.stored import SCHEMA
 from paramcast.study.tasks.task import Prepared
 
 TUNED = ("digits/mlp", "--trials", 4, "--trial-seeds", 2, "--seeds", 6)
@@ -50,16 +51,32 @@ def kept(database: Path) -> int:
         return 0
 
 
+def cell(result: Any) -> Any:
+    """The one comparison of a pilot's result."""
+    (judged,) = result["cells"]
+    return judged
+
+
+def whole(*cells: dict[str, Any], **header: Any) -> dict[str, Any]:
+    """A result of these cells: a pilot's, unless the header says otherwise."""
+    usual = {
+        "schema": SCHEMA, "kind": "pilot", "identity": "", "name": cells[0].get("task", ""),
+        "question": "", "notes": [], "cells": list(cells), "command": "", "out": "",
+        "environment": {}, "reused_runs": 0, "wall_seconds": 1.0, "text": "",
+    }  # fmt: skip
+    return usual | header
+
+
 def told(folder: Path) -> dict[tuple[str, str], tuple[str, str]]:
     """What a pilot's verdicts read like: by method and question, the answer and what to do next."""
     from paramcast.study.judging.sentences import advice, sentence
-    from paramcast.study.stored import PilotResult, read_result
+    from paramcast.study.stored import read_result
     from paramcast.study.words import Words
 
-    result, words = read_result(folder / "pilot.json", PilotResult, "run it again"), Words("en")
+    judged, words = cell(read_result(folder)), Words("en")
     return {
-        (method, question): tuple(say(v, result["metric"], words) for say in (sentence, advice))
-        for method, answers in result["verdicts"].items()
+        (method, question): tuple(say(v, judged["metric"], words) for say in (sentence, advice))
+        for method, answers in judged["verdicts"].items()
         for question, v in answers.items()
     }
 

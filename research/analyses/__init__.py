@@ -7,12 +7,13 @@ from pathlib import Path
 
 from paramcast.errors import StudyError
 from paramcast.study.reading import as_written
-from paramcast.study.stored import StudyResult
+from paramcast.study.store.folder import RESULT
+from paramcast.study.stored import AGAIN, Result
 
 from . import conditions, fewer_steps, heatmap, measures, online, stability, synergy, table
 from .page import Page
 
-ANALYSES: dict[str, Callable[[StudyResult], Page]] = {
+ANALYSES: dict[str, Callable[[Result], Page]] = {
     "table": table.analyse,
     "heatmap": heatmap.analyse,
     "measures": measures.analyse,
@@ -24,11 +25,11 @@ ANALYSES: dict[str, Callable[[StudyResult], Page]] = {
 }
 
 
-def analyse(result: StudyResult, names: list[str], folder: Path | None) -> str:
+def analyse(result: Result, names: list[str], folder: Path | None) -> str:
     """Run analyses of a finished study.
 
     Args:
-        result: what study.json holds.
+        result: of a study.
         names: which, in this order.
         folder: where figures go as SVG files; None draws none.
 
@@ -38,12 +39,12 @@ def analyse(result: StudyResult, names: list[str], folder: Path | None) -> str:
     Raises:
         StudyError: the study does not hold what an analysis needs, or the folder cannot be written.
     """
-    with as_written("study.json", "run the study again, which writes it again"):
+    with as_written(RESULT, AGAIN):
         pages = [ANALYSES[name](result) for name in names]
         if folder is None:
             return "\n".join(page.text() for page in pages)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            return "\n".join(page.text(folder, result["study"]) for page in pages)
+            return "\n".join(page.text(folder, result["name"]) for page in pages)
         except OSError as error:
             raise StudyError(f"{folder} cannot be written: {error.strerror}") from None

@@ -10,7 +10,7 @@ import numpy as np
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import differences, matched_of, mean_of
 from paramcast.study.judging.stats import interval
-from paramcast.study.stored import Judged, StudyResult
+from paramcast.study.stored import Judged, Result
 
 from .page import Page, made_by
 
@@ -47,7 +47,7 @@ class Rule(NamedTuple):
         return f"{self.feature} {'>' if self.above else '<='} {self.threshold:.3g}"
 
 
-def analyse(result: StudyResult) -> Page:
+def analyse(result: Result) -> Page:
     """Correlations, a rule of one threshold validated on left-out data sets, and the larger step.
 
     Raises:

@@ -8,7 +8,7 @@ from paramcast.errors import StudyError
 from paramcast.study.grid.maps import points, short
 from paramcast.study.judging.stats import compare
 from paramcast.study.judging.verdict import PERCENT
-from paramcast.study.stored import ArmResult, Judged, StudyResult
+from paramcast.study.stored import ArmResult, Judged, Result
 
 from .page import Page, made_by, spread
 
@@ -16,7 +16,7 @@ Cells = list[Judged]
 HEADER = ("steps", "method", "schedule", "lr", "minus the base at T", "relation")
 
 
-def analyse(result: StudyResult) -> Page:
+def analyse(result: Result) -> Page:
     """Each task's arms at T' steps against its base at T, and the first method against the others.
 
     Of each task, T is the length of the longest cells, and the base of the first of them is the one

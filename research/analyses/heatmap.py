@@ -8,12 +8,12 @@ from typing import Any
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import Map, maps
 from paramcast.study.judging.verdict import PERCENT
-from paramcast.study.stored import StudyResult
+from paramcast.study.stored import Result
 
 from .page import Page, made_by
 
 
-def analyse(result: StudyResult) -> Page:
+def analyse(result: Result) -> Page:
     """For each task and each axis that varies: a map against the learning rate.
 
     The other settings are the study's most frequent ones. An interval that crosses 0 is in grey

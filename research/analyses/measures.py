@@ -5,13 +5,13 @@ from __future__ import annotations
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import differences, short
 from paramcast.study.judging.verdict import PERCENT
-from paramcast.study.stored import ArmResult, Judged, Measure, StudyResult
+from paramcast.study.stored import ArmResult, Judged, Measure, Result
 
 from .page import Page, made_by, spread
 from .table import varies
 
 
-def analyse(result: StudyResult) -> Page:
+def analyse(result: Result) -> Page:
     """A table per cell: result, generalisation gap, and every measure of the whole run.
 
     Measures of a quarter or of one layer (with @ or : in their names) are only in the export.

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import differences, rows_of, short
-from paramcast.study.stored import ArmResult, Judged, StudyResult
+from paramcast.study.stored import ArmResult, Judged, Result
 from paramcast.study.training.methods import ON_DRIFT, parse_methods
 
 from .page import Page, spread
@@ -22,7 +22,7 @@ MEASURES = (
 COMPARED = ("forgetting", "recovery")
 
 
-def analyse(result: StudyResult) -> Page:
+def analyse(result: Result) -> Page:
     """Two tables: each reacting method minus the same without; measures, two of them compared.
 
     Raises:

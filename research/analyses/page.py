@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from paramcast.study.judging.stats import interval
-from paramcast.study.stored import StudyResult
+from paramcast.study.stored import Result
 
 UNSAFE = re.compile(r"[^\w.:-]")
 """In a file's name."""
@@ -60,7 +60,7 @@ def spread(values: Sequence[float], form: str = "{:+.2f}") -> str:
     return f"{mean} ({low} to {high})"
 
 
-def made_by(result: StudyResult) -> str:
+def made_by(result: Result) -> str:
     """Hardware, versions and time, in a line."""
     e = result["environment"]
     return (

@@ -12,7 +12,7 @@ from paramcast.predictors import Affine, Midline
 from paramcast.study.grid.maps import differences, mean_of, short
 from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import PERCENT
-from paramcast.study.stored import ArmResult, Judged, StudyResult
+from paramcast.study.stored import ArmResult, Judged, Result
 from paramcast.study.training.methods import parse_methods
 
 from .page import Page, made_by, spread
@@ -21,7 +21,7 @@ MOMENTA, HORIZONS, CYCLES = (0.0, 0.5, 0.9, 0.99), (0.5, 1.0, 1.5, 2.5), (3, 6, 
 USUAL_MOMENTUM = 0.9
 
 
-def analyse(result: StudyResult) -> Page:
+def analyse(result: Result) -> Page:
     """The edge of every rule on a quadratic; learning rate times sharpness in real runs beside it;
     and the loss jump at insertions against the final result."""
     page = Page([f"{result['question']}\n\n{made_by(result)}"])

@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import differences, matched_of
-from paramcast.study.stored import Judged, StudyResult
+from paramcast.study.stored import Judged, Result
 
 from .page import Page, made_by, spread
 
 
-def analyse(result: StudyResult) -> Page:
+def analyse(result: Result) -> Page:
     """Synergy of X = (PLP over X - X) - (PLP over SGD - SGD), paired by seed, per task.
 
     Raises:

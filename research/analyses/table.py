@@ -5,12 +5,12 @@ from __future__ import annotations
 from paramcast.study.grid.maps import rows_of, short
 from paramcast.study.judging.stats import Comparison
 from paramcast.study.judging.verdict import Metric
-from paramcast.study.stored import Judged, StudyResult
+from paramcast.study.stored import Judged, Result
 
 from .page import Page, made_by
 
 
-def analyse(result: StudyResult) -> Page:
+def analyse(result: Result) -> Page:
     """The comparisons as a Markdown table, and the rows of every cell's arms."""
     page, cells = Page(), result["cells"]
     axes = [n for n in cells[0]["settings"] if n == "task" or varies(cells, n)]

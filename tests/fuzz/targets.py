@@ -34,12 +34,13 @@ from paramcast.report import roi
 from paramcast.report.html.write import content as report
 from paramcast.report.roi.terminal import render
 from paramcast.study.engines.address import read_address
-from paramcast.study.grid.export import comparison_rows, read_study, run_rows, write
+from paramcast.study.grid.export import comparison_rows, run_rows, write
 from paramcast.study.grid.file import open_study, ready_made, ready_text
 from paramcast.study.reading import from_json
 from paramcast.study.store.database import parse, without_password
 from paramcast.study.store.live import DRIVER, FOLDER, driver, in_progress
 from paramcast.study.store.store import Store
+from paramcast.study.stored import read_result
 from paramcast.study.tasks.builtin import choose
 from paramcast.study.tasks.data.cifar import _from_archive, records
 from paramcast.study.tasks.data.idx import read_idx
@@ -357,7 +358,7 @@ def pilot_results(content: bytes) -> None:
     if choices.below(2):
         spoil_rows(folder / "runs.db", choices)
     else:
-        spoil_result(folder / "pilot.json", choices)
+        spoil_result(folder / "result.json", choices)
     readers = [
         lambda: report(folder, "ja", "html"),
         lambda: report(folder, "en", "md"),
@@ -368,14 +369,14 @@ def pilot_results(content: bytes) -> None:
 
 
 def study_results(content: bytes) -> None:
-    """A spoilt study.json: exported, reported."""
+    """A study's spoilt result.json: exported, reported."""
     choices = Choices(content)
     folder = fresh(study_folder())
-    spoil_result(folder / "study.json", choices)
+    spoil_result(folder / "result.json", choices)
     readers = [
         lambda: report(folder, "en", "html"),
-        lambda: write(comparison_rows(read_study(folder)), folder / "cells.csv"),
-        lambda: write(comparison_rows(read_study(folder)), folder / "cells.parquet"),
+        lambda: write(comparison_rows(read_result(folder, "study")), folder / "cells.csv"),
+        lambda: write(comparison_rows(read_result(folder, "study")), folder / "cells.parquet"),
     ]
     each(readers[choices.below(len(readers))])
 

@@ -13,6 +13,7 @@ from typing import Any
 from inputs import Bad
 
 from folders import copy_of, pilot_folder, study_folder
+from runs import cell
 
 Made = Callable[[Path], tuple[Any, ...]]
 REPORT = ("report", "pilot", "-o", "page.html")
@@ -153,7 +154,8 @@ STORES = [
         "pilot/runs.db cannot be read (1e999 is out of range); move it away and run again",
         pilot(outcome("""'{"seconds": 1e999}'"""))),
     Bad("an outcome with nothing in it", "what pilot holds is not as this paramcast writes it "
-        "(KeyError: 'seconds'); run the pilot again", pilot(outcome("'{}'"), "roi", "pilot")),
+        "(KeyError: 'seconds'); start the command that made it once more, which rewrites it",
+        pilot(outcome("'{}'"), "roi", "pilot")),
     Bad("a .url file that is not a URL",
         "pilot/runs.url does not hold the URL of a store; give it again with --store",
         pilot(placed(lambda path: path.with_suffix(".url").write_text("mysql://root@home")))),
@@ -187,52 +189,69 @@ def locked(folder: Path) -> tuple[Any, ...]:
 # --- results --------------------------------------------------------------------------------------
 
 
-def text(value: str, kind: str = "pilot") -> Callable[[Path], Any]:
-    return lambda folder: (folder / f"{kind}.json").write_text(value)
+def text(value: str) -> Callable[[Path], Any]:
+    return lambda folder: (folder / "result.json").write_text(value)
 
 
-def changed(kind: str = "pilot", **changes: Any) -> Callable[[Path], None]:
+def changed(**changes: Any) -> Callable[[Path], None]:
     def spoil(folder: Path) -> None:
-        path = folder / f"{kind}.json"
+        path = folder / "result.json"
         path.write_text(json.dumps(json.loads(path.read_text()) | changes))
+
+    return spoil
+
+
+def changed_cell(**changes: Any) -> Callable[[Path], None]:
+    def spoil(folder: Path) -> None:
+        path = folder / "result.json"
+        result = json.loads(path.read_text())
+        cell(result).update(changes)
+        path.write_text(json.dumps(result))
 
     return spoil
 
 
 def mixed(folder: Path) -> None:
     """A number in one row of a column, a text in the next."""
-    result = json.loads((folder / "study.json").read_text())
-    for i, cell in enumerate(result["cells"]):
-        cell["settings"]["epochs"] = "one" if i % 2 else 1
-    (folder / "study.json").write_text(json.dumps(result))
+    result = json.loads((folder / "result.json").read_text())
+    for i, each in enumerate(result["cells"]):
+        each["settings"]["epochs"] = "one" if i % 2 else 1
+    (folder / "result.json").write_text(json.dumps(result))
+
+
+def doubled(folder: Path) -> None:
+    path = folder / "result.json"
+    result = json.loads(path.read_text())
+    path.write_text(json.dumps(result | {"cells": 2 * result["cells"]}))
 
 
 def of_one_seed(folder: Path) -> None:
-    result = json.loads((folder / "pilot.json").read_text())
-    for row in result["table"]:
+    result = json.loads((folder / "result.json").read_text())
+    for row in cell(result)["table"]:
         row["values"], row["early_values"] = row["values"][:1], row["early_values"][:1]
-    (folder / "pilot.json").write_text(json.dumps(result | {"seeds": 1}))
+    cell(result)["seeds"] = 1
+    (folder / "result.json").write_text(json.dumps(result))
 
 
-NOT = "{0}/{0}.json is not as this paramcast writes it ({1}); {2}"
-ANEW = "run the same command again to write it again"
-RESUME = "go on with `paramcast study resume`, which writes it again"
-NO_JSON = f"pilot/pilot.json cannot be read ({{}}); {ANEW}"
+NOT = "{0}/result.json is not as this paramcast writes it ({1}); {2}"
+ANEW = "start the command that made it once more, which rewrites it"
+NO_JSON = f"pilot/result.json cannot be read ({{}}); {ANEW}"
 EXPORT = ("study", "export", "study", "cells.csv")
 RESULTS = [
     Bad("a folder of neither pilot nor study",
-        "pilot holds neither pilot.json nor study.json; give the folder of a pilot or study",
+        "pilot has no result.json; give the folder of a pilot or study",
         lambda folder: (folder / "pilot").mkdir() or REPORT),
-    Bad("a pilot that has not finished", "pilot has no pilot.json: its pilot has not finished; "
-        "start the same command…", pilot(lambda folder: (folder / "pilot.json").unlink())),
+    Bad("a pilot that has not finished", "pilot has no result.json: nothing has finished there; "
+        "start the command that made it again, and it goes on",
+        pilot(lambda folder: (folder / "result.json").unlink())),
     Bad("a pilot without runs",
         "…holds no finished runs; start the command that made it again…",
         pilot(sql("DELETE FROM runs"))),
     Bad("a pilot of one seed",
-        "…pilot.json has fewer than 2 seeds, and a report compares seeds in pairs…",
+        "…result.json has fewer than 2 seeds, and a report compares seeds in pairs…",
         pilot(of_one_seed)),
     Bad("a result without a row", NOT.format("pilot", "the table is empty", ANEW),
-        pilot(changed(table=[]))),
+        pilot(changed_cell(table=[]))),
     Bad("a report into a folder that is not there",
         "missing/report.html cannot be written: …; give another file with -o",
         pilot(bool, "report", "pilot", "-o", "missing/report.html")),
@@ -245,38 +264,45 @@ RESULTS = [
         pilot(text("[]"))),
     Bad("a result with infinity", NO_JSON.format("Infinity is not JSON"),
         pilot(text('{"schema": Infinity}'))),
-    Bad("a result with half a character", "pilot/pilot.json cannot be read ('utf-8' codec can't "
+    Bad("a result with half a character", "pilot/result.json cannot be read ('utf-8' codec can't "
         f"encode character '\\ud800' in position …: surrogates not allowed); {ANEW}",
         pilot(text('{"task": "\\ud800"}'))),
     Bad("a result with a number of 5,000 digits",
         NO_JSON.format("Exceeds the limit …"), pilot(text("9" * 5000))),
-    Bad("a result that is a pipe", "pilot has no pilot.json: its pilot has not finished; start the "
-        "same command again, and it goes on", pilot(placed(os.mkfifo, "pilot.json"))),
-    Bad("a result of a version that is a list", "pilot/pilot.json has schema [1], this paramcast "
-        "reads 2; use the paramcast that wrote it", pilot(changed(schema=[1]))),
+    Bad("a result that is a pipe", "pilot has no result.json: nothing has finished there; start "
+        "the command that made it again, and it goes on", pilot(placed(os.mkfifo, "result.json"))),
+    Bad("a result of a version that is a list", "pilot/result.json has schema [1], this paramcast "
+        "reads 3; use the paramcast that wrote it", pilot(changed(schema=[1]))),
     Bad("a result with many seeds",
-        NOT.format("pilot", "seeds: …, got 'many'", ANEW),
-        pilot(changed(seeds="many"))),
+        NOT.format("pilot", "cells.0.seeds: …, got 'many'", ANEW),
+        pilot(changed_cell(seeds="many"))),
     Bad("a result with 10^15 seeds, which would be counted up to",
         NOT.format("pilot", "seeds is 1000000000000000", ANEW),
-        pilot(changed(seeds=10**15))),
-    Bad("a result without a metric", NOT.format("pilot", "metric: …, got None", ANEW),
-        pilot(changed(metric=None))),
+        pilot(changed_cell(seeds=10**15))),
+    Bad("a result without a metric", NOT.format("pilot", "cells.0.metric: …, got None", ANEW),
+        pilot(changed_cell(metric=None))),
     Bad("a result whose table holds a word", NOT.format("pilot", "…", ANEW),
-        pilot(changed(table=["plp"]))),
+        pilot(changed_cell(table=["plp"]))),
     Bad("a result for `paramcast roi` without a metric",
-        NOT.format("pilot", "metric: …, got 3", "run the pilot again"),
-        pilot(changed(metric=3), "roi", "pilot")),
+        NOT.format("pilot", "cells.0.metric: …, got 3", ANEW),
+        pilot(changed_cell(metric=3), "roi", "pilot")),
     Bad("a study's result that is called ../../up, as its files would be",
-        f"study/study.json: the study is called '../../up'; {RESUME}",
-        study(changed("study", study="../../up"), *EXPORT)),
+        NOT.format("study", "the study is called '../../up'", ANEW),
+        study(changed(name="../../up"), *EXPORT)),
     Bad("a study's result without cells",
-        f"study/study.json has no cells; {RESUME}",
-        study(changed("study", cells=[]), *EXPORT)),
+        NOT.format("study", "it has 0 cells", ANEW), study(changed(cells=[]), *EXPORT)),
+    Bad("a pilot's result with two cells", NOT.format("pilot", "it has 2 cells", ANEW),
+        pilot(doubled)),
+    Bad("the return of a study",
+        "study holds the result of a study; give the folder of a pilot",
+        study(bool, "roi", "study")),
+    Bad("the export of a pilot",
+        "pilot holds the result of a pilot; give the folder of a study",
+        pilot(bool, "study", "export", "pilot", "cells.csv")),
     Bad("a study's result whose cells are words",
-        NOT.format("study", "cells.0: …, got 'digits'", RESUME),
-        study(changed("study", cells=["digits"]), *EXPORT)),
+        NOT.format("study", "cells.0: …, got 'digits'", ANEW),
+        study(changed(cells=["digits"]), *EXPORT)),
     Bad("a study's result that a spreadsheet's columns cannot hold",
-        "what the study holds is not as this paramcast writes it (…); " + RESUME,
+        "what the study holds is not as this paramcast writes it (…); " + ANEW,
         study(mixed, *EXPORT[:-1], "cells.parquet")),
 ]  # fmt: skip

@@ -26,6 +26,7 @@ from paramcast.study.engines.parcel import Parcel, unpack
 from paramcast.study.sheets import harmless
 from paramcast.study.store.store import Store
 from paramcast.study.tasks.source import Source
+from runs import cell
 
 EVIL = (
     "=1+1</script><script>alert(1)</script><img src=x onerror=alert(1)>\"' onload=alert(1) "
@@ -50,17 +51,15 @@ FREE = ("question", "command", "predictor", "control", "a", "b", "task", "out", 
 
 def evil_folder(place: Path, kind: str) -> Path:
     folder = copy_of(pilot_folder() if kind == "pilot" else study_folder(), place / kind)
-    path = folder / f"{kind}.json"
+    path = folder / "result.json"
     result = poison(json.loads(path.read_text()), FREE if kind == "study" else FREE[1:])
-    for one in result.get("cells", [result]):
+    for one in result["cells"]:
         one["metric"]["name"] = EVIL
         one["notes"] = [{"note": "lowest", "arms": [EVIL], "range": [0.1, 1.0]}]
         one["table"][0]["method"] = EVIL
-    for cell in result.get("cells", []):
-        cell["settings"] = {**cell["settings"], EVIL: EVIL}
+        one["settings"] = {**one["settings"], EVIL: EVIL}
     result["environment"][EVIL] = EVIL
-    if kind == "study":
-        result["notes"] = [EVIL]
+    result["notes"] = [EVIL]
     path.write_text(json.dumps(result))
     with contextlib.closing(sqlite3.connect(folder / "runs.db")) as connection, connection:
         query = "SELECT key, spec, outcome FROM runs LIMIT 1"
@@ -129,10 +128,10 @@ def test_no_stored_text_is_html_or_a_link_in_an_analysis(tmp_path: Path) -> None
 
 def test_an_analysis_writes_into_its_folder_only(tmp_path: Path) -> None:
     folder = copy_of(study_folder(), tmp_path / "study")
-    result = json.loads((folder / "study.json").read_text())
-    for cell in result["cells"]:
-        cell["settings"]["task"] = "../../../up\0/" + "a" * 300
-    (folder / "study.json").write_text(json.dumps(result))
+    result = json.loads((folder / "result.json").read_text())
+    for each in result["cells"]:
+        each["settings"]["task"] = "../../../up\0/" + "a" * 300
+    (folder / "result.json").write_text(json.dumps(result))
     ran = call(tmp_path, "heatmap", "study", "--out", "pages", command=analyse)
     assert ran.code == 0, ran.err
     made = {path.name for path in (tmp_path / "pages").iterdir()} - {"small.md"}
@@ -162,10 +161,10 @@ def test_a_formula_gets_an_apostrophe_and_nothing_else_does() -> None:
 @pytest.mark.parametrize("words", [(), ("--runs",)], ids=["cells", "runs"])
 def test_an_export_holds_no_formula(words: tuple[str, ...], tmp_path: Path) -> None:
     folder = copy_of(study_folder(), tmp_path / "study")
-    result = json.loads((folder / "study.json").read_text())
-    for i, cell in enumerate(result["cells"]):
-        cell["settings"] |= {"task": FORMULAS[i], FORMULAS[i + 4]: FORMULAS[-1 - i]}
-    (folder / "study.json").write_text(json.dumps(result))
+    result = json.loads((folder / "result.json").read_text())
+    for i, each in enumerate(result["cells"]):
+        each["settings"] |= {"task": FORMULAS[i], FORMULAS[i + 4]: FORMULAS[-1 - i]}
+    (folder / "result.json").write_text(json.dumps(result))
     with contextlib.closing(sqlite3.connect(folder / "runs.db")) as connection, connection:
         for (key,), evil in zip(connection.execute("SELECT key FROM runs").fetchall(), FORMULAS,
                                 strict=False):  # fmt: skip
@@ -220,9 +219,10 @@ def readers(folder: Path) -> dict[str, Callable[[], Any]]:
 @pytest.mark.parametrize("name", ["status", "list", "analyse", "roi", "report"])
 def test_no_stored_text_is_a_command_to_the_terminal(name: str, tmp_path: Path) -> None:
     pilot = copy_of(pilot_folder(), tmp_path / "pilot")
-    path = pilot / "pilot.json"
+    path = pilot / "result.json"
     result = json.loads(path.read_text())
-    result["metric"]["name"] = result["task"] = "accuracy\x1b[2J\x07\u202e"
+    judged = cell(result)
+    judged["metric"]["name"] = judged["task"] = "accuracy\x1b[2J\x07\u202e"
     path.write_text(json.dumps(result))
     evil_folder(tmp_path, "study")
     about = json.dumps({"kind": "study", "name": EVIL, "text": EVIL, "device": "cpu"})
@@ -248,7 +248,7 @@ def test_whoever_runs_a_task_file_is_told_once(tmp_path: Path) -> None:
     ran = call(tmp_path, "pilot", "blobs.py", *words)
     assert (ran.code, ran.said) == (0, "")
     assert ran.err.count(notice(tmp_path / "blobs.py")) == 1
-    assert ran.result["task"] == "blobs"
+    assert ran.cell["task"] == "blobs"
 
 
 def test_a_study_tells_it_for_each_of_its_task_files(tmp_path: Path) -> None:

@@ -14,8 +14,7 @@ from paramcast.study.judging.verdict import Arm, Metric
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.folder import to_json
 from paramcast.study.store.store import Store
-from paramcast.study.stored import SCHEMA
-from runs import run_spec
+from runs import run_spec, whole
 
 SPEC = run_spec(task="made", epochs=1)
 ACCURACY = Metric("accuracy", True, 0.005, 0.0005)
@@ -74,11 +73,11 @@ def store(
     tuning: float = 1224.0,
     change: Callable[[dict[str, Any]], None] = lambda result: None,
 ) -> Path:
-    """Write pilot.json and runs.db; `tuning` are the seconds of one tuning run beside them."""
+    """Write result.json and runs.db; `tuning` are the seconds of one tuning run beside them."""
     folder.mkdir(parents=True, exist_ok=True)
     result = _result(arms, metric)
     change(result)
-    (folder / "pilot.json").write_text(to_json(result))
+    (folder / "result.json").write_text(to_json(result))
     found = Store(folder / "runs.db")
     found.put(_spec(SPEC.lr, "base", "tune", 1.0, 0), {"status": "done", "seconds": tuning}, {})
     for arm in arms:
@@ -115,11 +114,10 @@ def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
         for m, arm in zip(made, arms, strict=True)
     ]  # fmt: skip
     tuned = _spec(SPEC.lr, "base", "tune", 1.0, 0).key
-    return {
-        "schema": SCHEMA, "task": "made", "question": "today", "description": {}, "metric": metric,
-        "seeds": n, "confidence": 0.95, "table": table, "verdicts": judge(arms, metric, 0.95),
-        "notes": [], "command": "paramcast pilot made", "out": "made", "steps": 100,
-        "early_steps": 80, "specification": {}, "identity": "", "environment": {},
+    judged = {
+        "task": "made", "question": "today", "description": {}, "metric": metric, "seeds": n,
+        "confidence": 0.95, "table": table, "verdicts": judge(arms, metric, 0.95), "notes": [],
+        "steps": 100, "early_steps": 80, "specification": {}, "settings": {}, "label": "",
         "learning_rates": {"tried": [0.1], "chosen": {}, "keys": {"base": [[tuned]]}},
-        "reused_runs": 0, "wall_seconds": 1.0,
     }  # fmt: skip
+    return whole(judged, command="paramcast pilot made", out="made")

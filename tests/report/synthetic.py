@@ -19,10 +19,10 @@ from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.folder import write_json
 from paramcast.study.store.store import Store
-from paramcast.study.stored import SCHEMA
 from paramcast.study.tasks.source import find
 from paramcast.study.tasks.task import Task, prepare, total_steps
 from paramcast.study.training.methods import parse_methods
+from runs import whole
 
 EXAMPLES = 100
 EVIL = "<img src=x onerror=alert(1)>"
@@ -107,7 +107,7 @@ def write_pilot(
     failed: tuple[tuple[int, str], ...] = (),
     **changes: Any,
 ) -> dict[str, Any]:
-    """A finished pilot; what pilot.json holds.
+    """A finished pilot; what its result.json holds.
 
     Args:
         effects: what a method adds to the accuracy, by its name in the runs.
@@ -150,12 +150,11 @@ def write_pilot(
         store.put_failure(spec, {"status": "failed", "reason": reason})
     store.add_look(seeds)
     store.close()
-    result = {
-        "schema": SCHEMA, **summarise(plan, rows, chosen, outcomes, 0.95, seeds, 2),
-        "identity": plan.identity, "command": plan.command(seeds), "out": str(folder),
-        "environment": ENVIRONMENT, "reused_runs": 0, "wall_seconds": 12.5,
-    }  # fmt: skip
-    write_json(folder / "pilot.json", result)
+    result = whole(
+        summarise(plan, rows, chosen, outcomes, 0.95, seeds, 2), identity=plan.identity,
+        command=plan.command(seeds), out=str(folder), environment=ENVIRONMENT, wall_seconds=12.5,
+    )  # fmt: skip
+    write_json(folder / "result.json", result)
     return result
 
 
@@ -175,7 +174,7 @@ lr = [0.01, 0.05, 0.2]
 
 
 def write_study(folder: Path, text: str = STUDY) -> dict[str, Any]:
-    """A finished study; what study.json holds."""
+    """A finished study; what result.json holds."""
     study = read(text, "study.toml")
     cells = make_cells(study, folder, device="cpu", data_dir=None)
     folder.mkdir(parents=True, exist_ok=True)
@@ -200,12 +199,11 @@ def write_study(folder: Path, text: str = STUDY) -> dict[str, Any]:
     for cell, rates in zip(cells, chosen, strict=True):
         plan = cell.plan
         result = summarise(plan, plan.rows(rates), rates, outcomes, 0.95, plan.options.seeds, None)
-        results.append({"settings": cell.settings, "label": cell.label, **result})
-    written = {
-        "schema": SCHEMA, "study": study.name, "question": study.question,
-        "notes": list(study.notes),
-        "cells": results, "environment": ENVIRONMENT, "reused_runs": 0, "wall_seconds": 30.0,
-        "text": text, "out": str(folder),
-    }  # fmt: skip
-    write_json(folder / "study.json", written)
+        results.append({**result, "settings": cell.settings, "label": cell.label})
+    written = whole(
+        *results, kind="study", name=study.name, question=study.question, notes=list(study.notes),
+        environment=ENVIRONMENT, wall_seconds=30.0, text=text, out=str(folder),
+        command=f"paramcast study resume {folder}",
+    )  # fmt: skip
+    write_json(folder / "result.json", written)
     return written

@@ -38,10 +38,10 @@ from paramcast.study.plan import Options, Plan
 from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.folder import to_json
-from paramcast.study.stored import SCHEMA
 from paramcast.study.tasks.source import find
 from paramcast.study.tasks.task import total_steps
 from paramcast.study.training.methods import parse_methods
+from runs import whole
 
 LIVES = int(os.environ.get("PARAMCAST_LIVES", "1000"))
 """Folders of the long test, with up to 6 lives each and one more."""
@@ -84,15 +84,15 @@ def specs(seeds: int, trials: int) -> dict[str, RunSpec]:
 
 @cache
 def verdict(seeds: int, trials: int, first_look: int) -> dict[str, Any]:
-    """What pilot.json holds of a pilot that was left alone, without what is measured."""
+    """What result.json holds of a pilot that was left alone, without what is measured."""
     planned = plan(seeds, trials)
     outcomes = {key: outcome(spec) for key, spec in specs(seeds, trials).items()}
     chosen = planned.choose(outcomes)
     confidence = 0.95 if seeds == first_look else 0.98
     found = summarise(planned, planned.rows(chosen), chosen, outcomes, confidence, first_look, 2)
-    made = {"schema": SCHEMA, **found, "identity": planned.identity,
-            "command": planned.command(seeds), "out": str(planned.out)}  # fmt: skip
-    return json.loads(to_json(made))
+    out, command = str(planned.out), planned.command(seeds)
+    made = whole(found, identity=planned.identity, out=out, command=command)
+    return {k: v for k, v in json.loads(to_json(made)).items() if k not in MEASURED}
 
 
 def fails(spec: RunSpec, failing: int) -> bool:
@@ -179,7 +179,7 @@ def drive_here(seeds: int, trials: int, log: Path, failures: int = 0) -> Life:
 
 
 class Step(NamedTuple):
-    """The how manieth of one kind: "sql", "file", or "verdict" for the writing of pilot.json."""
+    """The how manieth of one kind: "sql", "file", or "verdict" for the writing of result.json."""
 
     kind: str
     number: int
@@ -267,7 +267,7 @@ NOTHING = Stored({}, (), (), {}, None)
 
 def read(folder: Path) -> Stored:
     files = [folder / OUT / name for name in ("runs.db", "runs.db-wal", "runs.db-journal")]
-    result = folder / OUT / "pilot.json"
+    result = folder / OUT / "result.json"
     with tempfile.TemporaryDirectory() as copies:
         for file in files:
             if file.exists():
@@ -312,7 +312,7 @@ class Lives(RuleBasedStateMachine):
         self.life()
         left = {file.name for file in (self.folder / OUT).iterdir()}
         left -= {name for name in left if name.endswith(".partial")}  # of those that were killed
-        assert left - {"runs.db-wal", "runs.db-shm"} == {".lock", "runs.db", "pilot.json"}
+        assert left - {"runs.db-wal", "runs.db-shm"} == {".lock", "runs.db", "result.json"}
         shutil.rmtree(self.folder)
 
     @rule(seeds=st.sampled_from([2, 3, 4, 6, 8]), trials=st.sampled_from([2, 4]))

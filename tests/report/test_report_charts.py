@@ -149,7 +149,7 @@ def test_bases_and_controls_are_one_method_over_all_comparisons() -> None:
 
 
 def test_each_method_is_compared_at_its_own_best_rate(study: Path) -> None:
-    data, result = build(load(study), EN), json.loads((study / "study.json").read_text())
+    data, result = build(load(study), EN), json.loads((study / "result.json").read_text())
     found = chart(data, "rates")
     assert [v["label"] for v in found["views"]] == ["batch size 16", "batch size 32"]
     lines = {t["name"]: t for t in found["views"][0]["data"]}

@@ -55,7 +55,7 @@ def test_the_default_file_is_in_the_folder(paramcast: Paramcast, pilot: Path) ->
     (pilot / "report.html").unlink()
 
 
-@pytest.mark.parametrize("name", ["runs.db", "pilot.json"])
+@pytest.mark.parametrize("name", ["runs.db", "result.json"])
 def test_a_file_of_the_folder_stands_for_it(
     name: str, paramcast: Paramcast, pilot: Path, tmp_path: Path
 ) -> None:
@@ -139,8 +139,8 @@ def test_markdown_is_a_table_that_names_cannot_break(
     made = markdown.markdown(text, extensions=["tables", "fenced_code"])
     assert "<img" not in made
     rows = re.findall(r"<tr>(.*?)</tr>", made, re.DOTALL)
-    table = json.loads((request.getfixturevalue(kind) / f"{kind}.json").read_text())
-    arms = [r for c in table.get("cells", [table]) for r in c["table"]]
+    table = json.loads((request.getfixturevalue(kind) / "result.json").read_text())
+    arms = [r for c in table["cells"] for r in c["table"]]
     columns = len(re.findall("<th", rows[0]))
     assert [len(re.findall("<td", row)) for row in rows[1 : len(arms) + 1]] == [columns] * len(arms)
 
@@ -275,7 +275,7 @@ def test_a_pilot_leaves_its_report(
     Path("out/report.html").mkdir()  # cannot be written now
     again = paramcast(*words, "--json")
     assert again.code == 0
-    assert json.loads(again.out)["seeds"] == 6
+    assert again.cell["seeds"] == 6
     assert without_notice(again.err).startswith(
         "paramcast: no report was written: out/report.html cannot"
     )

@@ -19,11 +19,11 @@ from synthetic import write_pilot
 from paramcast.report.html.load import load
 from paramcast.report.html.page import render
 from paramcast.report.html.report import build
-from paramcast.study.grid.export import read_study
 from paramcast.study.grid.maps import maps
 from paramcast.study.judging.sentences import advice, sentence
 from paramcast.study.judging.stats import interval
 from paramcast.study.words import Words
+from runs import cell
 
 
 def data_of(folder: Path, language: str = "en") -> dict[str, Any]:
@@ -34,8 +34,8 @@ def chart(data: dict[str, Any], name: str, cell: int = 0) -> dict[str, Any]:
     return next(c for c in data["cells"][cell]["charts"] if c["id"] == name)
 
 
-def result_of(folder: Path, kind: str = "pilot") -> dict[str, Any]:
-    return json.loads((folder / f"{kind}.json").read_text())
+def result_of(folder: Path) -> dict[str, Any]:
+    return json.loads((folder / "result.json").read_text())
 
 
 def behind(rows: list[dict[str, Any]], filters: dict[str, Any]) -> list[dict[str, Any]]:
@@ -55,8 +55,8 @@ def stored_runs(folder: Path, kind: str = "pilot") -> list[dict[str, Any]]:
 
 
 def test_the_first_screen_is_the_stored_verdict(pilot: Path) -> None:
-    data, result = data_of(pilot), result_of(pilot)
-    read = load(pilot).result
+    data, result = data_of(pilot), cell(result_of(pilot))
+    read = cell(load(pilot).result)
     stored = [v for answers in read["verdicts"].values() for v in answers.values()]
     for say, key in ((sentence, "sentence"), (advice, "next")):
         told = [say(verdict, read["metric"], Words("en")) for verdict in stored]
@@ -75,7 +75,7 @@ def test_the_first_screen_is_the_stored_verdict(pilot: Path) -> None:
 
 
 def test_every_seed_is_a_dot(pilot: Path) -> None:
-    result, views = result_of(pilot), chart(data_of(pilot), "paired")["views"]
+    result, views = cell(result_of(pilot)), chart(data_of(pilot), "paired")["views"]
     base = result["table"][0]["values"]
     for row in result["table"][1:]:
         for view, name in ((views[0], "values"), (views[1], "early_values")):
@@ -149,7 +149,7 @@ def test_a_diverged_run_leaves_the_curve_and_stays_in_the_tables(pilot: Path) ->
 
 
 def test_the_tuning_chart_marks_the_chosen_rate(pilot: Path) -> None:
-    result, data = result_of(pilot), chart(data_of(pilot), "tuning")["views"][0]["data"]
+    result, data = cell(result_of(pilot)), chart(data_of(pilot), "tuning")["views"][0]["data"]
     chosen = result["learning_rates"]["chosen"]
     for name, method in (("sgd", "base"), ("plp", "plp"), ("demon", "demon")):
         trace = next(t for t in data if t["name"] == name)
@@ -167,7 +167,7 @@ def test_time_to_target_counts_those_that_reach_it(tmp_path: Path) -> None:
     ends = [
         run.outcome["validation"]["metric"] for run in load(tmp_path).runs
         if (run.spec["method"], run.spec["phase"], run.spec["share"]) == ("base", "final", 1.0)
-        and run.spec["lr"] == result_of(tmp_path)["learning_rates"]["chosen"]["base"]
+        and run.spec["lr"] == cell(result_of(tmp_path))["learning_rates"]["chosen"]["base"]
     ]  # fmt: skip
     assert f"{100 * statistics.median(ends):.2f} %" in chart(data_of(tmp_path), "target")["read"]
     assert rows["sgd"][1] == "3 / 6"
@@ -196,7 +196,7 @@ def test_only_references(tmp_path: Path) -> None:
 
 
 def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
-    data, result = data_of(study), result_of(study, "study")
+    data, result = data_of(study), result_of(study)
     kinds = [cell["verdicts"]["plp"]["quality"]["kind"] for cell in result["cells"]]
     assert data["verdicts"][0]["sentence"] == (
         f"plp: of 6 comparisons, {kinds.count('adopt')} say adopt, 0 use the control instead, "
@@ -205,7 +205,7 @@ def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
     )
     assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "profile", "rates", "heat-0"]
     heat = data["whole"][4]["views"][0]["data"][0]
-    (wanted,) = [m for m in maps(read_study(study)["cells"]) if len(m.rows) > 1]
+    (wanted,) = [m for m in maps(load(study).result["cells"]) if len(m.rows) > 1]
     for i, row in enumerate(heat["y"]):
         for j, lr in enumerate(wanted.lrs):
             assert heat["z"][i][j] == pytest.approx(wanted.to_base[row, lr][0], rel=1e-4)
@@ -225,7 +225,7 @@ def test_downloads_are_csv_that_no_spreadsheet_executes(tmp_path: Path) -> None:
     }  # fmt: skip
     assert {row["task"] for row in tables["runs.csv"]} == {"'=HYPERLINK(1)"}
     plp = next(r for r in tables["comparisons.csv"] if r["method"] == "plp")
-    stored = next(r for r in result_of(tmp_path)["table"] if r["method"] == "plp")
+    stored = next(r for r in cell(result_of(tmp_path))["table"] if r["method"] == "plp")
     assert float(plp["minus_base_mean"]) == stored["to_base"]["mean"]
     assert float(plp["mean"]) == stored["mean"]
     assert 10 <= float(plp["steps_to_target"] or 10) <= 60

@@ -24,6 +24,7 @@ from paramcast.report.html.text import markdown
 from paramcast.report.roi.lines import lines, table
 from paramcast.study.store.folder import to_json
 from paramcast.study.words import Words
+from runs import cell
 
 OWN = "positive_class = 1\nwatts = 250\ntransfer = { value = 0.3, low = 0.1, high = 0.6 }"
 
@@ -123,11 +124,12 @@ def test_what_is_left_at_its_default_is_named(adopt: Path) -> None:
 
 def test_a_missing_control_is_told_and_the_rest_of_the_report_stands(tmp_path: Path) -> None:
     write_pilot(tmp_path, seeds=6)
-    result = json.loads((tmp_path / "pilot.json").read_text())
-    result["table"] = [row for row in result["table"] if row["method"] != "random-jump"]
-    (tmp_path / "pilot.json").write_text(to_json(result))
+    result = json.loads((tmp_path / "result.json").read_text())
+    table = cell(result)["table"]
+    table[:] = [row for row in table if row["method"] != "random-jump"]
+    (tmp_path / "result.json").write_text(to_json(result))
     for language, sentence in (("en", "the control random-jump of plp is missing"),
-                               ("ja", "plp の対照手法 random-jump が")):  # fmt: skip
+                               ("ja", "plp の対照手法 random-jump の")):  # fmt: skip
         data = build(load(tmp_path), Words(language))
         assert data["payoff"]["reason"].startswith(sentence)
         assert sentence in render(data, Words(language))

@@ -27,6 +27,7 @@ from paramcast.report.roi.terminal import show
 from paramcast.study.judging.verdict import Extension, Metric
 from paramcast.study.store.folder import to_json
 from paramcast.study.words import Words
+from runs import cell
 
 EXACT = """
 training_hours = 10
@@ -399,7 +400,7 @@ def test_five_lines_say_that_there_is_no_return(tmp_path: Path) -> None:
 def test_the_command_of_an_extension_is_named(tmp_path: Path) -> None:
     def extend(result: dict[str, Any]) -> None:
         more = Extension(16, 40.0, "paramcast pilot made --seeds 16")
-        verdicts = result["verdicts"]["plp"]
+        verdicts = cell(result)["verdicts"]["plp"]
         verdicts["quality"] = replace(verdicts["quality"], extension=more)
 
     said = text(store(tmp_path / "more", useless(), change=extend), exact())

@@ -17,7 +17,8 @@ from paramcast.errors import StudyError
 from paramcast.report import roi
 from paramcast.report.roi.inputs import QUANTITIES
 from paramcast.study.judging.verdict import Metric
-from paramcast.study.stored import PilotResult, read_result
+from paramcast.study.stored import read_result
+from runs import cell
 
 
 def call(*words: Any) -> Ran:
@@ -119,33 +120,36 @@ def test_inputs_that_do_not_fit_the_task(tmp_path: Path, folder: Path) -> None:
 
 
 def newer(result: dict[str, Any]) -> None:
-    result["schema"] = 3
+    result["schema"] = 4
 
 
 def nothing_judged(result: dict[str, Any]) -> None:
-    result["verdicts"] = {}
+    cell(result)["verdicts"] = {}
 
 
 def without(key: str) -> Callable[[dict[str, Any]], None]:
-    return lambda result: result.pop(key)
+    return lambda result: cell(result).pop(key)
 
 
 def more_seeds(result: dict[str, Any]) -> None:
-    result["seeds"] = 9
+    cell(result)["seeds"] = 9
 
 
 def other_keys(result: dict[str, Any]) -> None:
-    result["table"][0]["keys"] = ["none"] * 8
+    cell(result)["table"][0]["keys"] = ["none"] * 8
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (newer, "has schema 3, this paramcast reads 2; use the paramcast that wrote it"),
+        (newer, "has schema 4, this paramcast reads 3; use the paramcast that wrote it"),
         (nothing_judged, "judges no method; run the pilot with a predictor"),
-        (without("table"), "is not as this paramcast writes it (table: Field required"),
-        (more_seeds, "is not as this paramcast writes it ('sgd' does not have 9 values); run"),
-        (other_keys, "lacks 8 of the runs behind sgd in pilot.json; run the pilot's command again"),
+        (without("table"), "is not as this paramcast writes it (cells.0.table: Field required"),
+        (more_seeds, "is not as this paramcast writes it ('sgd' does not have 9 values); start"),
+        (
+            other_keys,
+            "lacks 8 of the runs behind sgd; run the pilot's command again",
+        ),
     ],
 )
 def test_bad_results(tmp_path: Path, change: Any, message: str) -> None:
@@ -153,10 +157,10 @@ def test_bad_results(tmp_path: Path, change: Any, message: str) -> None:
 
 
 def one_seed(result: dict[str, Any]) -> None:
-    result |= {"seeds": 1, "table": [
-        {**row, "values": row["values"][:1], "early_values": row["early_values"][:1]}
-        for row in result["table"]
-    ]}  # fmt: skip
+    judged = cell(result)
+    judged["seeds"] = 1
+    for row in judged["table"]:
+        row["values"], row["early_values"] = row["values"][:1], row["early_values"][:1]
 
 
 def test_one_seed(tmp_path: Path) -> None:
@@ -169,27 +173,27 @@ def test_a_missing_control(tmp_path: Path, left: int, name: str) -> None:
     arms = adopted()
     del arms[left]
     said = refused(store(tmp_path / "out", arms))
-    assert f"the control {name} of plp is missing in pilot.json" in said
+    assert f"the control {name} of plp is missing" in said
 
 
 def test_folders_without_a_pilot(tmp_path: Path, folder: Path) -> None:
-    assert "has no pilot.json: no pilot has finished there" in refused(tmp_path)
+    assert "has no result.json; give the folder of a pilot or study" in refused(tmp_path)
     assert "FOLDER is missing" in refused()
-    text = (folder / "pilot.json").read_text()
-    (tmp_path / "pilot.json").write_text(text)
+    text = (folder / "result.json").read_text()
+    (tmp_path / "result.json").write_text(text)
     assert "holds no runs.db; give the whole folder of a pilot or study" in refused(tmp_path)
     (tmp_path / "runs.db").write_text("no database at all, but long enough to be read as one")
     assert "runs.db" in refused(tmp_path)
-    (tmp_path / "pilot.json").write_text("{")
-    assert "pilot.json cannot be read (" in refused(tmp_path)
-    (tmp_path / "pilot.json").write_text("[]")
-    assert "pilot.json cannot be read (it holds []" in refused(tmp_path)
+    (tmp_path / "result.json").write_text("{")
+    assert "result.json cannot be read (" in refused(tmp_path)
+    (tmp_path / "result.json").write_text("[]")
+    assert "result.json cannot be read (it holds []" in refused(tmp_path)
 
 
 def test_a_bare_result_has_no_runs(folder: Path) -> None:
-    result = read_result(folder / "pilot.json", PilotResult, "")
+    result = read_result(folder)
     with pytest.raises(StudyError, match=r"open the folder with paramcast\.report\.roi\.read"):
-        roi.summary(result, roi.defaults())
+        roi.summary({**result}, roi.defaults())
 
 
 # --- where the output goes ------------------------------------------------------------------------

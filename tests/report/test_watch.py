@@ -29,7 +29,7 @@ from paramcast.report.watch.watching import Watching
 from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live, Telling
 from paramcast.study.store.store import Store
-from runs import told
+from runs import cell, told
 
 SPEC = {
     "task": "digits", "fingerprint": "f", "method": "plp", "base": "sgd", "lr": 0.1, "seed": 0,
@@ -70,11 +70,11 @@ def test_a_pilot_is_shown_as_its_store_has_it(pilot: Path) -> None:
     assert view["metric"] == "accuracy, %"
     assert [event["kind"] for event in view["events"]].count("diverged") == 2
     assert any("<b>no</b> such file" in event["text"] for event in view["events"])
-    result = json.loads((pilot / "pilot.json").read_text())
+    result = json.loads((pilot / "result.json").read_text())
     tuned = {
         row["method"]: min(row["points"], key=lambda point: point[1])[0] for row in view["tuning"]
     }
-    assert tuned["sgd"] == pytest.approx(result["learning_rates"]["chosen"]["base"])
+    assert tuned["sgd"] == pytest.approx(cell(result)["learning_rates"]["chosen"]["base"])
     assert len(view["verdicts"]) == 2
     assert told(pilot)["plp", "quality"][0] in view["verdicts"][0]
 
@@ -320,7 +320,7 @@ def test_in_a_terminal_a_store_that_cannot_be_read_is_not_waited_for(
 
 def test_an_unfinished_study_has_no_verdict(tmp_path: Path) -> None:
     write_study(tmp_path, STUDY)
-    (tmp_path / "study.json").write_text("{ damaged")
+    (tmp_path / "result.json").write_text("{ damaged")
     view = Watching(tmp_path).view()
     assert (view["state"], view["verdicts"]) == ("stopped", [])
 

@@ -29,6 +29,7 @@ from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live
 from paramcast.study.store.store import Store
 from paramcast.study.words import Words
+from runs import cell
 
 PAGE = "<!DOCTYPE html>the report"
 LIVE = {"every": 0.1, "tag": '"tag"'}
@@ -211,9 +212,9 @@ def test_a_client_that_goes_away_is_no_error(
 
 
 def running(folder: Path, **changes: Any) -> Path:
-    """A pilot of 16 + 48 runs without its verdict, of 16 + 96 planned; its pilot.json is beside."""
+    """A pilot of 16 + 48 runs without its verdict, of 16 + 96 planned; its result is beside."""
     write_pilot(folder, methods="plp", seeds=6, **changes)
-    (folder / "pilot.json").rename(folder.with_name("verdict"))
+    (folder / "result.json").rename(folder.with_name("verdict"))
     store = Store(folder / "runs.db")
     store.set_about("planned", {"tuning": 16, "final": 96, "seeds": 12})
     store.close()
@@ -298,10 +299,11 @@ def test_looking_shows_no_test_value_and_is_not_a_look(tmp_path: Path) -> None:
 def test_what_cannot_be_read_is_said_in_the_page(tmp_path: Path) -> None:
     """A verdict of one seed has no report; the page says so and goes on asking."""
     write_pilot(tmp_path, methods="plp", seeds=2)
-    result = json.loads((tmp_path / "pilot.json").read_text())
-    for row in result["table"]:
+    result = json.loads((tmp_path / "result.json").read_text())
+    for row in cell(result)["table"]:
         row["values"], row["early_values"] = row["values"][:1], row["early_values"][:1]
-    (tmp_path / "pilot.json").write_text(json.dumps(result | {"seeds": 1}))
+    cell(result)["seeds"] = 1
+    (tmp_path / "result.json").write_text(json.dumps(result))
     page = page_of(tmp_path)
     assert "has fewer than 2 seeds" in page
     assert '"live":{"every":0.1' in page
@@ -423,7 +425,7 @@ def test_the_page_goes_from_waiting_to_the_report_and_ends_with_the_pilot(
     store = Store(made / "runs.db")
     store.set_about("planned", {"tuning": 16, "final": 49, "seeds": 6})
     store.close()
-    shutil.move(tmp_path / "verdict", made / "pilot.json")
+    shutil.move(tmp_path / "verdict", made / "result.json")
     page.locator("#summary .badge").first.wait_for()
     assert page.locator("#effect .plot").count() == 1
     connection = http.client.HTTPConnection(url.split("/")[2], timeout=30)
@@ -438,7 +440,7 @@ def test_another_comparison_of_a_study_is_chosen_and_kept(
     begin: Callable[..., Any], visit: Callable[..., Any], tmp_path: Path
 ) -> None:
     write_study(tmp_path)
-    verdict = tmp_path / "study.json"
+    verdict = tmp_path / "result.json"
     verdict.rename(tmp_path / "later")
     page = visit(begin(tmp_path)[0], viewport={"width": 390, "height": 800}, color_scheme="dark")
     page.locator("#pick").select_option("1")

@@ -21,6 +21,7 @@ from paramcast.study.grid.maps import differences
 from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import Metric, Verdict
 from paramcast.study.store.folder import to_json
+from runs import whole
 
 ENVIRONMENT = {"cpus": 2, "cpu": "x", "torch": "2", "python": "3", "paramcast": "0"}
 METRIC = Metric("accuracy", True, 0.005, 0.0005)
@@ -66,11 +67,10 @@ def cell(task: str = "digits", gain: float = 0.0, matched: float = 0.0, **settin
 
 
 def result(*cells: dict) -> dict[str, Any]:
-    return {
-        "study": "made-up", "question": "Is it so?", "cells": list(cells),
-        "environment": ENVIRONMENT, "wall_seconds": 3.0, "notes": [], "schema": 2, "text": "",
-        "reused_runs": 0, "out": "",
-    }  # fmt: skip
+    return whole(
+        *cells, kind="study", name="made-up", question="Is it so?", environment=ENVIRONMENT,
+        wall_seconds=3.0,
+    )  # fmt: skip
 
 
 def table(text: str) -> list[list[str]]:
@@ -258,7 +258,7 @@ def test_every_study_has_its_analyses() -> None:
 def test_the_command_writes_a_page_with_its_figures(tmp_path: Path) -> None:
     folder = tmp_path / "run"
     folder.mkdir()
-    (folder / "study.json").write_text(to_json(result(cell(gain=1.0))))
+    (folder / "result.json").write_text(to_json(result(cell(gain=1.0))))
     assert "synergy" in call(tmp_path, "synergy", folder, command=command).out
     done = call(tmp_path, "stability", folder, "--out", "new", command=command)
     assert (done.code, done.out) == (0, "wrote new/made-up.md\n")
@@ -269,8 +269,8 @@ def test_the_command_writes_a_page_with_its_figures(tmp_path: Path) -> None:
     for words, message in (
         (("heat", folder), "'heat' is not one of 'baselines', 'conditions'"),
         (("heatmap", folder), "a heat map needs cells"),
-        (("table", tmp_path / "nowhere"), "no study has finished there"),
-        (("table", folder, "--out", folder / "study.json"), "cannot be written"),
+        (("table", tmp_path / "nowhere"), "is not a folder; give the folder of a pilot or study"),
+        (("table", folder, "--out", folder / "result.json"), "cannot be written"),
     ):
         done = call(tmp_path, *words, command=command)
         assert (done.code, done.out) == (2, "")
@@ -278,7 +278,7 @@ def test_the_command_writes_a_page_with_its_figures(tmp_path: Path) -> None:
 
 
 def test_a_result_of_another_form_is_refused_in_a_sentence() -> None:
-    with pytest.raises(StudyError, match=r"study.json is not as .*; run the study again"):
+    with pytest.raises(StudyError, match=r"result.json is not as .*; start the command"):
         analyse({**result(cell()), "environment": None}, ["table"], None)
 
 

@@ -225,7 +225,7 @@ def test_worker_processes_know_the_probes(tmp_path: Path) -> None:
         cwd=tmp_path, capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr
-    (cell,) = json.loads((tmp_path / "out" / "study.json").read_text())["cells"]
+    (cell,) = json.loads((tmp_path / "out" / "result.json").read_text())["cells"]
     assert {row["method"]: "jump_loss" in row["measures"] for row in cell["table"]} == {
         "sgd": False, "sgd-lr-matched": False, "plp": True,
     }  # fmt: skip

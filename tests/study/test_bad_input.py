@@ -87,7 +87,7 @@ def test_any_name_is_shown_as_it_is(
     assert (ran.code, ran.said) == (0, "")
     assert ran.out.startswith(f"{name}: as I train today")
     (folder,) = (tmp_path / "paramcast-runs").iterdir()
-    assert (folder / "pilot.json").is_file()
+    assert (folder / "result.json").is_file()
 
 
 def test_out_may_not_be_written(unprivileged: Any) -> None:
@@ -120,7 +120,7 @@ def test_a_store_that_was_tampered_with(
     task_file()
     words = ("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2, "--methods", "plp", "--out", "out")
     assert paramcast(*words).code == 0
-    kept = (tmp_path / "out" / "pilot.json").read_bytes()
+    kept = (tmp_path / "out" / "result.json").read_bytes()
     connection = sqlite3.connect(tmp_path / "out" / "runs.db")
     connection.execute(statement)
     connection.commit()
@@ -128,4 +128,4 @@ def test_a_store_that_was_tampered_with(
     ran = paramcast(*words)
     assert (ran.code, ran.out) == (2, "")
     assert re.fullmatch(r"paramcast: \S*runs\.db .*\n", ran.said)
-    assert (tmp_path / "out" / "pilot.json").read_bytes() == kept
+    assert (tmp_path / "out" / "result.json").read_bytes() == kept

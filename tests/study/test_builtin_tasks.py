@@ -153,14 +153,14 @@ def test_the_pilot_runs_on_fashion_and_its_folder_does_not_matter(
     words = ("--lr", 0.05, "--seeds", 2, "--epochs", 1, "--out", "out", "--json")
     first = paramcast("pilot", "fashion@500", *words)
     assert first.code == 0, first.err
-    assert first.result["table"][0]["mean"] > 0.1
+    assert first.cell["table"][0]["mean"] > 0.1
     elsewhere = tmp_path / "it's here" / "fashion"
     shutil.copytree(fashion_folder, elsewhere)
     second = paramcast("pilot", "fashion@500", "--data-dir", elsewhere.parent, *words)
     assert second.code == 0, second.err
     assert first.result["reused_runs"] == 0
     assert second.result["reused_runs"] == 2 * 5 * 2  # seeds, rows, lengths
-    assert second.result["table"] == first.result["table"]
+    assert second.cell["table"] == first.cell["table"]
     assert "--data-dir" not in first.result["command"]
     assert "--data-dir" in second.result["command"]
 
@@ -245,7 +245,7 @@ def test_the_pilot_runs_on_cifar_100(paramcast: Paramcast, cifar_folder: Path) -
     words = ("--lr", 0.05, "--seeds", 2, "--epochs", 4, "--batch-size", 32, "--methods", "plp")
     ran = paramcast("pilot", "cifar100/cnn@2000", *words, "--json", "--data-dir", cifar_folder)
     assert ran.code == 0, ran.err
-    base = ran.result["table"][0]
+    base = ran.cell["table"][0]
     assert base["diverged"] == 0
     assert base["top1_error"] < 0.98  # guessing: 0.99
     assert base["top5_error"] < 0.92  # guessing: 0.95
@@ -303,11 +303,11 @@ def test_the_pilot_runs_on_shakespeare(paramcast: Paramcast, shakespeare_folder:
     )
     ran = paramcast("pilot", "shakespeare@10000", "--data-dir", shakespeare_folder, *words)
     assert ran.code == 0, ran.err
-    base = ran.result["table"][0]
+    base = ran.cell["table"][0]
     assert base["method"] == "adamw"
     assert base["diverged"] == 0  # better than the best constant
     characters = 1742 * 64
-    assert ran.result["metric"]["half_example"] == pytest.approx(0.5 / characters)
+    assert ran.cell["metric"]["half_example"] == pytest.approx(0.5 / characters)
 
 
 def test_another_text_is_refused(

@@ -11,6 +11,7 @@ import pytest
 
 from paramcast.study.tasks.description import lines, listed
 from paramcast.study.tasks.task import Prepared
+from runs import cell
 
 Paramcast = Callable[..., Any]
 WORDS = ("pilot", "--lr", 0.1, "--seeds", 2, "--epochs", 1, "--methods", "plp")
@@ -62,7 +63,7 @@ def test_a_pilot_says_what_was_read_before_it_trains_and_with_its_result(
     ran = paramcast(*WORDS, "--out", "out")
     assert ran.err.splitlines()[:2] == [f"paramcast: data: {SPLIT}", f"paramcast: data: {CONSTANT}"]
     assert ran.out.splitlines()[1:3] == [SPLIT, CONSTANT]
-    stored = json.loads((tmp_path / "out" / "pilot.json").read_text("utf-8"))
+    stored = cell(json.loads((tmp_path / "out" / "result.json").read_text("utf-8")))
     assert stored["description"]["split"] == {"train": 300, "validation": 397, "test": 1100}
     assert stored["description"]["test_accuracy"]["example"] == pytest.approx(100 / 1100)
     for language, sentence in (("en", SPLIT), ("ja", "学習 300 件")):

@@ -97,7 +97,7 @@ def test_roi_reads_a_folder_in_which_nothing_may_be_written(
     monkeypatch.setattr(tempfile, "tempdir", str(folder))
     out = folder / "out"
     out.mkdir()
-    for name in ("pilot.json", "runs.db"):
+    for name in ("result.json", "runs.db"):
         (out / name).write_bytes((paper_digits[1] / name).read_bytes())
     before = {path.name for path in out.iterdir()}
     out.chmod(0o555)

@@ -371,7 +371,7 @@ def test_failed_runs_end_a_pilot_with_one_and_a_reason(
     assert rows(tmp_path / "out/runs.db", "SELECT count(*), min(status) FROM failures") == [
         (16, "failed")
     ]
-    assert not (tmp_path / "out" / "pilot.json").exists()
+    assert not (tmp_path / "out" / "result.json").exists()
 
 
 def test_a_pilot_survives_a_worker_that_dies_once(

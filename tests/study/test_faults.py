@@ -90,7 +90,7 @@ def goes_on(pilot: Any, folder: Path, undisturbed: dict[str, Any]) -> Any:
     assert ran.result["reused_runs"] == before
     assert stored(folder) == undisturbed
     left = {file.name for file in (folder / "disk/out").iterdir()} - {"report.html"}
-    assert left - {"runs.db-wal", "runs.db-shm"} == {".lock", "runs.db", "pilot.json"}
+    assert left - {"runs.db-wal", "runs.db-shm"} == {".lock", "runs.db", "result.json"}
     return ran
 
 

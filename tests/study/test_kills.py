@@ -51,7 +51,7 @@ SLOW = """
         return inputs
     """
 """A tenth of a second a run. The first worker to come to its third run hangs there for an hour."""
-LEFT = {".lock", "runs.db", "study.json", "report.html"}
+LEFT = {".lock", "runs.db", "result.json", "report.html"}
 
 
 def whole(folder: Path) -> dict[str, Any]:
@@ -66,7 +66,7 @@ def whole(folder: Path) -> dict[str, Any]:
         read = timeless([json.loads(text) for text in (spec, outcome, curve)])
         assert key not in runs
         runs[key] = (plain, read)
-    result = json.loads((folder / "study.json").read_text("utf-8"))
+    result = json.loads((folder / "result.json").read_text("utf-8"))
     return {"runs": runs, "cells": timeless(result["cells"])}
 
 

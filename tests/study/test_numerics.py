@@ -173,7 +173,7 @@ def test_workers_compile(paramcast: Callable[..., Any]) -> None:
     words = ("pilot", "digits/mlp", *QUICK, "--workers", 2, "--json")
     eager, compiled = paramcast(*words), paramcast(*words[:-1], "--json", "--out", "b", "--compile")
     assert compiled.code == 0, compiled.err
-    for one, two in zip(eager.result["table"], compiled.result["table"], strict=True):
+    for one, two in zip(eager.cell["table"], compiled.cell["table"], strict=True):
         assert two["loss"] == pytest.approx(one["loss"], rel=1e-4)
 
 
@@ -285,7 +285,7 @@ def test_a_pilot_in_bfloat16_goes_on_and_refuses_another_precision(
     first, again = paramcast(*words), paramcast(*words)
     assert (first.code, again.code) == (0, 0), first.err
     assert first.result["reused_runs"] == 0
-    assert again.result["table"] == first.result["table"]
+    assert again.cell["table"] == first.cell["table"]
     assert again.result["reused_runs"] > 0
     assert "--precision bfloat16" in first.result["command"]
     other = paramcast("pilot", "blobs.py", *QUICK, "--workers", 1)

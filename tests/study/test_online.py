@@ -38,7 +38,7 @@ from paramcast.study.training.online.measures import (
     recovery,
 )
 from paramcast.study.training.probes import PROBES, Watched
-from runs import run_spec, timeless
+from runs import cell, run_spec, timeless
 
 Make = Callable[..., Prepared]
 
@@ -544,7 +544,7 @@ def test_the_pilot_runs_on_a_stream(paramcast: Callable[..., Any], tmp_path: Any
     words = ("--epochs", 1, "--lr", 0.05, "--seeds", 2, "--methods", methods, "--out", "out")
     ran = paramcast("pilot", "digits-classes/mlp", *words)
     assert ran.code == 0, ran.err
-    result = json.loads((tmp_path / "out" / "pilot.json").read_text())
+    result = cell(json.loads((tmp_path / "out" / "result.json").read_text()))
     rows = {row["method"]: row for row in result["table"]}
     assert {"sgd", "state-reset", "plp", "plp(on_drift='reset')"} <= set(rows)
     assert len(rows["plp"]["measures"]["forgetting"]["values"]) == 2

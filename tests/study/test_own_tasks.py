@@ -28,7 +28,7 @@ QUICK = ("--lr", 0.1, "--seeds", 6, "--json")
 
 def result_of(ran: Any) -> dict[str, Any]:
     assert ran.code == 0, ran.err
-    found: dict[str, Any] = ran.result
+    found: dict[str, Any] = ran.cell
     assert all(row["diverged"] == 0 for row in found["table"])
     return found
 
@@ -353,13 +353,13 @@ def test_diverged_runs_are_results(
     task_file(changes=POINTS + "metric='mse'", more=REGRESSION.replace("torch.nn.Tanh(), ", ""))
     ran = paramcast("pilot", "blobs.py", "--lr", 1000, "--seeds", 6, "--out", "out", "--json")
     assert (ran.code, ran.said) == (0, "")
-    row = ran.result["table"][-1]
+    row = ran.cell["table"][-1]
     assert row["diverged"] == 6
     assert len(row["divergences"]) == 6
     assert {found["how"] for found in row["divergences"]} == {"step"}
     assert row["gap"] is None
     assert row["low"] == row["mean"] == row["high"]  # every one scores as the constant predictor
-    verdict = ran.result["verdicts"]["plp"]["quality"]
+    verdict = ran.cell["verdicts"]["plp"]["quality"]
     assert verdict["kind"] == "inconclusive"
     assert (verdict["rule"], verdict["facts"]["diverged"]) == ("diverged", 24)  # without demon
     with closing(sqlite3.connect(tmp_path / "out" / "runs.db")) as connection:

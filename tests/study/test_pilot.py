@@ -24,7 +24,7 @@ from scipy import stats
 from command import strict_json, without_notice
 from paramcast.study.plan import Plan
 from paramcast.study.store.live import Live
-from runs import PAPER, TUNED, compared, kept, rows, timeless, told
+from runs import PAPER, TUNED, cell, compared, kept, rows, timeless, told
 
 Paramcast = Callable[..., Any]
 TaskFile = Callable[..., Path]
@@ -34,14 +34,16 @@ SMALL = ("pilot", "blobs.py", "--lr", 0.05, "--methods", "plp")
 
 def lasting(result: dict[str, Any]) -> dict[str, Any]:
     """The parts of a result that do not depend on the clock, the machine and the folder."""
+    judged = cell(result)
     kinds = {
         (name, question): (verdict["kind"], verdict["rule"], verdict["facts"], verdict["needed"])
-        for name, answers in result["verdicts"].items()
+        for name, answers in judged["verdicts"].items()
         for question, verdict in answers.items()
     }
-    names = ("task", "metric", "steps", "seeds", "confidence", "learning_rates", "identity")
-    return {"table": timeless(result["table"]), "verdicts": kinds} | {
-        name: result[name] for name in names
+    names = ("task", "metric", "steps", "seeds", "confidence", "learning_rates")
+    return {"table": timeless(judged["table"]), "verdicts": kinds} | {
+        "identity": result["identity"],
+        **{name: judged[name] for name in names},
     }
 
 
@@ -50,8 +52,8 @@ def lasting(result: dict[str, Any]) -> dict[str, Any]:
 
 def verdict(ran: Any, folder: Path, question: str) -> dict[str, Any]:
     assert ran.code == 0, ran.err
-    result = json.loads((folder / "pilot.json").read_text("utf-8"))
-    answer: dict[str, Any] = result["verdicts"]["plp"][question]
+    result = json.loads((folder / "result.json").read_text("utf-8"))
+    answer: dict[str, Any] = cell(result)["verdicts"]["plp"][question]
     return answer
 
 
@@ -88,13 +90,14 @@ BOTH = pytest.mark.parametrize("digits", ["tuned_digits", "paper_digits"])
 
 def read(request: pytest.FixtureRequest, fixture: str) -> tuple[Any, Path, dict[str, Any]]:
     ran, folder = request.getfixturevalue(fixture)
-    return ran, folder, json.loads((folder / "pilot.json").read_text("utf-8"))
+    return ran, folder, json.loads((folder / "result.json").read_text("utf-8"))
 
 
 @BOTH
 def test_pilot_json_is_strict_and_complete(digits: str, request: pytest.FixtureRequest) -> None:
     _, folder, result = read(request, digits)
-    assert strict_json((folder / "pilot.json").read_text("utf-8")) == result
+    assert strict_json((folder / "result.json").read_text("utf-8")) == result
+    environment, result = result["environment"], cell(result)
     assert [row["method"] for row in result["table"]] == [
         "sgd", "sgd-lr-matched", "random-jump", "demon", "plp",
     ]  # fmt: skip
@@ -111,7 +114,6 @@ def test_pilot_json_is_strict_and_complete(digits: str, request: pytest.FixtureR
         assert 0 <= row["low"] <= row["mean"] <= row["high"] <= 1
         assert row["top1_error"] == pytest.approx(1 - row["mean"])
     assert (result["steps"], result["early_steps"], result["seeds"]) == (150, 120, 6)
-    environment = result["environment"]
     assert {"paramcast", "torch", "python", "platform", "cpu", "gpu", "git_commit"} <= set(
         environment
     )
@@ -127,7 +129,7 @@ def test_pilot_json_is_strict_and_complete(digits: str, request: pytest.FixtureR
 def test_intervals_and_p_are_scipys_on_the_stored_values(
     digits: str, request: pytest.FixtureRequest
 ) -> None:
-    _, _, result = read(request, digits)
+    result = cell(read(request, digits)[2])
     base = result["table"][0]["values"]
     for row in result["table"]:
         alone = stats.ttest_1samp(row["values"], 0).confidence_interval(0.95)
@@ -146,7 +148,7 @@ def test_intervals_and_p_are_scipys_on_the_stored_values(
 def test_controls_run_at_the_predictors_own_rate(
     digits: str, request: pytest.FixtureRequest
 ) -> None:
-    _, _, result = read(request, digits)
+    result = cell(read(request, digits)[2])
     lr = {row["method"]: row["lr"] for row in result["table"]}
     assert lr["random-jump"] == lr["plp"]
     assert lr["sgd-lr-matched"] == pytest.approx(lr["plp"] * 7 / 6)
@@ -189,7 +191,7 @@ def test_every_method_is_tuned_on_the_same_points_and_seeds(
 
 def test_learning_rates_are_chosen_by_validation_loss(tuned_digits: tuple[Any, Path]) -> None:
     _, folder = tuned_digits
-    result = json.loads((folder / "pilot.json").read_text("utf-8"))
+    result = json.loads((folder / "result.json").read_text("utf-8"))
     losses: dict[str, dict[float, list[float]]] = {}
     tuning = rows(
         folder / "runs.db",
@@ -200,7 +202,7 @@ def test_learning_rates_are_chosen_by_validation_loss(tuned_digits: tuple[Any, P
         losses.setdefault(method, {}).setdefault(lr, []).append(loss)
     base = losses["base"]
     best = min(base, key=lambda lr: sum(base[lr]))
-    chosen = result["learning_rates"]["chosen"]
+    chosen = cell(result)["learning_rates"]["chosen"]
     assert chosen["base"] == best
     for method in ("demon", "plp"):
         at_base, mine = losses[method][best], losses[method][chosen[method]]
@@ -218,7 +220,7 @@ def test_the_table_shows_every_column(digits: str, request: pytest.FixtureReques
                    " p"):  # fmt: skip
         assert column in header
     plp = next(line for line in ran.out.splitlines() if line.startswith("plp "))
-    row = result["table"][-1]
+    row = cell(result)["table"][-1]
     for text in (f"{row['lr']:.4g}", f"{100 * row['mean']:.2f} ±", f"{100 * row['loss'] / 100:.4f}",
                  f"{100 * row['early_mean']:.2f}", f"{100 * row['to_base']['mean']:+.2f} (",
                  "0/6"):  # fmt: skip
@@ -245,14 +247,14 @@ def test_every_verdict_names_the_question_that_it_answers(
     for paragraph in ran.out.split("\n\n"):
         if paragraph.startswith("plp, "):
             assert question in " ".join(paragraph.split())
-    assert result["question"] == ("tuned" if digits == "tuned_digits" else "today")
+    assert cell(result)["question"] == ("tuned" if digits == "tuned_digits" else "today")
 
 
 def test_a_finished_pilot_is_read_back_without_a_run(
     tuned_digits: tuple[Any, Path], paramcast: Paramcast
 ) -> None:
     _, folder = tuned_digits
-    before = json.loads((folder / "pilot.json").read_text("utf-8"))
+    before = json.loads((folder / "result.json").read_text("utf-8"))
     again = paramcast("pilot", *TUNED, "--out", folder, "--json")
     assert again.code == 0
     assert again.result["reused_runs"] == 84
@@ -307,7 +309,7 @@ def test_several_predictors_share_the_error(paramcast: Paramcast, task_file: Tas
     task_file()
     methods = "plp, plp(horizon=0.5), lookahead, secant"
     words = ("--lr", 0.2, "--epochs", 6, "--methods", methods, "--seeds", 6, "--json")
-    result = paramcast("pilot", "blobs.py", *words).result
+    result = paramcast("pilot", "blobs.py", *words).cell
     assert result["confidence"] == pytest.approx(1 - 0.05 / 4)
     assert set(result["verdicts"]) == {"plp", "plp(horizon=0.5)", "lookahead", "secant"}
     comparisons = compared(result["verdicts"]["plp"]["quality"])
@@ -326,7 +328,7 @@ def test_several_predictors_share_the_error(paramcast: Paramcast, task_file: Tas
 def test_offered_controls_must_be_beaten_too(paramcast: Paramcast, task_file: TaskFile) -> None:
     task_file()
     words = (*SMALL[:4], "--methods", "plp, nesterov, sign-flipped, demon", "--seeds", 6, "--json")
-    result = paramcast(*words).result
+    result = paramcast(*words).cell
     comparisons = compared(result["verdicts"]["plp"]["quality"])
     assert {"plp - nesterov", "plp - sign-flipped", "nesterov - sgd"} <= set(comparisons)
     assert not any("demon" in name for name in comparisons)
@@ -342,7 +344,7 @@ def test_two_to_five_seeds_run_and_name_the_seeds_needed(
     folder = task_file().parent
     for seeds in (2, 5):
         ran = paramcast(*SMALL, "--seeds", seeds, "--out", f"out{seeds}", "--json")
-        quality = ran.result["verdicts"]["plp"]["quality"]
+        quality = ran.cell["verdicts"]["plp"]["quality"]
         assert quality["kind"] == "inconclusive"
         assert quality["needed"] >= 6
         reason, then = told(folder / f"out{seeds}")["plp", "quality"]
@@ -359,22 +361,22 @@ def test_a_pilot_is_extended_twice_at_98_per_cent_and_not_otherwise(
         return paramcast(*SMALL, "--seeds", seeds, "--out", "out", "--json")
 
     first = look(6).result
-    assert (first["confidence"], first["reused_runs"]) == (0.95, 0)
-    assert look(6).result["confidence"] == 0.95
+    assert (cell(first)["confidence"], first["reused_runs"]) == (0.95, 0)
+    assert look(6).cell["confidence"] == 0.95
     for seeds in (5, 7, 18, 48):
         refused = look(seeds)
         assert refused.code == 2
         assert f"--seeds can be 6 or 12 or 24, got {seeds}" in refused.err
     second = look(12).result
-    assert (second["confidence"], second["reused_runs"]) == (0.98, 48)
+    assert (cell(second)["confidence"], second["reused_runs"]) == (0.98, 48)
     assert "--seeds can be 12 or 24, got 6" in look(6).err
     third = look(24).result
-    assert (third["confidence"], third["reused_runs"]) == (0.98, 96)
+    assert (cell(third)["confidence"], third["reused_runs"]) == (0.98, 96)
     assert "--seeds can be 24, got 48" in look(48).err
     for result in (second, third):
-        comparisons = compared(result["verdicts"]["plp"]["quality"])
+        comparisons = compared(cell(result)["verdicts"]["plp"]["quality"])
         assert {c["confidence"] for c in comparisons.values()} == {0.98}
-    for early, late in zip(first["table"], third["table"], strict=True):
+    for early, late in zip(cell(first)["table"], cell(third)["table"], strict=True):
         assert late["values"][:6] == early["values"]
 
 
@@ -394,7 +396,7 @@ def test_the_continuing_command_continues(
     again = paramcast(*words[1:], "--json")
     assert again.code == 0, again.err
     assert again.result["reused_runs"] > 0
-    assert again.result["seeds"] in (12, 24)
+    assert again.cell["seeds"] in (12, 24)
 
 
 def test_inconclusive_says_spread_seeds_time_and_command(
@@ -470,9 +472,9 @@ def test_an_edited_task_file_is_run_as_edited(
     monkeypatch.setattr(sys, "dont_write_bytecode", False)
     file = task_file(changes="epochs=2")
     words = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 2, "--methods", "plp", "--json")
-    assert paramcast(*words).result["steps"] == 10
+    assert paramcast(*words).cell["steps"] == 10
     edited(file, "epochs=2", "epochs=3")
-    assert paramcast(*words).result["steps"] == 15
+    assert paramcast(*words).cell["steps"] == 15
 
 
 def test_an_edited_module_beside_the_task_file_is_another_task(
@@ -581,7 +583,7 @@ def test_an_interrupted_pilot_goes_on(
     found = re.fullmatch(sentence + r"goes on from there\n", without_notice(err))
     assert found, err
     assert int(found.group(1)) == runs
-    assert not (tmp_path / "out" / "pilot.json").exists()
+    assert not (tmp_path / "out" / "result.json").exists()
     finish(paramcast, undisturbed, runs)
 
 
@@ -666,7 +668,7 @@ def test_json_prints_nothing_but_json_even_if_the_task_prints(
     assert process.returncode == 0
     assert err.startswith(f"paramcast: running the code in {file}, with your rights\n")
     assert set(without_notice(err).splitlines()) <= {"loading the data"}
-    assert strict_json(out) == json.loads((tmp_path / "out" / "pilot.json").read_text("utf-8"))
+    assert strict_json(out) == json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
 
 
 def test_the_table_goes_to_standard_output_and_nothing_to_the_other(
@@ -678,7 +680,7 @@ def test_the_table_goes_to_standard_output_and_nothing_to_the_other(
     assert ran.said == ""
     assert ran.out.startswith("blobs: as I train today; 2 seeds, 10 steps (8 for 0.8 T)")
     folder = r"paramcast-runs/blobs-[0-9a-f]{8}"
-    last = rf"Details: {folder}/pilot\.json\nReport: {folder}/report\.html\n$"
+    last = rf"Details: {folder}/result\.json\nReport: {folder}/report\.html\n$"
     assert re.search(last, ran.out)
 
 
@@ -712,7 +714,7 @@ def test_dry_run_as_json_counts_what_will_run(
         == promised["tuning_runs"] + promised["final_runs"]
     )
     assert result["out"] == promised["out"]
-    assert result["learning_rates"]["tried"] == promised["learning_rates"]
+    assert cell(result)["learning_rates"]["tried"] == promised["learning_rates"]
 
 
 def test_a_plan_gives_every_method_the_same_tuning(

@@ -61,8 +61,8 @@ def study(tmp_path: Path, task_file: Callable[..., Path]) -> Path:
 
 
 def table(folder: Path) -> list[dict[str, Any]]:
-    """The cells of a study.json, without what the clock and the machine say."""
-    result = json.loads((folder / "study.json").read_text("utf-8"))
+    """The cells of a result.json, without what the clock and the machine say."""
+    result = json.loads((folder / "result.json").read_text("utf-8"))
     return [timeless([cell["settings"], cell["table"]]) for cell in result["cells"]]
 
 

@@ -24,7 +24,7 @@ from paramcast.study.engines import node
 from paramcast.study.engines.address import check_reachable, read_address
 from paramcast.study.engines.parcel import Parcel, pack, unpack
 from paramcast.study.tasks.source import Source, find, load
-from runs import kept, rows, run_spec, timeless
+from runs import cell, kept, rows, run_spec, timeless
 
 pytest.importorskip("ray")
 SRC = Path(__file__).parents[2] / "src"
@@ -358,8 +358,8 @@ def test_a_node_that_dies_loses_the_runs_in_progress_only(
     assert all("the worker process or its node died" in reason for _, reason in lost)
     assert err.count("; trying once more") == len(lost)
     result = json.loads(out)
-    local_result = json.loads((local.database.parent / "pilot.json").read_text("utf-8"))
-    assert timeless(result["table"]) == timeless(local_result["table"])
+    local_result = json.loads((local.database.parent / "result.json").read_text("utf-8"))
+    assert timeless(cell(result)) == timeless(cell(local_result))
     environment = result["environment"]
     assert (environment["engine"], environment["nodes"]) == ("ray", 2)
     assert (environment["cluster_cpus"], environment["cpus_per_run"]) == (2.0, 1.0)

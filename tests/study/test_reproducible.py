@@ -78,7 +78,7 @@ def left(folder: Path, place: str) -> dict[str, Any]:
         key: (status, *(timeless(json.loads(text)) for text in texts))
         for key, status, *texts in rows
     }
-    cells = json.loads((folder / "study.json").read_text("utf-8"))["cells"]
+    cells = json.loads((folder / "result.json").read_text("utf-8"))["cells"]
     return {"runs": runs, "cells": timeless(cells)}
 
 

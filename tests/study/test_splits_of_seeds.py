@@ -94,7 +94,7 @@ def test_a_pilot_with_splits_is_judged_and_reported(
     words = ("--target", "price", "--lr", 0.1, "--epochs", 8, "--methods", "plp", "--out", "out")
     ran = paramcast("pilot", table, *words, "--splits", 6, "--json")
     assert ran.code == 0, ran.err
-    result = ran.result
+    result = ran.cell
     assert result["metric"]["overlap"] == pytest.approx(1 / 3)
     assert result["notes"][-1] == {"note": "splits"}
     c = result["table"][-1]["to_base"]

@@ -152,7 +152,7 @@ def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_pat
     ran = paramcast("study", "run", "tiny.toml", "--out", "out")
     assert ran.code == 0, ran.err
     assert "4 cells" in ran.out
-    result = json.loads((tmp_path / "out" / "study.json").read_text())
+    result = json.loads((tmp_path / "out" / "result.json").read_text())
     assert result["reused_runs"] == 0
     first = result["cells"][0]
     assert [row["method"] for row in first["table"]] == [
@@ -164,14 +164,14 @@ def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_pat
 
     with sqlite3.connect(tmp_path / "out" / "runs.db") as database:  # as if a part had been lost
         database.execute("DELETE FROM runs WHERE rowid % 3 = 0")
-    (tmp_path / "out" / "study.json").unlink()
+    (tmp_path / "out" / "result.json").unlink()
     status = paramcast("study", "status", "out").out
     assert "study tiny, not finished; 0 of 0 tuning runs, 64 of at most 96 final runs" in status
     assert paramcast("study", "export", "out", "cells.csv").code == 2  # not finished
 
     again = paramcast("study", "resume", "out")
     assert again.code == 0, again.err
-    repeated = json.loads((tmp_path / "out" / "study.json").read_text())
+    repeated = json.loads((tmp_path / "out" / "result.json").read_text())
     assert repeated["reused_runs"] == 64
     for a, b in zip(result["cells"], repeated["cells"], strict=True):
         assert [row["values"] for row in a["table"]] == [row["values"] for row in b["table"]]

@@ -15,7 +15,8 @@ from paramcast.report.terminal import LiveProgress, show
 from paramcast.study.engines import LocalEngine
 from paramcast.study.grid.run import run_pilot
 from paramcast.study.plan import Plan
-from paramcast.study.stored import PilotResult, read_result
+from paramcast.study.stored import Result, read_result
+from runs import cell
 
 
 def watched(plan: Plan, *, terminal: bool) -> tuple[str, LiveProgress]:
@@ -48,8 +49,8 @@ def test_nothing_is_shown_where_there_is_no_terminal(
     assert text == ""
 
 
-def shown(folder: Path, width: int) -> tuple[PilotResult, list[str]]:
-    result = read_result(folder / "pilot.json", PilotResult, "run it again")
+def shown(folder: Path, width: int) -> tuple[Result, list[str]]:
+    result = read_result(folder)
     screen = io.StringIO()
     show(result, Console(file=screen, width=width))
     return result, screen.getvalue().splitlines()
@@ -58,7 +59,7 @@ def shown(folder: Path, width: int) -> tuple[PilotResult, list[str]]:
 @pytest.mark.parametrize("width", [80, 100, 120, 200])
 def test_no_name_and_no_interval_is_broken(tuned_digits: tuple[Any, Path], width: int) -> None:
     result, lines = shown(tuned_digits[1], width)
-    for row in result["table"]:
+    for row in cell(result)["table"]:
         assert any(line.split(" ")[0] == row["method"] for line in lines)
         if row["to_base"]:
             c = row["to_base"]

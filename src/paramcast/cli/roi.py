@@ -56,9 +56,10 @@ def roi(
     result = found.read(folder, store)
     from ..report.roi.terminal import render
     from ..study.reading import as_written
-    from ..study.store.folder import to_json
+    from ..study.store.folder import RESULT, to_json
+    from ..study.stored import AGAIN
 
-    with as_written(folder / "pilot.json", "run the pilot again"):
+    with as_written(folder / RESULT, AGAIN):
         summary = found.summary(result, checked)
         text = to_json(summary) + "\n" if as_json else render(summary, full=full)
     _put(text, out)

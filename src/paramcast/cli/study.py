@@ -148,9 +148,10 @@ def show(name: str | None) -> None:
 @store_option
 def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
     """Write the study in FOLDER to FILE.csv or FILE.parquet."""
-    from ..study.grid.export import comparison_rows, read_study, run_rows, write
+    from ..study.grid.export import comparison_rows, run_rows, write
+    from ..study.stored import read_result
 
-    rows = run_rows(folder, store) if runs else comparison_rows(read_study(folder))
+    rows = run_rows(folder, store) if runs else comparison_rows(read_result(folder, "study"))
     write(rows, file)
     click.echo(f"wrote {len(rows)} rows to {file}")
 
@@ -191,7 +192,7 @@ def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
 
 
 def _status(folder: Path, url: str | None = None) -> str:
-    from ..study.store.folder import RESULTS, reading
+    from ..study.store.folder import RESULT, reading
     from ..study.store.live import driver
 
     with reading(folder, url) as store, as_written(store.name, RESUME):
@@ -201,7 +202,7 @@ def _status(folder: Path, url: str | None = None) -> str:
     done += f"{counts.get('final', 0)} of at most {planned.get('final', '?')} final runs"
     failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""
     failed += f"; at work: {at_work}" if at_work else ""
-    state = "finished" if (folder / RESULTS["study"]).is_file() else "not finished"
+    state = "finished" if (folder / RESULT).is_file() else "not finished"
     return f"{folder}: study {about['name']}, {state}; {done}{failed}"
 
 

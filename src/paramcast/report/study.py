@@ -11,17 +11,18 @@ from rich.table import Table
 
 from ..study.judging.stats import Comparison
 from ..study.judging.verdict import Metric
-from ..study.stored import Judged, StudyResult
+from ..study.store.folder import RESULT
+from ..study.stored import Judged, Result
 from .terminal import WIDE
 
 
-def render(result: StudyResult) -> str:
+def render(result: Result) -> str:
     """Render a study's cells and verdicts as text for standard output."""
     out = Console(file=sys.__stdout__)
     if not out.is_terminal or out.width < WIDE:  # long lines are better than cut numbers
         out = Console(file=sys.__stdout__, width=WIDE + 50, soft_wrap=True)
     with out.capture() as captured:
-        out.print(f"{result['study']}: {result['question']}", highlight=False, markup=False)
+        out.print(f"{result['name']}: {result['question']}", highlight=False, markup=False)
         out.print(
             f"{len(result['cells'])} cells, {result['wall_seconds']:.0f} s, "
             f"{result['reused_runs']} runs reused\n",
@@ -30,7 +31,7 @@ def render(result: StudyResult) -> str:
         out.print(_table(result["cells"]))
         for note in result["notes"]:
             out.print(note, highlight=False, markup=False)
-        out.print(f"Details: {result['out']}/study.json", highlight=False, markup=False)
+        out.print(f"Details: {result['out']}/{RESULT}", highlight=False, markup=False)
     return captured.get()
 
 

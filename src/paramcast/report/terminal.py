@@ -24,7 +24,8 @@ from ..study.judging.sentences import advice, note, sentence
 from ..study.judging.stats import FULL_CONFIDENCE, Comparison, shown_p
 from ..study.judging.verdict import EARLY, PERCENT, Metric
 from ..study.reading import printable
-from ..study.stored import ArmResult, PilotResult
+from ..study.store.folder import RESULT
+from ..study.stored import ArmResult, Judged, Result
 from ..study.tasks.description import lines
 from ..study.words import Words
 
@@ -92,7 +93,7 @@ class LiveProgress:
             self._progress.update(self._task, advance=1, last=last)
 
 
-def render(result: PilotResult) -> str:
+def render(result: Result) -> str:
     """Render a pilot's table, verdicts and notes for standard output, in colour on a terminal."""
     out = Console(file=sys.__stdout__)
     if not out.is_terminal:
@@ -102,31 +103,32 @@ def render(result: PilotResult) -> str:
     return captured.get()
 
 
-def show(result: PilotResult, console: Console) -> None:
+def show(result: Result, console: Console) -> None:
     """Print a pilot's table, verdicts and notes."""
-    metric, words, question = result["metric"], Words("en"), result["question"]
-    early = f" ({result['early_steps']} for 0.8 T)" if result["early_steps"] else ""
-    steps = "" if result["steps"] is None else f"{result['steps']} steps{early}, "
+    (judged,), words = result["cells"], Words("en")
+    metric, question = judged["metric"], judged["question"]
+    early = f" ({judged['early_steps']} for 0.8 T)" if judged["early_steps"] else ""
+    steps = "" if judged["steps"] is None else f"{judged['steps']} steps{early}, "
     console.print(
-        f"{result['task']}: {words(f'question.{question}')}; {result['seeds']} seeds, {steps}"
+        f"{judged['task']}: {words(f'question.{question}')}; {judged['seeds']} seeds, {steps}"
         f"{result['wall_seconds']:.0f} s, {result['reused_runs']} runs reused",
         highlight=False,
         markup=False,
     )
-    for line in lines(result.get("description", {})):
+    for line in lines(judged["description"]):
         _say(printable(line), console)
     # the table; on a narrow terminal in two parts, comparisons with the base first
-    columns = _columns(result, metric)
+    columns = _columns(judged)
     if console.width >= WIDE:
-        console.print(_table(columns, result["table"]))
+        console.print(_table(columns, judged["table"]))
     else:
         compared = [(heading.replace(" (", "\n("), cell) for heading, cell in columns[-4:]]
         others = [(heading.replace(" ", "\n"), cell) for heading, cell in columns[:-4]]
-        console.print(_table(others[:1] + compared, result["table"]))
-        console.print(_table(others, result["table"]))
+        console.print(_table(others[:1] + compared, judged["table"]))
+        console.print(_table(others, judged["table"]))
     # the verdicts, then each command once, unwrapped so that it can be copied, and the notes
     asked, commands = words(f"question.{question}_short"), {}
-    for name, answers in result["verdicts"].items():
+    for name, answers in judged["verdicts"].items():
         for about, verdict in answers.items():
             said = sentence(verdict, metric, words)
             next_ = advice(verdict, metric, words)
@@ -137,9 +139,9 @@ def show(result: PilotResult, console: Console) -> None:
     for command in commands:
         console.print(f"\n  {command}", highlight=False, markup=False, soft_wrap=True)
     console.print()
-    for each in result["notes"]:
+    for each in judged["notes"]:
         _say(note(each, metric, words), console)
-    where = f"Details: {result['out']}/pilot.json"
+    where = f"Details: {result['out']}/{RESULT}"
     console.print(where, highlight=False, markup=False, soft_wrap=True)
 
 
@@ -150,16 +152,16 @@ def _say(text: str, console: Console, indent: str = "") -> None:
     console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
 
 
-def _columns(result: PilotResult, metric: Metric) -> list[tuple[str, Any]]:
+def _columns(judged: Judged) -> list[tuple[str, Any]]:
     """The headings, each with the function that renders its cell; the last four compare arms."""
-    base = result["table"][0]["method"]
-    level = f"{100 * result['confidence']:.3g}%"
+    base, metric = judged["table"][0]["method"], judged["metric"]
+    level = f"{100 * judged['confidence']:.3g}%"
     columns: list[tuple[str, Any]] = [
         ("method", lambda r: r["method"]),
         ("lr", lambda r: f"{r['lr']:.4g}"),
     ]
     # errors, for classes only
-    if result["table"][0]["top1_error"] is not None:
+    if judged["table"][0]["top1_error"] is not None:
         columns += [
             ("top-1 error", lambda r: f"{100 * r['top1_error']:.2f}"),
             ("top-5 error", lambda r: _or_dash(r["top5_error"], lambda v: f"{100 * v:.2f}")),
@@ -169,12 +171,12 @@ def _columns(result: PilotResult, metric: Metric) -> list[tuple[str, Any]]:
         ("gap", lambda r: _or_dash(r["gap"], lambda v: f"{v:+.4f}")),
         ("seconds", lambda r: f"{r['seconds']:.2f}"),
         ("peak MiB", lambda r: f"{r['peak_memory'] / 2**20:.0f}"),
-        ("diverged", lambda r: f"{r['diverged']}/{result['seeds']}"),
+        ("diverged", lambda r: f"{r['diverged']}/{judged['seeds']}"),
     ]
     name = metric.name.replace("_", " ") + (" %" if metric.percent else "")
     name = f"top-1 {name}" if metric.name == "accuracy" else name
     # several methods are judged, or this is not the first look
-    adjusted = result["confidence"] != FULL_CONFIDENCE
+    adjusted = judged["confidence"] != FULL_CONFIDENCE
     columns += [
         (f"{name} (95%)", lambda r: _value(r, metric)),
         (f"at {EARLY} T", lambda r: _bare(r["early_mean"], metric)),

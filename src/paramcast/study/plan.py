@@ -142,7 +142,7 @@ class Plan:
     Args:
         options: what to compare.
         subject: what is trained.
-        out: the folder for runs.db and pilot.json; None chooses one by the specification.
+        out: the folder for runs.db and result.json; None chooses one by the specification.
         others: a task in the splits of the seeds after the first, one at a time.
     """
 

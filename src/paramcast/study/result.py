@@ -94,6 +94,8 @@ def summarise(
             "keys": _tuning_keys(plan),
         },
         "specification": plan.specification(),
+        "settings": {},
+        "label": "",
     }
 
 

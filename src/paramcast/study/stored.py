@@ -1,4 +1,4 @@
-"""The types of a comparison's result, and how to read it back from pilot.json or study.json.
+"""The types of a comparison's result, and how to read it back from its folder.
 
 A result is strict JSON of facts: numbers, names, keys of runs, and keys of the catalogue. It holds
 no sentence except those that users wrote. In memory its leaves are the dataclasses of `judging`; on
@@ -8,21 +8,25 @@ disk each becomes an object of its fields.
 from __future__ import annotations
 
 import functools
+import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Literal
 
-from typing_extensions import NotRequired, TypedDict  # pydantic needs these before Python 3.12
+from typing_extensions import TypedDict  # pydantic needs these before Python 3.12
 
 from ..errors import StudyError
 from .judging.stats import Comparison
 from .judging.verdict import Metric, Verdict
 from .reading import MOST_JSON, MOST_SEEDS, object_from_json, read_text, shown
+from .store.folder import RESULT, remembers
 
-SCHEMA = 2
+SCHEMA = 3
+AGAIN = "start the command that made it once more, which rewrites it"
+NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
+"""The form of a study's name; files and folders are named after the study."""
 Note = dict[str, Any]
 """A note on a comparison: {"note": key of the catalogue, ...facts}."""
-T = TypeVar("T")
 
 
 class Measure(TypedDict):
@@ -87,6 +91,7 @@ class Judged(TypedDict):
         question: "tuned" or "today".
         steps: None where only the training knows.
         early_steps: None where 0.8 T was not run, too.
+        settings, label: what a study varies, and in words; empty for a pilot.
     """
 
     task: str
@@ -102,52 +107,52 @@ class Judged(TypedDict):
     notes: list[Note]
     learning_rates: LearningRates
     specification: dict[str, Any]
-    settings: NotRequired[dict[str, Any]]
-    label: NotRequired[str]
+    settings: dict[str, Any]
+    label: str
 
 
-class PilotResult(Judged):
-    """The content of pilot.json."""
+class Result(TypedDict):
+    """The content of result.json; a pilot has one cell.
+
+    Attributes:
+        name: of the task or the study.
+        question, notes, text: a study's own words, and the file that says them; empty for a pilot.
+        command: what goes on with it.
+    """
 
     schema: int
+    kind: Literal["pilot", "study"]
     identity: str
+    name: str
+    question: str
+    notes: list[str]
+    cells: list[Judged]
     command: str
     out: str
     environment: dict[str, Any]
     reused_runs: int
     wall_seconds: float
-
-
-class StudyResult(TypedDict):
-    """The content of study.json."""
-
-    schema: int
-    study: str
-    question: str
-    notes: list[str]
-    cells: list[Judged]
-    environment: dict[str, Any]
-    reused_runs: int
-    wall_seconds: float
     text: str
-    out: str
 
 
-def read_result(path: Path, kind: type[T], remedy: str) -> T:
-    """Read a result from its file.
+def read_result(folder: Path, *kinds: str) -> Result:
+    """Read the result that a comparison left in its folder.
 
     Args:
-        path: of pilot.json or study.json.
-        kind: PilotResult or StudyResult.
-        remedy: what to do about a file that cannot be read.
+        folder: of a finished pilot or study.
+        kinds: those that the caller can use; all if none is given.
 
     Raises:
-        StudyError: it cannot be read, or holds something else.
+        StudyError: nothing has finished there, it cannot be read, or it is of another kind or
+            version.
     """
+    path = folder / RESULT
+    if not path.is_file():
+        raise StudyError(_missing(folder))
     try:
         content = object_from_json(read_text(path, MOST_JSON))
     except (OSError, ValueError) as error:
-        raise StudyError(f"{path} cannot be read ({error}); {remedy}") from None
+        raise StudyError(f"{path} cannot be read ({error}); {AGAIN}") from None
     if content.get("schema") != SCHEMA:
         raise StudyError(
             f"{path} has schema {shown(content.get('schema'))}, this paramcast reads {SCHEMA}; "
@@ -157,28 +162,55 @@ def read_result(path: Path, kind: type[T], remedy: str) -> T:
     from pydantic import ValidationError
 
     try:
-        result: T = _reader(cast("Any", kind)).validate_python(content)
-        for judged in cast("Any", result).get("cells", [result]):
-            _check(judged)
+        result: Result = _reader().validate_python(content)
+        _check(result)
     except (ValidationError, ValueError) as error:
         found = str(error)
         if isinstance(error, ValidationError):
             first = error.errors(include_url=False)[0]
             place = ".".join(map(str, first["loc"]))
             found = f"{place}: {first['msg']}, got {shown(first['input'], 40)}"
-        raise StudyError(f"{path} is not as this paramcast writes it ({found}); {remedy}") from None
+        raise StudyError(f"{path} is not as this paramcast writes it ({found}); {AGAIN}") from None
+    if kinds and result["kind"] not in kinds:
+        raise StudyError(
+            f"{folder} holds the result of a {result['kind']}; give the folder of a "
+            f"{' or '.join(kinds)}"
+        )
     return result
 
 
+def _missing(folder: Path) -> str:
+    """Why there is no result."""
+    if not folder.is_dir():
+        return f"{folder} is not a folder; give the folder of a pilot or study"
+    if remembers(folder):
+        return (
+            f"{folder} has no {RESULT}: nothing has finished there; start the command that made it "
+            "again, and it goes on"
+        )
+    return f"{folder} has no {RESULT}; give the folder of a pilot or study"
+
+
 @functools.cache
-def _reader(kind: Any) -> Any:
+def _reader() -> Any:
     from pydantic import TypeAdapter
 
-    return TypeAdapter(kind)
+    return TypeAdapter(Result)
 
 
-def _check(judged: Judged) -> None:
-    """Check what the types alone do not say: the number of values, and a row for each verdict."""
+def _check(result: Result) -> None:
+    """Check what the types alone do not say: the name, and the number of cells."""
+    kind, cells = result["kind"], result["cells"]
+    if kind == "study" and not re.fullmatch(NAME, result["name"]):
+        raise ValueError(f"the study is called {shown(result['name'])}")
+    if not cells or (kind != "study" and len(cells) > 1):
+        raise ValueError(f"it has {len(cells)} cells")
+    for judged in cells:
+        _check_cell(judged)
+
+
+def _check_cell(judged: Judged) -> None:
+    """Check the number of values, and that there is a row for each verdict."""
     seeds, table = judged["seeds"], judged["table"]
     if not 0 <= seeds <= MOST_SEEDS:
         raise ValueError(f"seeds is {seeds}")

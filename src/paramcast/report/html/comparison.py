@@ -144,9 +144,9 @@ class Cell:
 def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
     """The comparisons of a folder; in a study, labels name the settings in which they differ."""
     known = {run.key: run for run in stored.runs}
-    if stored.kind == "pilot":
-        return [_cell(0, stored.result["task"], stored.result, known)]
     results = stored.result["cells"]
+    if stored.kind != "study":
+        return [_cell(0, results[0]["task"], results[0], known)]
     names = list(results[0]["settings"])
     # the settings that differ; all of them if none does
     axes = [n for n in names if len({str(result["settings"][n]) for result in results}) > 1]

@@ -11,11 +11,10 @@ from sqlalchemy import select
 
 from ...errors import StoreError, StudyError
 from ...study.reading import object_from_json
-from ...study.store.folder import DATABASE, RESULTS, reading, remembers, specification_of
+from ...study.store.folder import DATABASE, RESULT, reading
 from ...study.store.tables import failures, runs
-from ...study.stored import PilotResult, StudyResult, read_result
+from ...study.stored import Result, read_result
 
-AGAIN = "run the same command again to write it again"
 FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
 
 
@@ -43,7 +42,7 @@ class Stored(NamedTuple):
 
     kind: str
     folder: Path
-    result: Any  # a PilotResult or a StudyResult
+    result: Result
     runs: list[Run]
     failures: list[Failure]
 
@@ -55,13 +54,10 @@ def load(folder: Path) -> Stored:
         StudyError: nothing has finished there, it is of another version, or it has one seed.
         StoreError: the runs cannot be read.
     """
-    kind = _kind(folder)
-    path = folder / RESULTS[kind]
-    result: Any = read_result(path, StudyResult if kind == "study" else PilotResult, AGAIN)
-    cells = result["cells"] if kind == "study" else [result]
-    if min((cell["seeds"] for cell in cells), default=0) < 2:
+    result = read_result(folder)
+    if min(cell["seeds"] for cell in result["cells"]) < 2:
         raise StudyError(
-            f"{path} has fewer than 2 seeds, and a report compares seeds in pairs; "
+            f"{folder / RESULT} has fewer than 2 seeds, and a report compares seeds in pairs; "
             "run the same command with --seeds 6 or more"
         )
     finished, wrong = read_runs(folder)
@@ -69,32 +65,12 @@ def load(folder: Path) -> Stored:
         raise StudyError(
             f"{folder / DATABASE} holds no finished runs; start the command that made it again"
         )
-    return Stored(kind, folder, result, finished, wrong)
+    return Stored(result["kind"], folder, result, finished, wrong)
 
 
 def folder_of(place: Path) -> Path:
     """The folder of a pilot or study, given the folder or one of its files."""
-    known = {DATABASE, *RESULTS.values()}
-    return place.parent if place.name in known and place.is_file() else place
-
-
-def _kind(folder: Path) -> str:
-    if not folder.is_dir():
-        raise StudyError(f"{folder} is not a folder; give the folder of a pilot or study")
-    for kind, result in RESULTS.items():
-        if (folder / result).is_file():
-            return kind
-    # there are runs, but no result yet
-    if remembers(folder):
-        with reading(folder) as store:
-            kind = specification_of(store)["kind"]
-        raise StudyError(
-            f"{folder} has no {RESULTS[kind]}: its {kind} has not finished; "
-            "start the same command again, and it goes on"
-        )
-    raise StudyError(
-        f"{folder} holds neither pilot.json nor study.json; give the folder of a pilot or study"
-    )
+    return place.parent if place.name in (DATABASE, RESULT) and place.is_file() else place
 
 
 def read_runs(folder: Path) -> tuple[list[Run], list[Failure]]:

@@ -1,4 +1,4 @@
-"""The method: arms, protocol, specification, and the command that repeats the comparison."""
+"""The method: arms, protocol and specification."""
 
 from __future__ import annotations
 
@@ -38,15 +38,8 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
 
 def specification(stored: Stored) -> str:
     """The specification, as JSON."""
-    if stored.kind == "pilot":
-        return json.dumps(stored.result["specification"], indent=1, ensure_ascii=False)
-    several = [{"comparison": i, **cell["specification"]}
-               for i, cell in enumerate(stored.result["cells"], 1)]  # fmt: skip
+    cells = stored.result["cells"]
+    if stored.kind != "study":
+        return json.dumps(cells[0]["specification"], indent=1, ensure_ascii=False)
+    several = [{"comparison": i, **cell["specification"]} for i, cell in enumerate(cells, 1)]
     return "\n".join(json.dumps(one, ensure_ascii=False) for one in several)
-
-
-def command(stored: Stored) -> str:
-    """The command that repeats or continues the comparison."""
-    if stored.kind == "pilot":
-        return str(stored.result["command"])
-    return f"paramcast study resume {stored.result['out']}"

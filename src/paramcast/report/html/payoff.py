@@ -23,7 +23,7 @@ def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, An
     Raises:
         StudyError: the user's inputs do not fit.
     """
-    if stored.kind == "study" or not stored.result["verdicts"]:
+    if stored.kind == "study" or not stored.result["cells"][0]["verdicts"]:
         if inputs is not None:
             raise StudyError(
                 f"--inputs counts the return of a judged method, and {stored.folder} judges none; "

@@ -6,11 +6,13 @@ from typing import Any
 
 from ... import __version__
 from ...study.reading import as_written
+from ...study.store.folder import RESULT
+from ...study.stored import AGAIN
 from ...study.words import Words
 from ..roi import Inputs
 from . import curves, effect, method, numbers, payoff, predictions, runs, study, tuning, verdict
 from .comparison import Cell, cells_of
-from .load import AGAIN, Stored
+from .load import Stored
 from .plotting import Chart
 
 MOST_CELLS = 120
@@ -28,18 +30,18 @@ def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[st
     Raises:
         StudyError: the stored result lacks what a report needs, or the inputs do not fit it.
     """
-    with as_written(f"{stored.folder / stored.kind}.json", AGAIN):
+    with as_written(stored.folder / RESULT, AGAIN):
         return {**_build(stored, words), "payoff": payoff.section(stored, words, inputs)}
 
 
 def _build(stored: Stored, words: Words) -> dict[str, Any]:
     is_study, result = stored.kind == "study", stored.result
-    asked = None if is_study else words(f"question.{result['question']}")
     cells = cells_of(stored, lambda axis: words.either(f"axis.{axis}", axis))
+    asked = None if is_study else words(f"question.{cells[0].result['question']}")
     return {
         "language": words.language,
         "kind": stored.kind,
-        "name": result["study"] if is_study else result["task"],
+        "name": result["name"],
         # the first screen
         "question": result["question"] if is_study else verdict.question(cells[0], words),
         "asked": asked and words("page.asked", how=asked),
@@ -49,7 +51,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "notes": verdict.notes(stored, cells, words),
         "description": verdict.description(cells, words),
         "facts": verdict.facts(stored, cells, words),
-        "effect": effect.effect(cells, words) if not is_study and result["verdicts"] else None,
+        "effect": effect.effect(cells, words) if not is_study and cells[0].judged else None,
         # the charts: of a study as a whole, then of each comparison
         "whole": study.charts_of(cells, words) if is_study else [],
         "cells": [
@@ -68,8 +70,8 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
             for k, v in result["environment"].items() if v is not None
         ],
         "specification": method.specification(stored),
-        "study_text": result["text"] if is_study else None,
-        "command": method.command(stored),
+        "study_text": result["text"] or None,
+        "command": result["command"],
         "downloads": runs.downloads(stored, cells, words),
         "made": words("page.made", version=__version__, folder=str(stored.folder)),
     }  # fmt: skip

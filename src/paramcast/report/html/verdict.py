@@ -85,7 +85,7 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
     if stored.kind == "study":
         facts.insert(0, ("comparisons", str(len(cells)), "table"))
     else:
-        result, metric = stored.result, cells[0].metric
+        result, metric = cells[0].result, cells[0].metric
         facts.insert(1, ("margin", amount(metric.margin, metric, words), "how"))
         if result["steps"] is not None:  # else only the training knows
             key = "steps_early" if result["early_steps"] else "steps_value"
@@ -104,8 +104,7 @@ def _time(seconds: float, words: Words) -> str:
 
 def notes(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, bool]]:
     """The notes, each with whether the user wrote it."""
-    study = stored.kind == "study"
-    own = [(text, True) for text in stored.result["notes"]] if study else []
+    own = [(text, True) for text in stored.result["notes"]]
     # cells repeat notes: each once
     ours = [note(n, cell.metric, words) for cell in cells for n in cell.result["notes"]]
     return own + [(each, False) for each in dict.fromkeys(ours)]

@@ -8,9 +8,11 @@ from typing import Any
 from ..._files import replacing
 from ...errors import StudyError
 from ...study.reading import as_written
+from ...study.store.folder import RESULT
+from ...study.stored import AGAIN
 from ...study.words import Words
 from ..roi import Inputs
-from .load import AGAIN, folder_of, load
+from .load import folder_of, load
 from .report import build
 
 FORMATS = {"html": ".html", "md": ".md", "latex": ".tex", "pdf": ".pdf"}
@@ -62,7 +64,7 @@ def content(folder: Path, language: str, form: str, inputs: Inputs | None = None
         StudyError: nothing has finished there, or its files cannot be read.
     """
     words, stored = Words(language), load(folder)
-    with as_written(f"{folder / stored.kind}.json", AGAIN):
+    with as_written(folder / RESULT, AGAIN):
         return _content(build(stored, words, inputs), words, form)
 
 

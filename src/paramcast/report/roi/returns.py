@@ -9,11 +9,13 @@ from typing import Any
 from ...errors import StudyError
 from ...study.judging.verdict import ADOPT, FASTER, Metric, Verdict
 from ...study.reading import as_written
+from ...study.store.folder import RESULT
+from ...study.stored import AGAIN
 from . import money
 from .effects import Effect, added_share, best_quality, cheapest_speed, gain, saved_share
 from .inputs import Inputs
 from .kpis import kpis
-from .rows import AGAIN, REFERENCE, RESULT, Row, alternatives, row_of
+from .rows import REFERENCE, Row, alternatives, row_of
 
 NOTHING = Effect(0.0, 0.0, 0.0, 0)
 

@@ -10,12 +10,9 @@ from ...errors import StudyError
 from ...study.judging.table import AVERAGE, CONTROL, LR_MATCHED, PREDICTOR, RANDOM_JUMP
 from ...study.judging.table import REFERENCE as REFERENCE
 from ...study.reading import as_written
-from ...study.store.folder import RESULTS, reading
-from ...study.stored import PilotResult, read_result
+from ...study.store.folder import RESULT, reading
+from ...study.stored import AGAIN, Judged, Result, read_result
 from ...study.words import Words
-
-RESULT = RESULTS["pilot"]
-AGAIN = "run the pilot again"
 
 Row = dict[str, Any]
 
@@ -32,7 +29,7 @@ class UncountableError(StudyError):
 
 
 def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
-    """Read pilot.json and the runs of its store; nothing is changed.
+    """Read a pilot's result and the runs of its store; nothing is changed.
 
     Args:
         folder: of a finished pilot.
@@ -40,49 +37,43 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
             names, else runs.db in the folder.
 
     Returns:
-        The result; each row of its table also has `runs`: lists by seed of `seconds`,
+        The comparison; each row of its table also has `runs`: lists by seed of `seconds`,
         `early_seconds` (empty if 0.8 T did not run), `peak_memory` and `class_counts` (None if none
-        are stored). `pilot_hours` is the training time of all its runs.
+        are stored). `pilot_hours` is the training time of all its runs; `command` and `out` are the
+        result's.
 
     Raises:
         StudyError: the folder has no finished pilot, or one of another version or with one seed;
             or runs are missing.
         StoreError: its runs cannot be read.
     """
-    path = folder / RESULT
-    if not path.is_file():
+    result, path = read_result(folder, "pilot"), folder / RESULT
+    (judged,) = result["cells"]
+    if judged["seeds"] < 2:
         raise StudyError(
-            f"{folder} has no {RESULT}: no pilot has finished there; give the folder that "
-            "`paramcast pilot` names in its last line"
-        )
-    result = read_result(path, PilotResult, AGAIN)
-    if result["seeds"] < 2:
-        raise StudyError(
-            f"{path} has {result['seeds']} seed; without a spread there is no interval: "
+            f"{path} has {judged['seeds']} seed; without a spread there is no interval: "
             "run the pilot with --seeds 8 or more"
         )
-    if not result["verdicts"]:
+    if not judged["verdicts"]:
         raise StudyError(
             f"{path} judges no method; run the pilot with a predictor, such as --methods plp"
         )
     with reading(folder, store_url) as store:
-        return joined(result, store.outcomes(keys_of(result)), folder)
+        return joined(result, store.outcomes(keys_of(judged)), folder)
 
 
-def keys_of(result: PilotResult) -> list[str]:
-    """The keys of all runs of a pilot, each once."""
-    final = (key for row in result["table"] for key in row["keys"] + row["early_keys"])
-    tuned = result["learning_rates"]["keys"].values()
+def keys_of(judged: Judged) -> list[str]:
+    """The keys of all runs of a comparison, each once."""
+    final = (key for row in judged["table"] for key in row["keys"] + row["early_keys"])
+    tuned = judged["learning_rates"]["keys"].values()
     return [*dict.fromkeys([*final, *(key for rates in tuned for keys in rates for key in keys)])]
 
 
-def joined(
-    result: PilotResult, outcomes: Mapping[str, dict[str, Any]], folder: Path
-) -> dict[str, Any]:
+def joined(result: Result, outcomes: Mapping[str, dict[str, Any]], folder: Path) -> dict[str, Any]:
     """Join a result with the stored runs behind it, as `read` returns it.
 
     Args:
-        result: the content of pilot.json.
+        result: of a pilot.
         outcomes: by key, of its runs.
         folder: for messages.
 
@@ -91,8 +82,8 @@ def joined(
         StudyError: what is stored does not have the form that this paramcast writes.
     """
     with as_written(f"what {folder} holds", AGAIN):
-        table = []
-        for row in result["table"]:
+        (judged,), table = result["cells"], []
+        for row in judged["table"]:
             lacking = [key for key in row["keys"] + row["early_keys"] if key not in outcomes]
             if lacking:
                 raise UncountableError(
@@ -107,9 +98,10 @@ def joined(
                 "class_counts": [run.get("class_counts") for run in whole],
             }
             table.append({**row, "runs": runs})
-        known = [outcomes[key] for key in keys_of(result) if key in outcomes]
+        known = [outcomes[key] for key in keys_of(judged) if key in outcomes]
         hours = sum(outcome["seconds"] for outcome in known) / 3600
-        return {**result, "table": table, "pilot_hours": hours}
+        about = {"command": result["command"], "out": result["out"], "pilot_hours": hours}
+        return {**judged, "table": table, **about}
 
 
 def alternatives(result: dict[str, Any], name: str) -> list[Row]:

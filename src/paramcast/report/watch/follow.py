@@ -11,11 +11,11 @@ from sqlalchemy import Connection, select
 
 from ...errors import StoreError, StudyError
 from ...study.reading import from_json, object_from_json
-from ...study.store.folder import RESULTS, reading, remembers, specification_of
+from ...study.store.folder import RESULT, reading, remembers, specification_of
 from ...study.store.live import InProgress, driver, in_progress
 from ...study.store.store import Store, chunks
 from ...study.store.tables import failures, runs
-from ...study.stored import PilotResult, StudyResult, read_result
+from ...study.stored import Result, read_result
 from ..html.load import Failure, Run
 
 
@@ -26,7 +26,7 @@ class Look(NamedTuple):
         kind: "pilot" or "study".
         about: what the store is of.
         planned: runs by phase ("tuning", "final"), and a pilot's "seeds"; empty if not known.
-        result: pilot.json or study.json; None until the verdict.
+        result: None until the verdict.
         driver: who is at work, in words; None where nobody is.
         running: runs in progress that can be seen from here.
     """
@@ -34,7 +34,7 @@ class Look(NamedTuple):
     kind: str
     about: dict[str, Any]
     planned: dict[str, Any]
-    result: Any  # a PilotResult or a StudyResult
+    result: Result | None
     driver: str | None
     running: list[InProgress]
 
@@ -44,7 +44,7 @@ class Look(NamedTuple):
         if self.result is None or self.driver:
             return False
         asked = self.planned.get("seeds")
-        return self.kind == "study" or asked is None or self.result.get("seeds") == asked
+        return asked is None or self.result["cells"][0]["seeds"] == asked
 
 
 class Follower:
@@ -69,7 +69,7 @@ class Follower:
         self.kind = ""  # as soon as it is known
         self._seen: set[str] = set()
         self._last_failure = 0
-        self._verdict: tuple[int, Any] = (0, None)
+        self._verdict: tuple[int, Result | None] = (0, None)
 
     def look(self) -> Look:
         """Read what is new.
@@ -89,7 +89,7 @@ class Follower:
             planned = store.about("planned") or {}
             at_work = store.driver or driver(self.folder)
         running = [run for run in in_progress(self.folder) if run.key not in self._seen]
-        result = self._result(self.folder / RESULTS[kind])
+        result = self._result()
         return Look(kind, about, planned, result, at_work, running)
 
     def _read_runs(self, store: Store) -> None:
@@ -122,13 +122,12 @@ class Follower:
                 raise _unreadable(store, error) from None
             self._failed(failed)
 
-    def _result(self, path: Path) -> Any:
+    def _result(self) -> Result | None:
         """The verdict's file, if it is there, read again when it changes; a damaged one is none."""
         try:
-            changed = path.stat().st_mtime_ns
+            changed = (self.folder / RESULT).stat().st_mtime_ns
             if self._verdict[0] != changed:
-                kind = StudyResult if self.kind == "study" else PilotResult
-                self._verdict = (changed, read_result(path, kind, "wait"))  # type: ignore[type-var]
+                self._verdict = (changed, read_result(self.folder))
         except (OSError, StudyError):
             return None
         return self._verdict[1]

@@ -11,9 +11,10 @@ from ...errors import StudyError
 from ...study.judging.table import LR_MATCHED
 from ...study.judging.verdict import EARLY, Metric
 from ...study.reading import as_written
+from ...study.stored import AGAIN
 from ...study.words import Words
 from ..html.comparison import BASE, CONTROL, PREDICTOR, Arm, Cell
-from ..html.load import AGAIN, Run, Stored
+from ..html.load import Run, Stored
 from ..html.page import render
 from ..html.report import MOST_CELLS, before_verdict
 from ..html.runs import run_tables
@@ -76,7 +77,8 @@ def build(watching: Watching, now: Progress, words: Words, live: dict[str, Any])
 
 def _data(now: Progress, board: Board, words: Words) -> dict[str, Any]:
     """What the template shows; see `html.report.build`."""
-    stored = Stored(now.kind, Path(now.folder), {}, board.runs(), board.failures)
+    none: Any = {}
+    stored = Stored(now.kind, Path(now.folder), none, board.runs(), board.failures)
     names = labels(board.cells, lambda axis: words.either(f"axis.{axis}", axis))
     cells = [
         _cell(i, label, arms)

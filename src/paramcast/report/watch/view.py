@@ -158,10 +158,10 @@ def verdict_sentences(look: Look) -> list[str]:
     if look.result is None or not look.finished:
         return []
     if look.kind == "pilot":
-        words = Words("en")
+        (judged,), words = look.result["cells"], Words("en")
         return [
-            f"{method}, {question}: {sentence(verdict, look.result['metric'], words)}"
-            for method, answers in look.result["verdicts"].items()
+            f"{method}, {question}: {sentence(verdict, judged['metric'], words)}"
+            for method, answers in judged["verdicts"].items()
             for question, verdict in answers.items()
         ]
     counts: dict[str, Counter[str]] = {}

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 from typing import Any
 
@@ -10,38 +9,14 @@ from ..._files import replacing
 from ...errors import StudyError
 from ..judging.sentences import divergence
 from ..judging.stats import Comparison
-from ..reading import as_written, shown
+from ..reading import as_written
 from ..sheets import harmless
-from ..store.folder import RESULTS, reading
-from ..stored import StudyResult, read_result
+from ..store.folder import reading
+from ..stored import AGAIN, Result
 from ..words import Words
-from .file import NAME
-
-RESULT = RESULTS["study"]
-AGAIN = "go on with `paramcast study resume`, which writes it again"
 
 
-def read_study(folder: Path) -> StudyResult:
-    """Read a folder's study.json.
-
-    Raises:
-        StudyError: the study has not finished, or the file cannot be read.
-    """
-    path = folder / RESULT
-    if not path.is_file():
-        raise StudyError(
-            f"{folder} has no {RESULT}: no study has finished there; "
-            "see `paramcast study status`, or go on with `paramcast study resume`"
-        )
-    result = read_result(path, StudyResult, AGAIN)
-    if not re.fullmatch(NAME, result["study"]):  # files are named after the study
-        raise StudyError(f"{path}: the study is called {shown(result['study'])}; {AGAIN}")
-    if not result["cells"]:
-        raise StudyError(f"{path} has no cells; {AGAIN}")
-    return result
-
-
-def comparison_rows(result: StudyResult) -> list[dict[str, Any]]:
+def comparison_rows(result: Result) -> list[dict[str, Any]]:
     """One row per cell and method: its value, and its differences from the base and from lr x G."""
     rows = []
     for cell in result["cells"]:

@@ -22,12 +22,11 @@ from pydantic import (
 from ...errors import StudyError
 from ..reading import MOST_TOML, from_toml, read_text, shown
 from ..spec import Base, Precision, Schedule
+from ..stored import NAME
 from ..tasks.frames import Kind, Missing
 
 AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
 """The settings that a grid crosses, the slowest axis first."""
-NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
-"""The form of a study's name; files and folders are named after the study."""
 MOST_CELLS = 10_000  # of one grid
 
 T = TypeVar("T")

@@ -6,6 +6,7 @@ A pilot is a study of one cell whose verdict may be read again with more seeds.
 from __future__ import annotations
 
 import math
+import shlex
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -22,9 +23,9 @@ from ..plan import Plan
 from ..result import summarise
 from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, hash_of
-from ..store.folder import RESULTS, opened, write_json
+from ..store.folder import RESULT, opened, write_json
 from ..store.live import Live
-from ..stored import SCHEMA, Judged, PilotResult, StudyResult
+from ..stored import SCHEMA, Judged, Result
 from ..tasks.source import Source
 from ..tasks.task import Prepared
 from ..training.loop import run
@@ -36,8 +37,8 @@ Outcomes = dict[str, dict[str, Any]]
 
 def run_pilot(
     plan: Plan, *, engine: Engine, watcher: Watcher, store_url: str | None = None
-) -> PilotResult:
-    """Train what is not stored yet, judge, and write pilot.json.
+) -> Result:
+    """Train what is not stored yet, judge, and write result.json.
 
     Args:
         plan: what to run, and where the results go.
@@ -47,7 +48,7 @@ def run_pilot(
             folder names, else runs.db in the folder.
 
     Returns:
-        The content of pilot.json.
+        The content of result.json, with one cell.
 
     Raises:
         StoreError: the folder cannot be used, or holds another specification's results.
@@ -62,18 +63,23 @@ def run_pilot(
         (chosen,), outcomes = _outcomes(runner, [plan], seeds=seeds)
         rows, first_look = plan.rows(chosen), looks[0] if looks else seeds
         judged = summarise(plan, rows, chosen, outcomes, confidence, first_look, engine.workers)
-        result: PilotResult = {
+        result: Result = {
             "schema": SCHEMA,
-            **judged,
+            "kind": "pilot",
             "identity": plan.identity,
+            "name": judged["task"],
+            "question": "",
+            "notes": [],
+            "cells": [judged],
             "command": plan.command(seeds),
             "out": str(plan.out),
             "environment": runner.environment,
             "reused_runs": runner.reused,
             "wall_seconds": time.perf_counter() - begun,
+            "text": "",
         }
         runner.store.add_look(seeds)  # before anyone can read the verdict: it must count
-        write_json(plan.out / RESULTS["pilot"], result)
+        write_json(plan.out / RESULT, result)
     return result
 
 
@@ -88,8 +94,8 @@ def run_study(
     numerics: Numerics = DEFAULT,
     data_dir: str | None = None,
     store_url: str | None = None,
-) -> StudyResult:
-    """Train what is not stored yet, judge, and write study.json.
+) -> Result:
+    """Train what is not stored yet, judge, and write result.json.
 
     Args:
         study, text: the study and the text that it was read from, which the store keeps.
@@ -98,7 +104,7 @@ def run_study(
         device, numerics, data_dir: as those of `make_cells`.
 
     Returns:
-        The content of study.json: one entry per cell, as `result.summarise` makes them.
+        The content of result.json, with a cell for each comparison.
 
     Raises:
         StudyError: a grid that cannot be run as asked.
@@ -108,7 +114,7 @@ def run_study(
     begun = time.perf_counter()
     cells = make_cells(study, out, device=device, numerics=numerics, data_dir=data_dir)
     plans = [cell.plan for cell in cells]
-    specification = {
+    specification: dict[str, Any] = {
         "kind": "study",
         "identity": _identity(text, numerics),
         "name": study.name,
@@ -125,19 +131,22 @@ def run_study(
             seeds, rows = plan.options.seeds, plan.rows(chosen)
             made = summarise(plan, rows, chosen, outcomes, _confidence(plan, []), seeds, None)
             judged.append({**made, "settings": cell.settings, "label": cell.label})
-        result: StudyResult = {
+        result: Result = {
             "schema": SCHEMA,
-            "study": study.name,
+            "kind": "study",
+            "identity": specification["identity"],
+            "name": study.name,
             "question": study.question,
             "notes": list(study.notes),
             "cells": judged,
+            "command": f"paramcast study resume {shlex.quote(str(out))}",
+            "out": str(out),
             "environment": runner.environment,
             "reused_runs": runner.reused,
             "wall_seconds": time.perf_counter() - begun,
             "text": text,
-            "out": str(out),
         }
-        write_json(out / RESULTS["study"], result)
+        write_json(out / RESULT, result)
     return result
 
 

@@ -26,8 +26,10 @@ from .store import Store
 
 DATABASE, URL, LOCK = "runs.db", "runs.url", ".lock"
 """The store; the file with the URL of a store elsewhere; the driver's lock."""
-RESULTS = {"pilot": "pilot.json", "study": "study.json"}
-"""The file that a comparison writes at its end, by kind."""
+RESULT = "result.json"
+"""The file that a comparison writes at its end."""
+KINDS = ("pilot", "study")
+"""Of the comparisons that a store can hold."""
 SPECIFICATION = "specification"
 """The name under which a store keeps the specification of its comparison."""
 LONG = {"fingerprint": "the task's data or code changed", "text": "the study's file changed"}
@@ -104,7 +106,7 @@ def specification_of(store: Store) -> dict[str, Any]:
         StoreError: the store is not of a pilot or study.
     """
     found = store.about(SPECIFICATION)
-    if not isinstance(found, dict) or found.get("kind") not in RESULTS:
+    if not isinstance(found, dict) or found.get("kind") not in KINDS:
         raise StoreError(
             f"{store.name} is not of a pilot or study; give the folder or --store of one"
         )
