@@ -81,7 +81,7 @@ def _row(cell: Judged, row: ArmResult) -> list[str]:
         f"{100 * row['mean']:.2f} %" if cell["metric"].name in PERCENT else f"{row['mean']:.4g}",
         "" if base else spread(differences(cell, row["method"])),
         str(row["diverged"] or ""),
-        "" if sharpness is None else f"{row['lr'] * sharpness:.3g}",
+        "" if sharpness is None else f"{(row['lr'] or 0.0) * sharpness:.3g}",
         f"{at:.2f}",
         "" if jump is None else f"{jump:+.2g}",
         "" if down is None else f"{100 * down:.0f} %",

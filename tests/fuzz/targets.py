@@ -41,11 +41,14 @@ from paramcast.study.store.database import parse, without_password
 from paramcast.study.store.live import DRIVER, FOLDER, driver, in_progress
 from paramcast.study.store.store import Store
 from paramcast.study.stored import read_result
+from paramcast.study.tables.judge import judge_results
+from paramcast.study.tables.reading import read_results
 from paramcast.study.tasks.builtin import choose
 from paramcast.study.tasks.data.cifar import _from_archive, records
 from paramcast.study.tasks.data.idx import read_idx
 from paramcast.study.tasks.data.parquet import decode_png, read_parquet
 from paramcast.study.tasks.decoding import decode
+from paramcast.study.tasks.frames import AS_IT_IS
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Task, prepare
 from paramcast.study.training.methods import parse_methods
@@ -92,6 +95,16 @@ def table(content: bytes) -> None:
     load(find(str(file("table.csv", content)), "y"))
 
 
+def results(content: bytes) -> None:
+    name = "results.jsonl" if content[:1] in (b"{", b"[") else "results.csv"
+    judge_results(read_results(file(name, content), AS_IT_IS))
+
+
+RESULTS = "model,seed,acc\n" + "".join(f"{'ab'[i % 2]}ase,{i // 2},0.{i + 80}\n" for i in range(16))
+LINES = "".join(
+    json.dumps({"config": {"model": m, "seed": s}, "loss": s / 3}) + "\n"
+    for m in ("sgd", "b") for s in range(6)
+)  # fmt: skip
 CSV = "a,b,y\n" + "".join(f"{i * 37 % 50},{'uv'[i % 2]},{i % 3 // 2}\n" for i in range(40))
 NUMBERS = "a,y\n" + "".join(f"{i}.5,{i * i}e-2\n" for i in range(30))
 
@@ -441,6 +454,7 @@ TARGETS: dict[str, Target] = {
     "study-toml": Target(study_toml, lambda: [ready_text(n).encode() for n in ready_made()]),
     "roi-toml": Target(roi_toml, lambda: [roi.template().encode()]),
     "table": Target(table, lambda: [CSV.encode(), NUMBERS.encode()]),
+    "results": Target(results, lambda: [RESULTS.encode(), LINES.encode()]),
     "idx": Target(idx, lambda: [IDX, gzip.compress(IDX)]),
     "parquet": Target(parquet, parquet_seeds),
     "cifar-archive": Target(archive, archive_seeds),

@@ -19,6 +19,7 @@ import pyarrow.parquet as pq
 from inputs import Bad
 from PIL import Image
 
+from folders import copy_of, pilot_folder
 from paramcast.study.tasks.data.cifar import _from_archive
 from paramcast.study.tasks.data.idx import read_idx
 from paramcast.study.tasks.data.parquet import read_parquet
@@ -90,6 +91,84 @@ TABLES = [
         "says that 60 rows and 2 columns fill 10000000000000 bytes, more than 50000000 cells or "
         "512 MiB; take a sample of its rows",
         table(content=claims_terabytes, name="data.parquet")),
+]  # fmt: skip
+
+
+def results(text: str | bytes, *more: str, name: str = "runs.csv") -> Made:
+    """A table of results that is to be judged."""
+
+    def make(folder: Path) -> tuple[Any, ...]:
+        (folder / name).write_bytes(text.encode() if isinstance(text, str) else text)
+        return ("judge", name, *more)
+
+    return make
+
+
+PAIRS = "model,seed,acc\n" + "".join(f"{m},{s},0.{m}{s}\n" for m in (8, 9) for s in range(6))
+NAMED = PAIRS.replace("8,", "sgd,").replace("9,", "new,")
+JUDGED = [
+    Bad("results that are not there",
+        "none.csv does not exist; give a table of results: .csv, .tsv, .parquet, .jsonl",
+        lambda _: ("judge", "none.csv")),
+    Bad("results in a file of another kind", "runs.docx does not end as a table does; …",
+        results(NAMED, name="runs.docx")),
+    Bad("results with one method only", "there is only one method in 'model', 'sgd', and nothing "
+        "to compare it with; add the base's rows, or name the column of the methods with --method",
+        results("model,seed,acc\nsgd,0,0.5\nsgd,1,0.6\n")),
+    Bad("results with a pair twice", "'sgd' with seed '0' stands in lines 2 and 14; leave one of "
+        "them or, if they differ in another column, such as the learning rate, name both: "
+        "--method A --method B", results(NAMED + "sgd,0,0.7\n")),
+    Bad("results whose seeds never meet",
+        "0 of 12 values of seed have every method, and pairs need 2 or more; give all methods the "
+        "same, leave methods out with --only, or compare groups with --unpaired",
+        results("model,seed,acc\n" + "".join(f"{m},{m}{s},0.5\n" for m in ("sgd", "b")
+                                             for s in range(6)))),
+    Bad("results with text among the values", "column 'acc' holds 'good' in line 14, which is not "
+        "a number; correct it, or name another column", results(NAMED + "new,7,good\n")),
+    Bad("results with a percent sign now and then", "column 'acc' holds '91 %' in line 14 and "
+        "'0.80' in line 2; write all of them with a percent sign, or none",
+        results(NAMED + "new,7,91 %\n")),
+    Bad("results with a decimal comma now and then",
+        "column 'acc' holds '0,91' in line 14, which is not a number; correct it, or name another "
+        "column", results(NAMED + 'new,7,"0,91"\n')),
+    Bad("results with an accuracy of 250", "'acc' is called as a share is, and holds 250 in line "
+        "14, which lies neither from 0 to 1 nor from 0 to 100; correct it, or rename the column",
+        results(NAMED + "new,7,250\n")),
+    Bad("results without a column of values", "no column is named as one that holds the values; "
+        "name it with --value. There are 'x'", results(NAMED.replace("acc", "x"))),
+    Bad("results with a base that is not there",
+        "--base 'adam' is not a method of the table: 'sgd', 'new'",
+        results(NAMED, "--base", "adam")),
+    Bad("results whose better direction nobody knows", "whether a higher 'x' is better does not "
+        "follow from its name; say --lower-is-better or --higher-is-better",
+        results(NAMED.replace("acc", "x"), "--value", "x")),
+    Bad("results with a column that is called like a command for the terminal",
+        r"no column is named as one that holds the methods; name it with --method, or say --wide "
+        r"if every method has a column. There are '\x1b[2J', 'seed', 'acc'",
+        results(NAMED.replace("model", "\x1b[2J"))),
+    Bad("results of 101 methods", "there are 101 different methods in 'model', such as 'm0', at "
+        "most 100 can be judged; name the column of the methods with --method, or some of them with "
+        "--only", results("model,acc\n" + "".join(f"m{i},0.5\n" for i in range(101)))),
+    Bad("results with a method of 5,000 characters", f"method '{'x' * 36}... is not a name of at "
+        "most 100 characters; shorten it, or name the column of the methods with --method",
+        results(NAMED.replace("new", "x" * 5000))),
+    Bad("results in JSON of 100,000 brackets",
+        "runs.jsonl is nested too deeply; write one object per line",
+        results("[" * 100_000, name="runs.jsonl")),
+    Bad("results in JSON that are no objects", "runs.jsonl, line 1, holds 3, not an object",
+        results("3\n", name="runs.jsonl")),
+    Bad("results in JSON with half a line", "runs.jsonl cannot be read as JSON (…); write one "
+        "object per line", results('{"model": "sgd", "se', name="runs.jsonl")),
+    Bad("results in Latin-1", "runs.jsonl is not UTF-8 text; write it as UTF-8",
+        results('{"model": "\xe9"}'.encode("latin-1"), name="runs.jsonl")),
+    Bad("results with a lone surrogate in a name",
+        "runs.jsonl is not UTF-8 text; write it as UTF-8",
+        results('{"model": "\\ud800", "seed": 0, "acc": 0.5}\n{"model": "b", "seed": 0, '
+                '"acc": 0.5}', name="runs.jsonl")),
+    Bad("results into the folder of a pilot",
+        "pilot holds a pilot's or study's results; choose another --out folder",
+        lambda folder: (copy_of(pilot_folder(), folder / "pilot")
+                        and results(NAMED, "--out", "pilot")(folder))),
 ]  # fmt: skip
 
 YES = ["a,b,y", *(f"{i * 37 % 50},{'uv'[i % 2]},{['yes', 'no'][i % 3 // 2]}" for i in range(60))]

@@ -294,7 +294,7 @@ RESULTS = [
     Bad("a pilot's result with two cells", NOT.format("pilot", "it has 2 cells", ANEW),
         pilot(doubled)),
     Bad("the return of a study",
-        "study holds the result of a study; give the folder of a pilot",
+        "study holds the result of a study; give the folder of a pilot or table",
         study(bool, "roi", "study")),
     Bad("the export of a pilot",
         "pilot holds the result of a pilot; give the folder of a study",

@@ -68,6 +68,7 @@ def table() -> list[Bad]:
         *bad_files.COSTS,
         *bad_data.TABLES,
         *bad_data.CELLS,
+        *bad_data.JUDGED,
         *bad_data.NO_TEXT,
         *bad_data.IMAGES,
         *bad_data.FOLDERS,

@@ -14,6 +14,7 @@ from paramcast.errors import StudyError
 from paramcast.study.judging.sentences import advice, note, sentence
 from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import Arm, Extension, Metric, judge_quality, judge_speed
+from paramcast.study.tables.judge import as_of_a_table
 from paramcast.study.training.methods import METHODS, RANDOM_JUMP
 from paramcast.study.words import LANGUAGES, Words, catalogue
 
@@ -112,6 +113,7 @@ def verdicts() -> list[Any]:
     base, plp = arm("sgd", 0.0, "base", noise=0), arm("plp", 0.02)
     known, coarse = replace(ACCURACY, constant=0.95), replace(ACCURACY, half_example=0.012)
     found += [(m, judge_quality(base, plp, [], m, 0.95)) for m in (ACCURACY, known, coarse)]
+    found += [(metric, as_of_a_table(v)) for metric, v in found]
     assert {v.kind for _, v in found} == {
         "adopt", "use the control instead", "no difference", "harmful", "inconclusive", "faster",
         "not faster",
@@ -127,6 +129,10 @@ NOTES = [
     {"note": "coarse_splits", "n": 6, "share": 1 / 6, "margin": 0.05, "relative": True,
      "splits": 12},
     {"note": "uneven", "constant": 0.995},
+    {"note": "table_no_step", "arms": ["plp"]}, {"note": "table_unpaired"},
+    {"note": "table_diverged", "runs": 3, "arms": ["plp"], "worst": "0.47"},
+    {"note": "table_pairing", "column": "seed", "ratios": {"plp": 0.21}},
+    {"note": "table_folds", "overlap": "0.25"},
 ]  # fmt: skip
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -22,6 +23,7 @@ from rich.table import Table
 
 from ..study.judging.sentences import advice, note, sentence
 from ..study.judging.stats import FULL_CONFIDENCE, Comparison, shown_p
+from ..study.judging.table import METHOD, PREDICTOR
 from ..study.judging.verdict import EARLY, PERCENT, Metric
 from ..study.reading import printable
 from ..study.store.folder import RESULT
@@ -34,6 +36,8 @@ if TYPE_CHECKING:
 
 WIDE = 150
 """Terminal columns from which the table is printed in one piece."""
+Column = tuple[str, Callable[[Any], str]]
+"""A heading, and what renders an arm's cell."""
 
 
 class LiveProgress:
@@ -111,21 +115,23 @@ def show(result: Result, console: Console) -> None:
     steps = "" if judged["steps"] is None else f"{judged['steps']} steps{early}, "
     console.print(
         f"{judged['task']}: {words(f'question.{question}')}; {judged['seeds']} seeds, {steps}"
-        f"{result['wall_seconds']:.0f} s, {result['reused_runs']} runs reused",
+        f"{result['wall_seconds']:.0f} s, {result['reused_runs']} runs reused"
+        if result["kind"] != "table"
+        else f"{judged['task']}: {words(f'question.{question}')}",
         highlight=False,
         markup=False,
     )
     for line in lines(judged["description"]):
         _say(printable(line), console)
     # the table; on a narrow terminal in two parts, comparisons with the base first
-    columns = _columns(judged)
+    own, compared = _columns(judged)
     if console.width >= WIDE:
-        console.print(_table(columns, judged["table"]))
+        console.print(_table(own + compared, judged["table"]))
     else:
-        compared = [(heading.replace(" (", "\n("), cell) for heading, cell in columns[-4:]]
-        others = [(heading.replace(" ", "\n"), cell) for heading, cell in columns[:-4]]
-        console.print(_table(others[:1] + compared, judged["table"]))
-        console.print(_table(others, judged["table"]))
+        first = [(heading.replace(" (", "\n("), cell) for heading, cell in compared]
+        own = [(heading.replace(" ", "\n"), cell) for heading, cell in own]
+        console.print(_table(own[:1] + first, judged["table"]))
+        console.print(_table(own, judged["table"]))
     # the verdicts, then each command once, unwrapped so that it can be copied, and the notes
     asked, commands = words(f"question.{question}_short"), {}
     for name, answers in judged["verdicts"].items():
@@ -152,38 +158,39 @@ def _say(text: str, console: Console, indent: str = "") -> None:
     console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
 
 
-def _columns(judged: Judged) -> list[tuple[str, Any]]:
-    """The headings, each with the function that renders its cell; the last four compare arms."""
+def _columns(judged: Judged) -> tuple[list[Column], list[Column]]:
+    """An arm's own columns, and those that compare it: headings, and what renders a cell."""
     base, metric = judged["table"][0]["method"], judged["metric"]
     level = f"{100 * judged['confidence']:.3g}%"
-    columns: list[tuple[str, Any]] = [
-        ("method", lambda r: r["method"]),
-        ("lr", lambda r: f"{r['lr']:.4g}"),
-    ]
-    # errors, for classes only
-    if judged["table"][0]["top1_error"] is not None:
-        columns += [
-            ("top-1 error", lambda r: f"{100 * r['top1_error']:.2f}"),
-            ("top-5 error", lambda r: _or_dash(r["top5_error"], lambda v: f"{100 * v:.2f}")),
-        ]
-    columns += [
-        ("loss", lambda r: f"{r['loss']:.4f}"),
-        ("gap", lambda r: _or_dash(r["gap"], lambda v: f"{v:+.4f}")),
-        ("seconds", lambda r: f"{r['seconds']:.2f}"),
-        ("peak MiB", lambda r: f"{r['peak_memory'] / 2**20:.0f}"),
-        ("diverged", lambda r: f"{r['diverged']}/{judged['seeds']}"),
-    ]
+    own: list[Column] = [("method", lambda r: r["method"])]
+    # what no arm has is left out: errors are for classes, a table may hold nothing but values
+    forms: dict[str, tuple[str, Callable[[float], str]]] = {
+        "lr": ("lr", lambda v: f"{v:.4g}"),
+        "top1_error": ("top-1 error", lambda v: f"{100 * v:.2f}"),
+        "top5_error": ("top-5 error", lambda v: f"{100 * v:.2f}"),
+        "loss": ("loss", lambda v: f"{v:.4f}"),
+        "gap": ("gap", lambda v: f"{v:+.4f}"),
+        "seconds": ("seconds", lambda v: f"{v:.2f}"),
+        "peak_memory": ("peak MiB", lambda v: f"{v / 2**20:.0f}"),
+    }
+    rows: list[Any] = [*judged["table"]]
+    for key, (heading, form) in forms.items():
+        if any(row[key] is not None for row in rows):
+            own.append((heading, partial(_measured, key, form)))
+    own.append(("diverged", lambda r: f"{r['diverged']}/{len(r['values'])}"))
     name = metric.name.replace("_", " ") + (" %" if metric.percent else "")
-    name = f"top-1 {name}" if metric.name == "accuracy" else name
-    # several methods are judged, or this is not the first look
+    name = f"top-1 {name}" if metric.name == "accuracy" and judged["question"] != "table" else name
+    compared: list[Column] = [(f"{name} (95%)", lambda r: _value(r, metric))]
+    if any(row["early_mean"] is not None for row in rows):
+        bare = "{:.4g}".format if not metric.percent else lambda v: f"{100 * v:.2f}"
+        compared.append((f"at {EARLY} T", lambda r: _or_dash(r["early_mean"], bare)))
+    # adjusted: several methods are judged, or this is not the first look
     adjusted = judged["confidence"] != FULL_CONFIDENCE
-    columns += [
-        (f"{name} (95%)", lambda r: _value(r, metric)),
-        (f"at {EARLY} T", lambda r: _bare(r["early_mean"], metric)),
+    compared += [
         (f"minus {base} ({level})", lambda r: _or_dash(r["to_base"], lambda c: _diff(c, metric))),
         ("p, adjusted" if adjusted else "p", lambda r: _or_dash(r["to_base"], shown_p)),
     ]
-    return columns
+    return own, compared
 
 
 def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[ArmResult]) -> Table:
@@ -195,7 +202,7 @@ def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[ArmResult]) -> Tab
             heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold"
         )
     for row in rows:
-        style = "bold" if row["role"] == "predictor" else None
+        style = "bold" if row["role"] in (PREDICTOR, METHOD) else None
         table.add_row(*(escape(cell(row)) for _, cell in columns), style=style)
     return table
 
@@ -207,12 +214,12 @@ def _value(row: ArmResult, metric: Metric) -> str:
     return f"{row['mean']:.4g} ± {half:.2g}"
 
 
-def _bare(value: float, metric: Metric) -> str:
-    return f"{100 * value:.2f}" if metric.percent else f"{value:.4g}"
-
-
 def _diff(c: Comparison, metric: Metric) -> str:
     return f"{metric.signed(c.mean)} ({metric.signed(c.low)} to {metric.signed(c.high)})"
+
+
+def _measured(key: str, form: Callable[[float], str], row: Any) -> str:
+    return _or_dash(row[key], form)
 
 
 def _or_dash(value: Any, form: Any) -> str:

@@ -54,7 +54,7 @@ class ArmResult(TypedDict):
     family: str
     control_of: str
     run: str
-    lr: float
+    lr: float | None
     keys: list[str]
     early_keys: list[str]
     mean: float
@@ -63,10 +63,10 @@ class ArmResult(TypedDict):
     values: list[float]
     early_mean: float | None
     early_values: list[float]
-    loss: float
+    loss: float | None
     gap: float | None
-    seconds: float
-    peak_memory: float
+    seconds: float | None
+    peak_memory: float | None
     diverged: int
     divergences: list[dict[str, Any]]
     top1_error: float | None
@@ -88,7 +88,7 @@ class Judged(TypedDict):
     """One judged comparison: its table (the base first), and its verdicts by method and question.
 
     Attributes:
-        question: "tuned" or "today".
+        question: "tuned", "today" or, of a table of results, "table".
         steps: None where only the training knows.
         early_steps: None where 0.8 T was not run, too.
         settings, label: what a study varies, and in words; empty for a pilot.
@@ -112,7 +112,7 @@ class Judged(TypedDict):
 
 
 class Result(TypedDict):
-    """The content of result.json; a pilot has one cell.
+    """The content of result.json; a pilot and a table of results have one cell.
 
     Attributes:
         name: of the task or the study.
@@ -121,7 +121,7 @@ class Result(TypedDict):
     """
 
     schema: int
-    kind: Literal["pilot", "study"]
+    kind: Literal["pilot", "study", "table"]
     identity: str
     name: str
     question: str
@@ -217,7 +217,9 @@ def _check_cell(judged: Judged) -> None:
     if not table:
         raise ValueError("the table is empty")
     for row in table:
-        if len(row["values"]) != seeds or len(row["early_values"]) not in (0, seeds):
+        # groups that no seed pairs may be larger than the smallest of them
+        n, most = len(row["values"]), seeds if judged["metric"].paired else MOST_SEEDS
+        if not seeds <= n <= most or len(row["early_values"]) not in (0, seeds):
             raise ValueError(f"{shown(row['method'])} does not have {seeds} values")
     names = {row["method"] for row in table}
     unknown = set(judged["verdicts"]) - names

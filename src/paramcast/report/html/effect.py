@@ -80,7 +80,7 @@ def forest(
 def paired(cell: Cell, words: Words) -> Chart | None:
     """Each seed's difference from the base, with the mean and its interval."""
     others = cell.arms[1:]
-    if not others:
+    if not others or not cell.metric.paired:
         return None
     unit, base = unit_of(cell, words), cell.arms[0].name
     floor = cell.scale * cell.metric.half_example, cell.metric.overlap

@@ -14,8 +14,11 @@ from ...study.reading import object_from_json
 from ...study.store.folder import DATABASE, RESULT, reading
 from ...study.store.tables import failures, runs
 from ...study.stored import Result, read_result
+from ...study.tables.saving import runs_of
 
 FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
+MOST_ROWS = 5000
+"""Of a table of results that a page repeats."""
 
 
 class Run(NamedTuple):
@@ -38,7 +41,7 @@ class Failure(NamedTuple):
 
 
 class Stored(NamedTuple):
-    """The content of a folder: its kind ("pilot" or "study"), result, runs and failures."""
+    """The content of a folder: its kind, as in its result, the result, runs and failures."""
 
     kind: str
     folder: Path
@@ -60,6 +63,11 @@ def load(folder: Path) -> Stored:
             f"{folder / RESULT} has fewer than 2 seeds, and a report compares seeds in pairs; "
             "run the same command with --seeds 6 or more"
         )
+    if result["kind"] == "table":  # its rows are the runs, without a store
+        (cell,) = result["cells"]
+        many = sum(len(row["values"]) for row in cell["table"]) > MOST_ROWS
+        own = [] if many else [Run(*each, [], "") for each in runs_of(cell)]
+        return Stored("table", folder, result, own, [])
     finished, wrong = read_runs(folder)
     if not finished:
         raise StudyError(

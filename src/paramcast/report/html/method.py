@@ -13,7 +13,8 @@ def arms(cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
     """The name, role and description of every arm."""
     found: dict[str, tuple[str, str, str]] = {}
     for arm in (arm for cell in cells for arm in cell.arms):
-        role, described = words(f"role.{arm.role}"), words(f"method.{arm.row['family']}")
+        role = words(f"role.{arm.role}")
+        described = words.either(f"method.{arm.row['family']}", "")  # a table may name anything
         found[arm.name] = (arm.name, role, described)
     return list(found.values())
 
@@ -24,6 +25,9 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
     tunings = [cell.result["specification"]["tuning"] for cell in cells]
     first = next((tuning for tuning in tunings if tuning is not None), None)
     keys = ["paired", "test", "interval", "diverged", "data"]
+    if cells[0].result["question"] == "table":
+        pairs = "table_paired" if cells[0].metric.paired else "table_unpaired"
+        keys = ["table", pairs, "interval", "table_diverged", "data"]
     # after the interval: speed, then controls
     if any(arm.role == CONTROL for cell in cells for arm in cell.arms):
         keys.insert(3, "controls")
@@ -33,7 +37,8 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
     if first is not None:
         how = words("protocol.tuned", points=first[2], seeds=first[3])
     level = f"{100 * min(cell.result['confidence'] for cell in cells):.4g}"
-    return [how, *(words(f"protocol.{key}", level=level) for key in keys)]
+    said = [words(f"protocol.{key}", level=level) for key in keys]
+    return said if keys[0] == "table" else [how, *said]
 
 
 def specification(stored: Stored) -> str:

@@ -20,10 +20,14 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     ]  # fmt: skip
     early = any(arm.early for arm in arms)
     # columns that are empty for every arm are left out
+    measured = {"lr": "lr", "loss": "loss", "median_seconds": "seconds", "memory": "peak_memory"}
+    measured["minus_matched"] = "to_lr_matched"
+    unknown = [n for n, key in measured.items() if not any(_has(arm, key) for arm in arms)]
     names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
              *(["early"] if early else []), "minus_base", "p", "minus_matched",
              *errors, "loss", "gap", "median_seconds", "memory",
              "diverged", "verdict"]  # fmt: skip
+    names = [name for name in names if name not in unknown]
     rows = []
     for cell in cells:
         for arm in cell.arms:
@@ -38,6 +42,11 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     return {"head": [heads[name] for name in names], "names": names, "rows": rows}
 
 
+def _has(arm: Arm, key: str) -> bool:
+    row: dict[str, Any] = {**arm.row}
+    return row[key] is not None
+
+
 def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
     row, metric = arm.row, cell.metric
     verdict = cell.quality(arm.name)
@@ -47,7 +56,7 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
         "comparison": f"{cell.index + 1}: {cell.label}",
         "method": arm.name,
         "role": words.either(f"role.{arm.role}", arm.role),
-        "lr": f"{row['lr']:.4g}",
+        "lr": "" if row["lr"] is None else f"{row['lr']:.4g}",
         "value": f"{metric.value(row['mean'])} ± {100 * half:.2f}"
         if metric.percent
         else f"{metric.value(row['mean'])} ± {half:.2g}",
@@ -57,11 +66,11 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
         "minus_matched": _difference(cell, row["to_lr_matched"]),
         "top1": _percent(row["top1_error"]),
         "top5": _percent(row["top5_error"]),
-        "loss": number(row["loss"]),
+        "loss": "" if row["loss"] is None else number(row["loss"]),
         "gap": "" if row["gap"] is None else f"{row['gap']:+.4g}",
-        "median_seconds": f"{row['seconds']:.3g}",
-        "memory": f"{row['peak_memory'] / 2**20:.0f}",
-        "diverged": f"{row['diverged']}/{cell.result['seeds']}",
+        "median_seconds": "" if row["seconds"] is None else f"{row['seconds']:.3g}",
+        "memory": "" if row["peak_memory"] is None else f"{row['peak_memory'] / 2**20:.0f}",
+        "diverged": f"{row['diverged']}/{len(row['values'])}",
         "verdict": words(f"kind.{verdict.kind}") if verdict else "",
     }
 

@@ -12,7 +12,7 @@ from ...study.words import Words
 from ..roi import Inputs
 from . import curves, effect, method, numbers, payoff, predictions, runs, study, tuning, verdict
 from .comparison import Cell, cells_of
-from .load import Stored
+from .load import MOST_ROWS, Stored
 from .plotting import Chart
 
 MOST_CELLS = 120
@@ -61,6 +61,8 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "count": len(cells),
         # all numbers, and the runs behind them
         "table": numbers.table(cells, words),
+        "reads": reads(stored.kind, words)
+        | ({} if stored.runs else {"runs_read": words("page.runs_read_many", n=MOST_ROWS)}),
         **runs.run_tables(stored, cells, words),
         # how it was made, and how to repeat it
         "arms": method.arms(cells, words),
@@ -75,6 +77,12 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "downloads": runs.downloads(stored, cells, words),
         "made": words("page.made", version=__version__, folder=str(stored.folder)),
     }  # fmt: skip
+
+
+def reads(kind: str, words: Words) -> dict[str, str]:
+    """How to read the parts of the page, by kind: the runs of a table were not ours."""
+    names = ("table_read", "failed_read", "runs_read", "repeat_read", "failed_none")
+    return {name: words(f"page.{name}" + "_table" * (kind == "table")) for name in names}
 
 
 def charts_of(cell: Cell, words: Words) -> list[Chart]:

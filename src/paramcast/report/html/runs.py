@@ -51,11 +51,17 @@ SPLITS = ("metric", "top1_error", "top5_error", "loss")
 
 def run_tables(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any]:
     """The table of runs that diverged or failed, and the table of all runs."""
-    heads, behind, study = words.section("head"), behind_of(cells), stored.kind == "study"
-    rows = [_shown(run, behind.get(run.key, []), words, study=study) for run in stored.runs]
+    heads, behind = words.section("head"), behind_of(cells)
+    rows = [_shown(run, behind.get(run.key, []), words) for run in stored.runs]
+    # the comparison is left out where there is one, and what a table of results does not tell
+    kept = [*range(0 if stored.kind == "study" else 1, len(RUN_HEAD))]
+    if stored.kind == "table":
+        kept = [i for i in kept if any(row["shown"][i] != "" for row in rows)]
+    for row in rows:
+        row["shown"] = [row["shown"][i] for i in kept]
     return {
         "failed": {"head": [heads[k] for k in BAD_HEAD], "rows": bad_of(stored, cells, words)},
-        "runs": {"head": [heads[k] for k in RUN_HEAD[0 if study else 1 :]], "rows": rows},
+        "runs": {"head": [heads[RUN_HEAD[i]] for i in kept], "rows": rows},
     }
 
 
@@ -75,7 +81,7 @@ def behind_of(cells: list[Cell]) -> dict[str, list[tuple[int, str]]]:
     return found
 
 
-def _shown(run: Run, behind: list[tuple[int, str]], words: Words, *, study: bool) -> dict[str, Any]:
+def _shown(run: Run, behind: list[tuple[int, str]], words: Words) -> dict[str, Any]:
     """A row of the table of runs: the cells shown, and the values to filter by."""
     outcome, spec = run.outcome, run.spec
     # tuning runs have no test values
@@ -85,13 +91,14 @@ def _shown(run: Run, behind: list[tuple[int, str]], words: Words, *, study: bool
     shown = [
         ", ".join(str(i + 1) for i in cells), ", ".join(methods),
         words.either(f"phase.{spec['phase']}", spec["phase"]), spec["seed"],
-        f"{outcome['steps']}", f"{spec['lr']:.4g}",
+        "" if outcome["steps"] is None else f"{outcome['steps']}", _rate(spec),
         words.either(f"status.{outcome['status']}", outcome["status"]),
         *("" if values.get(k) is None else number(values[k]) for k in ("metric", "loss")),
-        f"{outcome['seconds']:.3g}", run.key[:12],
+        "" if outcome["seconds"] is None else f"{outcome['seconds']:.3g}",
+        run.key if run.finished_at == "" else run.key[:12],
     ]  # fmt: skip
     return {
-        "shown": shown if study else shown[1:],
+        "shown": shown,
         "cells": cells,
         "methods": methods,
         "phase": spec["phase"],
@@ -122,7 +129,11 @@ def _where(spec: dict[str, Any], words: Words) -> list[str]:
     """The phase, seed, length and learning rate of a run."""
     length = "T" if spec["share"] == 1.0 else f"{spec['share']:g} T"
     phase = words.either(f"phase.{spec['phase']}", spec["phase"])
-    return [phase, str(spec["seed"]), length, f"{spec['lr']:.4g}"]
+    return [phase, str(spec["seed"]), length, _rate(spec)]
+
+
+def _rate(spec: dict[str, Any]) -> str:
+    return "" if spec["lr"] is None else f"{spec['lr']:.4g}"
 
 
 def downloads(stored: Stored, cells: list[Cell], words: Words) -> list[dict[str, str]]:

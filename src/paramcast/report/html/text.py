@@ -35,7 +35,7 @@ def markdown(data: dict[str, Any], words: Words) -> str:
         *("\n".join(f"- {_md(line)}" for line in lines) for _, lines in data["description"]),
         *_payoff(data["payoff"], words),
         f"## {words('page.failed_heading')}",
-        words("page.failed_none"),
+        data["reads"]["failed_none"],
         f"## {words('page.protocol_heading')}",
         "\n".join(f"- {_md(line)}" for line in data["protocol"]),
         f"## {words('page.environment_heading')}",
@@ -44,7 +44,7 @@ def markdown(data: dict[str, Any], words: Words) -> str:
     ]
     # the table takes the place of the sentence that nothing failed
     if data["failed"]["rows"]:
-        parts[parts.index(words("page.failed_none"))] = _table(**data["failed"])
+        parts[parts.index(data["reads"]["failed_none"])] = _table(**data["failed"])
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -69,7 +69,7 @@ def latex(data: dict[str, Any], words: Words) -> str:
                     for name in _shown(data))  # fmt: skip
     seeds = next(value for label, value, _ in data["facts"] if label == words("facts.seeds"))
     asked = data["asked"].rstrip(".") + ". " if data["asked"] else ""
-    caption = f"{data['question']} {asked}{seeds}. {words('page.table_read')}"
+    caption = f"{data['question']} {asked}{seeds}. {data['reads']['table_read']}"
     return "\n".join(
         [
             "% \\usepackage{booktabs}",

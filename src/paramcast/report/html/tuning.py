@@ -136,14 +136,14 @@ def _view(
 ) -> dict[str, Any]:
     data = []
     for name, places in by_name.items():
-        places = sorted(places, key=lambda p: p.arm.row["lr"])
+        places = sorted(places, key=lambda p: p.arm.row["lr"] or 0.0)
         cell = places[0].cell
         bands = [[cell.scale * v for v in band(_ends(p.arm))] for p in places]
         picked = [p is best[name] for p in places]
         colour, symbol, dash = style(places[0].arm, cell)
         data.append(
             {"type": "scatter", "mode": "lines+markers", "name": plain(name),
-             "x": [short(p.arm.row["lr"]) for p in places],
+             "x": [short(p.arm.row["lr"] or 0.0) for p in places],
              "y": [short(mean) for mean, _, _ in bands],
              "error_y": {"array": [short(high - mean) for mean, _, high in bands],
                          "color": colour, "thickness": 1, "width": 3},

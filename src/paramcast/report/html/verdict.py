@@ -17,6 +17,7 @@ def question(cell: Cell, words: Words) -> str:
     """The pilot's question."""
     methods, base = ", ".join(cell.judged), cell.arms[0].name
     key = "page.question_pilot" if methods else "page.question_none"
+    key = "page.question_table" if cell.result["question"] == "table" else key
     return words(key, methods=methods, base=base, task=cell.result["task"])
 
 
@@ -67,7 +68,7 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
     """Facts, each with label, value, and the place on the page that it links to."""
     # facts of pilots and studies; what only one of them has is put before these
     phases = Counter(run.spec["phase"] for run in stored.runs)
-    seconds = sum(run.outcome["seconds"] for run in stored.runs)
+    seconds = sum(run.outcome["seconds"] or 0.0 for run in stored.runs)
     diverged = sum(run.outcome["status"] != "done" for run in stored.runs)
     facts = [
         ("runs", words("facts.runs_value", final=phases["final"], tune=phases["tune"]), "runs"),
@@ -79,9 +80,14 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
             "failed",
         ),
     ]
+    if stored.kind == "table":  # nothing was trained here
+        rows = cells[0].result["table"]
+        counts = sum(len(row["values"]) for row in rows), sum(row["diverged"] for row in rows)
+        facts = [("rows", str(counts[0]), "runs"), ("diverged", str(counts[1]), "failed")]
     seeds = sorted({cell.result["seeds"] for cell in cells})
     n = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
-    facts.insert(0, ("seeds", words("facts.paired", n=n), "table"))
+    paired = all(cell.metric.paired for cell in cells)
+    facts.insert(0, ("seeds", words("facts.paired" if paired else "facts.unpaired", n=n), "table"))
     if stored.kind == "study":
         facts.insert(0, ("comparisons", str(len(cells)), "table"))
     else:

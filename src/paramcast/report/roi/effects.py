@@ -1,4 +1,4 @@
-"""Paired effects with their 95 % intervals: differences, and ratios of means."""
+"""Effects with their 95 % intervals, paired or of groups: differences, and ratios of means."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...study.judging.stats import BETTER, EQUAL, t_quantile
+from ...study.judging.stats import BETTER, EQUAL, compare_unpaired, t_quantile
 from ...study.judging.verdict import Metric, difference
 from .rows import Row
 
@@ -19,7 +19,10 @@ Numbers = Sequence[float] | np.ndarray
 
 @dataclass(frozen=True)
 class Effect:
-    """A mean over paired seeds and its 95 % interval, mean -+ t(n - 1) x standard error."""
+    """A mean over paired seeds and its 95 % interval, mean -+ t(n - 1) x standard error.
+
+    Of groups that no seed pairs n is the smaller one's size, and the error is Welch's.
+    """
 
     mean: float
     low: float
@@ -43,23 +46,34 @@ def gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
     return Effect(found.mean, found.low, found.high, found.n)
 
 
-def mean_difference(a: Numbers, b: Numbers) -> Effect:
+def mean_difference(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect:
     """The mean of a - b."""
+    if not paired:
+        return _of_groups(a, b)
     d = np.subtract(a, b, dtype=float)
     return _effect(float(d.mean()), d)
 
 
-def ratio(a: Numbers, b: Numbers) -> Effect | None:
-    """The ratio of means R = mean(a) / mean(b); None if mean(b) is 0.
+def ratio(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect | None:
+    """The ratio of means R = mean(a) / mean(b); None if mean(b) is 0 or there is no value.
 
     Its standard error is that of the residuals (a - R b) / mean(b) (the linearised ratio
     estimator), so that the spread of both counts, and their pairing.
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
-    if y.mean() == 0:
+    if not len(x) or not len(y) or y.mean() == 0:
         return None
     r = float(x.mean() / y.mean())
+    if not paired:
+        found = _of_groups(x / y.mean(), r * y / y.mean())
+        return Effect(r, r + found.low, r + found.high, found.n)
     return _effect(r, (x - r * y) / y.mean())
+
+
+def _of_groups(a: Numbers, b: Numbers) -> Effect:
+    x, y = ([*map(float, values)] for values in (a, b))
+    found = compare_unpaired(x, y, 1.0, confidence=CONFIDENCE, cross_check=False)
+    return Effect(found.mean, found.low, found.high, found.n)
 
 
 def _effect(mean: float, spread: np.ndarray) -> Effect:
@@ -96,9 +110,16 @@ def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tu
     return min(shorter, key=lambda row: float(np.mean(row["runs"]["early_seconds"]))), True
 
 
-def added_share(row: Row, alternative: Row, base: Row) -> Effect:
-    """Training seconds beyond an alternative's, as a share of the base's."""
+def added_share(row: Row, alternative: Row, base: Row, *, paired: bool = True) -> Effect:
+    """Training seconds beyond an alternative's, as a share of the base's; 0 if not measured.
+
+    Of groups, the base's mean counts as exact.
+    """
     a, b, c = (r["runs"]["seconds"] for r in (row, alternative, base))
+    if not a or not b or not c or row is alternative:
+        return Effect(0.0, 0.0, 0.0, len(c))
+    if not paired:
+        return _of_groups(a, b).times(1 / float(np.mean(c))) if any(c) else _share([], [])
     return _share(np.subtract(a, b), c)
 
 

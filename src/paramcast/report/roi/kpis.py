@@ -30,7 +30,7 @@ def kpis(row: Row, base: Row, alternative: Row, metric: Metric, inputs: Inputs) 
         *_quality(row, base, alternative, metric),
         *_errors(row, base, metric, inputs),
         *_early(row, base, metric),
-        *_running(row, base, alternative, inputs),
+        *_running(row, base, alternative, inputs, paired=metric.paired),
         *_work(inputs),
     ]
 
@@ -54,7 +54,7 @@ def _error_reduction(row: Row, base: Row, metric: Metric) -> Row:
     # such a metric, like AUROC, has no error rate
     if metric.higher_is_better and not metric.counts_errors:
         return _none(key, "%", "no_error")
-    left = ratio(_error(row, metric), _error(base, metric))
+    left = ratio(_error(row, metric), _error(base, metric), paired=metric.paired)
     if left is None:
         return _none(key, "%", "no_mistake")
     return _figure(key, "%", left, -100, start=100)  # 100 (1 - ratio)
@@ -73,7 +73,10 @@ def _errors(row: Row, base: Row, metric: Metric, inputs: Inputs) -> list[Row]:
     # errors a month of the base and of the method (minus 0), and their difference
     pairs = {"errors_base": (its, 0 * its), "errors_method": (mine, 0 * its),
              "errors_difference": (mine, its)}  # fmt: skip
-    found = [_figure(k, "a month", mean_difference(*p), predictions) for k, p in pairs.items()]
+    found = [
+        _figure(k, "a month", mean_difference(*p, paired=metric.paired), predictions)
+        for k, p in pairs.items()
+    ]
     if inputs.positive_class is None:
         return found
     for key, counted in (("false_positives", "predicted"), ("false_negatives", "actual")):
@@ -107,13 +110,13 @@ def _early(row: Row, base: Row, metric: Metric) -> list[Row]:
     ]
 
 
-def _running(row: Row, base: Row, alternative: Row, inputs: Inputs) -> list[Row]:
+def _running(row: Row, base: Row, alternative: Row, inputs: Inputs, *, paired: bool) -> list[Row]:
     """Cost, energy and memory of one training: the pilot's ratios times production's hours."""
     x = inputs.at_value()
     hours, kilowatts = x["training_hours"], x["watts"] / 1000
     found = []
     # seconds as a ratio to the base's, priced at the hours and prices of production
-    slower = ratio(row["runs"]["seconds"], base["runs"]["seconds"])
+    slower = ratio(row["runs"]["seconds"], base["runs"]["seconds"], paired=paired)
     if slower is None:
         found.append(_none("time_added", "%", "no_time"))
     else:
@@ -125,8 +128,10 @@ def _running(row: Row, base: Row, alternative: Row, inputs: Inputs) -> list[Row]
             _figure("energy", "kWh", more, hours * kilowatts),
         ]
         if alternative is not base:
-            share = added_share(row, alternative, base)
+            share = added_share(row, alternative, base, paired=paired)
             found.append(_figure("time_added_over_alternative", "%", share, 100))
+    if not row["runs"]["peak_memory"] or not base["runs"]["peak_memory"]:
+        return found
     memory = mean_difference(row["runs"]["peak_memory"], base["runs"]["peak_memory"])
     return [*found, _figure("memory", "MiB", memory, 2**-20)]
 

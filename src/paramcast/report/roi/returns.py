@@ -123,7 +123,7 @@ def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric
     hours, percent = result["pilot_hours"], metric.percent
     # the alternative's own gain, if it is not the base
     over_base = gain(best["values"], base["values"], metric) if best is not base else None
-    own = added_share(best, base, base).shown
+    own = added_share(best, base, base, paired=metric.paired).shown
 
     def free(x: money.Values) -> float:
         """No integration and no monitoring; only its own seconds are charged."""
@@ -136,7 +136,7 @@ def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric
         verdict, verdict.kind == ADOPT, best["method"], False,
         gain(row["values"], best["values"], metric),
         "points" if percent else metric.name, 100 if percent else 1,
-        added_share(row, best, base), over_base,
+        added_share(row, best, base, paired=metric.paired), over_base,
         lambda x: money.quality(x, hours, percent=percent), free,
     )  # fmt: skip
 

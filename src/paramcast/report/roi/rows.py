@@ -12,6 +12,7 @@ from ...study.judging.table import REFERENCE as REFERENCE
 from ...study.reading import as_written
 from ...study.store.folder import RESULT, reading
 from ...study.stored import AGAIN, Judged, Result, read_result
+from ...study.tables.saving import runs_of
 from ...study.words import Words
 
 Row = dict[str, Any]
@@ -29,25 +30,25 @@ class UncountableError(StudyError):
 
 
 def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
-    """Read a pilot's result and the runs of its store; nothing is changed.
+    """Read a pilot's result and the runs of its store, or a judged table; nothing is changed.
 
     Args:
-        folder: of a finished pilot.
+        folder: of a finished pilot or of a judged table.
         store_url: of the PostgreSQL database that holds its runs; None for the one that the folder
             names, else runs.db in the folder.
 
     Returns:
         The comparison; each row of its table also has `runs`: lists by seed of `seconds`,
-        `early_seconds` (empty if 0.8 T did not run), `peak_memory` and `class_counts` (None if none
-        are stored). `pilot_hours` is the training time of all its runs; `command` and `out` are the
-        result's.
+        `early_seconds` (empty if 0.8 T did not run), `peak_memory` (empty if they are not known)
+        and `class_counts` (None if none are stored). `pilot_hours` is the training time of all its
+        runs; `command` and `out` are the result's.
 
     Raises:
         StudyError: the folder has no finished pilot, or one of another version or with one seed;
             or runs are missing.
         StoreError: its runs cannot be read.
     """
-    result, path = read_result(folder, "pilot"), folder / RESULT
+    result, path = read_result(folder, "pilot", "table"), folder / RESULT
     (judged,) = result["cells"]
     if judged["seeds"] < 2:
         raise StudyError(
@@ -58,6 +59,9 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
         raise StudyError(
             f"{path} judges no method; run the pilot with a predictor, such as --methods plp"
         )
+    if result["kind"] == "table":
+        outcomes = {key: outcome for key, _, outcome in runs_of(judged)}
+        return joined(result, outcomes, folder)
     with reading(folder, store_url) as store:
         return joined(result, store.outcomes(keys_of(judged)), folder)
 
@@ -92,16 +96,22 @@ def joined(result: Result, outcomes: Mapping[str, dict[str, Any]], folder: Path)
             # the runs in the order of their seeds, as the values of the row
             whole = [outcomes[key] for key in row["keys"]]
             runs = {
-                "seconds": [run["seconds"] for run in whole],
+                "seconds": _known(whole, "seconds"),
                 "early_seconds": [outcomes[key]["seconds"] for key in row["early_keys"]],
-                "peak_memory": [run["peak_memory"] for run in whole],
+                "peak_memory": _known(whole, "peak_memory"),
                 "class_counts": [run.get("class_counts") for run in whole],
             }
             table.append({**row, "runs": runs})
         known = [outcomes[key] for key in keys_of(judged) if key in outcomes]
-        hours = sum(outcome["seconds"] for outcome in known) / 3600
+        hours = sum(_known(known, "seconds")) / 3600
         about = {"command": result["command"], "out": result["out"], "pilot_hours": hours}
         return {**judged, "table": table, **about}
+
+
+def _known(outcomes: list[dict[str, Any]], name: str) -> list[float]:
+    """A number by run; empty unless every run has it, for a table may not tell."""
+    values = [outcome[name] for outcome in outcomes]
+    return [] if None in values else values
 
 
 def alternatives(result: dict[str, Any], name: str) -> list[Row]:
@@ -112,7 +122,7 @@ def alternatives(result: dict[str, Any], name: str) -> list[Row]:
     """
     table: list[Row] = result["table"]
     own = [r for r in table if r["role"] == CONTROL and r["control_of"] in ("", name)]
-    if row_of(result, name)["role"] == PREDICTOR:
+    if row_of(result, name)["role"] == PREDICTOR and result["question"] != "table":
         # without these two a gain may be a larger step or noise
         for family in (LR_MATCHED, RANDOM_JUMP):
             if not any((r["family"], r["control_of"]) == (family, name) for r in own):

@@ -16,7 +16,7 @@ from ...study.words import Words
 from ..html.comparison import BASE, CONTROL, PREDICTOR, Arm, Cell
 from ..html.load import Run, Stored
 from ..html.page import render
-from ..html.report import MOST_CELLS, before_verdict
+from ..html.report import MOST_CELLS, before_verdict, reads
 from ..html.runs import run_tables
 from ..html.write import content
 from .board import Arms, Board, Key, arm_name, is_matched, labels, metric_name
@@ -89,6 +89,7 @@ def _data(now: Progress, board: Board, words: Words) -> dict[str, Any]:
         **LATER,
         "language": words.language,
         "kind": now.kind,
+        "reads": reads(now.kind, words),
         "name": now.name,
         "question": words(heading, name=now.name),
         "verdicts": [_no_verdict(now, words)],
@@ -168,4 +169,4 @@ def _arm(name: str, key: Key, matched: bool, final: list[Run], early: list[Run])
 def _place(arm: Arm) -> tuple[bool, bool, int, str, float]:
     """The base first, its controls, predictors, their controls."""
     rest = arm.method != "base", arm.role == CONTROL, len(arm.method), arm.method
-    return *rest, arm.row["lr"]
+    return *rest, arm.row["lr"] or 0.0

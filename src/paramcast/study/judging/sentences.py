@@ -40,6 +40,8 @@ def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
         values["constant"] = metric.value(values["constant"])
     if "range" in values:
         values["low"], values["high"] = (f"{lr:.4g}" for lr in values["range"])
+    if "ratios" in values:
+        values["ratios"] = ", ".join(f"{name} {x:.2f}" for name, x in values["ratios"].items())
     if "arms" in values:
         values["names"] = ", ".join(values["arms"])
     return words(f"note.{stored['note']}", **values)

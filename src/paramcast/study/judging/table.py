@@ -9,10 +9,10 @@ from typing import Any
 from .stats import interval
 from .verdict import Arm, Metric, Verdict, difference, judge_quality, judge_speed
 
-BASE, PREDICTOR, AVERAGE = "base", "predictor", "average"
+BASE, PREDICTOR, AVERAGE, METHOD = "base", "predictor", "average", "method"
 CONTROL, REFERENCE = "control", "reference"
-JUDGED = (PREDICTOR, AVERAGE)
-"""The roles that get a verdict."""
+JUDGED = (PREDICTOR, AVERAGE, METHOD)
+"""The roles that get a verdict; a "method" is neither ours nor on top of the base."""
 LR_MATCHED = "lr-matched"
 """The control that is the base at a predictor's learning rate times its velocity gain."""
 RANDOM_JUMP = "random-jump"

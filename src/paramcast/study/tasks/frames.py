@@ -77,10 +77,22 @@ def read_setting(text: str) -> tuple[str, str]:
     return key, value
 
 
-def read_frame(path: Path, target: str, options: TableOptions) -> tuple[Any, list[str]]:
+AS_TEXT = {"dtype": str, "na_filter": False, "skip_blank_lines": False}
+"""How pandas leaves cells as they are written, and every line a row."""
+
+
+def read_frame(
+    path: Path, target: str | None, options: TableOptions, *, as_text: bool = False
+) -> tuple[Any, list[str]]:
     """The table, and how it was read where that is not as usual.
 
     Column names lose the blanks around them.
+
+    Args:
+        path, options: the file, and how it is written.
+        target: a column that must stand only once in it.
+        as_text: leave the cells of a text file as they are written; the index is then called "line"
+            and has the numbers of the rows' lines, if no cell is longer than a line.
 
     Raises:
         TaskError: the file cannot be read as a table, or the target's name stands twice in it.
@@ -96,11 +108,12 @@ def read_frame(path: Path, target: str, options: TableOptions) -> tuple[Any, lis
         # text: unpacked, decoded, then the separator that the header has most of
         text, encoding = _text(_content(path), given.pop("encoding", None))
         settings = {"skipinitialspace": True, "low_memory": False, **given}
+        settings |= AS_TEXT if as_text else {}
         settings["skiprows"] = int(given.get("skiprows", 0))
         header = _header(text, settings)
         settings.setdefault("sep", max(",;\t|", key=re.sub(r'"[^"]*"', "", header).count))
         first = pd.read_csv(io.StringIO(text), header=None, nrows=1, **settings).iloc[0]
-        if [str(name).strip() for name in first].count(target) > 1:
+        if target and [str(name).strip() for name in first].count(target) > 1:
             raise TaskError(
                 f"column {target!r} stands twice in {path.name}, so one would give the other away; "
                 "rename or remove one"
@@ -117,6 +130,12 @@ def read_frame(path: Path, target: str, options: TableOptions) -> tuple[Any, lis
         )
     names = frame.columns.str.strip()
     frame.columns = names if names.is_unique else frame.columns
+    if as_text:
+        frame = frame.fillna("")  # lines that are too short
+        if "comment" not in given:
+            first_line = int(given.get("skiprows", 0)) + 2
+            frame.index = pd.RangeIndex(first_line, first_line + len(frame), name="line")
+        frame = frame[(frame != "").any(axis=1)]
     unusual = {"sep": settings["sep"] if settings["sep"] != "," else None, **given}
     unusual["encoding"] = encoding if encoding != "utf-8-sig" else None
     return frame, [f"{k}={v!r}" for k, v in unusual.items() if v is not None]

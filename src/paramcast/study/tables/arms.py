@@ -1,0 +1,426 @@
+"""From a frame to the arms that are judged: pairs, roles, rates, and what was left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from ...errors import StudyError
+from ..judging.table import AVERAGE, BASE, CONTROL, METHOD, PREDICTOR, REFERENCE
+from ..judging.verdict import Arm
+from ..reading import MOST_SEEDS, is_text, shown
+from .columns import FOLD, Columns, plain
+from .numbers import numbers_of, place
+
+MOST_METHODS, MOST_NAME = 100, 100
+"""Methods in a table, and characters of a method's name."""
+ROLES = (BASE, METHOD, PREDICTOR, AVERAGE, CONTROL, REFERENCE)
+FINISHED = ("finished", "done", "success", "completed", "complete", "")
+USUAL_BASES = ("base", "baseline", "sgd", "adamw", "adam")
+"""The names that stand for the base where none is named, the first that is there."""
+NAMES = {
+    "balanced_accuracy": ("balanced_accuracy", "balanced_acc"),
+    "accuracy": ("accuracy", "acc"),
+    "f1": ("f1",),
+    "auroc": ("auroc", "auc"),
+    "average_precision": ("average_precision", "auprc"),
+}
+"""The metrics in per cent (`verdict.PERCENT`), and what a column of them is called."""
+Array = npt.NDArray[np.float64]
+
+
+@dataclass
+class Arms:
+    """The arms of a table, the base first.
+
+    Attributes:
+        columns: those that were read.
+        arms: with the values that are judged; a diverged run's is the worst of the table.
+        seconds: by arm, of its runs; [] where they are not known.
+        places: by arm, where the table holds its runs.
+        metric, in_percent: the name of the values, and whether they lie between 0 and 1 and are
+            shown in per cent.
+        pairs: the names of the pairs; () if nothing pairs the rows.
+        overlap: test examples per training example, where pairs are folds.
+        facts: what was read, for `tasks.description`.
+        worst: what a diverged run counts as.
+    """
+
+    columns: Columns
+    arms: list[Arm]
+    seconds: dict[str, list[float]]
+    places: dict[str, list[str]]
+    metric: str
+    in_percent: bool
+    pairs: tuple[str, ...]
+    overlap: float
+    worst: float
+    facts: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+
+def arms_of(
+    frame: Any,
+    columns: Columns,
+    *,
+    higher: bool,
+    base: str | None,
+    controls: Sequence[str] = (),
+    references: Sequence[str] = (),
+    only: Sequence[str] = (),
+    unpaired: bool = False,
+    decimal: str | None = None,
+    thousands: str | None = None,
+) -> Arms:
+    """The arms of a table.
+
+    Args:
+        frame, columns: the table, and what its columns hold.
+        higher: whether a higher value is better.
+        base: the method to compare with; None for the one whose role or name says so.
+        controls: methods that are cheap explanations of every other one, or NAME=METHOD of one.
+        references: methods that are shown and not judged.
+        only: the methods to read; () for all.
+        unpaired: whether the rows of a wide table are no pairs.
+        decimal, thousands: how numbers are written.
+
+    Raises:
+        StudyError: the table cannot be judged; with what to do.
+    """
+    facts: dict[str, dict[str, Any]] = {"results": {"rows": len(frame)}}
+    long, signed = _long(frame, columns, facts, decimal=decimal, thousands=thousands)
+    if only and columns.method:
+        _all_there(only, long["method"], "--only")
+        long = long[long["method"].isin(only)]
+    methods = list(dict.fromkeys(long["method"]))
+    _check_methods(methods, columns)
+    roles = _roles(long, methods, base, controls, references)
+    name = columns.value or "value"
+    metric, in_percent, scale = _unit(long["value"], name, facts, signed=signed)
+    long = long.assign(value=long["value"] / scale)
+    # values by pair and method, in the order of the pairs
+    first = next(name for name, (role, _) in roles.items() if role == BASE)
+    order = [first, *(name for name in methods if name != first)]
+    paired = bool(columns.seed) or (bool(columns.wide) and not unpaired)
+    pairs = _paired(long, order, columns, facts) if paired else ()
+    by_method: dict[str, Any] = dict(iter(long.groupby("method", sort=False)))
+    if paired:
+        by_method = {n: each.set_index("pair").loc[[*pairs]] for n, each in by_method.items()}
+    _check_counts(by_method, order, paired=paired)
+    # a diverged run counts as the worst value that any run has
+    known = long["value"].dropna()
+    if known.empty:
+        raise StudyError(f"no run of the table has a value in {name!r}; name another column")
+    worst = float(known.min() if higher else known.max())
+    arms, seconds, places = [], {}, {}
+    for name in order:
+        rows = by_method[name]
+        values = rows["value"].to_numpy(dtype=float)
+        lost = np.isnan(values)
+        rates = rows["lr"].dropna().unique()
+        arms.append(
+            Arm(
+                name, roles[name][0], float(rates[0]) if len(rates) == 1 else 0.0,
+                tuple(map(float, np.where(lost, worst, values))), (),
+                tuple(map(bool, lost)), (), roles[name][1], "use",
+            )
+        )  # fmt: skip
+        places[name] = [*rows["place"]]
+        took = rows["seconds"].to_numpy(dtype=float)
+        seconds[name] = [] if np.isnan(took).any() else [*map(float, took)]
+    overlap = 0.0
+    folds = [name for name in columns.seed if plain(name) in FOLD]
+    if folds and paired:
+        # of k folds each trains on k - 1 and tests on one
+        k = frame[folds[0]].astype(str).nunique()
+        overlap = 1 / (k - 1) if k > 1 else 0.0
+        facts["results_folds"] = {"column": folds[0], "k": k}
+    facts["results"] |= {"methods": len(order)}
+    return Arms(columns, arms, seconds, places, metric, in_percent, pairs, overlap, worst, facts)
+
+
+def _long(
+    frame: Any,
+    columns: Columns,
+    facts: dict[str, dict[str, Any]],
+    *,
+    decimal: str | None,
+    thousands: str | None,
+) -> tuple[Any, bool]:
+    """A row per run, and whether its values had percent signs.
+
+    The columns are method, pair, value, lr, seconds, role and control_of; the index is the line.
+    """
+    import pandas as pd
+
+    # runs that have not finished have no result yet
+    if columns.state is not None:
+        state = frame[columns.state].fillna("").astype(str).str.strip().str.lower()
+        going = ~state.isin(FINISHED)
+        if going.any():
+            counts = state[going].value_counts()
+            facts["results_unfinished"] = {
+                "rows": int(going.sum()), "states": [[k, int(n)] for k, n in counts.items()],
+            }  # fmt: skip
+            frame = frame[~going]
+
+    def read(name: str) -> Any:
+        return numbers_of(frame[name], decimal=decimal, thousands=thousands)
+
+    def optional(name: str | None) -> Any:
+        return np.nan if name is None else read(name).values
+
+    pair = _names(frame, columns.seed, whole=True) if columns.seed else None
+    if columns.wide:
+        # a column per method; an empty cell is a run that was not made
+        parts, written = [], []
+        for name in columns.wide:
+            numbers = read(name)
+            written.append(numbers)
+            part = pd.DataFrame({"value": numbers.values, "method": name}, index=frame.index)
+            part["pair"] = part.index.astype(str) if pair is None else pair
+            parts.append(part[~numbers.empty])
+        long = pd.concat(parts)
+        long.index.name = frame.index.name
+        long["lr"] = long["seconds"] = np.nan
+        long["role"] = long["control_of"] = ""
+    else:
+        written = [read(columns.value)] if columns.value else []
+        long = pd.DataFrame(
+            {
+                "value": written[0].values,
+                "method": _names(frame, columns.method),
+                "lr": optional(columns.lr),
+                "seconds": optional(columns.seconds),
+                "role": _texts(frame, columns.role),
+                "control_of": _texts(frame, columns.control_of),
+            },
+            index=frame.index,
+        )
+        long["pair"] = "" if pair is None else pair
+    percents = {numbers.percent for numbers in written if not np.isnan(numbers.values).all()}
+    if len(percents) > 1:
+        raise StudyError(
+            "some columns have percent signs and others have none; write all values alike"
+        )
+    if any(numbers.comma for numbers in written):
+        facts["results_comma"] = {}
+    # rows without a method or a seed belong to no pair
+    nameless = (long["method"] == "") | (bool(columns.seed) & (long["pair"] == ""))
+    if nameless.any():
+        facts["results_nameless"] = {"rows": int(nameless.sum())}
+        long = long[~nameless].copy()
+    if long.empty:
+        raise StudyError("no row of the table has a method and a finished run; nothing to judge")
+    long["place"] = f"{long.index.name or 'row'} " + long.index.astype(str)
+    if columns.wide:
+        long["place"] += ", " + long["method"]
+    return long, percents == {True}
+
+
+def _texts(frame: Any, name: str | None) -> Any:
+    return "" if name is None else frame[name].fillna("").astype(str).str.strip()
+
+
+def _names(frame: Any, names: Sequence[str], *, whole: bool = False) -> Any:
+    """The texts of one column, or of several with their names.
+
+    Args:
+        whole: write numbers that are whole without a fraction: with a gap pandas makes them floats.
+    """
+    parts = []
+    for name in names:
+        column = frame[name]
+        if whole and column.dtype.kind == "f" and (column.dropna() % 1 == 0).all():
+            column = column.astype("Int64")
+        texts = column.astype(object).where(column.notna(), "").astype(str).str.strip()
+        if len(names) > 1:
+            texts = (plain(name) + "=" + texts).where(texts != "", "")
+        parts.append(texts)
+    found = parts[0]
+    for each in parts[1:]:
+        found = (found + ", " + each).where((found != "") & (each != ""), "")
+    return found
+
+
+def _check_methods(methods: Sequence[str], columns: Columns) -> None:
+    where = " and ".join(map(repr, columns.method)) or "the columns"
+    if len(methods) < 2:
+        raise StudyError(
+            f"there is only one method in {where}, {shown(methods[0], 40)}, and nothing to compare "
+            "it with; add the base's rows, or name the column of the methods with --method"
+        )
+    if len(methods) > MOST_METHODS:
+        raise StudyError(
+            f"there are {len(methods)} different methods in {where}, such as "
+            f"{shown(methods[0], 40)}, at most {MOST_METHODS} can be judged; name the column of "
+            "the methods with --method, or some of them with --only"
+        )
+    for name in methods:
+        if len(name) > MOST_NAME or not is_text(name):
+            raise StudyError(
+                f"method {shown(name, 40)} is not a name of at most {MOST_NAME} characters; "
+                "shorten it, or name the column of the methods with --method"
+            )
+
+
+def _check_counts(by_method: dict[str, Any], order: Sequence[str], *, paired: bool) -> None:
+    for name in order:
+        n = len(by_method[name])
+        if n < 2:
+            raise StudyError(
+                f"{shown(name, 40)} has {n} value{'' if n == 1 else 's'}"
+                f"{' in pairs' if paired else ''}, and without two there is no spread; add runs"
+            )
+        if n > MOST_SEEDS:
+            raise StudyError(
+                f"{shown(name, 40)} has {n} values, at most {MOST_SEEDS} can be judged; leave one "
+                "row per training, such as its last"
+            )
+
+
+def _paired(
+    long: Any, order: Sequence[str], columns: Columns, facts: dict[str, dict[str, Any]]
+) -> tuple[str, ...]:
+    """The pairs that every method has, in the order of their seeds.
+
+    Raises:
+        StudyError: a method has two values for a pair, or fewer than two pairs are complete.
+    """
+    twice = long.duplicated(["method", "pair"], keep=False)
+    if twice.any():
+        first = long[twice].iloc[0]
+        same = long[(long["method"] == first["method"]) & (long["pair"] == first["pair"])]
+        lines = " and ".join(str(label) for label in same.index[:3])
+        raise StudyError(
+            f"{shown(first['method'], 40)} with {_seed_name(columns)} {shown(first['pair'], 40)} "
+            f"stands in {long.index.name or 'row'}s {lines}; leave one of them or, if they differ "
+            "in another column, such as the learning rate, name both: --method A --method B"
+        )
+    there = long.groupby("pair", sort=False)["method"].count()
+    complete = there.index[there == len(order)]
+    pairs = tuple(sorted(complete, key=_natural))
+    alone = long[~long["pair"].isin(complete)]
+    if len(pairs) < 2:
+        raise StudyError(
+            f"{len(pairs)} of {len(there)} values of {_seed_name(columns)} have every method, and "
+            f"pairs need 2 or more; give all methods the same, leave methods out with --only, or "
+            "compare groups with --unpaired"
+        )
+    if len(alone):
+        listed = alone.groupby("pair", sort=False)["method"].agg(", ".join)
+        facts["results_alone"] = {
+            "seeds": [[each, listed[each]] for each in sorted(listed.index, key=_natural)],
+        }
+    return pairs
+
+
+def _seed_name(columns: Columns) -> str:
+    return " and ".join(columns.seed) or "the row"
+
+
+def _natural(text: str) -> tuple[bool, float, str]:
+    """Sorts numbers as numbers, before texts."""
+    try:
+        return False, float(text), text
+    except ValueError:
+        return True, 0.0, text
+
+
+def _roles(
+    long: Any,
+    methods: Sequence[str],
+    base: str | None,
+    controls: Sequence[str],
+    references: Sequence[str],
+) -> dict[str, tuple[str, str]]:
+    """The role of each method, and what it is a control of."""
+    roles = dict.fromkeys(methods, (METHOD, ""))
+    # as the table says; "control of NAME" is one text
+    said = long[(long["role"] != "") | (long["control_of"] != "")]
+    for (name, role, of), rows in said.groupby(["method", "role", "control_of"], sort=False):
+        kind, _, whose = (role or CONTROL).partition(" of ")
+        whose = whose or of
+        if kind not in ROLES:
+            raise StudyError(
+                f"role {shown(role, 40)} in {place(long, rows.index[0])} is not one of "
+                f"{', '.join(ROLES)}, or 'control of METHOD'"
+            )
+        if roles[name] not in ((METHOD, ""), (kind, whose)):
+            raise StudyError(f"{shown(name, 40)} has several roles; give it one")
+        _all_there([whose] if whose else [], methods, "control_of")
+        roles[name] = kind, whose if kind == CONTROL else ""
+    # as the options say
+    for given in controls:
+        name, _, whose = (given, "", "") if given in roles else given.rpartition("=")
+        _all_there([name or given, *([whose] if whose else [])], methods, "--control")
+        roles[name] = CONTROL, whose
+    _all_there(references, methods, "--reference")
+    roles |= dict.fromkeys(references, (REFERENCE, ""))
+    # the base: as named, by its role, or by its name
+    if base is not None:
+        _all_there([base], methods, "--base")
+        roles = {n: r if r[0] != BASE else (METHOD, "") for n, r in roles.items()}
+    else:
+        own = [name for name, (role, _) in roles.items() if role == BASE]
+        own = own or [n for usual in USUAL_BASES for n in methods if n.lower() == usual][:1]
+        if len(own) != 1:
+            raise StudyError(
+                "say with --base which method the others are compared with: "
+                f"{', '.join(shown(name, 40) for name in methods[:12])}"
+            )
+        (base,) = own
+    roles[base] = BASE, ""
+    if all(role in (BASE, CONTROL, REFERENCE) for role, _ in roles.values()):
+        raise StudyError(
+            "every method beside the base is a control or a reference, so none is judged; "
+            "leave one without such a role"
+        )
+    return roles
+
+
+def _all_there(names: Sequence[str], methods: Any, what: str) -> None:
+    known = list(dict.fromkeys(methods))
+    for name in names:
+        if name not in known:
+            listed = ", ".join(shown(each, 40) for each in known[:12])
+            raise StudyError(f"{what} {shown(name, 40)} is not a method of the table: {listed}")
+
+
+def _unit(
+    column: Any, name: str, facts: dict[str, dict[str, Any]], *, signed: bool
+) -> tuple[str, bool, float]:
+    """The metric's name, whether it is in per cent, and by what its values are to be divided.
+
+    A column called an accuracy (or as `NAMES` says) is in per cent: its values are shares of 1 if
+    none is above 1, else per cent.
+    """
+    words = f"_{plain(name)}_"
+    known = next((m for m, own in NAMES.items() if any(f"_{o}_" in words for o in own)), None)
+    # the errors and losses of such a name, and other ranks than the first, are values of their own
+    if known is None or re.search("_(error|err|loss|top_?[2-9]|top_?10)_", words):
+        called = plain(name) or "value"
+    else:
+        called = known
+    if signed:
+        facts["results_percent_signs"] = {}
+        return called, True, 1.0
+    values = column.dropna()
+    if known is None or values.empty or re.search("_(error|err|loss)_", words):
+        return called, False, 1.0
+    low, high = float(values.min()), float(values.max())
+    if low < 0 or high > 100:
+        at = values.index[int(values.argmin() if low < 0 else values.argmax())]
+        raise StudyError(
+            f"{name!r} is called as a share is, and holds {low if low < 0 else high:g} in "
+            f"{place(column, at)}, which lies neither from 0 to 1 nor from 0 to 100; correct it, "
+            "or rename the column"
+        )
+    shares = high <= 1
+    fact = "results_shares" if shares else "results_percent"
+    facts[fact] = {"column": name, "low": low, "high": high}
+    return called, True, 1.0 if shares else 100.0

@@ -1,0 +1,219 @@
+"""Which columns of a table hold the method, the seed and the value: as told, or by their names."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...errors import StudyError
+from ..reading import shown
+
+# by what a column holds, the names that say so, written as `plain` writes them
+METHOD = ("method", "model", "algorithm", "algo", "optimizer", "optimiser", "opt", "variant", "arm",
+          "treatment", "system", "classifier", "regressor", "estimator", "learner")  # fmt: skip
+SEED = ("seed", "random_seed", "random_state", "rng_seed", "rng", "fold", "cv_fold", "split",
+        "repeat", "replicate", "replication")  # fmt: skip
+FOLD = ("fold", "cv_fold")
+LR = ("lr", "learning_rate", "learningrate")
+SECONDS = ("seconds", "time", "time_s", "duration", "duration_s", "runtime", "train_time",
+           "training_time", "fit_time", "wall_time", "elapsed")  # fmt: skip
+ROLE, CONTROL_OF, STATE = ("role",), ("control_of",), ("state", "status")
+# words in the names of values, and whether a higher one is better
+LOWER = {"loss", "error", "err", "mse", "rmse", "mae", "mape", "perplexity", "ppl", "nll", "bpb",
+         "bpc", "wer", "cer", "fid", "logloss", "brier", "regret"}  # fmt: skip
+HIGHER = {"accuracy", "acc", "f1", "auc", "auroc", "auprc", "ap", "precision", "recall", "r2",
+          "bleu", "rouge", "reward", "return", "score", "iou", "miou", "dice", "top1", "top5",
+          "psnr", "ssim"}  # fmt: skip
+TRAINING = {"train", "training", "step", "epoch"}
+PREFIX = re.compile(r"^(params|metrics|tags|config|summary|hparams|data)[./]", re.IGNORECASE)
+MOST_NAMED = 12
+
+
+@dataclass(frozen=True)
+class Columns:
+    """The columns of a table by what they hold; None or () where it has no such column.
+
+    Attributes:
+        method: the columns whose texts together name a method; in a wide table () with `wide`.
+        wide: the columns that hold the values, one per method.
+        seed: the columns that together name a pair; () if nothing pairs the rows.
+        value: the column of the values or, in a wide table, the name of what they are.
+        lr, seconds, role, control_of, state: further columns.
+    """
+
+    method: tuple[str, ...] = ()
+    seed: tuple[str, ...] = ()
+    value: str | None = None
+    lr: str | None = None
+    seconds: str | None = None
+    role: str | None = None
+    control_of: str | None = None
+    state: str | None = None
+    wide: tuple[str, ...] = ()
+
+
+def plain(name: object) -> str:
+    """A column's name without its tracker's prefix, in small letters, words joined by _."""
+    return re.sub(r"[^a-z0-9]+", "_", PREFIX.sub("", str(name)).lower()).strip("_")
+
+
+def higher_is_better(name: str) -> bool | None:
+    """The direction that a value's name implies; None if it implies none."""
+    words = set(plain(name).split("_"))
+    if words & LOWER:
+        return False
+    return True if words & HIGHER else None
+
+
+def find_columns(
+    frame: Any, given: Columns, *, base: str | None, wide: bool, only: Sequence[str], unpaired: bool
+) -> Columns:
+    """The columns, with those that were not given found by their names.
+
+    Args:
+        frame: the table.
+        given: the columns that the user named.
+        base: the base's name; where it is a column's, the table is wide.
+        wide: whether every method has a column.
+        only: the methods to judge; () for all.
+        unpaired: whether to leave out the seed.
+
+    Raises:
+        StudyError: a column that is not there, or none or several that may be meant.
+    """
+    names = [str(name) for name in frame.columns]
+    frame.columns = names
+    if not len(frame) or not names:
+        raise StudyError("the table has no rows; it needs one row per training")
+    # exactly, or by the plain form of a name that no other column has
+    told = replace(
+        given,
+        method=tuple(_named(frame, name, "--method") for name in given.method),
+        seed=tuple(_named(frame, name, "--seed") for name in given.seed),
+        lr=given.lr and _named(frame, given.lr, "--lr"),
+        seconds=given.seconds and _named(frame, given.seconds, "--seconds"),
+        role=given.role and _named(frame, given.role, "--role"),
+    )
+    if wide or (base in names and not given.method):
+        return _wide(frame, told, only, unpaired=unpaired)
+    method = told.method or tuple(filter(None, [_one(frame, METHOD, "--method", "method")]))
+    if not method:
+        raise StudyError(
+            f"no column is named as one that holds the methods; name it with --method, or say "
+            f"--wide if every method has a column. There are {_listed(names)}"
+        )
+    seed = () if unpaired else told.seed or _seed(frame)
+    taken = {*method, *seed}
+    value = _value(frame, taken) if told.value is None else _named(frame, told.value, "--value")
+    return _others(frame, replace(told, method=method, seed=seed, value=value))
+
+
+def _wide(frame: Any, told: Columns, only: Sequence[str], *, unpaired: bool) -> Columns:
+    """A column per method: those asked for, or all that are not known to be something else."""
+    if told.method:
+        raise StudyError(
+            "--method names the column of a long table, and --wide says that every method has a "
+            "column; leave out one of them"
+        )
+    seed = () if unpaired else told.seed or _seed(frame)
+    others = _others(frame, replace(told, seed=seed))
+    known = {*seed, *filter(None, (others.lr, others.seconds, others.state))}
+    columns = [_named(frame, name, "--only") for name in only] or [
+        name
+        for name in frame.columns
+        if name not in known and plain(name) not in SEED and _numeric(frame[name])
+    ]
+    return replace(others, value=told.value or "value", wide=tuple(columns), lr=None, seconds=None)
+
+
+def _others(frame: Any, told: Columns) -> Columns:
+    """Add the columns that a table may also have."""
+    taken = {*told.method, *told.seed, told.value}
+    found = {
+        name: next((c for c in frame.columns if plain(c) in known and c not in taken), None)
+        for name, known in (("role", ROLE), ("control_of", CONTROL_OF), ("state", STATE),
+                            ("lr", LR), ("seconds", SECONDS))
+    }  # fmt: skip
+    for name in ("lr", "seconds"):  # by its name alone, a column of other texts is not one
+        if found[name] is not None and not _numeric(frame[found[name]]):
+            found[name] = None
+    more: dict[str, Any] = {name: getattr(told, name) or own for name, own in found.items()}
+    return replace(told, **more)
+
+
+def _named(frame: Any, name: str, option: str) -> str:
+    """The column that an option names.
+
+    Raises:
+        StudyError: there is none, or it stands twice.
+    """
+    names = list(frame.columns)
+    like = [name] if name in names else [each for each in names if plain(each) == plain(name)]
+    # or by its end, as "acc" for "val/acc"
+    like = like or [each for each in names if plain(each).endswith(f"_{plain(name)}")]
+    if len(like) != 1:
+        raise StudyError(
+            f"{option} {shown(name)} is not a column of the table; there are {_listed(names)}"
+            if not like
+            else f"{option} {shown(name)} may be {_listed(like)}; give the whole name"
+        )
+    (found,) = like
+    if names.count(found) > 1 or f"{found}.1" in names:  # as pandas calls a second one
+        raise StudyError(f"column {shown(found)} stands twice in the table; rename or remove one")
+    return str(found)
+
+
+def _one(frame: Any, known: Sequence[str], option: str, what: str) -> str | None:
+    """The one column whose name is known and whose values differ; None if no name is known."""
+    like = [name for name in frame.columns if plain(name) in known]
+    differing = [name for name in like if frame[name].astype(str).nunique() > 1]
+    found = differing or like
+    if len(found) > 1:
+        raise StudyError(
+            f"{_listed(found)} may each be the {what}; say which with {option} (given twice, both "
+            "together count)"
+        )
+    return _named(frame, found[0], option) if found else None
+
+
+def _seed(frame: Any) -> tuple[str, ...]:
+    found = _one(frame, SEED, "--seed", "seed that pairs the rows")
+    return (found,) if found else ()
+
+
+def _value(frame: Any, taken: set[str]) -> str:
+    """The one column that holds a known kind of value, not measured in training."""
+    names = [name for name in frame.columns if name not in taken]
+    known = [
+        name
+        for name in names
+        if higher_is_better(name) is not None and not TRAINING & set(plain(name).split("_"))
+    ]
+    known = [name for name in known if _numeric(frame[name])] if len(known) > 1 else known
+    if len(known) == 1:
+        return _named(frame, known[0], "--value")
+    if known:
+        raise StudyError(f"{_listed(known)} may each be judged; say which with --value")
+    raise StudyError(
+        f"no column is named as one that holds the values; name it with --value. There are "
+        f"{_listed(names)}"
+    )
+
+
+def _numeric(column: Any) -> bool:
+    """Whether the first cells that are not empty look like numbers."""
+    first = column.dropna().astype(str).str.strip()
+    first = first[first != ""].head(20)
+    return len(first) > 0 and first.str.fullmatch(LIKE_NUMBER).mean() > 0.5
+
+
+LIKE_NUMBER = r"[-+]?(\d[\d.,]*|[.,]\d+)([eE][-+]?\d+)?\s?%?|[-+]?(nan|inf|infinity)"
+
+
+def _listed(names: Sequence[str]) -> str:
+    """Names for a message, at most a dozen."""
+    cut = [shown(name, 40) for name in names[:MOST_NAMED]]
+    more = f", ... ({len(names)} in all)" if len(names) > MOST_NAMED else ""
+    return ", ".join(cut) + more

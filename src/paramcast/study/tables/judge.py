@@ -1,0 +1,264 @@
+"""The verdict on a table of results: the same judge, without trainings of ours behind it."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+from ...errors import StudyError
+from ..judging.margin import margin_of
+from ..judging.stats import FULL_CONFIDENCE, interval
+from ..judging.table import (
+    CONTROL,
+    JUDGED,
+    LR_MATCHED,
+    RANDOM_JUMP,
+    controls_of,
+    judge,
+    numbers,
+)
+from ..judging.verdict import Arm, Metric, Verdict
+from ..reading import shown
+from ..stored import Judged, Measure, Note
+from .arms import Arms, arms_of
+from .columns import Columns, find_columns, higher_is_better, plain
+
+QUESTION = "table"
+"""The question that such a result answers, beside "tuned" and "today"."""
+ADVICE = {"adopt_next": "adopt_table", "keep_or_lower": "keep", "lower": "lower_table"}
+RULES = {"unstable": "unstable_table"}
+"""The sentences for results whose learning rate and optimizer are not ours."""
+
+
+def judge_results(
+    frame: Any,
+    columns: Columns = Columns(),  # noqa: B008 - it is frozen
+    *,
+    name: str = "results",
+    base: str | None = None,
+    higher: bool | None = None,
+    margin: tuple[float, bool] | None = None,
+    wide: bool = False,
+    unpaired: bool = False,
+    controls: Sequence[str] = (),
+    references: Sequence[str] = (),
+    only: Sequence[str] = (),
+    test_examples: int | None = None,
+    decimal: str | None = None,
+    thousands: str | None = None,
+) -> Judged:
+    """Judge a table of results.
+
+    Args:
+        frame: a pandas frame with a row per training, or with a column per method.
+        columns: what its columns hold; those left out are found by their names.
+        name: of the table, shown in the result.
+        base: the method that the others are compared with.
+        higher: whether a higher value is better; None leaves that to the name of the values.
+        margin: the difference that does not matter, in points of a metric in per cent, else in its
+            own unit; and whether it is in per cent of the base's median instead.
+        wide: whether every method has a column.
+        unpaired: whether to compare groups, although a column could pair the rows.
+        controls: cheap explanations that the others must beat, NAME or NAME=METHOD.
+        references: methods that are shown and not judged.
+        only: the methods to read; () for all.
+        test_examples: the size of the test split, so that no difference of one example decides.
+        decimal, thousands: how numbers are written.
+
+    Raises:
+        StudyError: the table cannot be judged; with what to do.
+    """
+    frame = frame.copy() if frame.index.is_unique else frame.reset_index(drop=True)
+
+    def read_as(*, unpaired: bool) -> tuple[Columns, bool, Arms]:
+        found = find_columns(frame, columns, base=base, wide=wide, only=only, unpaired=unpaired)
+        direction = higher_is_better(found.value or "") if higher is None else higher
+        if direction is None:
+            raise StudyError(
+                f"whether a higher {shown(found.value)} is better does not follow from its name; "
+                "say --lower-is-better or --higher-is-better"
+            )
+        return found, direction, arms_of(
+            frame, found, higher=direction, base=base, controls=controls, references=references,
+            only=only, unpaired=unpaired, decimal=decimal, thousands=thousands,
+        )  # fmt: skip
+
+    found, higher, read = read_as(unpaired=unpaired)
+    pairing = None
+    if unpaired:  # what pairs would have been worth, where a column has them
+        with contextlib.suppress(StudyError):
+            pairing = read_as(unpaired=False)[2]
+    metric = _metric(read, higher, margin, test_examples)
+    k = sum(arm.role in JUDGED for arm in read.arms)
+    confidence = 1.0 - (1.0 - FULL_CONFIDENCE) / k
+    verdicts = {
+        method: {question: as_of_a_table(v) for question, v in answers.items()}
+        for method, answers in judge(read.arms, metric, confidence).items()
+    }
+    return {
+        "task": name,
+        "question": QUESTION,
+        "description": _description(name, read, found, metric),
+        "metric": metric,
+        "steps": None,
+        "early_steps": None,
+        "seeds": min(len(arm.values) for arm in read.arms),
+        "confidence": confidence,
+        "table": _table(read, metric, confidence),
+        "verdicts": verdicts,
+        "notes": _notes(read, metric, pairing if pairing and pairing.pairs else None),
+        "learning_rates": {"tried": [], "chosen": {}, "keys": {}},
+        "specification": {
+            "columns": {key: value for key, value in asdict(found).items() if value},
+            "base": read.arms[0].name,
+            "margin": metric.margin,
+            "higher_is_better": higher,
+            "tuning": None,
+            "pairs": [*read.pairs],
+        },
+        "settings": {},
+        "label": "",
+    }
+
+
+def _metric(
+    read: Arms, higher: bool, margin: tuple[float, bool] | None, test_examples: int | None
+) -> Metric:
+    level = statistics.median(read.arms[0].values)
+    given, relative = margin or (None, False)
+    wide = margin_of(read.metric, level, given, relative=relative, percent=read.in_percent)
+    half = 0.0
+    if test_examples is not None:
+        if not read.in_percent:
+            raise StudyError(
+                f"--test-examples says what one example is worth in per cent, and {read.metric} is "
+                "not in per cent; leave it out"
+            )
+        half = 0.5 / test_examples
+    return Metric(
+        read.metric, higher, wide, half, None, read.overlap, read.in_percent, bool(read.pairs)
+    )
+
+
+def _table(read: Arms, metric: Metric, confidence: float) -> list[Any]:
+    """A line for each arm; what only trainings of ours measure is None."""
+    base, lines = read.arms[0], []
+    for arm in read.arms:
+        own = controls_of(arm, read.arms) if arm.role in JUDGED else []
+        matched = next((c for c in own if family_of(c) == LR_MATCHED), None)
+        seconds = read.seconds[arm.name]
+        lines.append(
+            {
+                "method": arm.name,
+                "role": arm.role,
+                "family": family_of(arm),
+                "control_of": arm.control_of,
+                "run": arm.name,
+                "lr": arm.lr or None,
+                "keys": read.places[arm.name],
+                "early_keys": [],
+                **numbers(arm, base, matched, metric, confidence),
+                "loss": None,
+                "gap": None,
+                "seconds": statistics.median(seconds) if seconds else None,
+                "peak_memory": None,
+                "divergences": [
+                    {"how": "missing", "place": i} for i, lost in enumerate(arm.diverged) if lost
+                ],
+                "top1_error": None,
+                "top5_error": None,
+                "measures": {"seconds": _measure(seconds, read.seconds[base.name], metric)}
+                if seconds
+                else {},
+            }
+        )
+    return lines
+
+
+def _measure(values: list[float], base: list[float], metric: Metric) -> Measure:
+    to_base = None
+    if metric.paired and base:
+        differences = [a - b for a, b in zip(values, base, strict=True)]
+        to_base = dict(zip(("mean", "low", "high"), interval(differences), strict=True))
+    return {"values": [*values], "mean": statistics.fmean(values), "to_base": to_base}
+
+
+def as_of_a_table(verdict: Verdict) -> Verdict:
+    """The verdict with the sentences that fit results which are not ours."""
+    return replace(
+        verdict,
+        rule=RULES.get(verdict.rule, verdict.rule),
+        advice=tuple(ADVICE.get(key, key) for key in verdict.advice),
+    )
+
+
+def _description(
+    name: str, read: Arms, columns: Columns, metric: Metric
+) -> dict[str, dict[str, Any]]:
+    """What was read, as facts of the catalogue's section "data"."""
+    facts = {**read.facts}
+    head = facts.pop("results")
+    told: dict[str, dict[str, Any]] = {}
+    if columns.wide:
+        told["results_wide"] = {**head, "file": name, "columns": [*columns.wide]}
+    else:
+        told["results"] = {
+            **head, "file": name, "column": [*columns.method], "value": columns.value,
+        }  # fmt: skip
+    told["results_higher" if metric.higher_is_better else "results_lower"] = {
+        "value": columns.value
+    }
+    if read.pairs:
+        by = {"column": [*columns.seed], "n": len(read.pairs)}
+        told["results_pairs" if columns.seed else "results_rows"] = by
+    return {**told, **facts}
+
+
+def _notes(read: Arms, metric: Metric, pairing: Arms | None) -> list[Note]:
+    """What the table cannot show, and what a diverged run counts as.
+
+    Args:
+        read, metric: the arms, and how values compare.
+        pairing: the arms as a column could pair them, where they are compared as groups.
+    """
+    notes: list[Note] = [{"note": "data"}]
+    judged = [arm for arm in read.arms if arm.role in JUDGED]
+    diverged = {arm.name: sum(arm.diverged) for arm in read.arms if any(arm.diverged)}
+    if diverged:
+        notes.append(
+            {"note": "table_diverged", "runs": sum(diverged.values()), "arms": [*diverged],
+             "worst": metric.value(read.worst)}
+        )  # fmt: skip
+    without = [
+        arm.name
+        for arm in judged
+        if not any(family_of(c) == LR_MATCHED for c in controls_of(arm, read.arms))
+    ]
+    if without:
+        notes.append({"note": "table_no_step", "arms": without})
+    if read.overlap:
+        notes.append({"note": "table_folds", "overlap": f"{read.overlap:.2g}"})
+    if not metric.paired and pairing is None:
+        notes.append({"note": "table_unpaired"})
+    elif pairing is not None:
+        base = pairing.arms[0].values
+        ratios = {}
+        for arm in (arm for arm in pairing.arms if arm.role in JUDGED):
+            apart = math.sqrt(statistics.variance(arm.values) + statistics.variance(base))
+            together = statistics.stdev(a - b for a, b in zip(arm.values, base, strict=True))
+            if apart:
+                ratios[arm.name] = together / apart
+        by = ", ".join(pairing.columns.seed) or "row"
+        notes.append({"note": "table_pairing", "column": by, "ratios": ratios})
+    return notes
+
+
+def family_of(arm: Arm) -> str:
+    """What a control is, by its name; its own name if that says nothing."""
+    name = plain(arm.name).replace("_", "-")
+    known = (family for family in (LR_MATCHED, RANDOM_JUMP) if family in name)
+    return next(known, arm.name) if arm.role == CONTROL else arm.name
