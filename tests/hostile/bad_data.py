@@ -147,8 +147,8 @@ JUDGED = [
         r"if every method has a column. There are '\x1b[2J', 'seed', 'acc'",
         results(NAMED.replace("model", "\x1b[2J"))),
     Bad("results of 101 methods", "there are 101 different methods in 'model', such as 'm0', at "
-        "most 100 can be judged; name the column of the methods with --method, or some of them with "
-        "--only", results("model,acc\n" + "".join(f"m{i},0.5\n" for i in range(101)))),
+        "most 100 can be judged; name the column of the methods with --method, or some of them "
+        "with --only", results("model,acc\n" + "".join(f"m{i},0.5\n" for i in range(101)))),
     Bad("results with a method of 5,000 characters", f"method '{'x' * 36}... is not a name of at "
         "most 100 characters; shorten it, or name the column of the methods with --method",
         results(NAMED.replace("new", "x" * 5000))),
