@@ -73,8 +73,13 @@ def forest(
     return chart(
         name, words, [{"label": "", "data": [trace], "layout": layout}],
         ("comparison", "mean", "interval", "p", "n", "relation"), rows, behind,
-        margin=f"{margin:.3g} {unit}",
+        text=_text(name, cell), margin=f"{margin:.3g} {unit}",
     )  # fmt: skip
+
+
+def _text(name: str, cell: Cell) -> str:
+    """How to read a chart; of a table nobody knows what its pairs share."""
+    return f"{name}_table" if cell.result["question"] == "table" else name
 
 
 def paired(cell: Cell, words: Words) -> Chart | None:
@@ -107,7 +112,7 @@ def paired(cell: Cell, words: Words) -> Chart | None:
         views.append({"label": label, "data": data, "layout": layout})
     return chart(
         "paired", words, views, ("method", "steps", "mean", "interval", "by_seed"), rows, behind,
-        base=base, margin=f"{margin:.3g} {unit}",
+        text=_text("paired", cell), base=base, margin=f"{margin:.3g} {unit}",
     )  # fmt: skip
 
 

@@ -20,7 +20,13 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     ]  # fmt: skip
     early = any(arm.early for arm in arms)
     # columns that are empty for every arm are left out
-    measured = {"lr": "lr", "loss": "loss", "median_seconds": "seconds", "memory": "peak_memory"}
+    measured = {
+        "lr": "lr",
+        "loss": "loss",
+        "gap": "gap",
+        "median_seconds": "seconds",
+        "memory": "peak_memory",
+    }
     measured["minus_matched"] = "to_lr_matched"
     unknown = [n for n, key in measured.items() if not any(_has(arm, key) for arm in arms)]
     names = [*(["comparison"] if many else []), "method", "role", "lr", "value",

@@ -40,6 +40,7 @@ def chart(
     behind: Sequence[Behind] = (),
     *,
     title: str | None = None,
+    text: str = "",
     **read: str,
 ) -> Chart:
     """A chart as the page draws it, with its numbers as a table.
@@ -51,12 +52,13 @@ def chart(
         columns, rows: of the table; the columns by their names in the catalogue.
         behind: for each row, the filter that finds its runs in the table of runs.
         title: replaces the catalogue's title.
+        text: the key of the text on how to read it, unless that is the name.
         read: values for the text on how to read it.
     """
     return {
         "id": name,
         "title": title or words(f"charts.{name}"),
-        "read": words(f"read.{name}", **read),
+        "read": words(f"read.{text or name}", **read),
         "views": views,
         "table": {
             "head": [words(f"head.{column}") for column in columns],
