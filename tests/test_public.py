@@ -34,6 +34,7 @@ WITH_EXAMPLES = [
     "monitors.ranks",
     "schedules",
     "tensors.functional",
+    "trials",
     *(name for name in LIBRARY if name.startswith("predictors.")),
 ]
 WITHOUT = ("predictors.base", "predictors.controls")
@@ -45,6 +46,7 @@ def test_the_public_names_are_these() -> None:
         "Forecast",
         "ForecastEvent",
         "ParamcastError",
+        "Trial",
         "anomalies",
         "averaging",
         "checkpoints",
@@ -53,6 +55,7 @@ def test_the_public_names_are_these() -> None:
         "monitors",
         "predictors",
         "schedules",
+        "trial",
     ]
 
 

@@ -18,6 +18,8 @@ if TYPE_CHECKING:
     from .events import ForecastEvent as ForecastEvent
     from .forecast import PLP as PLP
     from .forecast import Forecast as Forecast
+    from .trials import Trial as Trial
+    from .trials import trial as trial
 
 __version__ = "0.1.0"
 
@@ -26,6 +28,7 @@ __all__ = [
     "Forecast",
     "ForecastEvent",
     "ParamcastError",
+    "Trial",
     "anomalies",
     "averaging",
     "checkpoints",
@@ -34,6 +37,7 @@ __all__ = [
     "monitors",
     "predictors",
     "schedules",
+    "trial",
 ]
 
 _MODULE_OF = {
@@ -41,6 +45,8 @@ _MODULE_OF = {
     "Forecast": "forecast",
     "ForecastEvent": "events",
     "ParamcastError": "errors",
+    "Trial": "trials",
+    "trial": "trials",
 }
 
 

@@ -30,6 +30,9 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "read": (*TABLE, "--read", "sep=,", "--read", "na_values=?"),
     "methods": ("blobs.py", "--methods", "plp(horizon=0.5, start='last'), lookahead"),
     "base": ("blobs.py", "--base", "adamw"),
+    "candidate": ("--metric", "accuracy", "--base", "a {seed}", "--candidate", "new=b {seed}"),
+    "tune_by": ("bowl.py:train", "--tune-by", "other_loss"),
+    "higher_is_better": ("bowl.py:train", "--metric", "speed", "--lower-is-better"),
     "lr": ("blobs.py", "--lr", 1e-05),
     "lr_range": ("blobs.py", "--lr-range", 0.0523456789, 0.3),
     "trials": ("blobs.py", "--trials", 16),
@@ -48,6 +51,11 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "splits": (*TABLE, "--splits", 3),
 }
 """Words that give each option another value than the usual one."""
+BOWL = """metric, lr_range = "accuracy", (0.05, 0.5)
+
+
+def train(trial): ...
+"""
 Planned = Callable[..., Plan]
 
 
@@ -60,6 +68,7 @@ def planned(
 ) -> Planned:
     """planned("blobs.py", "--lr", 0.1): what the command line plans, of which nothing runs."""
     task_file()
+    (tmp_path / "bowl.py").write_text(BOWL, "utf-8")
     rows = [f"{i * 37 % 50},{i * 11 % 30},{'ab'[i % 2]}" for i in range(60)]
     (tmp_path / "it's data.csv").write_text("\n".join(["a,b,y", *rows]))
     plans: list[Plan] = []

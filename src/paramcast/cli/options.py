@@ -68,8 +68,27 @@ store_option = click.option("--store", metavar="URL", type=parse_store, help=STO
 # --- classes of options ---------------------------------------------------------------------------
 
 
+COMMAND = "command"
+"""Where a context keeps the words after "--", in its `meta`; None if there was no "--"."""
+
+
 class GroupedCommand(click.Command):
-    """A command whose --help groups its options under headings."""
+    """A command whose --help groups its options under headings.
+
+    What follows "--" is a command of the user's. A range may be written LOW:HIGH.
+    """
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        rest = args.index("--") if "--" in args else len(args)
+        ctx.meta[COMMAND] = args[rest + 1 :] if rest < len(args) else None
+        ours: list[str] = []
+        for word in args[:rest]:
+            if word.startswith("--lr-range="):
+                ours.append("--lr-range")
+                word = word.partition("=")[2]
+            pair = word.split(":") if ours[-1:] == ["--lr-range"] else [word]
+            ours += pair if len(pair) == 2 else [word]
+        return super().parse_args(ctx, ours)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         group = getattr(self.callback, "groups", {})

@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
 from ..errors import StudyError
 from ..study.options import COMPARISON, PilotOptions
 from ..study.reading import printable, tell
-from .options import GroupedCommand, RunOptions, aside, check_device, make_engine, takes
+from .options import COMMAND, GroupedCommand, RunOptions, aside, check_device, make_engine, takes
 from .running import finished, planned, running, starting
 
 if TYPE_CHECKING:
     from ..study.engines.local import LocalEngine
     from ..study.engines.ray import RayEngine
+    from ..study.own.training import OwnTraining
     from ..study.plan import Options, Plan
+    from ..study.subject import Subject
     from ..study.tasks.source import Source
-    from ..study.tasks.task import Prepared
+    from ..study.tasks.task import Prepared, Task
 
 
 @dataclass(frozen=True)
@@ -67,36 +69,62 @@ def _pilot(task: str, given: PilotCommand) -> str:
     from ..study.judging.verdict import Metric
     from ..study.plan import Plan
     from ..study.tasks.description import lines
-    from ..study.tasks.scores import SCORES
-    from ..study.tasks.source import find, load
+    from ..study.tasks.source import load, load_subject
     from ..study.words import Words
 
-    _check_task_was_not_taken(given)
-    source = find(task, given.target, given.data_dir, given.table)
-    if given.metric is not None:
-        if given.metric not in SCORES:
-            raise StudyError(f"--metric must be one of {', '.join(SCORES)}, got {given.metric!r}")
-        source = replace(source, metric=given.metric)
+    source = _source(task, given)
     check_device(given)
-    engine, prepared = make_engine(given), load(source)
-    options = _options(given, source, prepared)
+    engine, subject = make_engine(given), load_subject(source)
+    source = getattr(subject, "source", source)  # of a training: the function has said its kind
+    options = _options(given, source, subject)
     # the splits of the seeds after the first, loaded one at a time
     others = (
         load(replace(source, split=split), quiet=True)
         for split in range(1, options.seeds if options.splits else 1)
     )
-    plan = Plan(options, prepared, given.out, others)
+    plan = Plan(options, subject, given.out, others)
     # a dry run prints the description with its plan
     if not given.dry_run or given.as_json:
-        for line in lines(prepared.description):
+        for line in lines(subject.description):
             tell(f"data: {line}")
     # what the comparison cannot show is said before anything is trained
     for caution in cautions(plan):
-        tell(note(caution, Metric(prepared.metric_name, True, 0.0), Words("en")))
+        tell(note(caution, Metric(subject.metric_name, True, 0.0), Words("en")))
     if given.dry_run:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given.as_json)
     return _run(plan, engine, given)
+
+
+def _source(task: str, given: PilotCommand) -> Source:
+    """What is trained: a task, a function of one trial, or commands.
+
+    Raises:
+        StudyError: the options do not say one of them.
+    """
+    from ..study.own.command import of_candidates, of_command
+    from ..study.tasks.source import find
+
+    context = click.get_current_context()
+    command = context.meta[COMMAND]
+    if command is None and not given.candidate:
+        _check_task_was_not_taken(given)
+        source = find(task, given.target, given.data_dir, given.table)
+    else:
+        if context.get_parameter_source("task") != click.core.ParameterSource.DEFAULT:
+            raise StudyError(f"a pilot trains a TASK or a command, got both; leave out {task}")
+        if command is not None and given.candidate:
+            raise StudyError("--candidate goes with --base COMMAND; leave out what follows --")
+        if command is not None:
+            source = of_command(command)
+        else:
+            source = of_candidates(given.base, given.candidate)
+    return replace(
+        source,
+        metric=given.metric or "",
+        tune_by=given.tune_by or "",
+        higher_is_better=given.higher_is_better,
+    )
 
 
 def _run(plan: Plan, engine: LocalEngine | RayEngine, given: PilotCommand) -> str:
@@ -108,17 +136,14 @@ def _run(plan: Plan, engine: LocalEngine | RayEngine, given: PilotCommand) -> st
     return finished(result, render, plan.out, as_json=given.as_json)
 
 
-def _options(given: PilotCommand, source: Source, prepared: Prepared) -> Options:
-    """The task's defaults, overridden by the user's choices; check that the choices fit."""
+def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:
+    """The subject's defaults, overridden by the user's choices; check that the choices fit."""
+    from ..study.own.training import OwnTraining
     from ..study.plan import QUICK, usual_options
     from ..study.tasks.task import check_lr_range
-    from ..study.training.build import check_methods
     from ..study.training.methods import parse_methods
 
-    task = prepared.task
     # options that exclude each other
-    if given.base == "own" and not callable(task.base):
-        raise StudyError("--base own needs a task whose base is a function; name an optimizer")
     if given.lr is not None:
         for name in ("lr_range", "trials", "trial_seeds"):
             if getattr(given, name) is not None:
@@ -134,21 +159,97 @@ def _options(given: PilotCommand, source: Source, prepared: Prepared) -> Options
             )
 
     # fields of the same name override the defaults
-    usual = usual_options(source, prepared, given.base)
+    usual = usual_options(source, subject, given.base)
     asked: dict[str, Any] = {**(QUICK if given.quick else {})}
     asked |= {k: v for k, v in vars(given).items() if v is not None and hasattr(usual, k)}
     # options that a plan holds in another form than the command line
-    asked |= {"source": source, "numerics": given.numerics(), "splits": given.splits is not None}
+    asked |= {"source": source, "splits": given.splits is not None}
     if given.methods is not None:
         asked["methods"] = parse_methods(given.methods)
     if given.margin is not None:
         asked["margin"], asked["relative_margin"] = given.margin
     if given.splits is not None:
         asked["seeds"] = given.splits
-    options = replace(usual, **asked)
-    check_lr_range(options.lr_range, "--lr-range")
+    if isinstance(subject, OwnTraining):
+        options = _of_training(given, subject, usual, asked)
+    else:
+        options = _of_task(given, cast("Prepared", subject).task, usual, asked)
+    if options.lr is None:
+        check_lr_range(options.lr_range, "--lr-range")
+    return options
+
+
+def _of_task(given: PilotCommand, task: Task, usual: Options, asked: dict[str, Any]) -> Options:
+    """The options of a comparison on a task."""
+    from ..study.spec import BASES
+    from ..study.training.build import check_methods
+
+    for name in TRAINING_ONLY:
+        if getattr(given, name) not in (None, ()):
+            raise StudyError(f"{_flag(name)} is for trainings of your own; leave it out for a task")
+    if given.base is not None and given.base not in (*BASES, "own"):
+        raise StudyError(f"--base must be one of {', '.join(BASES)}, own, got {given.base!r}")
+    if given.base == "own" and not callable(task.base):
+        raise StudyError("--base own needs a task whose base is a function; name an optimizer")
+    options = replace(usual, **asked, numerics=given.numerics())
     check_methods(task, options.base, options.methods)
     return options
+
+
+def _of_training(
+    given: PilotCommand, training: OwnTraining, usual: Options, asked: dict[str, Any]
+) -> Options:
+    """The options of a comparison of a training of the user's."""
+    from ..study.options import parse_margin
+    from ..study.own.wrapping import check_own_methods
+
+    for name in TASK_ONLY:
+        if getattr(given, name) is not None and (name != "base" or training.wraps):
+            raise StudyError(f"{_flag(name)} is for tasks; this training decides that itself")
+    if given.margin is None and training.declared.margin:
+        asked["margin"], asked["relative_margin"] = parse_margin(training.declared.margin)
+    options = replace(usual, **{**asked, "base": "own"})
+    if not training.wraps:
+        options = _of_candidates(given, training, options)
+    if options.lr is None and options.lr_range == (0.0, 0.0):
+        raise StudyError(
+            "which learning rates may be tried? Say it with --lr-range LOW:HIGH, or tune nothing "
+            "with --lr X"
+        )
+    check_own_methods(options.methods)
+    return options
+
+
+def _of_candidates(given: PilotCommand, training: OwnTraining, options: Options) -> Options:
+    """The options of a comparison of commands, which differ in more than what wraps a base."""
+    from ..study.own.command import takes
+    from ..study.training.methods import Candidate
+
+    if given.methods is not None:
+        raise StudyError("--methods go on one command; here each --candidate is a method")
+    commands = dict(training.source.commands)
+    if not takes(commands["base"], "lr"):
+        for name in ("lr", "lr_range", "trials", "trial_seeds"):
+            if getattr(given, name) is not None:
+                raise StudyError(f"{_flag(name)} has no use: no command has {{lr}} in it")
+        options = replace(options, lr=0.0)  # each at its own
+    return replace(
+        options,
+        methods=tuple(Candidate(name) for name in commands if name != "base"),
+        speed=all(takes(words, "share") for words in commands.values()),
+        random_jump=False,
+    )
+
+
+TASK_ONLY = (
+    "base", "epochs", "batch_size", "schedule", "precision", "compile", "channels_last",
+)  # fmt: skip
+TRAINING_ONLY = ("tune_by", "higher_is_better", "candidate")
+"""Options that only a task, or only a training of the user's, can follow."""
+
+
+def _flag(name: str) -> str:
+    return "--" + name.replace("_", "-")
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:

@@ -61,7 +61,8 @@ def written(options: Options, usual: Options) -> Iterator[str]:
         if value is None or value == again(usual):
             continue
         if isinstance(value, bool):  # a switch
-            yield f"--{name}" if value else f"--no-{name}"
+            _, _, off = each.metadata["flag"].partition("/")
+            yield f"--{name}" if value else off
             continue
         # once for each item of a list; all values of a tuple behind one flag
         for one in value if isinstance(value, list) else [value]:
@@ -161,11 +162,17 @@ class ComparisonOptions:
         lambda o: [f"{key}={value}" for key, value in o.source.table.read],
         type=read_setting, metavar="KEY=VALUE", multiple=True)
     methods: str | None = option(COMPARISON, "What to compare with the base [demon, plp].",
-        lambda o: ", ".join(method.label for method in o.methods), metavar="LIST")
-    base: str | None = option(COMPARISON, "The optimizer to compare with [the task's].",
-        lambda o: o.base, type=click.Choice([*BASES, "own"]))
+        lambda o: ", ".join(m.label for m in o.methods) if not o.source.commands[1:] else None,
+        metavar="LIST")
+    base: str | None = option(
+        COMPARISON, f"The optimizer to compare with: {', '.join(BASES)}, own [the task's].",
+        lambda o: o.base_given, metavar="NAME|COMMAND")
+    candidate: tuple[str, ...] = option(
+        COMPARISON, "With --base COMMAND: another command to judge; may be repeated.",
+        lambda o: [f"{arm}={shlex.join(words)}" for arm, words in o.source.commands[1:]],
+        metavar="NAME=COMMAND", multiple=True)
     lr: float | None = option(COMPARISON, "Tune nothing: everything runs at this learning rate.",
-        lambda o: o.lr, type=ABOVE_0)
+        lambda o: o.lr or None, type=ABOVE_0)
     lr_range: tuple[float, float] | None = option(
         COMPARISON, "Learning rates to search [the task's].",
         lambda o: o.lr_range, type=ABOVE_0, nargs=2, metavar="LOW HIGH")
@@ -185,6 +192,13 @@ class ComparisonOptions:
     metric: str | None = option(
         COMPARISON, "What is judged, such as auroc or r2 (docs/tasks.md) [the task's].",
         lambda o: o.source.metric)
+    higher_is_better: bool | None = option(
+        COMPARISON, "Of the metric of a training of yours [by its name].",
+        lambda o: o.source.higher_is_better, flag="--higher-is-better/--lower-is-better",
+        default=None)
+    tune_by: str | None = option(
+        COMPARISON, "Which result of it chooses the learning rates [validation_loss].",
+        lambda o: o.source.tune_by, metavar="NAME")
     margin: tuple[float, bool] | None = option(
         COMPARISON, "Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
         lambda o: o.margin_text, type=parse_margin, metavar="X|X%")

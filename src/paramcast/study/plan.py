@@ -20,6 +20,8 @@ from .judging.table import LR_MATCHED
 from .judging.tune import best_for_base, best_for_method, learning_rates
 from .judging.verdict import EARLY
 from .options import written
+from .own.checks import check_seeds
+from .own.training import OWN
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
 from .subject import Subject
 from .tasks.source import Source
@@ -28,6 +30,7 @@ from .training.methods import (
     CONTROL,
     DERIVED,
     JUDGED,
+    METHOD,
     PREDICTOR,
     RANDOM_JUMP,
     SIGN_FLIPPED,
@@ -66,6 +69,12 @@ class Options:
     @property
     def tuned(self) -> bool:
         return self.lr is None
+
+    @property
+    def base_given(self) -> str:
+        """The base as the user gave it: a name or, beside candidates, a command."""
+        commands = self.source.commands
+        return shlex.join(commands[0][1]) if len(commands) > 1 else self.base
 
     @property
     def margin_text(self) -> float | str | None:
@@ -132,7 +141,7 @@ def usual_options(
         epochs=usual.epochs,
         batch_size=usual.batch_size,
         schedule=usual.schedule,
-        numerics=usual_numerics(device),
+        numerics=DEFAULT if source.kind in OWN else usual_numerics(device),
     )
 
 
@@ -214,8 +223,10 @@ class Plan:
 
     def choose(self, outcomes: dict[str, dict[str, Any]]) -> dict[str, float]:
         """Choose the learning rate of every tuned method, by validation loss alone."""
-        if self.options.lr is not None:
+        if self.options.lr is not None:  # 0 where each command has its own
             return dict.fromkeys(self.with_own_rate, self.options.lr)
+        if self.options.source.kind in OWN:
+            check_seeds(self.tuning_specs(), outcomes)
         losses: dict[str, dict[float, list[float]]] = {}
         for spec in self.tuning_specs():
             outcome = outcomes[spec.key]
@@ -249,7 +260,8 @@ class Plan:
             label, role = method.label, method.kind.role
             if role not in (PREDICTOR, DERIVED):
                 advice = ADVICE.get(role, "")
-                rows.append(Row(label, role, method.name, label, lrs[label], "", advice))
+                family = "command" if role == METHOD else method.name
+                rows.append(Row(label, role, family, label, lrs[label], "", advice))
         rows += [Row(m.label, PREDICTOR, m.name, m.label, lrs[m.label]) for m in self.predictors]
         return rows
 
@@ -351,5 +363,9 @@ class Plan:
         o = self.options
         usual = usual_options(o.source, self.subject, o.base, o.device)
         words = written(replace(o, seeds=seeds), replace(usual, seeds=0))  # always named
-        task, out = shlex.quote(o.source.argument), shlex.quote(str(self.out))
-        return " ".join(["paramcast pilot", task, *words, "--out", out])
+        out = ["--out", shlex.quote(str(self.out))]
+        if not o.source.commands:
+            return " ".join(["paramcast pilot", shlex.quote(o.source.argument), *words, *out])
+        # a command comes last; with candidates, --base and --candidate have them all
+        last = [] if o.source.commands[1:] else ["--", shlex.join(o.source.commands[0][1])]
+        return " ".join(["paramcast pilot", *words, *out, *last])

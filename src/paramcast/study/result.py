@@ -13,6 +13,8 @@ from .judging.stats import interval
 from .judging.table import LR_MATCHED, judge, mean_or_none, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, PERCENT, Arm, Extension, Metric, Verdict
+from .own.checks import check_acts, check_names, check_seeds, with_values
+from .own.training import OWN
 from .plan import Plan, Row
 from .stored import ArmResult, Judged, Measure, Note
 
@@ -39,11 +41,18 @@ def summarise(
             the comparison cannot be extended.
     """
     o, speed = plan.options, plan.options.speed
+    if o.source.kind in OWN:
+        check_names(outcomes.values())
+        check_seeds(plan.final_specs(rows), outcomes)
+        outcomes = with_values(outcomes, higher_is_better=plan.subject.higher_is_better)
     # arms: each row's runs by seed, with T and with 0.8 T steps
     keys = [_keys(plan, row, 1.0) for row in rows]
     early_keys = [_keys(plan, row, EARLY) if speed else [] for row in rows]
     runs = [[outcomes[key] for key in own] for own in keys]
     early = [[outcomes[key] for key in own] for own in early_keys]
+    for row, own in zip(rows, runs, strict=True):
+        if o.source.kind in OWN and row.method != "base" and row.lr == rows[0].lr:
+            check_acts(row.name, own, runs[0])
     arms = [_arm(*each) for each in zip(rows, runs, early, strict=True)]
     base, metric = arms[0], _metric(plan, arms[0])
 
@@ -60,7 +69,7 @@ def summarise(
             "family": row.family,
             "control_of": row.control_of,
             "run": row.method,
-            "lr": row.lr,
+            "lr": row.lr or None,
             "keys": keys[i],
             "early_keys": early_keys[i],
             **numbers(arm, base, matched, metric, confidence),
@@ -78,11 +87,12 @@ def summarise(
     subject, sizes = plan.subject, (o.epochs, o.batch_size)
     return {
         "task": subject.name,
-        "question": "tuned" if o.tuned else "today",
+        "question": "tuned" if o.tuned else "today" if o.lr else "commands",
         "description": subject.description,
         "metric": metric,
-        "steps": subject.steps(*sizes),
-        "early_steps": subject.steps(*sizes, EARLY) if speed else None,
+        # as planned, else as a training of the user's told them
+        "steps": subject.steps(*sizes) or runs[0][0]["steps"],
+        "early_steps": (subject.steps(*sizes, EARLY) or early[0][0]["steps"]) if speed else None,
         "seeds": o.seeds,
         "confidence": confidence,
         "table": table,
@@ -141,7 +151,7 @@ def _metric(plan: Plan, base: Arm) -> Metric:
 def _of_runs(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Any]:
     """The table's columns about an arm's runs, beside the values that are judged."""
     return {
-        "loss": statistics.fmean(run["test"]["loss"] for run in runs),
+        "loss": mean_or_none([run["test"]["loss"] for run in runs]),
         "gap": mean_or_none([run["gap"] for run in runs]),
         "seconds": statistics.median(run["seconds"] for run in runs),
         "peak_memory": statistics.median(run["peak_memory"] for run in runs),
@@ -207,6 +217,9 @@ def _widened(verdicts: dict[str, dict[str, Verdict]], metric: Metric) -> list[No
 
 def _notes(plan: Plan, chosen: dict[str, float]) -> list[Note]:
     notes: list[Note] = [{"note": "splits" if plan.options.splits else "data"}]
+    commands = [arm for arm, _ in plan.options.source.commands[1:]]
+    if commands:
+        notes.append({"note": "candidates", "arms": commands})
     if not plan.options.tuned:
         return notes
     low, high = plan.options.lr_range

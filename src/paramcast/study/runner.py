@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
-from ..errors import RunError
+from ..errors import RunError, StudyError
 from .engines import Engine, Finished, Job
 from .interrupts import held
 from .store.live import Live
@@ -87,6 +87,8 @@ class Runner:
             with held():  # Ctrl-C never falls between storing a run and counting it
                 if done.outcome["status"] not in GOOD:
                     self.store.put_failure(done.spec, done.outcome)
+                    if done.outcome.get("misuse"):  # every other run would fail so, too
+                        raise StudyError(done.outcome["reason"])
                     self.failures[key] = done
                 else:
                     if not self.store.put(done.spec, done.outcome, self.environment):

@@ -88,7 +88,8 @@ class Judged(TypedDict):
     """One judged comparison: its table (the base first), and its verdicts by method and question.
 
     Attributes:
-        question: "tuned", "today" or, of a table of results, "table".
+        question: "tuned", "today", of commands that tell their own rates "commands" or, of a table
+            of results, "table".
         steps: None where only the training knows.
         early_steps: None where 0.8 T was not run, too.
         settings, label: what a study varies, and in words; empty for a pilot.

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from ...errors import StudyError
-from ...study.judging.verdict import ADOPT, FASTER, Metric, Verdict
+from ...study.judging.verdict import ADOPT, EARLY, FASTER, Metric, Verdict
 from ...study.reading import as_written
 from ...study.store.folder import RESULT
 from ...study.stored import AGAIN
@@ -146,7 +146,8 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
     base, hours = rows[0], result["pilot_hours"]
     # what reaches the base's result without the method, and with which schedule
     best, shortened = cheapest_speed(rows, metric, result["confidence"])
-    steps = result["early_steps"] / result["steps"]
+    told = result["early_steps"] and result["steps"]  # some trainings do not tell
+    steps = result["early_steps"] / result["steps"] if told else EARLY
     over_base = saved_share(best, base, False, base, steps) if shortened else None
 
     def free(x: money.Values) -> float:

@@ -66,9 +66,9 @@ class TensorBoard:
             for name, value in found.items():
                 writer.add_scalar(name, value, step, walltime=at)
         for _, text in anomalies(run.curve):
-            writer.add_text("prediction/anomaly", text, run.outcome["steps"])
+            writer.add_text("prediction/anomaly", text, run.outcome["steps"] or 0)
         if run.outcome["status"] == "diverged":
-            writer.add_text("diverged", reason(run), run.outcome["steps"])
+            writer.add_text("diverged", reason(run), run.outcome["steps"] or 0)
         _add_settings(writer, run)
         writer.close()
         path.parent.mkdir(parents=True, exist_ok=True)
@@ -132,4 +132,4 @@ def _add_settings(writer: Any, run: Run) -> None:
     name = "end/validation_loss"
     for summary in hparams(names.settings(run.spec), {name: loss}):  # type: ignore[no-untyped-call]
         writer.file_writer.add_summary(summary)
-    writer.add_scalar(name, loss, run.outcome["steps"])
+    writer.add_scalar(name, loss, run.outcome["steps"] or 0)

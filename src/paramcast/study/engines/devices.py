@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import torch
@@ -58,3 +59,20 @@ def usual_workers(device: str, cores: int, gpus: int) -> int:
     if not device.startswith("cuda"):
         return cores
     return min(cores, PER_GPU * (gpus if device == "cuda" else 1))
+
+
+def visible_device(device: str) -> tuple[str, dict[str, str]]:
+    """For a command: what it calls its device, and the environment that shows it only that one.
+
+    >>> visible_device("cpu")
+    ('cpu', {})
+    """
+    if device == "cpu":
+        return device, {}
+    _, _, number = device.partition(":")
+    if not number and "slot" not in _held:  # of Ray, which has chosen
+        return "cuda", {}
+    index = int(number) if number else gpu_of(_held["slot"][0], torch.cuda.device_count())
+    # this process may see a part of the machine's GPUs, and counts these only
+    names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
+    return "cuda", {"CUDA_VISIBLE_DEVICES": names[index] if names != [""] else str(index)}

@@ -26,7 +26,9 @@ def describe_environment(source: Source, engine: Engine) -> dict[str, Any]:
         cpu = next(names, cpu)
 
     # the commit of the user's code, if it is in a repository
-    folder = Path.cwd() if source.kind == "builtin" else Path(source.where).parent
+    folder = Path(source.where).parent
+    if source.kind in ("builtin", "command"):
+        folder = Path.cwd()
     try:
         done = subprocess.run(
             ["git", "rev-parse", "HEAD"],  # noqa: S607 - the user's git

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from ...errors import StudyError, TaskError
 from ..tasks.own_file import code_files
-from ..tasks.source import Source
+from ..tasks.source import CODE, Source
 
 LARGEST = 200 * 2**20  # bytes sent to a node
 
@@ -37,7 +37,7 @@ def pack(source: Source) -> Parcel:
         paths = [Path(source.where)]
     elif source.kind == "images":
         paths = [Path(source.data)]
-    elif source.kind == "file":
+    elif source.kind in CODE:
         paths = [Path(file) for file in code_files(source.where)]
     else:
         return Parcel()

@@ -277,7 +277,7 @@ def judge_quality(
     # rules e and f: better than the base, and against the controls
     if all(c.relation == BETTER for c in against.values()):
         rule = "adopt" if controls else "adopt_alone"
-        return case.verdict(ADOPT, rule, "adopt_next", lr=predictor.lr, controls=list(against))
+        return case.verdict(ADOPT, rule, f"{rule}_next", lr=predictor.lr, controls=list(against))
     explains = [
         c
         for c in controls

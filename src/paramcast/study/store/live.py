@@ -102,6 +102,11 @@ class Telling:
             file.write(json.dumps(value) + "\n")
 
 
+def out_of(live: str) -> Path:
+    """The output folder of a driver's own folder."""
+    return Path(live).parents[1]
+
+
 def driver(out: Path) -> str | None:
     """The driver that is writing into this folder, in words; None if there is none."""
     return next(filter(None, map(_driver, _folders(out))), None)

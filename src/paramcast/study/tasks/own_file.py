@@ -1,10 +1,12 @@
-"""A task from a Python file of the user's."""
+"""A function from a Python file of the user's, and the task that it may return."""
 
 from __future__ import annotations
 
 import importlib.util
+import inspect
 import sys
 import traceback
+from collections.abc import Callable
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,11 @@ from .data.files import sha256_of
 PACKAGE = Path(__file__).resolve().parents[2]
 
 
-def task_from_file(path: Path, item: str, sha256: str) -> Any:
-    """Run the file and call its function.
+def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]:
+    """Run the file, and find its function.
 
     Raises:
-        TaskError: it changed, cannot be imported, or fails; with the line.
+        TaskError: it changed, cannot be imported, or has no such function; with the line.
     """
     if sha256_of(path) != sha256:
         raise TaskError(f"{path.name} was changed while it was in use; start the command again")
@@ -36,10 +38,9 @@ def task_from_file(path: Path, item: str, sha256: str) -> Any:
         spec.loader.exec_module(module)
     except (Exception, SystemExit) as error:
         raise TaskError(
-            f"{path.name} cannot be imported: {type(error).__name__}: {error}{_line(error, path)}"
+            f"{path.name} cannot be imported: {type(error).__name__}: {error}{line_of(error, path)}"
         ) from error
-    # call its function
-    function = getattr(module, item, None)
+    function: Callable[..., Any] | None = getattr(module, item, None)
     if not callable(function):
         names = [
             n for n, v in vars(module).items() if callable(v) and v.__module__ == module.__name__
@@ -48,13 +49,45 @@ def task_from_file(path: Path, item: str, sha256: str) -> Any:
             f"{path.name} has no function {item!r}; it has {', '.join(names) or 'none'}; "
             f"name it as {path.name}:FUNCTION"
         )
+    return function
+
+
+def takes_trial(function: Callable[..., Any], path: Path, item: str) -> bool:
+    """Whether it is a function of one trial (one argument), and not one that returns a task (none).
+
+    Raises:
+        TaskError: it is neither.
+    """
+    try:
+        signature = inspect.signature(function)
+    except (TypeError, ValueError):
+        return False
+    needed = [
+        p for p in signature.parameters.values()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]  # fmt: skip
+    if len(needed) > 1 or any(p.kind == p.KEYWORD_ONLY for p in needed):
+        names = ", ".join(p.name for p in needed)
+        raise TaskError(
+            f"{path.name}:{item} needs the arguments {names}; a function that trains takes one, "
+            "the trial, and a function that returns a Task takes none"
+        )
+    return len(needed) == 1
+
+
+def task_of(function: Callable[..., Any], path: Path, item: str) -> Any:
+    """Call a function that returns a task.
+
+    Raises:
+        TaskError: it fails; with the line.
+    """
     try:
         return function()
     except TaskError:
         raise
     except (Exception, SystemExit) as error:
         raise TaskError(
-            f"{path.name}:{item} failed with {type(error).__name__}: {error}{_line(error, path)}"
+            f"{path.name}:{item} failed with {type(error).__name__}: {error}{line_of(error, path)}"
         ) from error
 
 
@@ -81,7 +114,7 @@ def code_files(where: str) -> list[str]:
     return [file for file in sorted(files) if Path(file).is_file()]
 
 
-def _line(error: BaseException, path: Path) -> str:
+def line_of(error: BaseException, path: Path) -> str:
     """Where in the user's file an error came from."""
     line = getattr(error, "lineno", None)
     for frame, number in traceback.walk_tb(error.__traceback__):

@@ -3,25 +3,35 @@
 from __future__ import annotations
 
 import hashlib
+import shlex
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from ...errors import TaskError
 from ..reading import shown, tell, usable_path
+from ..subject import Subject
 from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .data.files import sha256_of
 from .frames import AS_IT_IS, ENDINGS, TableOptions
 from .images import task_from_images
-from .own_file import code_files, task_from_file
+from .own_file import code_files, function_from_file, takes_trial, task_of
+from .scores import SCORES
 from .task import Prepared, Task, prepare
+
+CODE = ("file", "trial")
+"""The kinds that are a function in a file of the user's."""
+Commands = tuple[tuple[str, tuple[str, ...]], ...]
+"""Of a training that is a command: its words, by arm; "base" alone if Trial.wrap makes the rest."""
 
 
 @dataclass(frozen=True)
 class Source:
     """How any process can load a task: small, and safe to send."""
 
-    kind: str  # "builtin", "file", "table" or "images"
-    where: str  # name or absolute path
+    kind: str  # "builtin", "file", "table" or "images"; "trial" or "command" of a training
+    where: str  # name or absolute path; of a command, the folder that it starts in
     item: str = ""  # the function in a file, the target column of a table
     sha256: str = ""  # of the file's content
     data: str = ""  # where a built-in task's data were found, the file that holds a folder's
@@ -30,6 +40,9 @@ class Source:
     table: TableOptions = AS_IT_IS
     metric: str = ""  # judged instead of the task's own
     split: int = 0  # which random split, of a task that is split here
+    tune_by: str = ""  # of a training: the result by which learning rates are chosen
+    higher_is_better: bool | None = None  # of a training's metric
+    commands: Commands = ()
 
     @property
     def label(self) -> str:
@@ -38,7 +51,7 @@ class Source:
     @property
     def argument(self) -> str:
         """The TASK of a command line that names it."""
-        return f"{self.where}:{self.item}" if self.kind == "file" else self.where
+        return f"{self.where}:{self.item}" if self.kind in CODE else self.where
 
 
 def find(
@@ -100,36 +113,75 @@ def is_table(text: str) -> bool:
     return ENDINGS.search(text) is not None
 
 
-def load(source: Source, device: str = "cpu", *, quiet: bool = False) -> Prepared:
+def load(
+    source: Source,
+    device: str = "cpu",
+    *,
+    quiet: bool = False,
+    found: Callable[..., Any] | None = None,
+) -> Prepared:
     """Load and check a task, once per process.
 
     A task file is Python code and runs as such, with the user's rights; unless `quiet`, standard
-    error says so.
+    error says so. `found` is its function, if that was loaded already.
 
     Raises:
         TaskError: the file, the data or the model cannot be used.
     """
-    if source.kind == "file" and not quiet:
-        tell(f"running the code in {source.where}, with your rights")
     path = Path(source.where)
     if source.kind == "builtin":
         task = build(choose(source.where), source.data)
     elif source.kind == "file":
-        task = task_from_file(path, source.item, source.sha256)
+        function = found or _function(source, quiet=quiet)
+        if takes_trial(function, path, source.item):
+            raise TaskError(
+                f"{path.name}:{source.item} trains by itself (it takes a trial); paramcast pilot "
+                "can judge it, a study needs a function that returns a Task"
+            )
+        task = task_of(function, path, source.item)
     elif source.kind == "table":
         from .table import task_from_table  # pandas and scikit-learn, which take a second
 
         task = task_from_table(path, source.item, source.table, source.split, look=not quiet)
     else:
         task = task_from_images(path.name, Path(source.data), source.split)
+    if source.metric and source.metric not in SCORES:
+        raise TaskError(f"--metric must be one of {', '.join(SCORES)}, got {shown(source.metric)}")
     if source.metric and isinstance(task, Task):
         task = replace(task, metric=source.metric)
-    return prepare(task, _code_hash(source)).to(device)
+    return prepare(task, code_hash(source)).to(device)
 
 
-def _code_hash(source: Source) -> str:
+def load_subject(source: Source) -> Subject:
+    """Load and check what a pilot trains: a task, or a training of the user's.
+
+    Raises:
+        TaskError: as `load`; or of a training nothing says what is judged.
+    """
+    from ..own.training import OwnTraining  # it reads sources itself
+
+    if source.kind == "command":
+        for _, words in source.commands:
+            tell(f"running {shlex.join(words)} in {source.where}, with your rights")
+        return OwnTraining.of_commands(source)
+    if source.kind == "file":
+        function = _function(source)
+        if takes_trial(function, Path(source.where), source.item):
+            return OwnTraining.of_function(replace(source, kind="trial"), function)
+        return load(source, found=function)
+    return load(source)
+
+
+def _function(source: Source, *, quiet: bool = False) -> Callable[..., Any]:
+    """The function in a file, which is Python code and runs as such, with the user's rights."""
+    if not quiet:
+        tell(f"running the code in {source.where}, with your rights")
+    return function_from_file(Path(source.where), source.item, source.sha256)
+
+
+def code_hash(source: Source) -> str:
     """A hash of the task file and of the modules beside it that it imported."""
-    if source.kind != "file":
+    if source.kind not in CODE:
         return source.sha256
     hashes = [sha256_of(Path(file)) for file in code_files(source.where)]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()

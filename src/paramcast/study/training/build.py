@@ -9,14 +9,14 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from ...averaging import EMA, Average
 from ...errors import ParamcastError, StudyError, TaskError
 from ...forecast import Forecast
-from ...predictors import RandomDirection, SignFlipped
+from ...predictors import Predictor
 from ...schedules import Demon
 from ..tasks.task import Task
-from .methods import BASE, DERIVED, PREDICTOR, RANDOM_JUMP, SIGN_FLIPPED, Method, parse_methods
+from .methods import DERIVED, PREDICTOR, Method
 from .predictions import Predictions
+from .wrapping import chosen, wrap
 
 
 def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
@@ -157,17 +157,14 @@ def build(
         noise_seed: of random-jump, gradient-noise and perturbed.
         watch: the monitor that receives each prediction.
     """
-    derived, _, source = method.rpartition(":")
-    name, kind, knobs = "", BASE, {}
-    if method != "base":
-        (chosen,) = parse_methods(source)
-        name, kind, knobs = chosen.name, chosen.kind, chosen.own
+    _, found, kind = chosen(method)
+    name, knobs = (found.name, found.own) if found else ("", {})
 
     # the start comes first, because some bases copy the weights
     if kind.start is not None:
         kind.start(**knobs).apply(model, noise_seed)
 
-    # the base, and what acts inside its steps or beside them
+    # the base
     if name == "schedule-free":
         optimizer = _schedule_free(base, model, task, lr)
     else:
@@ -175,27 +172,13 @@ def build(
         optimizer = make_base(task, made, model, lr, momentum=kind.momentum)
     if switches(optimizer):
         base_of(optimizer).train()  # type: ignore[attr-defined]
-    followers = [Demon(optimizer, steps)] if "demon" in (name, base) else []
-    if kind.noise is not None:
-        kind.noise(**knobs).attach(optimizer, noise_seed)
 
-    # what wraps it: a predictor or a control derived from one, and an average
-    predictor = None if kind.predictor is None else kind.predictor(**knobs)
-    if predictor is not None and derived == RANDOM_JUMP:
-        predictor = RandomDirection(predictor, seed=noise_seed)
-    elif predictor is not None and derived == SIGN_FLIPPED:
-        predictor = SignFlipped(predictor)
-    average: Average | None = EMA(share=0.05) if base == "ema" else None
-    if kind.average is not None:
-        average = kind.average(**knobs)
-    if predictor is None and average is None:
-        return optimizer, followers
-    monitors = []
-    if watch is not None and predictor is not None:
+    # what the method puts on it
+    def monitors(predictor: Predictor) -> list[Predictions]:
         learnable = (p for p in model.parameters() if p.requires_grad)
-        monitors = [watch.begin(learnable, steps // predictor.every)]
-    wrapped = Forecast(optimizer, predictor, average=average, total_steps=steps, monitors=monitors)
-    return wrapped, followers
+        return [] if watch is None else [watch.begin(learnable, steps // predictor.every)]
+
+    return wrap(optimizer, method, steps, noise_seed, base=base, monitors=monitors)
 
 
 def _schedule_free(optimizer: str, model: nn.Module, task: Task, lr: float) -> Optimizer:

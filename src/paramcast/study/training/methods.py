@@ -16,6 +16,7 @@ from ...predictors import Predictor
 from ..judging.table import AVERAGE as AVERAGE
 from ..judging.table import CONTROL as CONTROL
 from ..judging.table import JUDGED as JUDGED
+from ..judging.table import METHOD as METHOD
 from ..judging.table import PREDICTOR as PREDICTOR
 from ..judging.table import RANDOM_JUMP as RANDOM_JUMP
 from ..judging.table import REFERENCE as REFERENCE
@@ -133,6 +134,15 @@ class Method:
             )
         if self.kind.make is not None:
             self.kind.make(**self.own)
+
+
+@dataclass(frozen=True)
+class Candidate(Method):
+    """A command that takes the place of the base's; it has no knobs."""
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(METHOD, "a command of yours")
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:

@@ -1,0 +1,94 @@
+"""What only several runs of a training of the user's show together."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from ...errors import StudyError
+from ..spec import RunSpec
+
+Outcome = dict[str, Any]
+IGNORES_SEED = (
+    "runs with different seeds gave exactly the same results, so nothing can be learned from more "
+    "of them; seed what is random in the training with trial.seed, or {seed} in the command"
+)
+
+
+def check_seeds(specs: Iterable[RunSpec], outcomes: Mapping[str, Outcome]) -> None:
+    """Refuse a training that ignores its seed.
+
+    Args:
+        specs: runs whose outcomes are there.
+        outcomes: by key.
+
+    Raises:
+        StudyError: wherever runs differ in nothing but the seed, they gave the same.
+    """
+    found: dict[tuple[Any, ...], list[Any]] = {}
+    for spec in specs:
+        if outcomes[spec.key]["status"] == "done":
+            same = spec.method, spec.lr, spec.share, spec.phase
+            found.setdefault(same, []).append(_values(outcomes[spec.key]))
+    several = [values for values in found.values() if len(values) > 1]
+    if several and all(value == values[0] for values in several for value in values):
+        raise StudyError(IGNORES_SEED)
+
+
+def check_names(outcomes: Iterable[Outcome]) -> None:
+    """Refuse runs that return other results than the rest.
+
+    Raises:
+        StudyError: the names of two runs' results differ.
+    """
+    first: set[str] | None = None
+    for outcome in outcomes:
+        if outcome["status"] == "done":
+            names = set(outcome["measures"])
+            first = names if first is None else first
+            if names != first:
+                odd = min(names ^ first)
+                raise StudyError(
+                    f"some runs return a result named {odd} and some do not; let every run return "
+                    "the same results"
+                )
+
+
+def check_acts(method: str, runs: Sequence[Outcome], base: Sequence[Outcome]) -> None:
+    """Refuse a method whose runs are those of the base.
+
+    Args:
+        method: its name.
+        runs, base: of the method and of the base, at the same learning rate, by seed.
+
+    Raises:
+        StudyError: they are the same in every value.
+    """
+    if len(runs) > 1 and [*map(_values, runs)] == [*map(_values, base)]:
+        raise StudyError(
+            f"the runs of {method} are exactly those of the base, so the training steps an "
+            "optimizer that trial.wrap did not return; keep what it returns: "
+            "`optimizer = trial.wrap(optimizer)`"
+        )
+
+
+def with_values(outcomes: Mapping[str, Outcome], *, higher_is_better: bool) -> dict[str, Outcome]:
+    """The outcomes, in which a diverged run has the worst value of those that did not diverge.
+
+    What a constant prediction would score, which a task's diverged run is given, is not known here.
+
+    Raises:
+        StudyError: every run diverged.
+    """
+    known = [o["test"]["metric"] for o in outcomes.values() if o["status"] == "done"]
+    if not known:
+        raise StudyError("every run diverged, so there is nothing to judge; try lower rates")
+    worst = min(known) if higher_is_better else max(known)
+    return {
+        key: o if o["status"] == "done" else {**o, "test": {**o["test"], "metric": worst}}
+        for key, o in outcomes.items()
+    }
+
+
+def _values(outcome: Outcome) -> Any:
+    return outcome.get("test", {}).get("metric"), outcome["validation"]["loss"], outcome["measures"]

@@ -1,0 +1,309 @@
+"""A training that is a command: its words, and one run of it in a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import re
+import selectors
+import shlex
+import signal
+import string
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from ...errors import StudyError
+from ...trials import ENVIRONMENT, JOURNAL
+from ..engines.devices import visible_device
+from ..reading import is_text, read_text, shown
+from ..spec import RunSpec, hash_of
+from ..tasks.data.files import sha256_of
+from ..tasks.source import Source
+from .log import Log
+from .record import Failure, Misuse, Record
+from .training import OwnTraining
+
+PLACEHOLDERS = ("lr", "seed", "share", "result", "folder", "device")
+"""What braces in a command may name; each becomes a part of one of its words."""
+SUPERVISOR = Path(__file__).with_name("supervisor.py")
+MOST_RESULT = 256 * 2**10
+"""Bytes of a result, whichever way it comes."""
+MOST_JOURNAL = 16 * 2**20
+"""Bytes that the events of one run may have."""
+MOST_HASHED = 4 * 2**20
+"""Bytes of a file that a command names, up to which its content belongs to what the command is."""
+LOOK = 0.5
+"""Seconds between two looks at what the training tells."""
+
+
+# --- the words of a command -----------------------------------------------------------------------
+
+
+def of_command(words: Sequence[str]) -> Source:
+    """The source of a training that is one command, to which `Trial.wrap` gives its methods."""
+    return Source(
+        "command", str(Path.cwd()), commands=(("base", check_words(words, "the command")),)
+    )
+
+
+def of_candidates(base: str | None, candidates: Sequence[str]) -> Source:
+    """The source of a comparison of commands.
+
+    Args:
+        base: the command to compare with.
+        candidates: the others, as NAME=COMMAND.
+
+    Raises:
+        StudyError: a command or a name is missing or of no use.
+    """
+    if base is None:
+        raise StudyError("--candidate needs the command to compare with: --base COMMAND")
+    commands = {"base": read_command(base, "--base")}
+    for text in candidates:
+        name, equals, command = text.partition("=")
+        if not equals or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}", name):
+            raise StudyError(
+                f"--candidate must be NAME=COMMAND, a name of letters and digits, got {shown(text)}"
+            )
+        if name in commands:
+            raise StudyError(f"there are two commands named {name}; give each a name of its own")
+        commands[name] = read_command(command, f"--candidate {name}")
+    for arm, words in commands.items():
+        if not takes(words, "seed"):
+            raise StudyError(
+                f"the command of {arm} has no {{seed}}, so all its runs would be the same; write "
+                "it where the command takes its seed, such as --seed {seed}"
+            )
+    with_lr = [arm for arm, words in commands.items() if takes(words, "lr")]
+    if 0 < len(with_lr) < len(commands):
+        raise StudyError(
+            f"{{lr}} is in the command of {with_lr[0]} and not in all others; write it in all of "
+            "them, to be tuned, or write a rate into each"
+        )
+    return Source("command", str(Path.cwd()), commands=tuple(commands.items()))
+
+
+def read_command(text: str, what: str) -> tuple[str, ...]:
+    """Split a command into words as a shell would; nothing else of a shell is there.
+
+    Raises:
+        StudyError: it cannot be split, or is empty.
+    """
+    try:
+        words = tuple(shlex.split(text))
+    except ValueError as error:
+        raise StudyError(f"{what} {shown(text)} cannot be read as a command ({error})") from None
+    return check_words(words, what)
+
+
+def check_words(words: Sequence[str], what: str) -> tuple[str, ...]:
+    """Check the words of a command, and the placeholders in them.
+
+    Raises:
+        StudyError: there are no words, or one names an unknown placeholder.
+    """
+    if not words or not words[0]:
+        raise StudyError(f"{what} is empty; write the command that trains once")
+    if not all(map(is_text, words)):
+        raise StudyError(f"{what} holds characters that no command can have")
+    for word in words:
+        for name in placeholders(word):
+            if name not in PLACEHOLDERS:
+                raise StudyError(
+                    f"{what} has the unknown placeholder {{{shown(name)[1:-1]}}}; there are "
+                    f"{', '.join('{' + each + '}' for each in PLACEHOLDERS)}, and {{{{ for a brace"
+                )
+    return tuple(words)
+
+
+def placeholders(word: str) -> Iterator[str]:
+    """The names in braces; what else stands between braces comes as it is."""
+    try:
+        parts = list(string.Formatter().parse(word))
+    except ValueError:  # a single brace
+        yield word
+        return
+    for _, name, form, conversion in parts:
+        if name is not None:
+            yield name + (f"!{conversion}" if conversion else "") + (f":{form}" if form else "")
+
+
+def takes(words: Sequence[str], name: str) -> bool:
+    """Whether a command has a placeholder of that name."""
+    return any(name in placeholders(word) for word in words)
+
+
+def hash_of_files(source: Source) -> str:
+    """A hash of the files that the commands name, such as the script."""
+    found: dict[str, str] = {}
+    for _, words in source.commands:
+        for word in words:
+            with contextlib.suppress(OSError, ValueError):
+                path = Path(source.where, word)
+                if path.is_file() and path.stat().st_size <= MOST_HASHED:
+                    found[word] = sha256_of(path)
+    return hash_of(found)
+
+
+# --- one run --------------------------------------------------------------------------------------
+
+
+def run_command(
+    training: OwnTraining, spec: RunSpec, folder: Path, live: str | None
+) -> dict[str, Any]:
+    """Run the command once; the outcome is like that of `training.loop.run`.
+
+    Args:
+        training, spec: the commands and the run.
+        folder: of the run; output.log has what the command prints.
+        live: the folder for `paramcast watch`.
+
+    Raises:
+        Misuse: the command does not do its part.
+        Failure: it failed, or was killed.
+    """
+    if os.name != "posix":
+        raise Misuse("commands are run on Linux and macOS; judge a function of one trial instead")
+    commands = dict(training.source.commands)
+    template = commands.get(spec.method, commands["base"])
+    # what a former attempt left is not this one's
+    result, journal = folder / "result.json", folder / JOURNAL
+    for path in (result, journal):
+        path.unlink(missing_ok=True)
+    described = folder / "trial.json"
+    described.write_text(json.dumps(training.trial(spec, folder)), "utf-8")
+    device, shown_devices = visible_device(spec.device)
+    values = {
+        "lr": repr(spec.lr), "seed": str(training.trial(spec, folder)["seed"]),
+        "share": repr(spec.share), "result": str(result), "folder": str(folder), "device": device,
+    }  # fmt: skip
+    words = [word.format(**values) for word in template]
+    environment = {**os.environ, **shown_devices, ENVIRONMENT: str(described)}
+
+    # run it; meanwhile what it prints goes into the log, and what it tells to the watcher
+    record = Record(spec, training.declared, live)
+    for name in ("lr", "seed", "share"):
+        if takes(template, name):
+            record.take({"used": name})
+    events = _Events(journal, record)
+    start = time.perf_counter()
+    with Log(folder / "output.log") as log:
+        ended, last = _run(words, training.source.where, environment, log, events.read)
+    seconds = time.perf_counter() - start
+    events.read()
+
+    # how it ended
+    if record.divergence is None and record.misuse is None:
+        _check_end(ended, words, last["stderr"] or last["stdout"], folder)
+    results = None
+    if record.divergence is None:
+        results = record.results
+        if results is None:
+            results = _from_file(result) or _from_line(last["stdout"])
+        if results is None and record.misuse is None:
+            raise Misuse(
+                "the command ended without a result; call trial.done(NAME=value) in it, print a "
+                "JSON object as its last line, or write one to {result}; what it printed is in "
+                f"{folder / 'output.log'}"
+            )
+    memory = ended.get("memory", 0) * (1024 if sys.platform == "linux" else 1)
+    return record.outcome(results, seconds, memory, wraps=training.wraps)
+
+
+def _run(
+    words: list[str], where: str, environment: dict[str, str], log: Log, look: Any
+) -> tuple[dict[str, Any], dict[str, bytes]]:
+    """Run a command to its end: how it ended, and the end of each of its two outputs."""
+    control, hold = os.pipe()  # its end tells the supervisor that this process is dead
+    heard, status = os.pipe()
+    try:
+        process = subprocess.Popen(  # noqa: S603 - the user's command
+            [sys.executable, "-I", "-S", str(SUPERVISOR), str(control), str(status), *words],
+            cwd=where, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE, pass_fds=(control, status), start_new_session=True,
+        )  # fmt: skip
+        os.close(status)
+        status = -1
+        last = {"stdout": b"", "stderr": b""}
+        with process, selectors.DefaultSelector() as selector:
+            for name in last:
+                selector.register(getattr(process, name), selectors.EVENT_READ, name)
+            while selector.get_map():
+                for key, _ in selector.select(LOOK):
+                    data = os.read(key.fd, 65536)
+                    if not data:
+                        selector.unregister(key.fileobj)
+                        continue
+                    log.write(data)
+                    last[key.data] = (last[key.data] + data)[-MOST_RESULT:]
+                look()
+        told = os.read(heard, 65536)
+        return (json.loads(told) if told else {"error": "it was ended from outside"}), last
+    finally:
+        for end in (control, hold, heard, status):
+            if end >= 0:
+                os.close(end)
+
+
+def _check_end(ended: dict[str, Any], words: list[str], output: bytes, folder: Path) -> None:
+    """Raise Failure unless the command ended well."""
+    if "error" in ended:
+        raise Misuse(f"the command {ended['error']}")
+    code = ended["code"]
+    if code == 0:
+        return
+    lines = output.decode("utf-8", "replace").strip().splitlines()
+    said = f": {shown(lines[-1].strip(), 200)[1:-1]}" if lines else ""
+    more = f"; what it printed is in {folder / 'output.log'}"
+    if b"EOFError: EOF when reading a line" in output:
+        raise Misuse(f"the command asked for input, and nobody answers in a pilot{more}")
+    if code == -signal.SIGKILL:
+        from ..engines.local import KILLED
+
+        raise Failure(f"{KILLED}{more}")
+    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    raise Failure(f"the command {how}{said}{more}")
+
+
+class _Events:
+    """Reads the journal of a run as it grows."""
+
+    def __init__(self, path: Path, record: Record) -> None:
+        self._path, self._record, self._read, self._rest = path, record, 0, b""
+
+    def read(self) -> None:
+        with contextlib.suppress(FileNotFoundError), self._path.open("rb") as file:
+            file.seek(self._read)
+            data = file.read(MOST_JOURNAL - self._read)
+            self._read += len(data)
+            *lines, self._rest = (self._rest + data).split(b"\n")
+            for line in lines:
+                event = _object(line)
+                if event is not None:
+                    self._record.take(event)
+
+
+def _from_file(path: Path) -> dict[str, Any] | None:
+    try:
+        return _object(read_text(path, MOST_RESULT).encode())
+    except (OSError, ValueError):
+        return None
+
+
+def _from_line(output: bytes) -> dict[str, Any] | None:
+    lines = output.rstrip().splitlines()
+    return _object(lines[-1]) if lines else None
+
+
+def _object(text: bytes) -> dict[str, Any] | None:
+    """A JSON object, in which NaN and infinity may stand for numbers; None if it is not one."""
+    try:
+        found = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) else None

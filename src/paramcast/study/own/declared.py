@@ -1,0 +1,125 @@
+"""What the user says about a training of theirs: which results tune, which are judged, and how."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ...errors import TaskError
+from ..judging.verdict import PERCENT
+from ..reading import is_text, shown
+
+LOWER = re.compile(r"loss|error|perplexity|ppl|nll|(^|_)(mse|rmse|mae|wer|cer|fid|bpc|bpb)($|_)")
+HIGHER = re.compile(
+    r"accuracy|reward|return|score|bleu|rouge|dice|"
+    r"(^|_)(acc|auc|auroc|f1|r2|map|iou|psnr|ssim|precision|recall)($|_)"
+)
+"""Names whose direction everybody knows; of any other the user states it."""
+TUNE_BY = "validation_loss"
+"""The result by which learning rates are chosen unless the user names another."""
+
+
+@dataclass(frozen=True)
+class Declared:
+    """What is judged and what tunes.
+
+    Attributes:
+        metric: the name of the result that is judged.
+        higher_is_better: its direction.
+        tune_by, tune_higher: the result by which learning rates are chosen, and its direction.
+        margin: as --margin takes it; "" for the usual one.
+        lr_range: the learning rates to search; None if only the command line says.
+    """
+
+    metric: str
+    higher_is_better: bool
+    tune_by: str
+    tune_higher: bool
+    margin: str = ""
+    lr_range: tuple[float, float] | None = None
+
+
+def declare(
+    where: str,
+    module: Mapping[str, Any],
+    *,
+    metric: str = "",
+    tune_by: str = "",
+    higher_is_better: bool | None = None,
+) -> Declared:
+    """Put together what the command line and the file's variables say.
+
+    Args:
+        where: the training, for messages.
+        module: the variables of its file; those that have the names of the arguments count, and
+            `margin` and `lr_range`.
+        metric, tune_by, higher_is_better: what the command line says, which goes before.
+
+    Raises:
+        TaskError: nothing says what is judged, or in which direction; a variable is of no use.
+    """
+
+    def text(name: str, given: str) -> str:
+        value = given or module.get(name, "")
+        if not isinstance(value, str) or not is_text(value):
+            raise TaskError(f"{name} in {where} must be a name in quotes, got {shown(value)}")
+        return value
+
+    metric, tune_by = text("metric", metric), text("tune_by", tune_by) or TUNE_BY
+    if not metric:
+        raise TaskError(
+            f"which result of {where} is judged? Say it with --metric NAME"
+            + (', or metric = "NAME" in the file' if module else "")
+        )
+    # directions
+    higher = higher_is_better
+    if higher is None:
+        higher = module.get("higher_is_better")
+    if higher is None:
+        higher = known_direction(metric)
+    if not isinstance(higher, bool):
+        raise TaskError(
+            f"is a higher {metric} better? Say it with --higher-is-better or --lower-is-better"
+            + (", or higher_is_better = True or False in the file" if module else "")
+        )
+    tune_higher = higher if tune_by == metric else known_direction(tune_by)
+    if tune_higher is None:
+        raise TaskError(
+            f"learning rates are chosen by {tune_by}, and its name does not say whether higher or "
+            f"lower is better; return it as a loss ({tune_by}_loss = ... or -...), where lower is"
+        )
+    # the margin and the learning rates
+    margin = module.get("margin", "")
+    if isinstance(margin, bool) or not isinstance(margin, (str, int, float)):
+        raise TaskError(f'margin in {where} must be a number, or a text such as "5%"')
+    return Declared(
+        metric, higher, tune_by, tune_higher, str(margin), _lr_range(module.get("lr_range"), where)
+    )
+
+
+def known_direction(name: str) -> bool | None:
+    """Whether a higher value is better, by the name alone; None if that does not say.
+
+    >>> known_direction("validation_loss"), known_direction("test_acc"), known_direction("speed")
+    (False, True, None)
+    """
+    if LOWER.search(name.lower()):
+        return False
+    return True if name in PERCENT or HIGHER.search(name.lower()) else None
+
+
+def _lr_range(value: Any, where: str) -> tuple[float, float] | None:
+    if value is None:
+        return None
+    try:
+        low, high = (float(each) for each in value)
+    except (TypeError, ValueError):
+        low, high = math.nan, math.nan
+    if not 0.0 < low < high < math.inf:
+        raise TaskError(
+            f"lr_range in {where} must be two numbers, 0 < low < high, got {shown(value)}"
+        )
+    return low, high

@@ -1,0 +1,84 @@
+"""Run a function of one trial, in a worker process."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import random
+import time
+from collections.abc import Iterator
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from ...trials import Diverged, Trial, current
+from ..spec import RunSpec
+from ..tasks.own_file import function_from_file, line_of
+from ..tasks.source import Source
+from ..training.costs import peak_memory, reset_peak_memory
+from .log import Log
+from .record import Failure, Record
+from .training import OwnTraining
+
+
+@lru_cache(maxsize=1)
+def loaded(source: Source) -> OwnTraining:
+    """The function, loaded once per process: before a run of it can import more code."""
+    function = function_from_file(Path(source.where), source.item, source.sha256)
+    return OwnTraining.of_function(source, function)
+
+
+def run_function(
+    training: OwnTraining, spec: RunSpec, folder: Path, live: str | None
+) -> dict[str, Any]:
+    """Train once; the outcome is like that of `training.loop.run`.
+
+    Args:
+        training, spec: the function and the run.
+        folder: of the run; what the function prints goes into its output.log.
+        live: the folder for `paramcast watch`.
+
+    Raises:
+        Misuse: the function does not do its part.
+        Failure: it failed; with the line.
+    """
+    record = Record(spec, training.declared, live)
+    described = training.trial(spec, folder)
+    trial = Trial(**described, tell=record.take)
+    # what a function forgets to seed
+    random.seed(described["seed"])
+    np.random.seed(described["seed"])
+    torch.manual_seed(described["seed"])
+    reset_peak_memory(spec.device)
+    start, results = time.perf_counter(), None
+    with _printing_to(folder / "output.log"), current(trial):
+        try:
+            results = training.function(trial)  # type: ignore[misc]
+            if isinstance(results, dict):
+                results = {k: trial.number(f"the result {k}", v) for k, v in results.items()}
+        except Diverged:
+            pass
+        except (Exception, SystemExit) as error:
+            if record.misuse is None:  # else that says more
+                line = line_of(error, Path(training.source.where))
+                raise Failure(f"{type(error).__name__}: {error}{line}") from error
+        trial.finish()
+    seconds, memory = time.perf_counter() - start, peak_memory(spec.device)
+    if record.divergence is None and results is None:
+        results = record.results or {}  # those of `trial.done`
+    return record.outcome(results, seconds, memory, wraps=training.wraps)
+
+
+@contextlib.contextmanager
+def _printing_to(path: Path) -> Iterator[None]:
+    """Send what Python code prints to a file."""
+    with Log(path) as log:
+        text = io.TextIOWrapper(
+            io.BufferedWriter(log), "utf-8", "backslashreplace", write_through=True
+        )
+        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+            yield
+        text.flush()

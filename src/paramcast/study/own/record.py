@@ -1,0 +1,207 @@
+"""What a run of a training of the user's told, and the outcome that this makes."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from ...errors import TaskError
+from ...trials import MOST_POINTS, Event
+from ..judging.verdict import PERCENT
+from ..reading import is_text, shown
+from ..spec import RunSpec
+from ..store.live import Telling
+from ..training.batches import DIVERGED_FROM, no_nan
+from .declared import Declared
+
+MOST_RESULTS = 1000
+"""Numbers that one run may return."""
+MOST_NAME = 200  # characters of the name of one
+
+
+class Failure(Exception):  # noqa: N818 - the user's, not ours
+    """A run that failed, in words."""
+
+
+class Misuse(TaskError):  # noqa: N818 - as Failure
+    """The training does not do its part; every other run of it would end the same way."""
+
+
+class Record:
+    """Takes in the events of a run, as `Trial` tells them, and shows its curve to a watcher.
+
+    Args:
+        spec, declared: the run and what is declared of its training.
+        live: the folder for `paramcast watch`; None tells nothing.
+    """
+
+    def __init__(self, spec: RunSpec, declared: Declared, live: str | None) -> None:
+        self.spec, self.declared, self._live = spec, declared, live
+        self.used: set[str] = set()
+        self.results: dict[str, Any] | None = None
+        self.divergence: dict[str, Any] | None = None
+        self.misuse: str | None = None
+        self.optimizer = ""
+        self.steps: int | None = None
+        self.stepped: list[int | None] = []
+        self.points: list[dict[str, Any]] = []
+        self._told = Telling(live, spec, 0)
+
+    def take(self, event: Event) -> None:
+        """Take in one event; what has another form is left out."""
+        for kind, value in event.items():
+            if kind == "used":
+                self.used.add(str(value))
+            elif kind == "steps" and isinstance(value, int):
+                self.steps = value
+                self._told = Telling(self._live, self.spec, value)
+            elif kind == "optimizer":
+                self.optimizer = str(value)[:MOST_NAME]
+            elif kind == "point" and isinstance(value, dict):
+                self._point(value)
+            elif kind == "diverged" and isinstance(value, dict):
+                self.divergence = {"how": "step", "step": int(value.get("step", 0))}
+            elif kind == "stepped":
+                self.stepped.append(value if isinstance(value, int) else None)
+            elif kind == "done" and isinstance(value, dict):
+                self.results = value
+            elif kind == "misuse":
+                self.misuse = str(value)
+
+    def _point(self, value: dict[str, Any]) -> None:
+        """A point of the curve, under the names that tasks use too."""
+        d = self.declared
+        known = {d.metric: "validation_metric", f"validation_{d.metric}": "validation_metric"}
+        if not d.tune_higher:
+            known[d.tune_by] = "validation_loss"
+        point = {known.get(str(name), str(name)): number for name, number in value.items()}
+        point = no_nan({"lr": self.spec.lr, **point})
+        self.points.append(point)
+        self._told(point)
+
+    def curve(self) -> list[dict[str, Any]]:
+        """The points, thinned out evenly if there are very many; the last one stays."""
+        points = self.points
+        while len(points) > MOST_POINTS:
+            points = points[-1::-2][::-1]
+        return points
+
+    def outcome(
+        self, results: Any, seconds: float, peak_memory: int, *, wraps: bool
+    ) -> dict[str, Any]:
+        """The outcome of a run that ended, in the form of `training.loop.run`.
+
+        Args:
+            results: what it returned; None if it broke off because it diverged.
+            seconds, peak_memory: what it took.
+            wraps: whether `Trial.wrap` makes its methods.
+
+        Raises:
+            Misuse: the training does not do its part.
+        """
+        d = self.declared
+        self._check_used(wraps=wraps)
+        values = {} if results is None else _numbers(results)
+        judged, tuned = values.pop(d.metric, None), values.get(d.tune_by)
+        if d.tune_by == d.metric:
+            tuned = judged
+        if results is not None:
+            self._check_results(judged, tuned, list(_numbers(results)))
+        divergence = self.divergence or self._by_values({d.metric: judged, d.tune_by: tuned})
+        loss = None if tuned is None else -tuned if d.tune_higher else tuned
+        made = [each for each in self.stepped if each is not None]
+        outcome: dict[str, Any] = {
+            "status": "done" if divergence is None else "diverged",
+            "divergence": divergence,
+            "steps": max(made, default=self.steps),
+            "seconds": seconds,
+            "peak_memory": peak_memory,
+            "curve": self.curve(),
+            "metric_name": d.metric,
+            "measures": {name: v for name, v in values.items() if name != d.tune_by},
+            "validation": {"loss": loss},
+            "test": {"metric": judged, "loss": values.get("test_loss")},
+            "train_loss": None,
+            "gap": None,
+            "used": {name: name in self.used for name in ("wrap", "share", "seed", "lr")},
+            "optimizer": self.optimizer,
+        }
+        if divergence is not None:  # it has no values: what they would be is anybody's guess
+            outcome.update(validation={"loss": None}, test={"metric": None, "loss": None})
+        cleaned: dict[str, Any] = no_nan(outcome)
+        return cleaned
+
+    def _check_used(self, *, wraps: bool) -> None:
+        if self.misuse is not None:
+            raise Misuse(self.misuse)
+        if not wraps:
+            return
+        if "wrap" not in self.used:
+            raise Misuse(
+                "the training never called trial.wrap, so no method can act on it; add "
+                "`optimizer = trial.wrap(optimizer)` where the optimizer is made"
+            )
+        if 0 in self.stepped:
+            raise Misuse(
+                "the training called trial.wrap and then stepped another optimizer; keep what it "
+                "returns: `optimizer = trial.wrap(optimizer)`"
+            )
+        if "lr" not in self.used:
+            raise Misuse(
+                "the training never asked for its learning rate; use trial.lr, or {lr} in the "
+                "command"
+            )
+
+    def _check_results(self, judged: Any, tuned: Any, names: list[str]) -> None:
+        d = self.declared
+        had = f"it returned {shown(names)}"
+        if judged is None:
+            raise Misuse(f"the training returned no {d.metric}, which is judged ({had})")
+        if self.spec.phase == "tune" and tuned is None:
+            raise Misuse(
+                f"the training returned no {d.tune_by}, by which learning rates are chosen "
+                f"({had}); return it, name another with --tune-by, or tune nothing with --lr"
+            )
+        if d.metric in PERCENT and math.isfinite(judged) and not 0.0 <= judged <= 1.0:
+            raise Misuse(
+                f"{d.metric} must be from 0 to 1, got {judged:g}; divide it by 100, or give it "
+                "another name"
+            )
+
+    def _by_values(self, values: dict[str, float | None]) -> dict[str, Any] | None:
+        """The divergence that results or the training loss show; None if they show none."""
+        step = self.steps or (self.points[-1]["step"] if self.points else 0)
+        if any(value is not None and not math.isfinite(value) for value in values.values()):
+            return {"how": "step", "step": step}
+        losses = [p["train_loss"] for p in self.points if p.get("train_loss") is not None]
+        if len(losses) > 1 and losses[-1] > DIVERGED_FROM * losses[0] > 0.0:
+            return {
+                "how": "loss", "step": step, "loss": losses[-1], "start": losses[0],
+                "factor": DIVERGED_FROM,
+            }  # fmt: skip
+        return None
+
+
+def _numbers(results: Any) -> dict[str, float]:
+    """The results by name, as numbers.
+
+    Raises:
+        Misuse: they are something else.
+    """
+    if not isinstance(results, dict) or not results:
+        came = "nothing" if results is None or results == {} else shown(results, 60)
+        raise Misuse(
+            f"the training returned {came}; return its results by name, such as "
+            '{"validation_loss": 0.31, "accuracy": 0.92}'
+        )
+    if len(results) > MOST_RESULTS:
+        raise Misuse(f"the training returned {len(results)} results; {MOST_RESULTS} is the most")
+    for name, value in results.items():
+        if not isinstance(name, str) or not is_text(name) or len(name) > MOST_NAME:
+            raise Misuse(f"the training returned a result named {shown(name)}; use short names")
+        if isinstance(value, bool) or not isinstance(value, (int, float)):
+            raise Misuse(f"the result {name} must be one number, got {shown(value, 60)}")
+    try:
+        return {name: float(value) for name, value in results.items()}
+    except OverflowError:
+        raise Misuse("a result is too large for a number") from None

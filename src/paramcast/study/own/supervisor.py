@@ -1,0 +1,116 @@
+"""Run one command, and leave no process of it behind, whatever happens to the worker.
+
+`command.py` starts this file as a script, with the numbers of two pipes and the command's words:
+
+    python -I -S supervisor.py CONTROL STATUS WORD...
+
+The worker holds the other end of CONTROL open. When it dies, or is killed at the time limit, that
+pipe ends, and so do all processes that the command started. STATUS receives how the command ended.
+Only the standard library is imported, so that starting this takes a hundredth of a second.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from typing import Any
+
+SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36  # of prctl, in linux/prctl.h
+GRACE = 5.0
+"""Seconds that killed processes have to end."""
+
+
+def main(control: int, status: int, words: list[str]) -> None:
+    """Start the command, wait for its end or the worker's, end what is left, and tell."""
+    woken, wake = os.pipe()
+    os.set_blocking(wake, False)
+    signal.set_wakeup_fd(wake)
+    signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it writes to `wake`
+    _prctl(SET_CHILD_SUBREAPER, 1)  # whom the command leaves behind becomes a child of ours
+    try:
+        # bandit: no shell; the words are the user's command
+        child = subprocess.Popen(  # noqa: S603
+            words, stdin=subprocess.DEVNULL, start_new_session=True, preexec_fn=_die_with_us
+        )
+    except OSError as error:
+        _tell(status, {"error": f"{words[0]!r} cannot be started ({error.strerror})"})
+        return
+    # the child holds them now: their end must be its end
+    for stream in (1, 2):
+        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
+    ended = None
+    while ended is None:
+        ready, _, _ = select.select([control, woken], [], [])
+        if control in ready:
+            _kill_all(child.pid)
+            return
+        os.read(woken, 4096)
+        number, code, usage = os.wait4(child.pid, os.WNOHANG)
+        if number:
+            ended = {"code": os.waitstatus_to_exitcode(code), "memory": usage.ru_maxrss}
+    _kill_all(child.pid)
+    _tell(status, ended)
+
+
+def _tell(status: int, how: dict[str, Any]) -> None:
+    with contextlib.suppress(BrokenPipeError):
+        os.write(status, json.dumps(how).encode())
+
+
+def _kill_all(child: int) -> None:
+    """Kill the command's group and, on Linux, all that descends from it, until nothing is left."""
+    deadline = time.monotonic() + GRACE
+    while time.monotonic() < deadline:
+        with contextlib.suppress(OSError):
+            os.killpg(child, signal.SIGKILL)
+        left = list(_descendants())
+        for number in left:
+            with contextlib.suppress(OSError):
+                os.kill(number, signal.SIGKILL)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
+        if not left:
+            return
+        time.sleep(0.01)
+
+
+def _descendants() -> Iterator[int]:
+    """The processes below this one; none where the system has no /proc."""
+    parents: dict[int, int] = {}
+    with contextlib.suppress(OSError):
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                with contextlib.suppress(OSError, ValueError, IndexError):
+                    with open(f"/proc/{name}/stat", "rb") as file:
+                        fields = file.read().rpartition(b")")[2].split()
+                    if fields[0] != b"Z":
+                        parents[int(name)] = int(fields[1])
+    for number in parents:
+        above, seen = parents[number], 0
+        while above in parents and above != os.getpid() and seen < 1000:
+            above, seen = parents[above], seen + 1
+        if above == os.getpid():
+            yield number
+
+
+def _die_with_us() -> None:
+    _prctl(SET_PDEATHSIG, signal.SIGKILL)
+
+
+def _prctl(what: int, value: int) -> None:
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).prctl(what, value, 0, 0, 0)
+
+
+if __name__ == "__main__":
+    main(int(sys.argv[1]), int(sys.argv[2]), sys.argv[3:])

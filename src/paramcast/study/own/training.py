@@ -1,0 +1,141 @@
+"""A training of the user's as the subject of a comparison."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..reading import MOST_SEEDS
+from ..spec import RunSpec, axis_seed, hash_of
+from ..subject import Sizes, Usual
+from ..tasks.description import Description
+from ..tasks.source import Source, code_hash
+from .declared import Declared, declare
+
+OWN = TRIAL, COMMAND = "trial", "command"
+"""The kinds of source that are trainings of the user's."""
+
+
+@dataclass(frozen=True)
+class OwnTraining:
+    """A function of one trial, or commands, with what is declared about its results.
+
+    Attributes:
+        source: where it comes from.
+        declared: what is judged and what tunes.
+        code: a hash of its code.
+        function: what trains; None for commands.
+    """
+
+    source: Source
+    declared: Declared
+    code: str
+    function: Callable[..., Any] | None = None
+
+    @classmethod
+    def of_function(cls, source: Source, function: Callable[..., Any]) -> OwnTraining:
+        """A function of a file that has just been imported."""
+        module = vars(sys.modules[function.__module__])
+        return cls(source, _declared(source, module), code_hash(source), function)
+
+    @classmethod
+    def of_commands(cls, source: Source) -> OwnTraining:
+        """The commands of a source."""
+        from .command import hash_of_files
+
+        return cls(source, _declared(source, {}), hash_of_files(source))
+
+    @property
+    def name(self) -> str:
+        if self.source.kind == TRIAL:
+            return Path(self.source.where).stem
+        words = self.source.commands[0][1]
+        scripts = [word for word in words if word.endswith(".py")]
+        return Path((scripts or words)[0]).stem
+
+    @property
+    def wraps(self) -> bool:
+        """Whether `Trial.wrap` makes its methods; else each candidate has a command of its own."""
+        return len(self.source.commands) < 2
+
+    @property
+    def usual(self) -> Usual:
+        return Usual("own", self.declared.lr_range)
+
+    @property
+    def metric_name(self) -> str:
+        return self.declared.metric
+
+    @property
+    def higher_is_better(self) -> bool:
+        return self.declared.higher_is_better
+
+    @property
+    def description(self) -> Description:
+        d = self.declared
+        facts: dict[str, Any] = {}
+        if self.source.kind == TRIAL:
+            facts["own_function"] = {"name": f"{Path(self.source.where).name}:{self.source.item}"}
+        else:
+            facts["own_command"] = {
+                "commands": [f"{arm}: {shlex.join(words)}" for arm, words in self.source.commands]
+            }
+        facts["own_results"] = {
+            "metric": d.metric,
+            "tune_by": d.tune_by,
+            "because": "higher" if d.higher_is_better else "lower",
+        }
+        return facts
+
+    @property
+    def sizes(self) -> Sizes:
+        return Sizes()
+
+    @property
+    def example_share(self) -> float:
+        return 0.0
+
+    @property
+    def constant_value(self) -> float | None:
+        return None
+
+    def fingerprint(self) -> str:
+        d = self.declared
+        judged = (d.metric, d.higher_is_better, d.tune_by, d.tune_higher)
+        return hash_of([self.code, self.source.item, self.source.commands, judged])
+
+    def steps(self, epochs: int, batch_size: int, share: float = 1.0) -> int | None:
+        return None
+
+    def work(self, epochs: int, share: float) -> float:
+        return share
+
+    def trial(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
+        """The arguments of the `Trial` of a run, as strict JSON."""
+        return {
+            # final runs have the seeds 0, 1, ..., tuning runs others
+            "seed": spec.seed + (MOST_SEEDS if spec.phase == "tune" else 0),
+            "lr": spec.lr,
+            "share": spec.share,
+            "phase": spec.phase,
+            "method": spec.method,
+            "device": spec.device,
+            "folder": str(folder),
+            "noise_seed": axis_seed("control", spec.phase, spec.seed),
+            "wraps": self.wraps,
+        }
+
+
+def _declared(source: Source, module: dict[str, Any]) -> Declared:
+    where = Path(source.where).name if source.kind == TRIAL else "the command"
+    return declare(
+        where,
+        module,
+        metric=source.metric,
+        tune_by=source.tune_by,
+        higher_is_better=source.higher_is_better,
+    )

@@ -1,0 +1,74 @@
+"""What a method adds to an optimizer that is there already."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch.optim import Optimizer
+
+from ...averaging import EMA, Average
+from ...forecast import Forecast
+from ...predictors import Predictor, RandomDirection, SignFlipped
+from ...schedules import Demon
+from .methods import BASE, RANDOM_JUMP, SIGN_FLIPPED, Kind, Method, parse_methods
+
+
+def chosen(method: str) -> tuple[str, Method | None, Kind]:
+    """A run's method in parts: what is derived from it ("" if nothing is), itself, and its kind.
+
+    >>> chosen("random-jump:plp")[:2]
+    ('random-jump', Method(name='plp', knobs=()))
+    """
+    derived, _, source = method.rpartition(":")
+    if method == "base":
+        return "", None, BASE
+    (found,) = parse_methods(source)
+    return derived, found, found.kind
+
+
+def predictor_of(method: str, noise_seed: int) -> Predictor | None:
+    """The predictor of a run's method, or the control that is made from it; None if it has none."""
+    derived, found, kind = chosen(method)
+    if found is None or kind.predictor is None:
+        return None
+    predictor = kind.predictor(**found.own)
+    if derived == RANDOM_JUMP:
+        return RandomDirection(predictor, seed=noise_seed)
+    return SignFlipped(predictor) if derived == SIGN_FLIPPED else predictor
+
+
+def wrap(
+    optimizer: Optimizer,
+    method: str,
+    steps: int | None,
+    noise_seed: int,
+    *,
+    base: str = "",
+    monitors: Any = None,
+) -> tuple[Optimizer, list[Demon]]:
+    """Put a method on an optimizer; return it and the schedules that step after each of its steps.
+
+    Args:
+        optimizer: the base's, or what takes its place.
+        method: "base", a label of `parse_methods`, or a derived control such as "random-jump:plp".
+        steps: the run's total number of steps, if it is known.
+        noise_seed: of random-jump and gradient-noise.
+        base: the name of the base, some of which come with an average or a schedule.
+        monitors: called with a predictor, returns the monitors of its predictions.
+    """
+    _, found, kind = chosen(method)
+    name, knobs = (found.name, found.own) if found else ("", {})
+    # what acts inside its steps or beside them
+    followers = [Demon(optimizer, steps or 0)] if "demon" in (name, base) else []
+    if kind.noise is not None:
+        kind.noise(**knobs).attach(optimizer, noise_seed)
+    # what wraps it: a predictor or a control derived from one, and an average
+    predictor = predictor_of(method, noise_seed)
+    average: Average | None = EMA(share=0.05) if base == "ema" else None
+    if kind.average is not None:
+        average = kind.average(**knobs)
+    if predictor is None and average is None:
+        return optimizer, followers
+    watching = [] if monitors is None or predictor is None else monitors(predictor)
+    wrapped = Forecast(optimizer, predictor, average=average, total_steps=steps, monitors=watching)
+    return wrapped, followers
