@@ -11,6 +11,7 @@ from inputs import Bad
 
 from blobs import BLOBS
 from folders import copy_of, pilot_folder, study_folder
+from optimizers import OPTIMIZERS
 
 Made = Callable[[Path], tuple[Any, ...]]
 LONG = "x" * 5000
@@ -77,6 +78,17 @@ def task(changes: str = "", *more: Any, task: str = "blobs.py") -> Made:
         (folder / "blobs.py").write_text(code)
         (folder / "file").write_text("")
         return ("pilot", task, *(more or ("--lr", 0.1, "--seeds", 2)))
+
+    return make
+
+
+def optimizer(methods: str) -> Made:
+    """A pilot with an optimizer of the user's."""
+
+    def make(folder: Path) -> tuple[Any, ...]:
+        (folder / "blobs.py").write_text(BLOBS)
+        (folder / "my.py").write_text(OPTIMIZERS)
+        return ("pilot", "blobs.py", "--methods", methods)
 
     return make
 
@@ -413,3 +425,27 @@ DEMON = [
         task("base=lambda parameters, lr: None", "--methods", "demon")),
 ]  # fmt: skip
 TASK_FILES = FUNCTIONS + IMPORTS + SETTINGS + DEMON
+
+OPTIMIZERS_OF_USERS = rows(
+    optimizer,
+    ("no.py:muon", "method no.py:muon: there is no file no.py; name it as FILE.py:FUNCTION"),
+    ("my.py:muon", "my.py has no function 'muon'; it has Lion, same, rate_by_place, halved"),
+    ("my.py:Lion(gamma=1)", "method my.py:Lion has no knob 'gamma'; it has lr, beta1, beta2"),
+    ("my.py:Lion(beta1=x)", "the knob beta1 of my.py:Lion must be a number or a quoted word, got"),
+    ("my.py:Lion(lr=0.1)", "method my.py:Lion: lr is what the comparison sets; leave it out"),
+    ("my.py:Lion, my.py:Lion", "method my.py:Lion is named twice; name each once"),
+    ("my.py:nothing", "my.py:nothing must return a torch.optim.Optimizer, it returned NoneType"),
+    ("my.py:three", "my.py:three needs the arguments (a, b, c); needed is a function (parameters,"),
+    (
+        "my.py:some",
+        "the optimizer of my.py:some leaves out 3 of 4 parameters, such as (8,), (3, 8)",
+    ),
+    (
+        "my.py:fails",
+        "does not fit base sgd: my.py:fails failed with KeyError: 'x' (line 41); leave",
+    ),
+    ("torch.optim:Muon", "failed with ValueError: Muon only supports 2D parameters"),
+    ("torch.optim:LBFGS", "the optimizer of torch.optim:LBFGS needs closure in each step"),
+    ("no_package:X", "method no_package:X: no_package cannot be imported; install its package"),
+    ("../../etc/passwd:x", "../../etc/passwd cannot be imported"),
+)

@@ -62,6 +62,7 @@ def table() -> list[Bad]:
     return [
         *bad_words.COMMAND_LINE,
         *bad_words.TASK_FILES,
+        *bad_words.OPTIMIZERS_OF_USERS,
         *bad_files.STUDY_FILES,
         *bad_files.GRIDS,
         *bad_files.ROI_FILES,

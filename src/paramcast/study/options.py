@@ -161,7 +161,8 @@ class ComparisonOptions:
         TASK, f"How a table is written: {', '.join(READ)}; may be repeated.",
         lambda o: [f"{key}={value}" for key, value in o.source.table.read],
         type=read_setting, metavar="KEY=VALUE", multiple=True)
-    methods: str | None = option(COMPARISON, "What to compare with the base [demon, plp].",
+    methods: str | None = option(
+        COMPARISON, "What to compare with the base, also FILE.py:FUNCTION [demon, plp].",
         lambda o: ", ".join(m.label for m in o.methods) if not o.source.commands[1:] else None,
         metavar="LIST")
     base: str | None = option(

@@ -35,8 +35,10 @@ from .training.methods import (
     RANDOM_JUMP,
     SIGN_FLIPPED,
     Method,
+    OwnOptimizer,
     parse_methods,
 )
+from .training.own import identity
 from .training.precision import usual as usual_numerics
 
 
@@ -105,6 +107,7 @@ class Row:
     advice: str = ""
 
 
+OWN_FAMILY = "own-optimizer"
 MOST_RUNS = 2_000_000
 """In one pilot or study; each takes a kilobyte of memory."""
 QUICK = {"seeds": 8, "trials": 4, "trial_seeds": 2}
@@ -168,6 +171,8 @@ class Plan:
         for one in itertools.chain([subject], others):
             self.fingerprints.append(fingerprint(one))
             self.constants.append(one.constant_value)
+        own = [m for m in options.methods if isinstance(m, OwnOptimizer)]
+        self.code = {m.label: identity(m.name) for m in own}
         self._specs: dict[tuple[str, float, str, int, float], RunSpec] = {}
         # what all runs share; `spec` fills in method, learning rate, phase, seed and share
         self.common = RunSpec(
@@ -205,6 +210,7 @@ class Plan:
             "tuning": None if o.lr is not None else [*o.lr_range, o.trials, o.trial_seeds],
             "margin": o.margin_text,
             **({"splits": True} if o.splits else {}),
+            **({"code": self.code} if self.code else {}),
         }
 
     def tuning_specs(self) -> list[RunSpec]:
@@ -260,7 +266,9 @@ class Plan:
             label, role = method.label, method.kind.role
             if role not in (PREDICTOR, DERIVED):
                 advice = ADVICE.get(role, "")
-                family = "command" if role == METHOD else method.name
+                family = method.name
+                if role == METHOD:
+                    family = OWN_FAMILY if label in self.code else "command"
                 rows.append(Row(label, role, family, label, lrs[label], "", advice))
         rows += [Row(m.label, PREDICTOR, m.name, m.label, lrs[m.label]) for m in self.predictors]
         return rows
@@ -290,6 +298,7 @@ class Plan:
                 share=share,
                 probes=self.common.probes if phase == "final" else (),
                 fingerprint=self.fingerprints[self.split(seed)],
+                code=self.code.get(method, ""),
             )
         return self._specs[differing]
 

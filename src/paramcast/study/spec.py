@@ -37,7 +37,8 @@ class RunSpec:
     `momentum` and `weight_decay` replace the task's own, which None keeps;
     `share` is the part of the task's steps that the (complete) schedule spans; `phase` is "tune" or
     "final", which have different seeds; `probes` names what a final run measures beside its result;
-    the last three fields are those of `Numerics`.
+    `precision`, `compiled` and `channels_last` are those of `Numerics`; `code` is the version of a
+    method that is the user's (`training.own.identity`).
     """
 
     task: str
@@ -60,6 +61,7 @@ class RunSpec:
     precision: str = "float32"
     compiled: bool = False
     channels_last: bool = False
+    code: str = ""
 
     @cached_property
     def key(self) -> str:
@@ -73,7 +75,7 @@ class RunSpec:
         return fields
 
 
-_USUAL: dict[str, Any] = {**DEFAULT._asdict(), "probes": ()}
+_USUAL: dict[str, Any] = {**DEFAULT._asdict(), "probes": (), "code": ""}
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 

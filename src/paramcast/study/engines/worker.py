@@ -20,6 +20,7 @@ from ..tasks.source import Source, load
 from ..tasks.task import Prepared
 from ..training.costs import peak_memory
 from ..training.loop import run
+from ..training.own import verify
 from .devices import settle
 
 
@@ -34,6 +35,7 @@ def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
         return run_own(spec, source, live)
     try:
         settle(spec.device)
+        verify(spec.method, spec.code)
         prepared, fingerprint = _prepared(source, spec.device)
         # the driver's task and ours must be the same
         if spec.fingerprint and fingerprint != spec.fingerprint:

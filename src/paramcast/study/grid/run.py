@@ -162,6 +162,8 @@ def _running(
     """A runner for a comparison, whose folder is locked meanwhile."""
     with opened(out, specification, store_url) as store, Live(out) as live:
         environment = describe_environment(source, engine)
+        if code := specification.get("code"):  # of methods that are the user's
+            environment["methods"] = ", ".join(f"{name}: {own}" for name, own in code.items())
         yield Runner(store, out, environment, engine=engine, watcher=watcher, live=live)
 
 

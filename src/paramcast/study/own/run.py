@@ -10,6 +10,7 @@ from ..engines.devices import settle
 from ..spec import RunSpec, hash_of
 from ..store.live import out_of
 from ..tasks.source import Source
+from ..training.own import verify
 from .command import run_command
 from .function import loaded, run_function
 from .record import Failure, Misuse
@@ -28,6 +29,7 @@ def run_own(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
     """
     settle(spec.device)
     try:
+        verify(spec.method, spec.code)
         training = loaded(source) if source.kind == TRIAL else OwnTraining.of_commands(source)
         if spec.fingerprint and hash_of(training.fingerprint()) != spec.fingerprint:
             raise Failure(

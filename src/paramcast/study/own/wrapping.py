@@ -6,7 +6,8 @@ from collections.abc import Iterable
 from typing import Any
 
 from ...errors import StudyError
-from ..training.methods import ON_DRIFT, Method
+from ..training import own
+from ..training.methods import ON_DRIFT, Method, OwnOptimizer
 
 MAKES_ITS_BASE = ("nesterov", "no-momentum", "schedule-free", "state-reset", "perturbed")
 """Methods that need another base, or a model: a training of the user's makes its own."""
@@ -19,6 +20,8 @@ def check_own_methods(methods: Iterable[Method]) -> None:
         StudyError: a method that would have to make the optimizer itself.
     """
     for method in methods:
+        if isinstance(method, OwnOptimizer):
+            own.check(method.name, method.own)
         if method.name in MAKES_ITS_BASE:
             raise StudyError(
                 f"method {method.name} makes an optimizer of its own, and this training makes "

@@ -29,7 +29,12 @@ from .columns import Columns, find_columns, higher_is_better, plain
 
 QUESTION = "table"
 """The question that such a result answers, beside "tuned" and "today"."""
-ADVICE = {"adopt_next": "adopt_table", "keep_or_lower": "keep", "lower": "lower_table"}
+ADVICE = {
+    "adopt_next": "adopt_table",
+    "adopt_alone_next": "adopt_table",
+    "keep_or_lower": "keep",
+    "lower": "lower_table",
+}
 RULES = {"unstable": "unstable_table"}
 """The sentences for results whose learning rate and optimizer are not ours."""
 

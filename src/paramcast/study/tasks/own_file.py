@@ -15,6 +15,8 @@ from ...errors import TaskError
 from .data.files import sha256_of
 
 PACKAGE = Path(__file__).resolve().parents[2]
+IMPORTED = "paramcast_task_"
+"""How the names begin that files get when they are imported here."""
 
 
 def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]:
@@ -26,7 +28,7 @@ def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]
     if sha256_of(path) != sha256:
         raise TaskError(f"{path.name} was changed while it was in use; start the command again")
     # import it under a name of its own, with its folder on the path
-    name = f"paramcast_task_{sha256[:12]}"
+    name = f"{IMPORTED}{sha256[:12]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     if spec is None or spec.loader is None:
         raise TaskError(f"{path.name} cannot be imported as Python")
@@ -101,13 +103,16 @@ class _Fresh(SourceFileLoader):
 def code_files(where: str) -> list[str]:
     """A task file and the modules beside it that were imported, sorted.
 
-    Not paramcast's own, of which each process imports others: a task may lie in its clone.
+    Not paramcast's own, of which each process imports others: a task may lie in its clone. Nor
+    other files that were named on a command line, such as those of optimizers.
     """
     folder = Path(where).parent
     files = {where}
     for module in list(sys.modules.values()):
         file = getattr(module, "__file__", None)
         if not file or "site-packages" in file or Path(file).is_relative_to(PACKAGE):
+            continue
+        if getattr(module, "__name__", "").startswith(IMPORTED):
             continue
         if Path(file).is_relative_to(folder):
             files.add(str(file))

@@ -14,7 +14,8 @@ from ...forecast import Forecast
 from ...predictors import Predictor
 from ...schedules import Demon
 from ..tasks.task import Task
-from .methods import DERIVED, PREDICTOR, Method
+from . import own
+from .methods import DERIVED, PREDICTOR, Method, OwnOptimizer
 from .predictions import Predictions
 from .wrapping import chosen, wrap
 
@@ -57,7 +58,9 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
                 "leave it out"
             )
         # what the rules above do not cover shows when the method is built
-        if method.kind.role == DERIVED or (base != "own" and task.momentum > 0):
+        if isinstance(method, OwnOptimizer):
+            _check_own_optimizer(method, base)
+        elif method.kind.role == DERIVED or (base != "own" and task.momentum > 0):
             continue
         try:
             build(task, base, method.label, task.model(), lr=0.1, steps=1, noise_seed=0)
@@ -66,6 +69,14 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
                 f"method {method.label} does not fit base {base}: {error}; "
                 "leave it out with --methods"
             ) from None
+
+
+def _check_own_optimizer(method: OwnOptimizer, base: str) -> None:
+    if own.check(method.name, method.own) and base in ("demon", "ema"):
+        raise StudyError(
+            f"method {method.label} wraps an optimizer, and {base} is more than one; choose "
+            "another --base"
+        )
 
 
 def _check_own_base(task: Task) -> None:
@@ -168,17 +179,18 @@ def build(
     if name == "schedule-free":
         optimizer = _schedule_free(base, model, task, lr)
     else:
-        made = "nesterov" if name == "nesterov" else base
-        optimizer = make_base(task, made, model, lr, momentum=kind.momentum)
-    if switches(optimizer):
-        base_of(optimizer).train()  # type: ignore[attr-defined]
+        start = "nesterov" if name == "nesterov" else base
+        optimizer = make_base(task, start, model, lr, momentum=kind.momentum)
 
     # what the method puts on it
     def monitors(predictor: Predictor) -> list[Predictions]:
         learnable = (p for p in model.parameters() if p.requires_grad)
         return [] if watch is None else [watch.begin(learnable, steps // predictor.every)]
 
-    return wrap(optimizer, method, steps, noise_seed, base=base, monitors=monitors)
+    made, followers = wrap(optimizer, method, steps, noise_seed, base=base, monitors=monitors)
+    if switches(made):
+        base_of(made).train()  # type: ignore[attr-defined]
+    return made, followers
 
 
 def _schedule_free(optimizer: str, model: nn.Module, task: Task, lr: float) -> Optimizer:

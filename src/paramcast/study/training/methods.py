@@ -26,6 +26,9 @@ from .noise import GradientNoise, PerturbedStart
 DERIVED = "derived"
 
 MOST_CHARACTERS = 10_000  # of a list of methods
+OWN = "an optimizer of yours: (parameters, lr) makes one, (optimizer) wraps the base's"
+OWN_NAME = r"[^\s,():]+:[A-Za-z_][\w.]*"
+"""FILE.py:FUNCTION or package.module:Name."""
 
 
 @dataclass(frozen=True)
@@ -137,6 +140,21 @@ class Method:
 
 
 @dataclass(frozen=True)
+class OwnOptimizer(Method):
+    """An optimizer of the user's, such as "my.py:muon" or "torch.optim:Muon" (`training.own`).
+
+    Its knobs are not known before its code is loaded, which reading a list of methods never does.
+    """
+
+    @property
+    def kind(self) -> Kind:
+        return Kind(METHOD, OWN)
+
+    def check(self) -> None:
+        pass
+
+
+@dataclass(frozen=True)
 class Candidate(Method):
     """A command that takes the place of the base's; it has no knobs."""
 
@@ -159,7 +177,7 @@ def parse_methods(text: str) -> tuple[Method, ...]:
     rest = text.strip()
     while rest:
         # a name, its knobs in parentheses if any, then a comma or the end
-        match = re.match(r"([A-Za-z0-9-]+)\s*(?:\(([^()]*)\)\s*)?(?:,|$)\s*", rest)
+        match = re.match(rf"({OWN_NAME}|[A-Za-z0-9-]+)\s*(?:\(([^()]*)\)\s*)?(?:,|$)\s*", rest)
         if match is None:
             raise StudyError(
                 f"methods cannot be read at {shown(rest)}; "
@@ -176,12 +194,13 @@ def parse_methods(text: str) -> tuple[Method, ...]:
 
 
 def _method(name: str, inside: str) -> Method:
-    if name not in METHODS:
+    own = re.fullmatch(OWN_NAME, name) is not None
+    if not own and name not in METHODS:
         raise StudyError(
-            f"unknown method {shown(name)}; choose from {', '.join(METHODS)} "
+            f"unknown method {shown(name)}; choose from {', '.join(METHODS)}, or FILE.py:FUNCTION "
             "(the base and the controls of a predictor always run)"
         )
-    known = knobs(name)
+    known = [] if own else knobs(name)
     values: list[tuple[str, Any]] = []
     # each knob once, its value a Python literal
     for part in filter(None, (piece.strip() for piece in inside.split(","))):
@@ -189,7 +208,7 @@ def _method(name: str, inside: str) -> Method:
         knob = knob.strip()
         if any(knob == name for name, _ in values):
             raise StudyError(f"the knob {knob} of {name} is given twice")
-        if not equals or knob not in known:
+        if not equals or (not knob.isidentifier() if own else knob not in known):
             raise StudyError(
                 f"method {name} has no knob {shown(knob)}; it has {', '.join(known) or 'none'}"
             )
@@ -200,7 +219,8 @@ def _method(name: str, inside: str) -> Method:
                 f"the knob {knob} of {name} must be a number or a quoted word, "
                 f"got {shown(value.strip())}"
             ) from None
-    method = Method(name, tuple(sorted(values, key=lambda knob: knob[0])))
+    make = OwnOptimizer if own else Method
+    method = make(name, tuple(sorted(values, key=lambda knob: knob[0])))
     try:
         # make it once, so that a value that does not fit is refused here
         method.check()
@@ -219,4 +239,14 @@ def knobs(name: str) -> list[str]:
 
 def reaction(method: str) -> str:
     """The reaction to drift of a run's method ("base" or as in `build`): "", RESET or ORACLE."""
-    return "" if method == "base" else parse_methods(method.rpartition(":")[2])[0].on_drift
+    return "" if method == "base" else parse_methods(derived_from(method)[1])[0].on_drift
+
+
+def derived_from(method: str) -> tuple[str, str]:
+    """The control that a run's method is ("" if it is none of these), and what it is made from.
+
+    >>> derived_from("random-jump:plp"), derived_from("my.py:muon")
+    (('random-jump', 'plp'), ('', 'my.py:muon'))
+    """
+    kind, _, source = method.partition(":")
+    return (kind, source) if kind in (RANDOM_JUMP, SIGN_FLIPPED) else ("", method)

@@ -10,7 +10,17 @@ from ...averaging import EMA, Average
 from ...forecast import Forecast
 from ...predictors import Predictor, RandomDirection, SignFlipped
 from ...schedules import Demon
-from .methods import BASE, RANDOM_JUMP, SIGN_FLIPPED, Kind, Method, parse_methods
+from . import own
+from .methods import (
+    BASE,
+    RANDOM_JUMP,
+    SIGN_FLIPPED,
+    Kind,
+    Method,
+    OwnOptimizer,
+    derived_from,
+    parse_methods,
+)
 
 
 def chosen(method: str) -> tuple[str, Method | None, Kind]:
@@ -19,9 +29,9 @@ def chosen(method: str) -> tuple[str, Method | None, Kind]:
     >>> chosen("random-jump:plp")[:2]
     ('random-jump', Method(name='plp', knobs=()))
     """
-    derived, _, source = method.rpartition(":")
     if method == "base":
         return "", None, BASE
+    derived, source = derived_from(method)
     (found,) = parse_methods(source)
     return derived, found, found.kind
 
@@ -58,6 +68,10 @@ def wrap(
     """
     _, found, kind = chosen(method)
     name, knobs = (found.name, found.own) if found else ("", {})
+    if isinstance(found, OwnOptimizer):  # in the base's place, or around it
+        groups = optimizer.param_groups
+        parameters = [p for group in groups for p in group["params"] if p.requires_grad]
+        return own.make(name, knobs, parameters, groups[0]["lr"], lambda: optimizer), []
     # what acts inside its steps or beside them
     followers = [Demon(optimizer, steps or 0)] if "demon" in (name, base) else []
     if kind.noise is not None:
