@@ -389,6 +389,7 @@ def test_an_export_of_mlflow(tmp_path: Path) -> None:
     cell = done.result["cells"][0]
     assert row(cell, "plp")["values"] == pytest.approx([0.92, 0.921, 0.922])
     assert row(cell, "plp")["to_base"]["mean"] == pytest.approx(0.02)
+    assert 0 <= row(cell, "plp")["seconds"] < 60  # from start_time to end_time
 
 
 # --- laws -----------------------------------------------------------------------------------------

@@ -114,7 +114,8 @@ def _judge(table: Path, given: JudgeOptions) -> str:
         decimal=decimal,
         thousands=thousands,
     )
-    result = save(judged, table, given.out, _again(table, given), begun)
+    command = _again(table, given)
+    result = save(judged, table.stem, given.out, command=command, begun=begun, file=table)
     return finished(result, render, Path(result["out"]), as_json=given.as_json)
 
 

@@ -195,7 +195,9 @@ def _long(
                 "value": written[0].values,
                 "method": _names(frame, columns.method),
                 "lr": optional(columns.lr),
-                "seconds": optional(columns.seconds),
+                "seconds": _between(frame, columns.times)
+                if len(columns.times) == 2
+                else optional(columns.seconds),
                 "role": _texts(frame, columns.role),
                 "control_of": _texts(frame, columns.control_of),
             },
@@ -220,6 +222,14 @@ def _long(
     if columns.wide:
         long["place"] += ", " + long["method"]
     return long, percents == {True}
+
+
+def _between(frame: Any, times: Sequence[str]) -> Any:
+    """The seconds from one moment to another; NaN where one of them is no time."""
+    import pandas as pd
+
+    begun, ended = (pd.to_datetime(frame[t], errors="coerce", utc=True) for t in times)
+    return (ended - begun).dt.total_seconds()
 
 
 def _texts(frame: Any, name: str | None) -> Any:

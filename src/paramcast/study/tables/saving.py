@@ -19,23 +19,34 @@ from ..store.folder import RESULT, remembers, write_json
 from ..stored import SCHEMA, Judged, Result
 
 
-def save(judged: Judged, table: Path, out: Path | None, command: list[str], begun: float) -> Result:
+def save(
+    judged: Judged,
+    name: str,
+    out: Path | None,
+    *,
+    command: list[str],
+    begun: float,
+    file: Path | None = None,
+) -> Result:
     """Write the result of a table; a table that is judged again replaces its own.
 
     Args:
         judged: the comparison.
-        table: the file that it was made from.
-        out: the folder; None chooses one by the table's content and the columns.
-        command: the words that judge it again, but for the folder.
+        name: part of the folder's name.
+        out: the folder; None chooses one by the values, the columns and the margin.
+        command: the words that judge it again, but for the folder; none if a program did.
         begun: when it began, by `time.perf_counter`.
+        file: the table that it was made from, if it was one.
 
     Raises:
         StoreError: the folder cannot be used, or holds another comparison's results.
     """
-    content = hashlib.sha256(table.read_bytes()).hexdigest()
-    judged["specification"] |= {"file": table.name, "sha256": content}
-    identity = hash_of(judged["specification"])
-    label = re.sub(r"[^A-Za-z0-9_-]", "-", table.stem)[:40]
+    if file is not None:
+        content = hashlib.sha256(file.read_bytes()).hexdigest()
+        judged["specification"] |= {"file": file.name, "sha256": content}
+    values = [(row["method"], row["role"], row["values"]) for row in judged["table"]]
+    identity = hash_of([judged["specification"], values])
+    label = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40]
     out = out or Path("paramcast-runs") / f"{label}-{identity[:8]}"
     if remembers(out) or _kind(out / RESULT) in ("pilot", "study"):
         raise StoreError(f"{out} holds a pilot's or study's results; choose another --out folder")
@@ -53,7 +64,7 @@ def save(judged: Judged, table: Path, out: Path | None, command: list[str], begu
         "question": "",
         "notes": [],
         "cells": [judged],
-        "command": shlex.join([*command, "--out", str(out)]),
+        "command": shlex.join([*command, "--out", str(out)]) if command else "",
         "out": str(out),
         "environment": {"paramcast": __version__, "python": platform.python_version()},
         "reused_runs": 0,
