@@ -16,7 +16,7 @@ import pytest
 import paramcast as pc
 
 ROOT = Path(pc.__file__).parent
-APART = ("study", "report", "integrations", "__main__")
+APART = ("study", "report", "interactive", "integrations", "__main__")
 """Rooms that the wrapper does not need; and the command line."""
 LIBRARY = sorted(
     name
@@ -53,6 +53,7 @@ def test_the_public_names_are_these() -> None:
         "errors",
         "gates",
         "monitors",
+        "pilot",
         "predictors",
         "schedules",
         "trial",
@@ -95,6 +96,7 @@ FOREIGN = [
     "torch.distributed.tensor",
     "paramcast.study",
     "paramcast.report",
+    "paramcast.interactive.findings",
     "paramcast.cli.main",
 ]
 

@@ -26,8 +26,11 @@ from ..study.options import (
 from ..study.reading import usable_path
 
 if TYPE_CHECKING:
+    from ..study.engines.here import HereEngine
     from ..study.engines.local import LocalEngine
     from ..study.engines.ray import RayEngine
+
+    AnyEngine = HereEngine | LocalEngine | RayEngine
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -189,12 +192,26 @@ def check_device(given: RunOptions) -> None:
         raise StudyError(f"--device {device} is not there ({there} CUDA devices); use cpu")
 
 
-def make_engine(given: RunOptions) -> LocalEngine | RayEngine:
+def make_engine(given: RunOptions, *, here: bool = False) -> AnyEngine:
     """Make the engine that the options name, without starting or connecting it.
+
+    Args:
+        given: the options.
+        here: whether only this process can load what is trained.
 
     Raises:
         StudyError: options that do not fit the engine.
     """
+    if here:
+        from ..study.engines.here import HereEngine
+
+        for name in ("engine", "workers", "timeout"):
+            if getattr(given, name) not in (None, "local"):
+                raise StudyError(
+                    f"{name} is for other processes, and only this one can load what is trained; "
+                    "write it into a file, or leave the option out"
+                )
+        return HereEngine()
     if given.engine == "local":
         # this machine
         for name in ("address", "cpus_per_run", "gpus_per_run"):

@@ -14,13 +14,12 @@ from .options import COMMAND, GroupedCommand, RunOptions, aside, check_device, m
 from .running import finished, planned, running, starting
 
 if TYPE_CHECKING:
-    from ..study.engines.local import LocalEngine
-    from ..study.engines.ray import RayEngine
     from ..study.own.training import OwnTraining
     from ..study.plan import Options, Plan
     from ..study.subject import Subject
     from ..study.tasks.source import Source
     from ..study.tasks.task import Prepared, Task
+    from .options import AnyEngine
 
 
 @dataclass(frozen=True)
@@ -64,17 +63,36 @@ def pilot(task: str, given: PilotCommand) -> None:
 
 def _pilot(task: str, given: PilotCommand) -> str:
     """Run the pilot, or only plan it; return what goes to standard output."""
+    plan, engine = plan_of(_source(task, given), given)
+    if given.dry_run:
+        with engine:
+            return _dry_run(plan, engine.workers, as_json=given.as_json)
+    return _run(plan, engine, given)
+
+
+def plan_of(source: Source, given: PilotCommand) -> tuple[Plan, AnyEngine]:
+    """Load what is trained, plan its runs, and say what one should know before they start.
+
+    Raises:
+        StudyError: the options do not fit what is trained, each other or this machine.
+    """
     from ..study.judging.cautions import cautions
     from ..study.judging.sentences import note
     from ..study.judging.verdict import Metric
     from ..study.plan import Plan
     from ..study.tasks.description import lines
+    from ..study.tasks.own_file import HERE
     from ..study.tasks.source import load, load_subject
     from ..study.words import Words
 
-    source = _source(task, given)
+    source = replace(
+        source,
+        metric=given.metric or "",
+        tune_by=given.tune_by or "",
+        higher_is_better=given.higher_is_better,
+    )
     check_device(given)
-    engine, subject = make_engine(given), load_subject(source)
+    engine, subject = make_engine(given, here=source.where in HERE), load_subject(source)
     source = getattr(subject, "source", source)  # of a training: the function has said its kind
     options = _options(given, source, subject)
     # the splits of the seeds after the first, loaded one at a time
@@ -90,10 +108,7 @@ def _pilot(task: str, given: PilotCommand) -> str:
     # what the comparison cannot show is said before anything is trained
     for caution in cautions(plan):
         tell(note(caution, Metric(subject.metric_name, True, 0.0), Words("en")))
-    if given.dry_run:
-        with engine:
-            return _dry_run(plan, engine.workers, as_json=given.as_json)
-    return _run(plan, engine, given)
+    return plan, engine
 
 
 def _source(task: str, given: PilotCommand) -> Source:
@@ -109,25 +124,17 @@ def _source(task: str, given: PilotCommand) -> Source:
     command = context.meta[COMMAND]
     if command is None and not given.candidate:
         _check_task_was_not_taken(given)
-        source = find(task, given.target, given.data_dir, given.table)
-    else:
-        if context.get_parameter_source("task") != click.core.ParameterSource.DEFAULT:
-            raise StudyError(f"a pilot trains a TASK or a command, got both; leave out {task}")
-        if command is not None and given.candidate:
-            raise StudyError("--candidate goes with --base COMMAND; leave out what follows --")
-        if command is not None:
-            source = of_command(command)
-        else:
-            source = of_candidates(given.base, given.candidate)
-    return replace(
-        source,
-        metric=given.metric or "",
-        tune_by=given.tune_by or "",
-        higher_is_better=given.higher_is_better,
-    )
+        return find(task, given.target, given.data_dir, given.table)
+    if context.get_parameter_source("task") != click.core.ParameterSource.DEFAULT:
+        raise StudyError(f"a pilot trains a TASK or a command, got both; leave out {task}")
+    if command is not None and given.candidate:
+        raise StudyError("--candidate goes with --base COMMAND; leave out what follows --")
+    if command is not None:
+        return of_command(command)
+    return of_candidates(given.base, given.candidate)
 
 
-def _run(plan: Plan, engine: LocalEngine | RayEngine, given: PilotCommand) -> str:
+def _run(plan: Plan, engine: AnyEngine, given: PilotCommand) -> str:
     from ..report.terminal import render
     from ..study.grid.run import run_pilot
 

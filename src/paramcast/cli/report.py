@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 
-from ..errors import StudyError
 from .options import PATH
 
 
@@ -45,18 +44,9 @@ def report(
     """
     from ..report import roi
     from ..report.html.load import folder_of
-    from ..report.html.write import FORMATS, content, write_report
+    from ..report.html.write import content, form_of, write_report
 
-    # the format, by the ending of --out
-    if form is None:
-        endings = {"": "html", ".htm": "html", **{end: name for name, end in FORMATS.items()}}
-        ending = out.suffix.lower() if out is not None else ""
-        if ending not in endings:
-            known = ", ".join(FORMATS.values())
-            raise StudyError(
-                f"-o {out}: {ending} is not a format; end it in {known}, or say --format"
-            )
-        form = endings[ending]
+    form = form or form_of(out)
     counted = None if inputs is None else roi.open_inputs(inputs)
     if out == Path("-"):
         page = content(folder_of(folder), lang, form, counted)

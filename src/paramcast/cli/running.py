@@ -20,10 +20,8 @@ if TYPE_CHECKING:
 
     from ..report.terminal import LiveProgress
     from ..report.trackers import Tracker
-    from ..study.engines.local import LocalEngine
-    from ..study.engines.ray import RayEngine
     from ..study.plan import Plan
-    from .options import OutputOptions, RunOptions
+    from .options import AnyEngine, OutputOptions, RunOptions
 
 
 T = TypeVar("T")
@@ -53,26 +51,42 @@ def starting(what: str, given: RunOptions) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(
-    out: Path, engine: LocalEngine | RayEngine, given: OutputOptions
-) -> Iterator[LiveProgress]:
-    """Enter the engine, progress and trackers; on Ctrl-C, say how many runs are kept.
+def running(out: Path, engine: AnyEngine, given: OutputOptions) -> Iterator[LiveProgress]:
+    """Enter the engine, progress and trackers of a command; on Ctrl-C, say how many runs are kept.
 
     Raises:
         Interrupted: the user pressed Ctrl-C.
     """
-    from rich.console import Console
+    from ..report.terminal import progress_on_stderr
 
-    from ..report.terminal import WIDE, LiveProgress
+    interrupt_once()
+    with followed(out, engine, given, progress_on_stderr(), "the same command") as progress:
+        yield progress
+
+
+@contextlib.contextmanager
+def followed(
+    out: Path,
+    engine: AnyEngine,
+    given: OutputOptions,
+    progress: LiveProgress,
+    again: str,
+) -> Iterator[LiveProgress]:
+    """Enter the engine, progress and trackers; when interrupted, say how many runs are kept.
+
+    Args:
+        out, engine, given: of the comparison.
+        progress: where its progress is shown.
+        again: what goes on from there, in words.
+
+    Raises:
+        Interrupted: the user interrupted it.
+    """
     from ..report.trackers import Following
 
     # trackers first, because one may lack its package
     trackers = make_trackers(given, out)
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.width = WIDE
-    interrupt_once()
-    with LiveProgress(console) as progress:
+    with progress:
         try:
             with engine, Following(out, given.store, trackers, progress.say):
                 engine.say = progress.say
@@ -80,7 +94,7 @@ def running(
         except KeyboardInterrupt:
             raise Interrupted(
                 f"interrupted; {progress.done} of {progress.total} runs are kept in {out}; "
-                "the same command goes on from there"
+                f"{again} goes on from there"
             ) from None
 
 

@@ -18,9 +18,9 @@ from .terminal import WIDE
 
 def render(result: Result) -> str:
     """Render a study's cells and verdicts as text for standard output."""
-    out = Console(file=sys.__stdout__)
+    out = Console(file=sys.__stdout__, force_jupyter=False)
     if not out.is_terminal or out.width < WIDE:  # long lines are better than cut numbers
-        out = Console(file=sys.__stdout__, width=WIDE + 50, soft_wrap=True)
+        out = Console(file=sys.__stdout__, force_jupyter=False, width=WIDE + 50, soft_wrap=True)
     with out.capture() as captured:
         out.print(f"{result['name']}: {result['question']}", highlight=False, markup=False)
         out.print(

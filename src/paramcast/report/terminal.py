@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import shutil
 import sys
 import textwrap
 from collections.abc import Callable, Iterable
@@ -97,14 +99,30 @@ class LiveProgress:
             self._progress.update(self._task, advance=1, last=last)
 
 
+def progress_on_stderr() -> LiveProgress:
+    """Progress on standard error, where a terminal shows it."""
+    console = Console(stderr=True)
+    if not console.is_terminal:
+        console.width = WIDE
+    return LiveProgress(console)
+
+
 def render(result: Result) -> str:
     """Render a pilot's table, verdicts and notes for standard output, in colour on a terminal."""
-    out = Console(file=sys.__stdout__)
+    out = Console(file=sys.__stdout__, force_jupyter=False)
     if not out.is_terminal:
-        out = Console(file=sys.__stdout__, width=WIDE + 20)
+        out = Console(file=sys.__stdout__, force_jupyter=False, width=WIDE + 20)
     with out.capture() as captured:
         show(result, out)
     return captured.get()
+
+
+def as_text(result: Result) -> str:
+    """The same as plain text, as wide as the terminal, if there is one."""
+    width = shutil.get_terminal_size((WIDE + 20, 0)).columns
+    page = io.StringIO()
+    show(result, Console(file=page, width=width, force_terminal=False, force_jupyter=False))
+    return page.getvalue().rstrip("\n")
 
 
 def show(result: Result, console: Console) -> None:

@@ -53,7 +53,7 @@ def render(
         "live": live,
     }
     return str(
-        _template().render(
+        template("page.html").render(
             d=data, w=words, policy=_policy(plotly, own, live=live is not None), script=own,
             plotly=plotly, live=live is not None,
             style=_static("report.css"), data_json=_in_script(page), data_uri=_data_uri,
@@ -78,17 +78,22 @@ def plotly_js() -> str:
 
 
 @functools.cache
-def _template() -> Any:
+def template(name: str) -> Any:
+    """A template of this folder, in which every value is escaped.
+
+    Raises:
+        StudyError: Jinja2 is not installed.
+    """
     try:
         from jinja2 import Environment, PackageLoader, StrictUndefined
     except ImportError:
         raise StudyError(f"the report needs jinja2, which is not installed: {INSTALL}") from None
-    # every value is escaped: names come from files
+    # names come from files
     environment = Environment(
         loader=PackageLoader("paramcast.report.html", "templates"),
         autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True,
     )  # fmt: skip
-    return environment.get_template("page.html")
+    return environment.get_template(name)
 
 
 @functools.cache

@@ -57,6 +57,20 @@ def write_report(
     return path
 
 
+def form_of(out: Path | None) -> str:
+    """The format that a file's ending names; HTML for no file, and for none.
+
+    Raises:
+        StudyError: the ending names no format.
+    """
+    endings = {"": "html", ".htm": "html", **{end: name for name, end in FORMATS.items()}}
+    ending = out.suffix.lower() if out is not None else ""
+    if ending not in endings:
+        known = ", ".join(FORMATS.values())
+        raise StudyError(f"-o {out}: {ending} is not a format; end it in {known}, or say --format")
+    return endings[ending]
+
+
 def content(folder: Path, language: str, form: str, inputs: Inputs | None = None) -> bytes:
     """The content of the file.
 

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from ...errors import RunError
-from .server import start_early, workers_context
+from .server import start_early, without_main, workers_context
 
 STARTS = 4
 """After that many deaths in a row before a worker was ready, the crew gives up."""
@@ -144,8 +144,8 @@ class Crew:
         self._died_early += 1
         if self._died_early >= STARTS:
             raise RunError(
-                "the worker processes cannot start; in a script of your own, start the pilot under "
-                "`if __name__ == '__main__':`"
+                "the worker processes cannot start; standard error says why, and with one worker "
+                "less memory is needed (--workers 1)"
             )
 
     def _stop_late(self, worker: _Worker) -> Task | None:
@@ -172,7 +172,8 @@ class _Worker:
             target=_work, args=(theirs, prepare, arguments), name="paramcast worker"
         )
         try:
-            self.process.start()
+            with without_main():
+                self.process.start()
         finally:
             theirs.close()  # only the worker holds that end now, so that its death closes the pipe
         self.ready = False

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import multiprocessing
 import os
 import sys
+import types
+from collections.abc import Iterator
 from typing import Any
 
 PRELOAD = [
@@ -26,6 +29,17 @@ def workers_context() -> Any:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOAD)
     return context
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+    """While a worker starts: keep it from importing the user's script, which would run it again."""
+    script = sys.modules["__main__"]
+    sys.modules["__main__"] = types.ModuleType("__main__")
+    try:
+        yield
+    finally:
+        sys.modules["__main__"] = script
 
 
 def start_early() -> None:

@@ -11,7 +11,6 @@ from typing import Any
 import psutil
 import torch
 
-from ..own.run import run_own
 from ..own.training import OWN
 from ..spec import RunSpec, hash_of
 from ..store.live import Telling
@@ -32,6 +31,8 @@ def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
         live: the folder in which the run reports how far it is (see `store.live`).
     """
     if source.kind in OWN:
+        from ..own.run import run_own  # it imports from this package
+
         return run_own(spec, source, live)
     try:
         settle(spec.device)

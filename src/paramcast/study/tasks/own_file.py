@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import ast
 import importlib.util
 import inspect
 import sys
 import traceback
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
 from typing import Any
@@ -15,8 +16,8 @@ from ...errors import TaskError
 from .data.files import sha256_of
 
 PACKAGE = Path(__file__).resolve().parents[2]
-IMPORTED = "paramcast_task_"
-"""How the names begin that files get when they are imported here."""
+HERE: dict[str, Callable[..., Any]] = {}
+"""Functions that only this process has, by what stands for their file."""
 
 
 def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]:
@@ -25,10 +26,12 @@ def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]
     Raises:
         TaskError: it changed, cannot be imported, or has no such function; with the line.
     """
+    if str(path) in HERE:
+        return HERE[str(path)]
     if sha256_of(path) != sha256:
         raise TaskError(f"{path.name} was changed while it was in use; start the command again")
     # import it under a name of its own, with its folder on the path
-    name = f"{IMPORTED}{sha256[:12]}"
+    name = f"paramcast_task_{sha256[:12]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     if spec is None or spec.loader is None:
         raise TaskError(f"{path.name} cannot be imported as Python")
@@ -101,22 +104,42 @@ class _Fresh(SourceFileLoader):
 
 
 def code_files(where: str) -> list[str]:
-    """A task file and the modules beside it that were imported, sorted.
+    """A task file and the files beside it that it imports, and those that these import, sorted.
 
-    Not paramcast's own, of which each process imports others: a task may lie in its clone. Nor
-    other files that were named on a command line, such as those of optimizers.
+    They are read, not run: which modules a process has loaded differs from process to process.
+    Not paramcast's own, because a task may lie in its clone.
     """
     folder = Path(where).parent
-    files = {where}
-    for module in list(sys.modules.values()):
-        file = getattr(module, "__file__", None)
-        if not file or "site-packages" in file or Path(file).is_relative_to(PACKAGE):
+    left, files = [Path(where)], set()
+    while left:
+        file = left.pop()
+        beside = file.is_relative_to(folder) and not file.is_relative_to(PACKAGE)
+        if str(file) in files or not beside or not file.is_file():
             continue
-        if getattr(module, "__name__", "").startswith(IMPORTED):
-            continue
-        if Path(file).is_relative_to(folder):
-            files.add(str(file))
-    return [file for file in sorted(files) if Path(file).is_file()]
+        files.add(str(file))
+        left += [
+            path
+            for parts, start in _imports(file, folder)
+            for n in range(1, len(parts) + 1)
+            for path in (start.joinpath(*parts[:n], "__init__.py"),
+                         start.joinpath(*parts[:n]).with_suffix(".py"))
+        ]  # fmt: skip
+    return sorted(files)
+
+
+def _imports(file: Path, folder: Path) -> Iterator[tuple[list[str], Path]]:
+    """The names that a file imports, in parts, and the folder from which they start."""
+    try:
+        tree = ast.parse(file.read_bytes())
+    except (SyntaxError, ValueError):  # its own process says why
+        return
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Import):
+            yield from ((alias.name.split("."), folder) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            start = file.parents[min(node.level, len(file.parents)) - 1] if node.level else folder
+            parts = node.module.split(".") if node.module else []
+            yield from (([*parts, alias.name], start) for alias in node.names)
 
 
 def line_of(error: BaseException, path: Path) -> str:

@@ -16,7 +16,7 @@ from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .data.files import sha256_of
 from .frames import AS_IT_IS, ENDINGS, TableOptions
 from .images import task_from_images
-from .own_file import code_files, function_from_file, takes_trial, task_of
+from .own_file import HERE, code_files, function_from_file, takes_trial, task_of
 from .scores import SCORES
 from .task import Prepared, Task, prepare
 
@@ -174,14 +174,14 @@ def load_subject(source: Source) -> Subject:
 
 def _function(source: Source, *, quiet: bool = False) -> Callable[..., Any]:
     """The function in a file, which is Python code and runs as such, with the user's rights."""
-    if not quiet:
+    if source.where not in HERE and not quiet:
         tell(f"running the code in {source.where}, with your rights")
     return function_from_file(Path(source.where), source.item, source.sha256)
 
 
 def code_hash(source: Source) -> str:
     """A hash of the task file and of the modules beside it that it imported."""
-    if source.kind not in CODE:
+    if source.kind not in CODE or source.where in HERE:
         return source.sha256
     hashes = [sha256_of(Path(file)) for file in code_files(source.where)]
     return hashlib.sha256("".join(hashes).encode()).hexdigest()

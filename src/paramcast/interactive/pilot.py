@@ -1,0 +1,86 @@
+"""`paramcast.pilot`: the command `paramcast pilot` from Python."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ..cli.pilot import PilotCommand
+    from ..study.tasks.source import Source
+    from ..study.tasks.task import Task
+    from .findings import Findings
+
+    Trained = str | Path | Task | Callable[..., Any] | Sequence[str]
+    """What can be compared."""
+
+
+class Stopped(KeyboardInterrupt):
+    """The user interrupted a comparison that can be continued."""
+
+    def _render_traceback_(self) -> list[str]:
+        """What a notebook shows: the sentence alone."""
+        return [str(self)]
+
+
+def pilot(task: Trained | None = None, **options: Any) -> Findings:
+    """Compare methods on a task, and say whether they help: `paramcast pilot` from Python.
+
+    Finished runs are kept in a folder: after an interrupt the same call goes on.
+
+    Args:
+        task: what the command takes (a built-in name, "my_task.py:task", a table, a folder of
+            images; "digits" if nothing is named), a `Task`, a function that returns one or trains
+            one `Trial`, or the words of a command. A function of a file is imported by the workers;
+            a `Task`, and a function of a notebook, are trained in this process, one run after the
+            other.
+        options: of the command by name, as `paramcast pilot --help` lists them: `lr=0.1` is --lr
+            0.1, `lr_range=(1e-4, 1e-1)` is --lr-range 1e-4 1e-1, `quick=True` is --quick.
+
+    Returns:
+        The verdicts, with the table and the report.
+
+    Raises:
+        ParamcastError: the sentences of the command.
+        KeyboardInterrupt: it was interrupted; the message says how many runs are kept.
+
+    Example::
+
+        result = paramcast.pilot("digits", methods="plp", quick=True)
+        result.verdicts["plp"]["quality"].kind
+        result.report("report.html")
+    """
+    from .options import options_of
+    from .sources import source_of
+    from .starting import started
+
+    given = options_of(options)
+    with started(workers=given.engine == "local" and isinstance(task, (str, Path, type(None)))):
+        return _run(source_of(task, given), given)
+
+
+def _run(source: Source, given: PilotCommand) -> Findings:
+    from ..cli.pilot import plan_of
+    from ..cli.running import Interrupted, followed
+    from ..study.grid.run import run_pilot
+    from .findings import Findings
+    from .progress import progress_here
+
+    plan, engine = plan_of(source, given)
+    try:
+        with followed(plan.out, engine, given, progress_here(), "the same call") as progress:
+            stored = run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
+    except Interrupted as error:
+        raise Stopped(str(error)) from None
+
+    def again(seeds: int) -> Findings:
+        from .starting import started
+
+        field = "seeds" if given.splits is None else "splits"
+        more: Any = {field: seeds, "out": plan.out}
+        with started(workers=False):
+            return _run(source, replace(given, **more))
+
+    return Findings(stored, again)

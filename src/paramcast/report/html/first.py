@@ -1,0 +1,68 @@
+"""The first screen of a report as a piece of HTML, for a notebook: no scripts, and small."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from ...study.words import Words
+from .comparison import Cell, cells_of
+from .load import load
+from .page import template
+from .report import build
+
+COLUMNS = ("method", "lr", "value", "p", "minus_base")
+WIDTH = 200
+"""Pixels of a picture of an interval."""
+
+
+def first_screen(folder: Path, language: str = "en") -> str:
+    """The verdicts, the table with a picture of each difference from the base, facts and notes.
+
+    Args:
+        folder: of a finished pilot.
+        language: "en" or "ja".
+
+    Raises:
+        StudyError: nothing has finished there, or its files cannot be read.
+    """
+    words, stored = Words(language), load(folder)
+    data, (cell, *_) = build(stored, words), cells_of(stored, str)
+    table = data["table"]
+    shown = [i for i, name in enumerate(table["names"]) if name in COLUMNS]
+    rows = [
+        {"cells": [row["cells"][i] for i in shown], "judged": row["judged"], "interval": interval}
+        for row, interval in zip(table["rows"], _intervals(cell), strict=False)
+    ]
+    return str(
+        template("first.html").render(
+            d=data, w=words, head=[table["head"][i] for i in shown], rows=rows, width=WIDTH,
+            zone=_zone(cell),
+        )
+    )  # fmt: skip
+
+
+def _scale(cell: Cell) -> float:
+    """Pixels per unit: the widest interval and the margin fit on both sides of 0."""
+    found = [arm.row["to_base"] for arm in cell.arms]
+    ends = [abs(end) for c in found if c is not None for end in (c.low, c.high)]
+    return 0.48 * WIDTH / max(*ends, 1.2 * cell.metric.margin, 1e-300)
+
+
+def _intervals(cell: Cell) -> list[dict[str, float] | None]:
+    """By arm, where its difference from the base and that interval's ends lie, in pixels."""
+    scale = _scale(cell)
+
+    def place(value: float) -> float:
+        return round(WIDTH / 2 + scale * value, 2)
+
+    return [
+        None if c is None else {"mean": place(c.mean), "low": place(c.low), "high": place(c.high)}
+        for c in (arm.row["to_base"] for arm in cell.arms)
+    ]
+
+
+def _zone(cell: Cell) -> dict[str, Any]:
+    """The differences that do not matter, in pixels."""
+    half = min(WIDTH / 2, _scale(cell) * cell.metric.margin)
+    return {"x": round(WIDTH / 2 - half, 2), "width": round(2 * half, 2)}

@@ -1,0 +1,116 @@
+"""`paramcast.pilot` in a real kernel of Jupyter: pictures, progress, workers, an interrupt."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from blobs import BLOBS
+from runs import kept
+
+nbclient = pytest.importorskip("nbclient")
+pytest.importorskip("ipykernel")
+pytestmark = pytest.mark.filterwarnings(
+    "ignore::DeprecationWarning", "ignore:.*TCP without encryption:RuntimeWarning"
+)  # of Jupyter's own packages
+
+Notebook = Callable[..., list[Any]]
+
+
+@pytest.fixture
+def notebook(tmp_path: Path) -> Notebook:
+    """notebook("1 + 1"): the outputs of each cell, executed in the test's folder."""
+    import nbformat
+
+    def execute(*cells: str) -> list[Any]:
+        made = nbformat.v4.new_notebook(cells=[nbformat.v4.new_code_cell(each) for each in cells])
+        place = {"metadata": {"path": str(tmp_path)}}
+        nbclient.NotebookClient(made, timeout=200, allow_errors=True, resources=place).execute()
+        return [cell.outputs for cell in made.cells]
+
+    return execute
+
+
+def text_of(outputs: list[Any]) -> str:
+    return "".join(each["text"] for each in outputs if each["output_type"] == "stream")
+
+
+def test_a_notebook_shows_progress_the_first_screen_and_errors(
+    notebook: Notebook, tmp_path: Path
+) -> None:
+    (tmp_path / "mine.py").write_text(BLOBS)
+    started, shown, printed, frame, wrong, own, same = notebook(
+        "import paramcast, mine\n"
+        "result = paramcast.pilot(mine.task, lr=0.05, methods='plp', seeds=6, workers=2)",
+        "result",
+        "print(result)",
+        "result.frame.shape, result.stored['environment']['engine']",
+        "paramcast.pilot(mine.task, seedz=6)",
+        # a task of the notebook, whose loss changes from one call to the next
+        "from paramcast.study import Task\nimport torch\n"
+        "def loss(outputs, targets):\n"
+        "    return torch.nn.functional.cross_entropy(outputs, targets)\n"
+        "def task():\n"
+        "    a, b, c = (mine.blobs(40, seed) for seed in (1, 2, 3))\n"
+        "    return Task('mine', mine.make_model, a, b, c, epochs=2, batch_size=8, loss=loss)\n"
+        "few = dict(lr=0.05, methods='plp', seeds=2)\n"
+        "first = paramcast.pilot(task, **few)\n"
+        "def loss(outputs, targets):\n"
+        "    return 2 * torch.nn.functional.cross_entropy(outputs, targets)\n"
+        "second = paramcast.pilot(task, **few)\n",
+        "third = paramcast.pilot(task, **few)\n"
+        "first.folder != second.folder, third.folder == second.folder, "
+        "[each.stored['reused_runs'] for each in (first, second, third)], "
+        "first.stored['environment']['engine']",
+    )
+    # progress, as one picture that is drawn again; notices are not red
+    (picture,) = [each for each in started if each["output_type"] == "display_data"]
+    assert "48/48" in picture["data"]["text/plain"]
+    assert "<pre" in picture["data"]["text/html"]
+    assert {each.get("name") for each in started} == {None, "stdout"}
+    assert "paramcast: data: 40 examples to train" in text_of(started)
+    # the first screen, and nothing beside it
+    (result,) = shown
+    assert "Should plp replace sgd on blobs?" in result["data"]["text/html"]
+    assert "<script" not in result["data"]["text/html"]
+    assert result["data"]["text/plain"].startswith("blobs: as I train today")
+    assert text_of(printed).startswith("blobs: as I train today; 6 seeds, 10 steps")
+    assert "\x1b" not in text_of(printed)
+    assert frame[0]["data"]["text/plain"] == "((24, 9), 'local')"
+    assert (wrong[0]["ename"], wrong[0]["evalue"]) == (
+        "StudyError", "there is no option 'seedz'; did you mean seeds?"
+    )  # fmt: skip
+    # what only the notebook has is trained in it, and known by its code
+    assert "task is trained in this process, one run after the other" in text_of(own)
+    assert same[-1]["data"]["text/plain"] == "(True, True, [0, 0, 16], 'here')"
+
+
+@pytest.mark.slow
+def test_an_interrupted_kernel_keeps_what_is_done_and_says_so(tmp_path: Path) -> None:
+    from jupyter_client.manager import start_new_kernel
+
+    manager, client = start_new_kernel(kernel_name="python3", cwd=str(tmp_path))
+    try:
+        call = 'import paramcast\npilot = paramcast.pilot("digits/mlp", out="out", workers=1)'
+        asked = client.execute(call)
+        deadline = time.monotonic() + 100
+        while kept(tmp_path / "out" / "runs.db") < 2:
+            assert time.monotonic() < deadline
+            time.sleep(0.05)
+        manager.interrupt_kernel()
+        answer: dict[str, Any] = {}
+        while answer.get("parent_header", {}).get("msg_id") != asked:
+            answer = client.get_shell_msg(timeout=100)
+        number = kept(tmp_path / "out" / "runs.db")
+        told = answer["content"]
+        assert told["status"] == "error"
+        assert told["traceback"] == [told["evalue"]]
+        assert told["evalue"].startswith(f"interrupted; {number} of ")
+        assert told["evalue"].endswith("runs are kept in out; the same call goes on from there")
+    finally:
+        client.stop_channels()
+        manager.shutdown_kernel(now=True)
