@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from .events import ForecastEvent as ForecastEvent
     from .forecast import PLP as PLP
     from .forecast import Forecast as Forecast
+    from .interactive.judge import judge as judge
     from .interactive.pilot import pilot as pilot
     from .trials import Trial as Trial
     from .trials import trial as trial
@@ -35,6 +36,7 @@ __all__ = [
     "checkpoints",
     "errors",
     "gates",
+    "judge",
     "monitors",
     "pilot",
     "predictors",
@@ -49,6 +51,7 @@ _MODULE_OF = {
     "ParamcastError": "errors",
     "Trial": "trials",
     "trial": "trials",
+    "judge": "interactive.judge",
     "pilot": "interactive.pilot",
 }
 

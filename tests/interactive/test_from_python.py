@@ -147,7 +147,7 @@ def test_it_extends_to_the_next_look(folder: Path) -> None:
     [
         ({"seedz": 3}, "there is no option 'seedz'; did you mean seeds?"),
         ({"colour": 3}, "there is no option 'colour'; see `paramcast pilot --help`"),
-        ({"dry_run": True}, "dry_run is an option of the command line alone; run"),
+        ({"dry_run": True}, "dry_run is an option of the command line alone; add --dry-run"),
         ({"seeds": 8.5}, "'8.5' is not a valid integer"),
         ({"lr": "fast"}, "'fast' is not a valid number"),
         ({"lr": True}, "lr needs a value, got True"),

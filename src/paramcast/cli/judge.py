@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from dataclasses import dataclass, fields
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -12,6 +13,12 @@ from ..study.options import COMPARISON, OUTPUT, TASK, Whole, parse_margin
 from ..study.tasks.frames import READ, TableOptions, read_setting
 from .options import PATH, GroupedCommand, aside, takes
 from .running import finished
+
+if TYPE_CHECKING:
+    from ..study.stored import Judged, Result
+
+OF_VALUES = ("decimal", "thousands")
+"""How numbers are written, which is for the values alone; the rest of --read is for the file."""
 
 
 # fmt: off
@@ -83,25 +90,42 @@ def judge(table: Path, given: JudgeOptions) -> None:
 
     Exit codes: 0 judged whatever the verdict, 2 bad input.
     """
-    click.echo(_judge(table, given), nl=False)
-
-
-def _judge(table: Path, given: JudgeOptions) -> str:
     from ..report.terminal import render
-    from ..study.tables.columns import Columns
-    from ..study.tables.judge import judge_results
+
+    result = judged_file(table, given)
+    click.echo(finished(result, render, Path(result["out"]), as_json=given.as_json), nl=False)
+
+
+def judged_file(table: Path, given: JudgeOptions) -> Result:
+    """Judge a table's file, and write the result.
+
+    Raises:
+        StudyError: it cannot be read, or not be judged.
+    """
     from ..study.tables.reading import read_results
     from ..study.tables.saving import save
 
     begun = time.perf_counter()
-    # how numbers are written is for the values alone, the rest is for the file
-    settings = dict(given.read)
-    decimal, thousands = (settings.pop(key, None) for key in ("decimal", "thousands"))
-    frame = read_results(table, TableOptions(read=tuple(settings.items())))
-    judged = judge_results(
+    of_file = tuple((key, value) for key, value in given.read if key not in OF_VALUES)
+    judged = judged_frame(read_results(table, TableOptions(read=of_file)), table.name, given)
+    command = _again(table, given)
+    return save(judged, table.stem, given.out, command=command, begun=begun, file=table)
+
+
+def judged_frame(frame: Any, name: str, given: JudgeOptions) -> Judged:
+    """Judge a frame of pandas.
+
+    Raises:
+        StudyError: it cannot be judged.
+    """
+    from ..study.tables.columns import Columns
+    from ..study.tables.judge import judge_results
+
+    written = {key: value for key, value in given.read if key in OF_VALUES}
+    return judge_results(
         frame,
         Columns(given.method, given.seed, given.value, given.lr, given.seconds, given.role),
-        name=table.name,
+        name=name,
         base=given.base,
         higher=given.higher,
         margin=given.margin,
@@ -111,12 +135,8 @@ def _judge(table: Path, given: JudgeOptions) -> str:
         references=given.reference,
         only=given.only,
         test_examples=given.test_examples,
-        decimal=decimal,
-        thousands=thousands,
+        **written,
     )
-    command = _again(table, given)
-    result = save(judged, table.stem, given.out, command=command, begun=begun, file=table)
-    return finished(result, render, Path(result["out"]), as_json=given.as_json)
 
 
 def _again(table: Path, given: JudgeOptions) -> list[str]:

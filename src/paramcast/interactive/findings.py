@@ -49,23 +49,25 @@ class Findings:
     def frame(self) -> Any:
         """A pandas frame with a row for each arm and seed.
 
-        Its columns are method, role, lr, seed, value and early_value (with 0.8 T steps), and, of
-        runs that are stored, their status, loss and seconds.
+        Its columns are method, role, lr, seed (of a table: the name of the pair), value and
+        early_value (with 0.8 T steps), and, of runs that are stored, their status, loss and
+        seconds. Columns that would be empty are left out.
         """
         import pandas as pd
 
-        runs = self._runs()
+        runs, pairs = self._runs(), self._cell["specification"].get("pairs", [])
         rows = []
         for row in self._cell["table"]:
             for i, value in enumerate(row["values"]):
-                run = runs.get(row["keys"][i]) if row["keys"] else None
+                run = runs.get(row["keys"][i])
+                seed = pairs[i] if pairs else i
                 early = row["early_values"]
                 rows.append(
                     {
                         "method": row["method"],
                         "role": row["role"],
                         "lr": row["lr"],
-                        "seed": i if run is None else run.spec["seed"],
+                        "seed": seed if run is None else run.spec["seed"],
                         "value": value,
                         "early_value": early[i] if early else None,
                         "status": run and run.outcome["status"],

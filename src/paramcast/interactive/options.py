@@ -4,54 +4,67 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 import click
 
-from ..cli.pilot import PilotCommand, pilot
 from ..errors import StudyError
+from ..study.reading import shown
+
+Form = TypeVar("Form")
 
 NOT_HERE = {
-    "dry_run": "run `paramcast pilot TASK --dry-run`",
-    "as_json": "use the result's `stored`",
+    "dry_run": "add --dry-run to the command",
+    "as_json": "the result has it as `stored`",
 }
 """Options of the command line alone, and what to do instead."""
 
 
-def options_of(options: Mapping[str, Any]) -> PilotCommand:
-    """Read the options of a pilot.
+def options_of(command: click.Command, form: type[Form], options: Mapping[str, Any]) -> Form:
+    """Read the options of a command.
+
+    Args:
+        command: that declares them.
+        form: the class that it receives them in.
+        options: by name.
 
     Raises:
         StudyError: there is no such option, or its value is not one; with the command's sentence.
     """
-    known = {each.name: each for each in pilot.params if isinstance(each, click.Option)}
+    known = {each.name: each for each in command.params if isinstance(each, click.Option)}
     values = {}
     for name, value in options.items():
         if name in NOT_HERE:
             raise StudyError(f"{name} is an option of the command line alone; {NOT_HERE[name]}")
         if name not in known:
             near = difflib.get_close_matches(name, known.keys() - NOT_HERE.keys())
-            meant = f"; did you mean {' or '.join(near)}?" if near else ""
+            meant = f"did you mean {' or '.join(near)}?" if near else ""
             raise StudyError(
-                f"there is no option {name!r}{meant or '; see `paramcast pilot --help`'}"
+                f"there is no option {shown(name, 40)}; "
+                f"{meant or f'see `paramcast {command.name} --help`'}"
             )
         if value is not None:  # None: leave it to the default
-            values[name] = _read(known[name], value)
-    return PilotCommand(**values)
+            values[name] = _read(command, known[name], value)
+    return form(**values)
 
 
-def _read(option: click.Option, value: Any) -> Any:
+def _read(command: click.Command, option: click.Option, value: Any) -> Any:
     """A value as the command reads the words that stand for it."""
     flag = option.is_flag or option.is_bool_flag
     if isinstance(value, bool) is not flag:
         needed = "True or False" if flag else "a value"
-        raise StudyError(f"{option.name} needs {needed}, got {value!r}")
+        raise StudyError(f"{option.name} needs {needed}, got {shown(value, 40)}")
+    if flag:
+        return value
+    # a mapping, or one item, where an option is repeated
+    if isinstance(value, Mapping):
+        value = [f"{key}={each}" for key, each in value.items()]
+    if option.multiple and not _several(value):
+        value = [value]
     if option.name == "methods" and _several(value):
         value = ", ".join(map(str, value))
-    if option.multiple and isinstance(value, Mapping):
-        value = [f"{key}={each}" for key, each in value.items()]
     try:
-        return option.type_cast_value(click.Context(pilot), value if flag else _words(value))
+        return option.type_cast_value(click.Context(command), _words(value))
     except click.ClickException as error:
         raise StudyError(error.format_message().rstrip(".")) from None
 

@@ -52,11 +52,12 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
         result.verdicts["plp"]["quality"].kind
         result.report("report.html")
     """
+    from ..cli import pilot as command
     from .options import options_of
     from .sources import source_of
     from .starting import started
 
-    given = options_of(options)
+    given = options_of(command.pilot, command.PilotCommand, options)
     with started(workers=given.engine == "local" and isinstance(task, (str, Path, type(None)))):
         return _run(source_of(task, given), given)
 

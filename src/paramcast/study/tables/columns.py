@@ -128,6 +128,8 @@ def _wide(frame: Any, told: Columns, only: Sequence[str], *, unpaired: bool) -> 
         for name in frame.columns
         if name not in known and plain(name) not in SEED and _numeric(frame[name])
     ]
+    if not columns:
+        raise StudyError("no column of the table holds numbers, so there is nothing to compare")
     return replace(others, value=told.value or "value", wide=tuple(columns), lr=None, seconds=None)
 
 

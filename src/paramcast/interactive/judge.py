@@ -1,0 +1,74 @@
+"""`paramcast.judge`: the command `paramcast judge` from Python, for files and frames."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from .findings import Findings
+
+
+def judge(table: Any, **options: Any) -> Findings:
+    """Judge results that were made anywhere: does a method beat the base, by more than chance?
+
+    Args:
+        table: a pandas or polars frame with a row per training (or, with `wide=True`, a column per
+            method), or a file as the command takes it.
+        options: of the command by name, as `paramcast judge --help` lists them: `base="sgd"`,
+            `method="model"`, `seed="seed"`, `value="accuracy"`, `margin=0.5`, `higher=False`.
+            Columns that are not named are found by their names.
+
+    Returns:
+        The verdicts, with the table and the report.
+
+    Raises:
+        ParamcastError: the sentences of the command.
+
+    Example::
+
+        frame = pandas.DataFrame({"model": ["sgd", "plp"] * 8, "seed": [*range(8) for _ in "ab"],
+                                  "accuracy": accuracies})
+        paramcast.judge(frame, base="sgd").verdicts["plp"]["quality"].kind
+    """
+    from ..cli import judge as command
+    from ..study.tables.saving import save
+    from .findings import Findings
+    from .options import options_of
+
+    begun = time.perf_counter()
+    given = options_of(command.judge, command.JudgeOptions, options)
+    if isinstance(table, (str, Path)):
+        return Findings(command.judged_file(Path(table), given))
+    judged = command.judged_frame(_frame_of(table), "results", given)
+    return Findings(save(judged, "results", given.out, command=[], begun=begun))
+
+
+def _frame_of(table: Any) -> Any:
+    """The table as a frame of pandas whose columns can be named; a named index becomes columns.
+
+    Raises:
+        StudyError: it is not a frame, or its columns cannot be told apart.
+    """
+    import pandas as pd
+
+    from ..errors import StudyError
+    from ..study.reading import shown
+
+    if hasattr(table, "to_pandas"):  # polars, and others
+        table = table.to_pandas()
+    if not isinstance(table, pd.DataFrame):
+        raise StudyError(
+            f"a table is a frame of pandas or polars, or a file, got a {type(table).__name__}; "
+            "put it into pandas.DataFrame(...)"
+        )
+    named = any(name is not None for name in table.index.names)
+    frame = table.reset_index() if named else table
+    twice = [*frame.columns[frame.columns.duplicated()]]
+    if twice:
+        raise StudyError(f"two columns of the table are called {shown(twice[0], 40)}; rename one")
+    for name in frame.columns:
+        if frame[name].dtype.kind == "c":
+            raise StudyError(f"column {shown(name, 40)} holds complex numbers; leave it out")
+    return frame
