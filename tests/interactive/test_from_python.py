@@ -227,6 +227,11 @@ def test_a_task_is_trained_here_and_gives_what_workers_give(
     assert here.stored["environment"]["engine"] == "here"
     for one, two in zip(cell(here.stored)["table"], cell(found.stored)["table"], strict=True):
         assert one["values"] == two["values"]
+    # the call that continues it, as it stands
+    call = here.stored["command"]
+    assert call == "paramcast.pilot(blobs, methods='plp', lr=0.05, seeds=6, out='here')"
+    again = eval(call, {"paramcast": paramcast, "blobs": my_task()})
+    assert again.stored["reused_runs"] == 48
     assert here.extend().stored["reused_runs"] == 48
 
 

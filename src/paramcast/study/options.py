@@ -70,6 +70,14 @@ def written(options: Options, usual: Options) -> Iterator[str]:
             yield f"--{name} {shlex.join(map(str, words))}"
 
 
+def as_arguments(options: Options, usual: Options) -> Iterator[str]:
+    """The same options as arguments of `paramcast.pilot`."""
+    for each in fields(PilotOptions):
+        again = each.metadata["again"]
+        if (value := again(options)) is not None and value != again(usual):
+            yield f"{each.name}={value!r}"
+
+
 # --- types of values ------------------------------------------------------------------------------
 
 

@@ -19,11 +19,12 @@ from .engines.worker import fingerprint
 from .judging.table import LR_MATCHED
 from .judging.tune import best_for_base, best_for_method, learning_rates
 from .judging.verdict import EARLY
-from .options import written
+from .options import as_arguments, written
 from .own.checks import check_seeds
 from .own.training import OWN
 from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
 from .subject import Subject
+from .tasks.own_file import HERE
 from .tasks.source import Source
 from .training.methods import (
     AVERAGE,
@@ -371,7 +372,12 @@ class Plan:
         """
         o = self.options
         usual = usual_options(o.source, self.subject, o.base, o.device)
-        words = written(replace(o, seeds=seeds), replace(usual, seeds=0))  # always named
+        asked = replace(o, seeds=seeds), replace(usual, seeds=0)  # always named
+        if o.source.where in HERE:  # only a call in the process that has it can name it
+            name = o.source.item if o.source.item.isidentifier() else "task"
+            arguments = [name, *as_arguments(*asked), f"out={str(self.out)!r}"]
+            return f"paramcast.pilot({', '.join(arguments)})"
+        words = written(*asked)
         out = ["--out", shlex.quote(str(self.out))]
         if not o.source.commands:
             return " ".join(["paramcast pilot", shlex.quote(o.source.argument), *words, *out])
