@@ -90,6 +90,25 @@ def test_a_notebook_shows_progress_the_first_screen_and_errors(
 
 
 @pytest.mark.slow
+def test_the_example_runs(tmp_path: Path) -> None:
+    import nbformat
+
+    file = Path(__file__).parents[2] / "examples" / "13_notebook.ipynb"
+    made = nbformat.read(file, as_version=4)
+    assert all(not cell.get("outputs") for cell in made.cells)  # what they would show gets stale
+    place = {"metadata": {"path": str(tmp_path)}}
+    nbclient.NotebookClient(made, timeout=200, resources=place).execute()
+    pages = [
+        each["data"]["text/html"]
+        for cell in made.cells
+        for each in cell.get("outputs", [])
+        if "paramcast-first" in each.get("data", {}).get("text/html", "")
+    ]
+    assert ["on rings?" in page for page in pages] == [True, False]
+    assert (tmp_path / "rings.html").stat().st_size > 10**6
+
+
+@pytest.mark.slow
 def test_an_interrupted_kernel_keeps_what_is_done_and_says_so(tmp_path: Path) -> None:
     from jupyter_client.manager import start_new_kernel
 
