@@ -1,13 +1,14 @@
-"""What the verdict says where the truth is known: its rates over many pilots.
+"""What a pilot says where the truth is known: its rates over many pilots, and what they cost.
 
     python benchmarks/calibration.py simulated 10000
     python benchmarks/calibration.py resampled 10000    # real digits runs, results/paired-null.csv
     python benchmarks/calibration.py trained            # 60 pilots, results/null-pilots.csv
     python benchmarks/calibration.py coverage 10000     # of the t intervals, n = 3 to 8
 
-Every pilot is judged by the product's own functions: the choice of the learning rates (`tune`), the
-comparisons (`stats`) and the verdict (`verdict`). Effects count margins m = 0.5 points of accuracy.
-It prints a Markdown table and ends with code 1 if a promised rate is not kept.
+Every pilot is the product's own course (`study.course.Course`): the search of the learning rates,
+the looks, the arms that run, the verdicts. Only the trainings are drawn. Effects count margins
+m = 0.5 points of accuracy. It prints a Markdown table and ends with code 1 if a promised rate is
+not kept.
 
 The tables of real runs come from studies in which every arm is the base from initial weights moved
 by 0.1 %, so that arms of one seed differ by nothing that matters:
@@ -20,13 +21,14 @@ by 0.1 %, so that arms of one seed differ by nothing that matters:
 from __future__ import annotations
 
 import csv
+import functools
+import math
 import platform
 import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
-from math import sqrt
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -35,43 +37,49 @@ import scipy
 from scipy.stats import binomtest
 
 import paramcast
+from paramcast.study.course import Course
 from paramcast.study.judging import stats
 from paramcast.study.judging import verdict as V
-from paramcast.study.judging.tune import best_for_base, best_for_method, learning_rates
-from paramcast.study.judging.verdict import Arm, Metric
+from paramcast.study.judging.looks import extended, planned
+from paramcast.study.judging.tune import learning_rates
+from paramcast.study.plan import Options, Plan
+from paramcast.study.result import metric_of
+from paramcast.study.spec import NEVER, OPEN, RunSpec
+from paramcast.study.subject import Sizes, Usual
+from paramcast.study.tasks.source import Source
+from paramcast.study.training.methods import parse_methods
 
 RESULTS = Path(__file__).parents[1] / "results"
 TESTS, MARGIN = 1100, 0.005
-METRIC = Metric("accuracy", True, MARGIN, 0.5 / TESTS)
 LR_RANGE = (0.003, 0.3)
-ROLES = ("base", "predictor", "larger step", "random jump")
-QUALITY = (V.ADOPT, V.INSTEAD, V.SAME, V.HARMFUL, V.INCONCLUSIVE)
+ARMS = ("base", "predictor", "larger step", "random jump")
+CONSTANT = 0.1
+"""What a constant prediction scores."""
+QUALITY = (
+    V.ADOPT, V.INSTEAD, V.SLIGHTLY_BETTER, V.SAME, V.SLIGHTLY_WORSE, V.HARMFUL, V.INCONCLUSIVE,
+)  # fmt: skip
 HIT = (V.ADOPT, V.HARMFUL)
 """What must not be said of the base against itself."""
-
-
-class Runs(NamedTuple):
-    """The final runs of the four arms: their values and whether they diverged, (4, n) each."""
-
-    values: np.ndarray
-    diverged: np.ndarray
+OLD_PLAN = 192
+"""Trainings of the default pilot before arms were lazy: 72 to tune, 120 final."""
 
 
 class World(Protocol):
     """Where pilots get their runs from; all four arms are the base."""
 
     rng: np.random.Generator
-    count: int
-    """Of the seeds that there are."""
 
     def tried(self, trials: int) -> Sequence[float]:
         """The learning rates of a search."""
 
-    def losses(self, lrs: Sequence[float], seeds: np.ndarray) -> np.ndarray:
-        """Validation losses of two arms, (2, rates, seeds)."""
+    def begin(self) -> None:
+        """A new pilot: draw its seeds and its noise."""
 
-    def final(self, lrs: Sequence[float], seeds: np.ndarray) -> Runs:
-        """The final runs of the four arms, each at its own learning rate."""
+    def loss(self, arm: int, lr: float, seed: int) -> float:
+        """The validation loss of a tuning run."""
+
+    def value(self, arm: int, lr: float, seed: int, *, early: bool) -> float:
+        """The accuracy of a final run; NaN if it diverged."""
 
 
 class Simulated:
@@ -86,28 +94,31 @@ class Simulated:
     def __init__(self, spread: float = 1.0, curvature: float = 0.0, tuning: float = 1.0) -> None:
         self.spread, self.curvature, self.tuning = spread, curvature, tuning
         self.rng = np.random.default_rng(0)
-        self.count = 40  # seeds; they are all alike
 
     def tried(self, trials: int) -> Sequence[float]:
         return learning_rates(*LR_RANGE, trials)
 
-    def losses(self, lrs: Sequence[float], seeds: np.ndarray) -> np.ndarray:
-        """A loss is an accuracy's mirror here: the seed moves all arms, noise each run."""
-        level = np.array([self._below_best(lr) for lr in lrs])[None, :, None]
-        common = self.rng.normal(0, 2, (1, 1, len(seeds)))
-        own = self.rng.normal(0, self.tuning / np.sqrt(2), (2, len(lrs), len(seeds)))
-        return level + common + own
+    def begin(self) -> None:
+        self._common = self.rng.normal(0, 2, 96)  # by seed: all arms move with it
+        self._own = self.rng.normal(0, self.spread / math.sqrt(2), (2, 4, 96))
+        self._tuning = self.rng.normal(0, self.tuning / math.sqrt(2), (4, 16, 4))
 
-    def final(self, lrs: Sequence[float], seeds: np.ndarray) -> Runs:
-        level = -np.array([[self._below_best(lr)] for lr in lrs])
-        common = self.rng.normal(0, 2, (1, len(seeds)))
-        own = self.rng.normal(0, self.spread / np.sqrt(2), (len(lrs), len(seeds)))
-        values = 0.9 + MARGIN * (level + common + own)
-        return Runs(values, np.zeros(values.shape, dtype=bool))
+    def loss(self, arm: int, lr: float, seed: int) -> float:
+        """An accuracy's mirror, in margins."""
+        return self._below_best(lr) + float(self._tuning[arm, self._index(lr), seed])
+
+    def value(self, arm: int, lr: float, seed: int, *, early: bool) -> float:
+        noise = self._common[seed] + self._own[int(early), arm, seed]
+        return float(0.9 + MARGIN * (noise - self._below_best(lr)))
+
+    def _place(self, lr: float) -> float:
+        return math.log(lr / LR_RANGE[0]) / math.log(LR_RANGE[1] / LR_RANGE[0])
+
+    def _index(self, lr: float) -> int:
+        return round(15 * self._place(lr)) % 16
 
     def _below_best(self, lr: float) -> float:
-        place = np.log(lr / LR_RANGE[0]) / np.log(LR_RANGE[1] / LR_RANGE[0])
-        return float(self.curvature * (2 * (place - 0.5)) ** 2)
+        return self.curvature * (2 * (self._place(lr) - 0.5)) ** 2
 
 
 class Bank:
@@ -124,37 +135,35 @@ class Bank:
         self.rates = [float(lr) for lr in axes[0][0]]
         self.count, self.draws = len(axes[1][0]), len(axes[2][0])
         place = tuple(inverse for _, inverse in axes)
-        self.loss, self.value, self.diverged = (
+        self.losses, self.values, self.diverged = (
             np.full([len(values) for values, _ in axes], np.nan) for _ in range(3)
         )
-        self.loss[place] = columns["validation_loss"]
-        self.value[place] = columns["correct"] / TESTS
+        self.losses[place] = columns["validation_loss"]
+        self.values[place] = columns["correct"] / TESTS
         self.diverged[place] = columns["diverged"]
-        if np.isnan(self.value).any():
+        if np.isnan(self.values).any():
             raise SystemExit(f"{path} lacks runs: every rate needs the same seeds and draws")
         self.rng = np.random.default_rng(seed)
 
     def tried(self, trials: int) -> Sequence[float]:
         return self.rates[:: len(self.rates) // trials]
 
-    def losses(self, lrs: Sequence[float], seeds: np.ndarray) -> np.ndarray:
-        rates, draws = [self._rate(lr) for lr in lrs], self._draws(len(seeds))[:2]
-        return np.stack([self.loss[rates][:, seeds, draw] for draw in draws])
+    def begin(self) -> None:
+        self._seeds = self.rng.permutation(self.count)
+        order = np.tile(np.arange(self.draws), (2, self.count, 1))
+        self._draws = self.rng.permuted(order, axis=2)  # for tuning and final runs, by seed
 
-    def final(self, lrs: Sequence[float], seeds: np.ndarray) -> Runs:
-        draws = self._draws(len(seeds))
-        arms = [(self._rate(lr), seeds, draw) for lr, draw in zip(lrs, draws, strict=True)]
-        return Runs(
-            np.stack([self.value[arm] for arm in arms]),
-            np.stack([self.diverged[arm] > 0 for arm in arms]),
-        )
+    def loss(self, arm: int, lr: float, seed: int) -> float:
+        own = self._seeds[-1 - seed]  # tuning seeds are not among the final ones
+        return float(self.losses[self._rate(lr), own, self._draws[0, own, arm]])
+
+    def value(self, arm: int, lr: float, seed: int, *, early: bool) -> float:
+        own = self._seeds[seed]
+        place = self._rate(lr), own, self._draws[1, own, arm]
+        return math.nan if self.diverged[place] else float(self.values[place])
 
     def _rate(self, lr: float) -> int:
         return int(np.argmin(np.abs(np.array(self.rates) - lr)))  # written with all digits
-
-    def _draws(self, seeds: int) -> np.ndarray:
-        """A random order of the draws for every seed, (4, seeds)."""
-        return self.rng.permuted(np.tile(np.arange(self.draws), (seeds, 1)), axis=1).T[:4]
 
 
 @dataclass(frozen=True)
@@ -164,29 +173,37 @@ class Case:
     Attributes:
         name: what is true.
         effect: what is added to predictor, larger step and random jump, in margins.
-        n: final seeds.
+        seeds: at most.
         tuned: how many learning rates and tuning seeds; None where the rate is given.
         rule: whether a method leaves the base's rate only if better on every tuning seed.
         diverging: for each arm, the share of seeds on which it diverges.
-        controls: whether there are any.
-        extended: whether an inconclusive pilot is extended to 2 n and then 4 n seeds.
+        unlearned: arms that end at the constant prediction.
+        controls: whether there are any; an average of the weights has none.
+        extended: whether an inconclusive pilot is extended to twice the seeds.
+        lost: margins that every arm loses with 0.8 T steps; None if speed is not asked.
+        ahead: margins by which the predictor is above that.
         at_most, at_least: kinds of verdict and the per cent that they must keep to.
+        speed: whether these are of the verdict on speed.
     """
 
     name: str
     effect: tuple[float, float, float] = (0.0, 0.0, 0.0)
-    n: int = 8
+    seeds: int = 24
     tuned: tuple[int, int] | None = None
     rule: bool = True
     diverging: tuple[float, float, float, float] = (0.0, 0.0, 0.0, 0.0)
+    unlearned: tuple[str, ...] = ()
     controls: bool = True
     extended: bool = False
+    lost: float | None = 1.0
+    ahead: float = 0.0
     at_most: tuple[tuple[tuple[str, ...], float], ...] = ()
     at_least: tuple[tuple[tuple[str, ...], float], ...] = ()
+    speed: bool = False
 
 
 NULL: dict[str, Any] = {"at_most": ((HIT, 5.0),)}
-BETTER = Case("+1.5 m over base and controls", (1.5, 0, 0), at_least=(((V.ADOPT,), 80.0),))
+BETTER = Case("+1.5 m over base and controls", (1.5, 0, 0), at_least=(((V.ADOPT,), 90.0),))
 INSTEAD_OF = {"at_least": (((V.INSTEAD,), 90.0),), "at_most": (((V.ADOPT,), 5.0),)}
 LARGER = Case("only a larger step, +2 m", (2, 2, 0), **INSTEAD_OF)
 NOISE = Case("only noise, +2 m", (2, 0, 2), **INSTEAD_OF)
@@ -196,55 +213,140 @@ UNSTABLE = Case(
     diverging=(0, 0.6, 0, 0),
     at_least=(((V.HARMFUL,), 90.0),),
 )
+WEAK = replace(BETTER, name="+1.5 m, the controls have not learned yet", unlearned=ARMS[2:])
 CASES = (
     Case("base against base", **NULL), BETTER, LARGER, NOISE, HARM, UNSTABLE,
-    Case("a control diverges on 60 % of seeds", diverging=(0, 0, 0.6, 0), at_most=((HIT, 0.1),)),
+    Case("half a margin better than everything", (0.5, 0, 0), at_most=((HIT, 5.0),)),
+    replace(BETTER, name="+1.5 m, a control diverges on 60 % of seeds", diverging=(0, 0, 0.6, 0)),
+    WEAK,
+    Case("the base has not learned yet", unlearned=("base",), at_most=((HIT, 0.1),)),
     Case("base diverges on 60 % of seeds", diverging=(0.6, 0, 0, 0), at_most=((HIT, 0.1),)),
     Case("base against base, no controls", controls=False, **NULL),
-    Case("base against base, extended", extended=True, **NULL),
-    Case("base against base, tuned 8 x 3", tuned=(8, 3), n=12, **NULL),
-    Case("base against base, tuned 4 x 2", tuned=(4, 2), **NULL),
-    Case("the same without the tuning rule, 8 x 3", tuned=(8, 3), n=12, rule=False),
+    Case("base against base, extended to 48", extended=True, **NULL),
+    Case("base against base, --quick at a given rate", seeds=8, **NULL),
+    Case("base against base, tuned 8 x 3", tuned=(8, 3), **NULL),
+    Case("base against base, tuned 4 x 2", tuned=(4, 2), seeds=8, **NULL),
+    Case("the same without the tuning rule, 8 x 3", tuned=(8, 3), rule=False),
 )  # fmt: skip
 
 
 def tuned(case: Case) -> Case:
     """The case with everything tuned, as the pilot does by default."""
-    return replace(case, name=f"{case.name}, tuned 8 x 3", n=12, tuned=(8, 3))
+    return replace(case, name=f"{case.name}, tuned 8 x 3", tuned=(8, 3))
 
 
-def verdict(world: World, case: Case, lr: float = 0.1) -> str:
-    """What one pilot says; `lr` is the rate of a case that is not tuned."""
-    trials, tuning_seeds = case.tuned or (1, 0)
-    looks = (case.n, 2 * case.n, 4 * case.n) if case.extended else (case.n,)
-    seeds = world.rng.permutation(world.count)[: tuning_seeds + looks[-1]]
-    base_lr = own_lr = lr
-    if case.tuned:
-        rates = world.tried(trials)
-        found = world.losses(rates, seeds[:tuning_seeds])
-        base, own = (dict(zip(rates, arm.tolist(), strict=True)) for arm in found)
-        base_lr = best_for_base(base)
-        own_lr = best_for_method(own, base_lr) if case.rule else best_for_base(own)
-    lrs = (base_lr, own_lr, own_lr, own_lr)
-    values, diverged = world.final(lrs, seeds[tuning_seeds:])
-    values = values + METRIC.margin * np.array([0.0, *case.effect])[:, None]
-    broken = world.rng.random(values.shape) < np.array(case.diverging)[:, None]
-    values, diverged = np.where(broken, 0.1, values), diverged | broken
-    for n in looks:
-        kind = judge(lrs, values[:, :n], diverged[:, :n], case, 0.95 if n == case.n else 0.98)
-        if kind != V.INCONCLUSIVE:
-            break
-    return kind
+class Drawn:
+    """A subject whose trainings are drawn."""
+
+    name, metric_name, higher_is_better = "drawn", "accuracy", True
+    usual, sizes = Usual("sgd", LR_RANGE, 1, 1, "constant"), Sizes(test=TESTS)
+    description: dict[str, Any] = {}  # noqa: RUF012 - nothing is read
+    example_share, constant_value = 1.0 / TESTS, CONSTANT
+
+    def fingerprint(self) -> str:
+        return ""
+
+    def steps(self, epochs: int, batch_size: int, share: float = 1.0) -> int:
+        return 1
+
+    def work(self, epochs: int, share: float) -> float:
+        return 1.0
 
 
-def judge(
-    lrs: Sequence[float], values: np.ndarray, diverged: np.ndarray, case: Case, confidence: float
-) -> str:
-    base, predictor, *controls = (
-        Arm(name, name, lr, tuple(v), tuple(v), tuple(d), tuple(d), advice="do")
-        for name, lr, v, d in zip(ROLES, lrs, values.tolist(), diverged.tolist(), strict=True)
-    )
-    return V.judge_quality(base, predictor, controls * case.controls, METRIC, confidence).kind
+class Pilot(NamedTuple):
+    """What a pilot said, and its trainings."""
+
+    quality: str
+    speed: str
+    seeds: int
+    trainings: int
+
+
+@functools.cache
+def plan_of(case: Case, lr: float) -> Plan:
+    trials, trial_seeds = case.tuned or (1, 1)
+    options = Options(
+        source=Source("builtin", "drawn"),
+        methods=parse_methods("plp" if case.controls else "ema"), base="sgd",
+        lr_range=LR_RANGE, epochs=1, batch_size=1, schedule="constant",
+        lr=None if case.tuned else lr, trials=trials, trial_seeds=trial_seeds,
+        seeds=2 * case.seeds if case.extended else case.seeds,
+        speed=NEVER if case.lost is None else OPEN,
+    )  # fmt: skip
+    return Plan(options, Drawn(), Path("drawn"))
+
+
+class Drawing(Course):
+    """A course on a world's learning rates; without the rule each method takes its own best one."""
+
+    def __init__(self, plan: Plan, looks: list[Any], tried: Sequence[float], *, rule: bool) -> None:
+        super().__init__(plan, looks, metric_of)
+        self._tried, self._rule = tuple(tried), rule
+
+    @property
+    def rates(self) -> tuple[float, ...]:
+        return self._tried
+
+    def _search(self, outcomes: Any) -> list[RunSpec]:
+        if self._rule:
+            return super()._search(outcomes)
+        specs: list[RunSpec] = []
+        for method in self.plan.with_own_rate:
+            losses = self.losses(method, outcomes)
+            missing = [
+                (rate, seed)
+                for rate, known in losses.items()
+                for seed in range(len(known), self.tuning_seeds)
+            ]
+            specs += self._tuning(method, missing)
+            if not missing:
+                self.chosen[method] = min(losses, key=lambda rate: float(np.mean(losses[rate])))
+        return specs
+
+
+def pilot(world: World, case: Case, lr: float = 0.1) -> Pilot:
+    """One pilot; `lr` is the rate of a case that is not tuned."""
+    plan = plan_of(case, lr)
+    looks = planned(case.seeds)
+    if case.extended:
+        looks = extended(looks, 2 * case.seeds) or looks
+    tried = world.tried(case.tuned[0]) if case.tuned else (lr,)
+    course = Drawing(plan, looks, tried, rule=case.rule or not case.tuned)
+    world.begin()
+    broken = world.rng.random((4, 96)) < np.array(case.diverging)[:, None]
+    gain = 7 / 6  # of PLP: the rate of the larger step is the predictor's times this
+    outcomes: dict[str, Any] = {}
+    while (wanted := course.next(outcomes)) is not None:
+        for spec in wanted.specs:
+            outcomes[spec.key] = _outcome(world, case, spec, broken, gain, course)
+    (own,) = course.verdicts.values()
+    speed = own["speed"].kind if "speed" in own else ""
+    return Pilot(own["quality"].kind, speed, course.taken[-1].seeds, course.trainings)
+
+
+def _outcome(
+    world: World, case: Case, spec: RunSpec, broken: np.ndarray, gain: float, course: Course
+) -> dict[str, Any]:
+    lr, arm = spec.lr, {"base": 0, "plp": 1, "ema": 1, "random-jump:plp": 3}[spec.method]
+    if spec.phase == "tune":
+        return {
+            "status": "done",
+            "seconds": 1.0,
+            "validation": {"loss": world.loss(arm, lr, spec.seed)},
+        }
+    if arm == 0 and lr != course.chosen["base"]:
+        arm, lr = 2, lr / gain
+    early = spec.share < 1.0
+    value = world.value(arm, lr, spec.seed, early=early)
+    if ARMS[arm] in case.unlearned:
+        value = CONSTANT + 0.001 * world.rng.normal()
+    if arm:
+        value += MARGIN * case.effect[arm - 1]
+    if early:
+        value -= MARGIN * ((case.lost or 0.0) - (case.ahead if arm == 1 else 0.0))
+    lost = bool(broken[arm, spec.seed]) or math.isnan(value)
+    test = {"metric": CONSTANT if lost else value}
+    return {"status": "diverged" if lost else "done", "seconds": 1.0, "test": test}
 
 
 class Rates:
@@ -253,6 +355,15 @@ class Rates:
     def __init__(self, kinds: Iterable[str]) -> None:
         self.counts = Counter(kinds)
         self.pilots = self.counts.total()
+        self.seeds = self.trainings = math.nan
+
+    @classmethod
+    def of(cls, pilots: Sequence[Pilot], *, speed: bool = False) -> Rates:
+        """The rates of pilots' verdicts, with the means of what they took."""
+        found = cls(pilot.speed if speed else pilot.quality for pilot in pilots)
+        found.seeds = float(np.mean([pilot.seeds for pilot in pilots]))
+        found.trainings = float(np.mean([pilot.trainings for pilot in pilots]))
+        return found
 
     def per_cent(self, *kinds: str) -> float:
         return 100 * sum(self.counts[kind] for kind in kinds) / self.pilots
@@ -272,55 +383,24 @@ class Rates:
             f"promised at {'most' if sign > 0 else 'least'} {p} %"
             for kinds, p, sign in bounds
             if sign * (self.per_cent(*kinds) - p)
-            > 320 * sqrt(p / 100 * (1 - p / 100) / self.pilots)
+            > 320 * math.sqrt(p / 100 * (1 - p / 100) / self.pilots)
         ]
 
 
 def rates(world: World, case: Case, pilots: int, lr: float = 0.1) -> Rates:
     """The verdicts of many pilots."""
-    return Rates(verdict(world, case, lr) for _ in range(pilots))
-
-
-@dataclass(frozen=True)
-class Speed:
-    """A truth about the same arms with 0.8 T steps.
-
-    Attributes:
-        name: what is true.
-        lost: margins that the base loses.
-        ahead: margins by which the predictor ends above the base, both with 0.8 T.
-        spread: sd of the paired differences, in margins.
-        at_most, at_least: kinds of verdict and the per cent that they must keep to.
-    """
-
-    name: str
-    lost: float
-    ahead: float
-    spread: float
-    at_most: tuple[tuple[tuple[str, ...], float], ...] = ()
-    at_least: tuple[tuple[tuple[str, ...], float], ...] = ()
+    return Rates.of([pilot(world, case, lr) for _ in range(pilots)], speed=case.speed)
 
 
 SPEEDS = (
     *(
-        Speed(f"0.8 T loses {lost:g} m, predictor too", lost, 0, spread, (((V.FASTER,), 5.0),))
-        for spread in (0.35, 0.7, 1.0)
+        Case(f"0.8 T loses {lost:g} m, predictor too", lost=lost, speed=True,
+             at_most=(((V.FASTER,), 5.0),))
         for lost in (0.5, 0.75, 1.0, 2.0)
     ),
-    Speed("0.8 T loses 2 m, predictor nothing", 2, 2, 0.7, (), (((V.FASTER,), 80.0),)),
-)
-
-
-def speed(world: World, case: Speed, n: int = 8, lr: float = 0.1) -> str:
-    """The verdict on speed of one pilot."""
-    values = world.final((lr,) * 4, world.rng.permutation(world.count)[:n]).values
-    short = values[2:] - METRIC.margin * np.array([[case.lost], [case.lost - case.ahead]])
-    never = (False,) * n
-    base, predictor = (
-        Arm(name, name, lr, tuple(at), tuple(early), never, never)
-        for name, at, early in zip(ROLES, values[:2].tolist(), short.tolist(), strict=False)
-    )
-    return V.judge_speed(base, predictor, [], METRIC, 0.95).kind
+    Case("0.8 T loses 2 m, predictor nothing", lost=2.0, ahead=2.0, speed=True,
+         at_least=(((V.FASTER,), 80.0),)),
+)  # fmt: skip
 
 
 # --- tables -------------------------------------------------------------------------------------
@@ -331,26 +411,41 @@ class Table:
 
     def __init__(self, kinds: Sequence[str], hit: Sequence[str]) -> None:
         self.kinds, self.hit, self.broken = kinds, hit, list[str]()
-        print(
-            f"\n| what is true | n | {' | '.join(kinds)} | {' or '.join(hit)} (95 %) | promised |"
-        )
-        print("|---|---|" + "---|" * (len(kinds) + 2))
+        self.trainings: list[float] = []
+        heads = ["what is true", *(kind or "not asked" for kind in kinds)]
+        heads += [f"{' or '.join(hit)} (95 %)", "promised", "seeds", "trainings"]
+        print(f"\n| {' | '.join(heads)} |")
+        print("|---" * len(heads) + "|")
 
-    def row(self, case: Case | Speed, n: int, found: Rates, name: str = "") -> None:
+    def row(self, case: Case, found: Rates, name: str = "") -> None:
         low, high = found.interval(*self.hit)
         promised = [f"{' or '.join(kinds)} <= {p:g}" for kinds, p in case.at_most]
         promised += [f"{' or '.join(kinds)} >= {p:g}" for kinds, p in case.at_least]
-        cells = [name or case.name, str(n), *(f"{found.per_cent(kind):.1f}" for kind in self.kinds)]
+        cells = [name or case.name, *(f"{found.per_cent(kind):.1f}" for kind in self.kinds)]
         cells += [f"{found.per_cent(*self.hit):.1f} ({low:.1f} to {high:.1f})", ", ".join(promised)]
+        cells += [f"{found.seeds:.1f}", f"{found.trainings:.0f}"]
         print(f"| {' | '.join(cells)} |", flush=True)
         self.broken += found.broken(case)
+        self.trainings.append(found.trainings)
+
+    def total(self) -> None:
+        mean = float(np.mean(self.trainings))
+        print(
+            f"\nMean trainings over these cases: {mean:.0f}, {mean / OLD_PLAN:.2f} of {OLD_PLAN}."
+        )
 
 
+SPREADS = (0.35, 0.5, 0.75, 1.0, 1.5, 2.0, 5.0)
 ROWS: tuple[tuple[str, Case, Simulated], ...] = (
-    *((case.name, case, Simulated()) for case in CASES if not case.tuned),
     *(
-        (f"base against base, spread {spread:g} m", replace(CASES[0], n=n), Simulated(spread))
-        for n, spread in ((12, 0.7), (8, 0.35), (8, 2.0), (8, 5.0))
+        (f"base against base, spread {spread:g} m", CASES[0], Simulated(spread))
+        for spread in SPREADS
+    ),
+    *((case.name, case, Simulated()) for case in CASES[1:] if not case.tuned),
+    *(
+        (f"{case.name}, spread {spread:g} m", replace(case, at_least=()), Simulated(spread))
+        for case in (BETTER, LARGER)
+        for spread in (0.5, 1.5)
     ),
     *(
         (f"{case.name}; loses {curvature:g} m at the ends", case, Simulated(1.0, curvature))
@@ -363,20 +458,26 @@ ROWS: tuple[tuple[str, Case, Simulated], ...] = (
         for case in CASES
         if case.tuned
     ),
+    *(
+        (f"{tuned(case).name}; loses 5 m at the ends", tuned(case), Simulated(1.0, 5.0))
+        for case in (BETTER, LARGER, NOISE, HARM)
+    ),
 )
-"""What is simulated. The last rows are harsh: tuning runs seven times as noisy as final ones."""
+"""What is simulated. Tuning runs that are seven times as noisy as final ones are harsh."""
 
 
 def simulated(pilots: int) -> list[str]:
     """The rates where every arm has normal noise of its own."""
     table = Table(QUALITY, HIT)
     for name, case, world in ROWS:
-        table.row(case, case.n, rates(world, case, pilots), name)
-    again = Table((V.FASTER, V.NOT_FASTER, V.INCONCLUSIVE), (V.FASTER,))
-    for quick in SPEEDS:
-        world = Simulated(quick.spread)
-        found = Rates(speed(world, quick) for _ in range(pilots))
-        again.row(quick, 8, found, f"{quick.name}, spread {quick.spread:g} m")
+        table.row(case, rates(world, case, pilots), name)
+    table.total()
+    again = Table((V.FASTER, V.NOT_FASTER, V.INSTEAD, V.INCONCLUSIVE, ""), (V.FASTER,))
+    for case in SPEEDS:
+        for spread in (0.35, 0.7, 1.0):
+            found = rates(Simulated(spread), case, pilots)
+            wide = case if spread < 1.0 else replace(case, at_least=())
+            again.row(wide, found, f"{case.name}, spread {spread:g} m")
     return table.broken + again.broken
 
 
@@ -391,21 +492,36 @@ def resampled(pilots: int) -> list[str]:
     bank = Bank(RESULTS / "paired-null.csv")
     table = Table(QUALITY, HIT)
     for case in (*RESAMPLED, CASES[-1]):
-        table.row(case, case.n, rates(bank, case, pilots))
+        table.row(case, rates(bank, case, pilots))
     for lr in bank.rates:
         at = replace(CASES[0], name=f"base against base, --lr {lr:.4g}")
-        table.row(at, at.n, rates(bank, at, pilots, lr))
+        table.row(at, rates(bank, at, pilots, lr))
+    table.total()
     return table.broken
 
 
-def trained(bank: Bank) -> Rates:
-    """The verdicts of pilots at one rate of a bank, each run used once: 8 seeds, then 8 more."""
-    case, (lr,) = CASES[0], bank.rates
-    values, diverged = bank.value[0].T, bank.diverged[0].T > 0
-    groups = [slice(i, i + case.n) for i in range(0, bank.count, case.n)]
-    return Rates(
-        judge([lr] * 4, values[:, seeds], diverged[:, seeds], case, 0.95) for seeds in groups
-    )
+class Trained(Bank):
+    """Stored runs, each used once: 24 seeds a pilot, then the next 24."""
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path)
+        self.pilot = -1
+
+    def begin(self) -> None:
+        self.pilot += 1
+        own = np.arange(SEEDS_TRAINED * self.pilot, SEEDS_TRAINED * (self.pilot + 1))
+        self._seeds = own % self.count
+        self._draws = np.tile(np.arange(self.draws), (2, self.count, 1))
+
+
+SEEDS_TRAINED = 8
+TRAINED = replace(CASES[0], name="base against base, digits", seeds=SEEDS_TRAINED, lost=None)
+
+
+def trained(bank: Trained) -> Rates:
+    """The verdicts of pilots at one rate of a bank, each run used once."""
+    pilots = bank.count // SEEDS_TRAINED
+    return rates(bank, TRAINED, pilots, bank.rates[0])
 
 
 def hits(found: Rates) -> int:
@@ -414,10 +530,10 @@ def hits(found: Rates) -> int:
 
 
 def trained_table() -> list[str]:
-    bank = Bank(RESULTS / "null-pilots.csv")
+    bank = Trained(RESULTS / "null-pilots.csv")
     found = trained(bank)
     name = f"{found.pilots} trained pilots of base against base, --lr {bank.rates[0]:g}"
-    Table(QUALITY, HIT).row(CASES[0], 8, found, name)
+    Table(QUALITY, HIT).row(TRAINED, found, name)
     return [f"{hits(found)} pilots found a difference"] if hits(found) > 7 else []
 
 
@@ -450,7 +566,7 @@ def real(bank: Bank, rate: int) -> Population:
     def draw(rng: np.random.Generator, n: int) -> np.ndarray:
         seeds = rng.permutation(bank.count)[:n]
         one, two = rng.permuted(np.tile(np.arange(bank.draws), (n, 1)), axis=1).T[:2]
-        return bank.value[rate, seeds, one] - bank.value[rate, seeds, two]
+        return bank.values[rate, seeds, one] - bank.values[rate, seeds, two]
 
     return draw
 

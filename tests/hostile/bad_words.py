@@ -15,6 +15,7 @@ from optimizers import OPTIMIZERS
 
 Made = Callable[[Path], tuple[Any, ...]]
 LONG = "x" * 5000
+HUNDRED = ", ".join(f"plp(horizon={i})" for i in range(1, 101))
 CUT = "'" + "x" * 76 + "..."
 MORE = """
 import numpy as np
@@ -148,7 +149,7 @@ OPTIONS = rows(
     ("--workers 0", "'--workers': 0 is not in the range x>=1"),
     ("--timeout 0", "'--timeout': 0.0 is not in the range x>0"),
     ("--timeout nan", "'--timeout': nan is not a finite number"),
-    ("--base adam", "'--base': 'adam' is not one of 'sgd', …, 'ema', 'own'"),
+    ("--base adam", "--base must be one of sgd, …, ema, own, got 'adam'"),
     ("--base own", "--base own needs a task whose base is a function; name an optimizer"),
     ("--schedule linear", "'linear' is not one of 'constant', 'warmup', 'cosine', 'cyclic', 'wsd'"),
     ("--metric f2", "--metric must be one of accuracy, …, r2, got 'f2'"),
@@ -279,9 +280,10 @@ OTHER_WORDS = [
     Bad("20,000 blanks among the methods",
         "methods are 20004 characters, more than 10000; name fewer",
         task("", "--methods", f"plp{' ' * 20_000}x")),
-    Bad("thirty million runs",
-        "that would be about 30720120 runs, and at most 2000000 can be planned; take fewer seeds, "
-        "learning rates, methods or cells", task("", "--trials", 1024, "--trial-seeds", 10_000)),
+    Bad("six million runs",
+        "that would be about 6020000 runs, and at most 2000000 can be planned; take fewer seeds, "
+        "learning rates, methods or cells",
+        task("", "--methods", HUNDRED, "--lr", 0.1, "--seeds", 10_000)),
     Bad("--address with a name that no host can have",
         "no Ray cluster can be reached at ray://a..b:10001 (…); start one with `ray start --head`, "
         "or check host, port and firewall", task("", "--engine", "ray", "--address", "ray://a..b")),
@@ -309,12 +311,13 @@ FUNCTIONS = rows(
     lambda what: task(task=what),
     ("blobs.py:missing", "has no function 'missing'; it has blobs, make_model, task"),
     ("blobs.py:NUMBER", "has no function 'NUMBER'"),
-    ("blobs.py:needs", "blobs.py:needs failed with TypeError: needs() missing 1 required"),
+    # one argument: a function that trains
+    ("blobs.py:needs", "which result of blobs.py is judged? Say it with --metric NAME"),
     ("blobs.py:raises", "blobs.py:raises failed with KeyError: 'no such key' (line …)"),
     ("blobs.py:exits", "blobs.py:exits failed with SystemExit"),
     ("blobs.py:nothing", "returned None, it must return a paramcast Task"),
     ("blobs.py:dictionary", "returned a dict, it must return a paramcast Task"),
-    ("blobs.py:Task", "blobs.py:Task failed with TypeError"),
+    ("blobs.py:Task", "blobs.py:Task needs the arguments name, model, train, …; a function that"),
 )  # fmt: skip
 IMPORTS = rows(
     imported,
@@ -420,7 +423,7 @@ SETTINGS = rows(
 DEMON = [
     Bad("demon without momentum",
         "…demon does not fit base sgd…leave it out with --methods…",
-        task("momentum=0.0", "--seeds", 2)),
+        task("momentum=0.0", "--methods", "demon, plp", "--seeds", 2)),
     Bad("demon on something that is no optimizer", "…torch.optim.Optimizer…",
         task("base=lambda parameters, lr: None", "--methods", "demon")),
 ]  # fmt: skip

@@ -69,7 +69,7 @@ def test_a_notebook_shows_progress_the_first_screen_and_errors(
     )
     # progress, as one picture that is drawn again; notices are not red
     (picture,) = [each for each in started if each["output_type"] == "display_data"]
-    assert "48/48" in picture["data"]["text/plain"]
+    assert "12/12" in picture["data"]["text/plain"]
     assert "<pre" in picture["data"]["text/html"]
     assert {each.get("name") for each in started} == {None, "stdout"}
     assert "paramcast: data: 40 examples to train" in text_of(started)

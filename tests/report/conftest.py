@@ -25,8 +25,8 @@ def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A pilot with every chart: top-5 errors, tuning, a return; runs that went wrong."""
     folder = tmp_path_factory.mktemp("pilot")
     write_pilot(
-        folder, name=EVIL, classes=20, seeds=8, diverged=(("demon", 2),), effects={"plp": 0.02},
-        failed=((0, "ValueError: <b>no</b> such file"),),
+        folder, name=EVIL, classes=20, seeds=8, trials=8, diverged=(("demon", 2),),
+        effects={"plp": 0.02}, failed=((0, "ValueError: <b>no</b> such file"),),
     )  # fmt: skip
     return folder
 

@@ -22,7 +22,10 @@ ACCURACY = Metric("accuracy", True, 0.005, 0.0005)
 
 @dataclass
 class Made:
-    """One arm: its name in the table and in the store, its values and seconds by seed."""
+    """One arm: its name in the table and in the store, its values and seconds by seed.
+
+    Arms may have values of fewer seeds than the base, as those that were settled at an early look.
+    """
 
     name: str
     run: str
@@ -81,7 +84,7 @@ def store(
     found = Store(folder / "runs.db")
     found.put(_spec(SPEC.lr, "base", "tune", 1.0, 0), {"status": "done", "seconds": tuning}, {})
     for arm in arms:
-        for seed in range(len(arm.values)):
+        for seed in range(max(len(arm.values), len(arm.early))):
             outcome = {"status": "done", "peak_memory": arm.memory, "class_counts": arm.counts}
             for share, seconds in ((1.0, arm.seconds), (0.8, arm.early_seconds)):
                 spec = _spec(arm.lr, arm.run, "final", share, seed)
@@ -96,7 +99,7 @@ def _spec(lr: float, method: str, phase: str, share: float, seed: int) -> RunSpe
 
 
 def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
-    n = len(made[0].values)
+    n, fewest = (pick(len(m.values) for m in made) for pick in (max, min))
     fine = (False,) * n
     arms = [
         Arm(m.name, m.role, m.lr, tuple(m.values), tuple(m.early), fine, fine, m.of) for m in made
@@ -105,8 +108,8 @@ def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
         {
             "method": m.name, "role": m.role, "control_of": m.of, "run": m.run, "lr": m.lr,
             "family": LR_MATCHED if LR_MATCHED in m.name else m.name, "loss": 0.0, "gap": None,
-            "keys": [_spec(m.lr, m.run, "final", 1.0, seed).key for seed in range(n)],
-            "early_keys": [_spec(m.lr, m.run, "final", 0.8, seed).key for seed in range(n)],
+            "keys": [_spec(m.lr, m.run, "final", 1.0, s).key for s in range(len(m.values))],
+            "early_keys": [_spec(m.lr, m.run, "final", 0.8, s).key for s in range(len(m.early))],
             "seconds": m.seconds, "peak_memory": m.memory, "divergences": [],
             "top1_error": None, "top5_error": None, "measures": {},
             **numbers(arm, arms[0], None, metric, 0.95),
@@ -116,8 +119,11 @@ def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
     tuned = _spec(SPEC.lr, "base", "tune", 1.0, 0).key
     judged = {
         "task": "made", "question": "today", "description": {}, "metric": metric, "seeds": n,
-        "confidence": 0.95, "table": table, "verdicts": judge(arms, metric, 0.95), "notes": [],
+        "confidence": 0.95, "table": table, "notes": [],
+        "verdicts": judge(arms, metric, 0.95, seeds=fewest)[0],
+        "looks": [{"seeds": n, "confidence": 0.95}], "trainings": 2 * n * len(made) + 1,
+        "planned_seeds": n, "lazy": False,
         "steps": 100, "early_steps": 80, "specification": {}, "settings": {}, "label": "",
-        "learning_rates": {"tried": [0.1], "chosen": {}, "keys": {"base": [[tuned]]}},
+        "learning_rates": {"tried": [0.1], "chosen": {}, "keys": {"base": [[tuned]]}, "seeds": 1},
     }  # fmt: skip
     return whole(judged, command="paramcast pilot made", out="made")

@@ -12,17 +12,17 @@ from typing import Any
 import numpy as np
 import torch
 
-from paramcast.study.grid.cells import final_jobs, make_cells, tuning_jobs
+from paramcast.study.grid.cells import make_cells
 from paramcast.study.grid.file import read
 from paramcast.study.plan import Options, Plan
 from paramcast.study.result import summarise
-from paramcast.study.spec import RunSpec
+from paramcast.study.spec import ALWAYS, RunSpec
 from paramcast.study.store.folder import write_json
 from paramcast.study.store.store import Store
 from paramcast.study.tasks.source import find
 from paramcast.study.tasks.task import Task, prepare, total_steps
 from paramcast.study.training.methods import parse_methods
-from runs import whole
+from runs import follow, whole
 
 EXAMPLES = 100
 EVIL = "<img src=x onerror=alert(1)>"
@@ -120,9 +120,9 @@ def write_pilot(
         "source": find("digits"), "methods": parse_methods(methods), "base": "sgd", "lr": None,
         "lr_range": (0.003, 0.3), "trials": 4, "trial_seeds": 2, "seeds": seeds, "epochs": 6,
         "batch_size": 10, "schedule": "cosine", "margin": None, "device": "cpu",
+        "speed": ALWAYS, "lazy": False, "once": True,
     }  # fmt: skip
     plan = Plan(Options(**(settings | changes)), prepared, folder)
-    outcomes: dict[str, dict[str, Any]] = {}
 
     folder.mkdir(parents=True, exist_ok=True)
     store = Store(folder / "runs.db")
@@ -130,28 +130,25 @@ def write_pilot(
         "specification", {"kind": "pilot", "identity": plan.identity, **plan.specification()}
     )
 
-    def run(specs: Any) -> None:
+    def run(specs: list[RunSpec]) -> dict[str, Any]:
+        ended = {}
         for spec in specs:
-            if spec.key in outcomes:
-                continue
             steps = total_steps(EXAMPLES, spec.batch_size, spec.epochs, spec.share)
             outcome = draw(spec, steps, classes, effects or {})
             if spec.phase == "final" and (spec.method, spec.seed) in diverged:
                 diverge(outcome, classes)
-            outcomes[spec.key] = outcome
+            ended[spec.key] = outcome
             store.put(spec, outcome, ENVIRONMENT)
+        return ended
 
-    run(plan.tuning_specs())
-    chosen = plan.choose(outcomes)
-    rows = plan.rows(chosen)
-    run(plan.final_specs(rows))
+    course, outcomes = follow(plan, run)
     for seed, reason in failed:
-        spec = plan.spec("plp", chosen["plp"], "final", seed, 1.0)
+        spec = plan.spec("plp", course.chosen["plp"], "final", seed, 1.0)
         store.put_failure(spec, {"status": "failed", "reason": reason})
     store.add_look(seeds)
     store.close()
     result = whole(
-        summarise(plan, rows, chosen, outcomes, 0.95, seeds, 2), identity=plan.identity,
+        summarise(plan, course, outcomes, 2 * seeds, 2), identity=plan.identity,
         command=plan.command(seeds), out=str(folder), environment=ENVIRONMENT, wall_seconds=12.5,
     )  # fmt: skip
     write_json(folder / "result.json", result)
@@ -178,28 +175,25 @@ def write_study(folder: Path, text: str = STUDY) -> dict[str, Any]:
     study = read(text, "study.toml")
     cells = make_cells(study, folder, device="cpu", data_dir=None)
     folder.mkdir(parents=True, exist_ok=True)
-    outcomes: dict[str, dict[str, Any]] = {}
     store = Store(folder / "runs.db")
     store.adopt(
         "specification", {"kind": "study", "name": study.name, "text": text, "device": "cpu"}
     )
 
-    def run(jobs: Any) -> None:
-        for spec in (job.spec for job in jobs):
+    def run(specs: list[RunSpec]) -> dict[str, Any]:
+        ended = {}
+        for spec in specs:
             effect = {"plp": 0.02 - 0.4 * spec.lr}
-            outcomes[spec.key] = draw(spec, 10 * spec.epochs, 10, effect)
-            store.put(spec, outcomes[spec.key], ENVIRONMENT)
+            ended[spec.key] = draw(spec, 10 * spec.epochs, 10, effect)
+            store.put(spec, ended[spec.key], ENVIRONMENT)
+        return ended
 
-    plans = [cell.plan for cell in cells]
-    run(tuning_jobs(plans))
-    chosen = [plan.choose(outcomes) for plan in plans]
-    run(final_jobs(plans, chosen))
-    store.close()
     results = []
-    for cell, rates in zip(cells, chosen, strict=True):
-        plan = cell.plan
-        result = summarise(plan, plan.rows(rates), rates, outcomes, 0.95, plan.options.seeds, None)
+    for cell in cells:
+        course, outcomes = follow(cell.plan, run)
+        result = summarise(cell.plan, course, outcomes)
         results.append({**result, "settings": cell.settings, "label": cell.label})
+    store.close()
     written = whole(
         *results, kind="study", name=study.name, question=study.question, notes=list(study.notes),
         environment=ENVIRONMENT, wall_seconds=30.0, text=text, out=str(folder),

@@ -22,6 +22,7 @@ from paramcast.report.html.report import build
 from paramcast.study.grid.maps import maps
 from paramcast.study.judging.sentences import advice, sentence
 from paramcast.study.judging.stats import interval
+from paramcast.study.spec import NEVER, OPEN
 from paramcast.study.words import Words
 from runs import cell
 
@@ -92,6 +93,9 @@ def test_every_run_is_found_behind_its_number(pilot: Path, study: Path) -> None:
         assert len(rows) == len(stored_runs(folder, kind))
         assert all(row["cells"] for row in rows)
         seeds, names = 8 if kind == "pilot" else 6, data["table"]["names"]
+        tuning = result_of(folder)["cells"][0]["learning_rates"]["keys"]
+        if tuning:  # all eight rates on one seed, the better half on another
+            assert sorted(map(len, tuning["base"])) == 4 * [1] + 4 * [2]
         for row in data["table"]["rows"]:
             for place, filters in row["runs"].items():
                 if place not in names or not row["cells"][names.index(place)]:
@@ -99,7 +103,8 @@ def test_every_run_is_found_behind_its_number(pilot: Path, study: Path) -> None:
                 found = behind(rows, filters)
                 if place == "lr":
                     assert {r["phase"] for r in found} == {"tune"}
-                    assert len(found) == 4 * 2
+                    method = row["cells"][names.index("method")].replace("sgd", "base")
+                    assert len(found) == sum(map(len, tuning[method])) >= 8
                 elif place == "diverged":
                     assert len(found) == 2 * (filters["method"] == "demon")  # at T and at 0.8 T
                 else:
@@ -175,7 +180,7 @@ def test_time_to_target_counts_those_that_reach_it(tmp_path: Path) -> None:
 
 def test_two_predictors_one_given_rate_and_no_speed(tmp_path: Path) -> None:
     write_pilot(
-        tmp_path, methods="plp, plp(horizon=0.5), ema", lr=0.05, speed=False, seeds=6, classes=3
+        tmp_path, methods="plp, plp(horizon=0.5), ema", lr=0.05, speed=NEVER, seeds=6, classes=3
     )
     data = data_of(tmp_path)
     assert {v["method"] for v in data["verdicts"]} == {"plp", "plp(horizon=0.5)", "ema"}
@@ -185,6 +190,94 @@ def test_two_predictors_one_given_rate_and_no_speed(tmp_path: Path) -> None:
     assert len(chart(data, "paired")["views"]) == 1
     assert "early" not in data["table"]["names"]
     assert all(row["cells"] for row in data["runs"]["rows"])
+
+
+LAZY = {"methods": "plp", "seeds": 24, "lazy": True, "once": False, "speed": OPEN}
+"""A comparison as a pilot makes it, which runs and looks only as far as it must."""
+
+
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_arms_that_were_settled_at_different_looks(tmp_path: Path, language: str) -> None:
+    """Quality is settled with 6 seeds, speed with 12; no control was needed."""
+    write_pilot(tmp_path, **LAZY, margin=0.7)
+    data, judged = data_of(tmp_path, language), cell(result_of(tmp_path))
+    lengths = {r["method"]: (len(r["values"]), len(r["early_values"])) for r in judged["table"]}
+    assert lengths == {"sgd": (12, 12), "plp": (6, 12)}
+    names = [c["id"] for c in data["cells"][0]["charts"]]
+    assert names == ["paired", "curves", "errors", "target", "tuning", "predictions"]
+    # each arm's own number of seeds
+    table = data["table"]
+    rows = {row["cells"][0]: dict(zip(table["names"], row["cells"], strict=True))
+            for row in table["rows"]}  # fmt: skip
+    assert {k: (row["n"], row["diverged"]) for k, row in rows.items()} == {
+        "sgd": ("12", "0/12"), "plp": ("6", "0/6"),
+    }  # fmt: skip
+    assert "n = 6-12" in data["facts"][0][1]
+    assert "n = 6-12" in data["payoff"]["methods"][0]["lines"][0]
+    full, early = chart(data, "paired")["views"]
+    assert [[len(t["y"]) for t in v["data"][::2]] for v in (full, early)] == [[6], [12, 12]]
+    assert [r[1] for r in chart(data, "target")["table"]["rows"]] == [
+        r if r.endswith(f"/ {lengths[name][0]}") else "" for name, r, *_ in
+        chart(data, "target")["table"]["rows"]
+    ]  # fmt: skip
+    files = {f["file"]: f["csv"] for f in data["downloads"]}
+    comparisons = list(csv.DictReader(io.StringIO(files["comparisons.csv"])))
+    assert [row["seeds"] for row in comparisons] == ["12", "6"]
+    # the protocol says how it was looked at
+    assert any("6" in line and "12" in line and "98" in line for line in data["protocol"])
+    assert "plp" in render(data, Words(language))
+
+
+def test_controls_are_drawn_where_they_ran(tmp_path: Path) -> None:
+    """Two predictors: one is adopted with 6 seeds, one stays open to the end."""
+    methods = "plp, plp(horizon=0.5)"
+    write_pilot(tmp_path, **LAZY | {"methods": methods}, effects={"plp": 0.02})
+    data, judged = data_of(tmp_path), cell(result_of(tmp_path))
+    lengths = {r["method"]: len(r["values"]) for r in judged["table"]}
+    assert lengths == {"sgd": 24, "sgd-lr-matched of plp": 6, "random-jump of plp": 6, "plp": 6,
+                       "plp(horizon=0.5)": 24}  # fmt: skip
+    assert len(chart(data, "paired")["views"]) == 1  # nothing ran at 0.8 T
+    rows = [row[0].replace(" \u2212 ", " - ") for row in chart(data, "controls")["table"]["rows"]]
+    assert {"plp - sgd", "plp - sgd-lr-matched of plp", "plp - random-jump of plp",
+            "sgd-lr-matched of plp - sgd", "plp(horizon=0.5) - sgd"} <= set(rows)  # fmt: skip
+    assert len(rows) == len(set(rows))
+    first = [m["lines"][0] for m in data["payoff"]["methods"]]
+    assert first[0].startswith("plp against sgd on digits, n = 6: ")
+    assert first[1].startswith("plp(horizon=0.5) against sgd on digits, n = 24: ")
+
+
+def test_the_controls_of_a_settled_comparison_are_drawn_too(tmp_path: Path) -> None:
+    """The verdict did not need them, but they ran."""
+    write_pilot(tmp_path, methods="plp", seeds=6, margin=1.0)
+    (verdict,) = [v for v in data_of(tmp_path)["verdicts"] if v["about"] == "quality"]
+    assert verdict["kind"] == "no difference"
+    rows = [row[0].replace(" \u2212 ", " - ") for row in
+            chart(data_of(tmp_path), "controls")["table"]["rows"]]  # fmt: skip
+    assert rows == [
+        "plp - sgd",
+        "sgd-lr-matched - sgd",
+        "random-jump - sgd",
+        "plp - sgd-lr-matched",
+    ]
+
+
+def test_rates_that_the_search_left_are_hollow(pilot: Path) -> None:
+    keys = cell(result_of(pilot))["learning_rates"]["keys"]["base"]
+    tried = cell(result_of(pilot))["learning_rates"]["tried"]
+    trace = next(
+        t for t in chart(data_of(pilot), "tuning")["views"][0]["data"] if t["name"] == "sgd"
+    )
+    shapes = dict(zip(trace["x"], trace["marker"]["symbol"], strict=True))
+    left = {lr for lr, own in zip(tried, keys, strict=True) if len(own) == 1}
+    assert {lr for lr, shape in shapes.items() if shape.endswith("-open")} == left
+    assert len(left) == 4
+
+
+def test_a_base_that_its_user_tuned_has_no_line(tmp_path: Path) -> None:
+    write_pilot(tmp_path, methods="plp", seeds=6, tuned_base=0.05)
+    traces = chart(data_of(tmp_path), "tuning")["views"][0]["data"]
+    assert [t["name"] for t in traces] == ["plp"]
+    assert 0.05 in traces[0]["x"]
 
 
 def test_only_references(tmp_path: Path) -> None:
@@ -200,8 +293,9 @@ def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
     kinds = [cell["verdicts"]["plp"]["quality"]["kind"] for cell in result["cells"]]
     assert data["verdicts"][0]["sentence"] == (
         f"plp: of 6 comparisons, {kinds.count('adopt')} say adopt, 0 use the control instead, "
-        f"{kinds.count('no difference')} no difference, {kinds.count('inconclusive')} "
-        f"inconclusive, {kinds.count('harmful')} harmful."
+        f"{kinds.count('slightly better')} slightly better, {kinds.count('no difference')} no "
+        f"difference, {kinds.count('slightly worse')} slightly worse, "
+        f"{kinds.count('inconclusive')} inconclusive, {kinds.count('harmful')} harmful."
     )
     assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "profile", "rates", "heat-0"]
     heat = data["whole"][4]["views"][0]["data"][0]

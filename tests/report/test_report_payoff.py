@@ -123,7 +123,7 @@ def test_what_is_left_at_its_default_is_named(adopt: Path) -> None:
 
 
 def test_a_missing_control_is_told_and_the_rest_of_the_report_stands(tmp_path: Path) -> None:
-    write_pilot(tmp_path, seeds=6)
+    write_pilot(tmp_path, seeds=6, effects={"plp": 0.02})
     result = json.loads((tmp_path / "result.json").read_text())
     table = cell(result)["table"]
     table[:] = [row for row in table if row["method"] != "random-jump"]

@@ -114,9 +114,22 @@ def verdicts() -> list[Any]:
     known, coarse = replace(ACCURACY, constant=0.95), replace(ACCURACY, half_example=0.012)
     found += [(m, judge_quality(base, plp, [], m, 0.95)) for m in (ACCURACY, known, coarse)]
     found += [(metric, as_of_a_table(v)) for metric, v in found]
+    for metric, sign in ((ACCURACY, 1), (LOSS, -1), (ACCURACY, -1), (LOSS, 1)):
+        m = metric.margin
+        # clear of 0, and the mean is less than the margin
+        slight = arm("plp", 0.8 * sign * m, noise=0.2 * m)
+        found.append((metric, judge_quality(base, slight, [], metric, 0.95)))
+    # the budget ended before the controls ran
+    unrun = Arm("random-jump", "control", 0.05, (), (), (), (), "plp", "noise")
+    for metric, sign in ((ACCURACY, 1), (LOSS, -1)):
+        gain = arm("plp", 4 * sign * metric.margin)
+        found.append((metric, judge_quality(base, gain, [unrun], metric, 0.95, closed=True)))
+        late = arm("sgd", 0.0, "base", noise=0, early=-4 * sign * metric.margin)
+        fast = arm("plp", 0.0, early=0.0)
+        found.append((metric, judge_speed(late, fast, [unrun], metric, 0.95, closed=True)))
     assert {v.kind for _, v in found} == {
-        "adopt", "use the control instead", "no difference", "harmful", "inconclusive", "faster",
-        "not faster",
+        "adopt", "use the control instead", "slightly better", "no difference", "slightly worse",
+        "harmful", "inconclusive", "faster", "not faster",
     }  # fmt: skip
     return found
 
@@ -134,6 +147,8 @@ NOTES = [
     {"note": "table_diverged", "runs": 3, "arms": ["plp"], "worst": "0.47"},
     {"note": "table_pairing", "column": "seed", "ratios": {"plp": 0.21}},
     {"note": "table_folds", "overlap": "0.25"},
+    {"note": "not_run", "arms": ["sgd", "plp"]},
+    {"note": "speed_not_asked", "arms": ["plp"]}, {"note": "budget", "runs": 30},
 ]  # fmt: skip
 
 

@@ -16,12 +16,12 @@ from typing import Any
 import numpy as np
 import pytest
 from rich.console import Console
-from roi_pilots import Made, adopted, store, useless, wave
+from roi_pilots import ACCURACY, Made, adopted, store, useless, wave
 from scipy import stats
 
 from paramcast.report import roi
 from paramcast.report.roi import money
-from paramcast.report.roi.effects import ratio
+from paramcast.report.roi.effects import best_quality, gain, ratio
 from paramcast.report.roi.lines import notes
 from paramcast.report.roi.terminal import show
 from paramcast.study.judging.verdict import Extension, Metric
@@ -267,6 +267,76 @@ def test_a_load_that_changes_between_long_and_short_runs_saves_no_time(tmp_path:
     arms = [replace(arm, seconds=3 * arm.seconds) for arm in adopted()]
     case = counted(store(tmp_path / "loaded", arms), exact())["cases"]["speed"]
     assert case["effect"]["mean"] == pytest.approx(0.16)
+
+
+def shortened(arms: list[Made], seeds: dict[str, tuple[int, int]]) -> list[Made]:
+    """The arms with the values of the first seeds: by name, how many with T and with 0.8 T."""
+    full = len(arms[0].values), len(arms[0].early)
+    return [
+        replace(arm, values=arm.values[:long], early=arm.early[:short])
+        for arm in arms
+        for long, short in [seeds.get(arm.name, full)]
+    ]
+
+
+def test_arms_with_fewer_seeds_are_compared_on_the_seeds_of_both(tmp_path: Path) -> None:
+    others = dict.fromkeys(("plp", "sgd-lr-matched", "random-jump"), (6, 6))
+    some = store(tmp_path / "some", shortened(adopted(), others))
+    few = store(tmp_path / "few", adopted(6), tuning=1224.0 + 2 * 180)  # sgd ran 2 seeds more
+    found, wanted = counted(some, exact()), counted(few, exact())
+    assert found["seeds"] == [6]
+    for name, case in wanted["cases"].items():
+        assert found["cases"][name]["effect"] == pytest.approx(case["effect"])
+        assert found["cases"][name]["at_low"] == pytest.approx(case["at_low"])
+    assert figures(some, exact()).keys() == figures(few, exact()).keys()
+    own = {"base_early"}  # of the base alone, which has all its seeds
+    for key in figures(few, exact()).keys() - own:
+        assert figures(some, exact())[key] == pytest.approx(figures(few, exact())[key])
+
+
+def test_the_best_alternative_is_the_best_on_the_seeds_of_all(tmp_path: Path) -> None:
+    arms = adopted()
+    # the last two seeds would make the base the best
+    arms[0] = replace(arms[0], values=np.append(arms[0].values[:6], [1.0, 1.0]))
+    others = dict.fromkeys(("plp", "sgd-lr-matched", "random-jump"), (6, 6))
+    found = counted(store(tmp_path, shortened(arms, others)), exact())
+    assert found["alternative"] == "sgd-lr-matched"
+
+
+def test_groups_that_no_seed_pairs_are_taken_whole() -> None:
+    many, few = [0.9, 0.92, 0.94, 0.96, 0.98], [0.95, 0.93]
+    groups = replace(ACCURACY, paired=False)
+    assert gain(many, few, groups).mean == pytest.approx(0)
+    assert gain(many, few, ACCURACY).mean == pytest.approx(0.91 - 0.94)
+    found = ratio(many, few, paired=False)
+    assert found is not None
+    assert found.mean == pytest.approx(1)
+    rows: list[dict[str, Any]] = [{"values": few}, {"values": [*many, 1.0]}]
+    assert best_quality(rows, groups) is rows[1]
+    assert best_quality(rows, ACCURACY) is rows[0]
+
+
+def test_without_a_base_at_0_8_t_the_time_is_that_of_the_whole_runs(tmp_path: Path) -> None:
+    """Where the predictor loses with 0.8 T, nothing else runs with it."""
+    arms = useless()
+    seeds = {"sgd": (8, 0), "sgd-lr-matched": (8, 0), "random-jump": (8, 0)}
+    folder = store(tmp_path, shortened(arms, seeds))
+    case = counted(folder, exact())["cases"]["speed"]
+    assert (case["verdict"], case["applies"]) == ("not faster", False)
+    assert case["alternative"] == {"name": "sgd", "shortened": False}
+    assert case["effect"]["mean"] == pytest.approx(1 - 0.8 * 105 / 100)
+    assert case["counted_effect"] == 0
+    assert "early_to_base" in figures(folder, exact())
+    assert not {"early_to_early", "base_early"} & set(figures(folder, exact()))
+
+
+@pytest.mark.parametrize("kept", [["sgd", "plp"], ["sgd", "sgd-lr-matched", "plp"]])
+def test_controls_that_were_not_needed_are_not_missed(tmp_path: Path, kept: list[str]) -> None:
+    """Nothing is counted, so nothing has to be ruled out."""
+    arms = [arm for arm in useless() if arm.name in kept]
+    found = counted(store(tmp_path, arms), exact())
+    assert not any(case["applies"] for case in found["cases"].values())
+    assert found["alternative"] == ("sgd-lr-matched" if len(kept) > 2 else "sgd")
 
 
 def test_an_average_is_an_alternative_of_a_predictor_and_not_of_itself(tmp_path: Path) -> None:

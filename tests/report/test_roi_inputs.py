@@ -132,7 +132,7 @@ def without(key: str) -> Callable[[dict[str, Any]], None]:
 
 
 def more_seeds(result: dict[str, Any]) -> None:
-    cell(result)["seeds"] = 9
+    cell(result)["table"][0]["values"] += [0.9]
 
 
 def other_keys(result: dict[str, Any]) -> None:
@@ -145,7 +145,7 @@ def other_keys(result: dict[str, Any]) -> None:
         (newer, "has schema 4, this paramcast reads 3; use the paramcast that wrote it"),
         (nothing_judged, "judges no method; run the pilot with a predictor"),
         (without("table"), "is not as this paramcast writes it (cells.0.table: Field required"),
-        (more_seeds, "is not as this paramcast writes it ('sgd' does not have 9 values); start"),
+        (more_seeds, "is not as this paramcast writes it ('sgd' has more than 8 values); start"),
         (
             other_keys,
             "lacks 8 of the runs behind sgd; run the pilot's command again",

@@ -423,8 +423,8 @@ def test_a_pilot_writes_for_tensorboard_while_it_runs(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paramcast: Command
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    words = ("pilot", "digits", "--lr", 0.1, "--seeds", 2, "--epochs", 2, "--methods", "plp",
-             "--workers", 1, "--out", "out", "--tensorboard", "tb")  # fmt: skip
+    words = ("pilot", "digits", "--lr", 0.1, "--seeds", 2, "--epochs", 2, "--all-arms",
+             "--speed", "--workers", 1, "--out", "out", "--tensorboard", "tb")  # fmt: skip
     assert paramcast(*words).code == 0
     written = sorted(p for p in Path("tb/out").rglob("events*") if "overview" not in p.parts)
     assert len(written) == 16

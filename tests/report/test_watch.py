@@ -60,7 +60,7 @@ def text_of(view: dict[str, Any], width: int = 120, height: int | None = None) -
 def test_a_pilot_is_shown_as_its_store_has_it(pilot: Path) -> None:
     view = Watching(pilot).view()
     assert (view["kind"], view["name"], view["state"]) == ("pilot", EVIL, "finished")
-    assert [(p["name"], p["done"]) for p in view["phases"]] == [("tuning", 24), ("final", 80)]
+    assert [(p["name"], p["done"]) for p in view["phases"]] == [("tuning", 28), ("final", 80)]
     assert (view["diverged"], view["failed"]) == (2, 1)
     full = [arm for arm in view["arms"] if arm["share"] == 1.0]
     names = [arm["method"] for arm in full]
@@ -71,12 +71,23 @@ def test_a_pilot_is_shown_as_its_store_has_it(pilot: Path) -> None:
     assert [event["kind"] for event in view["events"]].count("diverged") == 2
     assert any("<b>no</b> such file" in event["text"] for event in view["events"])
     result = json.loads((pilot / "result.json").read_text())
-    tuned = {
-        row["method"]: min(row["points"], key=lambda point: point[1])[0] for row in view["tuning"]
-    }
+    tuned = {row["method"]: row["best"][0] for row in view["tuning"]}
     assert tuned["sgd"] == pytest.approx(cell(result)["learning_rates"]["chosen"]["base"])
     assert len(view["verdicts"]) == 2
     assert told(pilot)["plp", "quality"][0] in view["verdicts"][0]
+
+
+def test_the_best_rate_is_one_that_the_search_has_not_left() -> None:
+    """The lowest mean is that of a rate that was tried on one seed only."""
+    board = Board()
+    for lr, losses in {0.1: (0.2, 0.4), 0.2: (0.25, 0.3), 0.3: (0.26,)}.items():
+        for seed, loss in enumerate(losses):
+            spec = SPEC | {"phase": "tune", "lr": lr, "seed": seed, "method": "base"}
+            outcome = {"status": "done", "validation": {"loss": loss}, "metric_name": "accuracy"}
+            board.ended(Run(f"{lr} {seed}", spec, outcome, [], "2026-11-30T00:00:00+00:00"))
+    (row,) = view(board, Look("pilot", {}, {}, None, None, []), "")["tuning"]
+    assert row["points"] == [(0.1, pytest.approx(0.3)), (0.2, pytest.approx(0.275)), (0.3, 0.26)]
+    assert row["best"] == (0.2, pytest.approx(0.275))
 
 
 def test_a_curve_is_the_mean_over_the_runs(pilot: Path) -> None:

@@ -212,11 +212,11 @@ def test_a_client_that_goes_away_is_no_error(
 
 
 def running(folder: Path, **changes: Any) -> Path:
-    """A pilot of 16 + 48 runs without its verdict, of 16 + 96 planned; its result is beside."""
+    """A pilot of 10 + 48 runs without its verdict, of 10 + 96 planned; its result is beside."""
     write_pilot(folder, methods="plp", seeds=6, **changes)
     (folder / "result.json").rename(folder.with_name("verdict"))
     store = Store(folder / "runs.db")
-    store.set_about("planned", {"tuning": 16, "final": 96, "seeds": 12})
+    store.set_about("planned", {"tuning": 10, "final": 96, "seeds": 12})
     store.close()
     return folder
 
@@ -239,7 +239,7 @@ def page_of(folder: Path, language: str = "en") -> str:
 
 @pytest.mark.parametrize(
     ("language", "none", "done"),
-    [("en", "No verdict yet", "64 of 112"), ("ja", "判定はまだありません", "112 件中 64 件")],
+    [("en", "No verdict yet", "58 of 106"), ("ja", "判定はまだありません", "106 件中 58 件")],
 )
 def test_before_the_end_it_says_how_far_it_is_and_reads_no_verdict(
     language: str, none: str, done: str, tmp_path: Path
@@ -256,7 +256,7 @@ def test_before_the_end_it_says_how_far_it_is_and_reads_no_verdict(
     assert [trace["name"] for trace in tuning["views"][0]["data"]] == ["sgd", "plp"]
     assert ["star" in t["marker"]["symbol"] for t in tuning["views"][0]["data"]] == [True, True]
     assert predictions["views"][0]["data"]
-    assert len(data["runs"]) == 64
+    assert len(data["runs"]) == 58
     assert {tuple(run["methods"]) for run in data["runs"]} == {
         (trace["name"],) for trace in curves["views"][0]["data"]
     }
@@ -340,7 +340,7 @@ def test_it_prints_its_address_and_ends_with_ctrl_c(tmp_path: Path) -> None:
     assert found, line
     connection = http.client.HTTPConnection("127.0.0.1", int(found[1]), timeout=30)
     connection.request("GET", "/")
-    assert "112 件中 64 件" in connection.getresponse().read().decode()
+    assert "106 件中 58 件" in connection.getresponse().read().decode()
     connection.close()
     process.send_signal(signal.SIGINT)
     assert (*process.communicate(timeout=30), process.returncode) == ("", "", 0)
@@ -411,7 +411,7 @@ def test_the_page_goes_from_waiting_to_the_report_and_ends_with_the_pilot(
     made = running(tmp_path / "made", name=EVIL, failed=((0, "ValueError: <b>no</b>"),))
     with Live(made):
         (tmp_path / "served").symlink_to(made)
-        page.get_by_text("Runs done: 64 of 112").wait_for()
+        page.get_by_text("Runs done: 58 of 106").wait_for()
         assert page.locator("h1").inner_text() == f"{EVIL} while it runs"
         assert page.locator(".facts").inner_text().split()[:2] == ["State", "running"]
         assert page.locator("img").count() == 0
@@ -420,7 +420,7 @@ def test_the_page_goes_from_waiting_to_the_report_and_ends_with_the_pilot(
         assert page.locator("#curves .plot").evaluate("p => p.data.length") == 4
         assert page.locator("#how, #download, .badge").count() == 0
         add_run(made)
-        page.get_by_text("Runs done: 65 of 112").wait_for()
+        page.get_by_text("Runs done: 59 of 106").wait_for()
     page.get_by_text("Nobody is at work on it").wait_for()
     store = Store(made / "runs.db")
     store.set_about("planned", {"tuning": 16, "final": 49, "seeds": 6})

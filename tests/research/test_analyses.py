@@ -61,8 +61,10 @@ def cell(task: str = "digits", gain: float = 0.0, matched: float = 0.0, **settin
     return {
         "settings": filled, "label": "", "task": task, "question": "today", "description": {},
         "steps": 10, "early_steps": None, "confidence": 0.95, "notes": [], "specification": {},
-        "learning_rates": {"tried": [], "chosen": {}, "keys": {}},
-        "seeds": 4, "metric": METRIC, "table": rows, "verdicts": {"plp": {"quality": SAME}},
+        "learning_rates": {"tried": [], "chosen": {}, "keys": {}, "seeds": 3},
+        "looks": [{"seeds": 4, "confidence": 0.95}], "trainings": 12, "planned_seeds": 4,
+        "lazy": False, "seeds": 4, "metric": METRIC, "table": rows,
+        "verdicts": {"plp": {"quality": SAME}},
     }  # fmt: skip
 
 

@@ -159,7 +159,7 @@ def test_the_pilot_runs_on_fashion_and_its_folder_does_not_matter(
     second = paramcast("pilot", "fashion@500", "--data-dir", elsewhere.parent, *words)
     assert second.code == 0, second.err
     assert first.result["reused_runs"] == 0
-    assert second.result["reused_runs"] == 2 * 5 * 2  # seeds, rows, lengths
+    assert second.result["reused_runs"] == first.cell["trainings"] > 0
     assert second.cell["table"] == first.cell["table"]
     assert "--data-dir" not in first.result["command"]
     assert "--data-dir" in second.result["command"]

@@ -350,7 +350,7 @@ def test_jobs_are_taken_as_there_is_room(task_file: Callable[..., Path]) -> None
 
 # --- as a pilot ---------------------------------------------------------------------------------
 
-PILOT = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 3, "--methods", "plp", "--out", "out")
+PILOT = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 3, "--all-arms", "--out", "out")
 
 
 def test_failed_runs_end_a_pilot_with_one_and_a_reason(

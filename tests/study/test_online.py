@@ -541,7 +541,19 @@ def test_probes_look_at_every_step_and_change_nothing(
 
 def test_the_pilot_runs_on_a_stream(paramcast: Callable[..., Any], tmp_path: Any) -> None:
     methods = "plp, plp(on_drift='reset'), plp(on_drift='oracle'), state-reset"
-    words = ("--epochs", 1, "--lr", 0.05, "--seeds", 2, "--methods", methods, "--out", "out")
+    words = (
+        "--epochs",
+        1,
+        "--lr",
+        0.05,
+        "--seeds",
+        2,
+        "--methods",
+        methods,
+        "--all-arms",
+        "--out",
+        "out",
+    )
     ran = paramcast("pilot", "digits-classes/mlp", *words)
     assert ran.code == 0, ran.err
     result = cell(json.loads((tmp_path / "out" / "result.json").read_text()))

@@ -43,6 +43,11 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "schedule": ("blobs.py", "--schedule", "wsd"),
     "metric": ("blobs.py", "--metric", "log_loss"),
     "margin": ("blobs.py", "--margin", "2.5%"),
+    "tuned_base": ("blobs.py", "--tuned-base", 0.05),
+    "max_runs": ("blobs.py", "--max-runs", 60),
+    "budget": ("blobs.py", "--budget", "1.5h"),
+    "all_arms": ("blobs.py", "--all-arms"),
+    "speed": ("blobs.py", "--speed"),
     "device": ("blobs.py", "--device", "cuda:1"),
     "precision": ("blobs.py", "--precision", "bfloat16"),
     "compile": ("blobs.py", "--compile"),
@@ -122,11 +127,14 @@ def test_the_command_as_it_reads(planned: Planned, tmp_path: Path) -> None:
 
 
 ALONE = {name: words for name, words in SAMPLES.items() if words[0] == "blobs.py"}
-TUNING = {"lr_range", "trials", "trial_seeds"}
+TUNING = {"lr_range", "trials", "trial_seeds", "tuned_base"}
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(chosen=st.sets(st.sampled_from(sorted(ALONE.keys() - {"lr"}))), tuned=st.booleans())
+@given(
+    chosen=st.sets(st.sampled_from(sorted(ALONE.keys() - {"lr", "tuned_base"}))),
+    tuned=st.booleans(),
+)
 def test_any_options_together_are_written_back(
     planned: Planned, chosen: set[str], tuned: bool
 ) -> None:

@@ -196,7 +196,9 @@ def test_an_optimizer_that_switches_its_weights_is_switched(folder: Path) -> Non
         "    return schedulefree.SGDScheduleFree(parameters, lr=lr / (1 - 0.9), momentum=0.9,\n"
         "                                        weight_decay=0.0)\n"
     )
-    table = pilot(folder, "free.py:free, schedule-free", "--lr", 0.02).result["cells"][0]["table"]
+    table = pilot(folder, "free.py:free, schedule-free", "--lr", 0.02, "--all-arms").result[
+        "cells"
+    ][0]["table"]
     rows = {each["method"]: each["values"] for each in table}
     assert rows["free.py:free"] == rows["schedule-free"]
     assert rows["free.py:free"] != rows["sgd"]

@@ -139,7 +139,7 @@ def test_a_margin_of_another_metric_is_in_its_own_unit(
 def test_a_base_of_ones_own(paramcast: Paramcast, task_file: TaskFile) -> None:
     own = "base=lambda parameters, lr: torch.optim.RMSprop(parameters, lr=lr)"
     task_file(changes=own)
-    words = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 2, "--epochs", 4, "--json")
+    words = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 2, "--epochs", 4, "--all-arms", "--json")
     result = result_of(paramcast(*words))
     names = [row["method"] for row in result["table"]]
     assert names == ["base", "base-lr-matched", "random-jump", "plp"]
@@ -361,10 +361,13 @@ def test_diverged_runs_are_results(
     assert row["low"] == row["mean"] == row["high"]  # every one scores as the constant predictor
     verdict = ran.cell["verdicts"]["plp"]["quality"]
     assert verdict["kind"] == "inconclusive"
-    assert (verdict["rule"], verdict["facts"]["diverged"]) == ("diverged", 24)  # without demon
+    assert (verdict["rule"], verdict["facts"]["diverged"]) == (
+        "diverged",
+        12,
+    )  # both arms, all seeds
     with closing(sqlite3.connect(tmp_path / "out" / "runs.db")) as connection:
         runs = connection.execute("SELECT status, outcome FROM runs").fetchall()
-    assert len(runs) == 60
+    assert len(runs) == 12
     for status, outcome in runs:
         assert status == "diverged"
         assert json.loads(outcome)["divergence"]["step"] >= 1

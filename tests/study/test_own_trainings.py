@@ -314,7 +314,9 @@ QUICK = ("--trials", 2, "--trial-seeds", 2, "--seeds", 6, "--workers", 2)
 
 def test_a_pilot_of_a_function(write: Write, paramcast: Callable[..., Ran], tmp_path: Path) -> None:
     write()
-    ran = paramcast("pilot", "bowl.py:train", *QUICK, "--margin", "20%", "--out", "out", "--json")
+    ran = paramcast(
+        "pilot", "bowl.py:train", *QUICK, "--margin", "20%", "--all-arms", "--out", "out", "--json"
+    )
     assert ran.code == 0, ran.err
     (judged,) = ran.result["cells"]
     assert (judged["task"], judged["steps"], judged["early_steps"]) == ("bowl", 20, 16)
@@ -325,7 +327,8 @@ def test_a_pilot_of_a_function(write: Write, paramcast: Callable[..., Ran], tmp_
     assert ran.err.count("running the code in") == 1
     assert (tmp_path / "out" / "report.html").is_file()
     # the same again trains nothing
-    again = paramcast("pilot", "bowl.py:train", *QUICK, "--margin", "20%", "--out", "out", "--json")
+    words = (*QUICK, "--margin", "20%", "--all-arms", "--out", "out", "--json")
+    again = paramcast("pilot", "bowl.py:train", *words)
     assert again.result["reused_runs"] == len(list((tmp_path / "out" / RUNS).iterdir()))
 
 
@@ -378,7 +381,7 @@ def test_one_seed_that_fails_leaves_the_others(
     write(**{"steps = ": "assert (trial.seed, trial.phase) != (3, 'final'); steps = "})
     ran = paramcast("pilot", "bowl.py:train", *QUICK, "--out", "out")
     assert ran.code == 1
-    assert "8 of 48 final runs failed twice" in ran.err
+    assert "2 of 12 final runs failed twice" in ran.err
     assert "AssertionError" in ran.err
     # mended, and nothing that had finished runs again: the code is another, so this is a new pilot
     write()

@@ -23,13 +23,14 @@ from scipy import stats
 
 from command import strict_json, without_notice
 from paramcast.study.plan import Plan
+from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live
-from runs import PAPER, TUNED, cell, compared, kept, rows, timeless, told
+from runs import PAPER, TUNED, cell, compared, drawn, follow, kept, rows, timeless, told
 
 Paramcast = Callable[..., Any]
 TaskFile = Callable[..., Path]
 SMALL = ("pilot", "blobs.py", "--lr", 0.05, "--methods", "plp")
-"""Untuned, four arms: 8 runs a seed."""
+"""Untuned: 2 runs a seed, if the controls are not needed."""
 
 
 def lasting(result: dict[str, Any]) -> dict[str, Any]:
@@ -164,7 +165,11 @@ def test_the_store_holds_every_run_with_its_curve(
     runs = rows(
         folder / "runs.db", "SELECT phase, share, spec, outcome, curve, environment FROM runs"
     )
-    assert len(runs) == (24 if tuned else 0) + 60
+    # 4 points on a seed, the base's better half on another, what beats the base's point likewise
+    assert len(runs) == cell(result)["trainings"]
+    tuning = sum(run[0] == "tune" for run in runs)
+    assert 4 + 2 + 4 + 4 <= tuning <= 4 + 2 + 2 * (4 + 2) if tuned else tuning == 0
+    assert len(runs) - tuning == 60
     for phase, share, spec, outcome, curve, environment in runs:
         spec, outcome, curve = json.loads(spec), json.loads(outcome), json.loads(curve)
         steps = round(150 * share)
@@ -177,16 +182,14 @@ def test_the_store_holds_every_run_with_its_curve(
     assert rows(folder / "runs.db", "SELECT count(*) FROM failures") == [(0,)]
 
 
-def test_every_method_is_tuned_on_the_same_points_and_seeds(
-    tuned_digits: tuple[Any, Path],
-) -> None:
+def test_every_method_is_tuned_on_the_same_points(tuned_digits: tuple[Any, Path]) -> None:
     _, folder = tuned_digits
     tuning = rows(folder / "runs.db", "SELECT method, lr, seed FROM runs WHERE phase = 'tune'")
-    points = {m: {(lr, seed) for method, lr, seed in tuning if method == m} for m, _, _ in tuning}
-    assert set(points) == {"base", "demon", "plp"}
-    assert points["base"] == points["demon"] == points["plp"]
-    assert len(points["base"]) == 4 * 2
-    assert all(0.003 <= lr <= 0.3 for lr, _ in points["base"])
+    first = {m: {lr for method, lr, seed in tuning if (method, seed) == (m, 0)} for m, *_ in tuning}
+    assert set(first) == {"base", "demon", "plp"}
+    assert first["base"] == first["demon"] == first["plp"]
+    assert len(first["base"]) == 4
+    assert all(0.003 <= lr <= 0.3 for lr in first["base"])
 
 
 def test_learning_rates_are_chosen_by_validation_loss(tuned_digits: tuple[Any, Path]) -> None:
@@ -200,7 +203,10 @@ def test_learning_rates_are_chosen_by_validation_loss(tuned_digits: tuple[Any, P
     for method, lr, outcome in tuning:
         loss = json.loads(outcome)["validation"]["loss"]
         losses.setdefault(method, {}).setdefault(lr, []).append(loss)
-    base = losses["base"]
+    base = {lr: found for lr, found in losses["base"].items() if len(found) == 2}
+    assert len(base) == 2  # the better half
+    worst = max(found[0] for found in base.values())
+    assert all(found[0] >= worst for lr, found in losses["base"].items() if lr not in base)
     best = min(base, key=lambda lr: sum(base[lr]))
     chosen = cell(result)["learning_rates"]["chosen"]
     assert chosen["base"] == best
@@ -208,7 +214,6 @@ def test_learning_rates_are_chosen_by_validation_loss(tuned_digits: tuple[Any, P
         at_base, mine = losses[method][best], losses[method][chosen[method]]
         if chosen[method] != best:
             assert all(a < b for a, b in zip(mine, at_base, strict=True))
-        assert sum(mine) <= sum(at_base)
 
 
 @BOTH
@@ -257,7 +262,7 @@ def test_a_finished_pilot_is_read_back_without_a_run(
     before = json.loads((folder / "result.json").read_text("utf-8"))
     again = paramcast("pilot", *TUNED, "--out", folder, "--json")
     assert again.code == 0
-    assert again.result["reused_runs"] == 84
+    assert again.result["reused_runs"] == cell(before)["trainings"]
     assert lasting(again.result) == lasting(before)
 
 
@@ -289,7 +294,7 @@ def test_a_methods_numbers_do_not_depend_on_the_others(
     def pilot(methods: str) -> dict[str, Any]:
         ran = paramcast(
             "pilot", "blobs.py", "--quick", "--seeds", 6, "--methods", methods,
-            "--out", methods[:5], "--json",
+            "--all-arms", "--out", methods[:5], "--json",
         )  # fmt: skip
         result: dict[str, Any] = ran.result
         return result
@@ -308,7 +313,7 @@ def test_a_methods_numbers_do_not_depend_on_the_others(
 def test_several_predictors_share_the_error(paramcast: Paramcast, task_file: TaskFile) -> None:
     task_file()
     methods = "plp, plp(horizon=0.5), lookahead, secant"
-    words = ("--lr", 0.2, "--epochs", 6, "--methods", methods, "--seeds", 6, "--json")
+    words = ("--lr", 0.2, "--epochs", 6, "--methods", methods, "--seeds", 6, "--all-arms", "--json")
     result = paramcast("pilot", "blobs.py", *words).cell
     assert result["confidence"] == pytest.approx(1 - 0.05 / 4)
     assert set(result["verdicts"]) == {"plp", "plp(horizon=0.5)", "lookahead", "secant"}
@@ -320,19 +325,21 @@ def test_several_predictors_share_the_error(paramcast: Paramcast, task_file: Tas
         assert f"sgd-lr-matched of {predictor}" in names
         assert f"random-jump of {predictor}" in names
         against = set(compared(result["verdicts"][predictor]["quality"]))
-        assert f"{predictor} - random-jump of {predictor}" in against
         others = set(result["verdicts"]) - {predictor}
         assert not any(f"{predictor} - random-jump of {other}" in against for other in others)
 
 
-def test_offered_controls_must_be_beaten_too(paramcast: Paramcast, task_file: TaskFile) -> None:
-    task_file()
-    words = (*SMALL[:4], "--methods", "plp, nesterov, sign-flipped, demon", "--seeds", 6, "--json")
-    result = paramcast(*words).cell
-    comparisons = compared(result["verdicts"]["plp"]["quality"])
-    assert {"plp - nesterov", "plp - sign-flipped", "nesterov - sgd"} <= set(comparisons)
-    assert not any("demon" in name for name in comparisons)
-    assert {row["method"]: row["lr"] for row in result["table"]}["sign-flipped"] == 0.05
+def test_offered_controls_must_be_beaten_too(
+    task_file: TaskFile, plan: Callable[..., Plan]
+) -> None:
+    planned = plan(task_file(), "plp, nesterov, sign-flipped, demon", lr=0.05, seeds=6)
+    # plp is 10 points better than everything
+    course, _ = follow(planned, drawn({"plp": 0.1}))
+    verdict = course.verdicts["plp"]["quality"]
+    assert verdict.kind == "adopt"
+    names = ["sgd-lr-matched", "random-jump", "sign-flipped", "nesterov"]
+    assert verdict.facts["controls"] == names
+    assert {row.name: row.lr for row in course.rows}["sign-flipped"] == 0.05
 
 
 # --- seeds --------------------------------------------------------------------------------------
@@ -352,13 +359,15 @@ def test_two_to_five_seeds_run_and_name_the_seeds_needed(
         assert "fewer than 6 seeds" in reason
 
 
-def test_a_pilot_is_extended_twice_at_98_per_cent_and_not_otherwise(
+def test_a_pilot_is_extended_twice_at_99_per_cent_and_not_otherwise(
     paramcast: Paramcast, task_file: TaskFile
 ) -> None:
-    task_file()
+    task_file(changes="test=blobs(12, 3)")  # one example is 8 points: unclear, whatever the seeds
 
     def look(seeds: int) -> Any:
-        return paramcast(*SMALL, "--seeds", seeds, "--out", "out", "--json")
+        return paramcast(
+            "pilot", "blobs.py", "--lr", 0.05, "--seeds", seeds, "--out", "out", "--json"
+        )
 
     first = look(6).result
     assert (cell(first)["confidence"], first["reused_runs"]) == (0.95, 0)
@@ -368,14 +377,15 @@ def test_a_pilot_is_extended_twice_at_98_per_cent_and_not_otherwise(
         assert refused.code == 2
         assert f"--seeds can be 6 or 12 or 24, got {seeds}" in refused.err
     second = look(12).result
-    assert (cell(second)["confidence"], second["reused_runs"]) == (0.98, 48)
+    assert (cell(second)["confidence"], second["reused_runs"]) == (0.99, 12)
     assert "--seeds can be 12 or 24, got 6" in look(6).err
     third = look(24).result
-    assert (cell(third)["confidence"], third["reused_runs"]) == (0.98, 96)
-    assert "--seeds can be 24, got 48" in look(48).err
+    assert (cell(third)["confidence"], third["reused_runs"]) == (0.99, 24)
+    # settled at 12: nothing more runs
+    assert [each["seeds"] for each in cell(third)["looks"]] == [6, 12]
     for result in (second, third):
         comparisons = compared(cell(result)["verdicts"]["plp"]["quality"])
-        assert {c["confidence"] for c in comparisons.values()} == {0.98}
+        assert {c["confidence"] for c in comparisons.values()} == {0.99}
     for early, late in zip(cell(first)["table"], cell(third)["table"], strict=True):
         assert late["values"][:6] == early["values"]
 
@@ -388,7 +398,8 @@ def test_the_continuing_command_continues(
     first = paramcast(
         "pilot", "blobs.py", "--lr-range", 0.0523456789, 0.3, "--trials", 2, "--trial-seeds", 1,
         "--seeds", 6, "--epochs", 3, "--batch-size", 4, "--schedule", "wsd", "--margin", 0.123,
-        "--methods", "plp(horizon=0.5, start='last')", "--base", "nesterov", "--out", "a folder",
+        "--methods", "plp(horizon=0.5, start='last')", "--base", "nesterov", "--all-arms",
+        "--out", "a folder",
     )  # fmt: skip
     assert first.code == 0, first.err
     command = next(line for line in first.out.splitlines() if line.startswith("  paramcast pilot"))
@@ -407,8 +418,8 @@ def test_inconclusive_says_spread_seeds_time_and_command(
     words = " ".join(ran.out.split())
     assert re.search(r"spread by [\d.]+ points \(sd\)", words)
     assert re.search(r"takes about \d+ seeds", words)
-    assert re.search(r"Extend this pilot to (12|24) seeds \(about \d+ s\)", words)
-    assert re.search(r"paramcast pilot \S+blobs\.py:task .*--seeds (12|24) --out out", words)
+    assert re.search(r"Extend this pilot to 12 seeds \(at most about \d+ s\)", words)
+    assert re.search(r"paramcast pilot \S+blobs\.py:task .*--seeds 12 --out out", words)
 
 
 # --- stale results ------------------------------------------------------------------------------
@@ -573,7 +584,7 @@ def test_an_interrupted_pilot_goes_on(
     until(lambda: kept(tmp_path / "out/runs.db") >= 3, process)
     process.send_signal(signal.SIGINT)
     if name == "SIGTERM":
-        until(lambda: kept(tmp_path / "out/runs.db") >= 12, process)
+        until(lambda: kept(tmp_path / "out/runs.db") >= 6, process)
         process.send_signal(signal.SIGTERM)
     out, err = process.communicate()
     runs = kept(tmp_path / "out/runs.db")
@@ -678,7 +689,8 @@ def test_the_table_goes_to_standard_output_and_nothing_to_the_other(
     ran = paramcast(*SMALL, "--seeds", 2)
     assert ran.code == 0
     assert ran.said == ""
-    assert ran.out.startswith("blobs: as I train today; 2 seeds, 10 steps (8 for 0.8 T)")
+    start = "blobs: as I train today; 4 trainings, 10 steps, looked at after 2 seeds, "
+    assert ran.out.startswith(start)
     folder = r"paramcast-runs/blobs-[0-9a-f]{8}"
     last = rf"Details: {folder}/result\.json\nReport: {folder}/report\.html\n$"
     assert re.search(last, ran.out)
@@ -692,12 +704,15 @@ def test_dry_run_runs_and_writes_nothing(
 ) -> None:
     file = task_file(more="import multiprocessing\nassert multiprocessing.parent_process() is None")
     ran = paramcast("pilot", "blobs.py", *words, "--dry-run")
-    tuning, final = {0: (72, 120), 1: (24, 80), 2: (0, 120)}[len(words)]
+    # 12 + 8 tuning and 2 x 6 final runs at least; at most 12 + 15, and four arms twice 24 times
+    least, usual, most = {0: (32, 59, 219), 1: (26, 35, 76), 2: (12, 36, 192)}[len(words)]
     assert ran.code == 0
     assert ran.said == ""
-    assert f"{tuning} tuning runs and {final} final runs" in ran.out
+    trainings = f"{least} trainings at least, usually about {usual}, {most} at most"
+    assert trainings in ran.out
     assert re.search(r"about \d+ (s|min); results would go to paramcast-runs/blobs-", ran.out)
-    assert "final rows: sgd, sgd-lr-matched, random-jump, demon, plp\n" in ran.out
+    assert "arms: sgd, sgd-lr-matched, random-jump, plp (controls only where" in ran.out
+    assert "differences of a margin, if the pairs spread (sd) by less than" in ran.out
     assert [p for p in tmp_path.iterdir() if p.name != "__pycache__"] == [file]
 
 
@@ -707,12 +722,10 @@ def test_dry_run_as_json_counts_what_will_run(
     task_file()
     words = ("pilot", "blobs.py", "--quick", "--seeds", 2, "--json")
     promised = paramcast(*words, "--dry-run").result
-    assert promised["estimated_seconds"] >= 0
+    assert promised["seconds_per_run"] >= 0
     result = paramcast(*words).result
-    assert (
-        kept(tmp_path / result["out"] / "runs.db")
-        == promised["tuning_runs"] + promised["final_runs"]
-    )
+    runs = kept(tmp_path / result["out"] / "runs.db")
+    assert promised["least_runs"] <= runs == cell(result)["trainings"] <= promised["most_runs"]
     assert result["out"] == promised["out"]
     assert cell(result)["learning_rates"]["tried"] == promised["learning_rates"]
 
@@ -720,16 +733,22 @@ def test_dry_run_as_json_counts_what_will_run(
 def test_a_plan_gives_every_method_the_same_tuning(
     task_file: TaskFile, plan: Callable[..., Plan]
 ) -> None:
-    planned = plan(task_file(), "plp, demon, nesterov, sign-flipped")
-    tuned: dict[str, list[tuple[float, int]]] = {}
-    for spec in planned.tuning_specs():
-        tuned.setdefault(spec.method, []).append((spec.lr, spec.seed))
-        assert spec.phase == "tune"
-    assert set(tuned) == {"base", "plp", "demon", "nesterov"}  # derived controls are not tuned
+    planned = plan(task_file(), "plp, demon, nesterov, sign-flipped", lazy=False, speed="always")
+    asked: dict[str, RunSpec] = {}
+
+    def run(specs: list[RunSpec]) -> dict[str, Any]:
+        asked.update((spec.key, spec) for spec in specs)
+        return drawn({"plp": 0.1})(specs)
+
+    follow(planned, run)
+    tuned: dict[str, list[float]] = {}
+    for spec in asked.values():
+        if (spec.phase, spec.seed) == ("tune", 0):
+            tuned.setdefault(spec.method, []).append(spec.lr)
+    # derived controls are not tuned
+    assert set(tuned) == {"base", "plp", "demon", "nesterov"}
     assert all(points == tuned["base"] for points in tuned.values())
-    keys = {spec.key for spec in planned.tuning_specs()}
-    final = planned.final_specs(planned.rows(dict.fromkeys(tuned, 0.1)))
-    assert not keys & {spec.key for spec in final}
+    final = [spec for spec in asked.values() if spec.phase == "final"]
     assert {(spec.share, spec.seed) for spec in final} == {
         (share, seed) for share in (1.0, 0.8) for seed in range(3)
     }

@@ -187,7 +187,7 @@ def test_runs_that_fail_end_a_pilot_as_they_do_in_a_folder(
     postgres: Server, schema: str, url: str, task_file: Any, paramcast: Any
 ) -> None:
     task_file(more=AT_SEED_1.replace("{what}", "raise RuntimeError('boom')"))
-    words = ("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2, "--methods", "plp", "--out", "out")
+    words = ("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2, "--all-arms", "--out", "out")
     for attempts in (16, 32):  # a driver that starts later tries again
         ran = paramcast(*words, "--store", url)
         assert ran.code == 1
@@ -207,7 +207,7 @@ def test_a_password_is_used_and_never_kept(
     postgres.sql(f"ALTER SCHEMA {schema} OWNER TO locked")
     url = postgres.url(schema, user="locked")
     secret = PASSWORD.replace(" ", "%20")
-    words = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 2, "--methods", "plp", "--out", "out")
+    words = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 2, "--all-arms", "--out", "out")
     ran = paramcast(*words, "--store", url.replace("locked@", f"locked:{secret}@"))
     assert ran.code == 0, ran.err
     assert (tmp_path / "out" / "runs.url").read_text() == url + "\n"

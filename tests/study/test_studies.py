@@ -6,7 +6,7 @@ import csv
 import json
 import math
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +14,14 @@ import pandas as pd
 import pytest
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.cells import final_jobs, make_cells
+from paramcast.study.course import Course
+from paramcast.study.engines import Job
+from paramcast.study.grid.cells import make_cells, once
 from paramcast.study.grid.export import write
 from paramcast.study.grid.file import open_study, read, ready_made, ready_text
-from paramcast.study.grid.run import count
+from paramcast.study.plan import Plan
+from paramcast.study.price import price
+from paramcast.study.result import metric_of
 from paramcast.study.training.probes import check_probes
 
 TINY = """
@@ -105,19 +109,27 @@ def test_the_digits_studies_have_cells_that_fit(name: str, tmp_path: Path) -> No
     assert len(set(labels)) == len(labels) or name == "sensitivity"  # its blocks share a centre
 
 
+def first_jobs(plans: Sequence[Plan]) -> list[Job]:
+    """All runs of cells whose learning rate is given: those of their only look."""
+    wanted = []
+    for plan in plans:
+        following = Course(plan, plan.options.looks, metric_of).next({})
+        assert following is not None
+        wanted.append((plan, following.specs))
+    return once(wanted)
+
+
 def test_a_grid_without_methods_is_its_base_alone(tmp_path: Path) -> None:
     study = read(TINY.replace('methods = ["plp"]', "methods = []"), "tiny")
     plans = [c.plan for c in make_cells(study, tmp_path, device="cpu", data_dir=None)]
-    chosen = [plan.choose({}) for plan in plans]
-    assert {job.spec.method for job in final_jobs(plans, chosen)} == {"base"}
+    assert {job.spec.method for job in first_jobs(plans)} == {"base"}
 
 
 def test_cells_that_share_runs_run_them_once(tmp_path: Path) -> None:
     study = read(TINY + TINY.partition("[[grid]]")[1] + TINY.partition("[[grid]]")[2], "twice")
     plans = [c.plan for c in make_cells(study, tmp_path, device="cpu", data_dir=None)]
-    chosen = [plan.choose({}) for plan in plans]
     assert len(plans) == 8
-    assert len(final_jobs(plans, chosen)) == 4 * 6 * 4  # cells, seeds, methods
+    assert len(first_jobs(plans)) == 4 * 6 * 4  # cells, seeds, methods
 
 
 def test_the_longest_runs_start_first_task_by_task(tmp_path: Path) -> None:
@@ -126,7 +138,7 @@ def test_the_longest_runs_start_first_task_by_task(tmp_path: Path) -> None:
     text += grid.replace('"digits"', '"digits/mlp"').replace("epochs = 1", "epochs = [1, 3]")
     cells = make_cells(read(text, "x"), tmp_path, device="cpu", data_dir=None)
     plans = [cell.plan for cell in cells]
-    jobs = final_jobs(plans, [plan.choose({}) for plan in plans])
+    jobs = first_jobs(plans)
     begun = [(job.source.where, job.spec.epochs) for job in jobs]
     order = list(dict.fromkeys(begun))
     assert order == [("digits/mlp", 3), ("digits/mlp", 1), ("digits", 2), ("digits", 1)]
@@ -136,7 +148,7 @@ def test_the_longest_runs_start_first_task_by_task(tmp_path: Path) -> None:
 def test_counting_runs_hashes_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     cells = make_cells(read(TINY, "x"), tmp_path, device="cpu", data_dir=None)
     monkeypatch.setattr("paramcast.study.spec.hash_of", None)  # a study has very many
-    assert count([cell.plan for cell in cells]) == (0, 4 * 6 * 4)
+    assert sum(price(cell.plan.options).most for cell in cells) == 4 * 6 * 4
 
 
 # --- a study, run -------------------------------------------------------------------------------
@@ -146,7 +158,7 @@ def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_pat
     (tmp_path / "tiny.toml").write_text(TINY)
     dry = paramcast("study", "run", "tiny.toml", "--dry-run", "--json", "--out", "out")
     facts = json.loads(dry.out)
-    assert (facts["cells"], facts["tuning_runs"], facts["final_runs"]) == (4, 0, 96)
+    assert (facts["cells"], facts["least_runs"], facts["most_runs"]) == (4, 96, 96)
     assert not (tmp_path / "out").exists()
 
     ran = paramcast("study", "run", "tiny.toml", "--out", "out")
@@ -202,7 +214,7 @@ def test_momentum_and_weight_decay_are_those_of_the_cell(tmp_path: Path) -> None
     text = TINY.replace("seeds = 6", "seeds = 6\nmomentum = [0.0, 0.9]\nweight_decay = 0.01")
     cells = make_cells(read(text, "x"), tmp_path, device="cpu", data_dir=None)
     plans = [cell.plan for cell in cells]
-    specs = {job.spec for job in final_jobs(plans, [plan.choose({}) for plan in plans])}
+    specs = {job.spec for job in first_jobs(plans)}
     assert {spec.momentum for spec in specs} == {0.0, 0.9}
     assert {spec.weight_decay for spec in specs} == {0.01}
 

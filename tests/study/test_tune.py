@@ -3,10 +3,21 @@
 from __future__ import annotations
 
 import itertools
+import math
+from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from paramcast.study.judging.tune import best_for_base, best_for_method, edge, learning_rates
+from paramcast.study.judging.tune import (
+    edge,
+    largest_search,
+    learning_rates,
+    rates_around,
+    search,
+    search_base,
+)
 
 
 @pytest.mark.parametrize("trials", [2, 4, 8, 16, 64])
@@ -27,8 +38,38 @@ def test_points_scale_with_the_range() -> None:
     assert [10 * lr for lr in small] == pytest.approx(list(large))
 
 
-def test_the_base_takes_the_lowest_mean_loss() -> None:
-    assert best_for_base({0.1: [1.0, 5.0], 0.2: [2.9, 3.0], 0.3: [3.0, 3.0]}) == 0.2
+Losses = dict[float, list[float]]
+
+
+def searched(
+    truth: Losses, seeds: int, base: float | None = None
+) -> tuple[float, list[list[tuple[float, int]]]]:
+    """The point that a search chooses, and the runs that it asked for, round by round."""
+    known: Losses = {lr: [] for lr in truth}
+    rounds = []
+    while True:
+        wanted, best = search_base(known, seeds) if base is None else search(known, base, seeds)
+        if not wanted:
+            assert best is not None
+            return best, rounds
+        assert best is None
+        rounds.append(wanted)
+        for lr, seed in wanted:
+            assert len(known[lr]) == seed  # seeds in order, none twice
+            known[lr].append(truth[lr][seed])
+
+
+def test_the_base_halves_its_points_and_takes_the_lowest_mean() -> None:
+    truth = {0.1: [1.0, 5.0], 0.2: [2.0, 2.5], 0.3: [3.0, 0.0], 0.4: [4.0, 0.0]}
+    best, rounds = searched(truth, 3)
+    assert rounds == [[(lr, 0) for lr in truth], [(0.1, 1), (0.2, 1)]]  # 0.3 is not seen again
+    assert best == 0.2
+    assert searched(truth, 1) == (0.1, [[(lr, 0) for lr in truth]])
+    assert searched({0.1: [1.0, 1.0]}, 2) == (0.1, [[(0.1, 0)], [(0.1, 1)]])
+
+
+def test_a_base_that_diverges_everywhere_takes_the_lowest_rate() -> None:
+    assert searched({0.1: [math.inf] * 2, 0.2: [math.inf] * 2}, 2)[0] == 0.1
 
 
 @pytest.mark.parametrize(
@@ -38,14 +79,61 @@ def test_the_base_takes_the_lowest_mean_loss() -> None:
         ({0.1: [1.0, 1.0, 1.0], 0.2: [0.1, 0.1, 1.1]}, 0.1),  # a far lower mean, one seed worse
         ({0.1: [1.0, 1.0, 1.0], 0.2: [0.1, 0.1, 1.0]}, 0.1),  # a tie is not better
         ({0.1: [1.0, 1.0, 1.0], 0.2: [0.9, 0.9, 0.9], 0.3: [0.1, 0.8, 0.8]}, 0.3),
-        ({0.1: [1.0, 1.0, 1.0], 0.2: [0.9, 0.9, 0.9], 0.3: [0.0, 0.0, 1.0]}, 0.2),
+        ({0.1: [1.0, 1.0, 1.0], 0.2: [0.9, 0.9, 0.9], 0.3: [0.0, 1.0, 0.0]}, 0.2),
+        ({0.1: [1.0, 1.0, 1.0], 0.2: [2.0, 0.0, 0.0]}, 0.1),  # out on the first seed
         ({0.1: [1.0, 1.0, 1.0]}, 0.1),
     ],
 )
 def test_a_method_leaves_the_bases_point_only_if_better_on_every_seed(
-    losses: dict[float, list[float]], chosen: float
+    losses: Losses, chosen: float
 ) -> None:
-    assert best_for_method(losses, 0.1) == chosen
+    assert searched(losses, 3, 0.1)[0] == chosen
+
+
+def test_a_method_halves_those_that_are_better_beside_the_bases_point() -> None:
+    truth = {
+        0.1: [5.0, 5.0, 5.0], 0.2: [4.0, 4.0, 4.0], 0.3: [3.0, 3.0, 3.0], 0.4: [2.0, 9.0, 0.0],
+        0.5: [1.0, 4.0, 9.0], 0.6: [6.0, 0.0, 0.0],
+    }  # fmt: skip
+    best, rounds = searched(truth, 3, 0.1)
+    assert rounds == [
+        [(lr, 0) for lr in truth],
+        [(0.1, 1), (0.5, 1), (0.4, 1), (0.3, 1)],  # the best half; 0.6 is worse than the base's
+        [(0.1, 2), (0.5, 2)],  # the best of those that were better twice
+    ]
+    assert best == 0.1  # and that one is worse on the last
+
+
+def test_a_search_ends_when_nothing_is_better() -> None:
+    truth = {0.1: [1.0], 0.2: [2.0], 0.3: [3.0]}
+    assert searched(truth, 3, 0.1) == (0.1, [[(lr, 0) for lr in truth]])
+    assert searched({0.1: [1.0], 0.2: [0.5]}, 1, 0.1)[0] == 0.2  # one seed is all that was asked
+
+
+@given(
+    st.integers(1, 9), st.integers(1, 4), st.booleans(),
+    st.randoms(use_true_random=False),
+)  # fmt: skip
+def test_no_search_takes_more_than_the_most_it_may(
+    points: int, seeds: int, base: bool, random: Any
+) -> None:
+    truth = {float(lr): [random.random() for _ in range(seeds)] for lr in range(1, points + 1)}
+    _, rounds = searched(truth, seeds, None if base else 1.0)
+    assert sum(map(len, rounds)) <= largest_search(points, seeds, base=base)
+
+
+def test_the_most_that_a_search_takes_by_pencil() -> None:
+    assert largest_search(8, 3, base=True) == 8 + 4
+    assert largest_search(8, 3, base=False) == 8 + (4 + 1) + (1 + 1)
+    assert largest_search(4, 2, base=False) == 4 + (1 + 1)
+    assert largest_search(1, 3, base=False) == 1 + 1 + 1
+
+
+def test_rates_around_one_that_is_tuned() -> None:
+    assert rates_around(0.1, 8) == pytest.approx((0.0125, 0.025, 0.05, 0.1, 0.2, 0.4, 0.8))
+    assert rates_around(0.1, 4) == pytest.approx((0.05, 0.1, 0.2))
+    assert rates_around(0.1, 1) == (0.1,)
+    assert 0.1 in rates_around(0.1, 8)  # exactly: the base's point is one of them
 
 
 def test_the_edge_is_the_lowest_or_highest_tried() -> None:

@@ -147,15 +147,18 @@ def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:
     """The subject's defaults, overridden by the user's choices; check that the choices fit."""
     from ..study.own.training import OwnTraining
     from ..study.plan import QUICK, usual_options
+    from ..study.spec import ALWAYS, NEVER, OPEN
     from ..study.tasks.task import check_lr_range
     from ..study.training.methods import parse_methods
 
     # options that exclude each other
     if given.lr is not None:
-        for name in ("lr_range", "trials", "trial_seeds"):
+        for name in ("lr_range", "trials", "trial_seeds", "tuned_base"):
             if getattr(given, name) is not None:
                 option = "--" + name.replace("_", "-")
                 raise StudyError(f"--lr tunes nothing, so {option} has no use; give one of them")
+    if given.tuned_base is not None and given.lr_range is not None:
+        raise StudyError("--tuned-base searches around its rate, so --lr-range has no use")
     if given.splits is not None:
         if given.seeds is not None:
             raise StudyError("--splits is also the number of seeds; leave out --seeds")
@@ -166,13 +169,18 @@ def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:
             )
 
     # fields of the same name override the defaults
-    usual = usual_options(source, subject, given.base)
+    usual = usual_options(source, subject)
     asked: dict[str, Any] = {**(QUICK if given.quick else {})}
     asked |= {k: v for k, v in vars(given).items() if v is not None and hasattr(usual, k)}
     # options that a plan holds in another form than the command line
     asked |= {"source": source, "splits": given.splits is not None}
     if given.methods is not None:
         asked["methods"] = parse_methods(given.methods)
+    asked["lazy"] = not given.all_arms
+    if given.all_arms or given.speed is not None:
+        asked["speed"] = NEVER if given.speed is False else ALWAYS
+    else:
+        asked["speed"] = OPEN
     if given.margin is not None:
         asked["margin"], asked["relative_margin"] = given.margin
     if given.splits is not None:
@@ -230,6 +238,7 @@ def _of_training(
 def _of_candidates(given: PilotCommand, training: OwnTraining, options: Options) -> Options:
     """The options of a comparison of commands, which differ in more than what wraps a base."""
     from ..study.own.command import takes
+    from ..study.spec import NEVER
     from ..study.training.methods import Candidate
 
     if given.methods is not None:
@@ -243,7 +252,7 @@ def _of_candidates(given: PilotCommand, training: OwnTraining, options: Options)
     return replace(
         options,
         methods=tuple(Candidate(name) for name in commands if name != "base"),
-        speed=all(takes(words, "share") for words in commands.values()),
+        speed=options.speed if all(takes(w, "share") for w in commands.values()) else NEVER,
         random_jump=False,
     )
 
@@ -260,19 +269,30 @@ def _flag(name: str) -> str:
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
+    from ..study.judging.stats import could_show
     from ..study.tasks.description import lines
 
     description = plan.subject.description
     rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
     rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
-    facts = {"learning_rates": rates, "rows": rows, "description": description}
+    shows = [(look.seeds, could_show(look.seeds)) for look in plan.options.looks]
+    facts = {
+        "learning_rates": rates,
+        "rows": rows,
+        "description": description,
+        "looks": [{"seeds": n, "spread_in_margins": round(spread, 2)} for n, spread in shows],
+    }
     told = planned([plan], workers, plan.out, facts, as_json=as_json)
     if as_json:
         return told
     return (
         printable("".join(f"{line}\n" for line in lines(description)))
         + f"{told}learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"
-        + f"final rows: {', '.join(rows)}\n"
+        + f"arms: {', '.join(rows)}"
+        + (" (controls only where they can change a verdict)\n" if plan.options.lazy else "\n")
+        + "what it could show: differences of a margin, if the pairs spread (sd) by less than "
+        + ", ".join(f"{spread:.2f} margins with {n} seeds" for n, spread in shows)
+        + "\n"
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import signal
 import sys
@@ -101,19 +102,26 @@ def followed(
 def planned(
     plans: Sequence[Plan], workers: int, out: Path, facts: dict[str, Any], *, as_json: bool
 ) -> str:
-    """The text of a dry run: the number of runs, the time they take and, as JSON, more facts."""
+    """The text of a dry run: the trainings, the time they take and, as JSON, more facts."""
     from ..report.watch.terminal import duration
-    from ..study.grid.run import count, estimate
+    from ..study.grid.run import estimate
+    from ..study.price import price
 
-    (tuning, final), seconds = count(plans), estimate(plans, workers)
-    if not as_json:
-        return (
-            f"{tuning} tuning runs and {final} final runs on {workers} workers, "
-            f"about {duration(seconds)}; results would go to {out}\n"
-        )
-    counts = {"tuning_runs": tuning, "final_runs": final, "workers": workers}
-    more = {"estimated_seconds": round(seconds, 1), **facts, "out": str(out)}
-    return json.dumps(counts | more, indent=1) + "\n"
+    prices = [price(plan.options) for plan in plans]
+    least, usual, most = (sum(counts) for counts in zip(*prices, strict=True))
+    each = estimate(plans, workers)
+    if as_json:
+        counts = {"least_runs": least, "usual_runs": usual, "most_runs": most, "workers": workers}
+        seconds = None if math.isnan(each) else round(each, 3)
+        more = {"seconds_per_run": seconds, **facts, "out": str(out)}
+        return json.dumps(counts | more, indent=1) + "\n"
+    runs = f"{most} trainings"
+    if least != most:
+        runs = f"{least} trainings at least, usually about {usual}, {most} at most"
+    time = "the first one will tell how long they take"
+    if not math.isnan(each):
+        time = f"on {workers} workers about {duration(each * usual)}"
+    return f"{runs}, {time}; results would go to {out}\n"
 
 
 def finished(result: T, render: Callable[[T], str], out: Path, *, as_json: bool) -> str:

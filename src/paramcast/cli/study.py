@@ -198,8 +198,9 @@ def _status(folder: Path, url: str | None = None) -> str:
     with reading(folder, url) as store, as_written(store.name, RESUME):
         about, at_work = _about(store), store.driver or driver(folder)
         counts, planned = store.counts(), dict(store.about("planned") or {})
-    done = f"{counts.get('tune', 0)} of {planned.get('tuning', '?')} tuning runs, "
-    done += f"{counts.get('final', 0)} of at most {planned.get('final', '?')} final runs"
+        unknown = 0 if planned else "?"
+    done = f"{counts.get('tune', 0)} of {planned.get('tuning', unknown)} tuning runs, "
+    done += f"{counts.get('final', 0)} of at most {planned.get('final', unknown)} final runs"
     failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""
     failed += f"; at work: {at_work}" if at_work else ""
     state = "finished" if (folder / RESULT).is_file() else "not finished"

@@ -59,6 +59,7 @@ class LiveProgress:
             disable=not console.is_terminal,
         )
         self._task: TaskID | None = None
+        self._phases: dict[str, tuple[TaskID, int]] = {}  # and the runs wanted so far
         self.done = self.total = self.reused = 0
 
     def __enter__(self) -> LiveProgress:
@@ -69,12 +70,16 @@ class LiveProgress:
         self._progress.stop()
 
     def phase(self, name: str, total: int, reused: int) -> None:
-        """A phase begins; stored runs count as done."""
+        """A phase begins or goes on with more runs; stored runs count as done."""
         self.total += total
         self.done += reused
         self.reused += reused
         note = f"{reused} reused" if reused else "starting workers"
-        self._task = self._progress.add_task(name, total=total, completed=reused, last=note)
+        if name not in self._phases:
+            self._phases[name] = self._progress.add_task(name, total=0, last=note), 0
+        self._task, before = self._phases[name]
+        self._phases[name] = self._task, before + total
+        self._progress.update(self._task, total=before + total, advance=reused)
 
     def say(self, sentence: str) -> None:
         """Print what the user should know, above the progress."""
@@ -131,9 +136,11 @@ def show(result: Result, console: Console) -> None:
     metric, question = judged["metric"], judged["question"]
     early = f" ({judged['early_steps']} for 0.8 T)" if judged["early_steps"] else ""
     steps = "" if judged["steps"] is None else f"{judged['steps']} steps{early}, "
+    seeds = ", ".join(f"{look['seeds']:.0f}" for look in judged["looks"])
     console.print(
-        f"{judged['task']}: {words(f'question.{question}')}; {judged['seeds']} seeds, {steps}"
-        f"{result['wall_seconds']:.0f} s, {result['reused_runs']} runs reused"
+        f"{judged['task']}: {words(f'question.{question}')}; {judged['trainings']} trainings, "
+        f"{steps}looked at after {seeds} seeds, {result['wall_seconds']:.0f} s, "
+        f"{result['reused_runs']} runs reused"
         if result["kind"] != "table"
         else f"{judged['task']}: {words(f'question.{question}')}",
         highlight=False,
@@ -179,7 +186,9 @@ def _say(text: str, console: Console, indent: str = "") -> None:
 def _columns(judged: Judged) -> tuple[list[Column], list[Column]]:
     """An arm's own columns, and those that compare it: headings, and what renders a cell."""
     base, metric = judged["table"][0]["method"], judged["metric"]
-    level = f"{100 * judged['confidence']:.3g}%"
+    # arms that were settled at different looks have intervals of different levels
+    levels = {row["to_base"].confidence for row in judged["table"] if row["to_base"] is not None}
+    level = f"{100 * max(levels):.3g}%" if len(levels) == 1 else "interval"
     own: list[Column] = [("method", lambda r: r["method"])]
     # what no arm has is left out: errors are for classes, a table may hold nothing but values
     forms: dict[str, tuple[str, Callable[[float], str]]] = {

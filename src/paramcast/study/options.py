@@ -18,7 +18,7 @@ import click
 
 from ..errors import StudyError
 from .reading import MOST_SEEDS, shown
-from .spec import BASES, FORMATS, SCHEDULES
+from .spec import ALWAYS, BASES, FORMATS, NEVER, SCHEDULES
 from .tasks.frames import KINDS, MISSING, READ, TableOptions, read_setting
 
 if TYPE_CHECKING:
@@ -119,6 +119,18 @@ def parse_margin(text: str) -> tuple[float, bool]:
     return margin, number != text.strip()
 
 
+def parse_duration(text: str) -> float:
+    """Read a time such as 90s, 30m, 3h or 1.5h, in seconds.
+
+    Raises:
+        StudyError: it is not one.
+    """
+    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?)\s*(s|m|h|d)", text.strip())
+    if found is None or float(found[1]) == 0:
+        raise StudyError(f"--budget must be a time such as 90s, 30m or 3h, got {shown(text)}")
+    return float(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
 def parse_device(text: str) -> str:
     """Check a device's name, whether or not this machine has the device.
 
@@ -170,7 +182,7 @@ class ComparisonOptions:
         lambda o: [f"{key}={value}" for key, value in o.source.table.read],
         type=read_setting, metavar="KEY=VALUE", multiple=True)
     methods: str | None = option(
-        COMPARISON, "What to compare with the base, also FILE.py:FUNCTION [demon, plp].",
+        COMPARISON, "What to compare with the base, also FILE.py:FUNCTION [plp].",
         lambda o: ", ".join(m.label for m in o.methods) if not o.source.commands[1:] else None,
         metavar="LIST")
     base: str | None = option(
@@ -208,6 +220,22 @@ class ComparisonOptions:
     tune_by: str | None = option(
         COMPARISON, "Which result of it chooses the learning rates [validation_loss].",
         lambda o: o.source.tune_by, metavar="NAME")
+    tuned_base: float | None = option(
+        COMPARISON, "The base's learning rate, which you have tuned; methods search around it.",
+        lambda o: o.tuned_base, type=ABOVE_0, metavar="LR")
+    max_runs: int | None = option(
+        COMPARISON, "Trainings that may be used in all.", lambda o: o.max_runs, type=COUNT)
+    budget: float | None = option(
+        COMPARISON, "Time that they may take, such as 90s, 30m or 3h.",
+        lambda o: None if o.budget is None else f"{o.budget:g}s",
+        type=parse_duration, metavar="TIME")
+    all_arms: bool = option(
+        COMPARISON, "Run every control and 0.8 T, also where they cannot change a verdict.",
+        lambda o: not o.lazy, is_flag=True)
+    speed: bool | None = option(
+        COMPARISON, "Ask whether a method is faster [where its quality leaves the question open].",
+        lambda o: {ALWAYS: True, NEVER: False}.get(o.speed), flag="--speed/--no-speed",
+        default=None)
     margin: tuple[float, bool] | None = option(
         COMPARISON, "Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
         lambda o: o.margin_text, type=parse_margin, metavar="X|X%")
@@ -217,7 +245,8 @@ class ComparisonOptions:
 class SeedOptions:
     """The number of paired final runs, which the continuing command always names."""
 
-    seeds: int | None = option(COMPARISON, "Paired final seeds; one alone has no spread [12].",
+    seeds: int | None = option(
+        COMPARISON, "Paired final seeds, at most; it looks at a quarter, half and all [24].",
         lambda o: None if o.splits else o.seeds, type=Whole(2, MOST_SEEDS))
     splits: int | None = option(
         COMPARISON, "As many seeds, each with a random split of its own (small data).",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 import shlex
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,13 +16,14 @@ from .. import __version__
 from ..errors import StudyError
 from .engines import Job
 from .engines.worker import fingerprint
+from .judging.looks import Look, planned
+from .judging.stats import FULL_CONFIDENCE
 from .judging.table import LR_MATCHED
-from .judging.tune import best_for_base, best_for_method, learning_rates
-from .judging.verdict import EARLY
+from .judging.tune import learning_rates, rates_around
 from .options import as_arguments, written
-from .own.checks import check_seeds
 from .own.training import OWN
-from .spec import DEFAULT, Numerics, RunSpec, hash_of, identifying
+from .price import price
+from .spec import DEFAULT, OPEN, Numerics, RunSpec, hash_of, identifying
 from .subject import Subject
 from .tasks.own_file import HERE
 from .tasks.source import Source
@@ -57,13 +58,18 @@ class Options:
     lr: float | None = None
     trials: int = 8
     trial_seeds: int = 3
-    seeds: int = 12
+    seeds: int = 24  # at most; `judging.looks` says after how many a verdict is read
     margin: float | None = None
     device: str = "cpu"
     momentum: float | None = None
     weight_decay: float | None = None
-    speed: bool = True  # also run and judge 0.8 T
+    speed: str = OPEN  # when to run and judge 0.8 T, as `judging.table.judge` takes it
     random_jump: bool = True  # run that control
+    lazy: bool = True  # run only what can change a verdict
+    once: bool = False  # look at all seeds, and only then
+    tuned_base: float | None = None  # the base's learning rate, tuned by its user
+    max_runs: int | None = None  # trainings that may be used
+    budget: float | None = None  # seconds that they may take
     numerics: Numerics = DEFAULT
     probes: tuple[str, ...] = ()  # of the final runs
     relative_margin: bool = False  # the margin is in per cent of the base's median
@@ -78,6 +84,16 @@ class Options:
         """The base as the user gave it: a name or, beside candidates, a command."""
         commands = self.source.commands
         return shlex.join(commands[0][1]) if len(commands) > 1 else self.base
+
+    @property
+    def looks(self) -> list[Look]:
+        """When verdicts are read."""
+        return [Look(self.seeds, FULL_CONFIDENCE)] if self.once else planned(self.seeds)
+
+    @property
+    def limited(self) -> bool:
+        """Whether the number of trainings is limited, which also decides how much is tuned."""
+        return self.max_runs is not None or self.budget is not None
 
     @property
     def margin_text(self) -> float | str | None:
@@ -124,22 +140,17 @@ def too_many(runs: int) -> str:
     )
 
 
-def usual_options(
-    source: Source, subject: Subject, base: str | None, device: str = "cpu"
-) -> Options:
+def usual_options(source: Source, subject: Subject, device: str = "cpu") -> Options:
     """The default comparison of a subject.
 
     Args:
         source, subject: what is trained.
-        base: the base that the user named, if any. DEMON is a default method only over bases with
-            SGD's momentum, which it sets.
         device: the device whose usual numerics to take.
     """
     usual = subject.usual
-    alone = (base or usual.base) in ("own", "demon", "rmsprop")
     return Options(
         source=Source(source.kind, source.where),
-        methods=parse_methods("plp" if alone else "demon, plp"),
+        methods=parse_methods("plp"),
         base=usual.base,
         lr_range=usual.lr_range or (0.0, 0.0),
         epochs=usual.epochs,
@@ -196,57 +207,44 @@ class Plan:
             probes=options.probes,
         )
         self.identity = hash_of(self.specification())
-        if self.most_runs > MOST_RUNS:
-            raise StudyError(too_many(self.most_runs))
+        most = price(options).most
+        if most > MOST_RUNS:
+            raise StudyError(too_many(most))
         label = "".join(c if c.isalnum() or c in "-_" else "-" for c in subject.name)
         self.out = out or Path("paramcast-runs") / f"{label}-{self.identity[:8]}"
 
     def specification(self) -> dict[str, Any]:
         """The settings that identify a pilot: all but the number of final seeds, which may grow."""
         o = self.options
+        # a budget decides how much is tuned
+        search = ["budget"] if o.limited else [o.trials, o.trial_seeds]
         return {
             "common": identifying(self.common.fields()),
             "methods": [m.label for m in o.methods],
             "lr": o.lr,
-            "tuning": None if o.lr is not None else [*o.lr_range, o.trials, o.trial_seeds],
+            "tuning": [*o.lr_range, *search] if o.tuned else None,
             "margin": o.margin_text,
+            **({} if o.tuned_base is None else {"tuned_base": o.tuned_base}),
             **({"splits": True} if o.splits else {}),
             **({"code": self.code} if self.code else {}),
         }
 
-    def tuning_specs(self) -> list[RunSpec]:
-        """Every tuned method at every learning rate and tuning seed; none if the rate was given."""
-        if not self.options.tuned:
-            return []
-        return [
-            self.spec(method, lr, "tune", seed, 1.0)
-            for method in self.with_own_rate
-            for lr in self.rates()
-            for seed in range(self.options.trial_seeds)
-        ]
+    def rates(self, trials: int | None = None) -> tuple[float, ...]:
+        """The learning rates of a search of that many trials, else of those in the options."""
+        o = self.options
+        trials = trials or o.trials
+        if o.tuned_base is not None:
+            return rates_around(o.tuned_base, trials)
+        return learning_rates(*o.lr_range, trials)
 
-    def rates(self) -> tuple[float, ...]:
-        return learning_rates(*self.options.lr_range, self.options.trials)
+    def rows(self, chosen: Mapping[str, float]) -> list[Row]:
+        """The table's arms: base, then each predictor's controls, references, and predictors.
 
-    def choose(self, outcomes: dict[str, dict[str, Any]]) -> dict[str, float]:
-        """Choose the learning rate of every tuned method, by validation loss alone."""
-        if self.options.lr is not None:  # 0 where each command has its own
-            return dict.fromkeys(self.with_own_rate, self.options.lr)
-        if self.options.source.kind in OWN:
-            check_seeds(self.tuning_specs(), outcomes)
-        losses: dict[str, dict[float, list[float]]] = {}
-        for spec in self.tuning_specs():
-            outcome = outcomes[spec.key]
-            diverged = outcome["status"] == "diverged"  # the stored loss is a constant prediction's
-            loss = math.inf if diverged else outcome["validation"]["loss"]
-            losses.setdefault(spec.method, {}).setdefault(spec.lr, []).append(loss)
-        base_lr = best_for_base(losses["base"])
-        chosen = {m: best_for_method(losses[m], base_lr) for m in self.with_own_rate[1:]}
-        return {"base": base_lr, **chosen}
-
-    def rows(self, lrs: dict[str, float]) -> list[Row]:
-        """The table's arms: base, then each predictor's controls, references, and predictors."""
+        Args:
+            chosen: the learning rates by method; an arm whose rate is not chosen yet has NaN.
+        """
         base, many = self.base_name, len(self.predictors) > 1
+        lrs = {**dict.fromkeys(self.with_own_rate, math.nan), **chosen}
         rows = [Row(base, "base", "base", "base", lrs["base"])]
         # each predictor's controls: the base at its rate times its gain, then those made from it
         for method in self.predictors:
@@ -273,18 +271,6 @@ class Plan:
                 rows.append(Row(label, role, family, label, lrs[label], "", advice))
         rows += [Row(m.label, PREDICTOR, m.name, m.label, lrs[m.label]) for m in self.predictors]
         return rows
-
-    def final_specs(self, rows: Sequence[Row]) -> list[RunSpec]:
-        """Every arm at T and, for the speed, at 0.8 T, every seed; the long runs first."""
-        points = self.final_points(rows)
-        return [self.spec(method, lr, "final", seed, share) for method, lr, seed, share in points]
-
-    def final_points(self, rows: Sequence[Row]) -> Iterator[tuple[str, float, int, float]]:
-        """What distinguishes the final runs: method, learning rate, seed and share."""
-        for share in self.shares:
-            for seed in range(self.options.seeds):
-                for row in rows:
-                    yield row.method, row.lr, seed, share
 
     def spec(self, method: str, lr: float, phase: str, seed: int, share: float) -> RunSpec:
         """One run. Equal calls return the same object, so that its key is hashed once."""
@@ -345,11 +331,6 @@ class Plan:
         return [RANDOM_JUMP] * self.options.random_jump + [SIGN_FLIPPED] * named
 
     @property
-    def shares(self) -> tuple[float, ...]:
-        """The shares of the task's steps that the final runs' schedules span."""
-        return (1.0, EARLY) if self.options.speed else (1.0,)
-
-    @property
     def judged(self) -> int:
         """How many methods get a verdict."""
         return sum(m.kind.role in JUDGED for m in self.options.methods)
@@ -358,20 +339,13 @@ class Plan:
     def predictors(self) -> list[Method]:
         return [m for m in self.options.methods if m.kind.role == PREDICTOR]
 
-    @property
-    def most_runs(self) -> int:
-        """An upper bound on the number of runs: those shared by two arms are counted twice."""
-        o, arms = self.options, len(self.rows(dict.fromkeys(self.with_own_rate, 1.0)))
-        tuning = o.trials * o.trial_seeds * len(self.with_own_rate) if o.tuned else 0
-        return tuning + o.seeds * len(self.shares) * arms
-
     def command(self, seeds: int) -> str:
         """The command line that continues this pilot with that many seeds; it leaves defaults out.
 
         Its words, except for the folder, follow from the declarations in options.py.
         """
         o = self.options
-        usual = usual_options(o.source, self.subject, o.base, o.device)
+        usual = usual_options(o.source, self.subject, o.device)
         asked = replace(o, seeds=seeds), replace(usual, seeds=0)  # always named
         if o.source.where in HERE:  # only a call in the process that has it can name it
             name = o.source.item if o.source.item.isidentifier() else "task"

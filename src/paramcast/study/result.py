@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from .course import Course
 from .judging.cautions import cautions
+from .judging.looks import shared
 from .judging.margin import margin_of
 from .judging.stats import interval
-from .judging.table import LR_MATCHED, judge, mean_or_none, numbers
+from .judging.table import LR_MATCHED, Verdicts, mean_or_none, numbers
 from .judging.tune import edge
-from .judging.verdict import EARLY, PERCENT, Arm, Extension, Metric, Verdict
-from .own.checks import check_acts, check_names, check_seeds, with_values
-from .own.training import OWN
-from .plan import Plan, Row
+from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
+from .plan import Plan
+from .spec import NEVER, OPEN
 from .stored import ArmResult, Judged, Measure, Note
 
 Outcome = dict[str, Any]
@@ -23,46 +24,38 @@ Outcome = dict[str, Any]
 
 def summarise(
     plan: Plan,
-    rows: Sequence[Row],
-    chosen: dict[str, float],
-    outcomes: dict[str, Outcome],
-    confidence: float,
-    first_look: int,
-    workers: int | None,
+    course: Course,
+    outcomes: Mapping[str, Outcome],
+    more: int | None = None,
+    workers: int | None = None,
 ) -> Judged:
-    """Judge a comparison: every number of its table and every verdict.
+    """Put a judged comparison together: every number of its table and every verdict.
 
     Args:
-        plan, rows, chosen: what was compared, and the learning rates that were chosen.
-        outcomes: of all final runs, by key.
-        confidence: of the intervals that the verdicts use.
-        first_look: the number of seeds at which a verdict was first read.
-        workers: how many runs go on at once, to tell how long more seeds would take; None where
-            the comparison cannot be extended.
+        plan, course: what was compared, and how it went.
+        outcomes: of all its runs, by key.
+        more: the seeds to which it may be extended; None for no more than it has.
+        workers: how many runs go on at once, to tell how long that would take; None where nothing
+            can be extended.
     """
-    o, speed = plan.options, plan.options.speed
-    if o.source.kind in OWN:
-        check_names(outcomes.values())
-        check_seeds(plan.final_specs(rows), outcomes)
-        outcomes = with_values(outcomes, higher_is_better=plan.subject.higher_is_better)
-    # arms: each row's runs by seed, with T and with 0.8 T steps
-    keys = [_keys(plan, row, 1.0) for row in rows]
-    early_keys = [_keys(plan, row, EARLY) if speed else [] for row in rows]
-    runs = [[outcomes[key] for key in own] for own in keys]
-    early = [[outcomes[key] for key in own] for own in early_keys]
-    for row, own in zip(rows, runs, strict=True):
-        if o.source.kind in OWN and row.method != "base" and row.lr == rows[0].lr:
-            check_acts(row.name, own, runs[0])
-    arms = [_arm(*each) for each in zip(rows, runs, early, strict=True)]
-    base, metric = arms[0], _metric(plan, arms[0])
+    o, looks = plan.options, course.taken
+    level = {look.seeds: shared(look, plan.judged) for look in looks}
+    # the arms that ran: each row's runs by seed, with T and with 0.8 T steps
+    rows = [row for row in course.rows if course.keys(row, 1.0) or course.keys(row, EARLY)]
+    arms = {arm.name: arm for arm in course.arms(outcomes)}
+    base = arms[rows[0].name]
+    metric = metric_of(plan, base)
+    base_runs = [outcomes[key] for key in course.keys(rows[0], 1.0)]
 
     # the table, each arm beside the base and its own lr-matched control
     table: list[ArmResult] = []
-    for i, (row, arm) in enumerate(zip(rows, arms, strict=True)):
+    for row in rows:
+        keys, early_keys = course.keys(row, 1.0), course.keys(row, EARLY)
+        runs = [outcomes[key] for key in keys]
         matched = next(
-            (a for a, r in zip(arms, rows, strict=True)
-             if r.family == LR_MATCHED and r.control_of == row.name), None,
-        )  # fmt: skip
+            (r for r in rows if r.family == LR_MATCHED and r.control_of == row.name), None
+        )
+        other = None if matched is None else arms[matched.name]
         line: Any = {
             "method": row.name,
             "role": row.role,
@@ -70,20 +63,20 @@ def summarise(
             "control_of": row.control_of,
             "run": row.method,
             "lr": row.lr or None,
-            "keys": keys[i],
-            "early_keys": early_keys[i],
-            **numbers(arm, base, matched, metric, confidence),
-            **_of_runs(runs[i], runs[0]),
+            "keys": keys,
+            "early_keys": early_keys,
+            **numbers(arms[row.name], base, other, metric, level[len(keys)]),
+            **_of_runs(runs, base_runs),
         }
         table.append(line)
 
-    # the verdicts; where they stay open and a pilot may still grow, the command for more seeds
-    verdicts = judge(arms, metric, confidence)
-    if workers is not None:
-        seconds = sum(
-            statistics.fmean(run["seconds"] for run in own) for own in runs + early if own
-        )
-        verdicts = _extended(plan, verdicts, first_look, seconds / workers)
+    # verdicts that stay open, and what more seeds would take
+    verdicts = course.verdicts
+    if workers is not None and looks[-1].seeds == o.seeds:
+        ran = [outcomes[key] for row in rows for s in (1.0, EARLY) for key in course.keys(row, s)]
+        seconds = sum(run["seconds"] for run in ran) / looks[-1].seeds / workers
+        verdicts = _extended(plan, verdicts, more, seconds)
+    early = [outcomes[key] for key in table[0]["early_keys"] or table[-1]["early_keys"]]
     subject, sizes = plan.subject, (o.epochs, o.batch_size)
     return {
         "task": subject.name,
@@ -91,17 +84,22 @@ def summarise(
         "description": subject.description,
         "metric": metric,
         # as planned, else as a training of the user's told them
-        "steps": subject.steps(*sizes) or runs[0][0]["steps"],
-        "early_steps": (subject.steps(*sizes, EARLY) or early[0][0]["steps"]) if speed else None,
-        "seeds": o.seeds,
-        "confidence": confidence,
+        "steps": subject.steps(*sizes) or base_runs[0]["steps"],
+        "early_steps": (subject.steps(*sizes, EARLY) or early[0]["steps"]) if early else None,
+        "seeds": looks[-1].seeds,
+        "confidence": level[looks[-1].seeds],
+        "looks": [{"seeds": n, "confidence": level[n]} for n, _ in looks],
+        "trainings": course.trainings,
+        "planned_seeds": o.seeds,
+        "lazy": o.lazy,
         "table": table,
         "verdicts": verdicts,
-        "notes": [*cautions(plan), *_widened(verdicts, metric), *_notes(plan, chosen)],
+        "notes": [*cautions(plan), *_widened(verdicts, metric), *_notes(plan, course)],
         "learning_rates": {
-            "tried": list(plan.rates()) if o.tuned else [],
-            "chosen": chosen,
-            "keys": _tuning_keys(plan),
+            "tried": list(course.rates) if o.tuned else [],
+            "chosen": course.chosen,
+            "keys": course.tuning_keys(outcomes),
+            "seeds": course.tuning_seeds,
         },
         "specification": plan.specification(),
         "settings": {},
@@ -109,34 +107,8 @@ def summarise(
     }
 
 
-def _keys(plan: Plan, row: Row, share: float) -> list[str]:
-    seeds = range(plan.options.seeds)
-    return [plan.spec(row.method, row.lr, "final", seed, share).key for seed in seeds]
-
-
-def _tuning_keys(plan: Plan) -> dict[str, list[list[str]]]:
-    """By method and learning rate, the tuning runs by seed."""
-    found: dict[str, dict[float, list[str]]] = {}
-    for spec in plan.tuning_specs():
-        found.setdefault(spec.method, {}).setdefault(spec.lr, []).append(spec.key)
-    return {method: list(by_lr.values()) for method, by_lr in found.items()}
-
-
-def _arm(row: Row, runs: list[Outcome], early: list[Outcome]) -> Arm:
-    return Arm(
-        row.name,
-        row.role,
-        row.lr,
-        tuple(run["test"]["metric"] for run in runs),
-        tuple(run["test"]["metric"] for run in early),
-        tuple(run["status"] == "diverged" for run in runs),
-        tuple(run["status"] == "diverged" for run in early),
-        row.control_of,
-        row.advice,
-    )
-
-
-def _metric(plan: Plan, base: Arm) -> Metric:
+def metric_of(plan: Plan, base: Arm) -> Metric:
+    """How values of the subject's metric compare, where the base has these."""
     subject, o = plan.subject, plan.options
     name, level = subject.metric_name, statistics.median(base.values)
     percent = name in PERCENT
@@ -172,7 +144,8 @@ def _measures(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Measur
     found: dict[str, Measure] = {}
     for name in sorted({name for run in runs for name in run["measures"]}):
         values = [run["measures"].get(name) for run in runs]
-        pairs = zip(values, (run["measures"].get(name) for run in base_runs), strict=True)
+        its = [run["measures"].get(name) for run in base_runs]
+        pairs = zip(values, its, strict=False)  # at the seeds that both have
         differences = [a - b for a, b in pairs if a is not None and b is not None]
         to_base = None
         if len(differences) > 1:
@@ -181,33 +154,29 @@ def _measures(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Measur
     return found
 
 
-def _extended(
-    plan: Plan,
-    verdicts: dict[str, dict[str, Verdict]],
-    first: int,
-    seconds_per_seed: float,
-) -> dict[str, dict[str, Verdict]]:
-    """Give each verdict that needs more seeds its extension: to 2 n or 4 n seeds.
+def _extended(plan: Plan, verdicts: Verdicts, more: int | None, seconds: float) -> Verdicts:
+    """Give each verdict that needs more seeds its extension, which serves all of them.
 
-    One extension serves all verdicts; the verdict that needs most seeds sets it.
+    Args:
+        plan, verdicts, more: as in `summarise`.
+        seconds: that one more seed takes.
     """
     needed = max((v.needed for own in verdicts.values() for v in own.values()), default=0)
-    now = plan.options.seeds
-    # the looks that are left; the smallest with enough seeds, else the largest
-    left = [seeds for seeds in (2 * first, 4 * first) if seeds > now]
-    seeds = next((n for n in left if n >= needed), left[-1] if left else 0)
-    advice = "extend" if seeds >= needed else "extend_even" if left else "used"
-    more = Extension(seeds, seconds_per_seed * (seeds - now), plan.command(seeds)) if left else None
+    advice = "used" if more is None else "extend" if more >= needed else "extend_even"
+    extension = None
+    if more is not None:
+        added = more - plan.options.seeds
+        extension = Extension(more, seconds * added, plan.command(more))
     return {
         method: {
-            question: replace(v, advice=(*v.advice, advice), extension=more) if v.needed else v
+            question: replace(v, advice=(*v.advice, advice), extension=extension) if v.needed else v
             for question, v in own.items()
         }
         for method, own in verdicts.items()
     }
 
 
-def _widened(verdicts: dict[str, dict[str, Verdict]], metric: Metric) -> list[Note]:
+def _widened(verdicts: Verdicts, metric: Metric) -> list[Note]:
     """Note if any interval was widened to what half a test example is worth."""
     made = [p.comparison for own in verdicts.values() for v in own.values() for p in v.comparisons]
     if metric.half_example == 0 or all(c.high - c.mean > metric.half_example for c in made):
@@ -215,16 +184,43 @@ def _widened(verdicts: dict[str, dict[str, Verdict]], metric: Metric) -> list[No
     return [{"note": "widened", "half": metric.half_example}]
 
 
-def _notes(plan: Plan, chosen: dict[str, float]) -> list[Note]:
-    notes: list[Note] = [{"note": "splits" if plan.options.splits else "data"}]
-    commands = [arm for arm, _ in plan.options.source.commands[1:]]
-    if commands:
+def _notes(plan: Plan, course: Course) -> list[Note]:
+    o = plan.options
+    notes: list[Note] = [{"note": "splits" if o.splits else "data"}]
+    if commands := [arm for arm, _ in o.source.commands[1:]]:
         notes.append({"note": "candidates", "arms": commands})
-    if not plan.options.tuned:
+    # arms that did not run, and questions that were not asked
+    ran = {name for name, _ in course.seeds}
+    # the verdict itself names those that the budget left out
+    unpaid = {
+        name
+        for own in course.verdicts.values()
+        for v in own.values()
+        if v.rule in ("unchecked", "speed_unchecked")
+        for name in v.facts["controls"]
+    }
+    if skipped := [row.name for row in course.rows if row.name not in ran | unpaid]:
+        notes.append({"note": "not_run", "arms": skipped})
+    unasked = [
+        name
+        for name, own in course.verdicts.items()
+        if "speed" not in own and own["quality"].kind != INCONCLUSIVE
+    ]
+    if course.fixed and o.speed != NEVER:
+        notes.append({"note": "fixed_steps"})
+    elif unasked and o.speed == OPEN:
+        notes.append({"note": "speed_not_asked", "arms": unasked})
+    if course.stopped:
+        notes.append({"note": "budget", "runs": course.trainings})
+    # learning rates at an end of the range
+    if not o.tuned:
         return notes
-    low, high = plan.options.lr_range
-    for end, wider in (("lowest", [low / 10, high]), ("highest", [low, 10 * high])):
-        at_end = [name for name, lr in chosen.items() if edge(lr, plan.rates()) == end]
+    rates, chosen = course.rates, course.chosen
+    for end, wider in (
+        ("lowest", [rates[0] / 10, rates[-1]]),
+        ("highest", [rates[0], 10 * rates[-1]]),
+    ):
+        at_end = [name for name, lr in chosen.items() if edge(lr, rates) == end]
         if at_end:
             arms = [plan.base_name if name == "base" else name for name in at_end]
             notes.append({"note": end, "arms": arms, "range": wider})

@@ -59,7 +59,7 @@ class Runner:
         self.failures: dict[str, Finished] = {}
 
     def phase(self, name: str, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
-        """Run what is missing of these jobs; all their outcomes, by the key of the run.
+        """Run what is missing of these jobs, which no phase had before; their outcomes by key.
 
         Curves and counts per class stay in the store, because there may be very many runs.
 
@@ -69,9 +69,8 @@ class Runner:
         """
         place = None if self.live is None else str(self.live.path)
         unique = {job.spec.key: job._replace(live=place) for job in jobs}
-        planned = self.store.about(PLANNED) or {}
-        if planned.get(name) != len(unique):  # shown by `paramcast watch` and `study status`
-            self.store.set_about(PLANNED, {**planned, name: len(unique)})
+        planned = self.store.about(PLANNED) or {}  # shown by `paramcast watch` and `study status`
+        self.store.set_about(PLANNED, {**planned, name: planned.get(name, 0) + len(unique)})
         # what is stored already
         outcomes: dict[str, dict[str, Any]] = {}
         for part in chunks(unique):

@@ -14,6 +14,8 @@ Base = Literal["sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema
 """The optimizers to compare with; the last three are SGD with something on top."""
 Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
 Precision = Literal["float32", "bfloat16"]
+ALWAYS, OPEN, NEVER = "always", "open", "never"
+"""When a comparison asks whether a method is faster: OPEN where its quality leaves that open."""
 BASES, SCHEDULES, FORMATS = get_args(Base), get_args(Schedule), get_args(Precision)
 
 

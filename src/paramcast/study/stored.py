@@ -77,11 +77,13 @@ class ArmResult(TypedDict):
 
 
 class LearningRates(TypedDict):
-    """The rates tried; by method, the rate chosen and the keys of tuning runs by rate and seed."""
+    """The rates tried, on at most `seeds` seeds; by method, the rate chosen and the keys of tuning
+    runs by rate and seed."""
 
     tried: list[float]
     chosen: dict[str, float]
     keys: dict[str, list[list[str]]]
+    seeds: int
 
 
 class Judged(TypedDict):
@@ -93,6 +95,10 @@ class Judged(TypedDict):
         steps: None where only the training knows.
         early_steps: None where 0.8 T was not run, too.
         settings, label: what a study varies, and in words; empty for a pilot.
+        seeds, confidence: of the last look; `looks` has these of every look that was taken.
+        trainings: runs that it took, tuning included.
+        planned_seeds: at most, if nothing had been decided before.
+        lazy: whether only those arms ran that could change a verdict.
     """
 
     task: str
@@ -103,6 +109,10 @@ class Judged(TypedDict):
     early_steps: int | None
     seeds: int
     confidence: float
+    looks: list[dict[str, float]]
+    trainings: int
+    planned_seeds: int
+    lazy: bool
     table: list[ArmResult]
     verdicts: dict[str, dict[str, Verdict]]
     notes: list[Note]
@@ -219,9 +229,9 @@ def _check_cell(judged: Judged) -> None:
         raise ValueError("the table is empty")
     for row in table:
         # groups that no seed pairs may be larger than the smallest of them
-        n, most = len(row["values"]), seeds if judged["metric"].paired else MOST_SEEDS
-        if not seeds <= n <= most or len(row["early_values"]) not in (0, seeds):
-            raise ValueError(f"{shown(row['method'])} does not have {seeds} values")
+        most = seeds if judged["metric"].paired else MOST_SEEDS
+        if max(len(row["values"]), len(row["early_values"])) > most:
+            raise ValueError(f"{shown(row['method'])} has more than {most} values")
     names = {row["method"] for row in table}
     unknown = set(judged["verdicts"]) - names
     if unknown:

@@ -14,12 +14,20 @@ from ...study.judging.table import BASE as BASE
 from ...study.judging.table import CONTROL as CONTROL
 from ...study.judging.table import LR_MATCHED
 from ...study.judging.table import PREDICTOR as PREDICTOR
-from ...study.judging.verdict import ADOPT, FASTER, INCONCLUSIVE, INSTEAD, Metric, Verdict
+from ...study.judging.verdict import (
+    ADOPT,
+    FASTER,
+    INCONCLUSIVE,
+    INSTEAD,
+    SLIGHTLY_BETTER,
+    Metric,
+    Verdict,
+)
 from ...study.stored import ArmResult, Judged
 from .load import Run, Stored
 
-WORTH = (ADOPT, FASTER, INSTEAD, INCONCLUSIVE)
-"""Verdicts that ask for an action, the most useful first."""
+WORTH = (ADOPT, FASTER, INSTEAD, SLIGHTLY_BETTER, INCONCLUSIVE)
+"""Verdicts that ask for an action or a choice, the most useful first."""
 QUANTITIES = ("validation_metric", "validation_loss", "train_loss")
 FORECASTS = ("error", "cosine", "relative_jump")
 """Means over the predictions since the previous point of a curve."""

@@ -90,10 +90,11 @@ def paired(cell: Cell, words: Words) -> Chart | None:
     unit, base = unit_of(cell, words), cell.arms[0].name
     floor = cell.scale * cell.metric.half_example, cell.metric.overlap
     views, rows, behind = [], [], []
-    # a view at T and one at 0.8 T, where the base itself is compared with the base at T
-    lengths = [False, True] if cell.arms[0].early else [False]
-    for early in lengths:
-        arms = cell.arms if early else others
+    # a view at T and one of what ran at 0.8 T, where the base is compared with the base at T, too
+    shorter = [arm for arm in cell.arms if arm.early]
+    for early, arms in ((False, others), (True, shorter)):
+        if not arms:
+            continue
         data = []
         for i, arm in enumerate(arms):
             values = [short(d) for d in cell.differences(arm, early=early)]
@@ -121,8 +122,12 @@ def controls(cell: Cell, words: Words) -> Chart | None:
     judged = [answers["quality"] for answers in cell.result["verdicts"].values()]
     # a comparison that several verdicts share is drawn once
     lines = {(p.a, p.b): p.comparison for verdict in judged for p in verdict.comparisons}
-    if not lines:  # nothing is judged: every arm against the base
-        base = cell.arms[0].name
-        to_base = {(arm.name, base): arm.row["to_base"] for arm in cell.arms[1:]}
-        lines = {pair: c for pair, c in to_base.items() if c is not None}
+    if len(cell.arms) <= 1 + len(judged):  # no control ran: the first screen shows all there is
+        return None
+    # a verdict holds what it needed; arms that also ran have their differences in the table
+    for arm in cell.arms[1:]:
+        matched = cell.matched_of(arm.name)
+        for other, c in ((cell.arms[0], arm.row["to_base"]), (matched, arm.row["to_lr_matched"])):
+            if other is not None and c is not None:
+                lines.setdefault((arm.name, other.name), c)
     return forest("controls", [*lines.items()], cell, words) if lines else None

@@ -22,22 +22,30 @@ def arms(cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
 def protocol(cells: list[Cell], words: Words) -> list[str]:
     """Sentences on how the comparison was made."""
     # the cells of a study may be tuned or not; the first that is stands for all
-    tunings = [cell.result["specification"]["tuning"] for cell in cells]
-    first = next((tuning for tuning in tunings if tuning is not None), None)
-    keys = ["paired", "test", "interval", "diverged", "data"]
+    tunings = [cell.result["learning_rates"] for cell in cells]
+    first = next(((len(t["tried"]), t["seeds"]) for t in tunings if t["tried"]), None)
+    longest = max((cell.result["looks"] for cell in cells), key=len)
+    keys = ["paired", "test", "looks", "interval", "diverged", "data"]
     if cells[0].result["question"] == "table":
         pairs = "table_paired" if cells[0].metric.paired else "table_unpaired"
         keys = ["table", pairs, "interval", "table_diverged", "data"]
-    # after the interval: speed, then controls
+    # after the interval: speed, controls, and what ran
+    if cells[0].result["lazy"] and keys[0] != "table":
+        keys.insert(4, "lazy")
     if any(arm.role == CONTROL for cell in cells for arm in cell.arms):
-        keys.insert(3, "controls")
+        keys.insert(4, "controls")
     if any(arm.early for cell in cells for arm in cell.arms):
-        keys.insert(3, "speed")
+        keys.insert(4, "speed")
     how = words("protocol.given")
     if first is not None:
-        how = words("protocol.tuned", points=first[2], seeds=first[3])
-    level = f"{100 * min(cell.result['confidence'] for cell in cells):.4g}"
-    said = [words(f"protocol.{key}", level=level) for key in keys]
+        how = words("protocol.tuned", points=first[0], seeds=first[1])
+    looks = words("page.comma").join(
+        words(
+            "protocol.look", seeds=f"{look['seeds']:.0f}", level=f"{100 * look['confidence']:.4g}"
+        )
+        for look in longest
+    )
+    said = [words(f"protocol.{key}", looks=looks) for key in keys]
     return said if keys[0] == "table" else [how, *said]
 
 

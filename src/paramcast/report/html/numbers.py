@@ -19,6 +19,7 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
         if any(a.row["top1_error" if n == "top1" else "top5_error"] is not None for a in arms)
     ]  # fmt: skip
     early = any(arm.early for arm in arms)
+    uneven = any(len({len(arm.row["values"]) for arm in cell.arms}) > 1 for cell in cells)
     # columns that are empty for every arm are left out
     measured = {
         "lr": "lr",
@@ -30,8 +31,8 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     measured["minus_matched"] = "to_lr_matched"
     unknown = [n for n, key in measured.items() if not any(_has(arm, key) for arm in arms)]
     names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
-             *(["early"] if early else []), "minus_base", "p", "minus_matched",
-             *errors, "loss", "gap", "median_seconds", "memory",
+             *(["n"] if uneven else []), *(["early"] if early else []),
+             "minus_base", "p", "minus_matched", *errors, "loss", "gap", "median_seconds", "memory",
              "diverged", "verdict"]  # fmt: skip
     names = [name for name in names if name not in unknown]
     rows = []
@@ -66,6 +67,7 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
         "value": f"{metric.value(row['mean'])} ± {100 * half:.2f}"
         if metric.percent
         else f"{metric.value(row['mean'])} ± {half:.2g}",
+        "n": str(len(row["values"])),
         "early": "" if row["early_mean"] is None else metric.value(row["early_mean"]),
         "minus_base": _difference(cell, row["to_base"]),
         "p": "" if row["to_base"] is None else shown_p(row["to_base"]),

@@ -164,7 +164,7 @@ def comparison_rows(cells: Iterable[Cell]) -> list[list[Any]]:
             verdict, base, matched = cell.quality(arm.name), row["to_base"], row["to_lr_matched"]
             rows.append(
                 [
-                    cell.index + 1, cell.label, cell.metric.name, cell.result["seeds"], arm.name,
+                    cell.index + 1, cell.label, cell.metric.name, len(row["values"]), arm.name,
                     arm.role, row["lr"], row["mean"], row["low"], row["high"],
                     row["top1_error"], row["top5_error"], row["loss"], row["gap"],
                     row["seconds"], row["peak_memory"], row["diverged"], row["early_mean"],

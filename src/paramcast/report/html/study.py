@@ -12,9 +12,12 @@ from .comparison import Cell
 from .plotting import Behind, Chart, between, chart, filled, pair_of, plain, short, unit_of
 
 # kinds of a verdict, the best first, with the colour and the pattern of each
-KINDS = ("adopt", "use the control instead", "no difference", "inconclusive", "harmful")
-FILLS = ("$c0", "$c4", "$base", "$faint", "$c1")
-SHAPES = ("", "/", "", ".", "x")
+KINDS = (
+    "adopt", "use the control instead", "slightly better", "no difference", "slightly worse",
+    "inconclusive", "harmful",
+)  # fmt: skip
+FILLS = ("$c0", "$c4", "$c0/66", "$base", "$c1/66", "$faint", "$c1")
+SHAPES = ("", "/", "", "", "", ".", "x")
 
 
 def counts(cells: list[Cell]) -> dict[str, Counter[str]]:

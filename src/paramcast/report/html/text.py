@@ -6,7 +6,7 @@ from typing import Any
 
 from ...study.words import Words
 
-COLUMNS = ("comparison", "method", "lr", "value", "early", "minus_base", "p", "minus_matched",
+COLUMNS = ("comparison", "method", "lr", "value", "n", "early", "minus_base", "p", "minus_matched",
            "diverged", "verdict")  # fmt: skip
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",

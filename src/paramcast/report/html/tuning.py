@@ -46,14 +46,21 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
         name = base if method == "base" else method
         losses = {lr: [run.outcome["validation"]["loss"] for run in runs]
                   for lr, runs in by_lr.items() if runs}  # fmt: skip
+        if not losses:  # the user has tuned it
+            continue
         means = {lr: short(statistics.fmean(values)) for lr, values in losses.items()}
         picked = [lr == chosen.get(method) for lr in means]
+        # rates that were left on the way were tried on fewer seeds
+        most = max(map(len, losses.values()))
         colour, symbol, dash = style(arm_of(cell, name), cell)
+        full = symbol.removesuffix("-open")
+        symbols = ["star" if p else full if len(values) == most else f"{full}-open"
+                   for p, values in zip(picked, losses.values(), strict=True)]  # fmt: skip
         data.append(
             {"type": "scatter", "mode": "lines+markers", "name": plain(name),
              "x": list(means), "y": list(means.values()), "line": {"color": colour, "dash": dash},
              "marker": {"color": colour, "size": [15 if p else 7 for p in picked],
-                        "symbol": ["star" if p else symbol for p in picked]},
+                        "symbol": symbols},
              "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
         )  # fmt: skip
         rows += [[name, f"{lr:.4g}", number(mean), ", ".join(map(number, losses[lr])),

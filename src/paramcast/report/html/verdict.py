@@ -45,7 +45,7 @@ def study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
     found = []
     for method, kinds in study.counts(cells).items():
         usual = max(reversed(study.KINDS), key=lambda kind: kinds[kind])  # on a tie, the cautious
-        names = ("adopt", "instead", "same", "unclear", "harmful")
+        names = ("adopt", "instead", "better", "same", "worse", "unclear", "harmful")
         short = dict(zip(study.KINDS, names, strict=True))
         sentence = words(
             "page.study_headline", method=method, n=kinds.total(),
@@ -84,7 +84,9 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
         rows = cells[0].result["table"]
         counts = sum(len(row["values"]) for row in rows), sum(row["diverged"] for row in rows)
         facts = [("rows", str(counts[0]), "runs"), ("diverged", str(counts[1]), "failed")]
-    seeds = sorted({cell.result["seeds"] for cell in cells})
+    # arms whose verdicts were settled at an early look have fewer seeds than others
+    rows = [row for cell in cells for row in cell.result["table"]]
+    seeds = sorted({len(row[k]) for row in rows for k in ("values", "early_values")} - {0})
     n = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
     paired = all(cell.metric.paired for cell in cells)
     facts.insert(0, ("seeds", words("facts.paired" if paired else "facts.unpaired", n=n), "table"))

@@ -8,13 +8,15 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ...study.judging.stats import BETTER, EQUAL, compare_unpaired, t_quantile
+from ...study.judging.stats import BETTER, EQUAL, Comparison, compare_unpaired, t_quantile
 from ...study.judging.verdict import Metric, difference
 from .rows import Row
 
 CONFIDENCE = 0.95
 
 Numbers = Sequence[float] | np.ndarray
+SECONDS, EARLY_SECONDS = "seconds", "early_seconds"
+"""Of a row's runs, with T and with 0.8 T steps."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +44,7 @@ class Effect:
 
 def gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
     """The gain of a over b at the end, seed by seed; plus = a is better."""
-    found = difference(a, b, metric, CONFIDENCE, cross_check=False)
+    found = _difference(a, b, metric, CONFIDENCE)
     return Effect(found.mean, found.low, found.high, found.n)
 
 
@@ -50,7 +52,7 @@ def mean_difference(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect:
     """The mean of a - b."""
     if not paired:
         return _of_groups(a, b)
-    d = np.subtract(a, b, dtype=float)
+    d = np.subtract(*common(a, b))
     return _effect(float(d.mean()), d)
 
 
@@ -60,7 +62,7 @@ def ratio(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect | None:
     Its standard error is that of the residuals (a - R b) / mean(b) (the linearised ratio
     estimator), so that the spread of both counts, and their pairing.
     """
-    x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
+    x, y = common(a, b, paired=paired)
     if not len(x) or not len(y) or y.mean() == 0:
         return None
     r = float(x.mean() / y.mean())
@@ -82,10 +84,26 @@ def _effect(mean: float, spread: np.ndarray) -> Effect:
     return Effect(mean, mean - half, mean + half, n)
 
 
+def _difference(a: Numbers, b: Numbers, metric: Metric, confidence: float) -> Comparison:
+    x, y = common(a, b, paired=metric.paired)
+    return difference([*x], [*y], metric, confidence, cross_check=False)
+
+
+def common(*numbers: Numbers, paired: bool = True) -> list[np.ndarray]:
+    """The numbers at the seeds that all have: an arm that was settled early has fewer.
+
+    Groups that no seed pairs are taken whole.
+    """
+    n = min(map(len, numbers)) if paired else None
+    return [np.asarray(own[:n], dtype=float) for own in numbers]
+
+
 def best_quality(rows: Sequence[Row], metric: Metric) -> Row:
-    """The free alternative with the best mean at T; the first one on a tie."""
+    """The free alternative with the best mean at T over the seeds of all; on a tie the first."""
     sign = 1 if metric.higher_is_better else -1
-    return max(rows, key=lambda row: sign * row["mean"])
+    values = common(*(row["values"] for row in rows), paired=metric.paired)
+    means = [sign * float(own.mean()) for own in values]
+    return rows[means.index(max(means))]
 
 
 def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tuple[Row, bool]:
@@ -100,14 +118,12 @@ def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tu
         row
         for row in rows
         if row["early_values"]
-        and difference(
-            row["early_values"], base["values"], metric, confidence, cross_check=False
-        ).relation
+        and _difference(row["early_values"], base["values"], metric, confidence).relation
         in (EQUAL, BETTER)
     ]
     if not shorter:
         return base, False
-    return min(shorter, key=lambda row: float(np.mean(row["runs"]["early_seconds"]))), True
+    return min(shorter, key=lambda row: float(np.mean(row["runs"][EARLY_SECONDS]))), True
 
 
 def added_share(row: Row, alternative: Row, base: Row, *, paired: bool = True) -> Effect:
@@ -120,7 +136,8 @@ def added_share(row: Row, alternative: Row, base: Row, *, paired: bool = True) -
         return Effect(0.0, 0.0, 0.0, len(c))
     if not paired:
         return _of_groups(a, b).times(1 / float(np.mean(c))) if any(c) else _share([], [])
-    return _share(np.subtract(a, b), c)
+    a, b, c = common(a, b, c)
+    return _share(a - b, c)
 
 
 def saved_share(
@@ -130,7 +147,8 @@ def saved_share(
 
     Only runs of one length, which ran at about the same time, are compared in seconds; the result
     is then scaled by their steps. The base's seconds at T and at 0.8 T would instead compare the
-    machine's load early and late in the pilot.
+    machine's load early and late in the pilot. Where the base did not run with 0.8 T steps, the
+    runs with T are compared.
 
     Args:
         row: the method, with 0.8 T.
@@ -139,11 +157,10 @@ def saved_share(
         base: its time at T is the unit.
         step_share: the steps of 0.8 T as a share of those of T.
     """
-    own, unit = row["runs"]["early_seconds"], base["runs"]["early_seconds"]
+    length = EARLY_SECONDS if base["early_values"] else SECONDS
+    own, its, unit = common(*(r["runs"][length] for r in (row, alternative, base)))
     if shortened:
-        return _share(np.subtract(alternative["runs"]["early_seconds"], own), unit).times(
-            step_share
-        )
+        return _share(its - own, unit).times(step_share)
     # saved = 1 - used, so the ends of the interval change places
     used = _share(own, unit).times(step_share)
     return Effect(1 - used.mean, 1 - used.high, 1 - used.low, used.n)

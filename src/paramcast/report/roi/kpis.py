@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import StudyError
 from ...study.judging.verdict import Metric
 from . import money
-from .effects import Effect, added_share, gain, mean_difference, ratio
+from .effects import Effect, added_share, common, gain, mean_difference, ratio
 from .inputs import Inputs
 from .rows import Row
 
@@ -69,7 +69,7 @@ def _errors(row: Row, base: Row, metric: Metric, inputs: Inputs) -> list[Row]:
     if not metric.counts_errors:
         return []
     predictions = inputs.estimates["predictions_per_month"].value
-    mine, its = _error(row, metric), _error(base, metric)
+    mine, its = common(_error(row, metric), _error(base, metric), paired=metric.paired)
     # errors a month of the base and of the method (minus 0), and their difference
     pairs = {"errors_base": (its, 0 * its), "errors_method": (mine, 0 * its),
              "errors_difference": (mine, its)}  # fmt: skip
@@ -101,13 +101,10 @@ def _mistakes(row: Row, base: Row, key: str, counted: str, label: int, predictio
 
 def _early(row: Row, base: Row, metric: Metric) -> list[Row]:
     early, base_early = row["early_values"], base["early_values"]
-    if not early or not base_early:
-        return []
-    return [
-        _gained("early_to_base", early, base["values"], metric),
-        _gained("early_to_early", early, base_early, metric),
-        _gained("base_early", base_early, base["values"], metric),
-    ]
+    # the base runs with 0.8 T only where that can change the verdict
+    pairs = {"early_to_base": (early, base["values"]), "early_to_early": (early, base_early),
+             "base_early": (base_early, base["values"])}  # fmt: skip
+    return [_gained(key, *pair, metric) for key, pair in pairs.items() if all(pair)]
 
 
 def _running(row: Row, base: Row, alternative: Row, inputs: Inputs, *, paired: bool) -> list[Row]:

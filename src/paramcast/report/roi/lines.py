@@ -61,7 +61,7 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
     return [
         words(
             "payoff.compared" if paid else "payoff.no_return", method=name, base=method["base"],
-            task=found["task"], n=found["seeds"],
+            task=found["task"], n="-".join(map(str, method["seeds"])),
             kinds=words("payoff.and").join(
                 _kind(key, case, method["base"], words) for key, case in cases.items()
             ),

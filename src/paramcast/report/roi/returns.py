@@ -111,6 +111,7 @@ def _method(result: dict[str, Any], name: str, metric: Metric, inputs: Inputs) -
     return {
         "base": base["method"],
         "alternative": best["method"],
+        "seeds": sorted({len(row["values"]), len(row["early_values"])} - {0}),
         "kpis": kpis(row, base, best, metric, inputs),
         "cases": {key: _case(case, inputs) for key, case in cases.items()},
         "better_references": _better_references(result, best, metric),

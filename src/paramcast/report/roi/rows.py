@@ -9,6 +9,7 @@ from typing import Any
 from ...errors import StudyError
 from ...study.judging.table import AVERAGE, CONTROL, LR_MATCHED, PREDICTOR, RANDOM_JUMP
 from ...study.judging.table import REFERENCE as REFERENCE
+from ...study.judging.verdict import ADOPT, FASTER
 from ...study.reading import as_written
 from ...study.store.folder import RESULT, reading
 from ...study.stored import AGAIN, Judged, Result, read_result
@@ -115,17 +116,18 @@ def _known(outcomes: list[dict[str, Any]], name: str) -> list[float]:
 
 
 def alternatives(result: dict[str, Any], name: str) -> list[Row]:
-    """A method's free alternatives: the base, its controls and, for a predictor, averages.
+    """A method's free alternatives that ran: the base, its controls and, for a predictor, averages.
 
     Raises:
-        UncountableError: a control of the predictor is missing.
+        UncountableError: the predictor has a gain to count, and a control of it is missing.
     """
     table: list[Row] = result["table"]
     own = [r for r in table if r["role"] == CONTROL and r["control_of"] in ("", name)]
     if row_of(result, name)["role"] == PREDICTOR and result["question"] != "table":
-        # without these two a gain may be a larger step or noise
+        # without these two a gain may be a larger step or noise; without a gain they need not run
+        counted = {v.kind for v in result["verdicts"][name].values()} & {ADOPT, FASTER}
         for family in (LR_MATCHED, RANDOM_JUMP):
-            if not any((r["family"], r["control_of"]) == (family, name) for r in own):
+            if counted and not any((r["family"], r["control_of"]) == (family, name) for r in own):
                 control = f"{table[0]['method']}-{family}" if family == LR_MATCHED else family
                 raise UncountableError("no_control", control=control, method=name)
         own += [r for r in table if r["role"] == AVERAGE]

@@ -44,7 +44,7 @@ class Look(NamedTuple):
         if self.result is None or self.driver:
             return False
         asked = self.planned.get("seeds")
-        return asked is None or self.result["cells"][0]["seeds"] == asked
+        return asked is None or self.result["cells"][0]["planned_seeds"] == asked
 
 
 class Follower:

@@ -161,7 +161,7 @@ def _tuning(view: dict[str, Any], bars: str, room: int | None) -> RenderableType
         table.add_column(heading, justify="left" if heading[0] in "m" else "right", no_wrap=True)
     table.columns[-1].justify = "left"
     for row in view["tuning"][:room]:
-        best = min(row["points"], key=lambda point: point[1])
+        best = row["best"]
         losses = [loss for _, loss in row["points"]]
         table.add_row(
             escape(row["method"]), str(len(losses)), f"{best[0]:.4g}", f"{best[1]:.4f}",

@@ -130,12 +130,22 @@ def _loss(runs: list[Run]) -> float | None:
 
 
 def _tuning(arms: Arms) -> list[dict[str, Any]]:
-    """By method: the learning rates tried so far, each with its mean loss."""
-    found: dict[str, list[tuple[float, float]]] = {}
+    """By method: the learning rates tried so far, each with its mean loss, and the best one.
+
+    The best is one of those that were tried on the most seeds: the search has left the others.
+    """
+    found: dict[str, list[tuple[float, float, int]]] = {}
     for key in sorted(arms, key=lambda key: (key.method != "base", key)):
         if key.phase == "tune" and (loss := _loss(arms[key])) is not None:
-            found.setdefault(arm_name(key, arms), []).append((key.lr, loss))
-    return [{"method": method, "points": points} for method, points in found.items()]
+            found.setdefault(arm_name(key, arms), []).append((key.lr, loss, len(arms[key])))
+    return [
+        {
+            "method": method,
+            "points": [(lr, loss) for lr, loss, _ in points],
+            "best": min(points, key=lambda point: (-point[2], point[1]))[:2],
+        }
+        for method, points in found.items()
+    ]
 
 
 def _running(run: InProgress, arms: Iterable[Key]) -> dict[str, Any]:

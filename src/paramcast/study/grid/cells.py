@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,9 @@ from ...errors import ParamcastError, StudyError
 from ..engines import Job
 from ..options import parse_margin
 from ..plan import MOST_RUNS, Options, Plan, too_many
+from ..price import price
 from ..reading import tell, usable_path
-from ..spec import DEFAULT, Numerics, RunSpec
+from ..spec import ALWAYS, DEFAULT, NEVER, Numerics, RunSpec
 from ..tasks.description import lines
 from ..tasks.frames import TableOptions, read_setting
 from ..tasks.source import find, is_table, load
@@ -85,7 +86,7 @@ def make_cells(
                     settings["task"] = f"{name}:{grid.target}"
                 cell = _cell(grid, settings, methods, *tasks[chosen], out, device, numerics)
                 cells.append(cell)
-                runs += cell.plan.most_runs
+                runs += price(cell.plan.options).most
                 if runs > MOST_RUNS:
                     raise StudyError(too_many(runs))
         except ParamcastError as error:
@@ -93,18 +94,7 @@ def make_cells(
     return cells
 
 
-def tuning_jobs(plans: Iterable[Plan]) -> list[Job]:
-    """The tuning runs of all plans, each once."""
-    return _once((plan, plan.tuning_specs()) for plan in plans)
-
-
-def final_jobs(plans: Sequence[Plan], chosen: Sequence[dict[str, float]]) -> list[Job]:
-    """The final runs of all plans, each once, at the learning rates chosen for each plan."""
-    pairs = zip(plans, chosen, strict=True)
-    return _once((plan, plan.final_specs(plan.rows(rates))) for plan, rates in pairs)
-
-
-def _once(planned: Iterable[tuple[Plan, list[RunSpec]]]) -> list[Job]:
+def once(planned: Iterable[tuple[Plan, list[RunSpec]]]) -> list[Job]:
     """Each run once, task by task, so that workers load each task once; the longest runs first.
 
     Near the end some workers are idle, for a shorter time if the last runs are short.
@@ -171,7 +161,9 @@ def _cell(
         device=device,
         momentum=settings["momentum"],
         weight_decay=settings["weight_decay"],
-        speed=grid.speed,
+        speed=ALWAYS if grid.speed else NEVER,
+        lazy=False,
+        once=True,
         random_jump=grid.random_jump,
         numerics=numerics,
         probes=tuple(grid.probes),

@@ -17,22 +17,28 @@ from typing import Any
 import torch
 
 from ...errors import StudyError
+from ..course import Course
 from ..engines import Engine
 from ..engines.environment import describe_environment
+from ..judging.looks import extended, planned
 from ..plan import Plan
-from ..result import summarise
+from ..result import metric_of, summarise
 from ..runner import PLANNED, Runner, Watcher
-from ..spec import DEFAULT, Numerics, hash_of
+from ..spec import DEFAULT, Numerics, RunSpec, hash_of
 from ..store.folder import RESULT, opened, write_json
 from ..store.live import Live
+from ..store.store import Store
 from ..stored import SCHEMA, Judged, Result
 from ..tasks.source import Source
 from ..tasks.task import Prepared
 from ..training.loop import run
-from .cells import final_jobs, make_cells, tuning_jobs
+from .cells import make_cells, once
 from .file import StudyFile
 
 Outcomes = dict[str, dict[str, Any]]
+SEEDS, SEARCH = "seeds", "search"
+"""Names under which a store remembers the seeds that a pilot was planned with, and the search that
+its budget allowed."""
 
 
 def run_pilot(
@@ -56,13 +62,13 @@ def run_pilot(
     """
     begun = time.perf_counter()
     specification = {"kind": "pilot", "identity": plan.identity, **plan.specification()}
-    source, seeds = plan.options.source, plan.options.seeds
+    source = plan.options.source
     with _running(plan.out, specification, source, engine, watcher, store_url) as runner:
-        looks = runner.store.looks()
-        confidence = _confidence(plan, looks)
-        (chosen,), outcomes = _outcomes(runner, [plan], seeds=seeds)
-        rows, first_look = plan.rows(chosen), looks[0] if looks else seeds
-        judged = summarise(plan, rows, chosen, outcomes, confidence, first_look, engine.workers)
+        course = _pilot_course(plan, runner.store, engine.workers)
+        runner.store.set_about(PLANNED, {"seeds": plan.options.seeds})
+        outcomes = _follow(runner, [course])
+        more = _extension(plan, runner.store)
+        judged = summarise(plan, course, outcomes, more, engine.workers)
         result: Result = {
             "schema": SCHEMA,
             "kind": "pilot",
@@ -71,14 +77,15 @@ def run_pilot(
             "question": "",
             "notes": [],
             "cells": [judged],
-            "command": plan.command(seeds),
+            "command": plan.command(plan.options.seeds),
             "out": str(plan.out),
             "environment": runner.environment,
             "reused_runs": runner.reused,
             "wall_seconds": time.perf_counter() - begun,
             "text": "",
         }
-        runner.store.add_look(seeds)  # before anyone can read the verdict: it must count
+        for look in course.taken:  # before anyone can read the verdict: it must count
+            runner.store.add_look(look.seeds)
         write_json(plan.out / RESULT, result)
     return result
 
@@ -124,12 +131,13 @@ def run_study(
     }
     source = plans[0].options.source
     with _running(out, specification, source, engine, watcher, store_url) as runner:
+        runner.store.set_about(PLANNED, {})
         # all cells' runs at once, so that no worker waits for the end of a cell; then cell by cell
-        rates, outcomes = _outcomes(runner, plans)
+        courses = [Course(plan, plan.options.looks, metric_of) for plan in plans]
+        outcomes = _follow(runner, courses)
         judged: list[Judged] = []
-        for cell, plan, chosen in zip(cells, plans, rates, strict=True):
-            seeds, rows = plan.options.seeds, plan.rows(chosen)
-            made = summarise(plan, rows, chosen, outcomes, _confidence(plan, []), seeds, None)
+        for cell, plan, course in zip(cells, plans, courses, strict=True):
+            made = summarise(plan, course, outcomes)
             judged.append({**made, "settings": cell.settings, "label": cell.label})
         result: Result = {
             "schema": SCHEMA,
@@ -167,52 +175,56 @@ def _running(
         yield Runner(store, out, environment, engine=engine, watcher=watcher, live=live)
 
 
-def _outcomes(
-    runner: Runner, plans: Sequence[Plan], **planned: int
-) -> tuple[list[dict[str, float]], Outcomes]:
-    """Tune, then run the final runs: each plan's learning rates, and all final outcomes by key.
+def _pilot_course(plan: Plan, store: Store, workers: int) -> Course:
+    """The course of a pilot, which goes on from the looks and the search that its store remembers.
 
-    Args:
-        planned: what else to keep beside the number of runs, for `paramcast watch`.
+    Raises:
+        StudyError: seeds that do not follow from those of its looks.
     """
-    tuning, final = count(plans)
-    runner.store.set_about(PLANNED, {"tuning": tuning, "final": final, **planned})
-    tuned = runner.phase("tuning", tuning_jobs(plans))
-    rates = [plan.choose(tuned) for plan in plans]
-    return rates, runner.phase("final", final_jobs(plans, rates))
+    seeds, taken = plan.options.seeds, store.looks()
+    if not taken:
+        store.set_about(SEEDS, seeds)
+    first = store.about(SEEDS) or seeds
+    least = (store.about(PLANNED) or {}).get("seeds", first) if taken else seeds
+    looks = extended(planned(first), seeds)
+    if looks is None or seeds < least:
+        left = [str(n) for n in (first, 2 * first, 4 * first) if n >= least]
+        raise StudyError(
+            f"{plan.out} was planned with {least} seeds and judged at {taken[-1]}; --seeds can be "
+            f"{' or '.join(left)}, got {seeds} (looking after every few seeds finds differences "
+            "that are not there)"
+        )
+    size = store.about(SEARCH)
+    return Course(plan, looks, metric_of, workers, None if size is None else (size[0], size[1]))
 
 
-def _confidence(plan: Plan, looks: list[int]) -> float:
-    """95 % at the first look, 98 % at 2 n and 4 n seeds; the methods judged share the rest."""
-    seeds = plan.options.seeds
-    if looks:
-        # the looks that are left, including the last one again
-        left = [n for n in (looks[0], 2 * looks[0], 4 * looks[0]) if n >= looks[-1]]
-        if seeds not in left:
-            raise StudyError(
-                f"{plan.out} was judged at {looks[-1]} seeds; --seeds can be "
-                f"{' or '.join(map(str, left))}, got {seeds} (looking after every few seeds finds "
-                "differences that are not there)"
-            )
-    alpha = 0.05 if not looks or seeds == looks[0] else 0.02
-    return 1.0 - alpha / max(1, plan.judged)
+def _extension(plan: Plan, store: Store) -> int | None:
+    """The seeds to which a pilot may be extended."""
+    more = 2 * plan.options.seeds
+    return more if extended(planned(store.about(SEEDS)), more) is not None else None
 
 
-def count(plans: Sequence[Plan]) -> tuple[int, int]:
-    """Count tuning runs and final runs; a run that plans share counts once.
-
-    Rates that are yet to be tuned count as if every method had one of its own.
-    """
-    final = set()
-    for i, plan in enumerate(plans):
-        # a negative number stands for a rate not known yet, a different one for each plan
-        rates = dict.fromkeys(plan.with_own_rate, plan.options.lr or -1.0 - i)
-        final |= {(plan.common, *point) for point in plan.final_points(plan.rows(rates))}
-    return len(tuning_jobs(plans)), len(final)
+def _follow(runner: Runner, courses: Sequence[Course]) -> Outcomes:
+    """Run what the comparisons want, as long as they want something: all outcomes by key."""
+    outcomes: Outcomes = {}
+    on_their_way = list(courses)
+    while on_their_way:
+        wanted: dict[str, list[tuple[Plan, list[RunSpec]]]] = {}
+        for course in [*on_their_way]:
+            following = course.next(outcomes)
+            if following is None:
+                on_their_way.remove(course)
+            else:
+                wanted.setdefault(following.phase, []).append((course.plan, following.specs))
+            if course.plan.options.limited and course.search_size is not None:
+                runner.store.adopt(SEARCH, list(course.search_size))
+        for phase, runs in wanted.items():
+            outcomes |= runner.phase(phase, once(runs))
+    return outcomes
 
 
 def estimate(plans: Sequence[Plan], workers: int) -> float:
-    """Estimate the seconds that the runs take, from one epoch here per task and batch size."""
+    """Estimate the seconds from one run's end to the next, from one epoch here per task."""
     torch.set_num_threads(1)
     epochs: dict[tuple[Source, int], float] = {}
     total = 0.0
@@ -234,11 +246,8 @@ def estimate(plans: Sequence[Plan], workers: int) -> float:
             start = time.perf_counter()
             run(spec, prepared)
             epochs[kind] = time.perf_counter() - start
-        tuning, final = count([plan])
-        # the mean length of a final run
-        share = sum(plan.shares) / len(plan.shares)
-        total += (tuning + final * share) * epochs[kind] * options.epochs
-    return total / workers
+        total += epochs[kind] * options.epochs
+    return total / len(plans) / workers
 
 
 def default_folder(study: StudyFile, text: str, numerics: Numerics = DEFAULT) -> Path:

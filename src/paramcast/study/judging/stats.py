@@ -214,6 +214,14 @@ def interval(values: Sequence[float], confidence: float = 0.95) -> tuple[float, 
     return mean, mean - half, mean + half
 
 
+def could_show(seeds: int) -> float:
+    """The spread (sd, in margins) up to which so many seeds show a difference of a margin.
+
+    It is `seeds_needed`, solved for the spread.
+    """
+    return math.sqrt(max(0, seeds - 3) / 10.5)
+
+
 def seeds_needed(sd: float, margin: float, overlap: float = 0.0) -> int:
     """The seeds with which a difference of the margin shows; 0 if no number is enough.
 

@@ -6,8 +6,20 @@ import statistics
 from collections.abc import Sequence
 from typing import Any
 
+from ..spec import ALWAYS, OPEN
 from .stats import interval
-from .verdict import Arm, Metric, Verdict, difference, judge_quality, judge_speed
+from .verdict import (
+    SAME,
+    SLIGHTLY_BETTER,
+    Arm,
+    Lacking,
+    Metric,
+    Verdict,
+    difference,
+    judge_quality,
+    judge_speed,
+    settled,
+)
 
 BASE, PREDICTOR, AVERAGE, METHOD = "base", "predictor", "average", "method"
 CONTROL, REFERENCE = "control", "reference"
@@ -19,22 +31,53 @@ RANDOM_JUMP = "random-jump"
 """The control that jumps as far as a predictor, in a random direction."""
 
 
-def judge(arms: Sequence[Arm], metric: Metric, confidence: float) -> dict[str, dict[str, Verdict]]:
-    """The verdicts by method: on "quality" and, if the arms ran with 0.8 T steps, on "speed".
+Verdicts = dict[str, dict[str, Verdict]]
+"""By method and question, which is "quality" or "speed"."""
+SPEED_ASKED = (SAME, SLIGHTLY_BETTER)
+"""Verdicts on quality that leave open whether to adopt: saving steps may decide it."""
+
+
+def judge(
+    arms: Sequence[Arm],
+    metric: Metric,
+    confidence: float,
+    *,
+    seeds: int | None = None,
+    speed: str = ALWAYS,
+    before: Verdicts | None = None,
+    closed: bool = False,
+) -> tuple[Verdicts, list[Lacking]]:
+    """The verdicts by method and question, and the runs that are missing for further ones.
 
     Args:
         arms: the base first.
         metric: how values compare.
         confidence: of the intervals.
+        seeds: how many to judge; None for those of the base.
+        speed: whether to ask if a method is faster: ALWAYS, NEVER, or OPEN for only those methods
+            whose verdict on quality leaves open whether to adopt them.
+        before: the verdicts at an earlier look, of which the settled ones stay.
+        closed: no more runs can be had: a gain whose controls are missing stays unexplained.
     """
-    base, found = arms[0], {}
+    found, lacking = Verdicts(), list[Lacking]()
     for arm in (arm for arm in arms if arm.role in JUDGED):
-        controls = controls_of(arm, arms)
-        found[arm.name] = {"quality": judge_quality(base, arm, controls, metric, confidence)}
-        if arm.early:
-            answer = judge_speed(base, arm, controls, metric, confidence)
-            found[arm.name]["speed"] = answer
-    return found
+        earlier, own = (before or {}).get(arm.name, {}), found.setdefault(arm.name, {})
+        try:
+            for question, ask in (("quality", judge_quality), ("speed", judge_speed)):
+                if question == "speed" and not _asked(own["quality"], speed):
+                    break
+                if question in earlier and settled(earlier[question]):
+                    own[question] = earlier[question]
+                    continue
+                controls = controls_of(arm, arms)
+                own[question] = ask(arms[0], arm, controls, metric, confidence, seeds, closed)
+        except Lacking as error:
+            lacking.append(error)
+    return found, lacking
+
+
+def _asked(quality: Verdict, speed: str) -> bool:
+    return speed == ALWAYS or (speed == OPEN and quality.kind in SPEED_ASKED)
 
 
 def controls_of(arm: Arm, arms: Sequence[Arm]) -> list[Arm]:
@@ -59,7 +102,9 @@ def numbers(
     def minus(other: Arm | None) -> Any:
         if other is None or other is arm:
             return None
-        return difference(arm.values, other.values, metric, confidence)
+        # a group is compared whole; pairs at the seeds that both have
+        seeds = min(len(arm.values), len(other.values)) if metric.paired else None
+        return difference(arm.values[:seeds], other.values[:seeds], metric, confidence)
 
     return {
         "mean": mean,

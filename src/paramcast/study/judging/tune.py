@@ -1,13 +1,16 @@
-"""Choose learning rates: the points that every method tries, and when it may leave the base's."""
+"""Choose learning rates: which points are tried on which seeds, and who may leave the base's."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
 from statistics import fmean
+from typing import TypeVar
 
-Losses = Mapping[float, Sequence[float]]
-"""Final validation losses by learning rate, one per tuning seed."""
+Point = TypeVar("Point")
+"""What is tried: a learning rate, or one with other settings."""
+BASE_SEEDS = 2
+"""On so many tuning seeds the base's better half is tried; more change no choice that matters."""
 
 
 def learning_rates(low: float, high: float, trials: int) -> tuple[float, ...]:
@@ -18,20 +21,75 @@ def learning_rates(low: float, high: float, trials: int) -> tuple[float, ...]:
     return (low, *inner, high)
 
 
-def best_for_base(losses: Losses) -> float:
-    """The learning rate with the lowest mean loss."""
-    return min(losses, key=lambda lr: fmean(losses[lr]))
+def rates_around(lr: float, trials: int) -> tuple[float, ...]:
+    """Rates around one that its user has tuned: lr 2^i, |i| < trials / 2."""
+    reach = max(0, (trials + 1) // 2 - 1)
+    return tuple(lr * 2.0**i for i in range(-reach, reach + 1))
 
 
-def best_for_method(losses: Losses, base_lr: float) -> float:
-    """The method's learning rate: the base's, unless another is better on every tuning seed.
+def search_base(
+    losses: Mapping[Point, Sequence[float]], seeds: int
+) -> tuple[list[tuple[Point, int]], Point | None]:
+    """Search for the base's point by halving: all points on one seed, the better half on another.
 
-    Among several such rates it is the one with the lowest mean loss. Without this rule two equal
-    methods differ "significantly" in up to a third of the pilots.
+    Args:
+        losses: final validation losses by point, one per tuning seed so far.
+        seeds: tuning seeds that may be used.
+
+    Returns:
+        What to run next, as points with their seeds; once that is empty, the point with the lowest
+        mean loss.
     """
-    at_base = losses[base_lr]
-    better = [lr for lr in losses if all(a < b for a, b in zip(losses[lr], at_base, strict=True))]
-    return min(better, key=lambda lr: fmean(losses[lr]), default=base_lr)
+    kept = list(losses)
+    for seed in range(min(seeds, BASE_SEEDS)):
+        if wanted := [(point, seed) for point in kept if len(losses[point]) <= seed]:
+            return wanted, None
+        means = {point: fmean(losses[point][: seed + 1]) for point in kept}
+        kept = sorted(kept, key=means.__getitem__)[: max(1, (len(kept) + 1) // 2)]
+    return [], kept[0]
+
+
+def search(
+    losses: Mapping[Point, Sequence[float]], base: Point, seeds: int
+) -> tuple[list[tuple[Point, int]], Point | None]:
+    """Search for a method's point, which is the base's unless another is better on every seed.
+
+    Without that rule two equal methods differ "significantly" in up to a third of the pilots. The
+    points that are still better than the base's are halved from seed to seed, and only the best one
+    sees the last; a search ends as soon as none is left.
+
+    Args:
+        losses: final validation losses by point, one per tuning seed so far.
+        base: the base's point, one of them.
+        seeds: tuning seeds on which a point must be better.
+
+    Returns:
+        As `search_base`.
+    """
+    if wanted := [(point, 0) for point in losses if not losses[point]]:
+        return wanted, None
+    alive = [point for point in losses if losses[point][0] < losses[base][0]]
+    kept = len(losses)
+    for seed in range(1, seeds):
+        kept = 1 if seed == seeds - 1 else (kept + 1) // 2
+        means = {point: fmean(losses[point][:seed]) for point in alive}
+        alive = sorted(alive, key=means.__getitem__)[:kept]
+        if not alive:
+            return [], base
+        compared = [base, *alive]
+        if wanted := [(point, seed) for point in compared if len(losses[point]) <= seed]:
+            return wanted, None
+        alive = [point for point in alive if losses[point][seed] < losses[base][seed]]
+    return [], min(alive, key=lambda point: fmean(losses[point][:seeds]), default=base)
+
+
+def largest_search(points: int, seeds: int, *, base: bool) -> int:
+    """The most runs that a search takes."""
+    total, kept = points, points
+    for seed in range(1, min(seeds, BASE_SEEDS) if base else seeds):
+        kept = 1 if seed == seeds - 1 and not base else (kept + 1) // 2
+        total += kept if base else min(points, kept + 1)
+    return total
 
 
 def edge(lr: float, rates: Sequence[float]) -> str:

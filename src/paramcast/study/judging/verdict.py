@@ -5,19 +5,28 @@ predictor is the first of these that fits:
 
     0  base diverged on no seed, no better than a constant     inconclusive: nothing can be judged
     a  base diverged on no seed, predictor on 3 or more        harmful (unstable)
-       any other divergence among the arms compared            inconclusive: lower the learning rate
+       any other divergence of the two                         inconclusive: lower the learning rate
     b  equal to the base                                       no difference
-    c  worse than the base                                     harmful
+    c  worse than the base, by more than the margin            harmful
+       worse or better by less                                 slightly worse, slightly better
     d  unclear against the base                                inconclusive
-    e  better than the base and than every control             adopt
+    e  better by more, and better than every control           adopt
     f  better, but a control better than the base is not beaten  use the control instead
     g  otherwise                                               inconclusive
+
+Runs cost, so a verdict needs no more of them than it uses: an arm whose runs are missing raises
+`Lacking`, which names them. Controls are needed only where the predictor is better by more than the
+margin, one after another, until one explains the gain; the arms with 0.8 T steps likewise. A
+control that diverges on 3 or more seeds has lost, because nobody would use it; on fewer, these
+seeds are left out of its comparisons.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from itertools import compress
+from operator import not_
 from statistics import fmean
 from typing import Any
 
@@ -35,6 +44,8 @@ from .stats import (
 
 ADOPT, INSTEAD, SAME = "adopt", "use the control instead", "no difference"
 HARMFUL, INCONCLUSIVE = "harmful", "inconclusive"
+SLIGHTLY_BETTER, SLIGHTLY_WORSE = "slightly better", "slightly worse"
+"""Clear of 0, but the mean difference is less than the margin."""
 FASTER, NOT_FASTER = "faster", "not faster"
 UNSTABLE_FROM = 3
 """Diverged seeds of a predictor that make it unstable if the base has none."""
@@ -158,6 +169,14 @@ class Verdict:
     extension: Extension | None = None
 
 
+class Lacking(Exception):  # noqa: N818 - not an error
+    """A verdict needs runs that are not there: those of an arm at a share of the steps."""
+
+    def __init__(self, arm: Arm, share: float) -> None:
+        super().__init__(f"{arm.name} at {share:g} T")
+        self.arm, self.share = arm, share
+
+
 class _Case:
     """One question about one predictor: it compares the arms and remembers every comparison."""
 
@@ -168,10 +187,40 @@ class _Case:
         controls: Sequence[Arm],
         metric: Metric,
         confidence: float,
+        seeds: int | None,
     ) -> None:
         self.base, self.predictor, self.controls = base, predictor, controls
         self.metric, self.confidence = metric, confidence
+        self.seeds = len(base.values) if seeds is None else seeds
         self.pairs: list[Pair] = []
+
+    def runs(self, arm: Arm, share: float = 1.0) -> tuple[tuple[float, ...], tuple[bool, ...]]:
+        """An arm's values by seed, and which of them diverged.
+
+        Raises:
+            Lacking: there are fewer than the seeds of this case.
+        """
+        early = share != 1.0
+        values = arm.early if early else arm.values
+        if len(values) < (self.seeds if self.metric.paired else 1):
+            raise Lacking(arm, share)
+        if not self.metric.paired:  # groups, whose sizes may differ
+            return values, arm.early_diverged if early else arm.diverged
+        return values[: self.seeds], (arm.early_diverged if early else arm.diverged)[: self.seeds]
+
+    def diverged(self, arm: Arm, share: float = 1.0) -> int:
+        return sum(self.runs(arm, share)[1])
+
+    def against(self, control: Arm, share: float) -> tuple[bool, bool]:
+        """Whether the predictor beats a control, and whether that explains a gain, both at a share.
+
+        A control explains a gain if it is better than the base, too, and not beaten.
+        """
+        if self.diverged(control, share) >= UNSTABLE_FROM:
+            return True, False
+        beaten = self.compare(self.predictor, control, share, share)
+        to_base = self.compare(control, self.base, share, share)
+        return beaten.relation == BETTER, BETTER == to_base.relation != beaten.relation
 
     def compare(
         self, a: Arm, b: Arm, a_share: float = 1.0, b_share: float = 1.0, *, kept: bool = True
@@ -181,13 +230,28 @@ class _Case:
         Args:
             kept: remember the comparison, so that the verdict shows it.
         """
-        left, right = (
-            arm.values if share == 1.0 else arm.early for arm, share in ((a, a_share), (b, b_share))
+        (left, left_diverged), (right, right_diverged) = (
+            self.runs(a, a_share),
+            self.runs(b, b_share),
         )
+        # seeds at which a control diverged say nothing about it
+        lost = [[arm in self.controls and one for one in diverged]
+                for arm, diverged in ((a, left_diverged), (b, right_diverged))]  # fmt: skip
+        if self.metric.paired:
+            lost = [[x or y for x, y in zip(*lost, strict=True)]] * 2
+        if all(one.count(False) > 1 for one in lost):
+            left, right = (
+                tuple(compress(values, map(not_, one)))
+                for values, one in zip((left, right), lost, strict=True)
+            )
         made = difference(left, right, self.metric, self.confidence, cross_check=kept)
         if kept:
             self.pairs.append(Pair(a.name, b.name, made, a_share, b_share))
         return made
+
+    def made(self, a: Arm, b: Arm) -> Comparison:
+        """The comparison of two arms that was made with T steps."""
+        return next(p.comparison for p in self.pairs if (p.a, p.b) == (a.name, b.name))
 
     def verdict(
         self,
@@ -254,50 +318,85 @@ def difference(
 
 
 def judge_quality(
-    base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
+    base: Arm,
+    predictor: Arm,
+    controls: Sequence[Arm],
+    metric: Metric,
+    confidence: float,
+    seeds: int | None = None,
+    closed: bool = False,
 ) -> Verdict:
-    """Does the predictor end better than the base, and by more than its controls explain?"""
-    case = _Case(base, predictor, controls, metric, confidence)
+    """Does the predictor end better than the base, and by more than its controls explain?
+
+    Args:
+        base, predictor, controls: the arms.
+        metric, confidence: how values compare.
+        seeds: how many to judge; None for those of the base.
+        closed: no more runs can be had, so that controls may be missing.
+
+    Raises:
+        Lacking: the verdict needs runs that are not there.
+    """
+    case = _Case(base, predictor, controls, metric, confidence, seeds)
     unjudged = _learned_nothing(case) or _divergence(case)
     if unjudged is not None:
         return unjudged
-    to_base = case.compare(predictor, base)
-    against = {c.name: case.compare(predictor, c) for c in controls}
-    control_to_base = {c.name: case.compare(c, base) for c in controls}
 
     # rules b, c and d: against the base
+    to_base = case.compare(predictor, base)
+    matters = abs(to_base.mean) > metric.margin
     if to_base.relation == EQUAL:
         return case.verdict(SAME, "same", "same_next")
     if to_base.relation == WORSE:
-        return case.verdict(HARMFUL, "harmful", "keep")
+        kind, rule = (HARMFUL, "harmful") if matters else (SLIGHTLY_WORSE, "slightly_worse")
+        return case.verdict(kind, rule, "keep")
     if to_base.relation == UNCLEAR:
         clear = to_base.low > 0 or to_base.high < 0
         rule = "few" if to_base.n < FEWEST else "one_example" if clear else "unclear"
         return case.open(INCONCLUSIVE, rule, to_base)
-    # rules e and f: better than the base, and against the controls
-    if all(c.relation == BETTER for c in against.values()):
-        rule = "adopt" if controls else "adopt_alone"
-        return case.verdict(ADOPT, rule, f"{rule}_next", lr=predictor.lr, controls=list(against))
-    explains = [
-        c
-        for c in controls
-        if control_to_base[c.name].relation == BETTER and against[c.name].relation != BETTER
-    ]
+    if not matters:
+        return case.verdict(SLIGHTLY_BETTER, "slightly_better", "keep_or_narrow")
+
+    # rules e and f: against the controls; those that are missing, only if no other one explains it
+    explains, not_beaten, lacking = [], [], list[Lacking]()
+    for control in controls:
+        try:
+            beaten, explained = case.against(control, 1.0)
+        except Lacking as error:
+            lacking.append(error)
+            continue
+        explains += [control] * explained
+        not_beaten += [control] * (not beaten)
     if explains:
         # of several, the one that gains most over the base
-        best = max(explains, key=lambda c: control_to_base[c.name].mean)
+        best = max(explains, key=lambda c: case.made(c, base).mean)
         return case.verdict(INSTEAD, "instead", best.advice, control=best.name, lr=best.lr)
+    if lacking and not closed:
+        raise lacking[0]
+    if lacking:
+        missing = [e.arm.name for e in lacking]
+        return case.verdict(INCONCLUSIVE, "unchecked", "check", controls=missing)
+    names = [c.name for c in controls]
+    if not not_beaten:
+        rule = "adopt" if controls else "adopt_alone"
+        return case.verdict(ADOPT, rule, f"{rule}_next", lr=predictor.lr, controls=names)
+
     # rule g: a control that is not better than the base is not beaten; the closest one is named
-    not_beaten = {name: c for name, c in against.items() if c.relation != BETTER}
-    weakest = min(not_beaten, key=lambda name: not_beaten[name].mean)
-    first = against[weakest], control_to_base[weakest]
+    weakest = min(not_beaten, key=lambda c: case.made(predictor, c).mean)
+    first = case.made(predictor, weakest), case.made(weakest, base)
     # what more seeds could settle: first the comparisons of that control, then any other
     unclear = [c for c in (*first, *(p.comparison for p in case.pairs)) if c.relation == UNCLEAR]
-    return case.open(INCONCLUSIVE, "not_more", unclear[0] if unclear else None, weakest)
+    return case.open(INCONCLUSIVE, "not_more", unclear[0] if unclear else None, weakest.name)
 
 
 def judge_speed(
-    base: Arm, predictor: Arm, controls: Sequence[Arm], metric: Metric, confidence: float
+    base: Arm,
+    predictor: Arm,
+    controls: Sequence[Arm],
+    metric: Metric,
+    confidence: float,
+    seeds: int | None = None,
+    closed: bool = False,
 ) -> Verdict:
     """Does the predictor reach with 0.8 T steps what the base needs T steps for?
 
@@ -306,32 +405,42 @@ def judge_speed(
     would be called faster in up to a fifth of the pilots: those in which the base loses about 0.8
     margins, so that either comparison may go either way. A control that is faster by the same rule
     is named instead, unless the predictor beats it there.
+
+    Args:
+        base, predictor, controls, metric, confidence, seeds, closed: as those of `judge_quality`.
+
+    Raises:
+        Lacking: the verdict needs runs that are not there.
     """
-    case = _Case(base, predictor, controls, metric, confidence)
-    nothing = _learned_nothing(case)
-    if nothing is not None:
-        return nothing
-    diverged = sum(predictor.early_diverged) + sum(base.diverged) + sum(base.early_diverged)
-    if diverged:
-        runs = 3 * len(base.values)  # the predictor with 0.8 T, the base with T and with 0.8 T
-        return case.verdict(INCONCLUSIVE, "speed_diverged", "lower", diverged=diverged, runs=runs)
-    short = case.compare(predictor, base, EARLY)
-    base_short = case.compare(base, base, EARLY)
-    both_short = case.compare(predictor, base, EARLY, EARLY)
+    case = _Case(base, predictor, controls, metric, confidence, seeds)
+    unjudged = _learned_nothing(case) or _speed_diverged(case, (base, 1.0), (predictor, EARLY))
+    if unjudged is not None:
+        return unjudged
     # the conditions in order; the first that fails or is unclear decides
+    short = case.compare(predictor, base, EARLY)
     if short.relation == UNCLEAR:
         return case.open(INCONCLUSIVE, "speed_unclear", short)
     if short.relation == WORSE:
         return case.verdict(NOT_FASTER, "speed_worse", "not_shorten")
+    unjudged = _speed_diverged(case, (base, 1.0), (predictor, EARLY), (base, EARLY))
+    if unjudged is not None:
+        return unjudged
+    base_short = case.compare(base, base, EARLY)
     if base_short.relation == UNCLEAR:
         return case.open(NOT_FASTER, "speed_base_unclear", base_short)
     if base_short.relation != WORSE:
         return case.verdict(NOT_FASTER, "speed_base_too", "shorten_base")
+    both_short = case.compare(predictor, base, EARLY, EARLY)
     if both_short.relation != BETTER:
         unclear = both_short if both_short.relation == UNCLEAR else None
         return case.open(NOT_FASTER, "speed_both_short", unclear)
     # faster; unless a control that costs less is too
-    control = _as_fast(case)
+    try:
+        control = _as_fast(case)
+    except Lacking as error:
+        if not closed:
+            raise
+        return case.verdict(INCONCLUSIVE, "speed_unchecked", "check", controls=[error.arm.name])
     if control is None:
         return case.verdict(FASTER, "faster", "save")
     case.compare(control, base, EARLY)
@@ -343,13 +452,22 @@ def judge_speed(
 def _as_fast(case: _Case) -> Arm | None:
     """The best control that is faster by the same rule and not beaten, both with 0.8 T steps."""
     found: list[tuple[float, Arm]] = []
+    lacking = None
     for c in case.controls:
+        try:
+            if case.diverged(c, EARLY) >= UNSTABLE_FROM:
+                continue
+        except Lacking as error:
+            lacking = lacking or error
+            continue
         short = case.compare(c, case.base, EARLY, kept=False)
         both_short = case.compare(c, case.base, EARLY, EARLY, kept=False)
         if short.relation not in (EQUAL, BETTER) or both_short.relation != BETTER:
             continue
         if case.compare(case.predictor, c, EARLY, EARLY, kept=False).relation != BETTER:
             found.append((short.mean, c))
+    if lacking is not None and not found:
+        raise lacking
     return max(found, key=lambda each: each[0])[1] if found else None
 
 
@@ -358,30 +476,52 @@ def _learned_nothing(case: _Case) -> Verdict | None:
 
     The interval over seeds decides or, with too few seeds, the mean.
     """
-    base, metric = case.base, case.metric
-    if metric.constant is None or any(base.diverged):
+    metric = case.metric
+    values, diverged = case.runs(case.base)
+    if metric.constant is None or any(diverged):
         return None
     # the constant prediction as one more arm
-    constant = [metric.constant] * len(base.values)
-    c = difference(base.values, constant, metric, case.confidence, cross_check=False)
+    constant = [metric.constant] * len(values)
+    c = difference(values, constant, metric, case.confidence, cross_check=False)
     if (c.low if c.n >= FEWEST else c.mean - metric.half_example) > 0:
         return None
-    return case.verdict(INCONCLUSIVE, "nothing", "nothing_next", mean=fmean(base.values))
+    return case.verdict(INCONCLUSIVE, "nothing", "nothing_next", mean=fmean(values))
 
 
 def _divergence(case: _Case) -> Verdict | None:
-    """Rule a: the verdict if runs diverged."""
+    """Rule a: the verdict if runs of the base or the predictor diverged."""
     base, predictor = case.base, case.predictor
-    if not any(base.diverged) and sum(predictor.diverged) >= UNSTABLE_FROM:
+    by_arm = {arm.name: case.diverged(arm) for arm in (base, predictor)}
+    lost = by_arm[predictor.name]
+    if not by_arm[base.name] and lost >= UNSTABLE_FROM:
         return case.verdict(
-            HARMFUL, "unstable", "keep_or_lower", lr=predictor.lr,
-            diverged=sum(predictor.diverged), runs=len(base.values),
+            HARMFUL, "unstable", "keep_or_lower",
+            lr=predictor.lr, diverged=lost, runs=case.seeds,
         )  # fmt: skip
-    arms = [base, predictor, *case.controls]
-    diverged = {arm.name: sum(arm.diverged) for arm in arms if any(arm.diverged)}
-    if not diverged:
+    by_arm = {name: n for name, n in by_arm.items() if n}
+    if not by_arm:
         return None
     return case.verdict(
-        INCONCLUSIVE, "diverged", "lower", by_arm=diverged,
-        diverged=sum(diverged.values()), runs=len(base.values) * len(arms),
+        INCONCLUSIVE, "diverged", "lower",
+        by_arm=by_arm, diverged=sum(by_arm.values()), runs=2 * case.seeds,
     )  # fmt: skip
+
+
+def _speed_diverged(case: _Case, *compared: tuple[Arm, float]) -> Verdict | None:
+    """The verdict on speed if runs of the arms compared diverged."""
+    diverged = sum(case.diverged(arm, share) for arm, share in compared)
+    if not diverged:
+        return None
+    runs = case.seeds * len(compared)
+    return case.verdict(INCONCLUSIVE, "speed_diverged", "lower", diverged=diverged, runs=runs)
+
+
+def settled(verdict: Verdict) -> bool:
+    """Whether more seeds would leave a verdict as it is.
+
+    It is open if a comparison is unclear that more seeds would make clear, or if the predictor
+    alone diverged, on fewer seeds than make it unstable.
+    """
+    if verdict.rule == "diverged":
+        return verdict.base in verdict.facts["by_arm"]
+    return verdict.needed == 0

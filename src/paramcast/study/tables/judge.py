@@ -102,8 +102,9 @@ def judge_results(
     confidence = 1.0 - (1.0 - FULL_CONFIDENCE) / k
     verdicts = {
         method: {question: as_of_a_table(v) for question, v in answers.items()}
-        for method, answers in judge(read.arms, metric, confidence).items()
+        for method, answers in judge(read.arms, metric, confidence)[0].items()
     }
+    seeds = min(len(arm.values) for arm in read.arms)
     return {
         "task": name,
         "question": QUESTION,
@@ -111,12 +112,16 @@ def judge_results(
         "metric": metric,
         "steps": None,
         "early_steps": None,
-        "seeds": min(len(arm.values) for arm in read.arms),
+        "seeds": seeds,
         "confidence": confidence,
+        "looks": [{"seeds": seeds, "confidence": confidence}],
+        "trainings": sum(len(arm.values) for arm in read.arms),
+        "planned_seeds": seeds,
+        "lazy": False,
         "table": _table(read, metric, confidence),
         "verdicts": verdicts,
         "notes": _notes(read, metric, pairing if pairing and pairing.pairs else None),
-        "learning_rates": {"tried": [], "chosen": {}, "keys": {}},
+        "learning_rates": {"tried": [], "chosen": {}, "keys": {}, "seeds": 0},
         "specification": {
             "columns": {key: value for key, value in asdict(found).items() if value},
             "base": read.arms[0].name,
