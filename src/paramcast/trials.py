@@ -53,7 +53,8 @@ class Trial:
         method: "base", or the name of the method that `wrap` puts on.
         device: "cpu", "cuda" or "cuda:N".
         folder: of this run alone, for checkpoints of your own; the current folder outside a pilot.
-        settings: the other values that are searched, by name.
+        settings: the values that --search tries beside the learning rate, by name; empty without
+            it, so ask with `trial.settings.get("beta", 0.9)`.
 
     Example:
         >>> trial = Trial(lr=0.1)
@@ -77,7 +78,7 @@ class Trial:
         tell: Callable[[Event], None] | None = None,
     ) -> None:
         self.phase, self.method, self.device, self.folder = phase, method, device, Path(folder)
-        self.settings = dict(settings or {})
+        self._settings = dict(settings or {})
         self._seed, self._lr, self._share = seed, lr, share
         self._noise_seed, self._wraps, self._tell = noise_seed, wraps, tell
         self._used: set[str] = set()
@@ -99,6 +100,11 @@ class Trial:
                 "trial.lr is not known outside a pilot; give one for then: paramcast.trial(lr=0.1)"
             )
         return self._lr
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        self._use("settings")
+        return dict(self._settings)
 
     @property
     def share(self) -> float:
@@ -236,13 +242,20 @@ class Trial:
         raise ArgumentError(text)
 
 
-def trial(*, lr: float | None = None, seed: int = 0, device: str = "cpu") -> Trial:
+def trial(
+    *,
+    lr: float | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    settings: Mapping[str, Any] | None = None,
+) -> Trial:
     """The run that this process trains for a pilot; outside a pilot, a neutral one.
 
     With several processes (`torchrun`) each gets it, and rank 0 alone reports.
 
     Args:
         lr, seed, device: what the attributes of the neutral one are.
+        settings: the values of `Trial.settings` that no --search tries.
 
     Raises:
         ArgumentError: the file that the pilot wrote cannot be read.
@@ -257,9 +270,10 @@ def trial(*, lr: float | None = None, seed: int = 0, device: str = "cpu") -> Tri
     if _current:
         return _current[-1]
     if path is None:
-        return Trial(lr=lr, seed=seed, device=device)
+        return Trial(lr=lr, seed=seed, device=device, settings=settings)
     try:
         described = json.loads(Path(path).read_text("utf-8"))
+        described["settings"] = {**(settings or {}), **described["settings"]}
         found = Trial(**described, tell=_Journal(Path(described["folder"]) / JOURNAL))
     except (OSError, ValueError, TypeError, KeyError) as error:
         raise ArgumentError(

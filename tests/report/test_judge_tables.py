@@ -111,6 +111,8 @@ def test_a_table_without_seeds_is_compared_in_groups_by_welch() -> None:
     made = row(judged, "new")["to_base"]
     test = stats.ttest_ind(new, base, equal_var=False)
     assert (made.p, made.n) == (pytest.approx(test.pvalue), 7)
+    (pair,) = judged["verdicts"]["new"]["quality"].comparisons
+    assert pair.comparison == made
     assert not judged["metric"].paired
     assert "table_unpaired" in [note["note"] for note in judged["notes"]]
 

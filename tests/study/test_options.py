@@ -35,6 +35,7 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "higher_is_better": ("bowl.py:train", "--metric", "speed", "--lower-is-better"),
     "lr": ("blobs.py", "--lr", 1e-05),
     "lr_range": ("blobs.py", "--lr-range", 0.0523456789, 0.3),
+    "search": ("blobs.py", "--search", "weight_decay=1e-05:0.01"),
     "trials": ("blobs.py", "--trials", 16),
     "trial_seeds": ("blobs.py", "--trial-seeds", 1),
     "data_dir": ("digits", "--data-dir", "my data"),
@@ -127,7 +128,7 @@ def test_the_command_as_it_reads(planned: Planned, tmp_path: Path) -> None:
 
 
 ALONE = {name: words for name, words in SAMPLES.items() if words[0] == "blobs.py"}
-TUNING = {"lr_range", "trials", "trial_seeds", "tuned_base"}
+TUNING = {"lr_range", "search", "trials", "trial_seeds", "tuned_base"}
 
 
 @settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])

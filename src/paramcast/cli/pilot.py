@@ -122,6 +122,7 @@ def _source(task: str, given: PilotCommand) -> Source:
 
     context = click.get_current_context()
     command = context.meta[COMMAND]
+    searched = [each.name for each in given.search]
     if command is None and not given.candidate:
         _check_task_was_not_taken(given)
         return find(task, given.target, given.data_dir, given.table)
@@ -130,8 +131,8 @@ def _source(task: str, given: PilotCommand) -> Source:
     if command is not None and given.candidate:
         raise StudyError("--candidate goes with --base COMMAND; leave out what follows --")
     if command is not None:
-        return of_command(command)
-    return of_candidates(given.base, given.candidate)
+        return of_command(command, searched)
+    return of_candidates(given.base, given.candidate, searched)
 
 
 def _run(plan: Plan, engine: AnyEngine, given: PilotCommand) -> str:
@@ -152,11 +153,16 @@ def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:
     from ..study.training.methods import parse_methods
 
     # options that exclude each other
+    searched = [each.name for each in given.search]
+    if twice := [name for name in searched if searched.count(name) > 1]:
+        raise StudyError(f"--search {twice[0]} is given twice; give it once, with all its values")
     if given.lr is not None:
-        for name in ("lr_range", "trials", "trial_seeds", "tuned_base"):
-            if getattr(given, name) is not None:
+        for name in ("lr_range", "search", "trials", "trial_seeds", "tuned_base"):
+            if getattr(given, name) not in (None, ()):
                 option = "--" + name.replace("_", "-")
                 raise StudyError(f"--lr tunes nothing, so {option} has no use; give one of them")
+    if given.tuned_base is not None and given.search:
+        raise StudyError("--tuned-base knows the base's rate alone; leave out --search or it")
     if given.tuned_base is not None and given.lr_range is not None:
         raise StudyError("--tuned-base searches around its rate, so --lr-range has no use")
     if given.splits is not None:
@@ -197,7 +203,7 @@ def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:
 def _of_task(given: PilotCommand, task: Task, usual: Options, asked: dict[str, Any]) -> Options:
     """The options of a comparison on a task."""
     from ..study.spec import BASES
-    from ..study.training.build import check_methods
+    from ..study.training.build import check_methods, check_search
 
     for name in TRAINING_ONLY:
         if getattr(given, name) not in (None, ()):
@@ -208,6 +214,7 @@ def _of_task(given: PilotCommand, task: Task, usual: Options, asked: dict[str, A
         raise StudyError("--base own needs a task whose base is a function; name an optimizer")
     options = replace(usual, **asked, numerics=given.numerics())
     check_methods(task, options.base, options.methods)
+    check_search(options.base, options.methods, options.search)
     return options
 
 
@@ -245,8 +252,8 @@ def _of_candidates(given: PilotCommand, training: OwnTraining, options: Options)
         raise StudyError("--methods go on one command; here each --candidate is a method")
     commands = dict(training.source.commands)
     if not takes(commands["base"], "lr"):
-        for name in ("lr", "lr_range", "trials", "trial_seeds"):
-            if getattr(given, name) is not None:
+        for name in ("lr", "lr_range", "search", "trials", "trial_seeds"):
+            if getattr(given, name) not in (None, ()):
                 raise StudyError(f"{_flag(name)} has no use: no command has {{lr}} in it")
         options = replace(options, lr=0.0)  # each at its own
     return replace(
@@ -270,6 +277,7 @@ def _flag(name: str) -> str:
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     from ..study.judging.stats import could_show
+    from ..study.search import described, settings_at
     from ..study.tasks.description import lines
 
     description = plan.subject.description
@@ -278,6 +286,7 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     shows = [(look.seeds, could_show(look.seeds)) for look in plan.options.looks]
     facts = {
         "learning_rates": rates,
+        **({"settings": [dict(settings_at(lr)) for lr in rates]} if plan.options.search else {}),
         "rows": rows,
         "description": description,
         "looks": [{"seeds": n, "spread_in_margins": round(spread, 2)} for n, spread in shows],
@@ -287,7 +296,7 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
         return told
     return (
         printable("".join(f"{line}\n" for line in lines(description)))
-        + f"{told}learning rates: {', '.join(f'{lr:.4g}' for lr in rates)}\n"
+        + f"{told}learning rates: {', '.join(map(described, rates))}\n"
         + f"arms: {', '.join(rows)}"
         + (" (controls only where they can change a verdict)\n" if plan.options.lazy else "\n")
         + "what it could show: differences of a margin, if the pairs spread (sd) by less than "

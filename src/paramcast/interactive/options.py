@@ -58,7 +58,8 @@ def _read(command: click.Command, option: click.Option, value: Any) -> Any:
         return value
     # a mapping, or one item, where an option is repeated
     if isinstance(value, Mapping):
-        value = [f"{key}={each}" for key, each in value.items()]
+        listed = {k: ",".join(map(str, v)) if _several(v) else v for k, v in value.items()}
+        value = [f"{key}={each}" for key, each in listed.items()]
     if option.multiple and not _several(value):
         value = [value]
     if option.name == "methods" and _several(value):

@@ -28,6 +28,7 @@ from ..study.judging.stats import FULL_CONFIDENCE, Comparison, shown_p
 from ..study.judging.table import METHOD, PREDICTOR
 from ..study.judging.verdict import EARLY, PERCENT, Metric
 from ..study.reading import printable
+from ..study.search import named
 from ..study.store.folder import RESULT
 from ..study.stored import ArmResult, Judged, Result
 from ..study.tasks.description import lines
@@ -204,6 +205,8 @@ def _columns(judged: Judged) -> tuple[list[Column], list[Column]]:
     for key, (heading, form) in forms.items():
         if any(row[key] is not None for row in rows):
             own.append((heading, partial(_measured, key, form)))
+        if key == "lr" and any(row["settings"] for row in rows):
+            own.append(("searched", lambda r: named(r["settings"])))
     own.append(("diverged", lambda r: f"{r['diverged']}/{len(r['values'])}"))
     name = metric.name.replace("_", " ") + (" %" if metric.percent else "")
     name = f"top-1 {name}" if metric.name == "accuracy" and judged["question"] != "table" else name

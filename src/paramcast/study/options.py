@@ -18,6 +18,7 @@ import click
 
 from ..errors import StudyError
 from .reading import MOST_SEEDS, shown
+from .search import Searched, parse_search
 from .spec import ALWAYS, BASES, FORMATS, NEVER, SCHEDULES
 from .tasks.frames import KINDS, MISSING, READ, TableOptions, read_setting
 
@@ -197,6 +198,10 @@ class ComparisonOptions:
     lr_range: tuple[float, float] | None = option(
         COMPARISON, "Learning rates to search [the task's].",
         lambda o: o.lr_range, type=ABOVE_0, nargs=2, metavar="LOW HIGH")
+    search: tuple[Searched, ...] = option(
+        COMPARISON, "What to tune with it: NAME=LOW:HIGH or NAME=A,B; may be repeated.",
+        lambda o: [each.text for each in o.search], type=parse_search, metavar="NAME=...",
+        multiple=True)
     trials: int | None = option(COMPARISON, "Learning rates to try [8].",
         lambda o: o.trials if o.tuned else None, type=click.Choice([2**n for n in range(11)]))
     trial_seeds: int | None = option(COMPARISON, "Seeds per learning rate [3].",

@@ -23,6 +23,7 @@ from .judging.tune import learning_rates, rates_around
 from .options import as_arguments, written
 from .own.training import OWN
 from .price import price
+from .search import Rate, Searched, Settings, settings_at, settings_of, shared
 from .spec import DEFAULT, OPEN, Numerics, RunSpec, hash_of, identifying
 from .subject import Subject
 from .tasks.own_file import HERE
@@ -56,6 +57,7 @@ class Options:
     batch_size: int
     schedule: str
     lr: float | None = None
+    search: tuple[Searched, ...] = ()  # what is tuned beside the learning rate
     trials: int = 8
     trial_seeds: int = 3
     seeds: int = 24  # at most; `judging.looks` says after how many a verdict is read
@@ -185,7 +187,7 @@ class Plan:
             self.constants.append(one.constant_value)
         own = [m for m in options.methods if isinstance(m, OwnOptimizer)]
         self.code = {m.label: identity(m.name) for m in own}
-        self._specs: dict[tuple[str, float, str, int, float], RunSpec] = {}
+        self._specs: dict[tuple[str, float, Settings, str, int, float], RunSpec] = {}
         # what all runs share; `spec` fills in method, learning rate, phase, seed and share
         self.common = RunSpec(
             task=subject.name,
@@ -223,6 +225,7 @@ class Plan:
             "methods": [m.label for m in o.methods],
             "lr": o.lr,
             "tuning": [*o.lr_range, *search] if o.tuned else None,
+            **({"search": [each.text for each in o.search]} if o.search else {}),
             "margin": o.margin_text,
             **({} if o.tuned_base is None else {"tuned_base": o.tuned_base}),
             **({"splits": True} if o.splits else {}),
@@ -235,7 +238,7 @@ class Plan:
         trials = trials or o.trials
         if o.tuned_base is not None:
             return rates_around(o.tuned_base, trials)
-        return learning_rates(*o.lr_range, trials)
+        return shared(o.search, learning_rates(*o.lr_range, trials))
 
     def rows(self, chosen: Mapping[str, float]) -> list[Row]:
         """The table's arms: base, then each predictor's controls, references, and predictors.
@@ -251,7 +254,7 @@ class Plan:
             label = method.label
             suffix = f" of {label}" if many else ""
             lr = lrs[label]
-            matched = lr * method.predictor().gain
+            matched = Rate(lr * method.predictor().gain, settings_at(lr))
             # what to do if this control is as good
             advice = "raise_lr" if matched > lrs["base"] else "lower_lr"
             advice = "finer" if self.options.tuned else advice
@@ -274,12 +277,19 @@ class Plan:
 
     def spec(self, method: str, lr: float, phase: str, seed: int, share: float) -> RunSpec:
         """One run. Equal calls return the same object, so that its key is hashed once."""
-        differing = method, lr, phase, seed, share
+        settings = settings_at(lr)
+        differing = method, lr, settings, phase, seed, share
         if differing not in self._specs:
+            own: dict[str, Any] = {"settings": settings}
+            if self.options.source.kind not in OWN:  # a task's base has fields of its own for them
+                taken = settings_of(self.options.base)
+                own = {name: value for name, value in settings if name in taken}
+                own |= {"settings": settings} if method in self.code else {}
             self._specs[differing] = replace(
                 self.common,
+                **own,
                 method=method,
-                lr=lr,
+                lr=float(lr),
                 phase=phase,
                 seed=seed,
                 share=share,

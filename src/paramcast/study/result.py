@@ -16,6 +16,7 @@ from .judging.table import LR_MATCHED, Verdicts, mean_or_none, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
 from .plan import Plan
+from .search import settings_at
 from .spec import NEVER, OPEN
 from .stored import ArmResult, Judged, Measure, Note
 
@@ -63,6 +64,7 @@ def summarise(
             "control_of": row.control_of,
             "run": row.method,
             "lr": row.lr or None,
+            "settings": dict(settings_at(row.lr)),
             "keys": keys,
             "early_keys": early_keys,
             **numbers(arms[row.name], base, other, metric, level[len(keys)]),
@@ -97,6 +99,7 @@ def summarise(
         "notes": [*cautions(plan), *_widened(verdicts, metric), *_notes(plan, course)],
         "learning_rates": {
             "tried": list(course.rates) if o.tuned else [],
+            "settings": [dict(settings_at(lr)) for lr in course.rates] if o.search else [],
             "chosen": course.chosen,
             "keys": course.tuning_keys(outcomes),
             "seeds": course.tuning_seeds,

@@ -40,7 +40,8 @@ class RunSpec:
     `share` is the part of the task's steps that the (complete) schedule spans; `phase` is "tune" or
     "final", which have different seeds; `probes` names what a final run measures beside its result;
     `precision`, `compiled` and `channels_last` are those of `Numerics`; `code` is the version of a
-    method that is the user's (`training.own.identity`).
+    method that is the user's (`training.own.identity`); `settings` are what is
+    searched beside the learning rate in a training or an optimizer of the user's.
     """
 
     task: str
@@ -64,6 +65,7 @@ class RunSpec:
     compiled: bool = False
     channels_last: bool = False
     code: str = ""
+    settings: tuple[tuple[str, float | str], ...] = ()
 
     @cached_property
     def key(self) -> str:
@@ -77,7 +79,7 @@ class RunSpec:
         return fields
 
 
-_USUAL: dict[str, Any] = {**DEFAULT._asdict(), "probes": (), "code": ""}
+_USUAL: dict[str, Any] = {**DEFAULT._asdict(), "probes": (), "code": "", "settings": ()}
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 

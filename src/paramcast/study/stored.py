@@ -43,6 +43,7 @@ class ArmResult(TypedDict):
 
     Attributes:
         method: its name in the table; `role`, `family` and `control_of` are those of `plan.Row`.
+        settings: what was searched beside the learning rate, at their chosen values.
         run: the method of its runs; `keys` and `early_keys` are the keys of these runs by seed,
             with a schedule of T and of 0.8 T steps.
         mean, low, high: of `values`, with a 95 % interval.
@@ -55,6 +56,7 @@ class ArmResult(TypedDict):
     control_of: str
     run: str
     lr: float | None
+    settings: dict[str, float | str]
     keys: list[str]
     early_keys: list[str]
     mean: float
@@ -77,10 +79,11 @@ class ArmResult(TypedDict):
 
 
 class LearningRates(TypedDict):
-    """The rates tried, on at most `seeds` seeds; by method, the rate chosen and the keys of tuning
-    runs by rate and seed."""
+    """The rates tried, each with what was searched beside it, on at most `seeds` seeds; by method,
+    the rate chosen and the keys of tuning runs by rate and seed."""
 
     tried: list[float]
+    settings: list[dict[str, float | str]]
     chosen: dict[str, float]
     keys: dict[str, list[list[str]]]
     seeds: int

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from ...study.judging.stats import Comparison, shown_p
+from ...study.search import named
 from ...study.words import Words
 from .comparison import Arm, Cell
 from .plotting import Behind, number, pair_of
@@ -28,9 +29,9 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
         "median_seconds": "seconds",
         "memory": "peak_memory",
     }
-    measured["minus_matched"] = "to_lr_matched"
+    measured |= {"minus_matched": "to_lr_matched", "searched": "settings"}
     unknown = [n for n, key in measured.items() if not any(_has(arm, key) for arm in arms)]
-    names = [*(["comparison"] if many else []), "method", "role", "lr", "value",
+    names = [*(["comparison"] if many else []), "method", "role", "lr", "searched", "value",
              *(["n"] if uneven else []), *(["early"] if early else []),
              "minus_base", "p", "minus_matched", *errors, "loss", "gap", "median_seconds", "memory",
              "diverged", "verdict"]  # fmt: skip
@@ -51,7 +52,7 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
 
 def _has(arm: Arm, key: str) -> bool:
     row: dict[str, Any] = {**arm.row}
-    return row[key] is not None
+    return row[key] not in (None, {})
 
 
 def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
@@ -64,6 +65,7 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
         "method": arm.name,
         "role": words.either(f"role.{arm.role}", arm.role),
         "lr": "" if row["lr"] is None else f"{row['lr']:.4g}",
+        "searched": named(row["settings"]),
         "value": f"{metric.value(row['mean'])} ± {100 * half:.2f}"
         if metric.percent
         else f"{metric.value(row['mean'])} ± {half:.2g}",

@@ -6,8 +6,8 @@ from typing import Any
 
 from ...study.words import Words
 
-COLUMNS = ("comparison", "method", "lr", "value", "n", "early", "minus_base", "p", "minus_matched",
-           "diverged", "verdict")  # fmt: skip
+COLUMNS = ("comparison", "method", "lr", "searched", "value", "n", "early", "minus_base", "p",
+           "minus_matched", "diverged", "verdict")  # fmt: skip
 LATEX = {
     "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
     "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",

@@ -6,6 +6,7 @@ import statistics
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
+from ...study.search import named
 from ...study.words import Words
 from .comparison import Arm, Cell, band
 from .comparison import short as setting
@@ -39,7 +40,11 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
     """The validation losses of tuning by learning rate, with the chosen rate marked."""
     if not cell.tuning:
         return None
-    chosen, base = cell.result["learning_rates"]["chosen"], cell.arms[0].name
+    rates_tried, base = cell.result["learning_rates"], cell.arms[0].name
+    chosen = rates_tried["chosen"]
+    # what was searched beside each rate, if anything was
+    pairs = zip(rates_tried["tried"], rates_tried["settings"], strict=False)
+    beside = {lr: f" ({named(settings)})" for lr, settings in pairs}
     data, rows = [], []
     # a line per method, with a star at its chosen rate
     for method, by_lr in cell.tuning.items():
@@ -63,10 +68,11 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
                         "symbol": symbols},
              "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
         )  # fmt: skip
-        rows += [[name, f"{lr:.4g}", number(mean), ", ".join(map(number, losses[lr])),
+        rows += [[name, f"{lr:.4g}{beside.get(lr, '')}", number(mean),
+                  ", ".join(map(number, losses[lr])),
                   words("chart.chosen") if lr == chosen.get(method) else ""]
                  for lr, mean in means.items()]  # fmt: skip
-    rates = sorted(cell.result["learning_rates"]["tried"])
+    rates = sorted(rates_tried["tried"])
     layout = {"xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": rates,
                         "ticktext": [f"{lr:.2g}" for lr in rates]},
               "yaxis": {"title": {"text": words("chart.tuning_loss")}}, "height": 400}  # fmt: skip

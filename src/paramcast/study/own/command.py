@@ -44,26 +44,33 @@ LOOK = 0.5
 # --- the words of a command -----------------------------------------------------------------------
 
 
-def of_command(words: Sequence[str]) -> Source:
-    """The source of a training that is one command, to which `Trial.wrap` gives its methods."""
-    return Source(
-        "command", str(Path.cwd()), commands=(("base", check_words(words, "the command")),)
-    )
+def of_command(words: Sequence[str], searched: Sequence[str] = ()) -> Source:
+    """The source of a training that is one command, to which `Trial.wrap` gives its methods.
+
+    Args:
+        words: of the command.
+        searched: names that --search tries, which are placeholders, too.
+    """
+    words = check_words(words, "the command", searched)
+    return Source("command", str(Path.cwd()), commands=(("base", words),))
 
 
-def of_candidates(base: str | None, candidates: Sequence[str]) -> Source:
+def of_candidates(
+    base: str | None, candidates: Sequence[str], searched: Sequence[str] = ()
+) -> Source:
     """The source of a comparison of commands.
 
     Args:
         base: the command to compare with.
         candidates: the others, as NAME=COMMAND.
+        searched: as of `of_command`.
 
     Raises:
         StudyError: a command or a name is missing or of no use.
     """
     if base is None:
         raise StudyError("--candidate needs the command to compare with: --base COMMAND")
-    commands = {"base": read_command(base, "--base")}
+    commands = {"base": read_command(base, "--base", searched)}
     for text in candidates:
         name, equals, command = text.partition("=")
         if not equals or not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.+-]{0,39}", name):
@@ -72,7 +79,7 @@ def of_candidates(base: str | None, candidates: Sequence[str]) -> Source:
             )
         if name in commands:
             raise StudyError(f"there are two commands named {name}; give each a name of its own")
-        commands[name] = read_command(command, f"--candidate {name}")
+        commands[name] = read_command(command, f"--candidate {name}", searched)
     for arm, words in commands.items():
         if not takes(words, "seed"):
             raise StudyError(
@@ -88,7 +95,7 @@ def of_candidates(base: str | None, candidates: Sequence[str]) -> Source:
     return Source("command", str(Path.cwd()), commands=tuple(commands.items()))
 
 
-def read_command(text: str, what: str) -> tuple[str, ...]:
+def read_command(text: str, what: str, searched: Sequence[str] = ()) -> tuple[str, ...]:
     """Split a command into words as a shell would; nothing else of a shell is there.
 
     Raises:
@@ -98,10 +105,10 @@ def read_command(text: str, what: str) -> tuple[str, ...]:
         words = tuple(shlex.split(text))
     except ValueError as error:
         raise StudyError(f"{what} {shown(text)} cannot be read as a command ({error})") from None
-    return check_words(words, what)
+    return check_words(words, what, searched)
 
 
-def check_words(words: Sequence[str], what: str) -> tuple[str, ...]:
+def check_words(words: Sequence[str], what: str, searched: Sequence[str] = ()) -> tuple[str, ...]:
     """Check the words of a command, and the placeholders in them.
 
     Raises:
@@ -111,12 +118,15 @@ def check_words(words: Sequence[str], what: str) -> tuple[str, ...]:
         raise StudyError(f"{what} is empty; write the command that trains once")
     if not all(map(is_text, words)):
         raise StudyError(f"{what} holds characters that no command can have")
+    known = (*PLACEHOLDERS, *searched)
+    if taken := [name for name in searched if name in PLACEHOLDERS]:
+        raise StudyError(f"--search {taken[0]}: {{{taken[0]}}} is something else; rename it")
     for word in words:
         for name in placeholders(word):
-            if name not in PLACEHOLDERS:
+            if name not in known:
                 raise StudyError(
                     f"{what} has the unknown placeholder {{{shown(name)[1:-1]}}}; there are "
-                    f"{', '.join('{' + each + '}' for each in PLACEHOLDERS)}, and {{{{ for a brace"
+                    f"{', '.join('{' + each + '}' for each in known)}, and {{{{ for a brace"
                 )
     return tuple(words)
 
@@ -182,6 +192,7 @@ def run_command(
         "lr": repr(spec.lr), "seed": str(training.trial(spec, folder)["seed"]),
         "share": repr(spec.share), "result": str(result), "folder": str(folder), "device": device,
     }  # fmt: skip
+    values |= {name: str(value) for name, value in spec.settings}
     words = [word.format(**values) for word in template]
     environment = {**os.environ, **shown_devices, ENVIRONMENT: str(described)}
 
@@ -190,6 +201,8 @@ def run_command(
     for name in ("lr", "seed", "share"):
         if takes(template, name):
             record.take({"used": name})
+    if any(takes(template, name) for name, _ in spec.settings):
+        record.take({"used": "settings"})
     events = _Events(journal, record)
     start = time.perf_counter()
     with Log(folder / "output.log") as log:

@@ -134,6 +134,12 @@ class Record:
     def _check_used(self, *, wraps: bool) -> None:
         if self.misuse is not None:
             raise Misuse(self.misuse)
+        if self.spec.settings and "settings" not in self.used:
+            name = self.spec.settings[0][0]
+            raise Misuse(
+                f"the training never asked for {name}, which --search tries; use "
+                f"trial.settings[{name!r}], or {{{name}}} in the command"
+            )
         if not wraps:
             return
         if "wrap" not in self.used:

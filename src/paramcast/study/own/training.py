@@ -125,6 +125,7 @@ class OwnTraining:
             "method": spec.method,
             "device": spec.device,
             "folder": str(folder),
+            "settings": dict(spec.settings),
             "noise_seed": axis_seed("control", spec.phase, spec.seed),
             "wraps": self.wraps,
         }

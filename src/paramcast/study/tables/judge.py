@@ -121,7 +121,7 @@ def judge_results(
         "table": _table(read, metric, confidence),
         "verdicts": verdicts,
         "notes": _notes(read, metric, pairing if pairing and pairing.pairs else None),
-        "learning_rates": {"tried": [], "chosen": {}, "keys": {}, "seeds": 0},
+        "learning_rates": {"tried": [], "settings": [], "chosen": {}, "keys": {}, "seeds": 0},
         "specification": {
             "columns": {key: value for key, value in asdict(found).items() if value},
             "base": read.arms[0].name,
@@ -169,6 +169,7 @@ def _table(read: Arms, metric: Metric, confidence: float) -> list[Any]:
                 "control_of": arm.control_of,
                 "run": arm.name,
                 "lr": arm.lr or None,
+                "settings": {},
                 "keys": read.places[arm.name],
                 "early_keys": [],
                 **numbers(arm, base, matched, metric, confidence),

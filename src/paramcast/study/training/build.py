@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -13,6 +13,7 @@ from ...errors import ParamcastError, StudyError, TaskError
 from ...forecast import Forecast
 from ...predictors import Predictor
 from ...schedules import Demon
+from ..search import Searched, settings_of
 from ..tasks.task import Task
 from . import own
 from .methods import DERIVED, PREDICTOR, Method, OwnOptimizer
@@ -69,6 +70,33 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
                 f"method {method.label} does not fit base {base}: {error}; "
                 "leave it out with --methods"
             ) from None
+
+
+def check_search(base: str, methods: Sequence[Method], searched: Sequence[Searched]) -> None:
+    """Refuse a setting that nothing takes, or values that the base cannot have.
+
+    Raises:
+        StudyError: such a setting or value.
+    """
+    taken = settings_of(base)
+    optimizers = [method for method in methods if isinstance(method, OwnOptimizer)]
+    nesterov = "nesterov" in (base, *(method.name for method in methods))
+    for each in searched:
+        name, values = each.name, each.values or (each.low, each.high)
+        if name not in taken and not any(own.takes(o.name, o.own, name) for o in optimizers):
+            has = " and ".join(taken) or "nothing"
+            raise StudyError(
+                f"--search {name}: of base {base} {has} can be searched, of an optimizer of yours "
+                "its arguments, in a training of your own anything (trial.settings)"
+            )
+        if name not in ("weight_decay", "momentum"):
+            continue
+        if not all(isinstance(value, float) and value >= 0 for value in values):
+            raise StudyError(f"--search {name} needs numbers from 0 on, got {each.text}")
+        if name == "momentum" and not all(float(value) < 1 for value in values):
+            raise StudyError(f"--search momentum must be below 1, got {each.text}")
+        if name == "momentum" and 0.0 in values and nesterov:
+            raise StudyError("nesterov needs a momentum above 0; leave 0 out of --search momentum")
 
 
 def _check_own_optimizer(method: OwnOptimizer, base: str) -> None:
@@ -157,6 +185,7 @@ def build(
     steps: int,
     noise_seed: int,
     watch: Predictions | None = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[Optimizer, list[Demon]]:
     """Build the optimizer of a run, and the schedules that step after each of its steps.
 
@@ -167,6 +196,7 @@ def build(
         steps: the run's total number of steps.
         noise_seed: of random-jump, gradient-noise and perturbed.
         watch: the monitor that receives each prediction.
+        settings: what is searched, for an optimizer of the user's that takes it.
     """
     _, found, kind = chosen(method)
     name, knobs = (found.name, found.own) if found else ("", {})
@@ -187,7 +217,9 @@ def build(
         learnable = (p for p in model.parameters() if p.requires_grad)
         return [] if watch is None else [watch.begin(learnable, steps // predictor.every)]
 
-    made, followers = wrap(optimizer, method, steps, noise_seed, base=base, monitors=monitors)
+    made, followers = wrap(
+        optimizer, method, steps, noise_seed, base=base, monitors=monitors, settings=settings
+    )
     if switches(made):
         base_of(made).train()  # type: ignore[attr-defined]
     return made, followers

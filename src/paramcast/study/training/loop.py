@@ -81,8 +81,9 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     noise_seed = axis_seed("control", spec.phase, spec.seed)
     watch = Predictions() if spec.phase == "final" else None
     optimizer, followers = build(
-        task, spec.base, spec.method, model, spec.lr, steps, noise_seed, watch
-    )
+        task, spec.base, spec.method, model, spec.lr, steps, noise_seed, watch,
+        dict(spec.settings),
+    )  # fmt: skip
     probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
     scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
     augmentation = torch.Generator(spec.device).manual_seed(

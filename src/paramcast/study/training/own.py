@@ -58,6 +58,12 @@ def check(name: str, knobs: Mapping[str, Any]) -> bool:
     return _wraps(name, function_of(name), knobs)[0]
 
 
+def takes(name: str, knobs: Mapping[str, Any], setting: str) -> bool:
+    """Whether the function has an argument of a setting's name that no knob fixes."""
+    arguments = inspect.signature(function_of(name)).parameters
+    return setting in [*arguments][1:] and setting not in knobs
+
+
 @lru_cache
 def _announce(file: Path) -> None:
     tell(f"running the code in {file}, with your rights")

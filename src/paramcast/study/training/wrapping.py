@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from torch.optim import Optimizer
@@ -55,6 +56,7 @@ def wrap(
     *,
     base: str = "",
     monitors: Any = None,
+    settings: Mapping[str, Any] | None = None,
 ) -> tuple[Optimizer, list[Demon]]:
     """Put a method on an optimizer; return it and the schedules that step after each of its steps.
 
@@ -65,12 +67,15 @@ def wrap(
         noise_seed: of random-jump and gradient-noise.
         base: the name of the base, some of which come with an average or a schedule.
         monitors: called with a predictor, returns the monitors of its predictions.
+        settings: what is searched, for an optimizer of the user's that takes it.
     """
     _, found, kind = chosen(method)
     name, knobs = (found.name, found.own) if found else ("", {})
     if isinstance(found, OwnOptimizer):  # in the base's place, or around it
         groups = optimizer.param_groups
+        searched = {n: v for n, v in (settings or {}).items() if own.takes(name, knobs, n)}
         parameters = [p for group in groups for p in group["params"] if p.requires_grad]
+        knobs = {**knobs, **searched}
         return own.make(name, knobs, parameters, groups[0]["lr"], lambda: optimizer), []
     # what acts inside its steps or beside them
     followers = [Demon(optimizer, steps or 0)] if "demon" in (name, base) else []
