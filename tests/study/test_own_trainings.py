@@ -347,7 +347,7 @@ def test_the_command_that_goes_on_plans_the_same_runs(
 
 REFUSED = {
     "ignores the seed": ({"manual_seed(trial.seed)": "manual_seed(0 * trial.seed)"}, (),
-                         "runs with different seeds gave exactly the same results"),
+                         "runs with different seeds are exactly the same"),
     "two arguments": ({"train(trial)": "train(trial, other)"}, (), "needs the arguments trial"),
     "no range": ({"(0.05, 0.5)": "None"}, (), "Say it with --lr-range LOW:HIGH"),
     "epochs": ({}, ("--epochs", 3), "--epochs is for tasks"),

@@ -10,8 +10,9 @@ from ..spec import RunSpec
 
 Outcome = dict[str, Any]
 IGNORES_SEED = (
-    "runs with different seeds gave exactly the same results, so nothing can be learned from more "
-    "of them; seed what is random in the training with trial.seed, or {seed} in the command"
+    "runs with different seeds are exactly the same, so nothing can be learned from more of them; "
+    "seed what is random in the training with trial.seed, or {seed} in the command (if they only "
+    "end alike, trial.report a loss on the way)"
 )
 
 
@@ -55,7 +56,7 @@ def check_names(outcomes: Iterable[Outcome]) -> None:
 
 
 def check_acts(method: str, runs: Sequence[Outcome], base: Sequence[Outcome]) -> None:
-    """Refuse a method whose runs are those of the base.
+    """Refuse a method whose runs are those of the base; of torch a run tells whether it acted.
 
     Args:
         method: its name.
@@ -64,7 +65,8 @@ def check_acts(method: str, runs: Sequence[Outcome], base: Sequence[Outcome]) ->
     Raises:
         StudyError: they are the same in every value.
     """
-    if len(runs) > 1 and [*map(_values, runs)] == [*map(_values, base)]:
+    acted = any(run["acted"] for run in runs)
+    if len(runs) > 1 and not acted and [*map(_values, runs)] == [*map(_values, base)]:
         raise StudyError(
             f"the runs of {method} are exactly those of the base, so the training steps an "
             "optimizer that trial.wrap did not return; keep what it returns: "
@@ -91,4 +93,6 @@ def with_values(outcomes: Mapping[str, Outcome], *, higher_is_better: bool) -> d
 
 
 def _values(outcome: Outcome) -> Any:
-    return outcome.get("test", {}).get("metric"), outcome["validation"]["loss"], outcome["measures"]
+    """What a run returned, and what it told on the way."""
+    told = outcome["test"]["metric"], outcome["validation"]["loss"], outcome["trace"]
+    return *told, outcome["measures"]

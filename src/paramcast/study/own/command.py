@@ -24,7 +24,7 @@ from ..reading import is_text, read_text, shown
 from ..spec import RunSpec, hash_of
 from ..tasks.data.files import sha256_of
 from ..tasks.source import Source
-from .log import Log
+from .log import LOG, Log
 from .record import Failure, Misuse, Record
 from .training import OwnTraining
 
@@ -205,7 +205,7 @@ def run_command(
         record.take({"used": "settings"})
     events = _Events(journal, record)
     start = time.perf_counter()
-    with Log(folder / "output.log") as log:
+    with Log(folder / LOG) as log:
         ended, last = _run(words, training.source.where, environment, log, events.read)
     seconds = time.perf_counter() - start
     events.read()
@@ -222,7 +222,7 @@ def run_command(
             raise Misuse(
                 "the command ended without a result; call trial.done(NAME=value) in it, print a "
                 "JSON object as its last line, or write one to {result}; what it printed is in "
-                f"{folder / 'output.log'}"
+                f"{folder / LOG}"
             )
     memory = ended.get("memory", 0) * (1024 if sys.platform == "linux" else 1)
     return record.outcome(results, seconds, memory, wraps=training.wraps)
@@ -272,7 +272,7 @@ def _check_end(ended: dict[str, Any], words: list[str], output: bytes, folder: P
         return
     lines = output.decode("utf-8", "replace").strip().splitlines()
     said = f": {shown(lines[-1].strip(), 200)[1:-1]}" if lines else ""
-    more = f"; what it printed is in {folder / 'output.log'}"
+    more = f"; what it printed is in {folder / LOG}"
     if b"EOFError: EOF when reading a line" in output:
         raise Misuse(f"the command asked for input, and nobody answers in a pilot{more}")
     if code == -signal.SIGKILL:

@@ -6,6 +6,7 @@ import contextlib
 import io
 import random
 import time
+import traceback
 from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
@@ -19,7 +20,7 @@ from ..spec import RunSpec
 from ..tasks.own_file import function_from_file, line_of
 from ..tasks.source import Source
 from ..training.costs import peak_memory, reset_peak_memory
-from .log import Log
+from .log import LOG, Log
 from .record import Failure, Record
 from .training import OwnTraining
 
@@ -54,7 +55,7 @@ def run_function(
     torch.manual_seed(described["seed"])
     reset_peak_memory(spec.device)
     start, results = time.perf_counter(), None
-    with _printing_to(folder / "output.log"), current(trial):
+    with _printing_to(folder / LOG), current(trial):
         try:
             results = training.function(trial)  # type: ignore[misc]
             if isinstance(results, dict):
@@ -63,8 +64,10 @@ def run_function(
             pass
         except (Exception, SystemExit) as error:
             if record.misuse is None:  # else that says more
+                traceback.print_exc()
                 line = line_of(error, Path(training.source.where))
-                raise Failure(f"{type(error).__name__}: {error}{line}") from error
+                more = f"; the traceback is in {folder / LOG}"
+                raise Failure(f"{type(error).__name__}: {error}{line}{more}") from error
         trial.finish()
     seconds, memory = time.perf_counter() - start, peak_memory(spec.device)
     if record.divergence is None and results is None:

@@ -7,6 +7,8 @@ from collections import deque
 from pathlib import Path
 from typing import Any
 
+LOG = "output.log"
+"""The name of the file, in the folder of a run."""
 HEAD, TAIL = 512 * 2**10, 512 * 2**10
 """Bytes of an output that are kept: its beginning, and its end."""
 

@@ -9,7 +9,7 @@ from ...errors import TaskError
 from ...trials import MOST_POINTS, Event
 from ..judging.verdict import PERCENT
 from ..reading import is_text, shown
-from ..spec import RunSpec
+from ..spec import RunSpec, hash_of
 from ..store.live import Telling
 from ..training.batches import DIVERGED_FROM, no_nan
 from .declared import Declared
@@ -125,6 +125,8 @@ class Record:
             "gap": None,
             "used": {name: name in self.used for name in ("wrap", "share", "seed", "lr")},
             "optimizer": self.optimizer,
+            "acted": any(made),
+            "trace": hash_of([{**point, "seconds": None} for point in self.points]),
         }
         if divergence is not None:  # it has no values: what they would be is anybody's guess
             outcome.update(validation={"loss": None}, test={"metric": None, "loss": None})
