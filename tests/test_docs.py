@@ -44,6 +44,7 @@ def _run(code, file, folder, log):
     main = types.ModuleType("__main__")
     main.__file__ = str(file)
     sys.modules["__main__"] = main
+    sys.argv = [str(file)]  # not those of pytest
     exec(compile(code, file, "exec"), main.__dict__)
 
 

@@ -31,7 +31,7 @@ def train(trial):
             intermediate_size=64, max_position_embeddings=16,
         )
     )  # fmt: skip
-    steps = trial.steps(60)
+    steps = trial.steps(30)
     optimizer = trial.wrap(torch.optim.AdamW(model.parameters(), lr=trial.lr))
     scheduler = transformers.get_linear_schedule_with_warmup(optimizer, 5, steps)
     arguments = TrainingArguments(
@@ -40,7 +40,7 @@ def train(trial):
         seed=trial.seed, data_seed=trial.seed, disable_tqdm=True, logging_strategy="no",
     )  # fmt: skip
     trainer = Trainer(
-        model, arguments, train_dataset=sentences(1000, 1), optimizers=(optimizer, scheduler),
+        model, arguments, train_dataset=sentences(500, 1), optimizers=(optimizer, scheduler),
         compute_metrics=accuracy,
     )  # fmt: skip
     trainer.train()

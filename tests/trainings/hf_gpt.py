@@ -28,7 +28,7 @@ def train(trial):
             bos_token_id=0, eos_token_id=0,
         )
     )  # fmt: skip
-    steps = trial.steps(60)
+    steps = trial.steps(30)
     optimizer = trial.wrap(torch.optim.AdamW(model.parameters(), lr=trial.lr))
     arguments = TrainingArguments(
         output_dir=str(trial.folder), max_steps=steps, per_device_train_batch_size=16,
@@ -37,10 +37,10 @@ def train(trial):
     )  # fmt: skip
     schedule = transformers.get_cosine_schedule_with_warmup(optimizer, 5, steps)
     trainer = Trainer(
-        model, arguments, train_dataset=windows(0, 60_000), optimizers=(optimizer, schedule)
+        model, arguments, train_dataset=windows(0, 40_000), optimizers=(optimizer, schedule)
     )
     trainer.train()
     with trial.eval_weights(model):
-        loss = trainer.evaluate(windows(60_000, 70_000))["eval_loss"]
-        test = trainer.evaluate(windows(70_000, 90_000))["eval_loss"]
+        loss = trainer.evaluate(windows(60_000, 65_000))["eval_loss"]
+        test = trainer.evaluate(windows(70_000, 80_000))["eval_loss"]
     return {"validation_loss": loss, "perplexity": float(torch.tensor(test).exp())}

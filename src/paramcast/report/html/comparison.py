@@ -108,6 +108,13 @@ class Cell:
         return self.result["metric"]
 
     @property
+    def made(self) -> str:
+        """The ending of texts that depend on who trained: us, the user, or whoever made a table."""
+        if self.result["question"] == "table":
+            return "_table"
+        return "_own" if "own_results" in self.result["description"] else ""
+
+    @property
     def scale(self) -> float:
         """The factor to the unit shown: 100 for a metric in per cent."""
         return 100.0 if self.metric.percent else 1.0

@@ -62,7 +62,9 @@ def curves(cell: Cell, words: Words) -> Chart | None:
     if not views:
         return None
     columns = ("method", "what", "steps", "seconds", "at_end", "interval")
-    return chart("curves", words, views, columns, rows, [{"method": row[0]} for row in rows])
+    behind = [{"method": row[0]} for row in rows]
+    text = f"curves{cell.made}"
+    return chart("curves", words, views, columns, rows, behind, text=text)
 
 
 def errors(cell: Cell, words: Words) -> Chart | None:

@@ -78,8 +78,8 @@ def forest(
 
 
 def _text(name: str, cell: Cell) -> str:
-    """How to read a chart; of a table nobody knows what its pairs share."""
-    return f"{name}_table" if cell.result["question"] == "table" else name
+    """How to read a chart; what pairs share, only we know of our trainings."""
+    return name if name == "controls" and cell.made == "_own" else f"{name}{cell.made}"
 
 
 def paired(cell: Cell, words: Words) -> Chart | None:

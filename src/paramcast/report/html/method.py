@@ -25,7 +25,8 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
     tunings = [cell.result["learning_rates"] for cell in cells]
     first = next(((len(t["tried"]), t["seeds"]) for t in tunings if t["tried"]), None)
     longest = max((cell.result["looks"] for cell in cells), key=len)
-    keys = ["paired", "test", "looks", "interval", "diverged", "data"]
+    own = "_own" * (cells[0].made == "_own")
+    keys = [f"paired{own}", f"test{own}", "looks", "interval", "diverged", "data"]
     if cells[0].result["question"] == "table":
         pairs = "table_paired" if cells[0].metric.paired else "table_unpaired"
         keys = ["table", pairs, "interval", "table_diverged", "data"]
@@ -38,7 +39,7 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
         keys.insert(4, "speed")
     how = words("protocol.given")
     if first is not None:
-        how = words("protocol.tuned", points=first[0], seeds=first[1])
+        how = words(f"protocol.tuned{own}", points=first[0], seeds=first[1])
     looks = words("page.comma").join(
         words(
             "protocol.look", seeds=f"{look['seeds']:.0f}", level=f"{100 * look['confidence']:.4g}"

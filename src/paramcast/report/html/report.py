@@ -61,7 +61,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "count": len(cells),
         # all numbers, and the runs behind them
         "table": numbers.table(cells, words),
-        "reads": reads(stored.kind, words)
+        "reads": reads(stored.kind, words, cells[0].made)
         | ({} if stored.runs else {"runs_read": words("page.runs_read_many", n=MOST_ROWS)}),
         **runs.run_tables(stored, cells, words),
         # how it was made, and how to repeat it
@@ -79,10 +79,12 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def reads(kind: str, words: Words) -> dict[str, str]:
-    """How to read the parts of the page, by kind: the runs of a table were not ours."""
+def reads(kind: str, words: Words, made: str = "") -> dict[str, str]:
+    """How to read the parts of the page, by kind and by who trained (`Cell.made`)."""
     names = ("table_read", "failed_read", "runs_read", "repeat_read", "failed_none")
-    return {name: words(f"page.{name}" + "_table" * (kind == "table")) for name in names}
+    ending = "_table" if kind == "table" else made
+    usual = {name: words(f"page.{name}") for name in names}
+    return {name: words.either(f"page.{name}{ending}", usual[name]) for name in names}
 
 
 def charts_of(cell: Cell, words: Words) -> list[Chart]:

@@ -79,7 +79,7 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
     views = [{"label": "", "data": data, "layout": layout}]
     columns = ("method", "lr", "mean", "by_seed", "chosen")
     behind = [{"method": row[0], "phase": "tune"} for row in rows]
-    return chart("tuning", words, views, columns, rows, behind)
+    return chart("tuning", words, views, columns, rows, behind, text=f"tuning{cell.made}")
 
 
 def rates(cells: Sequence[Cell], words: Words) -> Chart | None:

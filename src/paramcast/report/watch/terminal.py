@@ -181,8 +181,8 @@ def _running(view: dict[str, Any], bars: str, *, narrow: bool) -> Table:
         table.add_row(
             escape(f"{run['method']}, {run['phase']}"), f"{run['lr']:.4g}",
             str(run["seed"]),
-            *[ProgressBar(total=run["steps"], completed=run["step"], width=BAR)] * (not narrow),
-            f"{run['step']} of {run['steps']}",
+            *[ProgressBar(run["steps"] or None, run["step"], width=BAR)] * (not narrow),
+            f"{run['step']} of {run['steps']}" if run["steps"] else str(run["step"]),
             ("" if narrow else f"{sparkline(run['loss'], bars)} ") + _number(loss, ".4f"),
         )  # fmt: skip
     return table

@@ -30,12 +30,10 @@ def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
         spec, source: the run, and the source of its task.
         live: the folder in which the run reports how far it is (see `store.live`).
     """
-    if source.kind in OWN:
-        from ..own.run import run_own  # it imports from this package
-
-        return run_own(spec, source, live)
     try:
         settle(spec.device)
+        if source.kind in OWN:
+            return run_own(spec, source, live)
         verify(spec.method, spec.code)
         prepared, fingerprint = _prepared(source, spec.device)
         # the driver's task and ours must be the same

@@ -5,7 +5,6 @@ A pilot is a study of one cell whose verdict may be read again with more seeds.
 
 from __future__ import annotations
 
-import math
 import shlex
 import time
 from collections.abc import Iterator, Sequence
@@ -234,7 +233,7 @@ def estimate(plans: Sequence[Plan], workers: int) -> float:
         if kind not in epochs:
             lr = options.lr or options.lr_range[0]
             spec = replace(plan.common, lr=lr, epochs=1, method="base")
-            if not isinstance(plan.subject, Prepared):  # only running it would tell
+            if not isinstance(plan.subject, Prepared):
                 return math.nan
             prepared = plan.subject.to(spec.device)
             try:  # the first run warms up, the second is timed

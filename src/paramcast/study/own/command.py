@@ -19,7 +19,6 @@ from typing import Any
 
 from ...errors import StudyError
 from ...trials import ENVIRONMENT, JOURNAL
-from ..engines.devices import visible_device
 from ..reading import is_text, read_text, shown
 from ..spec import RunSpec, hash_of
 from ..tasks.data.files import sha256_of
@@ -179,6 +178,8 @@ def run_command(
     """
     if os.name != "posix":
         raise Misuse("commands are run on Linux and macOS; judge a function of one trial instead")
+    from ..engines.devices import visible_device  # the engines import what they run
+
     commands = dict(training.source.commands)
     template = commands.get(spec.method, commands["base"])
     # what a former attempt left is not this one's

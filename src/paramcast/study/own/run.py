@@ -6,7 +6,6 @@ import tempfile
 from pathlib import Path
 from typing import Any
 
-from ..engines.devices import settle
 from ..spec import RunSpec, hash_of
 from ..store.live import out_of
 from ..tasks.source import Source
@@ -27,7 +26,6 @@ def run_own(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
 
     An outcome with "misuse" is of a training that would fail so in every other run, too.
     """
-    settle(spec.device)
     try:
         verify(spec.method, spec.code)
         training = loaded(source) if source.kind == TRIAL else OwnTraining.of_commands(source)

@@ -1,6 +1,8 @@
-"""A character-level GPT in the style of nanoGPT: one file, `torchrun`, DDP, a loop of its own.
+"""A character-level GPT in the style of nanoGPT, judged by its command line, in two processes.
 
-torchrun --standalone --nproc_per_node=2 nanogpt.py --learning_rate=1e-3 --seed=1337
+torchrun --standalone --nproc_per_node=2 14_nanogpt.py --learning_rate=1e-3 --seed=1337
+paramcast pilot --metric test_loss --lr-range 1e-3:1e-2 --workers 1 -- \\
+    torchrun --standalone --nproc_per_node=2 14_nanogpt.py --learning_rate={lr} --seed={seed}
 """
 
 import math
@@ -13,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.nn import functional as F
-from torch.nn.parallel import DistributedDataParallel as DDP
+from torch.nn.parallel import DistributedDataParallel
 
 import paramcast
 
@@ -50,13 +52,13 @@ class Block(nn.Module):
         self.n_head = config.n_head
 
     def forward(self, x):
-        B, T, C = x.shape
+        b, t, c = x.shape
         q, k, v = (
-            part.view(B, T, self.n_head, C // self.n_head).transpose(1, 2)
-            for part in self.c_attn(self.ln_1(x)).split(C, dim=2)
+            part.view(b, t, self.n_head, c // self.n_head).transpose(1, 2)
+            for part in self.c_attn(self.ln_1(x)).split(c, dim=2)
         )
         y = F.scaled_dot_product_attention(q, k, v, is_causal=True)
-        x = x + self.c_proj(y.transpose(1, 2).reshape(B, T, C))
+        x = x + self.c_proj(y.transpose(1, 2).reshape(b, t, c))
         return x + self.mlp(self.ln_2(x))
 
 
@@ -89,7 +91,7 @@ model = GPT(GPTConfig(vocab_size=len(stoi)))
 optimizer = torch.optim.AdamW(model.parameters(), lr=learning_rate, betas=(0.9, 0.99))
 optimizer = trial.wrap(optimizer)
 raw_model = model
-model = DDP(model) if ddp else model
+model = DistributedDataParallel(model) if ddp else model
 generator = torch.Generator().manual_seed(seed + 1000 * rank)
 
 

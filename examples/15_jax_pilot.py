@@ -1,4 +1,7 @@
-"""JAX with optax: no torch in the loop."""
+"""JAX with optax, judged by a pilot: no torch in the loop.
+
+paramcast pilot 15_jax_pilot.py:train --quick
+"""
 
 import jax
 import jax.numpy as jnp
@@ -6,8 +9,10 @@ import numpy as np
 import optax
 from sklearn.datasets import load_digits
 
+import paramcast
+
 metric = "accuracy"
-lr_range = (0.01, 1.0)
+lr_range = (0.03, 1.0)
 X, Y = load_digits(return_X_y=True)
 X = (X / 16).astype(np.float32)
 
@@ -47,3 +52,8 @@ def train(trial):
         "validation_loss": loss_of(params, X[900:1300], Y[900:1300]),
         "accuracy": jnp.mean(logits(params, X[1300:]).argmax(1) == Y[1300:]),
     }
+
+
+if __name__ == "__main__":
+    results = train(paramcast.Trial(lr=0.3))  # outside a pilot: nothing of ours happens
+    print({name: float(value) for name, value in results.items()})
