@@ -83,8 +83,8 @@ def test_accelerate_launch(paramcast: Callable[..., Ran], tmp_path: Path) -> Non
     pytest.importorskip("accelerate")
     ran = paramcast(
         "pilot", "--metric", "accuracy", "--lr-range", "0.05:0.3", *SMALL, "--",
-        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1", "--num_machines", "1",
-        "--mixed_precision", "no", "--dynamo_backend", "no", HERE / "accelerate_script.py",
+        sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", HERE / "accelerate_script.py",
         "--lr", "{lr}", "--seed", "{seed}",
     )  # fmt: skip
     assert check(ran, tmp_path / "out")["steps"] == 80
@@ -94,8 +94,8 @@ def test_accelerate_launch(paramcast: Callable[..., Ran], tmp_path: Path) -> Non
 def test_two_processes_of_torchrun(paramcast: Callable[..., Ran], tmp_path: Path) -> None:
     ran = paramcast(
         "pilot", "--metric", "test_loss", "--lr-range", "1e-3:1e-2", "--workers", 1, *SMALL, "--",
-        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2", EXAMPLES / "14_nanogpt.py",
-        "--learning_rate={lr}", "--seed={seed}",
+        sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
+        EXAMPLES / "14_nanogpt.py", "--learning_rate={lr}", "--seed={seed}",
     )  # fmt: skip
     judged = check(ran, tmp_path / "out")
     assert judged["steps"] == 60

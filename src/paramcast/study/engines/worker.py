@@ -11,6 +11,7 @@ from typing import Any
 import psutil
 import torch
 
+from ..own.run import run_own
 from ..own.training import OWN
 from ..spec import RunSpec, hash_of
 from ..store.live import Telling
