@@ -84,7 +84,8 @@ def test_accelerate_launch(paramcast: Callable[..., Ran], tmp_path: Path) -> Non
     ran = paramcast(
         "pilot", "--metric", "accuracy", "--lr-range", "0.05:0.3", *SMALL, "--",
         sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", "1",
-        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no", HERE / "accelerate_script.py",
+        "--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no",
+        HERE / "accelerate_script.py",
         "--lr", "{lr}", "--seed", "{seed}",
     )  # fmt: skip
     assert check(ran, tmp_path / "out")["steps"] == 80
