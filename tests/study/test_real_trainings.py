@@ -23,8 +23,8 @@ HERE, EXAMPLES = ROOT / "tests" / "trainings", ROOT / "examples"
 SMALL = ("--trials", 1, "--trial-seeds", 1, "--seeds", 2, "--out", "out", "--json")
 FUNCTIONS = {
     "template": (ROOT / "src/paramcast/study/own/example_training.py", ""),
-    "dict batches, two inputs": (EXAMPLES / "13_own_loop.py", ""),
-    "jax": (EXAMPLES / "15_jax_pilot.py", "optax"),
+    "dict batches, two inputs": (EXAMPLES / "14_own_loop.py", ""),
+    "jax": (EXAMPLES / "16_jax_pilot.py", "optax"),
     "lightning": (HERE / "lightning_module.py", "lightning"),
     "transformers, classifier": (HERE / "hf_classifier.py", "transformers"),
     "transformers, gpt": (HERE / "hf_gpt.py", "transformers"),
@@ -96,7 +96,7 @@ def test_two_processes_of_torchrun(paramcast: Callable[..., Ran], tmp_path: Path
     ran = paramcast(
         "pilot", "--metric", "test_loss", "--lr-range", "1e-3:1e-2", "--workers", 1, *SMALL, "--",
         sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc_per_node=2",
-        EXAMPLES / "14_nanogpt.py", "--learning_rate={lr}", "--seed={seed}",
+        EXAMPLES / "15_nanogpt.py", "--learning_rate={lr}", "--seed={seed}",
     )  # fmt: skip
     judged = check(ran, tmp_path / "out")
     assert judged["steps"] == 60

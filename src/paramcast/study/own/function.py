@@ -82,6 +82,8 @@ def _printing_to(path: Path) -> Iterator[None]:
         text = io.TextIOWrapper(
             io.BufferedWriter(log), "utf-8", "backslashreplace", write_through=True
         )
-        with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-            yield
-        text.flush()
+        try:
+            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
+                yield
+        finally:
+            text.flush()

@@ -1,8 +1,8 @@
 """A character-level GPT in the style of nanoGPT, judged by its command line, in two processes.
 
-torchrun --standalone --nproc_per_node=2 14_nanogpt.py --learning_rate=1e-3 --seed=1337
+torchrun --standalone --nproc_per_node=2 15_nanogpt.py --learning_rate=1e-3 --seed=1337
 paramcast pilot --metric test_loss --lr-range 1e-3:1e-2 --workers 1 -- \\
-    torchrun --standalone --nproc_per_node=2 14_nanogpt.py --learning_rate={lr} --seed={seed}
+    torchrun --standalone --nproc_per_node=2 15_nanogpt.py --learning_rate={lr} --seed={seed}
 """
 
 import math

@@ -1,6 +1,6 @@
 """JAX with optax, judged by a pilot: no torch in the loop.
 
-paramcast pilot 15_jax_pilot.py:train --quick
+paramcast pilot 16_jax_pilot.py:train --quick
 """
 
 import jax

@@ -1,6 +1,6 @@
 """A training loop of your own that a pilot can judge: dict batches, two inputs, a mask.
 
-paramcast pilot 13_own_loop.py:train --quick
+paramcast pilot 14_own_loop.py:train --quick
 """
 
 import torch
