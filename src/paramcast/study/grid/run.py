@@ -5,6 +5,7 @@ A pilot is a study of one cell whose verdict may be read again with more seeds.
 
 from __future__ import annotations
 
+import math
 import shlex
 import time
 from collections.abc import Iterator, Sequence
