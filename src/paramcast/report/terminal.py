@@ -205,12 +205,13 @@ def _columns(judged: Judged) -> tuple[list[Column], list[Column]]:
     for key, (heading, form) in forms.items():
         if any(row[key] is not None for row in rows):
             own.append((heading, partial(_measured, key, form)))
-        if key == "lr" and any(row["settings"] for row in rows):
-            own.append(("searched", lambda r: named(r["settings"])))
     own.append(("diverged", lambda r: f"{r['diverged']}/{len(r['values'])}"))
     name = metric.name.replace("_", " ") + (" %" if metric.percent else "")
     name = f"top-1 {name}" if metric.name == "accuracy" and judged["question"] != "table" else name
-    compared: list[Column] = [(f"{name} (95%)", lambda r: _value(r, metric))]
+    # in the table with fewer columns
+    searched: list[Column] = [("searched", lambda r: named(r["settings"], "\n"))]
+    compared = searched if any(row["settings"] for row in rows) else []
+    compared += [(f"{name} (95%)", lambda r: _value(r, metric))]
     if any(row["early_mean"] is not None for row in rows):
         bare = "{:.4g}".format if not metric.percent else lambda v: f"{100 * v:.2f}"
         compared.append((f"at {EARLY} T", lambda r: _or_dash(r["early_mean"], bare)))

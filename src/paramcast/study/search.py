@@ -70,10 +70,10 @@ def settings_at(lr: float) -> Settings:
     return lr.settings if isinstance(lr, Rate) else ()
 
 
-def named(settings: Mapping[str, Value]) -> str:
+def named(settings: Mapping[str, Value], between: str = ", ") -> str:
     """Settings for a table, such as "weight_decay=0.001, beta=0.9"."""
     shown = {n: f"{v:.4g}" if isinstance(v, float) else v for n, v in settings.items()}
-    return ", ".join(f"{name}={value}" for name, value in shown.items())
+    return between.join(f"{name}={value}" for name, value in shown.items())
 
 
 def described(lr: float) -> str:
