@@ -219,7 +219,7 @@ def my_task() -> Task:
 
 
 def test_a_task_is_trained_here_and_gives_what_workers_give(
-    found: Findings, capsys: pytest.CaptureFixture[str]
+    found: Findings, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     threads = torch.get_num_threads()
     here = paramcast.pilot(my_task(), out="here", **SMALL)
@@ -230,9 +230,11 @@ def test_a_task_is_trained_here_and_gives_what_workers_give(
         assert one["values"] == two["values"]
     # the call that continues it, as it stands
     call = here.stored["command"]
-    assert call == "paramcast.pilot(blobs, methods='plp', lr=0.05, seeds=6, out='here')"
+    assert call.startswith("paramcast.pilot(blobs, ")
+    assert call.endswith(", seeds=6, out='here')")
     again = eval(call, {"paramcast": paramcast, "blobs": my_task()})
-    assert again.stored["reused_runs"] == 48
+    assert again.stored["reused_runs"] == kept(folder / "here" / "runs.db")
+    assert as_read(again.stored["cells"]) == as_read(here.stored["cells"])
     assert here.extend().stored["reused_runs"] == 48
 
 
@@ -370,9 +372,51 @@ def test_an_interrupt_keeps_what_is_done_and_says_so(folder: Path) -> None:
     )
 
 
+def test_an_interrupt_ends_runs_of_this_process_too(folder: Path) -> None:
+    loop = "    optimizer.step()\n        import time\n        time.sleep(0.02)"
+    code = BLOBS + "\nimport paramcast\n" + TRAIN.split("import blobs, make_model")[1]
+    code = code.replace("    optimizer.step()", loop)
+    code += "\npilot = paramcast.pilot(lambda trial: train(trial), lr=0.05, out='slow')\n"
+    (folder / "slow.py").write_text(code)
+    process = subprocess.Popen(
+        [sys.executable, "slow.py"], cwd=folder, stderr=subprocess.PIPE, text=True
+    )
+    while kept(folder / "slow" / "runs.db") < 2:
+        assert process.poll() is None
+        time.sleep(0.05)
+    os.kill(process.pid, signal.SIGINT)
+    _, told = process.communicate(timeout=60)
+    number = kept(folder / "slow" / "runs.db")
+    assert f"interrupted; {number} of" in told.splitlines()[-1]
+    assert "runs are kept in slow; the same call goes on from there" in told.splitlines()[-1]
+
+
 def test_a_source_of_a_function_that_a_file_has(folder: Path) -> None:
     from paramcast.cli.pilot import PilotCommand
 
     source = source_of(my_task, PilotCommand())
     assert (source.kind, source.where, source.item) == ("file", __file__, "my_task")
     assert source_of(lambda: None, PilotCommand()).where == "<python>/<lambda>"
+
+
+WITHOUT = """
+import sys
+sys.modules["click"] = None
+import paramcast
+for call in (paramcast.pilot, paramcast.judge):
+    try:
+        call("digits")
+    except paramcast.ParamcastError as error:
+        print(error)
+"""
+
+
+def test_without_the_packages_of_the_study_it_says_what_to_install() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", WITHOUT], capture_output=True, text=True, check=True
+    )
+    assert done.stdout.splitlines() == [
+        f"paramcast.{name} needs packages that are not installed (click): "
+        "pip install 'paramcast[study]'"
+        for name in ("pilot", "judge")
+    ]

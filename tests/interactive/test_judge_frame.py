@@ -89,6 +89,14 @@ def test_options_may_be_texts_or_lists_and_an_index_counts_as_columns() -> None:
     assert found.verdicts["new"]["quality"].kind == "adopt"
 
 
+def test_names_that_would_be_code_are_escaped() -> None:
+    evil = "<img src=x onerror=alert(1)>"
+    found = paramcast.judge(results().replace("new", evil), base="sgd")
+    assert evil not in found._repr_html_()
+    assert "&lt;img src=x" in found._repr_html_()
+    assert evil not in found.report("report.html").read_text()
+
+
 def test_frames_of_other_packages_are_converted() -> None:
     class Polars:
         def to_pandas(self) -> pd.DataFrame:

@@ -6,6 +6,8 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import needs_study
+
 if TYPE_CHECKING:
     from .findings import Findings
 
@@ -32,11 +34,11 @@ def judge(table: Any, **options: Any) -> Findings:
                                   "accuracy": accuracies})
         paramcast.judge(frame, base="sgd").verdicts["plp"]["quality"].kind
     """
-    from ..cli import judge as command
-    from ..study.tables.saving import save
-    from .findings import Findings
-    from .options import options_of
-
+    with needs_study("paramcast.judge"):
+        from ..cli import judge as command
+        from ..study.tables.saving import save
+        from .findings import Findings
+        from .options import options_of
     begun = time.perf_counter()
     given = options_of(command.judge, command.JudgeOptions, options)
     if isinstance(table, (str, Path)):

@@ -7,6 +7,8 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from . import needs_study
+
 if TYPE_CHECKING:
     from ..cli.pilot import PilotCommand
     from ..study.tasks.source import Source
@@ -52,11 +54,11 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
         result.verdicts["plp"]["quality"].kind
         result.report("report.html")
     """
-    from ..cli import pilot as command
-    from .options import options_of
-    from .sources import source_of
-    from .starting import started
-
+    with needs_study("paramcast.pilot"):
+        from ..cli import pilot as command
+        from .options import options_of
+        from .sources import source_of
+        from .starting import started
     given = options_of(command.pilot, command.PilotCommand, options)
     with started(workers=given.engine == "local" and isinstance(task, (str, Path, type(None)))):
         return _run(source_of(task, given), given)
