@@ -36,6 +36,9 @@ from paramcast.report.roi.terminal import render
 from paramcast.study.engines.address import read_address
 from paramcast.study.grid.export import comparison_rows, run_rows, write
 from paramcast.study.grid.file import open_study, ready_made, ready_text
+from paramcast.study.own.command import PLACEHOLDERS, Events, read_command
+from paramcast.study.own.declared import Declared
+from paramcast.study.own.record import Record
 from paramcast.study.reading import from_json
 from paramcast.study.store.database import parse, without_password
 from paramcast.study.store.live import DRIVER, FOLDER, driver, in_progress
@@ -52,6 +55,7 @@ from paramcast.study.tasks.frames import AS_IT_IS
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Task, prepare
 from paramcast.study.training.methods import parse_methods
+from runs import run_spec
 
 SCRATCH = scratch()
 
@@ -408,6 +412,22 @@ def study_rows(content: bytes) -> None:
     each(readers[choices.below(len(readers))])
 
 
+def trial_events(content: bytes) -> None:
+    """What a command tells of its run, line by line, and what it prints last."""
+    declared = Declared("accuracy", True, "validation_loss", False)
+    record = Record(run_spec(), declared, None)
+    journal = file("trial.jsonl", content)
+    Events(journal, record).read()
+    outcome = record.outcome(record.results, 1.0, 0, wraps=False)
+    json.dumps(outcome, allow_nan=False)
+
+
+def command(content: bytes) -> None:
+    words = read_command(text(content), "it")
+    values = dict.fromkeys(PLACEHOLDERS, "x")
+    [word.format(**values) for word in words]
+
+
 def live(content: bytes) -> None:
     """What drivers tell of their runs; whatever is wrong with it is passed over."""
     choices = Choices(content)
@@ -450,6 +470,13 @@ def database_seeds() -> list[bytes]:
     return [path.read_bytes()]
 
 
+EVENTS = b"""{"used": "seed"}
+{"steps": 10}
+{"point": {"step": 1, "seconds": 0.5, "train_loss": 1.5}}
+{"diverged": {"how": "step", "step": 2}}
+{"stepped": 10}
+{"done": {"validation_loss": 0.5, "accuracy": NaN}}
+"""
 TARGETS: dict[str, Target] = {
     "study-toml": Target(study_toml, lambda: [ready_text(n).encode() for n in ready_made()]),
     "roi-toml": Target(roi_toml, lambda: [roi.template().encode()]),
@@ -481,6 +508,8 @@ TARGETS: dict[str, Target] = {
     "packed-state": Target(packed),
     "checkpoint-file": Target(checkpoint_file),
     "live": Target(live),
+    "trial-events": Target(trial_events, lambda: [EVENTS]),
+    "command": Target(command, lambda: [b"torchrun a.py --lr={lr} '--x {seed}' {{}}"]),
     "task": Target(task),
     "pilot-results": Target(pilot_results),
     "study-results": Target(study_results),

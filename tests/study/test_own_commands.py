@@ -318,7 +318,8 @@ trial.done(validation_loss=loss, accuracy=1 / (1 + loss.item()))
 def test_a_pilot_of_a_command(tmp_path: Path, paramcast: Callable[..., Ran]) -> None:
     (tmp_path / "script.py").write_text(SCRIPT)
     words = ("pilot", "--metric", "accuracy", "--lr-range", "0.05:0.5", "--trials", 1,
-             "--trial-seeds", 1, "--seeds", 2, "--workers", 2, "--out", "out", "--json",
+             "--trial-seeds", 1, "--seeds", 2, "--workers", 2, "--all-arms",
+             "--out", "out", "--json",
              "--", PYTHON, "script.py", "--lr", "{lr}", "--seed", "{seed}")  # fmt: skip
     ran = paramcast(*words)
     assert ran.code == 0, ran.err

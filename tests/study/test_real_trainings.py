@@ -20,7 +20,7 @@ pytestmark = pytest.mark.slow
 
 ROOT = Path(__file__).parents[2]
 HERE, EXAMPLES = ROOT / "tests" / "trainings", ROOT / "examples"
-SMALL = ("--trials", 1, "--trial-seeds", 1, "--seeds", 2, "--out", "out", "--json")
+SMALL = ("--trials", 1, "--trial-seeds", 1, "--seeds", 2, "--all-arms", "--out", "out", "--json")
 FUNCTIONS = {
     "template": (ROOT / "src/paramcast/study/own/example_training.py", ""),
     "dict batches, two inputs": (EXAMPLES / "14_own_loop.py", ""),

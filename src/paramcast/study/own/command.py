@@ -204,7 +204,7 @@ def run_command(
             record.take({"used": name})
     if any(takes(template, name) for name, _ in spec.settings):
         record.take({"used": "settings"})
-    events = _Events(journal, record)
+    events = Events(journal, record)
     start = time.perf_counter()
     with Log(folder / LOG) as log:
         ended, last = _run(words, training.source.where, environment, log, events.read)
@@ -284,7 +284,7 @@ def _check_end(ended: dict[str, Any], words: list[str], output: bytes, folder: P
     raise Failure(f"the command {how}{said}{more}")
 
 
-class _Events:
+class Events:
     """Reads the journal of a run as it grows."""
 
     def __init__(self, path: Path, record: Record) -> None:

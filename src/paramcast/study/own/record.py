@@ -17,6 +17,7 @@ from .declared import Declared
 MOST_RESULTS = 1000
 """Numbers that one run may return."""
 MOST_NAME = 200  # characters of the name of one
+MOST_TEXT = 2000  # characters of a complaint
 
 
 class Failure(Exception):  # noqa: N818 - the user's, not ours
@@ -52,7 +53,7 @@ class Record:
         for kind, value in event.items():
             if kind == "used":
                 self.used.add(str(value))
-            elif kind == "steps" and isinstance(value, int):
+            elif kind == "steps" and isinstance(value, int) and 0 < value < 2**53:
                 self.steps = value
                 self._told = Telling(self._live, self.spec, value)
             elif kind == "optimizer":
@@ -60,21 +61,29 @@ class Record:
             elif kind == "point" and isinstance(value, dict):
                 self._point(value)
             elif kind == "diverged" and isinstance(value, dict):
-                self.divergence = {"how": "step", "step": int(value.get("step", 0))}
+                step = value.get("step")
+                self.divergence = {"how": "step", "step": step if isinstance(step, int) else 0}
             elif kind == "stepped":
                 self.stepped.append(value if isinstance(value, int) else None)
             elif kind == "done" and isinstance(value, dict):
                 self.results = value
             elif kind == "misuse":
-                self.misuse = str(value)
+                self.misuse = str(value)[:MOST_TEXT]
 
     def _point(self, value: dict[str, Any]) -> None:
         """A point of the curve, under the names that tasks use too."""
-        d = self.declared
+        d, numbers = self.declared, (int, float)
+        value = {
+            name: number
+            for name, number in value.items()
+            if isinstance(name, str) and len(name) <= MOST_NAME and isinstance(number, numbers)
+        }
+        if not isinstance(value.get("step"), int) or "seconds" not in value:
+            return
         known = {d.metric: "validation_metric", f"validation_{d.metric}": "validation_metric"}
         if not d.tune_higher:
             known[d.tune_by] = "validation_loss"
-        point = {known.get(str(name), str(name)): number for name, number in value.items()}
+        point = {known.get(name, name): number for name, number in value.items()}
         point = no_nan({"lr": self.spec.lr, **point})
         self.points.append(point)
         self._told(point)
