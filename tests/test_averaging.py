@@ -329,6 +329,42 @@ def test_a_step_inside_is_refused_and_changes_nothing() -> None:
     train(optimizer, ps, 1, start=4)
 
 
+@pytest.mark.parametrize(
+    ("call", "message"),
+    [
+        (
+            lambda optimizer: optimizer.step(),
+            "step() inside eval_weights(): leave it first, then train on",
+        ),
+        (
+            lambda optimizer: optimizer.load_state_dict(optimizer.state_dict()),
+            "load_state_dict() inside eval_weights(): leave it first",
+        ),
+        (
+            lambda optimizer: optimizer.restart_average(),
+            "restart_average() inside eval_weights(): leave it first",
+        ),
+        (
+            lambda optimizer: optimizer.eval_weights().__enter__(),
+            "eval_weights() is open already; leave it before opening it again",
+        ),
+    ],
+    ids=["step", "load", "restart", "open"],
+)
+def test_what_must_wait_until_the_live_weights_are_back_says_so(
+    call: Callable[[pc.Forecast], object], message: str
+) -> None:
+    ps, optimizer = wrapped(A.EMA(0.9))
+    train(optimizer, ps, 4)
+    live, before = values(ps), averaged(optimizer, ps)
+    with optimizer.eval_weights():
+        with pytest.raises(ArgumentError) as caught:
+            call(optimizer)
+        assert str(caught.value) == message
+    assert same_bits(ps, live)
+    assert same_bits(averaged(optimizer, ps), before)
+
+
 def test_loading_inside_is_refused_and_changes_nothing() -> None:
     ps, optimizer = wrapped(A.EMA(0.9))
     train(optimizer, ps, 4)

@@ -163,6 +163,10 @@ class Quantized(Tensor):
     """Stands for the tensor subclasses in which torchao keeps its moments."""
 
 
+NOT_KNOWN = (
+    "momentum='{}' changes what the base's state holds as momentum_buffer, exp_avg, momentum in "
+    'plain floating-point tensors, but this state {}; use momentum="keep" or another base'
+)
 FORMS: dict[str, tuple[str, Callable[[Tensor], Any], str]] = {
     "bitsandbytes, 32 bits": ("state1", Tensor.clone, "has the unknown 'state1'"),
     "bitsandbytes, 8 bits": (
@@ -181,8 +185,9 @@ def test_a_quantised_or_renamed_momentum_is_named(form: str) -> None:
     name, made, told = FORMS[form]
     ps = matrices()
     optimizer = pc.Forecast(Renamed(ps, name, made), RESET)
-    with pytest.raises(BaseOptimizerError, match=told):
+    with pytest.raises(BaseOptimizerError) as caught:
         run(optimizer, ps, 3)
+    assert str(caught.value) == NOT_KNOWN.format("reset", told)
     others = matrices()
     run(pc.Forecast(Renamed(others, name, made), P.Interpolate(3, 0.5)), others, 3)  # "keep"
 
@@ -194,8 +199,24 @@ def test_a_projected_momentum_is_reset_but_not_pulled_back() -> None:
     assert not any(state["exp_avg"].any() for state in base.state.values())
     other = Renamed(others, "exp_avg", lambda g: g.flatten()[:2].clone())
     pullback = pc.Forecast(other, P.Interpolate(3, 0.5, momentum="pullback"))
-    with pytest.raises(BaseOptimizerError, match=r"holds 'exp_avg' in the shape \(2,\)"):
+    with pytest.raises(BaseOptimizerError) as caught:
         run(pullback, others, 3)
+    assert str(caught.value) == NOT_KNOWN.format("pullback", "holds 'exp_avg' in the shape (2,)")
+
+
+@pytest.mark.parametrize("width", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float32, torch.float64], ids=str)
+def test_a_momentum_of_any_width_is_pulled_back(dtype: torch.dtype, width: torch.dtype) -> None:
+    p = torch.nn.Parameter(torch.zeros(1, dtype=dtype))
+    base = Renamed([p], "exp_avg", lambda g: g.to(width))
+    optimizer = pc.Forecast(base, P.Interpolate(1, 0.25, momentum="pullback"))
+    left = []
+    for gradient in (4.0, 8.0):  # 0 + 0.25 * 4, and then 1 + 0.25 * (8 - 1)
+        p.grad = torch.full_like(p, gradient)
+        optimizer.step()
+        left.append(base.state[p]["exp_avg"])
+    assert [m.item() for m in left] == [1.0, 2.75]
+    assert {m.dtype for m in left} == {width}
 
 
 def test_with_alpha_1_only_the_momentum_is_reset() -> None:
@@ -324,8 +345,12 @@ class Master(Optimizer):
 @pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
 def test_master_weights_are_refused_after_the_first_step(dtype: torch.dtype) -> None:
     ps, bare_ps = matrices(dtype), matrices(dtype)
-    with pytest.raises(BaseOptimizerError, match=r"wider copies.*'master_param'.*float32"):
+    with pytest.raises(BaseOptimizerError) as caught:
         run(pc.PLP(Master(ps)), ps, 1)
+    assert str(caught.value) == (
+        "base keeps wider copies of its 16-bit parameters (state 'master_param'), which undo every "
+        "prediction; wrap an optimizer without such master weights, or use float32 parameters"
+    )
     run(Master(bare_ps), bare_ps, 1)
     assert same_bits(ps, bare_ps)
     averaged_ps = matrices(dtype)
@@ -352,6 +377,41 @@ def test_moments_in_float32_are_no_master_weights() -> None:
     assert optimizer.last_event.applied
 
 
+class Recalling(SGD):
+    """It keeps what its parameters are after each step, in a form of its own."""
+
+    def __init__(self, ps: Any, form: Callable[[Tensor], Tensor]):
+        super().__init__(ps, lr=1.0)
+        self.form = form
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        for p in self.param_groups[0]["params"]:
+            self.state[p]["reached"] = self.form(p)
+
+
+@pytest.mark.parametrize(
+    ("dtype", "form"),
+    [
+        (torch.float32, Tensor.clone),
+        (torch.bfloat16, Tensor.clone),
+        (torch.bfloat16, Tensor.half),
+        (torch.bfloat16, Tensor.int),
+    ],
+    ids=["as wide", "as wide, 16 bits", "another of 16 bits", "whole numbers"],
+)
+def test_a_copy_that_is_no_wider_is_no_master_weight(
+    dtype: torch.dtype, form: Callable[[Tensor], Tensor]
+) -> None:
+    p = torch.nn.Parameter(torch.zeros(1, dtype=dtype))
+    optimizer = pc.PLP(Recalling([p], form))
+    for gradient in (1.0, 2.0, 4.0):
+        p.grad = torch.full_like(p, gradient)
+        optimizer.step()
+    assert p.item() == -8.0
+
+
 # --- train() and eval() -------------------------------------------------------------------------
 
 
@@ -359,6 +419,8 @@ def test_train_and_eval_are_there_where_the_base_has_them() -> None:
     plain = pc.PLP(SGD(matrices(), lr=0.1))
     assert not hasattr(plain, "train")
     assert not hasattr(plain, "eval")
+    assert hasattr(pc.PLP, "train")  # a class has no base to ask
+    assert hasattr(pc.PLP, "eval")
     ps = matrices()
     optimizer = pc.PLP(third_party("SPlus")(ps))
     optimizer.train()

@@ -391,6 +391,24 @@ def test_a_pre_hook_may_change_the_arguments() -> None:
     assert optimizer.step() == 42.0
 
 
+@pytest.mark.parametrize("wrap", [lambda base: base, pc.PLP], ids=["torch alone", "wrapped"])
+def test_a_post_hook_gets_what_the_step_got(wrap: Callable[[Base], Base]) -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    optimizer = wrap(torch.optim.SGD([p], lr=1.0))
+    closure, seen = lambda: 42.0, []
+    optimizer.register_step_post_hook(lambda _, args, kwargs: seen.append((args, kwargs)))
+    p.grad = torch.ones(1)
+    optimizer.step()
+    optimizer.step(closure)
+    optimizer.register_step_pre_hook(lambda opt, *_: ((opt,), {"closure": closure}))
+    optimizer.step()
+    assert seen == [
+        ((optimizer,), {}),
+        ((optimizer, closure), {}),
+        ((optimizer,), {"closure": closure}),
+    ]
+
+
 def test_a_removed_step_hook_fires_no_more() -> None:
     ps = parameters()
     optimizer = pc.PLP(BASES["sgd"](ps))

@@ -185,6 +185,10 @@ FOREIGN = (
     "wrap the plain optimizer first and hand the wrapper to the framework"
 )
 BASES: list[tuple[Callable[[], object], str]] = [
+    (
+        lambda: torch.optim.SGD,
+        "base is the class SGD; construct it first: PLP(SGD(model.parameters(), ...))",
+    ),
     (lambda: [torch.zeros(1)], NO_BASE.format("list")),
     (lambda: None, NO_BASE.format("NoneType")),
     (lambda: torch.nn.Linear(1, 1), NO_BASE.format("Linear")),
@@ -223,11 +227,6 @@ def test_a_base_that_cannot_be_wrapped_is_refused_with_the_reason(
     with pytest.raises(E.BaseOptimizerError) as caught:
         pc.PLP(make())
     assert str(caught.value) == message
-
-
-def test_a_class_in_place_of_an_optimizer_is_named() -> None:
-    with pytest.raises(E.BaseOptimizerError, match="the class SGD; construct it first"):
-        pc.PLP(torch.optim.SGD)
 
 
 def test_a_holder_of_itself_is_not_searched_for_ever() -> None:
