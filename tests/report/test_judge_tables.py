@@ -368,6 +368,17 @@ def test_an_export_of_weights_and_biases(tmp_path: Path) -> None:
     assert unfinished == {"rows": 2, "states": [["crashed", 1], ["running", 1]]}
 
 
+def test_a_table_from_the_page_of_mlflow(tmp_path: Path) -> None:
+    """Its durations are texts, and are left out."""
+    rows = [f"2025-11-01 10:00:00,1.{s}min,{s:032x},me,FINISHED,{m},{s},0.{v}{s}"
+            for m, v in (("sgd", 80), ("plp", 83)) for s in range(6)]  # fmt: skip
+    head = "Start Time,Duration,Run ID,User,Status,optimizer,seed,accuracy"
+    cell = ran(tmp_path, "\n".join([head, *rows]))
+    assert [each["method"] for each in cell["table"]] == ["sgd", "plp"]
+    assert row(cell, "plp")["seconds"] is None
+    assert row(cell, "plp")["to_base"]["mean"] == pytest.approx(0.03)
+
+
 @pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow itself
 def test_an_export_of_mlflow(tmp_path: Path) -> None:
     mlflow = pytest.importorskip("mlflow")

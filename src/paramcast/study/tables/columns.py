@@ -9,6 +9,7 @@ from typing import Any
 
 from ...errors import StudyError
 from ..reading import shown
+from .numbers import numbers_of
 
 # by what a column holds, the names that say so, written as `plain` writes them
 METHOD = ("method", "model", "algorithm", "algo", "optimizer", "optimiser", "opt", "variant", "arm",
@@ -141,8 +142,8 @@ def _others(frame: Any, told: Columns) -> Columns:
         for name, known in (("role", ROLE), ("control_of", CONTROL_OF), ("state", STATE),
                             ("lr", LR), ("seconds", SECONDS))
     }  # fmt: skip
-    for name in ("lr", "seconds"):  # by its name alone, a column of other texts is not one
-        if found[name] is not None and not _numeric(frame[found[name]]):
+    for name in ("lr", "seconds"):  # a column of texts such as "1.2min" is left out
+        if found[name] is not None and not _readable(frame[found[name]]):
             found[name] = None
     more: dict[str, Any] = {name: getattr(told, name) or own for name, own in found.items()}
     if more["seconds"] is None:  # as MLflow exports them
@@ -214,6 +215,15 @@ def _numeric(column: Any) -> bool:
     first = column.dropna().astype(str).str.strip()
     first = first[first != ""].head(20)
     return len(first) > 0 and first.str.fullmatch(LIKE_NUMBER).mean() > 0.5
+
+
+def _readable(column: Any) -> bool:
+    """Whether every cell is a number or empty."""
+    try:
+        numbers_of(column)
+    except StudyError:
+        return False
+    return True
 
 
 LIKE_NUMBER = r"[-+]?(\d[\d.,]*|[.,]\d+)([eE][-+]?\d+)?\s?%?|[-+]?(nan|inf|infinity)"
