@@ -149,7 +149,8 @@ NOTES = [
     {"note": "table_pairing", "column": "seed", "ratios": {"plp": 0.21}},
     {"note": "table_folds", "overlap": "0.25"},
     {"note": "not_run", "arms": ["sgd", "plp"]},
-    {"note": "speed_not_asked", "arms": ["plp"]}, {"note": "budget", "runs": 30},
+    {"note": "fixed_steps"}, {"note": "speed_not_asked", "arms": ["plp"]},
+    {"note": "budget", "runs": 30},
 ]  # fmt: skip
 
 

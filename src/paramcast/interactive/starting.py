@@ -29,11 +29,12 @@ def started(*, workers: bool) -> Iterator[None]:
             "a comparison was started while another one imports this file; put the call under "
             "`if __name__ == '__main__':`"
         )
+    from ..study.engines import server
+
+    server.without_script = True
     # the fork server imports torch while this process does
     if workers:
-        from ..study.engines.server import start_early
-
-        start_early()
+        server.start_early()
     notices = sys.stdout if in_notebook() else sys.stderr
     _at_work = True
     try:

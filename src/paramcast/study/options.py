@@ -239,8 +239,8 @@ class ComparisonOptions:
         lambda o: not o.lazy, is_flag=True)
     speed: bool | None = option(
         COMPARISON, "Ask whether a method is faster [where its quality leaves the question open].",
-        lambda o: {ALWAYS: True, NEVER: False}.get(o.speed), flag="--speed/--no-speed",
-        default=None)
+        lambda o: {ALWAYS: True if o.lazy else None, NEVER: False}.get(o.speed),
+        flag="--speed/--no-speed", default=None)
     margin: tuple[float, bool] | None = option(
         COMPARISON, "Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
         lambda o: o.margin_text, type=parse_margin, metavar="X|X%")

@@ -17,7 +17,7 @@ from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
 
 from ...errors import RunError
-from .server import start_early, without_main, workers_context
+from .server import start_early, workers_context, workers_main
 
 STARTS = 4
 """After that many deaths in a row before a worker was ready, the crew gives up."""
@@ -172,7 +172,7 @@ class _Worker:
             target=_work, args=(theirs, prepare, arguments), name="paramcast worker"
         )
         try:
-            with without_main():
+            with workers_main():
                 self.process.start()
         finally:
             theirs.close()  # only the worker holds that end now, so that its death closes the pipe

@@ -31,10 +31,18 @@ def workers_context() -> Any:
     return context
 
 
+without_script = False
+"""Whether workers leave out the script that started this process: a comparison that a user's script
+started would start once more in each of them. One of ours may tell them something (research/)."""
+
+
 @contextlib.contextmanager
-def without_main() -> Iterator[None]:
-    """While a worker starts: keep it from importing the user's script, which would run it again."""
+def workers_main() -> Iterator[None]:
+    """While a worker starts: what it imports as the main module."""
     script = sys.modules["__main__"]
+    if not without_script:
+        yield
+        return
     sys.modules["__main__"] = types.ModuleType("__main__")
     try:
         yield
