@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -182,6 +183,45 @@ def test_the_sentence_is_the_commands(words: Any, options: dict[str, Any], folde
     with pytest.raises(StudyError) as caught:
         paramcast.pilot("blobs.py", **options)
     assert str(caught.value) in told
+
+
+MUON = """
+import torch
+
+def mine(parameters, lr):
+    return torch.optim.Adagrad(parameters, lr=lr)
+"""
+
+
+def test_options_may_be_objects(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from paramcast.cli import pilot as command
+    from paramcast.interactive.options import options_of
+
+    def read(**options: Any) -> Any:
+        return options_of(command.pilot, command.PilotCommand, options)
+
+    (folder / "my_optimizers.py").write_text(MUON)
+    monkeypatch.syspath_prepend(str(folder))
+    mine = importlib.import_module("my_optimizers").mine
+    assert read(methods=[mine, "plp"]).methods == "my_optimizers.py:mine, plp"
+    assert read(methods=torch.optim.RAdam).methods.endswith(":RAdam")
+    with pytest.raises(StudyError, match="method '<lambda>' has no file that workers could impor"):
+        read(methods=[lambda parameters, lr: None])
+    one = read(search={"weight_decay": (1e-5, 0.01), "beta": [0.6, 0.9]}).search
+    two = read(search=["weight_decay=1e-5:0.01", "beta=0.6,0.9"]).search
+    assert one == two
+    assert read(seeds=np.int64(8), lr=np.float64(0.1), margin=0.5) == read(
+        seeds=8, lr=0.1, margin="0.5"
+    )
+    assert read(lr_range=[1e-4, 1e-1]).lr_range == (1e-4, 1e-1)
+
+
+def test_an_optimizer_of_a_file_is_judged(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "my_optimizers.py").write_text(MUON)
+    monkeypatch.syspath_prepend(str(folder))
+    mine = importlib.import_module("my_optimizers").mine
+    result = paramcast.pilot("blobs.py", methods=[mine], lr=0.05, seeds=2)
+    assert [*result.verdicts] == ["my_optimizers.py:mine"]
 
 
 def test_bad_tasks() -> None:

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import difflib
+import os
+import sys
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 from typing import Any, TypeVar
 
 import click
@@ -58,16 +61,45 @@ def _read(command: click.Command, option: click.Option, value: Any) -> Any:
         return value
     # a mapping, or one item, where an option is repeated
     if isinstance(value, Mapping):
-        listed = {k: ",".join(map(str, v)) if _several(v) else v for k, v in value.items()}
-        value = [f"{key}={each}" for key, each in listed.items()]
+        value = [f"{key}={_range_or_list(each)}" for key, each in value.items()]
     if option.multiple and not _several(value):
         value = [value]
-    if option.name == "methods" and _several(value):
-        value = ", ".join(map(str, value))
+    if option.name == "methods":
+        value = ", ".join(map(_method, value if _several(value) else [value]))
     try:
         return option.type_cast_value(click.Context(command), _words(value))
     except click.ClickException as error:
         raise StudyError(error.format_message().rstrip(".")) from None
+
+
+def _range_or_list(value: Any) -> str:
+    """As --search is written: a pair for a range, a list for values."""
+    between = ":" if isinstance(value, tuple) else ","
+    return between.join(map(str, value)) if _several(value) else str(value)
+
+
+def _method(value: Any) -> str:
+    """A method by its name, or an optimizer of the user's by the file or module that has it."""
+    if not callable(value):
+        return str(value)
+    file, name = file_of(value), getattr(value, "__name__", "")
+    if file is None:
+        raise StudyError(
+            f"method {shown(name or value, 40)} has no file that workers could import; write it "
+            "into one, such as my.py, and name it 'my.py:FUNCTION'"
+        )
+    if "." in value.__module__:  # of a package
+        return f"{value.__module__}:{name}"
+    return f"{os.path.relpath(file)}:{name}"
+
+
+def file_of(function: Any) -> Path | None:
+    """The file from which another process can import the function, if it has one."""
+    name, module = getattr(function, "__name__", ""), sys.modules.get(function.__module__ or "")
+    file = getattr(module, "__file__", None)
+    if file is None or not file.endswith(".py") or getattr(module, name, None) is not function:
+        return None
+    return Path(file)
 
 
 def _words(value: Any) -> Any:

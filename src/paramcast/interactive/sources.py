@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import functools
-import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
 from types import CodeType
@@ -17,6 +16,7 @@ from ..study.spec import hash_of
 from ..study.tasks.own_file import HERE
 from ..study.tasks.source import Source, find
 from ..study.tasks.task import Task
+from .options import file_of
 
 if TYPE_CHECKING:
     from ..cli.pilot import PilotCommand
@@ -50,7 +50,7 @@ def source_of(task: Any, given: PilotCommand) -> Source:
     for name in TASK_OPTIONS:
         if getattr(given, name):
             raise TaskError(f"{name} is for a task that is named by a text; leave it out")
-    file = None if isinstance(task, Task) else _file_of(task)
+    file = None if isinstance(task, Task) else file_of(task)
     if file is not None:
         return find(f"{file}:{task.__name__}")
     name = task.name if isinstance(task, Task) else getattr(task, "__name__", "function")
@@ -62,15 +62,6 @@ def source_of(task: Any, given: PilotCommand) -> Source:
     where = f"<python>/{name}"
     HERE[where] = (lambda: task) if isinstance(task, Task) else task
     return Source("file", where, name, hash_of([*_code_of(parts)]))
-
-
-def _file_of(function: Callable[..., Any]) -> Path | None:
-    """The file from which another process can import the function, if it has one."""
-    name, module = getattr(function, "__name__", ""), sys.modules.get(function.__module__ or "")
-    file = getattr(module, "__file__", None)
-    if file is None or not file.endswith(".py") or getattr(module, name, None) is not function:
-        return None
-    return Path(file)
 
 
 def _code_of(parts: list[Any]) -> Iterator[Any]:
