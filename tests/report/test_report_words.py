@@ -140,7 +140,7 @@ NOTES = [
     {"note": "highest", "arms": ["plp"], "range": [0.003, 3]},
     {"note": "coarse", "n": 50, "share": 0.02, "margin": 0.005, "relative": False},
     {"note": "candidates", "arms": ["new"]},
-    {"note": "fixed_steps"},
+    {"note": "fixed_steps"}, {"note": "judged_tunes", "metric": "episode_return"},
     {"note": "coarse_splits", "n": 6, "share": 1 / 6, "margin": 0.05, "relative": True,
      "splits": 12},
     {"note": "uneven", "constant": 0.995},

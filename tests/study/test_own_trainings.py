@@ -402,3 +402,24 @@ def test_a_study_says_that_it_needs_a_task(
     ran = paramcast("study", "run", "s.toml")
     assert ran.code == 2
     assert "trains by itself" in ran.err
+
+
+def test_a_training_that_ignores_its_share_is_not_judged_for_speed(
+    write: Write, paramcast: Callable[..., Ran]
+) -> None:
+    write(**{"steps = trial.steps(20)": "trial.steps(20); steps = 20"})
+    words = (*QUICK, "--margin", "20%", "--all-arms", "--out", "out", "--json")
+    ran = paramcast("pilot", "bowl.py:train", *words)
+    assert ran.code == 0, ran.err
+    (judged,) = ran.result["cells"]
+    assert "speed" not in judged["verdicts"]["plp"]
+    assert {"note": "fixed_steps"} in judged["notes"]
+
+
+def test_tuning_by_what_is_judged_is_said(write: Write, paramcast: Callable[..., Ran]) -> None:
+    write()
+    ran = paramcast("pilot", "bowl.py:train", "--tune-by", "accuracy", "--dry-run")
+    assert ran.code == 0, ran.err
+    assert "Learning rates are chosen by accuracy, which is also judged" in ran.err
+    ran = paramcast("pilot", "bowl.py:train", "--tune-by", "accuracy", "--lr", 0.1, "--dry-run")
+    assert "which is also judged" not in ran.err

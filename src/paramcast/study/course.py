@@ -14,7 +14,7 @@ from .judging.looks import Look, shared
 from .judging.table import BASE, CONTROL, JUDGED, REFERENCE, Verdicts, judge
 from .judging.tune import search, search_base
 from .judging.verdict import EARLY, Arm, Metric, settled
-from .own.checks import check_acts, check_names, check_seeds, with_values
+from .own.checks import check_acts, check_names, check_seeds, same, with_values
 from .own.training import OWN
 from .plan import Plan, Row
 from .price import affordable
@@ -262,8 +262,15 @@ class Course:
                 check_acts(row.name, own, runs[0][: len(own)])
 
     def _takes_share(self, outcomes: Outcomes) -> bool:
+        """Whether a training of the user's takes fewer steps where it is told to."""
         base = [outcomes[key] for key in self.keys(self.rows[0], 1.0)]
-        return all(run.get("used", {}).get("share", True) for run in base)
+        if not all(run.get("used", {}).get("share", True) for run in base):
+            return False
+        pairs = (
+            ([outcomes[key] for key in self.keys(row, share)] for share in (1.0, EARLY))
+            for row in self.rows
+        )
+        return not any(same(full, early) for full, early in pairs if early)
 
     def _check_seeds(self, phase: str, outcomes: Outcomes) -> None:
         if self.plan.options.source.kind in OWN:

@@ -33,4 +33,8 @@ def cautions(plan: Plan) -> list[Note]:
     constant = subject.constant_value if name == "accuracy" else None
     if constant is not None and constant >= UNEVEN_FROM:
         found.append({"note": "uneven", "constant": constant})
+    # a training of the user's that is judged by what chose its learning rates
+    returned = subject.description.get("own_results", {})
+    if o.tuned and returned and returned["tune_by"] == name:
+        found.append({"note": "judged_tunes", "metric": name})
     return found

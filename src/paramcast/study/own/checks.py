@@ -65,8 +65,7 @@ def check_acts(method: str, runs: Sequence[Outcome], base: Sequence[Outcome]) ->
     Raises:
         StudyError: they are the same in every value.
     """
-    acted = any(run["acted"] for run in runs)
-    if len(runs) > 1 and not acted and [*map(_values, runs)] == [*map(_values, base)]:
+    if not any(run["acted"] for run in runs) and same(runs, base):
         raise StudyError(
             f"the runs of {method} are exactly those of the base, so the training steps an "
             "optimizer that trial.wrap did not return; keep what it returns: "
@@ -90,6 +89,12 @@ def with_values(outcomes: Mapping[str, Outcome], *, higher_is_better: bool) -> d
         key: o if o["status"] == "done" else {**o, "test": {**o["test"], "metric": worst}}
         for key, o in outcomes.items()
     }
+
+
+def same(some: Sequence[Outcome], others: Sequence[Outcome]) -> bool:
+    """Whether runs are, seed by seed, the same in every value; one pair alone shows nothing."""
+    pairs = [(_values(a), _values(b)) for a, b in zip(some, others, strict=False)]
+    return len(pairs) > 1 and all(a == b for a, b in pairs)
 
 
 def _values(outcome: Outcome) -> Any:
