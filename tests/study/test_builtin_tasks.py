@@ -347,3 +347,15 @@ def test_tasks_are_listed_with_their_networks_and_data(
     assert f"data: {fashion_folder}\n" in there
     assert there.count(f"data: not in {tmp_path}\n") == 3
     assert_refused(paramcast("tasks", "--data-dir", tmp_path / "gone"), "gone is not a folder")
+
+
+@pytest.mark.slow
+def test_a_language_model_that_has_only_begun_to_learn_is_judged(
+    paramcast: Paramcast, tmp_path: Path
+) -> None:
+    """It stands near the constant prediction: too few steps, not too high a rate."""
+    words = ("--methods", "primal-averaging", "--quick", "--out", "out")
+    ran = paramcast("pilot", "shakespeare@60000", *words)
+    assert ran.code == 0, ran.err
+    assert "ower the learning rate" not in ran.out
+    assert "diverged on" not in ran.out

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, Literal, NamedTuple, get_args
 
-PROTOCOL = 2
-"""Version of what a run does; raising it makes all stored runs stale. 2: what "diverged" means."""
+PROTOCOL = 3
+"""Version of what a run does; raising it makes all stored runs stale. 3: what "diverged" means."""
 Base = Literal["sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
 """The optimizers to compare with; the last three are SGD with something on top."""
 Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]

@@ -16,7 +16,7 @@ from ....forecast import Forecast
 from ...spec import RunSpec
 from ...tasks.streams import FINAL, Stream, parts_of
 from ...tasks.task import Examples, Prepared
-from ..batches import Batches, Progress
+from ..batches import DIVERGED_FROM, Batches, Progress
 from ..costs import clock
 from ..evaluating import evaluate, evaluation_weights
 from ..methods import ORACLE, reaction
@@ -40,8 +40,10 @@ class StreamBatches(Batches):
     If a stream is judged "prequential", "validation" and "test" hold the means over all steps; if
     "final", the means over the segments at the end. The curve has a point per segment;
     docs/online.md describes "measures". A run has diverged if a loss is not finite, or if its
-    prequential accuracy on validation is not better than the constant predictor's. (The loss would
-    not tell: just after a drift it far exceeds a constant's, however well the rest goes.)
+    prequential accuracy on validation is not better than the constant predictor's and its loss is
+    more than DIVERGED_FROM times that one's. (The loss alone would not tell: just after a drift it
+    far exceeds a constant's, however well the rest goes. The accuracy alone would call a run that
+    has not learned yet diverged.)
 
     Attributes:
         alarms: the steps, counted from 0, at which drift was detected.
@@ -119,11 +121,13 @@ class StreamBatches(Batches):
         """How the run diverged, as facts for the catalogue; None if it did not."""
         if self.diverged_at is not None:
             return {"how": "step", "step": self.diverged_at}
-        reached = mean_of(self.held_out["validation"])["metric"]
-        constant = self.prepared.constant(self.prepared.validation)["metric"]
-        if reached > constant:
+        reached = mean_of(self.held_out["validation"])
+        constant = self.prepared.constant(self.prepared.validation)
+        too_large = reached["loss"] > DIVERGED_FROM * constant["loss"]
+        if reached["metric"] > constant["metric"] or not too_large:
             return None
-        return {"how": "constant", "step": self.step, "reached": reached, "constant": constant}
+        values = {"reached": reached["metric"], "constant": constant["metric"]}
+        return {"how": "constant", "step": self.step, **values}
 
     def _look(self, model: nn.Module, arrival: Arrival) -> None:
         """Measure the model on held-out examples of the distribution in force."""
