@@ -11,7 +11,7 @@ from .load import load
 from .page import template
 from .report import build
 
-COLUMNS = ("method", "lr", "value", "p", "minus_base")
+COLUMNS = ("method", "lr", "searched", "value", "p", "minus_base")
 WIDTH = 200
 """Pixels of a picture of an interval."""
 

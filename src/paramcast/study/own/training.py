@@ -13,6 +13,7 @@ from ..reading import MOST_SEEDS
 from ..spec import RunSpec, axis_seed, hash_of
 from ..subject import Sizes, Usual
 from ..tasks.description import Description
+from ..tasks.own_file import HERE
 from ..tasks.source import Source, code_hash
 from .declared import Declared, declare
 
@@ -79,7 +80,9 @@ class OwnTraining:
         d = self.declared
         facts: dict[str, Any] = {}
         if self.source.kind == TRIAL:
-            facts["own_function"] = {"name": f"{Path(self.source.where).name}:{self.source.item}"}
+            own, item = self.source.where in HERE, self.source.item
+            name = item if own else f"{Path(self.source.where).name}:{item}"
+            facts["own_function"] = {"name": name}
         else:
             facts["own_command"] = {
                 "commands": [f"{arm}: {shlex.join(words)}" for arm, words in self.source.commands]
