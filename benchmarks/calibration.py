@@ -3,6 +3,7 @@
     python benchmarks/calibration.py simulated 10000
     python benchmarks/calibration.py resampled 10000    # real digits runs, results/paired-null.csv
     python benchmarks/calibration.py trained            # 60 pilots, results/null-pilots.csv
+    python benchmarks/calibration.py pilots 60 FOLDER   # 60 pilots on digits, trained now
     python benchmarks/calibration.py coverage 10000     # of the t intervals, n = 3 to 8
 
 Every pilot is the product's own course (`study.course.Course`): the search of the learning rates,
@@ -537,6 +538,57 @@ def trained_table() -> list[str]:
     return [f"{hits(found)} pilots found a difference"] if hits(found) > 7 else []
 
 
+TASK = '''
+import torch
+from sklearn.datasets import load_digits
+
+from paramcast.study.tasks.task import Task
+
+
+def split(k):
+    digits = load_digits()
+    order = torch.randperm(len(digits.target), generator=torch.Generator().manual_seed(k))
+    x, y = torch.tensor(digits.data / 16).float()[order], torch.tensor(digits.target)[order]
+    return (x[:300], y[:300]), (x[300:697], y[300:697]), (x[697:], y[697:])
+
+
+def model():
+    return torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+
+
+def task():
+    train, validation, test = split({k})
+    return Task("digits-{k}", model, train, validation, test, epochs=5, batch_size=10)
+
+
+def same(optimizer):
+    """The base itself, from initial weights moved by 0.1 %."""
+    noise = torch.Generator().manual_seed({k})
+    with torch.no_grad():
+        for group in optimizer.param_groups:
+            for p in group["params"]:
+                p.mul_(1 + 0.001 * torch.randn(p.shape, generator=noise))
+    return optimizer
+'''
+
+
+def pilots(count: int, folder: Path) -> list[str]:
+    """Train whole pilots of the base against itself: searches, looks, lazy arms; a split each."""
+    folder.mkdir(parents=True, exist_ok=True)
+    found = []
+    for k in range(count):
+        file = folder / f"null_{k}.py"
+        file.write_text(TASK.replace("{k}", str(k)))
+        result = paramcast.pilot(f"{file}:task", methods=f"{file}:same", out=folder / f"pilot-{k}")
+        (own,) = result.verdicts.values()
+        (judged,) = result.stored["cells"]
+        speed = own["speed"].kind if "speed" in own else ""
+        found.append(Pilot(own["quality"].kind, speed, judged["seeds"], judged["trainings"]))
+    table, rates = Table(QUALITY, HIT), Rates.of(found)
+    table.row(TRAINED, rates, f"{count} pilots of base against base, everything tuned")
+    return [f"{hits(rates)} pilots found a difference"] if hits(rates) > 7 else []
+
+
 # --- intervals ----------------------------------------------------------------------------------
 
 Population = Callable[[np.random.Generator, int], np.ndarray]
@@ -635,6 +687,8 @@ def main(words: Sequence[str]) -> int:
             broken = resampled(int(count))
         case ["trained"]:
             broken = trained_table()
+        case ["pilots", count, folder]:
+            broken = pilots(int(count), Path(folder))
         case ["coverage", count]:
             broken = coverage(int(count))
         case ["table", source, target]:
