@@ -4,8 +4,9 @@
     python benchmarks/trial.py --seconds 1 --pairs 3       a quick look
 
 The same function trains in turn for itself (with a neutral trial) and as a run of a pilot, in one
-process; a command that does nothing is started by itself and as a run. Each pair's order is the
-reverse of the one before.
+process with one thread, whose processor time is taken: other processes do not count. A command
+that does nothing is started by itself and as a run, by the clock. Each pair's order is the reverse
+of the one before.
 """
 
 from __future__ import annotations
@@ -50,21 +51,21 @@ def train(trial):
 """
 
 
-def timed(function, *arguments) -> float:
-    start = time.perf_counter()
+def timed(function, *arguments, clock=time.process_time) -> float:
+    start = clock()
     result = function(*arguments)
-    seconds = time.perf_counter() - start
+    seconds = clock() - start
     if isinstance(result, dict) and result.get("status") == "failed":
         raise RuntimeError(result["reason"])
     return seconds
 
 
-def in_pairs(alone, judged, pairs: int) -> list[tuple[float, float]]:
+def in_pairs(alone, judged, pairs: int, clock=time.process_time) -> list[tuple[float, float]]:
     alone(), judged()  # warm up
     found = []
     for i in range(pairs):
         order = (alone, judged) if i % 2 == 0 else (judged, alone)
-        seconds = {each: timed(each) for each in order}
+        seconds = {each: timed(each, clock=clock) for each in order}
         found.append((seconds[alone], seconds[judged]))
     return found
 
@@ -122,6 +123,7 @@ def main() -> None:
             lambda: subprocess.run(plain, stdout=subprocess.DEVNULL, check=True),
             lambda: run_own(spec, source, str(live)),
             max(20, given.pairs),
+            clock=time.perf_counter,
         )
         show("a command that does nothing", found)
 

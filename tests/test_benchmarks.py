@@ -157,3 +157,10 @@ def test_the_overhead_benchmark_prints_its_table():
     assert len(rows) == 2 * 2 * number
     transfers = {row[1]: row[9] for row in rows}
     assert transfers == {"8": "3.00", "1000": "4.33"}  # two gatherings, within the cache
+
+
+def test_trial_measures_a_function_and_a_command() -> None:
+    out = run("trial.py", "--seconds", "0.2", "--pairs", "3")
+    function, command = re.findall(r"judged ([\d.]+) s, added [-+][\d.]+ ms", out)
+    assert float(function) > 0.05
+    assert float(command) > 0.01

@@ -324,7 +324,8 @@ def test_a_pilot_of_a_function(write: Write, paramcast: Callable[..., Ran], tmp_
     ]  # fmt: skip
     assert judged["metric"]["name"] == "accuracy"
     assert ran.err.count("running the code in") == 1
-    assert (tmp_path / "out" / "report.html").is_file()
+    page = (tmp_path / "out" / "report.html").read_text("utf-8")
+    assert '<th scope="col">norm</th>' in page  # the other result
     # the same again trains nothing
     words = (*QUICK, "--margin", "20%", "--all-arms", "--out", "out", "--json")
     again = paramcast("pilot", "bowl.py:train", *words)

@@ -10,6 +10,11 @@ from ...study.words import Words
 from .comparison import Arm, Cell
 from .plotting import Behind, number, pair_of
 
+MOST_RETURNED = 6
+"""Columns of other results that a training of the user's returned."""
+RETURNED = "returned "
+"""What the names of these columns begin with."""
+
 
 def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     """Every arm of every comparison; "runs" has, by column, the filter of the runs behind it."""
@@ -36,13 +41,25 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
              "minus_base", "p", "minus_matched", *errors, "loss", "gap", "median_seconds", "memory",
              "diverged", "verdict"]  # fmt: skip
     names = [name for name in names if name not in unknown]
+    # what else a training of the user's returned, before the verdict
+    returned = sorted(
+        {
+            name
+            for cell in cells
+            if cell.made == "_own"
+            for a in cell.arms
+            for name in a.row["measures"]
+        }
+    )[:MOST_RETURNED]
+    names[-1:-1] = [f"{RETURNED}{name}" for name in returned]
+    heads |= {f"{RETURNED}{name}": name.replace("_", " ") for name in returned}
     rows = []
     for cell in cells:
         for arm in cell.arms:
             known = _arm_row(cell, arm, words)
             rows.append(
                 {
-                    "cells": [known[name] for name in names],
+                    "cells": [known.get(name, "") for name in names],
                     "runs": _behind(cell, arm),
                     "judged": arm.name in cell.result["verdicts"],
                 }
@@ -60,7 +77,9 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
     verdict = cell.quality(arm.name)
     # the mean ± half of its 95 % interval
     half = (row["high"] - row["low"]) / 2
+    means = {name: each["mean"] for name, each in row["measures"].items()}
     return {
+        **{f"{RETURNED}{k}": "" if v is None else number(v) for k, v in means.items()},
         "comparison": f"{cell.index + 1}: {cell.label}",
         "method": arm.name,
         "role": words.either(f"role.{arm.role}", arm.role),
