@@ -21,7 +21,7 @@ from runs import cell
 def without_notice(err: str) -> str:
     """Standard error without the lines that tell what the user should know: whose code runs, whose
     server is asked, what was read, and what the test split cannot show."""
-    notices = "running the code in|connecting to|data:|One of the|A constant answer"
+    notices = "running|Learning rates are chosen|connecting to|data:|One of the|A constant answer"
     return re.sub(rf"(?m)^paramcast: ({notices}) .*\n", "", err)
 
 

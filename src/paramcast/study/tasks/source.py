@@ -161,9 +161,10 @@ def load_subject(source: Source) -> Subject:
     from ..own.training import OwnTraining  # it reads sources itself
 
     if source.kind == "command":
+        training = OwnTraining.of_commands(source)
         for _, words in source.commands:
             tell(f"running {shlex.join(words)} in {source.where}, with your rights")
-        return OwnTraining.of_commands(source)
+        return training
     if source.kind == "file":
         function = _function(source)
         if takes_trial(function, Path(source.where), source.item):
