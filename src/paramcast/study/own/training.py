@@ -84,9 +84,12 @@ class OwnTraining:
             name = item if own else f"{Path(self.source.where).name}:{item}"
             facts["own_function"] = {"name": name}
         else:
-            facts["own_command"] = {
-                "commands": [f"{arm}: {shlex.join(words)}" for arm, words in self.source.commands]
-            }
+            several = len(self.source.commands) > 1
+            commands = [
+                f"{arm}: {shlex.join(words)}" if several else shlex.join(words)
+                for arm, words in self.source.commands
+            ]
+            facts["own_command"] = {"commands": commands}
         facts["own_results"] = {
             "metric": d.metric,
             "tune_by": d.tune_by,
