@@ -45,7 +45,7 @@ def train(trial):
         loss = torch.nn.functional.cross_entropy(model(x[batch]), y[batch])
         loss.backward()
         optimizer.step()
-        if step % 10 == 0:
+        if step % 50 == 0:
             trial.report(step, train_loss=loss)
     return {"validation_loss": loss.item(), "accuracy": 0.5}
 """

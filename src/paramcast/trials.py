@@ -302,12 +302,13 @@ class _Journal:
     """Writes the events of rank 0, each at once: the process may be killed at any moment."""
 
     def __init__(self, path: Path) -> None:
-        self._path = path if os.environ.get("RANK", "0") == "0" else None
+        self._file = None
+        if os.environ.get("RANK", "0") == "0":
+            self._file = path.open("a", buffering=1, encoding="utf-8")  # line by line
 
     def __call__(self, event: Event) -> None:
-        if self._path is not None:
-            with self._path.open("a", encoding="utf-8") as file:
-                file.write(json.dumps(event) + "\n")
+        if self._file is not None:
+            self._file.write(json.dumps(event) + "\n")
 
 
 def _finite(value: float) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from typing import Any
 
 from ...errors import TaskError
@@ -17,6 +18,8 @@ from .declared import Declared
 MOST_RESULTS = 1000
 """Numbers that one run may return."""
 MOST_NAME = 200  # characters of the name of one
+EVERY = 0.2
+"""Seconds between two points that a watcher is shown."""
 MOST_TEXT = 2000  # characters of a complaint
 
 
@@ -46,7 +49,7 @@ class Record:
         self.steps: int | None = None
         self.stepped: list[int | None] = []
         self.points: list[dict[str, Any]] = []
-        self._told = Telling(live, spec, 0)
+        self._told, self._shown = Telling(live, spec, 0), 0.0
 
     def take(self, event: Event) -> None:
         """Take in one event; what has another form is left out."""
@@ -86,7 +89,9 @@ class Record:
         point = {known.get(name, name): number for name, number in value.items()}
         point = no_nan({"lr": self.spec.lr, **point})
         self.points.append(point)
-        self._told(point)
+        if (now := time.monotonic()) - self._shown > EVERY:
+            self._shown = now
+            self._told(point)
 
     def curve(self) -> list[dict[str, Any]]:
         """The points, thinned out evenly if there are very many; the last one stays."""
