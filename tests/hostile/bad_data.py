@@ -115,7 +115,7 @@ JUDGED = [
     Bad("results with one method only", "there is only one method in 'model', 'sgd', and nothing "
         "to compare it with; add the base's rows, or name the column of the methods with --method",
         results("model,seed,acc\nsgd,0,0.5\nsgd,1,0.6\n")),
-    Bad("results with a pair twice", "'sgd' with seed '0' stands in lines 2 and 14; leave one of "
+    Bad("results with a pair twice", "'sgd' with seed '0' is in lines 2 and 14; keep one of "
         "them or, if they differ in another column, such as the learning rate, name both: "
         "--method A --method B", results(NAMED + "sgd,0,0.7\n")),
     Bad("results whose seeds never meet",
@@ -131,10 +131,10 @@ JUDGED = [
     Bad("results with a decimal comma now and then",
         "column 'acc' holds '0,91' in line 14, which is not a number; correct it, or name another "
         "column", results(NAMED + 'new,7,"0,91"\n')),
-    Bad("results with an accuracy of 250", "'acc' is called as a share is, and holds 250 in line "
+    Bad("results with an accuracy of 250", "'acc' has the name of a share, and holds 250 in line "
         "14, which lies neither from 0 to 1 nor from 0 to 100; correct it, or rename the column",
         results(NAMED + "new,7,250\n")),
-    Bad("results without a column of values", "no column is named as one that holds the values; "
+    Bad("results without a column of values", "no column name says that it holds the values; "
         "name it with --value. There are 'x'", results(NAMED.replace("acc", "x"))),
     Bad("results with a base that is not there",
         "--base 'adam' is not a method of the table: 'sgd', 'new'",
@@ -143,7 +143,7 @@ JUDGED = [
         "follow from its name; say --lower-is-better or --higher-is-better",
         results(NAMED.replace("acc", "x"), "--value", "x")),
     Bad("results with a column that is called like a command for the terminal",
-        r"no column is named as one that holds the methods; name it with --method, or say --wide "
+        r"no column name says that it holds the methods; name it with --method, or say --wide "
         r"if every method has a column. There are '\x1b[2J', 'seed', 'acc'",
         results(NAMED.replace("model", "\x1b[2J"))),
     Bad("results of 101 methods", "there are 101 different methods in 'model', such as 'm0', at "
@@ -374,14 +374,14 @@ def idx(content: bytes) -> Callable[[Path], Callable[[], Any]]:
     return make
 
 
-UNDAMAGED = "; replace it by an undamaged copy"
+UNDAMAGED = "; replace it with an undamaged copy"
 ONE = "…test-00000-of-00001.parquet cannot be used: {}" + UNDAMAGED
 ARCHIVE = "…cifar.tar.gz cannot be used: {}" + UNDAMAGED
 NO_FILE = ARCHIVE.format("cifar/test.bin in it is not a file of 3074 bytes")
 MISSING = ARCHIVE.format("it cannot be unpacked (\"filename 'cifar/test.bin' not found\")")
 DATA_FILES = [
     Bad("a parquet file that claims ten million million images",
-        "… cannot be used: its test shards hold 10000000000000 images, needed are 2003" + UNDAMAGED,
+        "… cannot be used: its test shards hold 10000000000000 images, not 2003" + UNDAMAGED,
         parquet(lambda: lying(shard(rows=2003), 10**13, "num_rows"), 2003)),
     Bad("a parquet file whose images claim ten terabytes",
         ONE.format("it says that 2 small images fill 10000000000000 bytes"),
@@ -414,7 +414,7 @@ DATA_FILES = [
         "…labels.gz cannot be used: it holds more than the 11 bytes of its header's shape"
         + UNDAMAGED, idx(gzip.compress(b"\0\0\x08\x01\0\0\0\x03" + bytes(100_000_000), 1))),
     Bad("a labels file that claims four thousand million labels",
-        "…labels.gz cannot be used: it says it has the shape (4294967295,), needed is (3,)"
+        "…labels.gz cannot be used: it says it has the shape (4294967295,), not (3,)"
         + UNDAMAGED, idx(gzip.compress(b"\0\0\x08\x01\xff\xff\xff\xffabc"))),
     Bad("a labels file that is no gzip", "…labels.gz cannot be used: it cannot be read (Not a "
         "gzipped file (b'no'))" + UNDAMAGED, idx(b"no gzip")),

@@ -108,7 +108,7 @@ def test_frames_of_other_packages_are_converted() -> None:
 @pytest.mark.parametrize(
     ("table", "options", "message"),
     [
-        ([1, 2], {}, "a table is a frame of pandas or polars, or a file, got a list; put it into"),
+        ([1, 2], {}, "a table is a pandas or polars frame, or a file, got a list; put it into"),
         ("no.csv", {}, "no.csv"),
         (pd.DataFrame(), {}, "the table has no rows"),
         (results(), {"base": "adam"}, "--base 'adam' is not a method of the table: 'sgd', 'new'"),
@@ -120,7 +120,7 @@ def test_frames_of_other_packages_are_converted() -> None:
         (results(accuracy="good"), {}, "column 'accuracy' holds 'good' in row 0"),
         (pd.concat([results(), results()], axis=1), {}, "two columns of the table are called 'mod"),
         (results(accuracy=np.nan), {"wide": True}, "no column of the table holds numbers"),
-        (results(seed=1), {"base": "sgd"}, "'sgd' with seed '1' stands in rows 0 and 1 and 2"),
+        (results(seed=1), {"base": "sgd"}, "'sgd' with seed '1' is in rows 0 and 1 and 2"),
     ],
     ids=range(13),
 )

@@ -253,7 +253,7 @@ def test_columns_that_do_not_fit(tmp_path: Path, columns: dict[str, Any], messag
 
 def test_the_number_of_images_is_checked_before_they_are_read(tmp_path: Path) -> None:
     write_shards(tmp_path)
-    with pytest.raises(TaskError, match=r"its train shards hold 12 images, needed are 50000"):
+    with pytest.raises(TaskError, match=r"its train shards hold 12 images, not 50000"):
         CIFAR100.read(tmp_path, "train")
 
 

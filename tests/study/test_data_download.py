@@ -123,7 +123,7 @@ def test_a_file_is_fetched_once(home: str, kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("kind", "message"),
     [
-        ("changed", rf"gave another file than expected \(sha256 .*, needed {SHA256}\); nothing"),
+        ("changed", rf"gave an unexpected file \(sha256 .*, needed {SHA256}\); nothing"),
         ("short", r"gave 3071995 bytes where 3072000 were expected; try again later"),
         ("long", r"gave more bytes where 3072000 were expected"),
         ("html", r"gave 27 bytes where 3072000 were expected"),

@@ -48,7 +48,7 @@ FLIPPED[-6] ^= 1  # in the check sum
         (gzip.compress(idx(PIXELS)[:9]), r"it holds 9 bytes, its header alone has 16"),
         (gzip.compress(idx(PIXELS)[:-1]), r"it holds 75 of the 76 bytes of its header's shape"),
         (gzip.compress(idx(PIXELS) + b"x"), r"it holds more than the 76 bytes"),
-        (gzip.compress(idx(PIXELS[:2])), r"it says it has the shape \(2, 4, 5\), needed is"),
+        (gzip.compress(idx(PIXELS[:2])), r"it says it has the shape \(2, 4, 5\), not"),
         (gzip.compress(idx(PIXELS[0])), r"its header starts with 00000802, not with 00000803"),
         (gzip.compress(idx(PIXELS, kind=13)), r"its header starts with 00000d03"),
         (gzip.compress(b"PK" + idx(PIXELS)[2:]), r"its header starts with 504b0803"),
@@ -60,7 +60,7 @@ def test_each_kind_of_damage_has_its_sentence(tmp_path: Path, content: bytes, me
     with pytest.raises(TaskError, match=message) as caught:
         read_idx(tmp_path / "a.gz", PIXELS.shape)
     assert "a.gz cannot be used: " in str(caught.value)
-    assert str(caught.value).endswith("; replace it by an undamaged copy")
+    assert str(caught.value).endswith("; replace it with an undamaged copy")
 
 
 def test_what_is_no_file_is_not_opened(tmp_path: Path) -> None:

@@ -234,7 +234,7 @@ def test_a_named_column_that_counts_is_kept_with_a_warning(tmp_path: Path) -> No
 
 def test_the_targets_name_twice(tmp_path: Path) -> None:
     text = numbers().to_csv(index=False, header=["a", "price ", "price"])
-    assert "column 'price' stands twice in data.csv" in refusal(written(tmp_path, text))
+    assert "column 'price' appears twice in data.csv" in refusal(written(tmp_path, text))
     text = numbers().to_csv(index=False, header=["a", "a", "price"])
     assert facts(written(tmp_path, text))["table"]["inputs"] == 2
 

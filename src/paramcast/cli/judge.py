@@ -1,4 +1,4 @@
-"""The command line of results that were made anywhere: `paramcast judge`."""
+"""The command line for results from anywhere: `paramcast judge`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from ..study.stored import Judged, Result
 
 OF_VALUES = ("decimal", "thousands")
-"""How numbers are written, which is for the values alone; the rest of --read is for the file."""
+"""How numbers are written, which is for the values; the rest of --read is for the file."""
 
 
 # fmt: off
@@ -27,15 +27,15 @@ class JudgeOptions:
     """All options of the command."""
 
     method: tuple[str, ...] = aside(
-        TASK, "That names the method; may be repeated [by its name].", metavar="COLUMN",
+        TASK, "The one that names the method; may be repeated [by its name].", metavar="COLUMN",
         multiple=True)
     seed: tuple[str, ...] = aside(
-        TASK, "That pairs the rows; may be repeated [by its name].", metavar="COLUMN",
+        TASK, "The one that pairs the rows; may be repeated [by its name].", metavar="COLUMN",
         multiple=True)
     value: str | None = aside(
-        TASK, "That is judged [by its name]; with --wide what to call it.", metavar="COLUMN")
+        TASK, "The one that is judged [by its name]; with --wide, its name.", metavar="COLUMN")
     lr: str | None = aside(TASK, "The learning rate [by its name].", metavar="COLUMN")
-    seconds: str | None = aside(TASK, "What the training took [by its name].", metavar="COLUMN")
+    seconds: str | None = aside(TASK, "Each training's time [by its name].", metavar="COLUMN")
     role: str | None = aside(
         TASK, "base, predictor, control, control of METHOD, or reference [by its name].",
         metavar="COLUMN")
@@ -55,13 +55,13 @@ class JudgeOptions:
     reference: tuple[str, ...] = aside(
         COMPARISON, "Shown and not judged; may be repeated.", metavar="METHOD", multiple=True)
     higher: bool | None = aside(
-        COMPARISON, "The better value [by the value's name].",
+        COMPARISON, "Which values are better [by the value's name].",
         flag="--higher-is-better/--lower-is-better", default=None)
     margin: tuple[float, bool] | None = aside(
         COMPARISON, "Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
         type=parse_margin, metavar="X|X%")
     test_examples: int | None = aside(
-        COMPARISON, "Of the test split: a difference of one example then decides nothing.",
+        COMPARISON, "How many the test split has: a difference of one then decides nothing.",
         type=Whole(1))
     out: Path | None = aside(  # noqa: RUF009 - it makes a field
         OUTPUT, "Folder for the result [one in paramcast-runs].", type=PATH)
@@ -74,7 +74,7 @@ class JudgeOptions:
 @click.argument("table", type=PATH)
 @takes(JudgeOptions)
 def judge(table: Path, given: JudgeOptions) -> None:
-    """Judge results that were made anywhere: does a method beat the base, by more than chance?
+    """Judge results from anywhere: does a method beat the base, by more than chance?
 
     TABLE has a row per training (.csv, .tsv, .parquet, .jsonl; an export of MLflow or Weights &
     Biases), or a column per method. Columns are found by their names, or named by the options.
@@ -88,7 +88,7 @@ def judge(table: Path, given: JudgeOptions) -> None:
       paramcast judge wide.csv --wide --value accuracy --base sgd --control sgd-lr-matched
       paramcast judge results.csv --base sgd --margin 0.2 --out judged
 
-    Exit codes: 0 judged whatever the verdict, 2 bad input.
+    Exit codes: 0 judged, whatever the verdict; 2 bad input.
     """
     from ..report.terminal import render
 
@@ -100,7 +100,7 @@ def judged_file(table: Path, given: JudgeOptions) -> Result:
     """Judge a table's file, and write the result.
 
     Raises:
-        StudyError: it cannot be read, or not be judged.
+        StudyError: it cannot be read, or cannot be judged.
     """
     from ..study.tables.reading import read_results
     from ..study.tables.saving import save
@@ -113,7 +113,7 @@ def judged_file(table: Path, given: JudgeOptions) -> Result:
 
 
 def judged_frame(frame: Any, name: str, given: JudgeOptions) -> Judged:
-    """Judge a frame of pandas.
+    """Judge a pandas frame.
 
     Raises:
         StudyError: it cannot be judged.
@@ -140,7 +140,7 @@ def judged_frame(frame: Any, name: str, given: JudgeOptions) -> Judged:
 
 
 def _again(table: Path, given: JudgeOptions) -> list[str]:
-    """The words of the command but for its folder."""
+    """The words of the command, without its folder."""
     words = ["paramcast", "judge", str(table)]
     for each in fields(given):
         value, flag = getattr(given, each.name), f"--{each.name.replace('_', '-')}"

@@ -10,7 +10,7 @@ from ..errors import StudyError
 
 @contextlib.contextmanager
 def needs_study(call: str) -> Iterator[None]:
-    """For the imports of a call that needs more than the library.
+    """Guard the imports of a call that needs more than the library.
 
     Raises:
         StudyError: a package is not installed.

@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 
 
 def judge(table: Any, **options: Any) -> Findings:
-    """Judge results that were made anywhere: does a method beat the base, by more than chance?
+    """Judge results from anywhere: does a method beat the base, by more than chance?
 
     Args:
         table: a pandas or polars frame with a row per training (or, with `wide=True`, a column per
             method), or a file as the command takes it.
-        options: of the command by name, as `paramcast judge --help` lists them: `base="sgd"`,
+        options: the command's, by name, as `paramcast judge --help` lists them: `base="sgd"`,
             `method="model"`, `seed="seed"`, `value="accuracy"`, `margin=0.5`, `higher=False`.
             Columns that are not named are found by their names.
 
@@ -26,7 +26,7 @@ def judge(table: Any, **options: Any) -> Findings:
         The verdicts, with the table and the report.
 
     Raises:
-        ParamcastError: the sentences of the command.
+        ParamcastError: with the command's message.
 
     Example::
 
@@ -48,7 +48,7 @@ def judge(table: Any, **options: Any) -> Findings:
 
 
 def _frame_of(table: Any) -> Any:
-    """The table as a frame of pandas whose columns can be named; a named index becomes columns.
+    """The table as a pandas frame whose columns can be named; a named index becomes columns.
 
     Raises:
         StudyError: it is not a frame, or its columns cannot be told apart.
@@ -62,7 +62,7 @@ def _frame_of(table: Any) -> Any:
         table = table.to_pandas()
     if not isinstance(table, pd.DataFrame):
         raise StudyError(
-            f"a table is a frame of pandas or polars, or a file, got a {type(table).__name__}; "
+            f"a table is a pandas or polars frame, or a file, got a {type(table).__name__}; "
             "put it into pandas.DataFrame(...)"
         )
     named = any(name is not None for name in table.index.names)

@@ -27,12 +27,12 @@ def options_of(command: click.Command, form: type[Form], options: Mapping[str, A
     """Read the options of a command.
 
     Args:
-        command: that declares them.
+        command: declares them.
         form: the class that it receives them in.
         options: by name.
 
     Raises:
-        StudyError: there is no such option, or its value is not one; with the command's sentence.
+        StudyError: there is no such option, or its value is invalid; with the command's message.
     """
     known = {each.name: each for each in command.params if isinstance(each, click.Option)}
     values = {}
@@ -79,7 +79,7 @@ def _range_or_list(value: Any) -> str:
 
 
 def _method(value: Any) -> str:
-    """A method by its name, or an optimizer of the user's by the file or module that has it."""
+    """A method by its name, or a user's optimizer by its file or module."""
     if not callable(value):
         return str(value)
     file, name = file_of(value), getattr(value, "__name__", "")
@@ -88,7 +88,7 @@ def _method(value: Any) -> str:
             f"method {shown(name or value, 40)} has no file that workers could import; write it "
             "into one, such as my.py, and name it 'my.py:FUNCTION'"
         )
-    if "." in value.__module__:  # of a package
+    if "." in value.__module__:  # from a package
         return f"{value.__module__}:{name}"
     return f"{os.path.relpath(file)}:{name}"
 

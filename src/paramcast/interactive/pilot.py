@@ -30,7 +30,7 @@ class Stopped(KeyboardInterrupt):
 def pilot(task: Trained | None = None, **options: Any) -> Findings:
     """Compare methods on a task, and say whether they help: `paramcast pilot` from Python.
 
-    Finished runs are kept in a folder: after an interrupt the same call goes on.
+    Finished runs are kept in a folder: after an interrupt, repeat the call to continue.
 
     Args:
         task: what the command takes (a built-in name, "my_task.py:task", a table, a folder of
@@ -38,14 +38,14 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
             one `Trial`, or the words of a command. A function of a file is imported by the workers;
             a `Task`, and a function of a notebook, are trained in this process, one run after the
             other.
-        options: of the command by name, as `paramcast pilot --help` lists them: `lr=0.1` is --lr
+        options: the command's, by name, as `paramcast pilot --help` lists them: `lr=0.1` is --lr
             0.1, `lr_range=(1e-4, 1e-1)` is --lr-range 1e-4 1e-1, `quick=True` is --quick.
 
     Returns:
         The verdicts, with the table and the report.
 
     Raises:
-        ParamcastError: the sentences of the command.
+        ParamcastError: with the command's message.
         KeyboardInterrupt: it was interrupted; the message says how many runs are kept.
 
     Example::

@@ -14,7 +14,7 @@ from ..report.terminal import LiveProgress, progress_on_stderr
 if TYPE_CHECKING:
     from ..study.engines import Finished
 
-EVERY = 0.3  # seconds between two pictures
+EVERY = 0.3  # seconds between two updates
 
 
 class NotebookProgress(LiveProgress):
@@ -44,7 +44,7 @@ class NotebookProgress(LiveProgress):
         from IPython.display import display
 
         show: Any = display
-        # a table of rich is drawn by the notebook itself
+        # the notebook itself draws a rich table
         picture = self._progress.make_tasks_table(self._progress.tasks)
         if self._output is None:
             self._output = show(picture, display_id=True)
@@ -54,12 +54,12 @@ class NotebookProgress(LiveProgress):
 
 
 def progress_here() -> LiveProgress:
-    """Progress for where this process shows it."""
+    """The progress display that suits where this process runs."""
     return NotebookProgress() if in_notebook() else progress_on_stderr()
 
 
 def in_notebook() -> bool:
-    """Whether a kernel of Jupyter runs this code."""
+    """Whether a Jupyter kernel runs this code."""
     if "IPython" not in sys.modules:
         return False
     from IPython import get_ipython

@@ -1,4 +1,4 @@
-"""From what a call names as its task to where any process, or this one alone, finds it."""
+"""Where any process, or only this one, finds what a call names as its task."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def source_of(task: Any, given: PilotCommand) -> Source:
     """Where the task comes from.
 
     A function of a file is found by the file's path, as on the command line. A `Task`, and a
-    function that no file has, stay in this process, which is said.
+    function that is in no file, stay in this process; a notice says so.
 
     Raises:
         TaskError: it is not a task, or names none.
@@ -65,9 +65,9 @@ def source_of(task: Any, given: PilotCommand) -> Source:
 
 
 def _code_of(parts: list[Any]) -> Iterator[Any]:
-    """What identifies code that no file holds: its instructions, and the plain values they name.
+    """What identifies code that is in no file: its instructions, and the plain values they name.
 
-    It follows functions and classes of the same module as the first; of others the name counts.
+    Functions and classes of the parts' own modules are followed; others count by name.
     """
     own = {getattr(part, "__module__", "") for part in parts if callable(part)}
     left, seen = list(parts), set()

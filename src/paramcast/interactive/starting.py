@@ -1,4 +1,4 @@
-"""The frame in which a comparison is started from Python."""
+"""What surrounds a comparison started from Python."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ _at_work = False
 
 @contextlib.contextmanager
 def started(*, workers: bool) -> Iterator[None]:
-    """Start the fork server, and let notices stand among a notebook's other outputs.
+    """Start the fork server, and show notices among a notebook's other output.
 
     Args:
-        workers: whether processes of this machine will train.
+        workers: whether processes on this machine will train.
 
     Raises:
         StudyError: another comparison runs in this process; most likely it has just imported the

@@ -1,6 +1,6 @@
 """The course of a comparison: which runs come next, and the verdicts as far as they are known.
 
-It depends on the outcomes alone, so that a comparison that is continued takes the same course.
+It depends on the outcomes alone, so a continued comparison takes the same course.
 """
 
 from __future__ import annotations
@@ -33,22 +33,22 @@ class Wanted(NamedTuple):
 
 
 class Course:
-    """A comparison on its way.
+    """A comparison in progress.
 
     Args:
         plan: what is compared.
         looks: when verdicts are read.
         metric_of: makes the metric from the base's arm, on whose level a margin may depend.
-        workers: how many runs go on at once, which share the seconds of a budget.
-        search_size: learning rates and tuning seeds, where a budget decided them before.
+        workers: how many runs go on at once; they share the seconds of a budget.
+        search_size: numbers of learning rates and tuning seeds, if a budget has set them already.
 
     Attributes:
         chosen: the learning rates by method, as far as they are known.
         verdicts: as far as they are known.
-        taken: the looks that were taken.
+        taken: the looks taken so far.
         stopped: whether the budget ended it.
-        fixed: whether the training takes as many steps whatever it is asked for.
-        seeds: that were asked for, by the name of an arm and its share of the steps.
+        fixed: whether the training takes the same number of steps whatever it is asked for.
+        seeds: how many were asked for, by the name of an arm and its share of the steps.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class Course:
             self.chosen = {"base": o.tuned_base}
 
     def next(self, outcomes: Outcomes) -> Wanted | None:
-        """The next runs, which are all that can go on at once; None if everything is judged.
+        """The next runs, all that can go on at once; None if everything is judged.
 
         Args:
             outcomes: by key, of all runs that were asked for before.
@@ -103,7 +103,7 @@ class Course:
     # --- tuning -------------------------------------------------------------------------------
 
     def _first(self, outcomes: Outcomes) -> list[RunSpec]:
-        """The run that a budget of seconds is measured by; none once the search has its size."""
+        """The run whose time says what a budget of seconds allows; none once that is known."""
         o = self.plan.options
         if self.search_size is not None:
             return []
@@ -208,7 +208,7 @@ class Course:
                         yield row, share
 
     def _final(self, outcomes: Outcomes) -> list[RunSpec]:
-        """The final runs that were asked for and are not there; the long ones first."""
+        """The final runs asked for and still missing, the long ones first."""
         wanted = self._runs(self.seeds)
         return [spec for spec in wanted if spec.key not in outcomes]
 
@@ -233,12 +233,12 @@ class Course:
         speed = NEVER if self.fixed else o.speed
         asked: dict[str, Any] = {"seeds": look.seeds, "speed": speed, "before": self.verdicts}
         verdicts, lacking = judge(arms, metric, level, **asked)
-        # what runs with 0.8 T steps runs with T, too, for the table
+        # for the table, an arm that runs with 0.8 T steps also runs with T
         wanted = {(e.arm.name, s): look.seeds for e in lacking for s in (1.0, e.share)}
         untuned = [e.arm.name for e in lacking if math.isnan(e.arm.lr)]
         if lacking and self._pays(wanted, outcomes):
             self._to_tune += untuned
-            # a control that is to be tuned has no runs before its learning rate is known
+            # an untuned control has no runs until its learning rate is known
             self.seeds |= {k: n for k, n in wanted.items() if k[0] not in untuned}
             return
         if lacking:  # the budget is used up
@@ -248,7 +248,7 @@ class Course:
         self.taken.append(look)
 
     def _check(self, outcomes: Outcomes) -> None:
-        """Refuse a training of the user's that ignores its seed or its optimizer.
+        """Refuse a user's training that ignores its seed or its optimizer.
 
         Raises:
             StudyError: it does, or its runs return different results.
@@ -263,7 +263,7 @@ class Course:
                 check_acts(row.name, own, runs[0][: len(own)])
 
     def _takes_share(self, outcomes: Outcomes) -> bool:
-        """Whether a training of the user's takes fewer steps where it is told to."""
+        """Whether a user's training takes fewer steps when told to."""
         base = [outcomes[key] for key in self.keys(self.rows[0], 1.0)]
         if not all(run.get("used", {}).get("share", True) for run in base):
             return False
@@ -288,7 +288,7 @@ class Course:
         return self.plan.rows(self.chosen)
 
     def arms(self, outcomes: Outcomes) -> list[Arm]:
-        """The arms, with what has run of them."""
+        """The arms, with the runs that they have so far."""
         if self.plan.options.source.kind in OWN:
             ran = {
                 key: outcomes[key]

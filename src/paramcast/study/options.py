@@ -162,7 +162,7 @@ class ComputingOptions:
         lambda o: o.numerics.channels_last, flag="--channels-last/--no-channels-last", default=None)
 
     def numerics(self) -> Numerics:
-        """The numerics that were asked for, and the device's usual ones for the rest."""
+        """The numerics that were asked for, with the device's defaults for the rest."""
         from .training.precision import choose
 
         return choose(self.device, self.precision, self.compile, self.channels_last)
@@ -174,9 +174,9 @@ class ComparisonOptions:
 
     target: str | None = option(TASK, "The column to predict, if TASK is a table.",
         lambda o: o.source.item if o.source.kind == "table" else None, metavar="COLUMN")
-    kind: str | None = option(TASK, "Of a table's task [by the target's values].",
+    kind: str | None = option(TASK, "What a table's task is [by the target's values].",
         lambda o: o.source.table.kind, type=click.Choice(KINDS))
-    missing: str | None = option(TASK, "What becomes of a table's rows with empty cells [refused].",
+    missing: str | None = option(TASK, "What to do with a table's empty cells [refuse them].",
         lambda o: o.source.table.missing, type=click.Choice(MISSING))
     read: tuple[tuple[str, str], ...] = option(
         TASK, f"How a table is written: {', '.join(READ)}; may be repeated.",
@@ -199,43 +199,43 @@ class ComparisonOptions:
         COMPARISON, "Learning rates to search [the task's].",
         lambda o: o.lr_range, type=ABOVE_0, nargs=2, metavar="LOW HIGH")
     search: tuple[Searched, ...] = option(
-        COMPARISON, "What to tune with it: NAME=LOW:HIGH or NAME=A,B; may be repeated.",
+        COMPARISON, "What else to tune: NAME=LOW:HIGH or NAME=A,B; may be repeated.",
         lambda o: [each.text for each in o.search], type=parse_search, metavar="NAME=...",
         multiple=True)
     trials: int | None = option(COMPARISON, "Learning rates to try [8].",
         lambda o: o.trials if o.tuned else None, type=click.Choice([2**n for n in range(11)]))
     trial_seeds: int | None = option(COMPARISON, "Seeds per learning rate [3].",
         lambda o: o.trial_seeds if o.tuned else None, type=COUNT)
-    # here, and not with the task's others, because the command has always named it here
+    # here, not among the task's others, because the command has always named it here
     data_dir: str | None = option(
-        TASK, "Where a built-in task's data lie.", lambda o: o.source.data_dir, metavar="FOLDER")
+        TASK, "Where a built-in task's data are.", lambda o: o.source.data_dir, metavar="FOLDER")
     epochs: int | None = option(
         COMPARISON, "Passes over the training data [the task's].", lambda o: o.epochs, type=COUNT)
     batch_size: int | None = option(
         COMPARISON, "Examples per step [the task's].", lambda o: o.batch_size, type=COUNT)
-    schedule: str | None = option(COMPARISON, "Of the learning rate [the task's].",
+    schedule: str | None = option(COMPARISON, "How the learning rate changes [the task's].",
         lambda o: o.schedule, type=click.Choice(SCHEDULES))
     metric: str | None = option(
         COMPARISON, "What is judged, such as auroc or r2 (docs/tasks.md) [the task's].",
         lambda o: o.source.metric)
     higher_is_better: bool | None = option(
-        COMPARISON, "Of the metric of a training of yours [by its name].",
+        COMPARISON, "Which values of your training's metric are better [by its name].",
         lambda o: o.source.higher_is_better, flag="--higher-is-better/--lower-is-better",
         default=None)
     tune_by: str | None = option(
-        COMPARISON, "Which result of it chooses the learning rates [validation_loss].",
+        COMPARISON, "Which result of your training chooses the learning rates [validation_loss].",
         lambda o: o.source.tune_by, metavar="NAME")
     tuned_base: float | None = option(
         COMPARISON, "The base's learning rate, which you have tuned; methods search around it.",
         lambda o: o.tuned_base, type=ABOVE_0, metavar="LR")
     max_runs: int | None = option(
-        COMPARISON, "Trainings that may be used in all.", lambda o: o.max_runs, type=COUNT)
+        COMPARISON, "The most trainings to run in all.", lambda o: o.max_runs, type=COUNT)
     budget: float | None = option(
-        COMPARISON, "Time that they may take, such as 90s, 30m or 3h.",
+        COMPARISON, "The most time for all trainings, such as 90s, 30m or 3h.",
         lambda o: None if o.budget is None else f"{o.budget:g}s",
         type=parse_duration, metavar="TIME")
     all_arms: bool = option(
-        COMPARISON, "Run every control and 0.8 T, also where they cannot change a verdict.",
+        COMPARISON, "Run every control and 0.8 T, even where they cannot change a verdict.",
         lambda o: not o.lazy, is_flag=True)
     speed: bool | None = option(
         COMPARISON, "Ask whether a method is faster [where its quality leaves the question open].",
@@ -251,10 +251,10 @@ class SeedOptions:
     """The number of paired final runs, which the continuing command always names."""
 
     seeds: int | None = option(
-        COMPARISON, "Paired final seeds, at most; it looks at a quarter, half and all [24].",
+        COMPARISON, "The most paired final seeds; judged at a quarter, half and all [24].",
         lambda o: None if o.splits else o.seeds, type=Whole(2, MOST_SEEDS))
     splits: int | None = option(
-        COMPARISON, "As many seeds, each with a random split of its own (small data).",
+        COMPARISON, "That many seeds, each with its own random split (small data).",
         lambda o: o.seeds if o.splits else None, type=Whole(2, MOST_SEEDS))
 
 # fmt: on
@@ -262,7 +262,7 @@ class SeedOptions:
 
 @dataclass(frozen=True)
 class PilotOptions(SeedOptions, ComputingOptions, ComparisonOptions):
-    """What decides which runs a pilot has: all that the command which continues it must name."""
+    """What decides which runs a pilot has: all that the continuing command must name."""
 
     @property
     def table(self) -> TableOptions:

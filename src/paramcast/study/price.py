@@ -1,4 +1,4 @@
-"""What a comparison costs in trainings, and how it is fitted into a budget."""
+"""What a comparison costs in trainings, and how to fit it into a budget."""
 
 from __future__ import annotations
 
@@ -47,10 +47,10 @@ def price(o: Options) -> Price:
 
 
 def affordable(o: Options, runs: int) -> tuple[int, int]:
-    """The learning rates and tuning seeds that so many trainings allow.
+    """How many learning rates and tuning seeds that many trainings allow.
 
-    A first look with its controls goes before a finer search. Where not even the cheapest search
-    leaves enough for the controls, what is left may not pay for them.
+    A first look with its controls takes precedence over a finer search. If not even the cheapest
+    search leaves enough for the controls, what is left may not pay for them.
 
     Raises:
         StudyError: the trainings are not enough for the cheapest search and a first look.

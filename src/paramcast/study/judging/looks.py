@@ -1,8 +1,8 @@
 """When a comparison is looked at: after how many seeds, and with which intervals.
 
-A comparison that looks several times finds differences that are not there more often than one that
-looks once. The intervals are wider for that, so that over all looks equal methods differ in at most
-5 % of comparisons, at any spread (docs/calibration.md).
+A comparison that looks several times finds spurious differences more often than one that looks
+once. Its intervals are therefore wider, so that over all looks equal methods differ in at most 5 %
+of comparisons, at any spread (docs/calibration.md).
 """
 
 from __future__ import annotations
@@ -17,11 +17,11 @@ ALPHAS = {1: (0.05,), 2: (0.01, 0.04), 3: (0.01, 0.02, 0.03)}
 EXTENDED = 0.01
 """1 - confidence of each look that was not planned."""
 EXTENSIONS = 2
-"""At most; each doubles the seeds."""
+"""How many may be added; each doubles the seeds."""
 
 
 class Look(NamedTuple):
-    """A number of seeds, and the confidence of the intervals for one method judged at it."""
+    """A number of seeds, and the confidence of its intervals if one method is judged."""
 
     seeds: int
     confidence: float
@@ -48,5 +48,5 @@ def extended(looks: Sequence[Look], seeds: int) -> list[Look] | None:
 
 
 def shared(look: Look, judged: int) -> float:
-    """The confidence at a look if that many methods are judged together (Bonferroni)."""
+    """The confidence at a look if `judged` methods are judged together (Bonferroni)."""
     return 1 - (1 - look.confidence) / max(1, judged)

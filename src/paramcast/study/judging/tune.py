@@ -1,4 +1,4 @@
-"""Choose learning rates: which points are tried on which seeds, and who may leave the base's."""
+"""Choose learning rates: which points are tried on which seeds, and when to leave the base's."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import TypeVar
 Point = TypeVar("Point")
 """What is tried: a learning rate, or one with other settings."""
 BASE_SEEDS = 2
-"""On so many tuning seeds the base's better half is tried; more change no choice that matters."""
+"""Tuning seeds on which the base is searched; more would change no choice that matters."""
 
 
 def learning_rates(low: float, high: float, trials: int) -> tuple[float, ...]:
@@ -22,7 +22,7 @@ def learning_rates(low: float, high: float, trials: int) -> tuple[float, ...]:
 
 
 def rates_around(lr: float, trials: int) -> tuple[float, ...]:
-    """Rates around one that its user has tuned: lr 2^i, |i| < trials / 2."""
+    """Rates around one that the user has tuned: lr 2^i, |i| < trials / 2."""
     reach = max(0, (trials + 1) // 2 - 1)
     return tuple(lr * 2.0**i for i in range(-reach, reach + 1))
 

@@ -14,7 +14,7 @@ predictor is the first of these that fits:
     f  better, but a control better than the base is not beaten  use the control instead
     g  otherwise                                               inconclusive
 
-Runs cost, so a verdict needs no more of them than it uses: an arm whose runs are missing raises
+Runs are costly, so a verdict asks only for those it uses: an arm whose runs are missing raises
 `Lacking`, which names them. Controls are needed only where the predictor is better by more than the
 margin, one after another, until one explains the gain; the arms with 0.8 T steps likewise. A
 control that diverges on 3 or more seeds has lost, because nobody would use it; on fewer, these
@@ -57,7 +57,7 @@ EARLY = 0.8
 
 @dataclass(frozen=True)
 class Metric:
-    """How values of the primary metric compare and read.
+    """How values of the primary metric are compared and shown.
 
     Attributes:
         margin: differences within it do not matter.
@@ -170,7 +170,7 @@ class Verdict:
 
 
 class Lacking(Exception):  # noqa: N818 - not an error
-    """A verdict needs runs that are not there: those of an arm at a share of the steps."""
+    """A verdict needs runs that are missing: an arm's, at a share of the steps."""
 
     def __init__(self, arm: Arm, share: float) -> None:
         super().__init__(f"{arm.name} at {share:g} T")
@@ -212,9 +212,9 @@ class _Case:
         return sum(self.runs(arm, share)[1])
 
     def against(self, control: Arm, share: float) -> tuple[bool, bool]:
-        """Whether the predictor beats a control, and whether that explains a gain, both at a share.
+        """Whether the predictor beats a control at a share, and whether that explains a gain.
 
-        A control explains a gain if it is better than the base, too, and not beaten.
+        A control explains a gain if it is itself better than the base and not beaten.
         """
         if self.diverged(control, share) >= UNSTABLE_FROM:
             return True, False
@@ -332,7 +332,7 @@ def judge_quality(
         base, predictor, controls: the arms.
         metric, confidence: how values compare.
         seeds: how many to judge; None for those of the base.
-        closed: no more runs can be had, so that controls may be missing.
+        closed: whether no more runs can be had, so that controls may be missing.
 
     Raises:
         Lacking: the verdict needs runs that are not there.
@@ -357,7 +357,7 @@ def judge_quality(
     if not matters:
         return case.verdict(SLIGHTLY_BETTER, "slightly_better", "keep_or_narrow")
 
-    # rules e and f: against the controls; those that are missing, only if no other one explains it
+    # rules e and f: against the controls; missing ones matter only if no other explains the gain
     explains, not_beaten, lacking = [], [], list[Lacking]()
     for control in controls:
         try:
@@ -434,7 +434,7 @@ def judge_speed(
     if both_short.relation != BETTER:
         unclear = both_short if both_short.relation == UNCLEAR else None
         return case.open(NOT_FASTER, "speed_both_short", unclear)
-    # faster; unless a control that costs less is too
+    # faster, unless a cheaper control is too
     try:
         control = _as_fast(case)
     except Lacking as error:
@@ -519,8 +519,8 @@ def _speed_diverged(case: _Case, *compared: tuple[Arm, float]) -> Verdict | None
 def settled(verdict: Verdict) -> bool:
     """Whether more seeds would leave a verdict as it is.
 
-    It is open if a comparison is unclear that more seeds would make clear, or if the predictor
-    alone diverged, on fewer seeds than make it unstable.
+    It is open if more seeds would settle an unclear comparison, or if the predictor alone diverged,
+    on fewer seeds than make it unstable.
     """
     if verdict.rule == "diverged":
         return verdict.base in verdict.facts["by_arm"]

@@ -1,1 +1,1 @@
-"""Trainings of the user's: a function of one trial, or a command."""
+"""The user's own trainings: a function of one trial, or a command."""

@@ -1,4 +1,4 @@
-"""What only several runs of a training of the user's show together."""
+"""Checks of a user's training that need several runs."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from ..spec import RunSpec
 
 Outcome = dict[str, Any]
 IGNORES_SEED = (
-    "runs with different seeds are exactly the same, so nothing can be learned from more of them; "
+    "runs with different seeds are exactly the same, so more of them would tell nothing; "
     "seed what is random in the training with trial.seed, or {seed} in the command (if they only "
     "end alike, trial.report a loss on the way)"
 )
@@ -20,11 +20,11 @@ def check_seeds(specs: Iterable[RunSpec], outcomes: Mapping[str, Outcome]) -> No
     """Refuse a training that ignores its seed.
 
     Args:
-        specs: runs whose outcomes are there.
+        specs: runs that have outcomes.
         outcomes: by key.
 
     Raises:
-        StudyError: wherever runs differ in nothing but the seed, they gave the same.
+        StudyError: all runs that differ only in the seed gave the same values.
     """
     found: dict[tuple[Any, ...], list[Any]] = {}
     for spec in specs:
@@ -37,7 +37,7 @@ def check_seeds(specs: Iterable[RunSpec], outcomes: Mapping[str, Outcome]) -> No
 
 
 def check_names(outcomes: Iterable[Outcome]) -> None:
-    """Refuse runs that return other results than the rest.
+    """Refuse runs whose results have different names.
 
     Raises:
         StudyError: the names of two runs' results differ.
@@ -56,7 +56,7 @@ def check_names(outcomes: Iterable[Outcome]) -> None:
 
 
 def check_acts(method: str, runs: Sequence[Outcome], base: Sequence[Outcome]) -> None:
-    """Refuse a method whose runs are those of the base; of torch a run tells whether it acted.
+    """Refuse a method whose runs equal the base's; a torch run itself tells whether it acted.
 
     Args:
         method: its name.
@@ -74,9 +74,9 @@ def check_acts(method: str, runs: Sequence[Outcome], base: Sequence[Outcome]) ->
 
 
 def with_values(outcomes: Mapping[str, Outcome], *, higher_is_better: bool) -> dict[str, Outcome]:
-    """The outcomes, in which a diverged run has the worst value of those that did not diverge.
+    """The outcomes, each diverged run with the worst value of those that did not diverge.
 
-    What a constant prediction would score, which a task's diverged run is given, is not known here.
+    In a task it would score as a constant prediction does; that value is not known here.
 
     Raises:
         StudyError: every run diverged.
@@ -98,6 +98,6 @@ def same(some: Sequence[Outcome], others: Sequence[Outcome]) -> bool:
 
 
 def _values(outcome: Outcome) -> Any:
-    """What a run returned, and what it told on the way."""
+    """What a run returned, and what it reported along the way."""
     told = outcome["test"]["metric"], outcome["validation"]["loss"], outcome["trace"]
     return *told, outcome["measures"]

@@ -28,27 +28,27 @@ from .record import Failure, Misuse, Record
 from .training import OwnTraining
 
 PLACEHOLDERS = ("lr", "seed", "share", "result", "folder", "device")
-"""What braces in a command may name; each becomes a part of one of its words."""
+"""What braces in a command may name; each is replaced within its word."""
 SUPERVISOR = Path(__file__).with_name("supervisor.py")
 MOST_RESULT = 256 * 2**10
-"""Bytes of a result, whichever way it comes."""
+"""The most bytes of a result, however it arrives."""
 MOST_JOURNAL = 16 * 2**20
-"""Bytes that the events of one run may have."""
+"""The most bytes that the events of one run may take."""
 MOST_HASHED = 4 * 2**20
-"""Bytes of a file that a command names, up to which its content belongs to what the command is."""
+"""Bytes up to which a file that a command names is part of the command's identity."""
 LOOK = 0.5
-"""Seconds between two looks at what the training tells."""
+"""Seconds between two reads of what the training reports."""
 
 
 # --- the words of a command -----------------------------------------------------------------------
 
 
 def of_command(words: Sequence[str], searched: Sequence[str] = ()) -> Source:
-    """The source of a training that is one command, to which `Trial.wrap` gives its methods.
+    """The source of a training that is one command; `Trial.wrap` applies the methods.
 
     Args:
         words: of the command.
-        searched: names that --search tries, which are placeholders, too.
+        searched: names that --search tries; they are placeholders too.
     """
     words = check_words(words, "the command", searched)
     return Source("command", str(Path.cwd()), commands=(("base", words),))
@@ -65,7 +65,7 @@ def of_candidates(
         searched: as of `of_command`.
 
     Raises:
-        StudyError: a command or a name is missing or of no use.
+        StudyError: a command or a name is missing or invalid.
     """
     if base is None:
         raise StudyError("--candidate needs the command to compare with: --base COMMAND")
@@ -95,7 +95,7 @@ def of_candidates(
 
 
 def read_command(text: str, what: str, searched: Sequence[str] = ()) -> tuple[str, ...]:
-    """Split a command into words as a shell would; nothing else of a shell is there.
+    """Split a command into words as a shell would; no other feature of a shell works.
 
     Raises:
         StudyError: it cannot be split, or is empty.
@@ -119,7 +119,7 @@ def check_words(words: Sequence[str], what: str, searched: Sequence[str] = ()) -
         raise StudyError(f"{what} holds characters that no command can have")
     known = (*PLACEHOLDERS, *searched)
     if taken := [name for name in searched if name in PLACEHOLDERS]:
-        raise StudyError(f"--search {taken[0]}: {{{taken[0]}}} is something else; rename it")
+        raise StudyError(f"--search {taken[0]}: {{{taken[0]}}} has a meaning already; rename it")
     for word in words:
         for name in placeholders(word):
             if name not in known:
@@ -131,7 +131,7 @@ def check_words(words: Sequence[str], what: str, searched: Sequence[str] = ()) -
 
 
 def placeholders(word: str) -> Iterator[str]:
-    """The names in braces; what else stands between braces comes as it is."""
+    """The names in braces; a conversion or format stays part of the name."""
     try:
         parts = list(string.Formatter().parse(word))
     except ValueError:  # a single brace
@@ -169,7 +169,7 @@ def run_command(
 
     Args:
         training, spec: the commands and the run.
-        folder: of the run; output.log has what the command prints.
+        folder: the run's; its output.log receives what the command prints.
         live: the folder for `paramcast watch`.
 
     Raises:
@@ -182,7 +182,7 @@ def run_command(
 
     commands = dict(training.source.commands)
     template = commands.get(spec.method, commands["base"])
-    # what a former attempt left is not this one's
+    # remove what an earlier attempt left
     result, journal = folder / "result.json", folder / JOURNAL
     for path in (result, journal):
         path.unlink(missing_ok=True)
@@ -197,7 +197,7 @@ def run_command(
     words = [word.format(**values) for word in template]
     environment = {**os.environ, **shown_devices, ENVIRONMENT: str(described)}
 
-    # run it; meanwhile what it prints goes into the log, and what it tells to the watcher
+    # run it; its output goes into the log, its events to the watcher
     record = Record(spec, training.declared, live)
     for name in ("lr", "seed", "share"):
         if takes(template, name):
@@ -232,8 +232,8 @@ def run_command(
 def _run(
     words: list[str], where: str, environment: dict[str, str], log: Log, look: Any
 ) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Run a command to its end: how it ended, and the end of each of its two outputs."""
-    control, hold = os.pipe()  # its end tells the supervisor that this process is dead
+    """Run a command; returns how it ended, and the last bytes of stdout and of stderr."""
+    control, hold = os.pipe()  # closes, and so tells the supervisor, if we die
     heard, status = os.pipe()
     try:
         process = subprocess.Popen(  # noqa: S603 - the user's command
@@ -257,7 +257,7 @@ def _run(
                     last[key.data] = (last[key.data] + data)[-MOST_RESULT:]
                 look()
         told = os.read(heard, 65536)
-        return (json.loads(told) if told else {"error": "it was ended from outside"}), last
+        return (json.loads(told) if told else {"error": "was killed from outside"}), last
     finally:
         for end in (control, hold, heard, status):
             if end >= 0:

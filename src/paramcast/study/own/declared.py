@@ -1,4 +1,4 @@
-"""What the user says about a training of theirs: which results tune, which are judged, and how."""
+"""What the user declares about a training: which result tunes, which is judged, and how."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ HIGHER = re.compile(
     r"accuracy|reward|return|score|bleu|rouge|dice|"
     r"(^|_)(acc|auc|auroc|f1|r2|map|iou|psnr|ssim|precision|recall)($|_)"
 )
-"""Names whose direction everybody knows; of any other the user states it."""
+"""Names whose direction is well known; for any other the user states it."""
 TUNE_BY = "validation_loss"
 """The result by which learning rates are chosen unless the user names another."""
 
@@ -54,12 +54,12 @@ def declare(
 
     Args:
         where: the training, for messages.
-        module: the variables of its file; those that have the names of the arguments count, and
-            `margin` and `lr_range`.
-        metric, tune_by, higher_is_better: what the command line says, which goes before.
+        module: the variables of its file; those named like the arguments are read, and `margin`
+            and `lr_range`.
+        metric, tune_by, higher_is_better: from the command line, which takes precedence.
 
     Raises:
-        TaskError: nothing says what is judged, or in which direction; a variable is of no use.
+        TaskError: nothing says what is judged, or in which direction; or a variable is invalid.
     """
 
     def text(name: str, given: str) -> str:
@@ -101,7 +101,7 @@ def declare(
 
 
 def known_direction(name: str) -> bool | None:
-    """Whether a higher value is better, by the name alone; None if that does not say.
+    """Whether a higher value is better, by the name alone; None if it does not tell.
 
     >>> known_direction("validation_loss"), known_direction("test_acc"), known_direction("speed")
     (False, True, None)

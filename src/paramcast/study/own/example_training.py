@@ -10,7 +10,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from paramcast import Trial
 
-# What the results below mean. Names such as "accuracy" or "..._loss" say which way is better; of
+# What the results below mean. Names such as "accuracy" or "..._loss" say which way is better; for
 # any other, state higher_is_better = True or False.
 metric = "accuracy"  # judged: measure it on data that nothing else sees
 tune_by = "validation_loss"  # chooses the learning rates

@@ -27,7 +27,7 @@ from .training import OwnTraining
 
 @lru_cache(maxsize=1)
 def loaded(source: Source) -> OwnTraining:
-    """The function, loaded once per process: before a run of it can import more code."""
+    """The function, loaded once per process, before any run of it can import more code."""
     function = function_from_file(Path(source.where), source.item, source.sha256)
     return OwnTraining.of_function(source, function)
 
@@ -44,12 +44,12 @@ def run_function(
 
     Raises:
         Misuse: the function does not do its part.
-        Failure: it failed; with the line.
+        Failure: it failed; the message names the line.
     """
     record = Record(spec, training.declared, live)
     described = training.trial(spec, folder)
     trial = Trial(**described, tell=record.take)
-    # what a function forgets to seed
+    # for a function that forgets to
     random.seed(described["seed"])
     np.random.seed(described["seed"])
     torch.manual_seed(described["seed"])
@@ -63,7 +63,7 @@ def run_function(
         except Diverged:
             pass
         except (Exception, SystemExit) as error:
-            if record.misuse is None:  # else that says more
+            if record.misuse is None:  # otherwise that says more
                 traceback.print_exc()
                 line = line_of(error, Path(training.source.where))
                 more = f"; the traceback is in {folder / LOG}"

@@ -10,14 +10,14 @@ from typing import Any
 LOG = "output.log"
 """The name of the file, in the folder of a run."""
 HEAD, TAIL = 512 * 2**10, 512 * 2**10
-"""Bytes of an output that are kept: its beginning, and its end."""
+"""Bytes kept of an output's beginning, and of its end."""
 
 
 class Log(io.RawIOBase):
     """A file that takes any amount of output and keeps its beginning and its end.
 
     Args:
-        path: of the file; what is there is replaced.
+        path: the file, which is overwritten.
     """
 
     def __init__(self, path: Path) -> None:

@@ -1,4 +1,4 @@
-"""PLP, and the controls that are made from it, on an optax transformation."""
+"""PLP and the controls derived from it, on an optax transformation."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ def wrap_optax(base: Any, method: str, noise_seed: int) -> Any:
     """The transformation with a method on it.
 
     Raises:
-        StudyError: a method that is not there for JAX.
+        StudyError: JAX does not have the method.
     """
     derived, found, _ = chosen(method)
     if found is None or found.name != "plp":
-        raise StudyError(f"for JAX there is plp alone, got {method}; choose --methods plp")
+        raise StudyError(f"for JAX there is only plp, got {method}; choose --methods plp")
     knobs = dict(found.own)
     if unknown := set(knobs) - {"horizon", "start", "every"}:
         raise StudyError(f"for JAX plp has no {min(unknown)}; leave it out")

@@ -1,4 +1,4 @@
-"""What a run of a training of the user's told, and the outcome that this makes."""
+"""What a run of a user's training reported, and the outcome made from it."""
 
 from __future__ import annotations
 
@@ -32,11 +32,11 @@ class Misuse(TaskError):  # noqa: N818 - as Failure
 
 
 class Record:
-    """Takes in the events of a run, as `Trial` tells them, and shows its curve to a watcher.
+    """Collects the events of a run, as `Trial` reports them, and shows its curve to a watcher.
 
     Args:
-        spec, declared: the run and what is declared of its training.
-        live: the folder for `paramcast watch`; None tells nothing.
+        spec, declared: the run and what is declared about its training.
+        live: the folder for `paramcast watch`; None shows nothing.
     """
 
     def __init__(self, spec: RunSpec, declared: Declared, live: str | None) -> None:
@@ -52,7 +52,7 @@ class Record:
         self._told, self._shown = Telling(live, spec, 0), 0.0
 
     def take(self, event: Event) -> None:
-        """Take in one event; what has another form is left out."""
+        """Take in one event; a malformed one is ignored."""
         for kind, value in event.items():
             if kind == "used":
                 self.used.add(str(value))
@@ -106,7 +106,7 @@ class Record:
         """The outcome of a run that ended, in the form of `training.loop.run`.
 
         Args:
-            results: what it returned; None if it broke off because it diverged.
+            results: what it returned; None if it stopped because it diverged.
             seconds, peak_memory: what it took.
             wraps: whether `Trial.wrap` makes its methods.
 
@@ -142,7 +142,7 @@ class Record:
             "acted": any(made),
             "trace": hash_of([{**point, "seconds": None} for point in self.points]),
         }
-        if divergence is not None:  # it has no values: what they would be is anybody's guess
+        if divergence is not None:  # no values: what they would have been is unknown
             outcome.update(validation={"loss": None}, test={"metric": None, "loss": None})
         cleaned: dict[str, Any] = no_nan(outcome)
         return cleaned

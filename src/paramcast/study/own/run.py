@@ -1,4 +1,4 @@
-"""Run a training of the user's, whichever its kind, in a worker process."""
+"""Run a user's training, of either kind, in a worker process."""
 
 from __future__ import annotations
 
@@ -16,22 +16,22 @@ from .record import Failure, Misuse
 from .training import TRIAL, OwnTraining
 
 RUNS = "runs"
-"""The folder in that of a pilot which has a folder for each run of a training of the user's."""
+"""The folder, inside a pilot's, that has a folder for each run of a user's training."""
 KEY = 12
-"""Characters of a run's key that its folder is named by."""
+"""Characters of a run's key that name its folder."""
 
 
 def run_own(spec: RunSpec, source: Source, live: str | None = None) -> dict[str, Any]:
     """Train once; an error becomes the outcome's reason.
 
-    An outcome with "misuse" is of a training that would fail so in every other run, too.
+    "misuse" in an outcome means that every other run would fail the same way.
     """
     try:
         verify(spec.method, spec.code)
         training = loaded(source) if source.kind == TRIAL else OwnTraining.of_commands(source)
         if spec.fingerprint and hash_of(training.fingerprint()) != spec.fingerprint:
             raise Failure(
-                "the training's code is not what it was when the pilot began; start it again"
+                "the training's code has changed since the pilot began; start the pilot again"
             )
         if live is None:  # on a node that does not see the pilot's folder
             with tempfile.TemporaryDirectory(prefix="paramcast-run-") as place:

@@ -1,12 +1,12 @@
-"""Run one command, and leave no process of it behind, whatever happens to the worker.
+"""Run one command, and leave none of its processes behind, whatever happens to the worker.
 
 `command.py` starts this file as a script, with the numbers of two pipes and the command's words:
 
     python -I -S supervisor.py CONTROL STATUS WORD...
 
 The worker holds the other end of CONTROL open. When it dies, or is killed at the time limit, that
-pipe ends, and so do all processes that the command started. STATUS receives how the command ended.
-Only the standard library is imported, so that starting this takes a hundredth of a second.
+pipe closes, and all processes that the command started are killed. STATUS receives how the
+command ended. Only the standard library is imported, so this starts in a hundredth of a second.
 """
 
 from __future__ import annotations
@@ -25,16 +25,16 @@ from typing import Any
 
 SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36  # of prctl, in linux/prctl.h
 GRACE = 5.0
-"""Seconds that killed processes have to end."""
+"""Seconds that killed processes have to exit."""
 
 
 def main(control: int, status: int, words: list[str]) -> None:
-    """Start the command, wait for its end or the worker's, end what is left, and tell."""
+    """Start the command, wait until it or the worker ends, kill what is left, and report."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)
     signal.signal(signal.SIGCHLD, lambda *_: None)  # so that it writes to `wake`
-    _prctl(SET_CHILD_SUBREAPER, 1)  # whom the command leaves behind becomes a child of ours
+    _prctl(SET_CHILD_SUBREAPER, 1)  # the command's orphans become our children
     try:
         # bandit: no shell; the words are the user's command
         child = subprocess.Popen(  # noqa: S603
@@ -43,7 +43,7 @@ def main(control: int, status: int, words: list[str]) -> None:
     except OSError as error:
         _tell(status, {"error": f"{words[0]!r} cannot be started ({error.strerror})"})
         return
-    # the child holds them now: their end must be its end
+    # the child holds these now: they must close when it exits
     for stream in (1, 2):
         os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     ended = None

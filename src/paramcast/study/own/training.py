@@ -1,4 +1,4 @@
-"""A training of the user's as the subject of a comparison."""
+"""A user's training as the subject of a comparison."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from ..tasks.source import Source, code_hash
 from .declared import Declared, declare
 
 OWN = TRIAL, COMMAND = "trial", "command"
-"""The kinds of source that are trainings of the user's."""
+"""The kinds of source that are a user's training."""
 
 
 @dataclass(frozen=True)
@@ -60,7 +60,7 @@ class OwnTraining:
 
     @property
     def wraps(self) -> bool:
-        """Whether `Trial.wrap` makes its methods; else each candidate has a command of its own."""
+        """Whether `Trial.wrap` applies its methods; else each candidate has its own command."""
         return len(self.source.commands) < 2
 
     @property

@@ -1,4 +1,4 @@
-"""Put a method on an optimizer of the user's: torch's, or optax's."""
+"""Put a method on the user's optimizer, torch's or optax's."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ from ..training import own
 from ..training.methods import ON_DRIFT, Method, OwnOptimizer
 
 MAKES_ITS_BASE = ("nesterov", "no-momentum", "schedule-free", "state-reset", "perturbed")
-"""Methods that need another base, or a model: a training of the user's makes its own."""
+"""Methods that need another base or a model; a user's training makes its own."""
 
 
 def check_own_methods(methods: Iterable[Method]) -> None:
-    """Refuse a method that cannot be put on an optimizer that is made already.
+    """Refuse a method that cannot be put on an existing optimizer.
 
     Raises:
         StudyError: a method that would have to make the optimizer itself.
@@ -29,7 +29,7 @@ def check_own_methods(methods: Iterable[Method]) -> None:
             )
         if ON_DRIFT in dict(method.knobs):
             raise StudyError(
-                f"method {method.label} reacts to drift, and only a task with a stream has some; "
+                f"method {method.label} reacts to drift, and only a task with a stream has any; "
                 f"leave out {ON_DRIFT}"
             )
 
@@ -41,10 +41,10 @@ def wrap(optimizer: Any, method: str, steps: int | None, noise_seed: int) -> Any
         optimizer: a torch optimizer or an optax transformation.
         method: a label of `parse_methods`, or a derived control such as "random-jump:plp".
         steps: the run's total number of steps, if it is known.
-        noise_seed: of what the method draws.
+        noise_seed: seeds what the method draws.
 
     Raises:
-        StudyError: neither of the two, or the method is not there for it.
+        StudyError: it is neither of the two, or does not support the method.
     """
     if any(kind.__module__.startswith("optax.") for kind in type(optimizer).__mro__):
         from .optax import wrap_optax
@@ -67,12 +67,12 @@ def wrap(optimizer: Any, method: str, steps: int | None, noise_seed: int) -> Any
             "it needs the number of steps: call trial.steps(TOTAL) before trial.wrap(optimizer)"
         )
     wrapped, followers = wrapping.wrap(optimizer, method, steps, noise_seed)
-    for follower in followers:  # they step after each step of what the training holds
+    for follower in followers:  # they step after the optimizer that the training holds
         wrapped.register_step_post_hook(lambda *_, each=follower: each.step())
     return wrapped
 
 
 def steps_of(optimizer: Any) -> int | None:
-    """The steps that a wrapped optimizer made; None if it does not count them (optax)."""
+    """The steps that a wrapped optimizer has made; None if it does not count them (optax)."""
     cycle = getattr(optimizer, "_cycle", None)
     return None if cycle is None else int(cycle.steps)

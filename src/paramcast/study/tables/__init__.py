@@ -1,1 +1,1 @@
-"""Judge results that were made anywhere: a table of values, one row per training."""
+"""Judge results from anywhere: a table of values, one row per training."""

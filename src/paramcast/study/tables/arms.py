@@ -22,7 +22,7 @@ MOST_METHODS, MOST_NAME = 100, 100
 ROLES = (BASE, METHOD, PREDICTOR, AVERAGE, CONTROL, REFERENCE)
 FINISHED = ("finished", "done", "success", "completed", "complete", "")
 USUAL_BASES = ("base", "baseline", "sgd", "adamw", "adam")
-"""The names that stand for the base where none is named, the first that is there."""
+"""The names taken for the base if none is given; the first one found counts."""
 NAMES = {
     "balanced_accuracy": ("balanced_accuracy", "balanced_acc"),
     "accuracy": ("accuracy", "acc"),
@@ -30,7 +30,7 @@ NAMES = {
     "auroc": ("auroc", "auc"),
     "average_precision": ("average_precision", "auprc"),
 }
-"""The metrics in per cent (`verdict.PERCENT`), and what a column of them is called."""
+"""The metrics in per cent (`verdict.PERCENT`), and how their columns are called."""
 Array = npt.NDArray[np.float64]
 
 
@@ -82,14 +82,14 @@ def arms_of(
         frame, columns: the table, and what its columns hold.
         higher: whether a higher value is better.
         base: the method to compare with; None for the one whose role or name says so.
-        controls: methods that are cheap explanations of every other one, or NAME=METHOD of one.
+        controls: methods that are cheap explanations of every other one, or NAME=METHOD for one.
         references: methods that are shown and not judged.
         only: the methods to read; () for all.
-        unpaired: whether the rows of a wide table are no pairs.
+        unpaired: whether the rows of a wide table are not pairs.
         decimal, thousands: how numbers are written.
 
     Raises:
-        StudyError: the table cannot be judged; with what to do.
+        StudyError: the table cannot be judged; the message says what to do.
     """
     facts: dict[str, dict[str, Any]] = {"results": {"rows": len(frame)}}
     long, signed = _long(frame, columns, facts, decimal=decimal, thousands=thousands)
@@ -176,7 +176,7 @@ def _long(
 
     pair = _names(frame, columns.seed, whole=True) if columns.seed else None
     if columns.wide:
-        # a column per method; an empty cell is a run that was not made
+        # a column per method; an empty cell means that there was no run
         parts, written = [], []
         for name in columns.wide:
             numbers = read(name)
@@ -225,7 +225,7 @@ def _long(
 
 
 def _between(frame: Any, times: Sequence[str]) -> Any:
-    """The seconds from one moment to another; NaN where one of them is no time."""
+    """The seconds from one moment to another; NaN where one of them is not a time."""
     import pandas as pd
 
     begun, ended = (pd.to_datetime(frame[t], errors="coerce", utc=True) for t in times)
@@ -240,7 +240,7 @@ def _names(frame: Any, names: Sequence[str], *, whole: bool = False) -> Any:
     """The texts of one column, or of several with their names.
 
     Args:
-        whole: write numbers that are whole without a fraction: with a gap pandas makes them floats.
+        whole: write whole numbers without a fraction; pandas makes floats of a column with gaps.
     """
     parts = []
     for name in names:
@@ -308,7 +308,7 @@ def _paired(
         lines = " and ".join(str(label) for label in same.index[:3])
         raise StudyError(
             f"{shown(first['method'], 40)} with {_seed_name(columns)} {shown(first['pair'], 40)} "
-            f"stands in {long.index.name or 'row'}s {lines}; leave one of them or, if they differ "
+            f"is in {long.index.name or 'row'}s {lines}; keep one of them or, if they differ "
             "in another column, such as the learning rate, name both: --method A --method B"
         )
     there = long.groupby("pair", sort=False)["method"].count()
@@ -404,14 +404,14 @@ def _all_there(names: Sequence[str], methods: Any, what: str) -> None:
 def _unit(
     column: Any, name: str, facts: dict[str, dict[str, Any]], *, signed: bool
 ) -> tuple[str, bool, float]:
-    """The metric's name, whether it is in per cent, and by what its values are to be divided.
+    """The metric's name, whether it is in per cent, and the divisor of its values.
 
-    A column called an accuracy (or as `NAMES` says) is in per cent: its values are shares of 1 if
-    none is above 1, else per cent.
+    A column named after an accuracy (or as `NAMES` says) is in per cent: its values are shares of
+    1 if none is above 1, else per cent.
     """
     words = f"_{plain(name)}_"
     known = next((m for m, own in NAMES.items() if any(f"_{o}_" in words for o in own)), None)
-    # the errors and losses of such a name, and other ranks than the first, are values of their own
+    # errors and losses with such a name, and ranks other than the first, are metrics of their own
     if known is None or re.search("_(error|err|loss|top_?[2-9]|top_?10)_", words):
         called = plain(name) or "value"
     else:
@@ -426,7 +426,7 @@ def _unit(
     if low < 0 or high > 100:
         at = values.index[int(values.argmin() if low < 0 else values.argmax())]
         raise StudyError(
-            f"{name!r} is called as a share is, and holds {low if low < 0 else high:g} in "
+            f"{name!r} has the name of a share, and holds {low if low < 0 else high:g} in "
             f"{place(column, at)}, which lies neither from 0 to 1 nor from 0 to 100; correct it, "
             "or rename the column"
         )

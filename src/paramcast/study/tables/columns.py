@@ -1,4 +1,4 @@
-"""Which columns of a table hold the method, the seed and the value: as told, or by their names."""
+"""Which columns of a table hold the method, the seed and the value: as given, or by their names."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from ...errors import StudyError
 from ..reading import shown
 from .numbers import numbers_of
 
-# by what a column holds, the names that say so, written as `plain` writes them
+# the names that say what a column holds, as `plain` writes them
 METHOD = ("method", "model", "algorithm", "algo", "optimizer", "optimiser", "opt", "variant", "arm",
           "treatment", "system", "classifier", "regressor", "estimator", "learner")  # fmt: skip
 SEED = ("seed", "random_seed", "random_state", "rng_seed", "rng", "fold", "cv_fold", "split",
@@ -59,7 +59,7 @@ class Columns:
 
 
 def plain(name: object) -> str:
-    """A column's name without its tracker's prefix, in small letters, words joined by _."""
+    """A column's name without its tracker's prefix, in lower case, words joined by _."""
     return re.sub(r"[^a-z0-9]+", "_", PREFIX.sub("", str(name)).lower()).strip("_")
 
 
@@ -79,13 +79,13 @@ def find_columns(
     Args:
         frame: the table.
         given: the columns that the user named.
-        base: the base's name; where it is a column's, the table is wide.
+        base: the base's name; if a column has it, the table is wide.
         wide: whether every method has a column.
         only: the methods to judge; () for all.
         unpaired: whether to leave out the seed.
 
     Raises:
-        StudyError: a column that is not there, or none or several that may be meant.
+        StudyError: a column is missing, or none or several may be meant.
     """
     names = [str(name) for name in frame.columns]
     frame.columns = names
@@ -105,7 +105,7 @@ def find_columns(
     method = told.method or tuple(filter(None, [_one(frame, METHOD, "--method", "method")]))
     if not method:
         raise StudyError(
-            f"no column is named as one that holds the methods; name it with --method, or say "
+            f"no column name says that it holds the methods; name it with --method, or say "
             f"--wide if every method has a column. There are {_listed(names)}"
         )
     seed = () if unpaired else told.seed or _seed(frame)
@@ -155,7 +155,7 @@ def _named(frame: Any, name: str, option: str) -> str:
     """The column that an option names.
 
     Raises:
-        StudyError: there is none, or it stands twice.
+        StudyError: there is none, or it appears twice.
     """
     names = list(frame.columns)
     like = [name] if name in names else [each for each in names if plain(each) == plain(name)]
@@ -169,7 +169,7 @@ def _named(frame: Any, name: str, option: str) -> str:
         )
     (found,) = like
     if names.count(found) > 1 or f"{found}.1" in names:  # as pandas calls a second one
-        raise StudyError(f"column {shown(found)} stands twice in the table; rename or remove one")
+        raise StudyError(f"column {shown(found)} appears twice in the table; rename or remove one")
     return str(found)
 
 
@@ -205,7 +205,7 @@ def _value(frame: Any, taken: set[str]) -> str:
     if known:
         raise StudyError(f"{_listed(known)} may each be judged; say which with --value")
     raise StudyError(
-        f"no column is named as one that holds the values; name it with --value. There are "
+        f"no column name says that it holds the values; name it with --value. There are "
         f"{_listed(names)}"
     )
 

@@ -1,4 +1,4 @@
-"""The verdict on a table of results: the same judge, without trainings of ours behind it."""
+"""The verdict on a table of results: the same judge, for trainings that are not ours."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from .arms import Arms, arms_of
 from .columns import Columns, find_columns, higher_is_better, plain
 
 QUESTION = "table"
-"""The question that such a result answers, beside "tuned" and "today"."""
+"""The question that such a result answers, besides "tuned" and "today"."""
 ADVICE = {
     "adopt_next": "adopt_table",
     "adopt_alone_next": "adopt_table",
@@ -36,7 +36,7 @@ ADVICE = {
     "lower": "lower_table",
 }
 RULES = {"unstable": "unstable_table"}
-"""The sentences for results whose learning rate and optimizer are not ours."""
+"""The sentences for results whose learning rate and optimizer we did not choose."""
 
 
 def judge_results(
@@ -75,7 +75,7 @@ def judge_results(
         decimal, thousands: how numbers are written.
 
     Raises:
-        StudyError: the table cannot be judged; with what to do.
+        StudyError: the table cannot be judged; the message says what to do.
     """
     frame = frame.copy() if frame.index.is_unique else frame.reset_index(drop=True)
 
@@ -84,7 +84,7 @@ def judge_results(
         direction = higher_is_better(found.value or "") if higher is None else higher
         if direction is None:
             raise StudyError(
-                f"whether a higher {shown(found.value)} is better does not follow from its name; "
+                f"the name {shown(found.value)} does not tell whether higher is better; "
                 "say --lower-is-better or --higher-is-better"
             )
         return found, direction, arms_of(
@@ -155,7 +155,7 @@ def _metric(
 
 
 def _table(read: Arms, metric: Metric, confidence: float) -> list[Any]:
-    """A line for each arm; what only trainings of ours measure is None."""
+    """A row for each arm; what only our own trainings measure is None."""
     base, lines = read.arms[0], []
     for arm in read.arms:
         own = controls_of(arm, read.arms) if arm.role in JUDGED else []
@@ -199,7 +199,7 @@ def _measure(values: list[float], base: list[float], metric: Metric) -> Measure:
 
 
 def as_of_a_table(verdict: Verdict) -> Verdict:
-    """The verdict with the sentences that fit results which are not ours."""
+    """The verdict with the sentences that fit results from elsewhere."""
     return replace(
         verdict,
         rule=RULES.get(verdict.rule, verdict.rule),
@@ -234,7 +234,7 @@ def _notes(read: Arms, metric: Metric, pairing: Arms | None) -> list[Note]:
 
     Args:
         read, metric: the arms, and how values compare.
-        pairing: the arms as a column could pair them, where they are compared as groups.
+        pairing: the arms as a column would pair them, if they are compared as groups.
     """
     notes: list[Note] = [{"note": "data"}]
     judged = [arm for arm in read.arms if arm.role in JUDGED]
@@ -269,7 +269,7 @@ def _notes(read: Arms, metric: Metric, pairing: Arms | None) -> list[Note]:
 
 
 def family_of(arm: Arm) -> str:
-    """What a control is, by its name; its own name if that says nothing."""
+    """What kind of control it is, by its name; the name itself if that does not tell."""
     name = plain(arm.name).replace("_", "-")
     known = (family for family in (LR_MATCHED, RANDOM_JUMP) if family in name)
     return next(known, arm.name) if arm.role == CONTROL else arm.name

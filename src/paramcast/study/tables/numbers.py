@@ -12,7 +12,7 @@ from ..reading import shown
 
 DIVERGED = ("", "nan", "na", "n/a", "none", "null", "-", "inf", "+inf", "-inf", "infinity",
             "-infinity", "+infinity", "diverged")  # fmt: skip
-"""What stands for the value of a run that has none, in small letters."""
+"""What stands for the value of a run that has none, in lower case."""
 LARGEST = 1e100
 """Beyond it squares overflow."""
 
@@ -41,7 +41,7 @@ def numbers_of(column: Any, *, decimal: str | None = None, thousands: str | None
         decimal, thousands: how numbers are written; None leaves it to the column.
 
     Raises:
-        StudyError: a cell holds text that is no number, or cells are written differently.
+        StudyError: a cell holds text that is not a number, or cells are written differently.
     """
     import pandas as pd
 
@@ -67,7 +67,7 @@ def numbers_of(column: Any, *, decimal: str | None = None, thousands: str | None
     bare = written.str.removesuffix("%").str.strip() if percent else written
     if thousands:
         bare = bare.str.replace(thousands, "", regex=False)
-    # a decimal comma: where every cell that is no whole number has one
+    # a decimal comma: if every cell that is not a whole number has one
     points = bare.str.contains(".", regex=False)
     commas = bare.str.fullmatch(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
     comma = decimal == "," or bool(commas.any() and not points.any())

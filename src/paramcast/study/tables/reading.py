@@ -1,4 +1,4 @@
-"""A file of results as a frame: text, Parquet or JSON lines; the index tells where a row stands."""
+"""A file of results as a frame: text, Parquet or JSON lines; the index says where a row is."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from ..tasks.frames import ENDINGS, MOST_CELLS, TableOptions, read_frame
 
 JSON = re.compile(r"\.(jsonl|ndjson|json)$", re.IGNORECASE)
 MOST_BYTES = 128 * 2**20
-"""Of a file."""
+"""The size of a file."""
 MOST_DEPTH = 8
-"""Of objects within an object of JSON."""
+"""The deepest nesting of JSON objects."""
 
 
 def read_results(path: Path, options: TableOptions) -> Any:
@@ -38,7 +38,7 @@ def read_results(path: Path, options: TableOptions) -> Any:
         )
     if path.stat().st_size > MOST_BYTES:
         raise StudyError(
-            f"{path.name} has more than {MOST_BYTES // 2**20} MiB; leave only the last row of each "
+            f"{path.name} has more than {MOST_BYTES // 2**20} MiB; keep only the last row of each "
             "training, and the columns that are judged"
         )
     if JSON.search(path.name):
@@ -64,7 +64,7 @@ def _json_frame(path: Path, options: TableOptions) -> Any:
 
 
 def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
-    """Each object with its line; of a list of objects its number."""
+    """Each object with its line or, in a list of objects, its number."""
     try:
         text = path.read_bytes().decode("utf-8-sig")
         if text.lstrip().startswith("["):
@@ -89,7 +89,7 @@ def _records(path: Path) -> Iterator[tuple[int, dict[str, Any]]]:
 
 
 def _flat(record: dict[str, Any], prefix: str = "", depth: int = 1) -> Iterator[tuple[str, Any]]:
-    """The record's values; those of an object in it under both names, joined by a dot."""
+    """The record's values; those of a nested object under both names, joined by a dot."""
     for name, value in record.items():
         if isinstance(value, dict) and depth < MOST_DEPTH:
             yield from _flat(value, f"{prefix}{name}.", depth + 1)

@@ -1,4 +1,4 @@
-"""The folder of a judged table: result.json, as a pilot writes it, and no store of runs."""
+"""The folder of a judged table: result.json, as a pilot writes it, without a store of runs."""
 
 from __future__ import annotations
 
@@ -28,15 +28,15 @@ def save(
     begun: float,
     file: Path | None = None,
 ) -> Result:
-    """Write the result of a table; a table that is judged again replaces its own.
+    """Write the result of a table; judging a table again replaces its result.
 
     Args:
         judged: the comparison.
         name: part of the folder's name.
         out: the folder; None chooses one by the values, the columns and the margin.
-        command: the words that judge it again, but for the folder; none if a program did.
+        command: the words that judge it again, without the folder; empty for a call from Python.
         begun: when it began, by `time.perf_counter`.
-        file: the table that it was made from, if it was one.
+        file: the table's file, if it came from one.
 
     Raises:
         StoreError: the folder cannot be used, or holds another comparison's results.
@@ -76,7 +76,7 @@ def save(
 
 
 def _kind(result: Path) -> object:
-    """Of the result that lies there; None if none does, or if it cannot be read."""
+    """The kind of the result there; None if there is none, or it cannot be read."""
     try:
         return object_from_json(read_text(result, MOST_JSON)).get("kind")
     except (OSError, ValueError):

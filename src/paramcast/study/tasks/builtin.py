@@ -29,7 +29,7 @@ def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
     """1,797 handwritten digits of 8x8 pixels (scikit-learn): 300 train, 397 validate, 1,100 test.
 
     With the usual 60/20/20 the test accuracy saturates (3 errors in 360); few training images and
-    many test images leave something to see.
+    many test images leave room for differences.
     """
     return _digits(name, network, train=300, test=1100)
 
@@ -178,10 +178,10 @@ def choose(text: str) -> Choice:
 
 
 def find_data(choice: Choice, data_dir: str | None) -> str:
-    """The folder of a task's data, or "" if the task needs none; downloads what is nowhere.
+    """The folder of a task's data, or "" if the task needs none; downloads what is missing.
 
     Raises:
-        TaskError: `data_dir` does not hold the data, they cannot be had, or none are needed.
+        TaskError: `data_dir` does not hold the data, they cannot be obtained, or none are needed.
     """
     data = BUILTIN[choice.task].data
     if data is None:
@@ -194,7 +194,7 @@ def find_data(choice: Choice, data_dir: str | None) -> str:
 def build(choice: Choice, folder: str = "") -> Task:
     """The task, its data read from `folder`.
 
-    A folder that is not there, as on another machine than the one that found it, is looked for
+    A folder that is missing, as on a machine other than the one that found it, is searched for
     again.
 
     Raises:

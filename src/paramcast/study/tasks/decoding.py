@@ -1,4 +1,4 @@
-"""One image file as 32x32 pixels: upright, its transparency on white, large photos read small."""
+"""One image file as 32x32 pixels: upright, transparency on white, large photos decoded small."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ _one_large = threading.Lock()
 
 
 class Mark(enum.IntFlag):
-    """What is to be said of an image."""
+    """What the report says about an image."""
 
     TRANSPARENT = enum.auto()
     TURNED = enum.auto()
@@ -43,7 +43,7 @@ class Picture(NamedTuple):
     Args:
         pixels: uint8 [32, 32, 3]; where a value has more than 8 bits, float32 [32, 32] in the
             file's own unit, still to be scaled.
-        marks: what is to be said of it.
+        marks: what the report says about it.
         extremes: of a deep image at its full size, the smallest and the largest value.
     """
 
@@ -60,9 +60,9 @@ def decode(file: Path) -> Picture:
             memory; the text says which.
     """
     try:
-        if not file.is_file():  # a pipe would be waited for
+        if not file.is_file():  # opening a pipe would block
             raise ValueError("it is not a regular file")
-        # not by its name: Pillow would map a TIFF, and read it wrongly where it is to be turned
+        # not by its name: Pillow would map a TIFF, and misread one that is to be rotated
         with file.open("rb") as content, Image.open(content, formats=FORMATS) as image:
             return _read(image)
     except UnidentifiedImageError:
@@ -78,7 +78,7 @@ def _read(image: Image.Image) -> Picture:
         raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS}")
     marks = Mark.FRAMES if getattr(image, "is_animated", False) else Mark(0)
     image.draft("RGB", (GAP * IMAGE_SIZE, GAP * IMAGE_SIZE))  # JPEG: at 1/2, 1/4 or 1/8
-    if not image.info.get("progressive"):  # whose coefficients are all kept
+    if not image.info.get("progressive"):  # a progressive one is held whole
         pixels = image.width * image.height
     with _one_large if pixels > LARGE_PIXELS else contextlib.nullcontext():
         turned = _is_turned(image)  # TIFF: loading turns it and removes the tag

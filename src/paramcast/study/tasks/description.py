@@ -1,4 +1,4 @@
-"""What was read of a task's data: facts by name, and the sentence that each makes."""
+"""What was read from a task's data: facts by name, and the sentence that each makes."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 from ..words import catalogue
 
 Description = Mapping[str, Mapping[str, Any]]
-"""Values by fact, in the order of telling; strict JSON, kept as it is in result.json.
+"""Values by fact, in the order of telling; strict JSON, stored unchanged in result.json.
 
 The catalogue holds a sentence per fact, in its section "data". A value is a number, a text or a
 list; a pair in a list reads "name (number)". The value "because" names a sentence of its own,

@@ -23,9 +23,9 @@ Missing = Literal["drop", "impute"]
 KINDS, MISSING = get_args(Kind), get_args(Missing)
 CHARACTERS = ("sep", "decimal", "thousands", "comment")
 READ = (*CHARACTERS, "encoding", "na_values", "skiprows")
-"""What --read hands to pandas.read_csv."""
+"""What --read passes to pandas.read_csv."""
 ENCODINGS = ("shift_jis", "gb18030", "cp1252", "cp1251")
-"""What text that is not UTF-8 most often is."""
+"""The likeliest encodings of text that is not UTF-8."""
 MOST_UNPACKED = 128 * 2**20
 """Bytes of a compressed table."""
 MOST_CELLS, MOST_PARQUET_BYTES = 50_000_000, 512 * 2**20
@@ -55,7 +55,7 @@ def read_setting(text: str) -> tuple[str, str]:
     """Check a setting of `TableOptions.read`, written KEY=VALUE.
 
     Raises:
-        TaskError: an unknown key, or a value that cannot be.
+        TaskError: an unknown key, or an invalid value.
     """
     key, _, value = text.partition("=")
     if key not in READ:
@@ -84,18 +84,18 @@ AS_TEXT = {"dtype": str, "na_filter": False, "skip_blank_lines": False}
 def read_frame(
     path: Path, target: str | None, options: TableOptions, *, as_text: bool = False
 ) -> tuple[Any, list[str]]:
-    """The table, and how it was read where that is not as usual.
+    """The table, and how it was read where that is unusual.
 
-    Column names lose the blanks around them.
+    Blanks around column names are removed.
 
     Args:
         path, options: the file, and how it is written.
-        target: a column that must stand only once in it.
+        target: a column that must appear only once.
         as_text: leave the cells of a text file as they are written; the index is then called "line"
             and has the numbers of the rows' lines, if no cell is longer than a line.
 
     Raises:
-        TaskError: the file cannot be read as a table, or the target's name stands twice in it.
+        TaskError: the file cannot be read as a table, or the target appears twice in it.
     """
     import pandas as pd
 
@@ -115,14 +115,14 @@ def read_frame(
         first = pd.read_csv(io.StringIO(text), header=None, nrows=1, **settings).iloc[0]
         if target and [str(name).strip() for name in first].count(target) > 1:
             raise TaskError(
-                f"column {target!r} stands twice in {path.name}, so one would give the other away; "
+                f"column {target!r} appears twice in {path.name}, so one would reveal the other; "
                 "rename or remove one"
             )
         frame = pd.read_csv(io.StringIO(text), **settings)
     except (ValueError, OSError, OverflowError, EOFError, RuntimeError, zlib.error,
             zipfile.BadZipFile) as error:  # fmt: skip
         raise TaskError(f"{path.name} cannot be read as a table: {error}") from None
-    if not isinstance(frame.index, pd.RangeIndex):  # or every cell counts for its neighbour
+    if not isinstance(frame.index, pd.RangeIndex):  # cells would shift by a column
         raise TaskError(
             f"{path.name} has more cells in its rows than names in its first line, "
             f"{shown(header, 40)}; name every column there, or leave out lines that do not "
@@ -142,13 +142,13 @@ def read_frame(
 
 
 def _content(path: Path) -> bytes:
-    """The file's bytes, unpacked: a small file may claim to hold terabytes."""
+    """The file's bytes, unpacked: a small file may unpack to terabytes."""
     ending = path.suffix.lower()
     if ending == ".zip":
         with zipfile.ZipFile(path) as archive:
             inside = [each for each in archive.infolist() if not each.is_dir()]
             if len(inside) != 1 or inside[0].compress_type not in (0, zipfile.ZIP_DEFLATED):
-                raise ValueError(f"it holds {len(inside)} files, needed is one (deflated)")
+                raise ValueError(f"it holds {len(inside)} files instead of one (deflated)")
             with archive.open(inside[0]) as file:
                 content = file.read(MOST_UNPACKED + 1)
     elif ending in (".gz", ".bz2"):
@@ -201,7 +201,7 @@ def _header(text: str, settings: dict[str, Any]) -> str:
 def _parquet(path: Path) -> Any:
     """A Parquet file of plain columns.
 
-    Texts stay as dictionaries: a value of megabytes that thousands of rows repeat is there once.
+    Texts stay as dictionaries: a value of megabytes that thousands of rows share is held once.
     """
     import pyarrow as pa
 

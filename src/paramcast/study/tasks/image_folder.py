@@ -24,11 +24,11 @@ from ..reading import printable
 from .decoding import ENDINGS, Mark, Picture, decode
 
 SPLITS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
-"""Folders that are splits, in small letters, in the order of the task's splits."""
+"""Folders that are splits, in lower case, in the order of the task's splits."""
 IGNORED = "__MACOSX"
 """What macOS adds to archives: a folder of hidden files."""
 THREADS = 8
-"""Decoding holds no lock of Python's; each thread has one image of at most LARGE_PIXELS."""
+"""Decoding releases Python's lock; each thread has one image of at most LARGE_PIXELS."""
 MOST_NAMED = 8
 """Broken files in one message."""
 FILE = "images.npz"
@@ -41,7 +41,7 @@ TOLD = {
 
 @dataclass
 class Found:
-    """What lies in a folder.
+    """What a folder holds.
 
     Args:
         root: the folder.
@@ -65,7 +65,7 @@ class Found:
 
 
 def share_images(root: Path) -> Path:
-    """Decode a folder of images into a file of this process's own, which goes when it ends.
+    """Decode a folder of images into a file of this process's own, removed when it ends.
 
     The file holds plain arrays: `pixels` (uint8 [N, 32, 32, 3]), `labels`, `splits`, `classes`, and
     the description as JSON.
@@ -85,7 +85,7 @@ def share_images(root: Path) -> Path:
     pictures = _decoded(found)
     pixels, scale = _scaled(pictures)
     description = _description(found, pictures, pixels) | scale
-    # one file that every process reads; it goes when this process ends
+    # one file that every process reads; removed when this process ends
     try:
         folder = Path(tempfile.mkdtemp(prefix="paramcast-images-"))
         atexit.register(shutil.rmtree, folder, ignore_errors=True)
@@ -154,7 +154,7 @@ def _folders(folder: Path) -> list[Path]:
 
 
 def _below(root: Path) -> Iterator[str]:
-    """All files; links are followed for folders of classes, and not below: there may be circles."""
+    """All files; links are followed for folders of classes, but not below: there may be cycles."""
     waiting = [(str(root), 0)]
     while waiting:
         folder, depth = waiting.pop()
@@ -182,7 +182,7 @@ def _decoded(found: Found) -> list[Picture]:
     console = Console(stderr=True)
     Image.preinit()  # before the threads, each of which would do it
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
-        warnings.simplefilter("ignore")  # of damaged tags, and of sizes: our limit is stricter
+        warnings.simplefilter("ignore")  # about damaged tags, and sizes: our limit is stricter
         results = list(
             track(
                 pool.map(_attempt, found.files),
@@ -259,7 +259,7 @@ def _range(deep: list[Picture]) -> tuple[float, float, str]:
 def _description(
     found: Found, pictures: list[Picture], pixels: npt.NDArray[np.uint8]
 ) -> dict[str, Any]:
-    """Facts of the description, those that there is nothing to say of left out."""
+    """Facts of the description; those with nothing to say are left out."""
     counts = Counter(found.labels)
     classes = [[printable(name), counts[i]] for i, name in enumerate(found.classes)]
     facts: dict[str, Any] = {

@@ -52,7 +52,7 @@ def _split(
     classes: list[str],
     split: int,
 ) -> list[list[int]]:
-    """The given splits; one that is missing is a fifth of train, both are as for a table."""
+    """The given splits; a missing one is a fifth of train; without both, all are as for a table."""
     from sklearn.model_selection import train_test_split
 
     given = [np.flatnonzero(splits == number).tolist() for number in range(len(NAMES))]

@@ -40,7 +40,7 @@ def shakespeare(name: str, network: Network, folder: Path, limit: int | None) ->
 
     The text is cut into windows of the network's context, which do not overlap; every position of
     a window is a prediction. The loss is the cross entropy per character in nats, the metric the
-    share of characters that are guessed right.
+    share of characters predicted correctly.
     """
     (remote,) = SHAKESPEARE.remotes
     content = read_exactly(folder / remote.file, remote.size)

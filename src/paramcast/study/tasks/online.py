@@ -1,4 +1,4 @@
-"""The built-in streams: the image tasks with their classes one after another, and drifting."""
+"""The built-in streams: the image tasks with classes that arrive in groups, and with drift."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ STANDARD = (
 
 
 def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
-    """The task with its splits cut into consecutive stretches, each changed; judged all along.
+    """The task with its splits cut into consecutive stretches, each changed; judged throughout.
 
     Every example appears in one stretch only.
 

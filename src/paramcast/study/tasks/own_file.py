@@ -1,4 +1,4 @@
-"""A function from a Python file of the user's, and the task that it may return."""
+"""A function from the user's Python file, and the task that it may return."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from .data.files import sha256_of
 
 PACKAGE = Path(__file__).resolve().parents[2]
 HERE: dict[str, Callable[..., Any]] = {}
-"""Functions that only this process has, by what stands for their file."""
+"""Functions that only this process has, by a stand-in for their file's name."""
 
 
 def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]:
@@ -58,7 +58,7 @@ def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]
 
 
 def takes_trial(function: Callable[..., Any], path: Path, item: str) -> bool:
-    """Whether it is a function of one trial (one argument), and not one that returns a task (none).
+    """Whether it is a function of one trial (one argument), not one that returns a task (none).
 
     Raises:
         TaskError: it is neither.
@@ -97,17 +97,17 @@ def task_of(function: Callable[..., Any], path: Path, item: str) -> Any:
 
 
 class _Fresh(SourceFileLoader):
-    """Compiles what the file says now: cached byte code is trusted by size and time alone."""
+    """Compiles the file as it is now: cached bytecode is checked by size and time alone."""
 
     def path_stats(self, path: Any) -> Any:
         raise OSError(path)
 
 
 def code_files(where: str) -> list[str]:
-    """A task file and the files beside it that it imports, and those that these import, sorted.
+    """A task file and the files beside it that it imports, directly or indirectly, sorted.
 
     They are read, not run: which modules a process has loaded differs from process to process.
-    Not paramcast's own, because a task may lie in its clone.
+    Paramcast's own are left out, because a task may be in its clone.
     """
     folder = Path(where).parent
     left, files = [Path(where)], set()
@@ -131,7 +131,7 @@ def _imports(file: Path, folder: Path) -> Iterator[tuple[list[str], Path]]:
     """The names that a file imports, in parts, and the folder from which they start."""
     try:
         tree = ast.parse(file.read_bytes())
-    except (SyntaxError, ValueError):  # its own process says why
+    except (SyntaxError, ValueError):  # the process that runs it says why
         return
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -107,7 +107,7 @@ SCORES = {
     "r2": Score(True, False, _r2),
 }
 RANKING = ("auroc", "average_precision")
-"""Those that have no value where a split holds one class only."""
+"""Those that are undefined if a split has only one class."""
 
 
 def measure(name: str, outputs: Tensor, targets: Tensor) -> float:
@@ -117,6 +117,6 @@ def measure(name: str, outputs: Tensor, targets: Tensor) -> float:
         return score.measure(outputs, targets)
     if not bool(torch.isfinite(outputs).all()):
         return float("nan")
-    if score.of_classes and outputs.ndim > 2:  # a label for each of several places
+    if score.of_classes and outputs.ndim > 2:  # a label for each of several positions
         outputs, targets = outputs.movedim(1, -1).flatten(0, -2), targets.flatten()
     return score.measure(outputs, targets)

@@ -50,7 +50,7 @@ class Source:
 
     @property
     def argument(self) -> str:
-        """The TASK of a command line that names it."""
+        """The TASK argument that names it."""
         return f"{self.where}:{self.item}" if self.kind in CODE else self.where
 
 
@@ -60,7 +60,7 @@ def find(
     data_dir: str | None = None,
     table: TableOptions = AS_IT_IS,
 ) -> Source:
-    """Tell what a TASK argument names, and where its data lie; a folder's images are decoded here.
+    """Find what a TASK argument names, and where its data are; a folder's images are decoded here.
 
     Args:
         text: a built-in name such as "fashion" or "cifar100/resnet8@10000", `file.py` or
@@ -71,7 +71,7 @@ def find(
 
     Raises:
         TaskError: it names nothing, `target`, `table` or `data_dir` do not fit, a built-in task's
-            data are nowhere, or a folder's images cannot be read.
+            data are missing, or a folder's images cannot be read.
     """
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = usable_path(name, "TASK", home=True)
@@ -79,7 +79,7 @@ def find(
         given = {"target": target, **table._asdict()}
         name = next(name for name, value in given.items() if value not in (None, ()))
         raise TaskError(f"--{name} is for tables (a .csv file), the task is {shown(text)}")
-    # a built-in name goes before a file or folder of that name
+    # a built-in name takes precedence over a file or folder of that name
     if is_builtin(text):
         choice = choose(text)
         found = find_data(choice, data_dir)
@@ -153,10 +153,10 @@ def load(
 
 
 def load_subject(source: Source) -> Subject:
-    """Load and check what a pilot trains: a task, or a training of the user's.
+    """Load and check what a pilot trains: a task, or a user's training.
 
     Raises:
-        TaskError: as `load`; or of a training nothing says what is judged.
+        TaskError: as `load`; or nothing says which result of a training is judged.
     """
     from ..own.training import OwnTraining  # it reads sources itself
 

@@ -24,8 +24,8 @@ class Segment:
 
     Args:
         train, validation, test: indices into the task's splits (a list, a range or a tensor).
-        ramp: the share of the segment's steps in which the examples of the segment before still
-            come too, with a probability that falls linearly to 0. With 0 the change is abrupt.
+        ramp: the share of the segment's steps in which examples of the segment before still
+            arrive, with a probability that falls linearly to 0. With 0 the change is abrupt.
     """
 
     train: Any
@@ -89,7 +89,7 @@ def parts_of(stream: Stream) -> list[Parts]:
 
 
 def digest(stream: Stream) -> str:
-    """A hash of everything that a stream says."""
+    """A hash of everything that a stream specifies."""
     parts = parts_of(stream)
     told = [(p.train.tolist(), p.validation.tolist(), p.test.tolist(), p.ramp) for p in parts]
     return hashlib.sha256(repr((told, stream.judged, stream.memory)).encode()).hexdigest()

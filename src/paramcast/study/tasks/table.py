@@ -26,9 +26,9 @@ from .task import Task
 
 MOST_CATEGORIES = 50
 MOST_WHOLE = 20
-"""Different whole numbers that are still taken for classes."""
+"""Up to that many distinct whole numbers are taken for classes."""
 CLIP = 10.0
-"""Standard deviations beyond which an input is cut."""
+"""Standard deviations at which an input is clipped."""
 HEAVY = 5.0
 """Standard deviations per half the range of the middle 68 %: of a normal distribution 1."""
 LEAK = 0.99
@@ -56,7 +56,7 @@ def task_from_table(
         look: whether to look for columns that give the target away, which takes a second or more.
 
     Raises:
-        TaskError: it cannot be read, or not without knowing more; with what to do.
+        TaskError: it cannot be read, or only with more options; the message says which.
     """
     # read, and refuse what cannot be meant
     frame, read = read_frame(path, target, options)
@@ -146,14 +146,14 @@ def _check_numbers(frame: Any, name: str) -> None:
 
 
 def _leave_out(frame: Any, target: str, facts: dict[str, Any]) -> Any:
-    """The table without the columns that tell nothing; and which those are, by reason."""
+    """The table without the columns that tell nothing, which become facts by reason."""
     found: dict[str, list[str]] = {}
     for column in frame.columns.drop(target):
         values = frame[column]
         if values.nunique() <= 1:
             reason = "left_out_constant" if values.notna().all() else "left_out_empty"
             if values.notna().any() and values.isna().any():
-                continue  # a value or none: that is two
+                continue  # a value or none makes two
         elif is_datetime64_any_dtype(values) or (
             not is_numeric_dtype(values) and values.dropna().astype(str).str.fullmatch(DATE).all()
         ):
@@ -171,7 +171,7 @@ def _leave_out(frame: Any, target: str, facts: dict[str, Any]) -> Any:
 def _without_missing(
     frame: Any, target: str, name: str, missing: str | None, facts: dict[str, Any]
 ) -> Any:
-    """The table as the user wants it where cells are empty; without rows that lack the target."""
+    """The table with empty cells treated as the user wants, without rows that lack the target."""
     empty = frame.isna()
     if not empty.to_numpy().any():
         return frame
@@ -235,7 +235,7 @@ def _classes(
 def _leaks(
     features: Any, targets: npt.NDArray[Any], splits: Sequence[list[int]], *, classes: bool
 ) -> dict[str, Any]:
-    """Columns that give the target away alone, if there are any.
+    """Columns that alone give the target away, if there are any.
 
     A decision tree of one column is fitted on training rows and scored on others: by the mean
     share of each class that it finds, or R2; a number is also ranked beside the target (Spearman).
@@ -261,9 +261,9 @@ def _leaks(
 def _inputs(
     features: Any, texts: list[str], train: list[int], facts: dict[str, Any]
 ) -> torch.Tensor:
-    """Every column by what training knows of it: centred, scaled, without outliers.
+    """Every column centred, scaled and clipped, by what the training split knows of it.
 
-    A number that is missing becomes the median, a missing text none of the known ones.
+    A missing number becomes the median, a missing text none of the known ones.
     """
     frame = features.copy()
     for text in texts:
@@ -308,7 +308,7 @@ def _standardised_target(
 
 
 def _over_largest(values: Array) -> tuple[Array, Array]:
-    """Columns divided by their largest size, because squares of 1e200 overflow; and that size."""
+    """Columns over their largest magnitude, as squares of 1e200 overflow; and that magnitude."""
     largest = np.abs(values).max(0)
     largest[largest == 0] = 1.0
     return values / largest, largest

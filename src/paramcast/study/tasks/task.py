@@ -28,7 +28,7 @@ Split = tuple[Any, Any] | Dataset[Any]
 """Inputs and targets as two tensors or arrays, or a dataset of such pairs."""
 
 TOP5_FROM = 20
-"""Top-5 error is recorded from this number of classes on."""
+"""Top-5 error is recorded with at least this many classes."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Task:
         augment: optional, augment(inputs, generator) on each training batch.
         stream: optional, the order in which the examples arrive, in segments; metric must then be
             "accuracy", and `epochs` are the passes over each segment.
-        description: what was read of the data, see `description.py`; not part of what a run is.
+        description: what was read from the data, see `description.py`; not part of what a run is.
     """
 
     name: str
@@ -142,7 +142,7 @@ class Prepared:
 
     @property
     def description(self) -> Description:
-        """What was read of the data: what the task tells, then its splits and its constant."""
+        """What was read from the data: what the task tells, then its splits and its constant."""
         splits = {name: len(getattr(self, name)) for name in ("train", "validation", "test")}
         facts = {**self.task.description, "split": splits}
         metric = self.task.metric
@@ -497,7 +497,7 @@ def _prior(task: Task, train: Examples, outputs: Tensor) -> Tensor:
         value.backward()  # type: ignore[no-untyped-call]
         return value
 
-    # Any other loss: a few steps of LBFGS from that guess, which stays where they do not help.
+    # Any other loss: a few steps of LBFGS from that guess, which is kept if they do not help.
     constant = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([constant], max_iter=50, line_search_fn="strong_wolfe")
     with contextlib.suppress(RuntimeError):  # a loss without a gradient for constants

@@ -139,7 +139,7 @@ def image_task(
     epochs: int,
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None,
 ) -> Task:
-    """A task of images in bytes: a fixed fifth validates, channels are scaled by training's."""
+    """A task of images as bytes: a fixed fifth validates, channels are scaled as in training."""
     classes = int(train.labels.max()) + 1
     chosen, held_out = train_and_validation(train.labels, limit, name.partition("@")[0])
     mean, std = _channels(train.images[chosen])

@@ -1,6 +1,6 @@
 """CIFAR-10 and CIFAR-100: the official binary archive, its files, or Hugging Face's parquet.
 
-Never the "python version", whose files are pickles: to read those is to run them.
+Never the "python version", whose files are pickles: reading a pickle runs it.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ def _from_files(base: Path, sizes: dict[str, int]) -> Iterator[bytes]:
 
 
 def _from_archive(path: Path, sha256: str, sizes: dict[str, int]) -> Iterator[bytes]:
-    """Members of the official archive, which is known by its checksum before it is opened."""
+    """Members of the official archive, whose checksum is verified before it is opened."""
     check_sha256(path, sha256)
     try:
         with tarfile.open(path, "r:gz") as archive:

@@ -1,4 +1,4 @@
-"""Fetching a file from its public home: checked, and whole or not there at all."""
+"""Fetching a file from its public home: verified, and either complete or absent."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from ...reading import tell
 CHUNK = 1 << 20
 TIMEOUT = 30.0
 GRACE, LEAST_RATE = 60.0, 10_000.0
-"""Seconds, and bytes per second after them, below which nobody need wait."""
+"""A transfer may be slow for that many seconds; then it must average that many bytes per second."""
 
 
 @dataclass(frozen=True)
@@ -48,12 +48,12 @@ def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = 
     """Fetch a file into a folder, unless it is there.
 
     The bytes go to a temporary file beside the target, which is renamed once the size and the
-    sha256 are right; whatever happens before leaves nothing behind.
+    sha256 are right; a failure before that leaves nothing behind.
 
     Args:
         remote: what to fetch.
-        folder: where to; made if need be.
-        announce: told once before a transfer begins.
+        folder: where to; created if needed.
+        announce: called once before a transfer begins.
 
     Returns:
         The file.
@@ -83,7 +83,7 @@ def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = 
 
 
 def _checked(remote: Remote) -> Iterator[bytes]:
-    """The file's chunks; an error after the last one if together they are not the file."""
+    """The file's chunks; an error after the last one if together they do not make the file."""
     digest, size, begun = hashlib.sha256(), 0, time.monotonic()
     try:
         request = urllib.request.Request(remote.url, headers={"User-Agent": "paramcast"})  # noqa: S310 - checked above
@@ -104,6 +104,6 @@ def _checked(remote: Remote) -> Iterator[bytes]:
         )
     if digest.hexdigest() != remote.sha256:
         raise TaskError(
-            f"{remote.url} gave another file than expected (sha256 {digest.hexdigest()}, needed "
+            f"{remote.url} gave an unexpected file (sha256 {digest.hexdigest()}, needed "
             f"{remote.sha256}); nothing was kept"
         )

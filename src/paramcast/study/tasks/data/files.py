@@ -15,7 +15,7 @@ from ....errors import TaskError
 
 def damaged(path: Path, why: str) -> TaskError:
     """An error that names the file, what is wrong with it and what to do."""
-    return TaskError(f"{path} cannot be used: {why}; replace it by an undamaged copy")
+    return TaskError(f"{path} cannot be used: {why}; replace it with an undamaged copy")
 
 
 def regular_file(path: Path) -> Path:
@@ -72,7 +72,7 @@ def check_sha256(path: Path, sha256: str) -> None:
     except OSError as error:
         raise damaged(path, f"it cannot be read ({error.strerror})") from None
     if found != sha256:
-        raise damaged(path, f"its sha256 is {found}, needed is {sha256}")
+        raise damaged(path, f"its sha256 is {found}, not {sha256}")
 
 
 def sha256_of(path: Path) -> str:
@@ -93,7 +93,7 @@ def parquet_file(path: Path, **options: Any) -> Iterator[Any]:
         options: more of `ParquetFile`'s.
 
     Raises:
-        ValueError: it is damaged; also where that shows only while it is read in the context.
+        ValueError: it is damaged; also if that shows only while it is read in the context.
     """
     import pyarrow as pa
     import pyarrow.parquet as pq

@@ -47,7 +47,7 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         )
     found = struct.unpack(f">{len(shape)}I", content[4:header_size])
     if found != shape:
-        raise damaged(path, f"it says it has the shape {found}, needed is {shape}")
+        raise damaged(path, f"it says it has the shape {found}, not {shape}")
     if len(content) != size:
         more = "more than " if len(content) > size else f"{len(content)} of "
         raise damaged(path, f"it holds {more}the {size} bytes of its header's shape")

@@ -1,4 +1,4 @@
-"""Images in parquet files, as Hugging Face has them: a column of PNG files and one of labels."""
+"""Images in parquet files, as on Hugging Face: a column of PNG files and one of labels."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def read_parquet(folder: Path, split: str, count: int, column: str, classes: int
     """Read the shards of a split: an `img` column of PNG files, and labels.
 
     Args:
-        folder: that holds them.
+        folder: holds them.
         split: the beginning of their names, as in "train-00000-of-00003.parquet".
         count: the images that all of them together must hold.
         column: of the labels.
@@ -54,7 +54,7 @@ def read_parquet(folder: Path, split: str, count: int, column: str, classes: int
     shards = {path: _promised_rows(path, column) for path in _shards(folder, split)}
     total = sum(shards.values())
     if total != count:
-        raise damaged(folder, f"its {split} shards hold {total} images, needed are {count}")
+        raise damaged(folder, f"its {split} shards hold {total} images, not {count}")
     images = np.empty((count, 3, SIDE, SIDE), np.uint8)
     labels = np.empty(count, np.int64)
     row = 0
@@ -83,7 +83,7 @@ def _shards(folder: Path, split: str) -> list[Path]:
 
 
 def _promised_rows(path: Path, column: str) -> int:
-    """The rows that a shard promises, after a look at its footer alone."""
+    """The rows that a shard promises, by its footer alone."""
     try:
         with parquet_file(path) as file:
             rows, size = int(file.metadata.num_rows), parquet_bytes(file)
@@ -116,7 +116,7 @@ def _examples(
 ) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
     """Each image of a shard with its label.
 
-    One row at a time, or a value of megabytes that many rows repeat would be copied for each.
+    One row at a time: in a batch, a value of megabytes that many rows share is copied for each.
     """
     row = -1
     try:

@@ -36,7 +36,7 @@ class DataSet:
     advice: str = ""
 
     def inside(self, place: Path) -> Path | None:
-        """The folder in a place, or the place itself, that holds the data set; None without."""
+        """The folder in a place, or the place itself, that holds the data set, if any."""
         for folder in (*(place / name for name in (self.name, *self.folders)), place):
             if any(next(folder.glob(mark), None) for mark in self.marks):
                 return folder.resolve()
@@ -58,7 +58,7 @@ class DataSet:
 
 
 def locate(data: DataSet, data_dir: str | None = None) -> Path:
-    """The folder that holds a data set, downloading it where no place has it.
+    """The folder that holds a data set, downloading it if no place has it.
 
     The order: `data_dir`, and nothing else if it is given; the folder that the environment
     variable PARAMCAST_DATA names; ../shared/data beside the current folder; the system's

@@ -10,7 +10,7 @@ def small_cnn(
 ) -> nn.Module:
     """A batch-normalised convolutional network for square images of `size` pixels.
 
-    Each stage is convolution, batch norm, ReLU and a halving by average; the width doubles.
+    Each stage is convolution, batch norm, ReLU and average pooling by 2; the width doubles.
     """
     layers: list[nn.Module] = []
     for stage in range(stages):

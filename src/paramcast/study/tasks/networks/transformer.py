@@ -68,7 +68,7 @@ def _initialise(module: nn.Module) -> None:
 
 
 class VisionTransformer(nn.Module):
-    """Patches of an image as a sequence, a class token in front, whose end is classified."""
+    """Patches of an image as a sequence after a class token, whose final state is classified."""
 
     def __init__(
         self, channels: int, classes: int, size: int, *, patch: int, layers: int, heads: int,
