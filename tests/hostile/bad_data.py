@@ -139,8 +139,8 @@ JUDGED = [
     Bad("results with a base that is not there",
         "--base 'adam' is not a method of the table: 'sgd', 'new'",
         results(NAMED, "--base", "adam")),
-    Bad("results whose better direction nobody knows", "whether a higher 'x' is better does not "
-        "follow from its name; say --lower-is-better or --higher-is-better",
+    Bad("results whose better direction nobody knows", "the name 'x' does not tell "
+        "whether higher is better; say --lower-is-better or --higher-is-better",
         results(NAMED.replace("acc", "x"), "--value", "x")),
     Bad("results with a column that is called like a command for the terminal",
         r"no column name says that it holds the methods; name it with --method, or say --wide "
