@@ -92,11 +92,13 @@ def judge_results(
             only=only, unpaired=unpaired, decimal=decimal, thousands=thousands,
         )  # fmt: skip
 
+    # read the table
     found, higher, read = read_as(unpaired=unpaired)
     pairing = None
     if unpaired:  # what pairs would have been worth, where a column has them
         with contextlib.suppress(StudyError):
             pairing = read_as(unpaired=False)[2]
+    # judge it
     metric = _metric(read, higher, margin, test_examples)
     k = sum(arm.role in JUDGED for arm in read.arms)
     confidence = 1.0 - (1.0 - FULL_CONFIDENCE) / k
@@ -104,6 +106,7 @@ def judge_results(
         method: {question: as_of_a_table(v) for question, v in answers.items()}
         for method, answers in judge(read.arms, metric, confidence)[0].items()
     }
+    # the result, in the form of a pilot's
     seeds = min(len(arm.values) for arm in read.arms)
     return {
         "task": name,
