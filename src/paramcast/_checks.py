@@ -1,4 +1,4 @@
-"""Validators: every argument's error says what came and what is needed."""
+"""Validators: every argument's error says what it got and what is needed."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MOST = 2**53
 
 
 def as_constructed(part: object) -> str:
-    """A part as one writes it: its class, and the arguments that it keeps under their own names."""
+    """A part as its constructor call: the class, and the arguments kept under their own names."""
     names = inspect.signature(type(part)).parameters
     knobs = {name: getattr(part, name, None) for name in names}
     inside = ", ".join(f"{k}={v!r}" for k, v in knobs.items() if v is not None)
@@ -56,7 +56,7 @@ def _short(value: object) -> str:
 
 
 def within(name: str, value: float, low: float, high: float, *, ends: str = "[]") -> float:
-    """A number of an interval; `ends` says which ends belong to it."""
+    """A number in an interval; `ends` says which ends are included."""
     value = finite(name, value)
     above = value >= low if ends[0] == "[" else value > low
     below = value <= high if ends[1] == "]" else value < high
@@ -66,7 +66,7 @@ def within(name: str, value: float, low: float, high: float, *, ends: str = "[]"
 
 
 def scalar(name: str, value: Any) -> float:
-    """One number, or a tensor of one element, whatever its size; NaN and infinity too."""
+    """A number or one-element tensor as a float, of any magnitude; NaN and infinity too."""
     if isinstance(value, Tensor) and value.numel() == 1:
         return float(value)
     if isinstance(value, bool) or not isinstance(value, Real):

@@ -24,14 +24,14 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     A reader sees the old file or the new one, whatever else is written and whatever ends this
     process or the machine. An exception leaves the old file. A process that is killed leaves a
     hidden file ".NAME.*.partial", which a later write to the same path removes. A device or a pipe
-    is written to as it is.
+    is written to directly.
 
     Raises:
         OSError: it cannot be written.
     """
-    path = Path(os.path.realpath(path))  # a link stays, what it leads to is replaced
+    path = Path(os.path.realpath(path))  # a link stays; its target is replaced
     if path.exists() and not path.is_file():
-        with path.open("wb") as file:  # a folder is an error, as everywhere
+        with path.open("wb") as file:  # fails on a folder, as it should
             yield file
         return
     _remove_forgotten(path)
@@ -50,19 +50,19 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
 
 
 def _short(path: Path) -> str:
-    """A name that leaves room for an ending: most file systems take 255 bytes."""
+    """A name that leaves room for an ending: most file systems allow 255 bytes."""
     return path.name[:50]
 
 
 def _sync_folder(folder: Path) -> None:
-    """Bring the new name to the disk too."""
+    """Flush the new name to the disk too."""
     if os.name != "posix":  # elsewhere a folder cannot be opened
         return
     handle = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(handle)
     except OSError as error:
-        if error.errno != errno.EINVAL:  # of some network file systems: they know no such thing
+        if error.errno != errno.EINVAL:  # some network file systems do not support it
             raise
     finally:
         os.close(handle)

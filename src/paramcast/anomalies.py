@@ -11,12 +11,12 @@
                     exceeds the threshold
 
     action          does
-    warn            writes a warning to the logger "paramcast", as all others but skip do too
+    warn            logs a warning to the logger "paramcast", as every other action but skip does
     skip            does not write this prediction
-    withdraw        takes the last prediction back, bitwise
-    pause           writes no prediction for `pause` cycles; predictions that are scored
-                    meanwhile may prolong it
-    off             writes no prediction any more
+    withdraw        undoes the last prediction, bitwise
+    pause           writes no prediction for `pause` cycles; predictions scored meanwhile may
+                    extend it
+    off             writes no more predictions
 
 The default threshold of `jump` keeps PLP harmless near the edge of stability, where it otherwise
 hurts: see docs/methods/anomaly.md.
@@ -44,10 +44,10 @@ DEFAULT_ACTION = {"jump": "skip", "disagreement": "pause", "loss": "withdraw", "
 MEMORY = 0.9
 """Decay of the exponentially weighted means of losses and prediction errors."""
 WARM_UP = 8
-"""Values that a mean has seen before it judges the next one."""
+"""Values that a mean must have seen before it judges the next one."""
 
 KEPT = 1000
-"""Rules that fired, as many as are remembered: in a long run it may be one in each cycle."""
+"""Fired rules to remember: in a long run, one may fire in every cycle."""
 OFTEN = 100
 """Long jumps in a row that are worth a warning."""
 
@@ -65,22 +65,22 @@ class Fired(NamedTuple):
 
     @property
     def why(self) -> str:
-        """For people."""
+        """The reason in words."""
         above = ">=" if self.rule == "disagreement" else ">"
         return f"{self.rule} {self.value:.3g} {above} {self.threshold:g}: {self.action}"
 
 
 class Anomaly(Gate):
-    """A gate that watches for anomalies and acts; combine it with other gates by `&`.
+    """A gate that watches for anomalies and acts; combine it with other gates with `&`.
 
     Args:
         jump: longest jump as a share of the parameters' norm; None switches the rule off.
-        disagreement: scored predictions in a row that may point against the next step.
+        disagreement: how many scored predictions in a row must point against the next step.
         loss: how many spreads the first loss after a prediction may lie above the mean before it;
             needs `optimizer.observe(loss)` before each `step()`.
         drift: largest z-score of the prediction error.
-        actions: another action for a rule, such as {"jump": "off"}.
-        pause: cycles that "pause" lasts.
+        actions: a different action for a rule, such as {"jump": "off"}.
+        pause: how many cycles "pause" lasts.
 
     Attributes:
         fired: the rules that fired, oldest first, the last 1,000 of them.
@@ -190,7 +190,7 @@ class Anomaly(Gate):
         """Take in a loss; return the rule that fired.
 
         Args:
-            step, cycle: completed ones.
+            step, cycle: how many are completed.
             first: whether it is the first loss at predicted parameters.
         """
         self.unobserved = 0
@@ -199,7 +199,7 @@ class Anomaly(Gate):
         z = self.losses_seen.z(loss)
         if first and z > self.thresholds["loss"]:
             return self._fire(step, cycle, "loss", z)
-        self.losses_seen.add(loss)  # one that fired does not count as usual
+        self.losses_seen.add(loss)  # a loss that fired stays out of the mean
         return None
 
     def score(self, event: ForecastEvent) -> list[Fired]:
@@ -223,11 +223,11 @@ class Anomaly(Gate):
         fired = Fired(step, rule, float(value), self.thresholds[rule], self.actions[rule])
         self.fired.append(fired)
         del self.fired[:-KEPT]
-        if fired.action == "pause":  # a later one prolongs it
+        if fired.action == "pause":  # a later one extends it
             self.paused_until = max(self.paused_until, cycle + self.pause)
         elif fired.action == "off":
             self.paused_until = -1
-        if fired.action != "skip":  # skipping a jump is routine, its event says so
+        if fired.action != "skip":  # skipping a jump is routine; its event says so
             _log.warning("step %d: %s", step, fired.why)
         return fired
 
@@ -245,7 +245,7 @@ class Anomaly(Gate):
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned."""
+        """Restore what `state_dict` returned."""
         self.paused_until, self.against = int(saved["paused_until"]), int(saved["against"])
         self.unobserved = int(saved["unobserved"])
         self.losses_seen = _Mean(*saved["losses"])

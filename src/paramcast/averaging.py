@@ -1,6 +1,6 @@
-"""Averages of the weights, for evaluation: the training itself does not see them.
+"""Averages of the weights, for evaluation: training itself does not see them.
 
-After each update step the average moves on by a weight w that depends on the method alone:
+At each update the average moves toward the weights by a factor w that depends only on the method:
 
     average <- average + w (theta - average),      w = 1 at the first update
 
@@ -20,15 +20,15 @@ from .tensors import functional as F
 
 
 class Average(ABC):
-    """How an average of the weights moves on.
+    """How an average of the weights is updated.
 
     Attributes:
         progress: needs the total number of steps.
         slower: a second average to hold; None for most.
         ahead: c; with a slower average, what is evaluated is average + c (average - slower).
 
-    Memory of all averages: one element per parameter, float32 at least; two where there is a slower
-    one.
+    Memory of all averages: one element per parameter, in at least float32; two if there is a
+    slower one.
     """
 
     progress = False
@@ -44,12 +44,12 @@ class Average(ABC):
 
         Args:
             step: completed steps, from 1.
-            updates: how often the average was updated before.
+            updates: how many times the average was updated before.
             total_steps: of the run, where known.
         """
 
     def weight_of_present(self, step: int, updates: int, total_steps: int | None) -> float | None:
-        """The weight of the present parameters in what is evaluated, beside the average's.
+        """The weight of the current parameters in what is evaluated, beside the average's.
 
         None for an average that stands for itself; the arguments are those of `weight`.
         """
@@ -105,13 +105,13 @@ class EMA(Average):
 
 
 class PolynomialDecay(Average):
-    """An average whose length is a share of the steps so far: a power of their number weighs each.
+    """An average over a share of the steps so far: each step weighs a power of its number.
 
         w_t = (eta + 1) / (t + eta)
 
-    so that theta_i weighs about (i / t)^eta, and the average lags t / (eta + 2) steps behind: a
-    tenth of the run by default, at whatever step one looks. It needs no number of steps and forgets
-    the beginning by itself.
+    so that theta_i weighs about (i / t)^eta, and the average lags t / (eta + 2) steps behind: by
+    default, a tenth of the steps so far. It does not need to know the length of the run, and it
+    forgets the beginning by itself.
 
     Args:
         eta: at least 0; 0 is the mean of all points.
@@ -141,17 +141,17 @@ class Trend(PolynomialDecay):
         evaluated  a + c (a - b),      c = (l_a - lag) / (l_b - l_a)
         with       l_a = 1 / (eta + 2),      l_b = 1 / (eta_slow + 2)
 
-    After t steps a lags l_a t steps behind and b l_b t. Where the averaged path is straight,
+    After t steps, a lags l_a t steps behind, and b lags l_b t. Where the averaged path is straight,
     the line through both is exact at any lag: it predicts weights that no single average reaches,
-    with the noise of long averages. The default reads it at 3 % of the steps behind the present,
+    with the low noise of long averages. The default reads it 3 % of the steps behind the present,
     where a lags 10 % and b 20 %.
 
     Args:
         eta, eta_slow: of the two averages.
-        lag: where the line is read, as a share of the steps so far: 0 at the present, below 0 ahead
-            of it, at most 1 / (eta + 2), the average a itself.
+        lag: where the line is read, as a share of the steps so far: 0 is the present, below 0 is
+            ahead of it, and the largest, 1 / (eta + 2), is the average a itself.
 
-    Memory: two elements per parameter, float32 at least.
+    Memory: two elements per parameter, in at least float32.
 
     Raises:
         ArgumentError: eta_slow not below eta, or a lag outside [-1, 1 / (eta + 2)].
@@ -223,7 +223,7 @@ class LAWA(SWA):
 
     Args:
         last: n, snapshots.
-        every: steps between them; the last one is the end of the run.
+        every: steps between them; the last is taken at the end of the run.
 
     Raises:
         ArgumentError: last < 1 or every < 1.
@@ -236,7 +236,7 @@ class LAWA(SWA):
         self.last, self.progress = whole("last", last, 1), True
 
     def weight(self, step: int, updates: int, total_steps: int | None) -> float | None:
-        # a run may be longer than it was said to be: the mean stays what it was at the end
+        # a run may be longer than announced: the mean stays what it was at the announced end
         beyond = step > total_steps  # type: ignore[operator]
         return None if beyond else super().weight(step, updates, total_steps)
 
@@ -245,7 +245,7 @@ class LAWA(SWA):
         return None if taken or step > total_steps else 1.0 / (updates + 1)  # type: ignore[operator]
 
     def first(self, total_steps: int | None) -> int:
-        """The first step that counts: (last - 1) * every before the end, or as far as can be."""
+        """The first step that counts: (last - 1) * every before the end, or as near as possible."""
         back = min(self.last - 1, (total_steps - 1) // self.every)  # type: ignore[operator]
         return total_steps - back * self.every  # type: ignore[operator]
 
@@ -262,4 +262,4 @@ COMPARED: Mapping[str, tuple[type[Average], str]] = MappingProxyType(
         "swa": (SWA, "evaluate with the mean from a share of the run on"),
     }
 )
-"""The averages that comparisons know by name, with a line about each."""
+"""The averages that comparisons know by name, with one line about each."""

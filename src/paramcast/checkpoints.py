@@ -1,4 +1,4 @@
-"""Checkpoints on the disk: written whole or not at all, and refused when they are damaged.
+"""Checkpoints on disk: written whole or not at all, and refused when they are damaged.
 
 `torch.save` to the path of the last checkpoint destroys it first: a job that is killed meanwhile,
 or a disk that fills up, leaves none. `torch.load` notices that the end of a file is missing, but
@@ -22,18 +22,18 @@ from .errors import CheckpointError
 
 
 def save(path: str | os.PathLike[str], state: Any) -> None:
-    """Write a checkpoint with `torch.save`, in the place of an earlier one.
+    """Write a checkpoint with `torch.save`, in place of an earlier one.
 
-    The file is written beside `path`, brought to the disk (`fsync`), and only then renamed: at
-    every moment `path` is the old checkpoint or the new one. It needs room for both.
+    The file is written beside `path`, flushed to disk (`fsync`), and only then renamed: at every
+    moment `path` is the old checkpoint or the new one. The disk needs room for both.
 
     Args:
         path: the file; its folder must exist.
         state: tensors and plain values, in dicts and lists: state dicts.
 
     Raises:
-        CheckpointError: it cannot be written, or `load` would refuse it; the earlier one is as it
-            was.
+        CheckpointError: it cannot be written, or `load` would refuse it; the earlier one is
+            unchanged.
 
     Example:
         >>> import tempfile
@@ -47,17 +47,17 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
         with replacing(Path(path)) as file:
             torch.save(state, file)
             file.flush()
-            # reads the structure, no tensor: what cannot be loaded replaces nothing
+            # reads the structure but no tensors: a file that cannot be loaded replaces nothing
             torch.load(file.name, map_location="meta", mmap=True, weights_only=True)
     except (pickle.PickleError, AttributeError) as error:
         raise CheckpointError(
             f"{path} was not written: {_foreign(error)}; an earlier one is as it was"
         ) from error
     except (OSError, RuntimeError) as error:
-        inner = error.__context__  # torch's writer puts an error of its own around any other
+        inner = error.__context__  # torch's writer wraps any other error in its own
         cause = error if inner is None or inner is handled else inner
         if not isinstance(cause, RuntimeError) and not getattr(cause, "errno", None):
-            raise cause from None  # of a signal's handler, such as Ctrl-C
+            raise cause from None  # from a signal handler, such as Ctrl-C's
         raise CheckpointError(
             f"{path} cannot be written ({_first_line(cause)}); an earlier one is as it was: make "
             "room or access"
@@ -67,14 +67,14 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
 def load(path: str | os.PathLike[str], *, map_location: Any = None) -> Any:
     """Read a checkpoint: tensors and plain values, no code (`weights_only=True`).
 
-    Every byte is checked against the sums in the file, so it is read twice.
+    Every byte is checked against the checksums in the file, so the file is read twice.
 
     Args:
         path: the file.
         map_location: as in `torch.load`.
 
     Raises:
-        CheckpointError: it is not there, not whole, not one of torch's, or holds other things.
+        CheckpointError: it is missing, damaged, not from torch, or holds anything else.
     """
     try:
         _check(Path(path))
@@ -83,14 +83,14 @@ def load(path: str | os.PathLike[str], *, map_location: Any = None) -> Any:
         raise CheckpointError(f"there is no checkpoint {path}; check the path") from None
     except pickle.PickleError as error:
         raise CheckpointError(f"{path} cannot be loaded: {_foreign(error)}") from error
-    except Exception as error:  # what a damaged file can make of it has no end
+    except Exception as error:  # a damaged file can raise anything
         raise CheckpointError(
             f"{path} is not a whole checkpoint ({_first_line(error)}); load an earlier one"
         ) from error
 
 
 def _check(path: Path) -> None:
-    with zipfile.ZipFile(path) as archive:  # torch's files are zip archives with a sum per entry
+    with zipfile.ZipFile(path) as archive:  # a zip archive with a checksum per entry
         if any(entry.compress_type != zipfile.ZIP_STORED for entry in archive.infolist()):
             raise ValueError("it is compressed, which torch.save does not do")
         damaged = archive.testzip()
@@ -99,7 +99,7 @@ def _check(path: Path) -> None:
 
 
 def _foreign(error: BaseException) -> str:
-    """What is in it that does not belong there."""
+    """What the file holds that does not belong there."""
     named = re.search(r"GLOBAL (\S+)", str(error))
     what = named[1] if named else _first_line(error)
     return f"it may hold tensors and plain values, such as state dicts, got {what}"

@@ -10,7 +10,7 @@ ParamcastError                        everything raised on purpose
     ├── StoreError                    the output folder and the runs stored in it
     └── RunError                      runs that failed while the comparison ran
 
-Each message says what came, what is needed and what to do. The command line turns every
+Each message says what it got, what is needed and what to do. The command line turns every
 ParamcastError into that one sentence and exit code 2, a RunError into exit code 1.
 """
 
@@ -30,7 +30,7 @@ class BaseOptimizerError(ParamcastError, TypeError):
 
 
 class CheckpointError(ParamcastError, ValueError):
-    """A saved state that does not fit the optimizer it is loaded into, or a damaged file of one."""
+    """A saved state that is damaged or does not fit the optimizer it is loaded into."""
 
 
 class RankError(ParamcastError, RuntimeError):

@@ -34,10 +34,10 @@ class ForecastEvent(NamedTuple):
         error: |jump - e d| / |e d|, with d the displacement of the next step and e the steps that
             the jump is worth; None unless scored.
         cosine: of the jump and the next displacement; None unless scored.
-        relative_jump: jump_norm / |theta|, |theta| being taken every 16th cycle; None unless
-            somebody watches.
+        relative_jump: jump_norm / |theta|, with |theta| measured every 16th cycle; None without
+            monitors and anomaly rules.
         accepted: share of the predictions so far that were written.
-        milliseconds: what deciding and writing took; on an accelerator, launching it.
+        milliseconds: the time to decide and write; on an accelerator, to launch that work.
         fired: the anomaly rules that fired, each with what it did, such as (("jump", "skip"),).
         tensors: the same per parameter, by name; None unless asked for.
     """
@@ -58,13 +58,13 @@ class ForecastEvent(NamedTuple):
     tensors: Mapping[str, TensorMetrics] | None = None
 
     def noting(self, rule: str, action: str, why: str) -> ForecastEvent:
-        """The event with what an anomaly rule did about it."""
+        """This event, with what an anomaly rule did about it."""
         fired = (*self.fired, (rule, action))
         return self._replace(fired=fired, reason=f"{self.reason}; {why}")
 
 
 class Decision(NamedTuple):
-    """Whether a prediction is written, why, how much of the jump, and what rules fired."""
+    """Whether a prediction is written, why, how much of the jump, and which rules fired."""
 
     apply: bool
     reason: str
@@ -81,7 +81,7 @@ class Proposal:
         progress: step / total_steps; None where the wrapper was not told the total.
         jump_norm, parameter_norm: functions that return Euclidean norms over all predicted
             parameters.
-        recent_norm: the same of the parameters, up to 16 cycles old, and so nearly free.
+        recent_norm: like parameter_norm, but up to 16 cycles old and so nearly free.
         agreement: a function that returns the cosine of the cycle's two half displacements.
     """
 

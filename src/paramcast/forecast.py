@@ -32,7 +32,7 @@ _log = logging.getLogger("paramcast")
 
 
 class _OfBase:
-    """A method that the wrapper has where its base has one: frameworks ask with `hasattr`."""
+    """A method that the wrapper has only if its base has one: frameworks ask with `hasattr`."""
 
     def __set_name__(self, owner: type, name: str) -> None:
         self.name = name
@@ -47,43 +47,44 @@ class Forecast(Optimizer):
     A cycle is k = predictor.every completed steps of the base. After the last one the prediction
     theta_plus = sum_j w_j theta_j over the points of the cycle overwrites the parameters; the next
     step starts there. The base's own state (momentum, moments, step counts) is not touched. All
-    learnable parameters are predicted, buffers such as running statistics never are.
+    learnable parameters are predicted; buffers such as running statistics never are.
 
     It is a `torch.optim.Optimizer`: `param_groups`, `state` and `defaults` are the base's, so
     learning-rate schedulers, gradient scalers and clipping work as before. Use it everywhere in
     place of the base. Global step hooks (`register_optimizer_step_*_hook`) fire once per step, with
     the base as their optimizer; hooks registered on the wrapper fire around the whole step. It has
-    `train()` and `eval()` where the base has them, and forwards them.
+    `train()` and `eval()` if the base does, and forwards them.
 
-    A step counts when the base completed it: one skipped by a `GradScaler` does not, nor one in
-    which no parameter has a gradient, nor the empty step with learning rate 0 by which
-    `torch.distributed.checkpoint` makes an optimizer create its state.
+    A step counts once the base has completed it. A step that a `GradScaler` skips does not count,
+    nor does one in which no parameter has a gradient, nor the empty step with learning rate 0 by
+    which `torch.distributed.checkpoint` makes an optimizer create its state.
 
     Args:
         base: the optimizer to wrap, constructed as usual.
         predictor: what is predicted, one of `paramcast.predictors`; None predicts nothing.
-        horizon: how far, instead of the predictor's own: a number of steps, or a function of
-            progress (one of `paramcast.schedules`), read at the start of each cycle.
+        horizon: how far to predict, if not as far as the predictor's own horizon: a number of
+            steps, or a function of progress (one of `paramcast.schedules`), read at the start of
+            each cycle.
         total_steps: the length of the run, for whatever depends on progress.
         gate: whether each prediction is written, one of `paramcast.gates`.
         average: an average of the weights for `eval_weights`, one of `paramcast.averaging`.
-        monitors: functions that are called with each `ForecastEvent`.
+        monitors: functions called with each `ForecastEvent`.
         shadow: predict and score, but write nothing: bitwise the base.
 
     A parameter group with "forecast": False is left out.
 
     Memory: `predictor.buffers` elements per parameter, one for PLP; in the parameter's dtype where
-    the predictor needs only a difference of two points (PLP, Secant, Lookahead), else in float32 at
-    least. Gates, scoring and averages say what they add; on a CPU many short vectors (biases) are
-    gathered in at most 32,767 more elements of each dtype. In pure bfloat16 a jump below half a
-    unit in the last place of a parameter rounds away.
+    the predictor needs only a difference of two points (PLP, Secant, Lookahead), else in at least
+    float32. Gates, scoring and averages say what they add; on a CPU, many short vectors (biases)
+    share at most 32,767 more elements of each dtype. In pure bfloat16, a jump below half a unit in
+    the last place of a parameter rounds away.
 
     Raises:
         BaseOptimizerError: `base` is not an optimizer, is already wrapped, is LBFGS, is
             `differentiable`, belongs to a framework that must wrap last, or keeps a second point of
             its own that a prediction does not move (Schedule-Free, Lookahead, MADGRAD and others).
-            After its first step: it keeps whole copies of 16-bit parameters (master weights).
-        ArgumentError: something else does not fit, with what is needed.
+            After its first step: it keeps full copies of 16-bit parameters (master weights).
+        ArgumentError: another argument does not fit; the message says what is needed.
 
     Example:
         >>> weight = torch.zeros(1, requires_grad=True)
@@ -173,7 +174,7 @@ class Forecast(Optimizer):
         return f"{type(self).__name__}({self.predictor!r})\n{self.base!r}"
 
     def __getstate__(self) -> dict[str, Any]:
-        # A white list: a scheduler patches `step` on the instance, which cannot be copied.
+        # An allowlist: a scheduler patches `step` on the instance, which cannot be copied.
         return {name: getattr(self, name) for name in ("base", "_settings", "_cycle", "_averager")}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
@@ -192,7 +193,7 @@ class Forecast(Optimizer):
         """One step of the base; the last one of a cycle also writes the prediction.
 
         Args:
-            closure: re-evaluates the model and returns the loss, handed to the base.
+            closure: re-evaluates the model and returns the loss; passed on to the base.
 
         Returns:
             What the base returns.
@@ -210,7 +211,7 @@ class Forecast(Optimizer):
 
     @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]
     def _before(self, args: Any, kwargs: Any) -> tuple[Any, Any, bool | None]:
-        """What comes before a step of the base; tells whether anything will move, if it can."""
+        """Prepare a step of the base; return whether it will move anything, None if unknown."""
         for pre_hook in self._optimizer_step_pre_hooks.values():
             changed = pre_hook(self, args, kwargs)
             if changed is not None:
@@ -231,9 +232,9 @@ class Forecast(Optimizer):
 
     @torch._disable_dynamo  # type: ignore[attr-defined, untyped-decorator]
     def _after(self, args: Any, kwargs: Any, moved: bool | None) -> None:
-        """What comes after it: the next point of the cycle, a prediction, the average."""
+        """Follow up a step of the base: the cycle's next point, a prediction, the average."""
         cycle = self._cycle
-        # a step that moved nothing is handed on and not counted
+        # a step that moved nothing is passed on but not counted
         if moved is None:  # the gradients came with the closure
             moved = cycle.members.moved()
         if moved:
@@ -242,7 +243,7 @@ class Forecast(Optimizer):
                     check_master_weights(self.base)
                 try:
                     cycle.count()
-                finally:  # a monitor that fails does not cost the average this step
+                finally:  # the average takes in this step even if a monitor fails
                     if self._averager.rule is not None:
                         self._averager.update(cycle.steps)
         for post_hook in self._optimizer_step_post_hooks.values():
@@ -251,9 +252,9 @@ class Forecast(Optimizer):
     def restart_cycle(self) -> None:
         """Forget the points of the running cycle; the next step starts a new one.
 
-        Call it after changing the weights from outside, such as restoring an earlier checkpoint of
-        the model: points of two different trajectories do not lie on one line. A prediction that
-        waits for its score is told without it.
+        Call it after changing the weights from outside, for example by restoring an earlier
+        checkpoint of the model: points of two different trajectories do not lie on one line. A
+        prediction that is still waiting for its score is reported without it.
         """
         self.flush()
         self._cycle.restart()
@@ -272,8 +273,8 @@ class Forecast(Optimizer):
         """Report a training loss, before `step()`, to the anomaly rules that watch it.
 
         Args:
-            loss: at the present parameters; reading a tensor waits for an accelerator. Over several
-                processes, which must all report theirs, the mean counts.
+            loss: the loss at the current parameters; reading a tensor waits for an accelerator.
+                With several processes, all must report theirs, and the mean counts.
         """
         if not self._settings.anomalies:
             raise ArgumentError(
@@ -283,16 +284,16 @@ class Forecast(Optimizer):
             self._cycle.watch_loss(F.mean_over_ranks(scalar("loss", loss)))
 
     def flush(self) -> None:
-        """Tell the monitors about predictions that they have not been told about yet.
+        """Report the predictions that the monitors have not seen yet.
 
-        One that is to be scored waits for the next step, which never comes at the end of a run.
+        A prediction to be scored waits for the next step, which never comes at the end of a run.
         """
         with torch.no_grad():
             self._cycle.telling.flush()
 
     @property
     def last_event(self) -> ForecastEvent | None:
-        """The last prediction, None before the first (asking waits for an accelerator)."""
+        """The last prediction; None before the first. Reading it waits for an accelerator."""
         return self._cycle.telling.event()
 
     @property
@@ -309,28 +310,29 @@ class Forecast(Optimizer):
     def eval_weights(
         self, model: nn.Module | None = None, *, update_bn: Iterable[Any] | None = None
     ) -> Iterator[None]:
-        """Evaluate with the averaged weights where there is an average, else with the live ones.
+        """Evaluate with the averaged weights if there is an average, else with the live ones.
 
-        A predictor that keeps the model near an average of its own shows that, unless `average` is
-        given. On leaving, also by an exception, the live weights are back, bitwise. Nothing else is
-        touched without `update_bn`: call `model.eval()` as for any evaluation.
+        Without `average`, a predictor that keeps the model near an average of its own shows that
+        one. On leaving, even through an exception, the live weights are restored, bitwise. Nothing
+        else is touched without `update_bn`: call `model.eval()` as for any evaluation.
 
-        What torch itself keeps of the weights follows them (`torch.autocast`, compiled models,
-        `parametrize.cached()`). Copies of your own do not: a model that was quantised, frozen by
-        Inductor's `freezing` or copied before shows what it was made from. Make it inside.
+        Copies that torch itself keeps of the weights follow them (`torch.autocast`, compiled
+        models, `parametrize.cached()`). Your own do not: a model that was quantised, copied or
+        frozen by Inductor's `freezing` beforehand shows what it was made from. Make it inside.
 
         Args:
-            model: needed for `update_bn`, and where it is sharded by `fully_shard`.
-            update_bn: batches by which to re-estimate the batch-norm statistics, which belong to
-                the live weights, as `torch.optim.swa_utils.update_bn` does. A batch is a tensor, a
-                list or tuple whose first element counts, or a dict of the model's arguments; it is
-                moved to the model's device. On leaving the statistics are the former ones. Frozen
-                layers keep theirs: those in evaluation mode while the model is in training mode;
-                if the whole model is in evaluation mode, those whose weight is not learnable.
+            model: needed for `update_bn`, and if it is sharded with `fully_shard`.
+            update_bn: batches from which to re-estimate the batch-norm statistics, as
+                `torch.optim.swa_utils.update_bn` does: those of the model belong to the live
+                weights. A batch is a tensor, a list or tuple whose first element counts, or a dict
+                of the model's arguments; it is moved to the model's device. On leaving, the
+                previous statistics are restored. Frozen layers keep theirs: those in evaluation
+                mode while the model is in training mode; if the whole model is in evaluation mode,
+                those whose weight is not learnable.
 
         Raises:
-            ArgumentError: opened twice, before the average's first update, without the model, or
-                with `update_bn` that has no batches, such as a generator that is used up.
+            ArgumentError: opened twice, opened before the average's first update, without a model
+                that is needed, or with an `update_bn` without batches, such as a spent generator.
 
         Example:
             >>> from paramcast.averaging import EMA
@@ -374,7 +376,7 @@ class Forecast(Optimizer):
         """The base's state dict and, under "paramcast", what the wrapper adds (`paramcast.saving`).
 
         The bare base can load it (it ignores the entry), and the wrapper can load the bare base's.
-        The entry's tensors are copies; the base's are its own, as in all of torch.
+        The entry's tensors are copies; the base's are not, as everywhere in torch.
         """
         for pre_hook in self._optimizer_state_dict_pre_hooks.values():
             pre_hook(self)
@@ -392,18 +394,19 @@ class Forecast(Optimizer):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         """Load a state dict of this wrapper or of the bare base.
 
-        Everything is checked first: nothing changes if it does not fit. Gate, monitors, shadow
-        mode and horizon may differ from those of the run that was saved, and an average may be new
-        or gone: what did not change is kept, what did starts over, and one line of the logger
-        "paramcast" says so. Another predictor or average is refused, unless its part of the entry
-        (`state_dict["paramcast"]["cycle"]` or `["average"]`) is deleted first.
+        Everything is checked first: if it does not fit, nothing changes. Gate, monitors, shadow
+        mode and horizon may differ from those of the saved run, and an average may have been added
+        or removed: what did not change is kept, what did starts over, and the logger "paramcast"
+        says so in one line. A different predictor or average is refused, unless its part of the
+        entry (`state_dict["paramcast"]["cycle"]` or `["average"]`) is deleted first.
 
-        Without a "paramcast" entry the base is loaded and a new cycle starts; also, with a warning,
-        if the state was saved inside `eval_weights()`, when the model held the average.
+        Without a "paramcast" entry, the base is loaded and a new cycle starts. A new cycle also
+        starts, with a warning, if the state was saved inside `eval_weights()`, when the model held
+        the average.
 
         Raises:
-            CheckpointError: the entry is of another format, another predictor or average or other
-                shapes, or the base's part is damaged.
+            CheckpointError: the entry has another format, predictor, average or shapes, or the
+                base's part is damaged.
         """
         if self._averager.open:
             raise ArgumentError("load_state_dict() inside eval_weights(): leave it first")
@@ -418,7 +421,7 @@ class Forecast(Optimizer):
         ours = state_dict.get("paramcast")
         if ours is not None:
             check(ours, self._averager, self._settings, all_parameters(self.param_groups))
-        # what is loaded is trained on, so it must not be made of inference tensors
+        # training goes on with what is loaded, so it must not consist of inference tensors
         with torch.inference_mode(False), torch.no_grad():
             self._load(state_dict, ours)
         for post_hook in self._optimizer_load_state_dict_post_hooks.values():

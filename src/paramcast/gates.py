@@ -29,7 +29,7 @@ class Gate(ABC):
     Attributes:
         agreement: needs the cosine of the cycle's half displacements (two buffers).
         progress: needs the total number of steps.
-        plain: decides by numbers alone, so that it combines with `|` and `~`.
+        plain: decides by numbers alone, so it combines with `|` and `~`.
         refines: shortens parts of a jump.
     """
 
@@ -46,8 +46,8 @@ class Gate(ABC):
         """Shorten parts of the jump.
 
         Args:
-            segment: parameters; its buffer 0 holds their jumps,
-            halves: and this buffer and the next minus their two half displacements.
+            segment: the parameters; its buffer 0 holds their jumps.
+            halves: the first of two buffers that hold minus their two half displacements.
         """
 
     def losses(self) -> list[LossCheck]:
@@ -72,7 +72,7 @@ class Gate(ABC):
 
 
 class After(Gate):
-    """Only after that many steps, or after a share of the run.
+    """Only after a number of steps, or after a share of the run.
 
     Args:
         steps: completed steps, or
@@ -102,7 +102,7 @@ class After(Gate):
 
 
 class Before(After):
-    """Only before that many steps, or before a share of the run; arguments as `After`."""
+    """Only before a number of steps, or before a share of the run; arguments as for `After`."""
 
     opens = False
 
@@ -126,12 +126,12 @@ class Window(Gate):
     """Only from `start` to `stop`, and there every n-th cycle.
 
     Args:
-        start, stop: a whole number is one of completed steps, a fraction a share of the run;
-            stop itself is outside, None is the end of the run.
+        start, stop: an int counts completed steps, a float is a share of the run; stop itself is
+            excluded, and None is the end of the run.
         every: n, in cycles, at least 1.
 
     Raises:
-        ArgumentError: negative, a share above 1, or start not before stop.
+        ArgumentError: a negative value, a share above 1, or start not before stop.
 
     Example:
         >>> gate = Window(start=0.1, stop=0.6)  # warm-up, and no prediction late in training
@@ -142,7 +142,7 @@ class Window(Gate):
         self.start, self.stop, self.every = start, stop, whole("every", every, 1)
 
         def edge(side: type[After], name: str, value: float) -> After:
-            """A whole number counts steps, a fraction is a share."""
+            """An int counts steps, a float is a share."""
             if isinstance(value, float):
                 return side(share=within(name, value, 0.0, 1.0))
             return side(steps=whole(name, value, 0))
@@ -163,7 +163,7 @@ class Window(Gate):
 
 
 class Probability(Gate):
-    """At random; the draw depends on the seed and the number of the cycle alone.
+    """At random; the draw depends only on the seed and the cycle number.
 
     Args:
         p: probability of writing, in [0, 1].
@@ -179,16 +179,16 @@ class Probability(Gate):
 
 
 class Agreement(Gate):
-    """Only while the parameters move straight on.
+    """Only while the parameters move straight ahead.
 
-    The cycle's displacement is cut in two halves d_1, d_2 (for three steps: theta_2 - theta_1 and
+    The cycle's displacement is split into halves d_1, d_2 (for three steps: theta_2 - theta_1 and
     theta_3 - theta_2), and cos = <d_1, d_2> / (|d_1| |d_2|) must exceed `above`.
 
     Args:
         above: threshold, in [-1, 1).
         per: "model" (one cosine decides for all), "tensor" (each tensor by its own cosine) or
-            "element" (an element jumps where both halves have its jump's sign or both oppose it,
-            that is where d_1 d_2 > 0; `above` has no use and stays 0).
+            "element" (an element jumps only if its two halves have the same sign, d_1 d_2 > 0;
+            `above` does not apply and stays 0).
 
     Memory: two elements per parameter. Needs cycles of at least 2 steps.
     """
@@ -213,7 +213,7 @@ class Agreement(Gate):
 
     def refine_(self, segment: Segment, halves: int) -> None:
         jumps, first, second = segment.buffers[0], *segment.buffers[halves : halves + 2]
-        if self.per == "tensor":  # cos > above, without a division by 0
+        if self.per == "tensor":  # cos > above, without dividing by 0
             along = tensor_dots(segment, first, second)
             squares = tensor_dots(segment, first, first), tensor_dots(segment, second, second)
             agree = along > self.above * squares[0].sqrt() * squares[1].sqrt()
@@ -253,17 +253,17 @@ class LossCheck(Gate):
     """Keep the prediction only if a loss does not rise; otherwise the parameters are restored.
 
     Args:
-        loss: a function without arguments that returns the loss at the present parameters, such
-            as that of a fixed batch in evaluation mode. It is called twice per prediction, without
+        loss: a function without arguments that returns the loss at the current parameters, such as
+            that of a fixed batch in evaluation mode. It is called twice per prediction, without
             gradients.
-        tolerance: rise that is allowed, at least 0.
-        model: that the loss evaluates; needed where it is sharded by `fully_shard`, whose outermost
-            module would otherwise show the parameters of its last forward.
+        tolerance: the largest rise allowed, at least 0.
+        model: the model that the loss evaluates; needed if it is sharded with `fully_shard`, whose
+            outermost module would otherwise show the parameters of its last forward pass.
 
     Attributes:
-        evaluations: how often the loss was computed; what the gate costs.
+        evaluations: how many times the loss was computed, which is what the gate costs.
 
-    Over several processes the mean of their losses decides.
+    With several processes, the mean of their losses decides.
 
     Memory: one element per parameter (undoing by subtraction would not be bitwise).
     """
@@ -290,7 +290,7 @@ class LossCheck(Gate):
         return [self]
 
     def measure(self) -> float:
-        """The loss at the present parameters."""
+        """The loss at the current parameters."""
         self.evaluations += 1
         forget_copies()  # the base's step overwrote parameters too
         if self.model is not None:
@@ -323,7 +323,7 @@ class _All(Gate):
 
     def decide(self, proposal: Proposal) -> Decision:
         decisions = []
-        for gate in self.gates:  # in their order: one that refuses spares those after it
+        for gate in self.gates:  # in order: once one refuses, the rest are not asked
             decisions.append(gate.decide(proposal))
             if not decisions[-1].apply:
                 return decisions[-1]
@@ -392,7 +392,7 @@ def _checked(gates: Sequence[Gate], *, plain: str = "") -> tuple[Gate, ...]:
 
 
 def _name(gate: Gate) -> str:
-    """The public name of the gate that does not combine, also where it is inside another."""
+    """The public name of the gate that does not combine, even if it is inside another."""
     if isinstance(gate, _All):
         return next(_name(inner) for inner in gate.gates if not inner.plain)
     return type(gate).__name__

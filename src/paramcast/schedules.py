@@ -122,8 +122,8 @@ def demon(step: int, total_steps: int, momentum: float) -> float:
 class Demon:
     """Set an optimizer's momentum (or its first Adam beta) by `demon`, once per step.
 
-    It changes nothing but the momentum, so it runs beside any learning-rate scheduler that leaves
-    the momentum alone. Call `step()` after each `optimizer.step()`.
+    It changes nothing but the momentum, so it works alongside any learning-rate scheduler that
+    leaves the momentum alone. Call `step()` after each `optimizer.step()`.
 
     Args:
         optimizer: one whose groups have "momentum" or "betas".
@@ -147,7 +147,7 @@ class Demon:
         self.initial = [_momentum(group) for group in optimizer.param_groups]
 
     def step(self) -> None:
-        # groups that were added since start from their own momentum
+        # groups added later start from their own momentum
         added = self.optimizer.param_groups[len(self.initial) :]
         self.initial += [_momentum(group) for group in added]
         self.steps += 1

@@ -1,4 +1,4 @@
-"""The conformance suite: laws that every predictor, gate and average keeps, ours or yours.
+"""The conformance suite: laws that every predictor, gate and average obeys, ours or yours.
 
 Subclass one of the classes in a pytest file and say how to make the part; each law is a test:
 
@@ -44,12 +44,12 @@ class ForecastConformance(ABC):
 
     @abstractmethod
     def wrap(self, base: Optimizer) -> Forecast:
-        """A fresh wrapper round a base optimizer, with the part under test."""
+        """A fresh wrapper around a base optimizer, with the part under test."""
 
     # --- laws -----------------------------------------------------------------------------------
 
     def test_a_run_resumes_bitwise_at_every_cut(self) -> None:
-        """Saved and loaded into fresh objects after any step, a run goes on as if nothing was."""
+        """Saved and loaded into fresh objects after any step, a run goes on as if uninterrupted."""
         for make in BASES.values():
             model, optimizer = self._new(make)
             saved = []
@@ -65,7 +65,7 @@ class ForecastConformance(ABC):
                 _assert_same(model, resumed, f"resumed after {cut} steps")
 
     def test_copies_and_pickles_go_on_alike(self) -> None:
-        """A deep copy and an unpickled twin, made in mid-cycle, take the same steps."""
+        """A deep copy and an unpickled twin, made mid-cycle, take the same steps."""
         for step in range(STEPS // 2):
             model, optimizer = self._new(BASES["sgd"], steps=step)
             pickled = pickle.dumps((model, optimizer))
@@ -153,7 +153,7 @@ class PredictorConformance(ForecastConformance):
     """Laws of a predictor; override `predictor`.
 
     Attributes:
-        random: its jumps are random, so that its gain shows on average only.
+        random: its jumps are random, so its gain shows only on average.
     """
 
     random = False
@@ -213,7 +213,7 @@ class PredictorConformance(ForecastConformance):
 
 
 class GateConformance(ForecastConformance):
-    """Laws of a gate; override `gate`. It is tried with PLP."""
+    """Laws of a gate; override `gate`. It is tested with PLP."""
 
     @abstractmethod
     def gate(self) -> Gate:
@@ -248,7 +248,7 @@ class AverageConformance(ForecastConformance):
         return Forecast(base, average=self.average(), total_steps=STEPS)
 
     def test_training_does_not_see_it(self) -> None:
-        """The run is the base's, bitwise, also when it is evaluated on the way."""
+        """The run is the base's, bitwise, even if it is evaluated along the way."""
         bare = _model()
         base = BASES["sgd"](bare.parameters())
         model, optimizer = self._new(BASES["sgd"])
@@ -279,7 +279,7 @@ def _model() -> nn.Module:
 
 
 def _train(model: nn.Module, optimizer: Optimizer, step: int) -> None:
-    """One step on data that depend on the number of the step alone."""
+    """One step on data that depend only on the step number."""
     generator = torch.Generator().manual_seed(step)
     dtype = next(model.parameters()).dtype
     inputs = torch.randn(8, 4, generator=generator).to(dtype)
@@ -291,7 +291,7 @@ def _train(model: nn.Module, optimizer: Optimizer, step: int) -> None:
 
 
 def _through_file(state: Any) -> Any:
-    """What default torch.load makes of what torch.save wrote."""
+    """The state after torch.save and a default torch.load."""
     file = io.BytesIO()
     torch.save(state, file)
     file.seek(0)

@@ -1,6 +1,6 @@
 """A training of your own as one run of a comparison: `Trial`, and `paramcast.trial()`.
 
-Nothing here imports torch or JAX, so that a script which uses one does not wait for the other.
+Nothing here imports torch or JAX, so a script that uses one does not wait for the other.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, TypeVar
 from .errors import ArgumentError, ParamcastError
 
 ENVIRONMENT = "PARAMCAST_TRIAL"
-"""The variable with the path of the file that describes a run to the process which trains it."""
+"""The environment variable with the path of the file that describes a run to its process."""
 JOURNAL = "trial.jsonl"
-"""The file in a run's folder to which that process writes, one event a line."""
+"""The file in a run's folder to which that process writes one event per line."""
 MOST_POINTS = 256
-"""Points of a curve; of a longer one every second point is left out, and again, until it fits."""
+"""Points of a curve; a longer one drops every second point, again and again, until it fits."""
 Optimizer = TypeVar("Optimizer")
 Event = dict[str, Any]
 
@@ -39,22 +39,22 @@ class Trial:
     pilot it is neutral: it changes nothing and writes nothing.
 
     Args:
-        seed, lr, share: see the attributes. Without `lr` it must not be asked for.
+        seed, lr, share: see the attributes. Without `lr`, reading it is an error.
         phase, method, device, folder, settings: see the attributes.
-        noise_seed: of what the method draws.
-        wraps: whether `wrap` is what makes the method, and not the training itself.
+        noise_seed: seed of the method's own draws.
+        wraps: whether `wrap` applies the method; otherwise the training itself does.
         tell: receives what the training does; None outside a pilot.
 
     Attributes:
-        seed: seed everything that is random with it; runs are paired by seed.
+        seed: seed everything random with it; runs are paired by seed.
         lr: the learning rate to train at.
         share: the part of your usual steps to train for; `steps` works it out.
         phase: "tune" or "final".
-        method: "base", or the name of the method that `wrap` puts on.
+        method: "base", or the name of the method that `wrap` applies.
         device: "cpu", "cuda" or "cuda:N".
-        folder: of this run alone, for checkpoints of your own; the current folder outside a pilot.
-        settings: the values that --search tries beside the learning rate, by name; empty without
-            it, so ask with `trial.settings.get("beta", 0.9)`.
+        folder: this run's own folder, for your checkpoints; outside a pilot, the current folder.
+        settings: the values that --search tries besides the learning rate, by name; empty without
+            it, so read them with `trial.settings.get("beta", 0.9)`.
 
     Example:
         >>> trial = Trial(lr=0.1)
@@ -112,7 +112,7 @@ class Trial:
         return self._share
 
     def steps(self, total: int) -> int:
-        """How many of your usual optimizer steps to train for: all, or 0.8 where speed is judged.
+        """How many of your usual optimizer steps to train for: all, or 0.8 if speed is judged.
 
         Call it before `wrap`, because averages need the number of steps. If you count epochs,
         multiply them by `share` instead.
@@ -128,7 +128,7 @@ class Trial:
         return steps
 
     def wrap(self, optimizer: Optimizer) -> Optimizer:
-        """The optimizer of this run: yours as it is for the base, wrapped for a method.
+        """The optimizer of this run: yours unchanged for the base, wrapped for a method.
 
         Args:
             optimizer: a torch optimizer, or an optax gradient transformation.
@@ -150,10 +150,10 @@ class Trial:
         return wrapped
 
     def report(self, step: int, **values: Any) -> None:
-        """Tell how far the training is: a point of its curve, and what `paramcast watch` shows.
+        """Report progress: a point of the training curve, which `paramcast watch` shows.
 
         Args:
-            step: the number of steps made.
+            step: the number of steps taken.
             values: numbers by name, such as train_loss and validation_loss.
 
         Raises:
@@ -176,10 +176,10 @@ class Trial:
 
     @contextmanager
     def eval_weights(self, model: Any = None, *, update_bn: Any = None) -> Iterator[None]:
-        """Evaluate with the averaged weights where the method has them, else with the live ones.
+        """Evaluate with the averaged weights if the method has them, else with the live ones.
 
         Args:
-            model, update_bn: as those of `Forecast.eval_weights`.
+            model, update_bn: as for `Forecast.eval_weights`.
         """
         ready = [each for each in self._optimizers if getattr(each, "has_average", False)]
         with ExitStack() as stack:
@@ -189,7 +189,7 @@ class Trial:
             yield
 
     def done(self, **results: Any) -> None:
-        """Hand in the results of this run, numbers by name; without effect outside a pilot.
+        """Hand in the results of this run, numbers by name; no effect outside a pilot.
 
         Raises:
             ArgumentError: a result is not one number, or there is none.
@@ -203,7 +203,7 @@ class Trial:
         self._note({"done": found})
 
     def number(self, name: str, value: Any) -> float:
-        """A value as one number, also if it is a tensor or an array that holds only one."""
+        """A value as one number, even if it is a tensor or an array that holds only one."""
         item = getattr(value, "item", None)
         if callable(item):
             with contextlib.suppress(TypeError, ValueError, RuntimeError):
@@ -218,7 +218,7 @@ class Trial:
         return float(value)
 
     def finish(self) -> None:
-        """Tell, once, how many steps each wrapped torch optimizer made."""
+        """Report, once, how many steps each wrapped torch optimizer took."""
         if not self._done:
             self._done = True
             for optimizer in self._optimizers:
@@ -251,11 +251,11 @@ def trial(
 ) -> Trial:
     """The run that this process trains for a pilot; outside a pilot, a neutral one.
 
-    With several processes (`torchrun`) each gets it, and rank 0 alone reports.
+    With several processes (`torchrun`), each gets the run and only rank 0 reports.
 
     Args:
-        lr, seed, device: what the attributes of the neutral one are.
-        settings: the values of `Trial.settings` that no --search tries.
+        lr, seed, device: the attributes of the neutral run.
+        settings: the values of `Trial.settings` for names that --search does not try.
 
     Raises:
         ArgumentError: the file that the pilot wrote cannot be read.
@@ -287,7 +287,7 @@ def trial(
 
 @contextmanager
 def current(run: Trial) -> Iterator[None]:
-    """Let `paramcast.trial()` return this trial in the meantime."""
+    """Let `paramcast.trial()` return this trial within the block."""
     _current.append(run)
     try:
         yield
@@ -299,7 +299,7 @@ _current: list[Trial] = []
 
 
 class _Journal:
-    """Writes the events of rank 0, each at once: the process may be killed at any moment."""
+    """Writes rank 0's events, each immediately: the process may be killed at any moment."""
 
     def __init__(self, path: Path) -> None:
         self._file = None

@@ -1,10 +1,10 @@
 """What the wrapper adds in sharded checkpoints: a `Stateful` for `torch.distributed.checkpoint`.
 
-`torch.distributed.checkpoint` keeps of an optimizer what belongs to its `state` and its groups.
-The "paramcast" entry of a plain state dict travels here, under the same keys at every phase:
+Of an optimizer, `torch.distributed.checkpoint` keeps only the `state` and the groups. The
+"paramcast" entry of a plain state dict travels here, under the same keys at every point of a cycle:
 
-    header            everything plain as JSON, in a tensor whose length depends on the parameters
-                      alone; of each part of the buffers, whether it holds anything
+    header            all plain values as JSON, in a tensor whose length depends only on the
+                      parameters; for each part of the buffers, whether it holds anything
     members, seen, kept, covered   one byte per parameter, in the order of their names: takes part,
                       has had a gradient, has buffers, has an average
     <part>.<i>.<name>, average.<kind>.<name>     sharded like the parameter of that name
@@ -30,17 +30,17 @@ from ..tensors import functional as F
 from ..tensors.segments import all_parameters
 
 HEADER = 1 << 14
-"""Bytes of the header, beside those for numbers of each parameter."""
+"""Bytes of the header, without those for the numbers of each parameter."""
 
 
 class CycleState:
     """The part of a `Forecast` that torch's distributed checkpoints leave out.
 
-    Save it beside model and optimizer; load it after `set_optimizer_state_dict`, which starts a new
-    cycle (`TrainingState` does both). The processes may be more or fewer than those that saved.
+    Save it alongside model and optimizer; load it after `set_optimizer_state_dict`, which starts a
+    new cycle (`TrainingState` does both). The number of processes may have changed since saving.
 
     Args:
-        model: whose parameters the optimizer was constructed with.
+        model: the model whose parameters the optimizer was constructed with.
         optimizer: the wrapper, `PLP` or another `Forecast`.
 
     Memory: while saving and loading, one copy of this process's shards of the buffers.
@@ -86,7 +86,7 @@ class CycleState:
             if name in average:
                 columns[f"average.{name}"] = torch.float32, average[name]
                 average["covered"] = [row is not None for row in average.pop(name)]
-        # one byte per parameter, in the order of names: another run may order its groups otherwise
+        # one byte per parameter, by name: another run may order its groups differently
         flags = {name: holder.pop(name) for name, holder in _flags(cycle, average)}
         order = sorted(range(len(parameters)), key=lambda i: names[id(parameters[i])])
         state = {"header": _pack(saved, _length([names[id(p)] for p in parameters]))}
@@ -100,9 +100,9 @@ class CycleState:
         return state
 
     def load_state_dict(self, state_dict: Mapping[str, Any]) -> None:
-        """Take over what `state_dict` returned, once it is known to fit.
+        """Load what `state_dict` returned, once it is known to fit.
 
-        What may differ from the run that was saved is said in `Forecast.load_state_dict`.
+        `Forecast.load_state_dict` says what may differ from the saved run.
 
         Raises:
             CheckpointError: it is damaged, or was written with another predictor or average.
@@ -178,7 +178,7 @@ class TrainingState:
         model, optimizer: as for `CycleState`.
 
     Example:
-        Save and load, with as many processes as there are now::
+        Save and load, with however many processes there are now::
 
             import torch.distributed.checkpoint as dcp
 
@@ -210,7 +210,7 @@ class TrainingState:
 
 
 def _flags(cycle: dict[str, Any], average: dict[str, Any]) -> list[tuple[str, dict[str, Any]]]:
-    """The lists of one truth per parameter, which travel as bytes, and where each belongs."""
+    """The lists of one boolean per parameter, which travel as bytes, and where each belongs."""
     own = [(name, cycle) for name in ("members", "seen", "kept")]
     return own + [("covered", average)] * ("updates" in average)
 

@@ -31,7 +31,7 @@ def unwrap(optimizer: object) -> Forecast:
         True
     """
     for inner in _inside(optimizer):
-        # Lightning's and Fabric's wrappers pretend to be of the class that they hold.
+        # Lightning's and Fabric's wrappers pose as the class that they hold.
         if isinstance(inner, Forecast) and "base" in vars(inner):
             return inner
     raise ArgumentError(
@@ -41,7 +41,7 @@ def unwrap(optimizer: object) -> Forecast:
 
 
 def _inside(optimizer: object) -> Iterator[object]:
-    """The optimizer, and what it and each one inside it keep as theirs, down to our wrapper's."""
+    """The optimizer, and those nested inside it, one in another."""
     seen: set[int] = set()
     while optimizer is not None and id(optimizer) not in seen:
         seen.add(id(optimizer))
@@ -54,10 +54,10 @@ def check_shows_average(optimizer: object) -> None:
     """Refuse an average that the model would not show.
 
     DeepSpeed's optimizers (ZeRO 1 to 3, bfloat16, float16) give the wrapper master weights of their
-    own, which reach the model at its next step only.
+    own, which reach the model only at its next step.
 
     Raises:
-        ArgumentError: a wrapper with an average lies in an optimizer of DeepSpeed.
+        ArgumentError: a wrapper with an average is inside a DeepSpeed optimizer.
     """
     for outer in _inside(optimizer):
         if type(outer).__module__.startswith("deepspeed.") and unwrap(outer).averages:
@@ -129,10 +129,10 @@ class Averaged:
         model: nn.Module | None = None,
         update_bn: Iterable[Any] | None = None,
     ) -> bool:
-        """Put the averages into the model, where there are any; whether there are."""
+        """Put the averages into the model, if there are any; return whether there are."""
         optimizers = list(optimizers)
         self.close(optimizers)
-        # in several optimizers, such as a GAN's, each shows its own average
+        # of several optimizers, such as a GAN's, each shows its own average
         ready = [optimizer for optimizer in optimizers if optimizer.has_average]
         for i, optimizer in enumerate(ready):
             _HOLDERS[optimizer] = self
@@ -143,10 +143,10 @@ class Averaged:
         return self.is_open
 
     def close(self, optimizers: Iterable[Forecast] = ()) -> None:
-        """Put the live weights back, bitwise; without effect where nothing is open.
+        """Put the live weights back, bitwise; no effect if nothing is open.
 
         Args:
-            optimizers: whose averages another holder may have left in the model, because an
+            optimizers: those whose averages another holder may have left in the model, because an
                 evaluation failed in a framework that does not tell its callbacks.
         """
         for optimizer in optimizers:
@@ -157,4 +157,4 @@ class Averaged:
 
 
 _HOLDERS: WeakKeyDictionary[Forecast, Averaged] = WeakKeyDictionary()
-"""Who opened each wrapper's average last."""
+"""Which holder last opened each wrapper's average."""

@@ -1,7 +1,7 @@
 """Keras 3 on the torch back end: a torch optimizer, wrapped or not, in `model.compile`.
 
-On this back end a Keras variable holds a `torch.nn.Parameter`, `fit` calls `loss.backward()` and
-hands gradients and variables to the optimizer. So the step can be torch's own: nothing is imitated.
+On this back end, a Keras variable holds a `torch.nn.Parameter`, and `fit` calls `loss.backward()`
+and hands gradients and variables to the optimizer. So the step is torch's own; nothing is emulated.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ class TorchOptimizer(keras.optimizers.Optimizer):
     decay and averages are those of torch and paramcast; gradient accumulation is not supported.
 
     Args:
-        factory: from the list of parameters to the optimizer, such as
+        factory: a function from the list of parameters to the optimizer, such as
             `lambda parameters: PLP(torch.optim.SGD(parameters, lr=0.1))`. `model.save` needs a
             function registered by `keras.saving.register_keras_serializable`.
         learning_rate: a float or a Keras schedule.
@@ -56,8 +56,8 @@ class TorchOptimizer(keras.optimizers.Optimizer):
         inner: the torch optimizer; None until the model is built.
 
     Raises:
-        ArgumentError: the factory makes no optimizer, a variable has a constraint, or the
-            optimizer is used for other variables than it was built for.
+        ArgumentError: the factory does not return an optimizer, a variable has a constraint, or the
+            optimizer is used for variables other than those it was built for.
 
     Example:
         model.compile(optimizer=TorchOptimizer(factory, learning_rate=0.1), loss=...)
@@ -97,7 +97,7 @@ class TorchOptimizer(keras.optimizers.Optimizer):
             trainable_variables = self._trainable_variables
         variables = list(trainable_variables)
         self.build(variables)
-        # Keras may hand over other variables than the optimizer was built for
+        # Keras may hand over variables other than those the optimizer was built for
         known = {id(p) for group in self.inner.param_groups for p in group["params"]}  # type: ignore[union-attr]
         # Keras owns the rate and the gradients, torch the step
         rate = float(self.learning_rate)
@@ -161,7 +161,7 @@ class ForecastCallback(keras.callbacks.Callback):
 
     The last event's numbers (`ForecastEvent`) go into the history as "forecast/jump_norm" and so
     on. Where the wrapper has an average, validation sees the averaged weights, as does `evaluate`
-    with this callback. Files hold the live weights, and the average in the optimizer's state.
+    with this callback. Files hold the live weights, with the average in the optimizer's state.
 
     Args:
         metrics: log the events.

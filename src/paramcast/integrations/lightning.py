@@ -20,7 +20,7 @@ except ImportError:
 
 _log = logging.getLogger("paramcast")
 LIVE = "paramcast_live"
-"""Key of a checkpoint under which the weights that training goes on with are kept."""
+"""Checkpoint key of the live weights, with which training resumes."""
 
 
 class ForecastCallback(Callback):
@@ -28,17 +28,17 @@ class ForecastCallback(Callback):
 
     The last event's numbers (`ForecastEvent`) are logged as "forecast/jump_norm" and so on,
     whenever the trainer logs. Where the wrapper has an average, validation sees the averaged
-    weights, and so do checkpoints: "state_dict" holds them, as `load_from_checkpoint` and
-    `trainer.test(ckpt_path="best")` expect, and the live weights stand under "paramcast_live", with
-    which `trainer.fit(ckpt_path=...)` goes on (with this callback again). Two kinds of checkpoints
-    hold the live weights alone, which a warning says when training starts: those of a sharded
-    model, and those with `save_weights_only=True`, where Lightning asks no callback.
+    weights. Checkpoints hold them too, under "state_dict", as `load_from_checkpoint` and
+    `trainer.test(ckpt_path="best")` expect; the live weights are under "paramcast_live", with which
+    `trainer.fit(ckpt_path=...)` resumes if this callback is there again. Two kinds of checkpoints
+    hold only the live weights, and a warning says so when training starts: those of a sharded
+    model, and those with `save_weights_only=True`, for which Lightning asks no callback.
 
     Args:
         metrics: log the events.
         averaged: evaluate and save with the averaged weights.
-        update_bn: batches by which to re-estimate the statistics of batch norm for the averaged
-            weights, each time that they are used; None keeps the live ones.
+        update_bn: batches from which to re-estimate the batch-norm statistics for the averaged
+            weights each time they are used; None keeps the live statistics.
 
     Raises:
         ArgumentError: when training starts, if no optimizer is a paramcast wrapper, or if DeepSpeed
@@ -106,7 +106,7 @@ class ForecastCallback(Callback):
     # --- checkpoints ----------------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        # Not empty, so that Lightning warns who resumes without this callback.
+        # Not empty, so that Lightning warns anyone who resumes without this callback.
         return {"averaged": self.averaged}
 
     def on_save_checkpoint(

@@ -1,15 +1,15 @@
 """PLP for JAX: an optax gradient transformation around another one.
 
-optax transformations return *updates* and never see the parameters that they lead to. So the points
-of a cycle are read where they are known: theta_j is the `params` of the update after step j, and
-the last point of a cycle is `params` plus the base's update. The last update of a cycle carries the
+optax transformations return *updates* and never see the resulting parameters. So the points of a
+cycle are read where they are known: theta_j is the `params` of the update after step j, and the
+last point of a cycle is `params` plus the base's update. The last update of a cycle carries the
 jump:
 
     jump = a theta_{k-2} + b theta_{k-1} - (a + b) theta_k
 
-One buffer holds the sum so far, as an affine mean or a difference (see `paramcast.functional`): a
-sum of weighted parameters would move parameters that never moved. For PLP, (a, b) = (-1/2, 1/2):
-copy theta_1, subtract theta_2, and the third update gets -1/2 * buffer more.
+One buffer holds the sum so far, as an affine mean or a difference (`paramcast.tensors.functional`):
+a sum of weighted parameters would move parameters that never moved. For PLP, (a, b) = (-1/2, 1/2):
+copy theta_1, subtract theta_2, and add -1/2 * buffer to the third update.
 
 Nothing here imports torch.
 """
@@ -98,7 +98,7 @@ def plp(
 
     Every k = `every` updates the parameters become theta_plus: the k-th update is the base's plus
     the jump. It must be the last transformation before `optax.apply_updates`; clipping, weight
-    decay and learning rates belong into `base`. Accumulation goes outside, `MultiSteps(plp(base))`.
+    decay and learning rates belong in `base`. Accumulation goes outside, `MultiSteps(plp(base))`.
 
     Args:
         base: the transformation that makes the steps, learning rate included.
@@ -107,15 +107,15 @@ def plp(
         every: updates per cycle, at least 3.
 
     Returns:
-        A transformation with the state `PLPState`. Its `update` needs `params`, hands extra
+        A transformation with the state `PLPState`. Its `update` needs `params`, passes extra
         arguments to the base, and can be compiled, scanned, mapped and sharded.
 
-    Memory: one element per parameter, in its dtype with the default start and horizon 1, else in
-    float32 at least. A prediction with a non-finite value is not written. In bfloat16 a jump below
+    Memory: one element per parameter, in its dtype with the default start and horizon 1, else in at
+    least float32. A prediction with a non-finite value is not written. In bfloat16, a jump below
     half a unit in the last place of a parameter rounds away.
 
     Raises:
-        BaseOptimizerError: base is not a gradient transformation, or on `init` cannot be wrapped.
+        BaseOptimizerError: base is not a gradient transformation or, on `init`, cannot be wrapped.
         ArgumentError: a horizon that is not finite, an unknown start, every < 3; on `update`, if
             `params` is missing.
 
@@ -156,6 +156,7 @@ def plp(
             )
         updates, base_state = inner.update(updates, state.base, params, **extra)
         if plan is not None:
+            # by phase: nothing yet, copy theta_{k-2}, close the cycle
             branches: list[Callable[[], tuple[Any, Any]]] = [
                 lambda: (updates, state.buffer),
                 lambda: (
@@ -176,8 +177,8 @@ def plp(
 def restart_cycle(state: PLPState) -> PLPState:
     """Forget the points of the running cycle; the next update starts a new one.
 
-    Call it after changing the parameters from outside, such as restoring an earlier checkpoint of
-    the model: points of two different trajectories do not lie on one line.
+    Call it after changing the parameters from outside, for example by restoring an earlier
+    checkpoint of the model: points of two different trajectories do not lie on one line.
     """
     return state._replace(done=jnp.zeros_like(state.done))
 
@@ -188,7 +189,7 @@ def _close(plan: _Plan, updates: Any, buffer: Any, params: Any) -> tuple[Any, An
     buffer = jax.tree.map(lambda b, p: _second(plan, b, p), buffer, params)
     if plan.third:
         buffer = jax.tree.map(lambda b, p: b - p, buffer, last)
-    # one element that is not finite refuses the whole prediction
+    # one non-finite element rejects the whole prediction
     sound = jnp.array(True)
     for leaf in jax.tree.leaves(buffer):
         sound &= jnp.all(jnp.isfinite(leaf))

@@ -1,4 +1,4 @@
-"""A torch state dict as one array of bytes, for stores that know arrays only; no code in it."""
+"""A torch state dict as one array of bytes, for stores that hold only arrays; no code in it."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ def unpack(array: Any) -> Any:
     try:
         file = io.BytesIO(numpy.asarray(array, dtype=numpy.uint8).tobytes())
         return torch.load(file, map_location="cpu", weights_only=True)
-    except Exception as error:  # what damaged bytes can make of it has no end
+    except Exception as error:  # damaged bytes can raise anything
         raise CheckpointError(
             f"the saved state of the optimizer is damaged ({type(error).__name__}); load the "
             "weights alone, or an earlier file"

@@ -23,10 +23,10 @@ _OURS = ("horizon", "start", "every", "total_steps", "gate", "average", "monitor
 
 
 def plp(base: Callable[..., Optimizer], params: Any, **options: Any) -> PLP:
-    """PLP around an optimizer that is built here: what skorch asks of an optimizer.
+    """PLP around an optimizer that is built here, as skorch expects of an optimizer.
 
     Args:
-        base: a class of optimizers, bound first: `functools.partial(plp, torch.optim.SGD)`.
+        base: an optimizer class, bound first: `functools.partial(plp, torch.optim.SGD)`.
         params: what skorch passes.
         options: those of `PLP` go to it, all others to the base.
 
@@ -44,17 +44,17 @@ class ForecastCallback(Callback):
 
     At the end of an epoch the last event's numbers (`ForecastEvent`) are recorded as
     "forecast/jump_norm" and so on. Where the wrapper has an average, the validation losses and
-    scores of each epoch are those of the averaged weights. Callbacks that are listed before this
-    one see them at the epoch's end too, those after it the live weights: list `Checkpoint` and
-    `EarlyStopping(load_best=True)` before it for the weights that were evaluated, after it to
-    resume from.
+    scores of each epoch are those of the averaged weights. At the end of an epoch, callbacks listed
+    before this one see the averaged weights too, and those listed after it see the live ones: list
+    `Checkpoint` and `EarlyStopping(load_best=True)` before it to keep the weights that were
+    evaluated, after it to keep those to resume from.
 
     Args:
         metrics: record the events.
         averaged: validate with the averaged weights.
-        keep: at the end of the training, put the averaged weights into the network for good, so
-            that `predict`, and with it `GridSearchCV`, uses them. Training on starts from them.
-            Not together with `load_best`, whose weights they would replace.
+        keep: at the end of training, put the averaged weights into the network for good, so that
+            `predict`, and with it `GridSearchCV`, uses them. Further training starts from them. Do
+            not combine it with `load_best`, whose weights they would replace.
 
     Raises:
         ArgumentError: when training starts, if the optimizer is not a paramcast wrapper.

@@ -30,15 +30,15 @@ class ForecastCallback(TrainerCallback):
     """Log the predictions; evaluate, predict and save with the averaged weights.
 
     Whenever the Trainer logs, the last event's numbers (`ForecastEvent`) go into the log and into
-    `trainer.state.log_history` as "forecast/jump_norm" and so on. Trackers of `report_to` are asked
-    before the callbacks that you pass; put this one first for them to see the numbers:
+    `trainer.state.log_history` as "forecast/jump_norm" and so on. The trackers of `report_to` are
+    called before the callbacks that you pass; for them to see the numbers, put this one first:
     `trainer.callback_handler.callbacks.insert(0, ForecastCallback())`.
 
     Where the wrapper has an average, `evaluate` and `predict` see the averaged weights from the
-    start of the training on, and each checkpoint has a folder "averaged" with them, to be loaded by
-    `from_pretrained`; the checkpoint itself holds the live weights and resumes with them. With
-    `load_best_model_at_end` the model ends with the weights that were evaluated best, averaged or
-    not, and from then on `evaluate` and `predict` see the model as it is.
+    start of training, and each checkpoint has a folder "averaged" with them, for `from_pretrained`
+    to load; the checkpoint itself holds the live weights and resumes with them. With
+    `load_best_model_at_end`, the model ends with the weights that scored best, averaged or not, and
+    from then on `evaluate` and `predict` see the model as it is.
 
     Args:
         metrics: log the events.
@@ -46,8 +46,8 @@ class ForecastCallback(TrainerCallback):
 
     Raises:
         ArgumentError: when training starts, if the optimizer is not a paramcast wrapper, if
-            DeepSpeed hides its average from the model, or if `load_best_model_at_end` meets an
-            average in a sharded model or in `hyperparameter_search`.
+            DeepSpeed hides its average from the model, or if `load_best_model_at_end` is combined
+            with an average in a sharded model or in `hyperparameter_search`.
         CheckpointError: at the end, if the best averaged weights cannot be loaded.
 
     Example:
@@ -95,15 +95,15 @@ class ForecastCallback(TrainerCallback):
         forecast, best = unwrap(optimizer), state.best_model_checkpoint
         if not (self.averaged and forecast.averages and args.load_best_model_at_end and best):
             return
-        # The Trainer has loaded the best checkpoint: its live weights. They were evaluated, too,
-        # where the average had not begun.
+        # The Trainer has loaded the live weights of the best checkpoint. If the average had not
+        # begun by then, they are the ones that were evaluated.
         PartialState().wait_for_everyone()  # the main process may still be writing the folder
         if (averaged := Path(best) / "averaged").is_dir():
             _load_averaged(model, averaged)
             _log.info("the model has the best averaged weights, of %s", averaged)
         forecast.restart_cycle()
         forecast.restart_average()
-        del forecast.eval, forecast.train  # type: ignore[attr-defined] # the average is a later one
+        del forecast.eval, forecast.train  # type: ignore[attr-defined] # the average is of a later step
 
     def on_evaluate(self, args: Any, state: Any, control: Any, **kwargs: Any) -> None:
         self._average.close()
@@ -135,7 +135,7 @@ class ForecastCallback(TrainerCallback):
         optimizer: Any = None,
         **kwargs: Any,
     ) -> None:
-        # A search writes its checkpoints elsewhere; of a sharded model each process has a part.
+        # A search writes its checkpoints elsewhere; each process holds part of a sharded model.
         unknown = state.is_hyper_param_search or sharded(model)
         if self.averaged and args.should_save and not unknown:
             _save_averaged(unwrap(optimizer), model, args.output_dir, state.global_step)
@@ -144,7 +144,7 @@ class ForecastCallback(TrainerCallback):
 def _save_averaged(forecast: Forecast, model: Any, folder: str, step: int) -> None:
     """Write the averaged weights beside the live ones of the checkpoint."""
     averaged = Path(folder) / f"checkpoint-{step}" / "averaged"
-    shutil.rmtree(averaged, ignore_errors=True)  # of an earlier run in the same folder
+    shutil.rmtree(averaged, ignore_errors=True)  # left by an earlier run in the same folder
     if not forecast.has_average:
         return
     with forecast.eval_weights():

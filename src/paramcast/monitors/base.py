@@ -91,8 +91,8 @@ class Logger(Monitor):
     """Write a line per event with Python's standard logging.
 
     Args:
-        logger: where to; the logger "paramcast" if not given.
-        level: of the lines.
+        logger: the logger to write to; "paramcast" if not given.
+        level: the level of the lines.
     """
 
     def __init__(

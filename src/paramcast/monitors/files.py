@@ -80,7 +80,7 @@ class JSONLines(_File):
 class CSV(_File):
     """Append each event as one row of a table; a new file starts with the names.
 
-    The numbers of each parameter have no place in it: use `JSONLines` for them.
+    It has no room for the numbers of each parameter: use `JSONLines` for them.
 
     Args:
         path: the file; created where missing.

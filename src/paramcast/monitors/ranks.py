@@ -23,22 +23,22 @@ _TEXT = 512
 
 
 class CheckRanks(Monitor):
-    """Compare every prediction over the processes; the first that differs is an error on all.
+    """Compare every prediction across processes; the first that differs is an error on all.
 
     Each process hashes its event (step, cycle, whether and why it was written, the jump's norm) and
     all hashes are compared, on the CPU, in a gloo group of its own. Replicas whose parameters have
-    drifted apart differ in the jump's norm long before they differ in a decision. It costs one
-    exchange of 8 bytes per prediction, and on an accelerator a wait: use it to find a fault.
+    drifted apart differ in the jump's norm long before they differ in a decision. Each prediction
+    costs one exchange of 8 bytes and, on an accelerator, a wait: use it to find a fault.
 
     Args:
-        group: a gloo group of the processes that must agree, all of them if not given. Stages of a
+        group: a gloo group of the processes that must agree; all of them if not given. Stages of a
             pipeline hold different parameters: give each stage the group of its replicas.
         timeout: seconds to wait for the others.
         every: compare every n-th prediction.
 
     Raises:
         RankError: processes decided differently, or one did not arrive in time.
-        ArgumentError: timeout is not above 0, or above 1e6.
+        ArgumentError: timeout is outside (0, 1e6].
 
     Example:
         >>> check = CheckRanks()  # one process, or no torch.distributed: nothing to compare

@@ -40,7 +40,7 @@ class _Tracker(Monitor):
 
 
 def _numbers(prefix: str, fields: dict[str, Any]) -> dict[str, float]:
-    """The numbers that there are; counts are left out."""
+    """The numbers that are known; counts are left out."""
     known = {name: value for name, value in fields.items() if isinstance(value, (bool, float))}
     return {f"{prefix}/{name}": float(value) for name, value in known.items()}  # True is 1
 
@@ -84,10 +84,10 @@ class MLflow(_Tracker):
     The last anomaly is the tag "paramcast.anomaly".
 
     Args:
-        run_id: the run; None for the active one (`mlflow.start_run()`), or if there is none a new
+        run_id: the run; None for the active one (`mlflow.start_run()`) or, if there is none, a new
             one, which `close` ends.
         tracking_uri: where the run is; None for MLflow's own setting.
-        experiment: in which a new run is made.
+        experiment: the experiment of a new run.
         requests: every, scored and per_tensor, as in `Monitor`.
 
     Raises:
@@ -143,13 +143,13 @@ class MLflow(_Tracker):
 class WandB(_Tracker):
     """Write the numbers of each event to a run of Weights & Biases, under "paramcast/".
 
-    They are drawn against "paramcast/step", so that they do not disturb the steps of what else the
-    run logs. Anomalies are the text "paramcast/anomaly".
+    They are plotted against "paramcast/step", so they do not disturb the steps of anything else
+    that the run logs. Anomalies are the text "paramcast/anomaly".
 
     Args:
-        run: what `wandb.init()` returned; None for the one under way, or if there is none a new
-            one, which `close` ends.
-        project: of a new run.
+        run: what `wandb.init()` returned; None for the active one or, if there is none, a new one,
+            which `close` ends.
+        project: the project of a new run.
         requests: every, scored and per_tensor, as in `Monitor`.
 
     Raises:

@@ -57,4 +57,4 @@ COMPARED: Mapping[str, tuple[type[Predictor], str]] = MappingProxyType(
         "aitken": (Aitken, "per tensor, the limit of a geometric sequence"),
     }
 )
-"""The predictors that comparisons know by name, with a line about each."""
+"""The predictors that comparisons know by name, with one line about each."""

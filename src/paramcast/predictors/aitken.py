@@ -66,7 +66,7 @@ class Aitken(Predictor):
 
     def finish_(self, work: Workspace) -> float:
         for segment in work.segments:
-            d2, d1 = segment.buffers  # both with the sign turned
+            d2, d1 = segment.buffers  # both negated
             # rho per tensor; one that did not move has rho = 0, and its jump is 0
             square = tensor_dots(segment, d1, d1)
             rho = tensor_dots(segment, d1, d2) / torch.where(square > 0, square, 1.0)

@@ -45,7 +45,7 @@ class Predictor(ABC):
         every: k, the optimizer steps in a cycle.
         horizon: steps from the predictor's start point, None where the rule has no horizon.
         buffers: elements of memory per parameter.
-        persistent: which buffers live on from cycle to cycle (and are saved between cycles).
+        persistent: which buffers persist from cycle to cycle (and are saved between cycles).
         evaluated: (b, f) where the weights to evaluate with are theta_plus + f * buffer b; None
             where they are theta_plus itself.
         extra_steps: e, the steps that one jump adds on a straight path of unit steps.
@@ -73,7 +73,7 @@ class Predictor(ABC):
         return (self.every + self.extra_steps) / self.every
 
     def extra_steps_at(self, horizon: float | None) -> float:
-        """The same for a cycle with another horizon."""
+        """`extra_steps` for a cycle with another horizon."""
         return self.extra_steps
 
     @property
@@ -93,14 +93,14 @@ class Predictor(ABC):
 
     @abstractmethod
     def finish_(self, work: Workspace) -> float:
-        """Leave the jump in buffer 0, up to the factor that is returned."""
+        """Leave the jump in buffer 0, up to the returned factor."""
 
     def written_(self, work: Workspace) -> None:
         """The prediction was written: adjust the base's state (called if `adjusts_base`)."""
 
     @property
     def identity(self) -> str:
-        """The rule as a checkpoint names it: all that its buffers depend on, so no horizon."""
+        """The rule as a checkpoint names it: all that its buffers depend on, hence no horizon."""
         knobs = [(name, getattr(self, name)) for name in self.knobs if name != "horizon"]
         inside = ", ".join(
             f"{name}={value.identity if isinstance(value, Predictor) else repr(value)}"

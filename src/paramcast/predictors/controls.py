@@ -43,7 +43,7 @@ class SignFlipped(_Derived):
         theta_plus = theta_k - (prediction - theta_k)
 
     Args:
-        of: the predictor whose jump is turned round.
+        of: the predictor whose jump is reversed.
 
     Raises:
         ArgumentError: `of` is not a predictor.
@@ -76,8 +76,8 @@ class RandomDirection(_Derived):
 
         jump <- |jump| * z / |z|,   z ~ N(0, I), drawn again for each tensor and cycle
 
-    Nothing but the length of the jump is left, so what this control gains is gained by noise. The
-    draws depend on `seed` and the number of the cycle alone: a resumed run repeats them.
+    Only the length of the jump is left, so any gain of this control comes from noise. The draws
+    depend only on `seed` and the cycle number: a resumed run repeats them.
 
     Args:
         of: the predictor whose jump is replaced.
@@ -108,11 +108,11 @@ class RandomDirection(_Derived):
             if not jumps:
                 continue
             device, shard = jumps[0].device, segment.shard
-            if (device, shard) not in generators:  # what is replicated draws alike everywhere
+            if (device, shard) not in generators:  # replicas draw alike everywhere
                 generators[device, shard] = torch.Generator(device)
                 generators[device, shard].manual_seed(_hash(self.seed, work.cycle, *shard))
             generator = generators[device, shard]
-            for jump in jumps:  # one at a time: the noise of all would be one more buffer
+            for jump in jumps:  # one at a time: noise for all would take one more buffer
                 noise = torch.randn(
                     jump.shape, generator=generator, device=device, dtype=jump.dtype
                 )

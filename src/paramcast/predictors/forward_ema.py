@@ -14,8 +14,8 @@ class ForwardEMA(FromTheStart):
         x          <- where the base's step from there ends
         m          <- decay * m + (1 - decay) * (x - x before)
 
-    On a straight path G = 1 / (1 - strength). The source switches it on in a middle window of the
-    training only: combine it with gates.After and gates.Before.
+    On a straight path G = 1 / (1 - strength). The source uses it only in a middle window of
+    training: combine it with gates.After and gates.Before.
 
     Args:
         decay: of the average, in [0, 1).
@@ -48,7 +48,7 @@ class ForwardEMA(FromTheStart):
         for segment in work.segments:
             segment.fold_(F.Fold(F.SUBTRACT), 0)
             d, m = segment.flats  # d = minus the base's step
-            # x - x before = step + strength * m, as far as that jump was written
+            # x - x before = step + strength * m, to the extent that this jump was written
             ahead = self.strength * work.written
             m.mul_(self.decay + (1.0 - self.decay) * ahead).add_(d, alpha=self.decay - 1.0)
             d.copy_(m)

@@ -15,7 +15,7 @@ class LeastSquares(Line):
         s          = sum_i t_i theta_i / sum_i t_i^2
         theta_plus = mean + (horizon + (n - 1) / 2) * s
 
-    Its start point is the line's value at the last step, so horizon 0 smooths and does not predict.
+    Its start point is the line's value at the last step, so horizon 0 smooths without predicting.
 
     Args:
         window: points on the line, at least 2 (2 is the line through two points).

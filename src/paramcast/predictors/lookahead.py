@@ -1,4 +1,4 @@
-"""Lookahead: back a part of the way, and what becomes of the base's momentum."""
+"""Lookahead: part of the way back, and what becomes of the base's momentum."""
 
 from __future__ import annotations
 
@@ -21,11 +21,11 @@ NO_MOMENTA = {
     "grad_avg", "acc_delta", "sum", "exp_inf", "variance", "row_var", "col_var", "prev",
     "step_size", "eta", "mu", "mu_product", "ax", "s", "p0",
 }  # fmt: skip
-"""What else may be as large as a parameter there: scales, and Prodigy's start and its distance."""
+"""Other state that may be as large as a parameter: scales, and Prodigy's start and distance."""
 
 
 class Interpolate(Affine):
-    """Lookahead: go back a part of the way to where the cycle started.
+    """Lookahead: go part of the way back to where the cycle started.
 
         theta_plus = theta_0 + alpha * (theta_k - theta_0)
 
@@ -35,10 +35,10 @@ class Interpolate(Affine):
         momentum="reset"      m <- 0
         momentum="pullback"   m <- m_0 + alpha * (m - m_0), m_0 that of the cycle's start
 
-    alpha = 1 is the base optimizer, with "reset" one whose momentum starts again every k steps.
+    alpha = 1 is the base optimizer; with "reset", one whose momentum restarts every k steps.
     m is what the base's state holds as momentum_buffer, exp_avg or momentum. A base without
-    any is left alone; one whose state holds it under another name, or quantised, is an error at the
-    end of the first cycle, before anything is written.
+    any is left alone; one whose state holds it under another name, or quantised, causes an error at
+    the end of the first cycle, before anything is written.
 
     Args:
         every: k, optimizer steps per cycle, at least 1.
@@ -49,7 +49,7 @@ class Interpolate(Affine):
 
     Raises:
         ArgumentError: every < 1, alpha outside (0, 1], an unknown momentum.
-        BaseOptimizerError: in a step, if "reset" or "pullback" do not know the base's state.
+        BaseOptimizerError: in a step, if "reset" or "pullback" does not know the base's state.
 
     Example:
         >>> Interpolate(5, 0.5).weights
@@ -92,7 +92,7 @@ class Interpolate(Affine):
 
     def finish_(self, work: Workspace) -> float:
         if self.momentum != "keep":
-            for _ in _momenta(work, self):  # or an error, before anything is written
+            for _ in _momenta(work, self):  # raises here, before anything is written
                 pass
         return super().finish_(work)
 
@@ -107,9 +107,9 @@ class Interpolate(Affine):
 
 
 def _momenta(work: Workspace, rule: Interpolate) -> Iterator[tuple[Tensor, Tensor]]:
-    """Each momentum of the base, and its parameter's kept one (in the last buffer).
+    """Each momentum of the base, and the one kept for its parameter (in the last buffer).
 
-    What is not known to be a momentum or something else is never passed over.
+    State that might be a momentum of an unknown name is an error, never skipped.
     """
     for segment in work.segments:
         rows = zip(segment.parameters, segment.points, segment.buffers[-1], strict=True)

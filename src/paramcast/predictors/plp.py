@@ -12,7 +12,7 @@ from .lines import LeastSquares, Secant
 
 
 class Midline(Line):
-    """Parameters Linear Prediction (PLP): read on along the midline of the last three points.
+    """Parameters Linear Prediction (PLP): continue along the midline of the last three points.
 
         s          = (theta_k - theta_{k-2}) / 2                     slope per step
         theta_plus = start + horizon * s
@@ -22,8 +22,8 @@ class Midline(Line):
         start="mean"       (theta_{k-2} + theta_{k-1} + theta_k) / 3
 
     With the defaults this is theta_3 + (theta_2 - theta_1) / 2, weights (0, -1/2, 1/2, 1), G = 7/6.
-    The three-step cycle and the slope are the paper's; the start point and the horizon are a
-    reading of it (the paper's own equation could not be read), so both are arguments and the
+    The three-step cycle and the slope are the paper's. The start point and the horizon are our
+    reading of it (the paper's own equation could not be read), so both are arguments, and the
     readings have names in `READINGS`.
 
     Args:

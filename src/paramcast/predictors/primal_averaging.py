@@ -14,9 +14,9 @@ class PrimalAveraging(FromTheStart):
         x  <- x + w (z - x),   w = (eta + 1) / (t + eta)      after t steps
         theta_plus = (1 - beta) z + beta x                    where the next gradient is taken
 
-    x is the average of z that `averaging.PolynomialDecay(eta)` makes: it lags t / (eta + 2) steps
-    behind. The parameters stay near it, and `eval_weights()` shows it, at a constant learning rate
-    and without a known end. eta = 0 weighs all points alike, as Schedule-Free does. On a
+    x is the average of z that `averaging.PolynomialDecay(eta)` would make: it lags t / (eta + 2)
+    steps behind. The parameters stay near it, and `eval_weights()` shows it; it needs no decaying
+    learning rate and no known end. eta = 0 weighs all points equally, as Schedule-Free does. On a
     straight path G = 1 - beta / (eta + 2).
 
     The average takes the place of a momentum: give the base none (AdamW with betas=(0, 0.999)).

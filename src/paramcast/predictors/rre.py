@@ -20,8 +20,8 @@ class RRE(Predictor):
         theta_plus = sum_i c_i theta_{i+1}
 
     On a noiseless linear iteration with fewer than n modes it lands at the fixed point. In pure
-    noise the c_i become equal and it averages. On a straight path the u_i are equal, so are the
-    c_i, and the jump is -(n - 1)/2 steps: expect it to slow such phases down.
+    noise the c_i become equal and it averages. On a straight path the u_i are equal and so are the
+    c_i; the jump is -(n - 1)/2 steps, so expect it to slow such phases down.
 
     Args:
         window: n, displacements used, at least 2; also the cycle's length.

@@ -1,1 +1,1 @@
-"""What happens while a wrapper runs: who takes part, the cycle, its events, its saved form."""
+"""What happens while a wrapper runs: the members, the cycle, its events, its saved form."""

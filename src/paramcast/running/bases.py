@@ -17,14 +17,14 @@ _FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric
 
 
 def check_base(base: object, wrapper: type[Optimizer]) -> None:
-    """Refuse what is not an optimizer, or cannot be one inside this wrapper."""
+    """Refuse what is not an optimizer, or cannot be wrapped."""
     name = type(base).__name__
     if isinstance(base, type) and issubclass(base, Optimizer):
         raise BaseOptimizerError(
             f"base is the class {base.__name__}; "
             f"construct it first: PLP({base.__name__}(model.parameters(), ...))"
         )
-    # Lightning's and Fabric's classes pretend to be of the class that they hold
+    # Lightning's and Fabric's wrappers pose as the class that they hold
     modules = {cls.__module__.split(".")[0] for cls in type(base).__mro__}
     framework = modules.intersection(_FRAMEWORKS)
     if framework:
@@ -37,7 +37,7 @@ def check_base(base: object, wrapper: type[Optimizer]) -> None:
             f"base must be a torch.optim.Optimizer, got {name}; "
             "construct one first: PLP(torch.optim.SGD(model.parameters(), lr=0.1))"
         )
-    for inner in _inside(base):  # another library's wrapper may lie between
+    for inner in _inside(base):  # another library's wrapper may be in between
         if isinstance(inner, wrapper):
             raise BaseOptimizerError(
                 f"base is already wrapped ({type(inner).__name__}); "
@@ -56,7 +56,7 @@ def check_base(base: object, wrapper: type[Optimizer]) -> None:
 
 
 def check_second_points(base: Optimizer) -> None:
-    """Refuse a base that keeps a point of its own, which no prediction moves."""
+    """Refuse a base that keeps a point of its own that predictions do not move."""
     for name in (cls.__name__ for inner in _inside(base) for cls in type(inner).__mro__):
         if (found := second_point(name)) is not None:
             raise BaseOptimizerError(f"base must not be {name}: it {found.why}; {found.instead}")
@@ -65,8 +65,8 @@ def check_second_points(base: Optimizer) -> None:
 def check_master_weights(base: Optimizer) -> None:
     """Refuse a base whose state holds wider copies of its 16-bit parameters.
 
-    The next step would write the copies into the parameters, and undo every prediction. After a
-    step such a copy, rounded, is the parameter; what only starts as one has been left behind.
+    The next step would write the copies into the parameters and so undo every prediction. After a
+    step, such a copy rounds to its parameter; state that only started as a copy no longer does.
     """
     copies: dict[str, bool] = {}
     for p in all_parameters(base.param_groups):
@@ -83,7 +83,7 @@ def check_master_weights(base: Optimizer) -> None:
 
 
 def _is_wider(value: Tensor, point: Tensor) -> bool:
-    """Whether it could be a wider copy of this parameter, which is not all zero."""
+    """Whether it could be a wider copy of this parameter; no where the parameter is all zero."""
     return (
         value.shape == point.shape
         and value.is_floating_point()
@@ -93,7 +93,7 @@ def _is_wider(value: Tensor, point: Tensor) -> bool:
 
 
 def _inside(base: object) -> Iterator[object]:
-    """The base, and the optimizers that it holds in turn."""
+    """The base, and the optimizers nested inside it."""
     names = ("optimizer", "base", "base_optimizer", "_base_optimizer")
     seen: set[int] = set()
     while base is not None and id(base) not in seen:

@@ -1,4 +1,4 @@
-"""Batch-norm statistics for weights that are only evaluated."""
+"""Batch-norm statistics for weights that are used only for evaluation."""
 
 from __future__ import annotations
 
@@ -19,14 +19,15 @@ from ..errors import ArgumentError
 def batch_norm_of(model: nn.Module, data: Iterable[Any] | None) -> Iterator[None]:
     """Batch-norm statistics estimated from data, for the weights that the model has now.
 
-    What `torch.optim.swa_utils.update_bn` does, and undone: on leaving, also by an exception, the
-    statistics are the former ones. Frozen layers keep theirs. Of the pass itself nothing else
-    stays: modes, momenta and all other buffers are put back when it ends. None does nothing.
+    It does what `torch.optim.swa_utils.update_bn` does, and undoes it: on leaving, even through an
+    exception, the previous statistics are restored. Frozen layers keep theirs. The pass itself
+    leaves nothing else behind: modes, momenta and all other buffers are restored when it ends. If
+    the data are None, nothing happens.
     """
     if data is None:
         yield
         return
-    # all modes and buffers as they are, to be put back: those of the layers on leaving only
+    # all modes and buffers, to be restored after the pass; the layers' own only on leaving
     modes = {module: module.training for module in model.modules()}
     layers: list[_BatchNorm] = []
     kept = {module: _buffers(module) for module in modes}
@@ -47,10 +48,10 @@ def batch_norm_of(model: nn.Module, data: Iterable[Any] | None) -> Iterator[None
 
 
 def _start_training(model: nn.Module) -> list[_BatchNorm]:
-    """Put the model into training mode; which batch-norm layers are not frozen.
+    """Put the model into training mode; return the batch-norm layers that are not frozen.
 
-    A frozen one is in evaluation mode while the model trains. Where the whole model is in
-    evaluation mode, what is left to tell by is whether its weight is learnable.
+    A frozen layer is in evaluation mode while the model is in training mode. If the whole model is
+    in evaluation mode, a layer counts as frozen if its weight is not learnable.
     """
     was_training = model.training
     if not was_training:
@@ -87,7 +88,7 @@ def _estimate(model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any
 
 
 def _run(model: nn.Module, batch: Any, device: torch.device) -> None:
-    """The inputs of a batch: a tensor, the first of a list or tuple, or a dict of arguments."""
+    """Run the model on a batch: a tensor, a list or tuple (its first), or a dict of arguments."""
     inputs = batch[0] if isinstance(batch, (list, tuple)) else batch
     if isinstance(inputs, Mapping):
         model(**{name: _moved(value, device) for name, value in inputs.items()})

@@ -1,4 +1,4 @@
-"""What is refused of a saved state, before anything is loaded."""
+"""Checks of a saved state, before anything is loaded."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ def _check_cycle(saved: Any, settings: Settings, parameters: Sequence[Tensor]) -
 
 def _check_members(saved: Mapping[str, Any], settings: Settings) -> None:
     """Members must have the buffers that are needed, and no other parameter may."""
-    # by the numbers of the cycle, which parts must be there
+    # the cycle's counters say which parts must be there
     first = settings.predictor.first_point(saved["horizon"])
     holds = first is not None and saved["done"] >= max(first, 1)
     persistent = bool(settings.predictor.persistent)
@@ -124,10 +124,10 @@ def _check_members(saved: Mapping[str, Any], settings: Settings) -> None:
 
 
 def _check_rows(saved: Any, part: str, count: int, parameters: Sequence[Tensor]) -> None:
-    """Whether it holds, for each parameter, None or as many tensors like it as the part needs."""
+    """Refuse rows other than None or, per parameter, the tensors like it that the part needs."""
     if not isinstance(saved, list):
         raise CheckpointError(f"{DAMAGED}{part} has the wrong type")
-    # how many rows there are is compared with the number of parameters by the caller
+    # the caller compares the number of rows with the number of parameters
     for i, (p, row) in enumerate(zip(parameters, saved, strict=False)):
         if row is None:
             continue
@@ -176,7 +176,7 @@ def _is_list_of_bool(value: Any) -> bool:
 
 
 def _is_row(value: Any, *fits: Callable[[Any], bool]) -> bool:
-    """Whether it is a list of as many values as there are conditions, each of which holds."""
+    """Whether it is a list with one value per condition, each of which holds."""
     return (
         isinstance(value, list)
         and len(value) == len(fits)
@@ -185,7 +185,7 @@ def _is_row(value: Any, *fits: Callable[[Any], bool]) -> bool:
 
 
 def _is_action(value: Any) -> bool:
-    """Whether it is an anomaly rule with what it did."""
+    """Whether it is an anomaly rule and what it did."""
     return isinstance(value, list) and [type(each) for each in value] == [str, str]
 
 

@@ -28,9 +28,10 @@ NORM_EVERY = 16
 class Cycle:
     """What changes while a wrapper runs, except the average.
 
-    Each step of the base goes `start` (the first of a cycle), the base's own step, `count`; the
-    last `count` of a cycle closes it. One object, held for good and mutated in place: frameworks
-    copy the wrapper's attributes into objects of their own and run our methods on those.
+    Each step of the base runs `start` (only before the first of a cycle), the base's own step, and
+    `count`; the last `count` of a cycle closes it. There is one object, kept for good and mutated
+    in place: frameworks copy the wrapper's attributes into objects of their own and run our methods
+    on those.
 
     Attributes:
         steps: completed steps, over all cycles.
@@ -53,7 +54,7 @@ class Cycle:
         self.copied = False
         self.size: SupportsFloat | None = None
         self._first: int | None = None  # the point that first needs buffers; None: nothing ever
-        self._joining = 0  # the point at which it is settled who takes part
+        self._joining = 0  # the point at which the members are settled
 
     # --- from step to step ----------------------------------------------------------------------
 
@@ -75,10 +76,10 @@ class Cycle:
                 self._joining = min(self._first, settings.half_points()[0])
 
     def count(self) -> None:
-        """A step is complete; a loss or a monitor may fail, and the cycle goes on all the same."""
+        """A step is complete; a loss or a monitor may fail, and the cycle still goes on."""
         self.steps += 1
         self.done += 1
-        self.copied = False  # what came after the last jump is no longer only that jump
+        self.copied = False  # the parameters now differ from it by more than the last jump
         try:
             if self.telling.pending is not None:
                 self.telling.after_step()
@@ -104,13 +105,13 @@ class Cycle:
     # --- the points -----------------------------------------------------------------------------
 
     def _observe(self, point: int, *, gradients_to_come: bool = False) -> Workspace | None:
-        """Take in one point of the cycle; return what the predictor sees, None for nothing yet."""
+        """Take in one point of the cycle; return what the predictor sees, None if nothing yet."""
         if self._first is None:
             return None
         members, settings = self.members, self.settings
         if point == self._joining:
             waiting = self.telling.pending is not None
-            # the buffers, beside the predictor's own, whose content outlasts the cycle
+            # the buffers, besides the predictor's own, whose content outlasts the cycle
             layout = settings.layout
             lasting = [layout.copy] if self.copied else []
             if waiting and self.telling.scoring:
@@ -150,7 +151,7 @@ class Cycle:
     # --- its end --------------------------------------------------------------------------------
 
     def _close(self, work: Workspace) -> None:
-        """The cycle is complete: predict, decide, write, and say so."""
+        """The cycle is complete: predict, decide, write, and report."""
         settings, members = self.settings, self.members
         clock = time.perf_counter()
         predictor, segments = settings.predictor, members.segments
@@ -167,7 +168,7 @@ class Cycle:
                 device = segment.flats[0].device
                 all_norms = sum(value.to(device, non_blocking=True) for value in norms)
                 F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
-        # all processes take a sharded norm together, also those that are not watched
+        # all processes take a sharded norm together, even those that are not watched
         if settings.watched or any(segment.groups for segment in segments):
             self._take_size()
 
@@ -176,7 +177,7 @@ class Cycle:
         decision = Decision(False, NOT_FINITE, fired=NOT_FINITE_SKIPPED)
         if finite:
             decision, norms, agreement = self._decide(scale, norms)
-        else:  # nor may it last in what the predictor remembers
+        else:  # nor may it persist in the predictor's memory
             for segment in segments:
                 for buffer in predictor.persistent:
                     segment.flats[buffer].zero_()
@@ -197,7 +198,7 @@ class Cycle:
         if decision.apply and predictor.adjusts_base:
             predictor.written_(work)
 
-        # say so
+        # report
         self.telling.last = Prediction(
             self.steps,
             self.cycles,
@@ -219,7 +220,7 @@ class Cycle:
         self.cycles += 1
         self.written = 0.0
         if self.cycles % NORM_EVERY == 1:
-            self.size = None  # this cycle's turn to take it goes to the next with a prediction
+            self.size = None  # it was due now: the next cycle with a prediction takes it
         if self.settings.schedule is not None:
             decision = Decision(False, "nothing to predict at this horizon")
             accepted = self.writes / self.cycles
@@ -227,7 +228,7 @@ class Cycle:
             self.telling.passed(Prediction(self.steps, self.cycles, decision, *nothing))
 
     def _take_size(self) -> None:
-        """The parameters' norm, where its turn has come; from one accelerator, on its way."""
+        """Take the parameters' norm if it is due; from a single accelerator, without waiting."""
         if self.size is None or self.cycles % NORM_EVERY == 1:
             norms = scoring.parameter_norms(self.members.segments)
             if _on_cpu(norms) or len({value.device for value in norms}) > 1:
@@ -285,7 +286,7 @@ class Cycle:
         for check, loss in zip(checks, before, strict=True):
             try:
                 after = check.measure()
-            except BaseException:  # nothing judged it, so it is not kept
+            except BaseException:  # no loss has judged it, so it is not kept
                 self._take_back()
                 raise
             fired = f"{decision.reason}; " if decision.fired else ""
@@ -307,7 +308,7 @@ class Cycle:
     # --- a loss that comes later ----------------------------------------------------------------
 
     def watch_loss(self, loss: float) -> None:
-        """Take in a loss at the present parameters; withdraw the last prediction if a rule says so.
+        """Take in a loss at the current parameters; withdraw the last prediction if a rule says so.
 
         Only the first loss after a prediction, before the next step, can withdraw it.
         """
@@ -335,7 +336,7 @@ class Cycle:
         }
 
     def set_numbers(self, saved: Mapping[str, Any]) -> None:
-        """Take over what `numbers` returned."""
+        """Restore what `numbers` returned."""
         for name in NUMBERS:
             setattr(self, name, saved[name])
         self.members.filled, self.telling.scoring = saved["filled"], saved["scoring"]

@@ -18,7 +18,7 @@ from .batch_norm import batch_norm_of
 from .checking import LARGEST, is_buffer_of
 
 NAMES = ("buffers", "slower")
-"""Of the averages in a state dict: the average, and the slower one where there is one."""
+"""Keys of the averages in a state dict: the average, and the slower one if there is one."""
 
 
 def held(rule: Average) -> list[Average]:
@@ -29,8 +29,8 @@ def held(rule: Average) -> list[Average]:
 class Averager:
     """The state of an average: its buffers, its number of updates, whether it is in the model.
 
-    It covers every parameter that has been learnable, frozen since then or not, in groups with
-    "forecast": False too: evaluation sees one whole model.
+    It covers every parameter that has ever been learnable, even if frozen since, and in groups with
+    "forecast": False too: evaluation must see one whole model.
     """
 
     def __init__(self, rule: Average | None = None, total_steps: int | None = None) -> None:
@@ -56,16 +56,16 @@ class Averager:
         self.updates, self.segments = 0, []
 
     def follow(self, learnable: list[Tensor], groups: Iterable[Mapping[str, Any]]) -> None:
-        """Before a step: cover what is new, with its value so far.
+        """Before a step: cover new parameters, starting from their current values.
 
         Args:
-            learnable: the parameters that are; the same list object while nothing changes.
-            groups: of the optimizer.
+            learnable: the learnable parameters; the same list object while nothing changes.
+            groups: the optimizer's groups.
         """
         if self.rule is None or learnable is self.learnable:
             return
         self.learnable = learnable
-        # who was covered once stays so, frozen or not, while it is in the groups
+        # once covered, a parameter stays so, frozen or not, while it is in the groups
         present = {id(p): p for p in all_parameters(groups)}
         now = set(map(id, learnable))
         known = set(map(id, self.covered))
@@ -74,7 +74,7 @@ class Averager:
             self._enroll()
 
     def update(self, step: int) -> None:
-        """After a step, from 1: move the average on to the parameters as they are now."""
+        """After a step (counted from 1): move the average toward the current parameters."""
         if self.rule is None:
             return
         averages = held(self.rule)
@@ -93,7 +93,7 @@ class Averager:
         self.updates += 1
 
     def _enroll(self) -> None:
-        """Give those covered their buffers; a new one starts with its present value."""
+        """Give the covered parameters their buffers; a new one starts with its current value."""
         if set(map(id, members(self.segments))) == set(map(id, self.covered)):
             return
         buffers = len(held(self.rule)) if self.rule is not None else 0
@@ -115,7 +115,7 @@ class Averager:
             raise ArgumentError(
                 "the average has no weights yet; train until its first update, then evaluate"
             )
-        # a rule between two snapshots weighs the present parameters too
+        # a rule between two snapshots weighs the current parameters too
         own = rule.weight_of_present(step, self.updates, self.total_steps)
         with self.shown(self.segments, lambda segment: _show_(rule, own, segment), model, data):
             yield
@@ -150,7 +150,7 @@ class Averager:
             if model is None:
                 yield
                 return
-            F.reshard_(model)  # or a sharded one shows the parameters of its last forward
+            F.reshard_(model)  # or a sharded one shows the parameters of its last forward pass
             with batch_norm_of(model, data):
                 yield
         finally:
@@ -163,7 +163,7 @@ class Averager:
                     F.reshard_(model)
 
     def state_dict(self, parameters: Sequence[Tensor]) -> dict[str, Any]:
-        """Copies of the averages, in this order; the keys depend on the rule alone."""
+        """Copies of the averages, in the parameters' order; the keys depend only on the rule."""
         state: dict[str, Any] = {"rule": self.identity, "updates": self.updates}
         kept = rows(self.segments)
         for i, name in enumerate(NAMES[: len(held(self.rule))] if self.rule else ()):
@@ -174,7 +174,7 @@ class Averager:
     def load_state_dict(
         self, saved: Mapping[str, Any] | None, parameters: Sequence[Tensor]
     ) -> list[str]:
-        """Take over a state that `check` has accepted; say what starts over."""
+        """Load a state that `check` has accepted; return what starts over."""
         self.restart()
         self.learnable, self.covered = [], []
         if saved is None or self.rule is None:
@@ -236,7 +236,7 @@ def _show_(rule: Average, own: float | None, segment: Segment) -> None:
         torch._foreach_copy_(segment.points, segment.buffers[0])
     else:
         for point, average, slower in zip(segment.points, *segment.buffers, strict=True):
-            point.copy_(average.lerp(slower, -rule.ahead))  # one at a time: only one is made
+            point.copy_(average.lerp(slower, -rule.ahead))  # one at a time: only one copy exists
 
 
 def _check_buffers(

@@ -1,4 +1,4 @@
-"""Who takes part in predictions, and the buffers of those who do."""
+"""Which parameters take part in predictions, and their buffers."""
 
 from __future__ import annotations
 
@@ -31,11 +31,11 @@ class _Listed(NamedTuple):
 class Members:
     """The parameters of a cycle: learnable, in a predicted group, and with a gradient so far.
 
-    They join at the point at which a cycle first needs buffers, and may leave at any step.
+    They join at the point where a cycle first needs buffers, and may leave at any step.
 
     Attributes:
         segments: those that take part, with their buffers.
-        resting: what a predictor remembers of frozen ones, for when they are back.
+        resting: what a predictor remembers of frozen ones, for when they return.
         filled: whether the buffers hold points of the running cycle.
         learnable: at the last step; the same list object while nothing changes.
         seen: all predicted ones that have had a gradient, by id.
@@ -57,10 +57,10 @@ class Members:
         self._listed: list[_Listed] = []  # the groups at the last step
         self._live: list[Tensor] = []  # learnable and in a predicted group
         self._idle: list[Tensor] = []  # of these, those without a gradient so far
-        self._enrolled: tuple[list[Tensor], list[Tensor]] | None = None  # live, and who idled
+        self._enrolled: tuple[list[Tensor], list[Tensor]] | None = None  # live, and which were idle
 
     def follow(self, groups: Sequence[Mapping[str, Any]]) -> None:
-        """Before a step: note who is learnable now; who left is not predicted in this cycle."""
+        """Before a step: note which are learnable; those that left miss this cycle's prediction."""
         if len(groups) == len(self._listed):
             for group, (then, learnable, predicted) in zip(groups, self._listed, strict=True):
                 now = group["params"]
@@ -72,7 +72,7 @@ class Members:
                 ):
                     break
             else:
-                return  # as at the last step; all of it is C, for it looks at every parameter
+                return  # nothing changed; the checks run in C, as they look at every parameter
         self._listed = [
             _Listed(
                 list(group["params"]),
@@ -89,7 +89,7 @@ class Members:
             return
         self._live, self._idle = live, [p for p in live if id(p) not in self.seen]
         self.names = _names(groups)
-        if self.filled:  # in mid-cycle: who left is cut out of the segments
+        if self.filled:  # mid-cycle: cut those that left out of the segments
             staying = set(map(id, live))
             self._rest(staying)
             leaving = {id(p) for p in members(self.segments)} - staying
@@ -108,12 +108,12 @@ class Members:
         return False
 
     def enroll(self, lasting: Sequence[int], *, gradients_to_come: bool, waiting: bool) -> None:
-        """Settle who takes part in this cycle.
+        """Settle which parameters take part in this cycle.
 
         Args:
-            lasting: the buffers, beside the predictor's own, whose content is still needed.
-            gradients_to_come: with a closure, so that no gradient is missing yet.
-            waiting: whether a prediction waits for its score; who joins now is not part of it.
+            lasting: the buffers, besides the predictor's own, whose content is still needed.
+            gradients_to_come: whether a closure computes them, so that none counts as missing yet.
+            waiting: whether a prediction waits for its score, in which new members do not count.
         """
         idle = [] if gradients_to_come else self._idle
         current = all(segment.current() for segment in self.segments)
@@ -122,7 +122,7 @@ class Members:
             if live is self._live and (left_out is idle or not (left_out or idle)):
                 self.filled = bool(self.segments)
                 return  # the same lists as last time
-        # who takes part now: live, without those that never had a gradient
+        # the members now: the live ones, without those that never had a gradient
         before = set(map(id, members(self.segments)))
         out = set(map(id, idle))
         chosen = {id(p): p for p in self._live if id(p) not in out}  # one listed twice joins once
@@ -134,7 +134,7 @@ class Members:
         self.filled = bool(self.segments)
 
     def _allocate(self, chosen: Mapping[int, Tensor], lasting: Sequence[int]) -> None:
-        """New buffers; what lasts is carried over, also from those that were frozen."""
+        """Make new buffers; carry over what lasts, even from parameters that were frozen."""
         settings = self.settings
         self._rest(set(chosen))
         old, self.precision = self.segments, settings.precision()
@@ -146,7 +146,7 @@ class Members:
         self.resting = without(self.resting, set(chosen))
 
     def _rest(self, staying: set[int]) -> None:
-        """Keep what a predictor remembers of the parameters that leave: thawed, they go on."""
+        """Keep what a predictor remembers of parameters that leave, for when they return."""
         leaving = [p for p in members(self.segments) if id(p) not in staying]
         persistent = self.settings.predictor.persistent
         if leaving and persistent:
@@ -184,10 +184,10 @@ class Members:
 
 
 def is_phantom(base: Optimizer) -> bool:
-    """Whether a step is only made to create the base's state: every lr 0 and every gradient 0.
+    """Whether a step only serves to create the base's state: every lr and every gradient is 0.
 
-    `torch.distributed.checkpoint` does that whenever the state is empty, for plain SGD at every
-    save. A tensor learning rate on an accelerator is taken for non-zero: torch sets a CPU tensor.
+    `torch.distributed.checkpoint` makes one whenever the state is empty: for plain SGD, at every
+    save. A tensor learning rate on an accelerator counts as non-zero: torch sets a CPU tensor.
     """
     for group in base.param_groups:
         lr = group.get("lr", 1.0)

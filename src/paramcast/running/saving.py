@@ -1,11 +1,11 @@
 """What a checkpoint holds of a wrapper.
 
-The "paramcast" entry of a state dict has parts of their own:
+The "paramcast" entry of a state dict has these parts:
 
     steps        completed steps, over the whole run
     model_holds  "live", or "average" where the state was saved inside `eval_weights()`
     settings     what the wrapper was told to do, for the log line about what changed
-    cycle        the predictor's name, counters, who takes part, and the buffers
+    cycle        the predictor's name, counters, the members, and the buffers
     anomalies    the memory of each `Anomaly` in the gate
     average      the average's name and its buffers
 
@@ -86,7 +86,7 @@ def load(
     saved: Mapping[str, Any],
     parameters: Sequence[Tensor],
 ) -> None:
-    """Take over an entry that `check` has accepted; one log line says what starts over."""
+    """Load an entry that `check` has accepted; one log line says what starts over."""
     settings = cycle.settings
     then, now = saved.get("settings", {}), settings.changeable()
     changed = [name for name in now if name in then and then[name] != now[name]]
@@ -113,16 +113,16 @@ def load(
 def _load_cycle(cycle: Cycle, entry: Mapping[str, Any], parameters: Sequence[Tensor]) -> list[str]:
     saved, settings = entry["cycle"], cycle.settings
     layout, who, telling = settings.layout, cycle.members, cycle.telling
-    # counters, and who has had a gradient
+    # counters, and which parameters have had a gradient
     cycle.set_numbers(saved)
     telling.pending = None if saved["pending"] is None else _event(saved["pending"])
     who.seen = {id(p): p for p, s in zip(parameters, saved["seen"], strict=True) if s}
     who.precision = settings.precision()
-    # a part that this wrapper needs and the other did not have is missing
+    # a part that this wrapper needs but the saved one did not have is missing
     present = {part: saved[part] for part in layout.parts() if part in saved}
 
     def stored(chosen: Sequence[bool]) -> list[Any]:
-        """New segments of some parameters, with what is saved of them."""
+        """New segments of some parameters, with what was saved for them."""
         taken = [p for p, c in zip(parameters, chosen, strict=True) if c]
         kept: dict[int, list[Tensor | None]] = {}
         for i, p in enumerate(parameters):
@@ -143,7 +143,7 @@ def _load_cycle(cycle: Cycle, entry: Mapping[str, Any], parameters: Sequence[Ten
     cycle.copied = cycle.copied and "copy" in present
     if telling.pending is not None and telling.scoring and "score" not in present:
         telling.scoring = False
-        notes.append("the last prediction is told without its score")
+        notes.append("the last prediction is reported without its score")
     if cycle.done > 0 and (
         entry.get("settings", {}).get("horizon") != settings.changeable()["horizon"]
         or ("halves" in layout.parts() and "halves" not in present)
@@ -154,7 +154,7 @@ def _load_cycle(cycle: Cycle, entry: Mapping[str, Any], parameters: Sequence[Ten
 
 
 def _load_anomalies(saved: Sequence[Mapping[str, Any]], settings: Settings) -> list[str]:
-    """Each rule takes over the memory of the first one like it."""
+    """Each rule inherits the memory of the first saved one like it."""
     left, notes = list(saved), []
     for anomaly in settings.anomalies:
         alike = [state for state in left if state["rule"] == repr(anomaly)]
@@ -162,7 +162,7 @@ def _load_anomalies(saved: Sequence[Mapping[str, Any]], settings: Settings) -> l
         if alike:
             anomaly.load_state_dict(alike[0])
             left.remove(alike[0])
-        elif saved:  # else the changed gate says it
+        elif saved:  # otherwise the note about the gate says so
             notes.append(f"{anomaly!r} starts over")
     return notes
 

@@ -91,13 +91,13 @@ def score_tensors(
 
 def halves_cosine(segments: Sequence[Segment], layout: Layout) -> float:
     """Cosine of the cycle's two half displacements; 0 where one of them is 0."""
-    a, b = layout.halves, layout.halves + 1  # both with the sign turned, which the cosine ignores
+    a, b = layout.halves, layout.halves + 1  # both negated, which the cosine ignores
     lengths = total(norm(segments, a)) * total(norm(segments, b))
     return dot(segments, a, b) / lengths if lengths else 0.0
 
 
 def parameter_norms(segments: Iterable[Segment]) -> list[Tensor]:
-    """Norms that together make that of all parameters, on their devices."""
+    """Norms that combine into that of all parameters, on their devices."""
     found = []
     for segment in segments:
         own = norms(segment.points)

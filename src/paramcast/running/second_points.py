@@ -1,7 +1,7 @@
 """Bases that keep a second point of their own, which a jump does not move. No torch, no JAX here.
 
-How they were found: of two copies that get the same gradients one is displaced between two steps.
-A base that can be wrapped keeps the displacement; these forget a part of it or all.
+How they were found: two copies get the same gradients, and one is displaced between two steps. A
+base that can be wrapped keeps the displacement; these lose part or all of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 
 class SecondPoint(NamedTuple):
-    """What is wrong with a jump, and what torch's users can do instead."""
+    """Why a jump does not work, and what torch users can do instead."""
 
     why: str
     instead: str
@@ -35,7 +35,7 @@ SECOND_POINTS: dict[str, SecondPoint] = {
     ),
     **dict.fromkeys(("TRAC", "COCOB", "Mechanic"), _SUMS),
 }
-"""By a part of the name of an optimizer's class or, for optax, of its state's."""
+"""Keyed by part of the name of an optimizer's class or, for optax, of its state's class."""
 
 
 def second_point(name: str) -> SecondPoint | None:

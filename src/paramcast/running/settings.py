@@ -26,14 +26,14 @@ PARTS = ("buffers", "halves", "copy", "score")
 
 
 class Layout(NamedTuple):
-    """Whose the buffers are: the first of each part, and how many there are.
+    """Which buffers belong to which part: the first of each, and how many there are in all.
 
     The predictor's own come first. Parts that are not needed take no room.
     """
 
     own: int
     halves: int  # two: minus the displacements of the cycle's halves, for gates
-    copy: int  # one: the parameters before the jump, where it may be taken back
+    copy: int  # one: the parameters before the jump, if it may be taken back
     score: int  # two: the jump and where it starts, for scoring
     total: int
 
@@ -80,7 +80,7 @@ class Settings:
 
     @cached_property
     def watched(self) -> bool:
-        """Whether anybody wants the parameters' norm."""
+        """Whether anything needs the parameters' norm."""
         return bool(self.monitors or self.anomalies)
 
     @cached_property
@@ -95,7 +95,7 @@ class Settings:
 
     @cached_property
     def awaits_loss(self) -> bool:
-        """Whether an event is complete after the next loss only."""
+        """Whether an event is complete only after the next loss."""
         return any(anomaly.watches_loss for anomaly in self.anomalies)
 
     def scores(self, cycle: int) -> bool:
@@ -124,7 +124,7 @@ class Settings:
 
     @cached_property
     def layout(self) -> Layout:
-        """Whose the buffers are."""
+        """Which buffers belong to which part."""
         watchers = [*self.monitors, *self.anomalies]
         scored = self.shadow or any(getattr(w, "scored", False) for w in watchers)
         halves = self.predictor.buffers
@@ -164,7 +164,7 @@ class Settings:
 
 
 def _cycles_of(monitors: Sequence[Any], what: str) -> list[int]:
-    """Every how many cycles those look that ask for it."""
+    """The intervals, in cycles, of the monitors that ask for it."""
     return [int(getattr(m, "every", 1)) for m in monitors if getattr(m, what, False)]
 
 
@@ -213,7 +213,7 @@ def checked(
             f"the {' and the '.join(wants_total)} must know the length of the run: "
             "give total_steps=..., the number of optimizer steps"
         )
-    # gates that do not go with this predictor
+    # gates that do not work with this predictor
     if gate is not None and gate.agreement and predictor.every < 2:
         raise ArgumentError(
             f"Agreement compares two halves of a cycle, {predictor!r} has cycles of one step"
@@ -225,7 +225,7 @@ def checked(
         )
     if not isinstance(shadow, bool):
         raise ArgumentError(f"shadow must be True or False, got {shadow!r}")
-    # who is told
+    # the monitors
     if callable(monitors) or not isinstance(monitors, Sequence):
         raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")
     for monitor in monitors:

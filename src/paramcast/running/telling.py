@@ -1,4 +1,4 @@
-"""Predictions as events: what is known of them, their scores, and who is told when."""
+"""Predictions as events: what is known of them, their scores, and when monitors are told."""
 
 from __future__ import annotations
 
@@ -76,14 +76,14 @@ class Telling:
         self._untold: Prediction | None = None  # on an accelerator, told one cycle later
 
     def announce(self, prediction: Prediction) -> None:
-        """Tell of the last prediction, which was just decided and perhaps written, in its time."""
+        """Report the last prediction, just decided and perhaps written, once it is complete."""
         settings, members = self.settings, self.members
         self._told = None
         members.joined = set()
         self.scoring = settings.scores(prediction.cycle)
         if self.scoring:
             scoring.keep(members.segments, settings.layout, prediction.scale)
-        # who is told when: after the next step or loss, or as soon as the numbers have arrived
+        # when to tell: after the next step or loss, or as soon as the numbers have arrived
         earlier, self._untold = self._untold, None
         if self.scoring or settings.awaits_loss:
             self.pending = prediction.event()
@@ -95,13 +95,13 @@ class Telling:
             self.flush()
 
     def passed(self, prediction: Prediction) -> None:
-        """Tell that a cycle had nothing to predict."""
+        """Report that a cycle had nothing to predict."""
         self.flush()
         self.last = prediction
         self._tell(prediction.event())
 
     def after_step(self) -> None:
-        """The step after a prediction is done: score the prediction, and tell it."""
+        """The step after a prediction is done: score the prediction, and report it."""
         event, self.pending = self.pending, None
         if event is None:
             return
@@ -127,10 +127,10 @@ class Telling:
         return event
 
     def note(self, fired: Fired) -> None:
-        """An anomaly rule fired about the last prediction."""
+        """Note that an anomaly rule fired on the last prediction."""
         if self.pending is not None:
             self.pending = self.pending.noting(fired.rule, fired.action, fired.why)
-        elif self._told is not None:  # `flush` has told it before its time
+        elif self._told is not None:  # `flush` reported it early
             self._told = self._told.noting(fired.rule, fired.action, fired.why)
 
     def withdrawn(self, accepted: float) -> None:
@@ -142,7 +142,7 @@ class Telling:
             self._told = self._told._replace(applied=False, accepted=accepted)
 
     def flush(self) -> None:
-        """Tell the monitors what they have not been told yet."""
+        """Report to the monitors what they have not been told yet."""
         untold, self._untold = self._untold, None
         pending, self.pending = self.pending, None
         if untold is not None:
@@ -168,7 +168,7 @@ class Telling:
         return self.pending if self._untold is None else self._untold.event()
 
     def forget_last(self) -> None:
-        """There was no prediction yet."""
+        """Forget the last prediction, as if none had been made yet."""
         self.last = self._told = self._untold = None
 
     def __getstate__(self) -> dict[str, Any]:

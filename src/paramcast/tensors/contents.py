@@ -50,8 +50,8 @@ def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor | None]
 def pack(segments: Iterable[Segment]) -> list[Any]:
     """The segments as copies and pickles hold them: flat tensors, and where the views lie in them.
 
-    A pickled view would bring its whole flat tensor along; a clone would be gone before a process
-    that torch spawns has taken over its memory.
+    A pickled view would bring its whole flat tensor along; a clone would be freed before a process
+    that torch spawns could map its memory.
     """
     return [
         (s.parameters, s.flats, [[_place(view) for view in views] for views in s.buffers])

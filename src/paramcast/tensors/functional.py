@@ -13,7 +13,7 @@ U_j = u_0 + ... + u_j the buffer is in one of two forms:
     mean          sum so far = U_j * buffer     buffer = affine mean of the points so far
     difference    sum so far = scale * buffer   where U_j = 0
 
-A point moves it on by one of four operations (`Fold`). Since the u_j sum to 0, the last form is
+Each point updates it by one of four operations (`Fold`). Since the u_j sum to 0, the last form is
 always a difference: the jump is scale * buffer, exactly 0 where a parameter never moved. For PLP,
 u = (0, -1/2, 1/2, 0): copy theta_1, subtract theta_2, nothing, and theta_3 += -1/2 * buffer.
 """
@@ -40,7 +40,7 @@ SKIP, COPY, SUBTRACT, AVERAGE, RESTORE = "skip", "copy", "subtract", "average", 
 class Fold(NamedTuple):
     """What one point does to the buffer.
 
-    `scalar` is used by average and restore alone; `keep` is an average's 1 - scalar, exactly.
+    Only average and restore use `scalar`; `keep` is an average's 1 - scalar, exactly.
     """
 
     kind: str
@@ -114,7 +114,7 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
 
 
 def zero_unless_finite_(flat: Tensor, norm: Tensor) -> None:
-    """Set the buffer to zero where its norm is not finite, without asking the device."""
+    """Set the buffer to zero if its norm is not finite, without waiting for the device."""
     flat.masked_fill_(~torch.isfinite(norm), 0.0)
 
 
@@ -125,7 +125,7 @@ def local(parameter: Tensor) -> Tensor:
 
 
 def sharding(tensor: Tensor) -> tuple[Any, ...]:
-    """The process groups over which a tensor is cut up; none where each process holds all of it.
+    """The process groups over which a tensor is sharded; none if each process holds all of it.
 
     On a mesh of several dimensions a `DTensor` may be replicated along some of them: their
     processes hold the same shard and are left out, or it would count twice.
@@ -145,7 +145,7 @@ def sum_over_(groups: Sequence[Any], values: Tensor) -> Tensor:
 
 
 def mean_over_ranks(value: float) -> float:
-    """The mean of a number over all processes, so that they all decide by the same one.
+    """The mean of a number over all processes, so that all decide by the same number.
 
     Outside `torch.distributed`, or in a group of one process, it is the number itself. Otherwise
     every process must call it.
@@ -166,9 +166,9 @@ def mean_over_ranks(value: float) -> float:
 def reshard_(model: nn.Module) -> None:
     """Make `fully_shard` modules drop the whole parameters that a forward pass left behind.
 
-    The outermost module keeps them after its forward, for the backward that usually follows. After
-    an evaluation they would hide what is then written into the shards, until the next backward. The
-    older `FullyShardedDataParallel` has no way to drop them, and is refused.
+    The outermost module keeps them after its forward pass, for the backward pass that usually
+    follows. After an evaluation, they would hide what is then written into the shards until the
+    next backward pass. The older `FullyShardedDataParallel` has no way to drop them and is refused.
     """
     for module in model.modules():
         if type(module).__name__ == "FullyShardedDataParallel":

@@ -26,7 +26,7 @@ TOGETHER = (1 << 15) - 1
 FEWEST = 16
 """Vectors for which gathering pays."""
 HALVES, WHOLE = 1 << 18, 1 << 20
-"""Elements that a norm adds up at a time on a CPU: of 16 bits, which it converts, and of more."""
+"""Elements that a norm sums at a time on a CPU: 16-bit ones, which it converts, and wider ones."""
 
 
 class Gathered(NamedTuple):
@@ -52,11 +52,11 @@ class Segment(NamedTuple):
         plain: each parameter is its own storage: not sharded, not complex.
         flats: one flat tensor per buffer, one element per element of the parameters.
         buffers: for each buffer its views, one per parameter.
-        stamps: what the parameters' memory was when the segment was made: addresses and sizes.
-        groups: the process groups over which the parameters are sharded; none where each process
+        stamps: addresses and sizes of the parameters' memory when the segment was made.
+        groups: the process groups over which the parameters are sharded; none if each process
             holds all of them.
         gathered: short vectors on a CPU; they come first in the flat tensors.
-        apart: the place of all other parameters, where vectors are gathered.
+        apart: the indices of all other parameters, if vectors are gathered.
     """
 
     parameters: list[Tensor]
@@ -74,7 +74,7 @@ class Segment(NamedTuple):
         return self.parameters if self.plain else [F.local(p) for p in self.parameters]
 
     def fold_(self, fold: F.Fold, buffer: int) -> None:
-        """Move one of the buffers on by the parameters as they are now."""
+        """Fold the current parameters into one of the buffers."""
         if fold.kind == F.SKIP:
             return
         buffers, points = self.buffers[buffer], self.points
@@ -91,7 +91,7 @@ class Segment(NamedTuple):
 
     @property
     def shard(self) -> tuple[int, ...]:
-        """Which shard this process holds: its place in each of the groups."""
+        """Which shard this process holds: its rank in each of the groups."""
         return tuple(dist.get_rank(group) for group in self.groups)
 
     def without(self, leaving: set[int]) -> Segment:
@@ -108,7 +108,7 @@ class Segment(NamedTuple):
 
 
 def fold_(fold: F.Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
-    """Move the buffers on by one point, in place.
+    """Fold one point into the buffers, in place.
 
     Args:
         fold: what to do.
@@ -154,10 +154,10 @@ def jump_(points: list[Tensor], buffers: list[Tensor], scale: float) -> None:
 
 
 def forget_copies() -> None:
-    """Make torch drop what it has computed from parameters that are overwritten now.
+    """Make torch drop what it computed from parameters that have just been overwritten.
 
-    `torch.autocast` casts each weight once in a block, and `parametrize.cached()` computes it once:
-    the next forward pass of that block would go on with the old values.
+    `torch.autocast` casts each weight once per block, and `parametrize.cached()` computes it once:
+    the next forward pass in that block would still use the old values.
     """
     torch.clear_autocast_cache()  # 0.2 us, also outside autocast
     parametrize._cache.clear()  # torch has no public way
@@ -172,9 +172,11 @@ def without(segments: Iterable[Segment], leaving: set[int]) -> list[Segment]:
 def make_segments(
     parameters: Sequence[Tensor], buffers: int, precision: torch.dtype | None
 ) -> list[Segment]:
-    """Group the parameters and give each group that many buffers, all zero.
+    """Group the parameters and give each group its buffers, all zero.
 
     Args:
+        parameters: each once.
+        buffers: how many each group gets.
         precision: the narrowest dtype of the buffers; None for the parameters' own.
     """
     # one segment per device, dtype and sharding: foreach operations and norms go over each
@@ -211,7 +213,7 @@ def _allocate(
 
 
 def _gather(vectors: Sequence[Tensor], dtype: torch.dtype) -> list[Gathered]:
-    """Cut them into runs of at most `TOGETHER` elements."""
+    """Cut the vectors into runs of at most `TOGETHER` elements."""
     runs: list[list[Tensor]] = []
     room = 0
     for vector in vectors:
@@ -252,7 +254,7 @@ def buffer_norm(flat: Tensor) -> Tensor:
     wide = torch.promote_types(flat.dtype, torch.float32)
     if piece := _piece(flat):
         # vector_norm would convert 16 bits element by element, which takes eight times as long,
-        # and add float32 up in too few parts: a hundredth is lost at 10^8 elements
+        # and would sum float32 in too few parts: 1 % is lost at 10^8 elements
         pieces = (part.to(wide) for part in flat.split(piece))
         return torch.stack([torch.dot(part, part) for part in pieces]).sum().sqrt()
     norm: Tensor = torch.linalg.vector_norm(flat, dtype=wide)
@@ -268,7 +270,7 @@ def norms(tensors: list[Tensor]) -> list[Tensor]:
 
 
 def _piece(tensor: Tensor) -> int:
-    """Elements of it that a norm adds up at a time; 0 for all at once."""
+    """How many of its elements a norm sums at a time; 0 for all at once."""
     piece = HALVES if tensor.dtype.itemsize < 4 else WHOLE
     return piece if tensor.numel() > piece and tensor.device.type == "cpu" else 0
 
