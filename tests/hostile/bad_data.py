@@ -196,7 +196,7 @@ CELLS = [
     cells("one class", [line.replace("yes", "no") for line in YES], "only the class ['no']"),
     cells("class of one", replaced("1,u,maybe"), "'maybe' of data.csv has only 1 of the 5"),
     cells("few rows", YES[:16], "has 15 examples; at least 20 are needed"),
-    cells("only the target", ["y", *("01"[i % 2] for i in range(60))], "no column beside"),
+    cells("only the target", ["y", *("01"[i % 2] for i in range(60))], "no column besides"),
     cells("many texts", ["a,y", *(f"t{i},{i % 2}" for i in range(60))],
           "column 'a' of data.csv holds 60 different texts (at most 50); drop it"),
     cells("one number", ["a,y", *(f"{i},1.5" for i in range(60))], "y"),

@@ -293,7 +293,7 @@ def test_seeds_without_a_partner_are_named_and_left_out() -> None:
         (lambda t: t.head(0), {}, "the table has no rows; it needs one row per training"),
         (lambda t: t, {"base": "adam"}, "--base 'adam' is not a method of the table: 'sgd', 'new'"),
         (lambda t: t, {"controls": ["x"]}, "--control 'x' is not a method of the table"),
-        (lambda t: t, {"controls": ["new"]}, "every method beside the base is a control"),
+        (lambda t: t, {"controls": ["new"]}, "every method besides the base is a control"),
         (lambda t: t, {"only": ["sgd", "y"]}, "--only 'y' is not a method of the table"),
         (lambda t: t.replace({"model": {"sgd": "a"}}), {}, "say with --base which method the"),
         (lambda t: t.assign(role="boss"), {}, "role 'boss' in row 0 is not one of base, method"),

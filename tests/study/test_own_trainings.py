@@ -285,7 +285,7 @@ def test_directions_that_names_tell() -> None:
 @pytest.mark.parametrize(
     ("module", "given", "message"),
     [
-        ({}, {}, "which result of a.py is judged? Say it with --metric NAME"),
+        ({}, {}, "which result of a.py is judged? Name it with --metric NAME"),
         ({"x": 1}, {}, 'or metric = "NAME" in the file'),
         ({"metric": 3}, {}, "metric in a.py must be a name in quotes, got 3"),
         ({"metric": "speed"}, {}, "is a higher speed better?"),

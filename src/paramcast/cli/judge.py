@@ -65,7 +65,7 @@ class JudgeOptions:
         type=Whole(1))
     out: Path | None = aside(  # noqa: RUF009 - it makes a field
         OUTPUT, "Folder for the result [one in paramcast-runs].", type=PATH)
-    as_json: bool = aside(OUTPUT, "Print the result as JSON and only that.",
+    as_json: bool = aside(OUTPUT, "Print only the result, as JSON.",
         flag="--json", is_flag=True)
 # fmt: on
 

@@ -235,7 +235,7 @@ class ComparisonOptions:
         lambda o: None if o.budget is None else f"{o.budget:g}s",
         type=parse_duration, metavar="TIME")
     all_arms: bool = option(
-        COMPARISON, "Run every control and 0.8 T, even where they cannot change a verdict.",
+        COMPARISON, "Run every control and all with 0.8 T, even if that cannot change a verdict.",
         lambda o: not o.lazy, is_flag=True)
     speed: bool | None = option(
         COMPARISON, "Ask whether a method is faster [where its quality leaves the question open].",
@@ -254,7 +254,7 @@ class SeedOptions:
         COMPARISON, "The most paired final seeds; judged at a quarter, half and all [24].",
         lambda o: None if o.splits else o.seeds, type=Whole(2, MOST_SEEDS))
     splits: int | None = option(
-        COMPARISON, "That many seeds, each with its own random split (small data).",
+        COMPARISON, "Final seeds, each with its own random split (for small data).",
         lambda o: o.seeds if o.splits else None, type=Whole(2, MOST_SEEDS))
 
 # fmt: on

@@ -149,7 +149,7 @@ class Verdict:
         rule: the rule that decided, which is the key of its sentence in the catalogue.
         advice: what to do next, keys of the catalogue.
         base, predictor, control: the arms that the rule is about.
-        facts: numbers that the sentences need beside those of the comparisons.
+        facts: numbers that the sentences need besides those of the comparisons.
         comparisons: the comparisons that it rests on.
         blocking: the index of the comparison that needs more seeds, if that is why it is open.
         needed: the seeds that it needs; 0 if more seeds would not help.

@@ -88,7 +88,7 @@ def of_candidates(
     with_lr = [arm for arm, words in commands.items() if takes(words, "lr")]
     if 0 < len(with_lr) < len(commands):
         raise StudyError(
-            f"{{lr}} is in the command of {with_lr[0]} and not in all others; write it in all of "
+            f"{{lr}} is in the command of {with_lr[0]} but not in all others; write it in all of "
             "them, to be tuned, or write a rate into each"
         )
     return Source("command", str(Path.cwd()), commands=tuple(commands.items()))

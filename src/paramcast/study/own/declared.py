@@ -71,7 +71,7 @@ def declare(
     metric, tune_by = text("metric", metric), text("tune_by", tune_by) or TUNE_BY
     if not metric:
         raise TaskError(
-            f"which result of {where} is judged? Say it with --metric NAME"
+            f"which result of {where} is judged? Name it with --metric NAME"
             + (', or metric = "NAME" in the file' if module else "")
         )
     # directions
@@ -82,7 +82,7 @@ def declare(
         higher = known_direction(metric)
     if not isinstance(higher, bool):
         raise TaskError(
-            f"is a higher {metric} better? Say it with --higher-is-better or --lower-is-better"
+            f"is a higher {metric} better? Say so with --higher-is-better or --lower-is-better"
             + (", or higher_is_better = True or False in the file" if module else "")
         )
     tune_higher = higher if tune_by == metric else known_direction(tune_by)

@@ -207,7 +207,7 @@ def _long(
     percents = {numbers.percent for numbers in written if not np.isnan(numbers.values).all()}
     if len(percents) > 1:
         raise StudyError(
-            "some columns have percent signs and others have none; write all values alike"
+            "some columns have percent signs and others have none; write all values the same way"
         )
     if any(numbers.comma for numbers in written):
         facts["results_comma"] = {}
@@ -387,7 +387,7 @@ def _roles(
     roles[base] = BASE, ""
     if all(role in (BASE, CONTROL, REFERENCE) for role, _ in roles.values()):
         raise StudyError(
-            "every method beside the base is a control or a reference, so none is judged; "
+            "every method besides the base is a control or a reference, so none is judged; "
             "leave one without such a role"
         )
     return roles

@@ -21,7 +21,7 @@ from .scores import SCORES
 from .task import Prepared, Task, prepare
 
 CODE = ("file", "trial")
-"""The kinds that are a function in a file of the user's."""
+"""The kinds that are a function in a user's file."""
 Commands = tuple[tuple[str, tuple[str, ...]], ...]
 """Of a training that is a command: its words, by arm; "base" alone if Trial.wrap makes the rest."""
 

@@ -70,13 +70,13 @@ def task_from_table(
             "comment="
         )
     if frame.shape[1] == 1:
-        raise TaskError(f"{name} has no column beside the target; nothing to predict from")
+        raise TaskError(f"{name} has no column besides the target; nothing to predict from")
     _check_numbers(frame, name)
     # columns that tell nothing, rows with empty cells
     frame = _leave_out(frame, target, facts)
     if frame.shape[1] == 1:
         raise TaskError(
-            f"{name} has no column left beside the target: "
+            f"{name} has no column left besides the target: "
             f"{'; '.join(f'{k}: {v}' for k, v in facts.items() if k.startswith('left_out'))}"
         )
     frame = _without_missing(frame, target, name, options.missing, facts)
@@ -135,7 +135,7 @@ def _check_numbers(frame: Any, name: str) -> None:
             )
         elif plain.mean() > 0.5 and values.nunique() > MOST_CATEGORIES:
             raise TaskError(
-                f"column {text!r} of {name} holds numbers beside text, such as "
+                f"column {text!r} of {name} holds numbers and text, such as "
                 f"{shown(values[~plain].iloc[0])}; if that marks a missing value, say so with "
                 f"--read na_values={values[~plain].iloc[0]!r}, else write it as a number"
             )

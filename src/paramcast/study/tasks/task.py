@@ -410,7 +410,7 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
             f"and type {inputs.dtype} with {type(error).__name__}: {error}"
         ) from error
     if not isinstance(outputs, Tensor):
-        raise TaskError(f"the model put out {_kind(outputs)}, it must put out one tensor")
+        raise TaskError(f"the model returned {_kind(outputs)}, it must return one tensor")
     # the output against the labels or numbers
     if classes is not None and (outputs.ndim < 2 or outputs.shape[1] < classes):
         found = outputs.shape[1] if outputs.ndim > 1 else 1
