@@ -16,11 +16,11 @@ from ..training.batches import DIVERGED_FROM, no_nan
 from .declared import Declared
 
 MOST_RESULTS = 1000
-"""Numbers that one run may return."""
-MOST_NAME = 200  # characters of the name of one
+"""The most numbers that one run may return."""
+MOST_NAME = 200  # characters of a result's name
 EVERY = 0.2
 """Seconds between two points that a watcher is shown."""
-MOST_TEXT = 2000  # characters of a complaint
+MOST_TEXT = 2000  # characters of a misuse's message
 
 
 class Failure(Exception):  # noqa: N818 - the user's, not ours

@@ -18,7 +18,7 @@ from .columns import FOLD, Columns, plain
 from .numbers import numbers_of, place
 
 MOST_METHODS, MOST_NAME = 100, 100
-"""Methods in a table, and characters of a method's name."""
+"""The most methods in a table, and characters of a method's name."""
 ROLES = (BASE, METHOD, PREDICTOR, AVERAGE, CONTROL, REFERENCE)
 FINISHED = ("finished", "done", "success", "completed", "complete", "")
 USUAL_BASES = ("base", "baseline", "sgd", "adamw", "adam")

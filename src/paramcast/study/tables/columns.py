@@ -35,7 +35,7 @@ MOST_NAMED = 12
 
 @dataclass(frozen=True)
 class Columns:
-    """The columns of a table by what they hold; None or () where it has no such column.
+    """The columns of a table by what they hold; None or () if it has no such column.
 
     Attributes:
         method: the columns whose texts together name a method; in a wide table () with `wide`.

@@ -14,7 +14,7 @@ from ..tasks.frames import ENDINGS, MOST_CELLS, TableOptions, read_frame
 
 JSON = re.compile(r"\.(jsonl|ndjson|json)$", re.IGNORECASE)
 MOST_BYTES = 128 * 2**20
-"""The size of a file."""
+"""The most bytes of a file."""
 MOST_DEPTH = 8
 """The deepest nesting of JSON objects."""
 

@@ -17,7 +17,7 @@ ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
 """Pillow's other formats call programs (PostScript) or are read by little-used code."""
 MOST_PIXELS = 100_000_000
-"""Of an image; in memory each takes four bytes, eight with transparency."""
+"""The most pixels of an image; each takes four bytes of memory, eight with transparency."""
 LARGE_PIXELS = 25_000_000
 """Images with more of them in memory are decoded one at a time."""
 GAP = 3
@@ -96,7 +96,7 @@ def _read(image: Image.Image) -> Picture:
 
 
 def _small(image: Image.Image) -> Image.Image:
-    """Of 8 bits a value: resized and upright, as L, RGB, or RGBA where it may be transparent."""
+    """An image of 8 bits a value, small and upright: L, RGB, or RGBA if it may be transparent."""
     if image.has_transparency_data:
         image = image.convert("RGBA")  # resized with premultiplied alpha: no colour bleeds
     elif image.mode != "L":
@@ -105,7 +105,7 @@ def _small(image: Image.Image) -> Image.Image:
 
 
 def _deep(image: Image.Image, marks: Mark) -> Picture:
-    """Of 16 or 32 bits a value, or floating point; all of these are grey in Pillow."""
+    """An image of 16 or 32 bits a value, or of floating point; in Pillow these are all grey."""
     if image.mode == "F" and not np.isfinite(np.asarray(image)).all():
         raise ValueError("it holds values that are NaN or infinite")
     if image.mode.startswith("I;"):

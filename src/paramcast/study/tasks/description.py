@@ -15,7 +15,7 @@ list; a pair in a list reads "name (number)". The value "because" names a senten
 `because_...`.
 """
 MOST_SHOWN = 8
-"""Of a list's entries."""
+"""The most entries of a list."""
 
 
 def lines(description: Description, language: str = "en") -> list[str]:

@@ -27,11 +27,11 @@ READ = (*CHARACTERS, "encoding", "na_values", "skiprows")
 ENCODINGS = ("shift_jis", "gb18030", "cp1252", "cp1251")
 """The likeliest encodings of text that is not UTF-8."""
 MOST_UNPACKED = 128 * 2**20
-"""Bytes of a compressed table."""
+"""The most bytes of a compressed table once unpacked."""
 MOST_CELLS, MOST_PARQUET_BYTES = 50_000_000, 512 * 2**20
-"""Of a Parquet file, whose numbers have 8 bytes each."""
+"""The most cells and bytes of a Parquet file; a number takes 8 bytes."""
 MOST_TEXT = 1000
-"""Characters of a text in a Parquet file."""
+"""The most characters of a text in a Parquet file."""
 
 
 class TableOptions(NamedTuple):

@@ -30,7 +30,7 @@ IGNORED = "__MACOSX"
 THREADS = 8
 """Decoding releases Python's lock; each thread has one image of at most LARGE_PIXELS."""
 MOST_NAMED = 8
-"""Broken files in one message."""
+"""The most broken files that one message names."""
 FILE = "images.npz"
 TOLD = {
     Mark.TRANSPARENT: "images_transparent",

@@ -40,7 +40,7 @@ def _balanced_accuracy(outputs: Tensor, targets: Tensor) -> float:
 
 
 def _f1(outputs: Tensor, targets: Tensor) -> float:
-    """Of class 1 where there are two classes, else the mean over the classes."""
+    """The F1 of class 1 if there are two classes, else the mean over the classes."""
     from sklearn.metrics import f1_score
 
     labels, predicted = _labels(targets), outputs.argmax(1).cpu().numpy()
@@ -61,7 +61,7 @@ def _average_precision(outputs: Tensor, targets: Tensor) -> float:
 
 
 def _one_vs_rest(score: Callable[..., float], outputs: Tensor, targets: Tensor) -> float:
-    """Of class 1 where there are two classes, else the mean over the classes, each against all."""
+    """The score of class 1 if there are two, else the mean over the classes, each against all."""
     labels, probabilities = _labels(targets), outputs.double().softmax(1).cpu().numpy()
     present = set(labels.tolist())
     if len(present) < 2:  # nothing to rank: `prepare` refuses it for a split

@@ -23,15 +23,15 @@ from .task import Prepared, Task, prepare
 CODE = ("file", "trial")
 """The kinds that are a function in a user's file."""
 Commands = tuple[tuple[str, tuple[str, ...]], ...]
-"""Of a training that is a command: its words, by arm; "base" alone if Trial.wrap makes the rest."""
+"""For a training by command: its words, by arm; "base" alone if Trial.wrap makes the rest."""
 
 
 @dataclass(frozen=True)
 class Source:
     """How any process can load a task: small, and safe to send."""
 
-    kind: str  # "builtin", "file", "table" or "images"; "trial" or "command" of a training
-    where: str  # name or absolute path; of a command, the folder that it starts in
+    kind: str  # "builtin", "file", "table" or "images"; "trial" or "command" for a training
+    where: str  # name or absolute path; for a command, the folder that it starts in
     item: str = ""  # the function in a file, the target column of a table
     sha256: str = ""  # of the file's content
     data: str = ""  # where a built-in task's data were found, the file that holds a folder's
@@ -39,8 +39,8 @@ class Source:
     data_dir: str = ""  # the folder the user gave for them
     table: TableOptions = AS_IT_IS
     metric: str = ""  # judged instead of the task's own
-    split: int = 0  # which random split, of a task that is split here
-    tune_by: str = ""  # of a training: the result by which learning rates are chosen
+    split: int = 0  # which random split, for a task that is split here
+    tune_by: str = ""  # for a training: the result by which learning rates are chosen
     higher_is_better: bool | None = None  # of a training's metric
     commands: Commands = ()
 

@@ -30,10 +30,10 @@ MOST_WHOLE = 20
 CLIP = 10.0
 """Standard deviations at which an input is clipped."""
 HEAVY = 5.0
-"""Standard deviations per half the range of the middle 68 %: of a normal distribution 1."""
+"""Standard deviation over half the range of the middle 68 %: 1 for a normal distribution."""
 LEAK = 0.99
 LOOKED_AT = 2000
-"""Rows of a split in which leaks are looked for."""
+"""Rows of a split that are searched for leaks."""
 COUNTING = re.compile(
     r"unnamed: 0|__index_level_0__|id|idx|index|row|row.?(id|nr|number)|no|nr|#", re.IGNORECASE
 )
@@ -281,7 +281,7 @@ def _inputs(
     # numbers with heavy tails are scaled by their middle 68 % instead
     numbers = features.shape[1] - len(texts)
     low, middle, high = np.quantile(known[:, :numbers], [0.16, 0.5, 0.84], axis=0)
-    spread = (high - low) / 2  # of a normal distribution: one standard deviation
+    spread = (high - low) / 2  # for a normal distribution one standard deviation
     heavy = np.flatnonzero((spread > 0) & (std[:numbers] > HEAVY * spread))
     if len(heavy):
         with np.errstate(over="ignore"):

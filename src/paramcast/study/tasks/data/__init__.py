@@ -1,1 +1,1 @@
-"""Where the data of the built-in tasks lie, and how their files are read."""
+"""Where the data of the built-in tasks are, and how their files are read."""

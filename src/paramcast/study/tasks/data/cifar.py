@@ -20,7 +20,7 @@ from .places import DataSet
 
 @dataclass(frozen=True)
 class Cifar:
-    """One of the two.
+    """CIFAR-10 or CIFAR-100.
 
     Args:
         data: where it is found, and the archive at its public home.

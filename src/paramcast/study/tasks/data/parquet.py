@@ -19,7 +19,7 @@ from .files import damaged, parquet_bytes, parquet_file, regular_file
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 MOST_PNG_BYTES = 16_384
-"""Of one image: 32x32 colours are 3,072 bytes, and PNG adds little."""
+"""The most bytes of one image: 32x32 colours are 3,072 bytes, and PNG adds little."""
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
 
 

@@ -1,4 +1,4 @@
-"""Where the data of a built-in task are looked for."""
+"""Where a built-in task's data are searched for."""
 
 from __future__ import annotations
 
