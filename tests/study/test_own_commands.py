@@ -101,7 +101,7 @@ def test_the_names_in_braces() -> None:
         ("a {seed}", ["b {seed}"], "--candidate must be NAME=COMMAND"),
         ("a {seed}", ["base=b {seed}"], "two commands named base"),
         ("a {seed}", ["x=b"], r"the command of x has no \{seed\}"),
-        ("a {seed} {lr}", ["x=b {seed}"], r"\{lr\} is in the command of base and not in all"),
+        ("a {seed} {lr}", ["x=b {seed}"], r"\{lr\} is in the command of base but not in all"),
         ("a {seed}", ["x='b {seed}"], "cannot be read as a command"),
         ("", ["x=b {seed}"], "--base is empty"),
     ],
