@@ -29,7 +29,7 @@ def options_of(command: click.Command, form: type[Form], options: Mapping[str, A
     Args:
         command: declares them.
         form: the class that it receives them in.
-        options: by name.
+        options: the values, by name.
 
     Raises:
         StudyError: there is no such option, or its value is invalid; with the command's message.

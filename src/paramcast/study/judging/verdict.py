@@ -407,7 +407,7 @@ def judge_speed(
     is named instead, unless the predictor beats it there.
 
     Args:
-        base, predictor, controls, metric, confidence, seeds, closed: as those of `judge_quality`.
+        base, predictor, controls, metric, confidence, seeds, closed: as for `judge_quality`.
 
     Raises:
         Lacking: the verdict needs runs that are not there.

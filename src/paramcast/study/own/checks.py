@@ -21,7 +21,7 @@ def check_seeds(specs: Iterable[RunSpec], outcomes: Mapping[str, Outcome]) -> No
 
     Args:
         specs: runs that have outcomes.
-        outcomes: by key.
+        outcomes: theirs, by key.
 
     Raises:
         StudyError: all runs that differ only in the seed gave the same values.
@@ -60,7 +60,7 @@ def check_acts(method: str, runs: Sequence[Outcome], base: Sequence[Outcome]) ->
 
     Args:
         method: its name.
-        runs, base: of the method and of the base, at the same learning rate, by seed.
+        runs, base: the method's and the base's, at the same learning rate, by seed.
 
     Raises:
         StudyError: they are the same in every value.

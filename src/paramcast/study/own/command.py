@@ -47,7 +47,7 @@ def of_command(words: Sequence[str], searched: Sequence[str] = ()) -> Source:
     """The source of a training that is one command; `Trial.wrap` applies the methods.
 
     Args:
-        words: of the command.
+        words: the command's.
         searched: names that --search tries; they are placeholders too.
     """
     words = check_words(words, "the command", searched)
@@ -62,7 +62,7 @@ def of_candidates(
     Args:
         base: the command to compare with.
         candidates: the others, as NAME=COMMAND.
-        searched: as of `of_command`.
+        searched: as for `of_command`.
 
     Raises:
         StudyError: a command or a name is missing or invalid.

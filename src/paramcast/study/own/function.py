@@ -39,7 +39,7 @@ def run_function(
 
     Args:
         training, spec: the function and the run.
-        folder: of the run; what the function prints goes into its output.log.
+        folder: the run's; what the function prints goes into its output.log.
         live: the folder for `paramcast watch`.
 
     Raises:

@@ -41,7 +41,7 @@ class Arms:
     Attributes:
         columns: those that were read.
         arms: with the values that are judged; a diverged run's is the worst of the table.
-        seconds: by arm, of its runs; [] where they are not known.
+        seconds: by arm, those of its runs; [] where they are not known.
         places: by arm, where the table holds its runs.
         metric, in_percent: the name of the values, and whether they lie between 0 and 1 and are
             shown in per cent.

@@ -61,7 +61,7 @@ def judge_results(
     Args:
         frame: a pandas frame with a row per training, or with a column per method.
         columns: what its columns hold; those left out are found by their names.
-        name: of the table, shown in the result.
+        name: the table's, shown in the result.
         base: the method that the others are compared with.
         higher: whether a higher value is better; None leaves that to the name of the values.
         margin: the difference that does not matter, in points of a metric in per cent, else in its

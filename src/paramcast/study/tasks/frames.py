@@ -38,7 +38,7 @@ class TableOptions(NamedTuple):
     """How a table is read; None leaves it to the table.
 
     Attributes:
-        kind: of the task, "classes" or "regression".
+        kind: the task's, "classes" or "regression".
         missing: what becomes of rows with empty cells, "drop" or "impute".
         read: names of `READ` and their values.
     """

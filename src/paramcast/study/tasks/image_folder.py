@@ -46,7 +46,7 @@ class Found:
     Args:
         root: the folder.
         classes: names of the folders of images, sorted.
-        files, labels, splits, nested: of the images: path, class, split (0 where none is given),
+        files, labels, splits, nested: by image: its path, class, split (0 where none is given),
             and whether it lies deeper than directly in its class's folder.
         given: images by the folder of their split, empty where splits are not given.
         outside: images that belong to no class, by the folder that they lie in.

@@ -45,7 +45,7 @@ class Concept(NamedTuple):
     """A stretch of a drifting stream.
 
     Attributes:
-        share: of the examples, relative to the other stretches.
+        share: its part of the examples, relative to the other stretches.
         change: change(inputs, targets), what the examples are turned into.
         ramp: as in `Segment`.
     """

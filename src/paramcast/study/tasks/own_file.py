@@ -24,7 +24,7 @@ def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]
     """Run the file, and find its function.
 
     Raises:
-        TaskError: it changed, cannot be imported, or has no such function; with the line.
+        TaskError: it changed, cannot be imported, or has no such function; it names the line.
     """
     if str(path) in HERE:
         return HERE[str(path)]
@@ -84,7 +84,7 @@ def task_of(function: Callable[..., Any], path: Path, item: str) -> Any:
     """Call a function that returns a task.
 
     Raises:
-        TaskError: it fails; with the line.
+        TaskError: it fails; the message names the line.
     """
     try:
         return function()

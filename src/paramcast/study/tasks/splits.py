@@ -34,7 +34,7 @@ def train_and_validation(
     """Indices of the training and the validation part of a training set.
 
     Args:
-        labels: of the whole training set.
+        labels: those of the whole training set.
         limit: how many of its examples to use; None for all.
         name: of the task, for the error.
 

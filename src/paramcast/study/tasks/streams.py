@@ -100,7 +100,7 @@ def check_stream(stream: Any, labels: dict[str, Tensor]) -> None:
 
     Args:
         stream: what Task.stream holds.
-        labels: of each split, by its name.
+        labels: each split's, by its name.
 
     Raises:
         TaskError: no Stream, no segments, a segment without examples, an example in no segment or

@@ -42,8 +42,8 @@ class Task:
             a dataset of pairs, which is read once into memory. Learning rates are chosen on
             validation, the verdict is read off test.
         loss: loss(outputs, targets), a mean over the batch.
-        metric: of labels "accuracy" (of the largest output), "balanced_accuracy", "f1", "auroc",
-            "average_precision" or "log_loss"; of numbers "mse", "rmse", "mae" or "r2"; or a
+        metric: for labels "accuracy" (of the largest output), "balanced_accuracy", "f1", "auroc",
+            "average_precision" or "log_loss"; for numbers "mse", "rmse", "mae" or "r2"; or a
             function metric(outputs, targets) of a whole split that returns a number.
         higher_is_better: for a metric that is a function.
         target_scale: what 1.0 of the targets is in the user's units; "mse" and "mae" are in those.
@@ -51,7 +51,7 @@ class Task:
         base: "sgd" (with momentum), "nesterov", "adamw", "rmsprop", "demon", "lookahead" or "ema"
             (SGD with decaying momentum, with Lookahead, evaluated by an average), or a function
             base(parameters, lr) that returns a torch optimizer.
-        momentum, weight_decay: of the named bases.
+        momentum, weight_decay: for the named bases.
         lr_range: the learning rates to search, lowest and highest.
         augment: optional, augment(inputs, generator) on each training batch.
         stream: optional, the order in which the examples arrive, in segments; metric must then be

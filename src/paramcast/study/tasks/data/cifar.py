@@ -26,9 +26,9 @@ class Cifar:
         data: where it is found, and the archive at its public home.
         classes: 10 or 100.
         label_bytes: in front of each image of a binary file; the last one is the label.
-        column: of the labels in parquet.
+        column: holds the labels in parquet.
         folder: inside the archive.
-        files: of each split, in the archive.
+        files: each split's, in the archive.
         counts: images of each split.
     """
 

@@ -45,7 +45,7 @@ def read_parquet(folder: Path, split: str, count: int, column: str, classes: int
         folder: holds them.
         split: the beginning of their names, as in "train-00000-of-00003.parquet".
         count: the images that all of them together must hold.
-        column: of the labels.
+        column: holds the labels.
         classes: labels go from 0 to this number less 1.
 
     Raises:

@@ -28,7 +28,7 @@ class Network:
 
     Args:
         make: builds a fresh one.
-        settings: of the Task, where this network needs other than the data's usual ones.
+        settings: those of the Task in which this network departs from the data's usual ones.
         context: length of the sequences it reads, for a network of characters.
     """
 
