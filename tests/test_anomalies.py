@@ -528,11 +528,11 @@ def test_the_rules_take_the_memory_that_they_state(rules: Callable[[], G.Gate], 
         ({"pause": 1.5}, "pause must be a whole number, got 1.5"),
         (
             {"actions": {"jump": "withdraw"}},
-            "no action 'withdraw' for rule 'jump'; there is warn, skip, pause, off",
+            "no action 'withdraw' for rule 'jump'; choose from warn, skip, pause, off",
         ),
         (
             {"actions": {"spike": "off"}},
-            "no action 'off' for rule 'spike'; there is rules jump, disagreement, loss, drift",
+            "no action 'off' for rule 'spike'; choose from rules jump, disagreement, loss, drift",
         ),
     ],
     ids=str,

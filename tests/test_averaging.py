@@ -897,10 +897,10 @@ def test_a_damaged_average_is_refused_before_anything_changed(what: str) -> None
 # --- bad input ----------------------------------------------------------------------------------
 
 CALLS: list[tuple[Callable[[], object], str]] = [
-    (lambda: A.EMA(), "give decay, half_life or share, one of them, got None, None, None"),
+    (lambda: A.EMA(), "give exactly one of decay, half_life and share, got None, None, None"),
     (
         lambda: A.EMA(0.9, half_life=3),
-        "give decay, half_life or share, one of them, got 0.9, 3, None",
+        "give exactly one of decay, half_life and share, got 0.9, 3, None",
     ),
     (lambda: A.EMA(0.0), "decay must be in (0, 1), got 0"),
     (lambda: A.EMA(1.0), "decay must be in (0, 1), got 1"),
@@ -910,8 +910,8 @@ CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: A.EMA(half_life=1e30), "half_life must be "),
     (lambda: A.EMA(share=0.0), "share must be in (0, 1], got 0"),
     (lambda: A.EMA(share=1.5), "share must be in (0, 1], got 1.5"),
-    (lambda: A.SWA(), "give start or start_share, one of them, got None and None"),
-    (lambda: A.SWA(3, start_share=0.5), "give start or start_share, one of them, got 3 and 0.5"),
+    (lambda: A.SWA(), "give either start or start_share, got None and None"),
+    (lambda: A.SWA(3, start_share=0.5), "give either start or start_share, got 3 and 0.5"),
     (lambda: A.SWA(-1), "start must be >= 0, got -1"),
     (lambda: A.SWA(3, every=0), "every must be >= 1, got 0"),
     (lambda: A.SWA(start_share=2.0), "start_share must be in [0, 1], got 2"),

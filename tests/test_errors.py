@@ -197,7 +197,7 @@ BASES: list[tuple[Callable[[], object], str]] = [
     (lambda: Holder(Holder(pc.PLP(sgd()))), TWICE.format("PLP")),
     (
         lambda: torch.optim.LBFGS(parameters()),
-        "base must not be LBFGS: a predicted jump falsifies its curvature pairs; "
+        "base must not be LBFGS: a predicted jump invalidates its curvature pairs; "
         "use LBFGS without paramcast, or a first-order optimizer",
     ),
     (
@@ -280,19 +280,19 @@ CHECKPOINTS: list[tuple[Callable[[], dict[str, Any]], str]] = [
     (lambda: lacking("steps"), DAMAGED + "steps has the wrong type"),
     (
         lambda: state(predictor=P.Secant().identity),
-        "the state dict was written with Secant(window=3, every=3), this optimizer has "
+        "the state dict was written with Secant(window=3, every=3), but this optimizer has "
         "Midline(start='midpoint', every=3); use the same predictor, or delete "
         'state_dict["paramcast"]["cycle"] to start a new cycle and keep the rest',
     ),
     (lambda: state(done=7), DAMAGED + "7 steps into a cycle of 3"),
     (
         lambda: state(members=[True], seen=[True], buffers=[[torch.zeros(3, 4)]]),
-        "the state dict has buffers for 1 parameters, this optimizer has 3; "
+        "the state dict has buffers for 1 parameters, but this optimizer has 3; "
         "load it into the model that it was saved from",
     ),
     (
         lambda: state(buffers=[[torch.zeros(4, 3)], [torch.zeros(4)], [torch.zeros(())]]),
-        "the state dict's buffer 0 has shape (4, 3), the parameter has (3, 4); "
+        "the state dict's buffer 0 has shape (4, 3), but the parameter has (3, 4); "
         "load it into the model that it was saved from",
     ),
 ]
@@ -342,7 +342,7 @@ def _shadowed(shadow: object) -> None:
         (lambda: _observing(None), "loss must be one number, got None"),
         (lambda: _observing(torch.ones(3)), r"loss must be one number, got .a tensor"),
         (lambda: _checking(lambda: None), r"what loss\(\) returns must be one number, got None"),
-        (lambda: _checking(lambda x: x), "loss must be a function without arguments, calling"),
+        (lambda: _checking(lambda x: x), "loss must be a function without arguments; calling"),
         (lambda: _shadowed("yes"), "shadow must be True or False, got 'yes'"),
         (lambda: pc.anomalies.Anomaly(actions="skip"), "actions must be a mapping such as"),
         (lambda: pc.anomalies.Anomaly(actions={"drift": "off"}), "'drift' has an action but"),

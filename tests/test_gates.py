@@ -713,8 +713,8 @@ def test_a_resume_at_every_cut_decides_alike(name: str) -> None:
 # --- refused ------------------------------------------------------------------------------------
 
 CALLS: list[tuple[Callable[[], object], str]] = [
-    (lambda: G.After(), "give steps or share, one of them, got None and None"),
-    (lambda: G.After(3, share=0.5), "give steps or share, one of them, got 3 and 0.5"),
+    (lambda: G.After(), "give either steps or share, got None and None"),
+    (lambda: G.After(3, share=0.5), "give either steps or share, got 3 and 0.5"),
     (lambda: G.After(-1), "steps must be >= 0, got -1"),
     (lambda: G.After(1.5), "steps must be a whole number, got 1.5"),
     (lambda: G.After(share=1.5), "share must be in [0, 1], got 1.5"),
@@ -808,12 +808,12 @@ def test_a_gate_that_shortens_is_not_turned_round_silently() -> None:
     [
         (
             {"predictor": P.ForwardEMA(), "gate": G.Agreement()},
-            "Agreement compares two halves of a cycle, ForwardEMA(decay=0.9, strength=0.5) has "
+            "Agreement compares two halves of a cycle, but ForwardEMA(decay=0.9, strength=0.5) has "
             "cycles of one step",
         ),
         (
             {"predictor": P.OuterNesterov(1), "gate": G.Every(2) & G.Agreement(per="element")},
-            "Agreement compares two halves of a cycle, OuterNesterov(every=1, momentum=0.5, "
+            "Agreement compares two halves of a cycle, but OuterNesterov(every=1, momentum=0.5, "
             "lr=0.7) has cycles of one step",
         ),
         (

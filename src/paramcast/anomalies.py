@@ -124,7 +124,7 @@ class Anomaly(Gate):
         for name, action in self.actions.items():
             if name not in ACTIONS or action not in ACTIONS[name]:
                 known = ", ".join(ACTIONS.get(name, ())) or f"rules {', '.join(ACTIONS)}"
-                raise ArgumentError(f"no action {action!r} for rule {name!r}; there is {known}")
+                raise ArgumentError(f"no action {action!r} for rule {name!r}; choose from {known}")
         # a rule without a threshold is off
         for name in actions or ():
             if name not in self.thresholds:

@@ -87,7 +87,7 @@ class EMA(Average):
         given = [value for value in (decay, half_life, share) if value is not None]
         if len(given) != 1:
             raise ArgumentError(
-                "give decay, half_life or share, one of them, "
+                "give exactly one of decay, half_life and share, "
                 f"got {decay!r}, {half_life!r}, {share!r}"
             )
         self.decay = None if decay is None else within("decay", decay, 0.0, 1.0, ends="()")
@@ -193,7 +193,7 @@ class SWA(Average):
     ) -> None:
         if (start is None) == (start_share is None):
             raise ArgumentError(
-                f"give start or start_share, one of them, got {start!r} and {start_share!r}"
+                f"give either start or start_share, got {start!r} and {start_share!r}"
             )
         self.start = None if start is None else whole("start", start, 0)
         self.start_share = (

@@ -51,7 +51,7 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
             torch.load(file.name, map_location="meta", mmap=True, weights_only=True)
     except (pickle.PickleError, AttributeError) as error:
         raise CheckpointError(
-            f"{path} was not written: {_foreign(error)}; an earlier one is as it was"
+            f"{path} was not written: {_foreign(error)}; an earlier one is unchanged"
         ) from error
     except (OSError, RuntimeError) as error:
         inner = error.__context__  # torch's writer wraps any other error in its own
@@ -59,7 +59,7 @@ def save(path: str | os.PathLike[str], state: Any) -> None:
         if not isinstance(cause, RuntimeError) and not getattr(cause, "errno", None):
             raise cause from None  # from a signal handler, such as Ctrl-C's
         raise CheckpointError(
-            f"{path} cannot be written ({_first_line(cause)}); an earlier one is as it was: make "
+            f"{path} cannot be written ({_first_line(cause)}); an earlier one is unchanged: make "
             "room or access"
         ) from error
 
@@ -102,7 +102,7 @@ def _foreign(error: BaseException) -> str:
     """What the file holds that does not belong there."""
     named = re.search(r"GLOBAL (\S+)", str(error))
     what = named[1] if named else _first_line(error)
-    return f"it may hold tensors and plain values, such as state dicts, got {what}"
+    return f"it may hold only tensors and plain values, such as state dicts, got {what}"
 
 
 def _first_line(error: BaseException) -> str:

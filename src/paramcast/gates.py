@@ -83,7 +83,7 @@ class After(Gate):
 
     def __init__(self, steps: int | None = None, *, share: float | None = None) -> None:
         if (steps is None) == (share is None):
-            raise ArgumentError(f"give steps or share, one of them, got {steps!r} and {share!r}")
+            raise ArgumentError(f"give either steps or share, got {steps!r} and {share!r}")
         self.steps = None if steps is None else whole("steps", steps, 0)
         self.share = None if share is None else within("share", share, 0.0, 1.0)
         self.progress = share is not None
@@ -200,7 +200,7 @@ class Agreement(Gate):
         if per not in ("model", "tensor", "element"):
             raise ArgumentError(f"per must be model, tensor or element, got {per!r}")
         if per == "element" and self.above != 0.0:
-            raise ArgumentError(f"above has no use per element, got {above!r}; leave it out")
+            raise ArgumentError(f"above does not apply per element, got {above!r}; leave it out")
         self.per = per
         self.plain, self.refines = per == "model", per != "model"
 
@@ -299,7 +299,7 @@ class LossCheck(Gate):
             value = self.loss()
         except TypeError as error:
             raise ArgumentError(
-                f"loss must be a function without arguments, calling {self.loss!r} failed: {error}"
+                f"loss must be a function without arguments; calling {self.loss!r} failed: {error}"
             ) from error
         # all processes decide by the same number
         loss = F.mean_over_ranks(scalar("what loss() returns", value))

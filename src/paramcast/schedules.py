@@ -179,7 +179,7 @@ class Demon:
         )
         if not right:
             raise CheckpointError(
-                "the state dict of Demon is damaged or of another optimizer; "
+                "the state dict of Demon is damaged or belongs to another optimizer; "
                 "load what its state_dict() returned"
             )
         self.steps, self.total_steps, self.initial = steps, total, list(initial)

@@ -97,7 +97,8 @@ class Trial:
         self._use("lr")
         if self._lr is None:
             raise ArgumentError(
-                "trial.lr is not known outside a pilot; give one for then: paramcast.trial(lr=0.1)"
+                "trial.lr is not known outside a pilot; give one to use there: "
+                "paramcast.trial(lr=0.1)"
             )
         return self._lr
 

@@ -284,4 +284,4 @@ def test_another_back_end_is_refused() -> None:
     done = subprocess.run(
         [sys.executable, "-c", code], env=environment, capture_output=True, text=True
     )
-    assert "Keras runs on numpy, PLP needs torch; set KERAS_BACKEND=torch" in done.stderr
+    assert "Keras runs on numpy, but PLP needs torch; set KERAS_BACKEND=torch" in done.stderr

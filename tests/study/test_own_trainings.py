@@ -99,7 +99,7 @@ def test_outside_a_pilot_a_trial_changes_nothing(tmp_path: Path, monkeypatch: An
 
 
 def test_a_learning_rate_that_nobody_gave_is_said() -> None:
-    with pytest.raises(ArgumentError, match=r"give one for then: paramcast\.trial\(lr=0\.1\)"):
+    with pytest.raises(ArgumentError, match=r"give one to use there: paramcast\.trial\(lr=0\.1\)"):
         paramcast.trial().lr  # noqa: B018
 
 

@@ -13,7 +13,7 @@ import paramcast as pc
 
 CASES = list(cases())
 REASONS = {
-    "LBFGS": "a predicted jump falsifies its curvature pairs",
+    "LBFGS": "a predicted jump invalidates its curvature pairs",
     "differentiable": "predictions are written in place, outside autograd",
 }
 

@@ -236,7 +236,7 @@ def _pack(values: dict[str, Any], length: int) -> Tensor:
     text = json.dumps(values).encode("ascii")
     if len(text) > length:
         raise CheckpointError(
-            f"the cycle's plain values take {len(text)} bytes, at most {length} fit: the "
+            f"the cycle's plain values take {len(text)} bytes, but at most {length} fit: the "
             "predictor's weights or the anomaly rules are too many"
         )
     return torch.frombuffer(bytearray(text.ljust(length)), dtype=torch.uint8)

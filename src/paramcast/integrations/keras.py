@@ -29,7 +29,7 @@ except ImportError as error:
 
 if keras.config.backend() != "torch":
     raise ArgumentError(
-        f"Keras runs on {keras.config.backend()}, PLP needs torch; "
+        f"Keras runs on {keras.config.backend()}, but PLP needs torch; "
         "set KERAS_BACKEND=torch before Keras is imported"
     )
 

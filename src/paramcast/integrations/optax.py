@@ -46,7 +46,7 @@ REFUSED = {
     "ConditionallyMaskState": "counts skipped steps: conditionally_mask(plp(base), ...)",
     "LookaheadState": f"{SECOND_POINTS['Lookahead'].why}: lookahead(plp(base), ...)",
     "SAMState": "goes back to a point that it keeps: sam(..., opaque_mode=True) keeps none",
-    "ScaleByLBFGSState": "collects curvature, which a predicted jump falsifies",
+    "ScaleByLBFGSState": "collects curvature, which a predicted jump invalidates",
     "ScaleByBacktrackingLinesearchState": "keeps the loss of the point that it stepped to",
     "ScaleByZoomLinesearchState": "keeps the loss of the point that it stepped to",
 }

@@ -45,7 +45,7 @@ def check_base(base: object, wrapper: type[Optimizer]) -> None:
             )
     if isinstance(base, LBFGS):
         raise BaseOptimizerError(
-            "base must not be LBFGS: a predicted jump falsifies its curvature pairs; "
+            "base must not be LBFGS: a predicted jump invalidates its curvature pairs; "
             "use LBFGS without paramcast, or a first-order optimizer"
         )
     if any(group.get("differentiable") for group in base.param_groups):

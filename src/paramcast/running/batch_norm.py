@@ -70,7 +70,7 @@ def _estimate(model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any
     first = next(batches, None)
     if first is None:
         raise ArgumentError(
-            "update_bn has no batches: it is empty, or a generator that was used up before; give a "
+            "update_bn has no batches: it is empty, or an exhausted generator; give a "
             "list of batches or a DataLoader"
         )
     momenta = [layer.momentum for layer in layers]

@@ -62,7 +62,7 @@ def _check_cycle(saved: Any, settings: Settings, parameters: Sequence[Tensor]) -
         raise CheckpointError(f"{DAMAGED}predictor has the wrong type")
     if saved["predictor"] != settings.predictor.identity:
         raise CheckpointError(
-            f"the state dict was written with {saved['predictor']}, this optimizer has "
+            f"the state dict was written with {saved['predictor']}, but this optimizer has "
             f"{settings.predictor.identity}; use the same predictor, or delete "
             'state_dict["paramcast"]["cycle"] to start a new cycle and keep the rest'
         )
@@ -95,8 +95,8 @@ def _check_cycle(saved: Any, settings: Settings, parameters: Sequence[Tensor]) -
             lengths.add(len(saved[part]))
     if lengths != {len(parameters)}:
         raise CheckpointError(
-            f"the state dict has buffers for {len(saved['buffers'])} parameters, this optimizer "
-            f"has {len(parameters)}; load it into the model that it was saved from"
+            f"the state dict has buffers for {len(saved['buffers'])} parameters, but this "
+            f"optimizer has {len(parameters)}; load it into the model that it was saved from"
         )
     _check_members(saved, settings)
 
@@ -135,7 +135,7 @@ def _check_rows(saved: Any, part: str, count: int, parameters: Sequence[Tensor])
             raise CheckpointError(f"{DAMAGED}the {part} of parameter {i} are not a list of tensors")
         if len(row) != count:
             raise CheckpointError(
-                f"{DAMAGED}parameter {i} has {len(row)} {part}, this optimizer needs {count}"
+                f"{DAMAGED}parameter {i} has {len(row)} {part}, but this optimizer needs {count}"
             )
         for buffer in row:
             if not is_buffer_of(buffer, p):
@@ -144,8 +144,9 @@ def _check_rows(saved: Any, part: str, count: int, parameters: Sequence[Tensor])
                 )
             if buffer.shape != F.local(p).shape:
                 raise CheckpointError(
-                    f"the state dict's buffer {i} has shape {tuple(buffer.shape)}, the parameter "
-                    f"has {tuple(F.local(p).shape)}; load it into the model that it was saved from"
+                    f"the state dict's buffer {i} has shape {tuple(buffer.shape)}, but the "
+                    f"parameter has {tuple(F.local(p).shape)}; load it into the model that it was "
+                    "saved from"
                 )
 
 

@@ -206,8 +206,8 @@ class Averager:
             raise damaged
         if saved["rule"] != self.identity:
             raise CheckpointError(
-                f"the state dict was written with the average {saved['rule']}, this optimizer has "
-                f"{self.identity}; use the same average, or delete "
+                f"the state dict was written with the average {saved['rule']}, but this optimizer "
+                f"has {self.identity}; use the same average, or delete "
                 'state_dict["paramcast"]["average"] to start a new one'
             )
         names = NAMES[: len(held(self.rule))]

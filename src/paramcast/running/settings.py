@@ -216,7 +216,7 @@ def checked(
     # gates that do not work with this predictor
     if gate is not None and gate.agreement and predictor.every < 2:
         raise ArgumentError(
-            f"Agreement compares two halves of a cycle, {predictor!r} has cycles of one step"
+            f"Agreement compares two halves of a cycle, but {predictor!r} has cycles of one step"
         )
     if gate is not None and predictor.adjusts_base and any(a.withdraws for a in gate.anomalies()):
         raise ArgumentError(
