@@ -156,5 +156,6 @@ STATES = [
     Bad("a packed state that holds a function", "the saved state of the optimizer is damaged "
         "(UnpicklingError); load the weights alone, or an earlier file", packed(torch_file(print))),
     Bad("a state of Demon with a momentum in words", "the state dict of Demon is damaged or "
-        "belongs to another optimizer; load what its state_dict() returned", demon(initial=["high"])),
+        "belongs to another optimizer; load what its state_dict() returned",
+        demon(initial=["high"])),
 ]  # fmt: skip
