@@ -273,7 +273,7 @@ CHECKPOINTS: list[tuple[Callable[[], dict[str, Any]], str]] = [
     (lambda: lacking("format"), DAMAGED + "it has no format number"),
     (
         lambda: state(format=3),
-        "the state dict has paramcast format 3, this version reads 2; load it with the version "
+        "the state dict has paramcast format 3, but this version reads 2; load it with the version "
         'that wrote it, or delete the entry state_dict["paramcast"] to start over',
     ),
     (lambda: lacking("written", "done"), DAMAGED + "it lacks done, written"),

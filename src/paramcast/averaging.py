@@ -219,7 +219,7 @@ class LAWA(SWA):
 
     Snapshots are taken at steps T, T - every, ..., T - (n - 1) every, T = total steps. A run that
     ends earlier, because a `GradScaler` skipped some of its steps, never reaches the last of them:
-    between two snapshots, what is evaluated is the mean of those so far and the present weights.
+    between two snapshots, what is evaluated is the mean of those so far and the current weights.
 
     Args:
         last: n, snapshots.

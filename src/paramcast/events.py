@@ -78,7 +78,7 @@ class Proposal:
 
     Attributes:
         step, cycle: completed steps, and the number of the cycle.
-        progress: step / total_steps; None where the wrapper was not told the total.
+        progress: step / total_steps; None if the wrapper was not given the total.
         jump_norm, parameter_norm: functions that return Euclidean norms over all predicted
             parameters.
         recent_norm: like parameter_norm, but up to 16 cycles old and so nearly free.

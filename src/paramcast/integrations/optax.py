@@ -236,7 +236,7 @@ def _plan(horizon: float, start: str) -> _Plan | None:
 
 
 def _dtype(parameter: Any, plan: _Plan | None) -> Any:
-    """A difference keeps the parameter's dtype, a mean has float32 at least."""
+    """A difference keeps the parameter's dtype; a mean has at least float32."""
     own = jnp.result_type(parameter)
     mean = plan is not None and plan.second == "average"
     return jnp.promote_types(own, jnp.float32) if mean else own

@@ -1,4 +1,4 @@
-"""A debug mode: do all processes of a distributed training decide alike?"""
+"""A debug mode: do all processes of a distributed training decide the same?"""
 
 from __future__ import annotations
 

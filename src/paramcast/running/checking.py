@@ -35,7 +35,7 @@ def check(saved: Any, averager: Averager, settings: Settings, parameters: Sequen
         raise CheckpointError(DAMAGED + "it has no format number")
     if saved["format"] != FORMAT:
         raise CheckpointError(
-            f"the state dict has paramcast format {saved['format']}, this version reads "
+            f"the state dict has paramcast format {saved['format']}, but this version reads "
             f"{FORMAT}; load it with the version that wrote it, or delete the entry "
             'state_dict["paramcast"] to start over'
         )

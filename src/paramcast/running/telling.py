@@ -59,12 +59,12 @@ class Prediction(NamedTuple):
 
 
 class Telling:
-    """When the monitors are told of a prediction: at once, after the next step, or a cycle later.
+    """When a prediction is reported: at once, after the next step, or a cycle later.
 
     Attributes:
         pending: the event that waits for the next step, or the next loss.
         scoring: whether that step scores it.
-        last: the last prediction, told or not.
+        last: the last prediction, reported or not.
     """
 
     def __init__(self, settings: Settings, members: Members) -> None:
@@ -72,8 +72,8 @@ class Telling:
         self.pending: ForecastEvent | None = None
         self.scoring = False
         self.last: Prediction | None = None
-        self._told: ForecastEvent | None = None  # the last prediction as it was told
-        self._untold: Prediction | None = None  # on an accelerator, told one cycle later
+        self._told: ForecastEvent | None = None  # the last prediction as it was reported
+        self._untold: Prediction | None = None  # on an accelerator, reported one cycle later
 
     def announce(self, prediction: Prediction) -> None:
         """Report the last prediction, just decided and perhaps written, once it is complete."""
@@ -142,7 +142,7 @@ class Telling:
             self._told = self._told._replace(applied=False, accepted=accepted)
 
     def flush(self) -> None:
-        """Report to the monitors what they have not been told yet."""
+        """Report to the monitors what they have not seen yet."""
         untold, self._untold = self._untold, None
         pending, self.pending = self.pending, None
         if untold is not None:
@@ -164,7 +164,7 @@ class Telling:
         return self.last.event()
 
     def waiting(self) -> ForecastEvent | None:
-        """The event that the monitors have not been told yet."""
+        """The event that the monitors have not seen yet."""
         return self.pending if self._untold is None else self._untold.event()
 
     def forget_last(self) -> None:

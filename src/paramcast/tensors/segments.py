@@ -1,7 +1,7 @@
 """Parameters grouped by device, dtype and sharding, each group with its flat buffers.
 
 Norms and inner products are those of the whole tensors: where parameters are sharded (`DTensor`:
-`fully_shard`, tensor parallel) they are added up over the processes, which must all ask for them.
+`fully_shard`, tensor parallel) they are summed over the processes, which must all ask for them.
 """
 
 from __future__ import annotations
@@ -159,7 +159,7 @@ def forget_copies() -> None:
     `torch.autocast` casts each weight once per block, and `parametrize.cached()` computes it once:
     the next forward pass in that block would still use the old values.
     """
-    torch.clear_autocast_cache()  # 0.2 us, also outside autocast
+    torch.clear_autocast_cache()  # 0.2 us, even outside autocast
     parametrize._cache.clear()  # torch has no public way
 
 
@@ -250,7 +250,7 @@ def norm(segments: Iterable[Segment], buffer: int = 0) -> list[Tensor]:
 
 
 def buffer_norm(flat: Tensor) -> Tensor:
-    """Euclidean norm of a flat buffer, accumulated in float32 at least; stays on its device."""
+    """Euclidean norm of a flat buffer, accumulated in at least float32; stays on its device."""
     wide = torch.promote_types(flat.dtype, torch.float32)
     if piece := _piece(flat):
         # vector_norm would convert 16 bits element by element, which takes eight times as long,
@@ -262,7 +262,7 @@ def buffer_norm(flat: Tensor) -> Tensor:
 
 
 def norms(tensors: list[Tensor]) -> list[Tensor]:
-    """Euclidean norms of tensors of one dtype, accumulated in float32 at least."""
+    """Euclidean norms of tensors of one dtype, accumulated in at least float32."""
     dtype = torch.promote_types(tensors[0].dtype, torch.float32) if tensors else None
     short = [t for t in tensors if not _piece(t)]
     quick = iter(torch._foreach_norm(short, 2, dtype) if short else ())
