@@ -126,7 +126,8 @@ def plan(tmp_path: Path) -> Callable[..., Plan]:
             "lr_range": (0.01, 0.3), "trials": 4, "trial_seeds": 2, "seeds": 3, "epochs": 2,
             "batch_size": 8, "schedule": "cosine", "margin": None, "device": "cpu",
         }  # fmt: skip
-        return Plan(Options(**(settings | changes)), load(source), tmp_path / "planned")
+        out = changes.pop("out", tmp_path / "planned")
+        return Plan(Options(**(settings | changes)), load(source), out)
 
     return make
 

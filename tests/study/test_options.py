@@ -31,6 +31,7 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "methods": ("blobs.py", "--methods", "plp(horizon=0.5, start='last'), lookahead"),
     "base": ("blobs.py", "--base", "adamw"),
     "candidate": ("--metric", "accuracy", "--base", "a {seed}", "--candidate", "new=b {seed}"),
+    "test_examples": ("bowl.py:train", "--test-examples", 68),
     "tune_by": ("bowl.py:train", "--tune-by", "other_loss"),
     "higher_is_better": ("bowl.py:train", "--metric", "speed", "--lower-is-better"),
     "lr": ("blobs.py", "--lr", 1e-05),

@@ -424,3 +424,16 @@ def test_tuning_by_what_is_judged_is_said(write: Write, paramcast: Callable[...,
     assert "Learning rates are chosen by accuracy, which is also judged" in ran.err
     ran = paramcast("pilot", "bowl.py:train", "--tune-by", "accuracy", "--lr", 0.1, "--dry-run")
     assert "which is also judged" not in ran.err
+
+
+def test_one_test_example_decides_nothing_where_their_number_is_told(
+    write: Write, paramcast: Callable[..., Ran]
+) -> None:
+    write()
+    words = ("--lr", 0.1, "--seeds", 6, "--no-speed", "--json")
+    known = paramcast("pilot", "bowl.py:train", *words, "--test-examples", 20, "--out", "known")
+    assert known.code == 0, known.err
+    (judged,) = known.result["cells"]
+    assert judged["metric"]["half_example"] == pytest.approx(0.5 / 20)
+    unknown = paramcast("pilot", "bowl.py:train", *words, "--out", "unknown")
+    assert unknown.result["cells"][0]["metric"]["half_example"] == 0.0

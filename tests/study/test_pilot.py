@@ -771,3 +771,29 @@ def test_every_arm_runs_at_its_own_rate(task_file: TaskFile, plan: Callable[...,
         "plp": 0.2,
         "lookahead": 0.3,
     }
+
+
+def test_a_quick_pilot_and_a_whole_one_have_folders_of_their_own(
+    task_file: TaskFile, plan: Callable[..., Plan]
+) -> None:
+    quick, whole = (plan(task_file(), "plp", lr=0.05, seeds=n, out=None) for n in (8, 24))
+    assert quick.identity == whole.identity  # one may be extended to the other with --out
+    assert quick.out != whole.out
+
+
+@pytest.mark.parametrize(
+    ("limit", "said"),
+    [
+        (("--max-runs", 40), "22 trainings at least, usually about 40, 40 at most (the budget"),
+        (("--max-runs", 500), "32 trainings at least, usually about 59, 219 at most (the budget"),
+    ],
+)
+def test_a_dry_run_knows_the_budget(
+    paramcast: Paramcast, task_file: TaskFile, limit: tuple[Any, ...], said: str
+) -> None:
+    task_file()
+    ran = paramcast("pilot", "blobs.py", *limit, "--dry-run")
+    assert said in ran.out, ran.out
+    refused = paramcast("pilot", "blobs.py", "--max-runs", 5, "--dry-run")
+    assert refused.code == 2
+    assert "the budget allows 5 trainings" in refused.err

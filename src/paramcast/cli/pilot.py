@@ -89,6 +89,7 @@ def plan_of(source: Source, given: PilotCommand) -> tuple[Plan, AnyEngine]:
         source,
         metric=given.metric or "",
         tune_by=given.tune_by or "",
+        test_examples=given.test_examples,
         higher_is_better=given.higher_is_better,
     )
     check_device(given)
@@ -267,7 +268,7 @@ def _of_candidates(given: PilotCommand, training: OwnTraining, options: Options)
 TASK_ONLY = (
     "base", "epochs", "batch_size", "schedule", "precision", "compile", "channels_last",
 )  # fmt: skip
-TRAINING_ONLY = ("tune_by", "higher_is_better", "candidate")
+TRAINING_ONLY = ("tune_by", "higher_is_better", "test_examples", "candidate")
 """Options that only a task, or only a training of the user's, can follow."""
 
 
@@ -277,11 +278,14 @@ def _flag(name: str) -> str:
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     from ..study.judging.stats import could_show
+    from ..study.price import affordable
     from ..study.search import described, settings_at
     from ..study.tasks.description import lines
 
     description = plan.subject.description
-    rates = plan.rates() if plan.options.lr is None else (plan.options.lr,)
+    o = plan.options
+    trials = o.trials if o.max_runs is None else affordable(o, o.max_runs)[0]
+    rates = plan.rates(trials) if o.lr is None else (o.lr,)
     rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
     shows = [(look.seeds, could_show(look.seeds)) for look in plan.options.looks]
     facts = {

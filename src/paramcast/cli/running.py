@@ -8,6 +8,7 @@ import math
 import os
 import signal
 import sys
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -105,11 +106,24 @@ def planned(
     """The text of a dry run: the trainings, the time they take and, as JSON, more facts."""
     from ..report.watch.terminal import duration
     from ..study.grid.run import estimate
-    from ..study.price import price
+    from ..study.price import Price, affordable, price
 
-    prices = [price(plan.options) for plan in plans]
-    least, usual, most = (sum(counts) for counts in zip(*prices, strict=True))
     each = estimate(plans, workers)
+    prices, fitted = [], ""
+    for plan in plans:
+        o = plan.options
+        # what a budget allows, if it is known before the first training has run
+        allowed = o.max_runs or math.inf
+        if o.budget is not None and not math.isnan(each):
+            allowed = min(allowed, o.budget / each)
+        if allowed < math.inf:
+            trials, seeds = affordable(o, int(allowed))
+            made = price(replace(o, trials=trials, trial_seeds=seeds))
+            prices.append(Price(*(min(n, int(allowed)) for n in made)))
+            fitted = f" (the budget allows {int(allowed)})"
+        else:
+            prices.append(price(o))
+    least, usual, most = (sum(counts) for counts in zip(*prices, strict=True))
     if as_json:
         counts = {"least_runs": least, "usual_runs": usual, "most_runs": most, "workers": workers}
         seconds = None if math.isnan(each) else round(each, 3)
@@ -117,7 +131,7 @@ def planned(
         return json.dumps(counts | more, indent=1) + "\n"
     runs = f"{most} trainings"
     if least != most:
-        runs = f"{least} trainings at least, usually about {usual}, {most} at most"
+        runs = f"{least} trainings at least, usually about {usual}, {most} at most{fitted}"
     time = "the first one will tell how long they take"
     if not math.isnan(each):
         time = f"on {workers} workers about {duration(each * usual)}"

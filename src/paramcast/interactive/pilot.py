@@ -66,7 +66,7 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
 
 def _run(source: Source, given: PilotCommand) -> Findings:
     from ..cli.pilot import plan_of
-    from ..cli.running import Interrupted, followed
+    from ..cli.running import Interrupted, beside, followed
     from ..study.grid.run import run_pilot
     from .findings import Findings
     from .progress import progress_here
@@ -77,6 +77,7 @@ def _run(source: Source, given: PilotCommand) -> Findings:
             stored = run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
     except Interrupted as error:
         raise Stopped(str(error)) from None
+    beside(plan.out)
 
     def again(seeds: int) -> Findings:
         from .starting import started

@@ -205,6 +205,8 @@ def _columns(judged: Judged) -> tuple[list[Column], list[Column]]:
     for key, (heading, form) in forms.items():
         if any(row[key] is not None for row in rows):
             own.append((heading, partial(_measured, key, form)))
+    if len({len(row["values"]) for row in rows}) > 1:  # some were settled at an earlier look
+        own.append(("n", lambda r: str(len(r["values"]))))
     own.append(("diverged", lambda r: f"{r['diverged']}/{len(r['values'])}"))
     name = metric.name.replace("_", " ") + (" %" if metric.percent else "")
     name = f"top-1 {name}" if metric.name == "accuracy" and judged["question"] != "table" else name

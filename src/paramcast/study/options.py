@@ -225,6 +225,9 @@ class ComparisonOptions:
     tune_by: str | None = option(
         COMPARISON, "Which result of your training chooses the learning rates [validation_loss].",
         lambda o: o.source.tune_by, metavar="NAME")
+    test_examples: int | None = option(
+        COMPARISON, "How many examples its metric counts, so that one of them decides nothing.",
+        lambda o: o.source.test_examples, type=Whole(1), metavar="N")
     tuned_base: float | None = option(
         COMPARISON, "The base's learning rate, which you have tuned; methods search around it.",
         lambda o: o.tuned_base, type=ABOVE_0, metavar="LR")

@@ -213,7 +213,9 @@ class Plan:
         if most > MOST_RUNS:
             raise StudyError(too_many(most))
         label = "".join(c if c.isalnum() or c in "-_" else "-" for c in subject.name)
-        self.out = out or Path("paramcast-runs") / f"{label}-{self.identity[:8]}"
+        # pilots with other seeds may not share a folder, whose looks are planned
+        place = hash_of([self.identity, options.seeds])[:8]
+        self.out = out or Path("paramcast-runs") / f"{label}-{place}"
 
     def specification(self) -> dict[str, Any]:
         """The settings that identify a pilot: all but the number of final seeds, which may grow."""

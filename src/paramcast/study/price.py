@@ -65,7 +65,7 @@ def affordable(o: Options, runs: int) -> tuple[int, int]:
                 return trials, seeds
     advice = "--lr X tunes nothing and takes fewer" if o.tuned else "name fewer methods"
     raise StudyError(
-        f"the budget allows {runs} trainings, and the smallest comparison takes {needed}: allow "
+        f"the budget allows {runs} trainings, and the smallest comparison may take {needed}: allow "
         f"that many, or {advice}"
     )
 

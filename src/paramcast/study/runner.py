@@ -103,10 +103,11 @@ class Runner:
             self.engine.run(missing.values(), keep)
         if self.failures:
             first = next(iter(self.failures.values()))
+            rate = f" at learning rate {first.spec.lr:.4g}" if first.spec.lr else ""
             raise RunError(
                 f"{len(self.failures)} of {len(unique)} {name} runs failed twice, so there is no "
-                f"verdict; the first was {first.spec.method} at learning rate "
-                f"{first.spec.lr:.4g}, seed {first.spec.seed}: {first.outcome['reason']}. The "
+                f"verdict; the first was {first.spec.method}{rate}, "
+                f"seed {first.spec.seed}: {first.outcome['reason']}. The "
                 f"finished runs are kept in {self.out}; fix the cause and start the same command "
                 "again"
             )

@@ -32,6 +32,7 @@ class Declared:
         tune_by, tune_higher: the result by which learning rates are chosen, and its direction.
         margin: as --margin takes it; "" for the usual one.
         lr_range: the learning rates to search; None if only the command line says.
+        test_examples: how many examples the judged result counts; 0 if nobody says.
     """
 
     metric: str
@@ -40,6 +41,7 @@ class Declared:
     tune_higher: bool
     margin: str = ""
     lr_range: tuple[float, float] | None = None
+    test_examples: int = 0
 
 
 def declare(
@@ -49,6 +51,7 @@ def declare(
     metric: str = "",
     tune_by: str = "",
     higher_is_better: bool | None = None,
+    test_examples: int | None = None,
 ) -> Declared:
     """Put together what the command line and the file's variables say.
 
@@ -56,7 +59,8 @@ def declare(
         where: the training, for messages.
         module: the variables of its file; those named like the arguments are read, and `margin`
             and `lr_range`.
-        metric, tune_by, higher_is_better: from the command line, which takes precedence.
+        metric, tune_by, higher_is_better, test_examples: from the command line, which takes
+            precedence.
 
     Raises:
         TaskError: nothing says what is judged, or in which direction; or a variable is invalid.
@@ -95,9 +99,15 @@ def declare(
     margin = module.get("margin", "")
     if isinstance(margin, bool) or not isinstance(margin, (str, int, float)):
         raise TaskError(f'margin in {where} must be a number, or a text such as "5%"')
+    examples = test_examples or module.get("test_examples", 0)
+    if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0:
+        raise TaskError(
+            f"test_examples in {where} must be a whole number from 1, got {shown(examples)}"
+        )
     return Declared(
-        metric, higher, tune_by, tune_higher, str(margin), _lr_range(module.get("lr_range"), where)
-    )
+        metric, higher, tune_by, tune_higher, str(margin),
+        _lr_range(module.get("lr_range"), where), examples,
+    )  # fmt: skip
 
 
 def known_direction(name: str) -> bool | None:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from ..judging.verdict import PERCENT
 from ..reading import MOST_SEEDS
 from ..spec import RunSpec, axis_seed, hash_of
 from ..subject import Sizes, Usual
@@ -99,11 +100,12 @@ class OwnTraining:
 
     @property
     def sizes(self) -> Sizes:
-        return Sizes()
+        return Sizes(test=self.declared.test_examples)
 
     @property
     def example_share(self) -> float:
-        return 0.0
+        d = self.declared
+        return 1.0 / d.test_examples if d.test_examples and d.metric in PERCENT else 0.0
 
     @property
     def constant_value(self) -> float | None:
@@ -144,5 +146,6 @@ def _declared(source: Source, module: dict[str, Any]) -> Declared:
         module,
         metric=source.metric,
         tune_by=source.tune_by,
+        test_examples=source.test_examples,
         higher_is_better=source.higher_is_better,
     )

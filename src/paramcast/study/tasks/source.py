@@ -40,6 +40,7 @@ class Source:
     table: TableOptions = AS_IT_IS
     metric: str = ""  # judged instead of the task's own
     split: int = 0  # which random split, for a task that is split here
+    test_examples: int | None = None  # for a training: how many the judged result counts
     tune_by: str = ""  # for a training: the result by which learning rates are chosen
     higher_is_better: bool | None = None  # of a training's metric
     commands: Commands = ()
