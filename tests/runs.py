@@ -58,6 +58,12 @@ def run_spec(prepared: Prepared | None = None, **changes: Any) -> RunSpec:
     return RunSpec(**(settings | changes))
 
 
+def stored_spec(fields: dict[str, Any]) -> RunSpec:
+    """The specification that a store keeps as JSON, which has no tuples."""
+    settings = tuple((name, value) for name, value in fields.get("settings", ()))
+    return RunSpec(**{**fields, "probes": tuple(fields["probes"]), "settings": settings})
+
+
 def timeless(value: Any) -> Any:
     """What does not depend on the clock, the machine and what was there before."""
     if isinstance(value, dict):

@@ -109,6 +109,7 @@ def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
             "method": m.name, "role": m.role, "control_of": m.of, "run": m.run, "lr": m.lr,
             "family": LR_MATCHED if LR_MATCHED in m.name else m.name, "loss": 0.0, "gap": None,
             "keys": [_spec(m.lr, m.run, "final", 1.0, s).key for s in range(len(m.values))],
+            "settings": {},
             "early_keys": [_spec(m.lr, m.run, "final", 0.8, s).key for s in range(len(m.early))],
             "seconds": m.seconds, "peak_memory": m.memory, "divergences": [],
             "top1_error": None, "top5_error": None, "measures": {},
@@ -124,6 +125,8 @@ def _result(made: Sequence[Made], metric: Metric) -> dict[str, Any]:
         "looks": [{"seeds": n, "confidence": 0.95}], "trainings": 2 * n * len(made) + 1,
         "planned_seeds": n, "lazy": False,
         "steps": 100, "early_steps": 80, "specification": {}, "settings": {}, "label": "",
-        "learning_rates": {"tried": [0.1], "chosen": {}, "keys": {"base": [[tuned]]}, "seeds": 1},
+        "learning_rates": {
+            "tried": [0.1], "settings": [{}], "chosen": {}, "keys": {"base": [[tuned]]}, "seeds": 1,
+        },
     }  # fmt: skip
     return whole(judged, command="paramcast pilot made", out="made")

@@ -45,7 +45,7 @@ from paramcast.study.store.folder import to_json
 from paramcast.study.tasks.source import find
 from paramcast.study.tasks.task import total_steps
 from paramcast.study.training.methods import parse_methods
-from runs import follow, whole
+from runs import follow, stored_spec, whole
 
 LIVES = int(os.environ.get("PARAMCAST_LIVES", "1000"))
 """Folders of the long test, with up to 6 lives each and one more."""
@@ -250,7 +250,7 @@ def look() -> list[str]:
 
     def ended(run: Run) -> None:
         keys.append(run.key)
-        assert run.outcome | {"curve": run.curve} == outcome(RunSpec(**run.spec | {"probes": ()}))
+        assert run.outcome | {"curve": run.curve} == outcome(stored_spec(run.spec))
 
     try:
         Follower(OUT, ended=ended).look()
@@ -456,7 +456,7 @@ class Lives(RuleBasedStateMachine):
         assert good.keys() <= new <= begun.keys() <= planned.keys()
         for key in new:
             _, phase, spec, ended, curve, *_ = now.runs[key]
-            assert RunSpec(**json.loads(spec) | {"probes": ()}) == planned[key]
+            assert stored_spec(json.loads(spec)) == planned[key]
             assert phase == planned[key].phase
             assert json.loads(ended) | {"curve": json.loads(curve)} == outcome(planned[key])
         phases = Counter(planned[key].phase for key in new)

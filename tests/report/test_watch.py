@@ -26,10 +26,9 @@ from paramcast.report.watch.board import Board
 from paramcast.report.watch.follow import Follower, Look, newest
 from paramcast.report.watch.view import view
 from paramcast.report.watch.watching import Watching
-from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live, Telling
 from paramcast.study.store.store import Store
-from runs import cell, told
+from runs import cell, stored_spec, told
 
 SPEC = {
     "task": "digits", "fingerprint": "f", "method": "plp", "base": "sgd", "lr": 0.1, "seed": 0,
@@ -93,7 +92,7 @@ def test_the_best_rate_is_one_that_the_search_has_not_left() -> None:
 def test_a_curve_is_the_mean_over_the_runs(pilot: Path) -> None:
     (sgd,) = (a for a in Watching(pilot).view()["arms"][:1])
     store = Store(pilot / "runs.db", write=False)
-    keys = [RunSpec(**{**spec, "probes": tuple(spec["probes"])}).key for spec, _ in store.runs()
+    keys = [stored_spec(spec).key for spec, _ in store.runs()
             if (spec["method"], spec["lr"], spec["phase"], spec["share"])
             == ("base", sgd["lr"], "final", 1.0)]  # fmt: skip
     curves = list(store.curves(keys).values())
@@ -130,7 +129,7 @@ def test_each_run_is_read_once_and_a_new_one_at_the_next_look(tmp_path: Path) ->
     follower.look()
     assert len(heard) == before == len({run.key for run in heard})
     template = next(run for run in heard if run.spec["phase"] == "final")
-    spec = RunSpec(**{**template.spec, "probes": (), "seed": 99})
+    spec = stored_spec({**template.spec, "seed": 99})
     store = Store(tmp_path / "runs.db")
     store.put(spec, draw(spec, 60, 10, {}), ENVIRONMENT)
     store.close()
@@ -180,7 +179,7 @@ def test_it_is_running_while_a_driver_is_at_work_and_shows_what_runs(tmp_path: P
     store.close()
     assert Watching(tmp_path).view()["state"] == "stopped"
     assert "the same command goes on" in text_of(Watching(tmp_path).view())
-    spec = RunSpec(**{**SPEC, "probes": (), "method": "plp"})
+    spec = stored_spec({**SPEC, "method": "plp"})
     with Live(tmp_path) as driver:
         tell = Telling(str(driver.path), spec, 150)
         tell({"step": 30, "validation_loss": 0.5})

@@ -25,11 +25,10 @@ from paramcast.report.watch import server as module
 from paramcast.report.watch.page import build, progress
 from paramcast.report.watch.server import Server, serve
 from paramcast.report.watch.watching import Watching
-from paramcast.study.spec import RunSpec
 from paramcast.study.store.live import Live
 from paramcast.study.store.store import Store
 from paramcast.study.words import Words
-from runs import cell
+from runs import cell, stored_spec
 
 PAGE = "<!DOCTYPE html>the report"
 LIVE = {"every": 0.1, "tag": '"tag"'}
@@ -226,7 +225,7 @@ def add_run(folder: Path, database: str = "runs.db", seed: int = 77, **values: A
     store = Store(folder / database)
     wanted = ("plp", "final", 1.0)
     known = [s for s, _ in store.runs() if (s["method"], s["phase"], s["share"]) == wanted]
-    spec = RunSpec(**{**known[0], "probes": (), "seed": seed})
+    spec = stored_spec({**known[0], "seed": seed})
     outcome = draw(spec, 60, 10, {})
     store.put(spec, outcome | values, ENVIRONMENT)
     store.close()
@@ -270,7 +269,7 @@ def test_while_rates_are_tuned_there_are_their_losses_and_no_curve(tmp_path: Pat
     store.adopt("specification", source.about("specification"))
     for spec, outcome in source.runs():
         if spec["phase"] == "tune":
-            made = RunSpec(**{**spec, "probes": ()})
+            made = stored_spec(spec)
             store.put(made, {**outcome, "curve": []}, ENVIRONMENT)
     source.close()
     store.close()

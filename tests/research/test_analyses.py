@@ -31,7 +31,8 @@ SAME = Verdict("no difference", "same", ("same_next",), "sgd", "plp")
 def row(name: str, role: str, values: list[float], lr: float, of: str = "", **more: Any) -> dict:
     return {
         "method": name, "role": role, "family": LR_MATCHED if "lr-" in name else role,
-        "control_of": of, "run": name, "keys": [], "early_keys": [], "lr": lr, "values": values,
+        "control_of": of, "run": name, "keys": [], "early_keys": [], "settings": {}, "lr": lr,
+        "values": values,
         "mean": float(np.mean(values)), "low": 0.0, "high": 1.0, "gap": 0.25, "loss": 1.0,
         "early_mean": None, "early_values": [], "seconds": 1.0, "peak_memory": 1.0, "diverged": 0,
         "divergences": [],
@@ -61,7 +62,7 @@ def cell(task: str = "digits", gain: float = 0.0, matched: float = 0.0, **settin
     return {
         "settings": filled, "label": "", "task": task, "question": "today", "description": {},
         "steps": 10, "early_steps": None, "confidence": 0.95, "notes": [], "specification": {},
-        "learning_rates": {"tried": [], "chosen": {}, "keys": {}, "seeds": 3},
+        "learning_rates": {"tried": [], "settings": [], "chosen": {}, "keys": {}, "seeds": 3},
         "looks": [{"seeds": 4, "confidence": 0.95}], "trainings": 12, "planned_seeds": 4,
         "lazy": False, "seeds": 4, "metric": METRIC, "table": rows,
         "verdicts": {"plp": {"quality": SAME}},

@@ -77,7 +77,7 @@ def test_watching_changes_no_number(
     watched = timeless(loop.run(spec(task, method), task))
     noted = [point.pop("predictions") for point in watched["curve"]]
     build = loop.build
-    monkeypatch.setattr(loop, "build", lambda *args: build(*args[:-1]))
+    monkeypatch.setattr(loop, "build", lambda *args: build(*args[:7], None, *args[8:]))
     assert timeless(loop.run(spec(task, method), task)) == watched
     assert sum(each["count"] for each in noted) >= 2
     if method == "plp":

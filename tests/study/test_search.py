@@ -254,7 +254,7 @@ def test_python_names_what_is_searched_by_a_mapping() -> None:
     from paramcast.cli.pilot import PilotCommand, pilot
     from paramcast.interactive.options import options_of
 
-    search = {"weight_decay": "1e-5:1e-2", "momentum": (0.8, 0.9)}
+    search = {"weight_decay": "1e-5:1e-2", "momentum": [0.8, 0.9]}
     given = options_of(pilot, PilotCommand, {"search": search})
     assert [each.text for each in given.search] == ["weight_decay=1e-05:0.01", "momentum=0.8,0.9"]
 

@@ -12,7 +12,7 @@ from ..watch.board import method_name, phase_name, predictions
 from ..watch.follow import Look
 from ..watch.view import verdict_sentences
 
-LEFT_OUT = ("fingerprint", "probes")
+LEFT_OUT = ("fingerprint", "probes", "settings")
 """What of a specification tells a reader nothing."""
 
 
@@ -39,6 +39,8 @@ def safe(text: str) -> str:
 def settings(spec: dict[str, Any]) -> dict[str, Any]:
     """A run's specification as parameters: what is set, as numbers and words."""
     known = {k: v for k, v in spec.items() if k not in LEFT_OUT and v is not None}
+    # what was searched beside the learning rate, each by its own name
+    known |= dict(spec.get("settings", ()))
     return {**known, "method": method_name(spec["method"], spec["base"])}
 
 

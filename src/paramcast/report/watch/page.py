@@ -149,11 +149,14 @@ def _cell(index: int, label: str, runs: Arms) -> Cell:
         arms.setdefault(name, _arm(name, key, False, [], []))
     rates = {
         "tried": {lr for by_lr in tuning.values() for lr in by_lr},
+        "settings": [],
         "chosen": {key.method: key.lr for key in final if not is_matched(key, runs)},
     }
     metric = Metric(metric_name(runs), True, 0.0)  # only its name is read
     order = sorted(arms.values(), key=_place)
+    # what is not known before the end is left open
     result: Any = {"metric": metric, "verdicts": {}, "learning_rates": rates}
+    result |= {"question": "", "description": {}}
     return Cell(index, label, result, order, tuning)
 
 
