@@ -121,7 +121,7 @@ def cluster(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Cluster]:
 
 
 BIN = [sys.executable, "-m", "paramcast"]
-PILOT = ("pilot", "slow.py", "--lr", "0.05", "--seeds", "2", "--methods", "plp", "--json")
+PILOT = ("pilot", "slow.py", "--lr", "0.05", "--seeds", "2", "--all-arms", "--json")
 RUNS = 16
 SLOW = """
 import time
