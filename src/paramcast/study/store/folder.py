@@ -50,12 +50,7 @@ def opened(out: Path, specification: dict[str, Any], url: str | None = None) -> 
         StoreError: the folder or the store cannot be used, is in use by another driver, or holds
             another comparison's results.
     """
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"--out {out} cannot be a folder ({error.strerror}); choose another"
-        ) from None
+    make_folder(out)
     if not os.access(out, os.W_OK):
         raise StoreError(f"--out {out} is not writable; choose another folder")
     place = where(out, url)
@@ -76,6 +71,20 @@ def opened(out: Path, specification: dict[str, Any], url: str | None = None) -> 
         if isinstance(place, str):
             write_text(out / URL, store.name + "\n")
         yield store
+
+
+def make_folder(out: Path) -> None:
+    """Make the folder for a comparison's results, unless it is there.
+
+    Raises:
+        StoreError: it cannot be a folder.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StoreError(
+            f"--out {out} cannot be a folder ({error.strerror}); choose another"
+        ) from None
 
 
 @contextmanager

@@ -15,7 +15,7 @@ from ... import __version__
 from ...errors import StoreError
 from ..reading import MOST_JSON, object_from_json, read_text
 from ..spec import hash_of
-from ..store.folder import RESULT, remembers, write_json
+from ..store.folder import RESULT, make_folder, remembers, write_json
 from ..stored import SCHEMA, Judged, Result
 
 
@@ -50,12 +50,7 @@ def save(
     out = out or Path("paramcast-runs") / f"{label}-{identity[:8]}"
     if remembers(out) or _kind(out / RESULT) in ("pilot", "study"):
         raise StoreError(f"{out} holds a pilot's or study's results; choose another --out folder")
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise StoreError(
-            f"--out {out} cannot be a folder ({error.strerror}); choose another"
-        ) from None
+    make_folder(out)
     result: Result = {
         "schema": SCHEMA,
         "kind": "table",
