@@ -104,6 +104,7 @@ def write_pilot(
     classes: int = 10,
     effects: dict[str, float] | None = None,
     diverged: tuple[tuple[str, int], ...] = (),
+    not_learned: tuple[tuple[str, int], ...] = (),
     failed: tuple[tuple[int, str], ...] = (),
     **changes: Any,
 ) -> dict[str, Any]:
@@ -112,6 +113,7 @@ def write_pilot(
     Args:
         effects: what a method adds to the accuracy, by its name in the runs.
         diverged: runs (method, seed) that did, at the end and at 0.8 T.
+        not_learned: runs (method, seed) that ended no better than a constant prediction.
         failed: attempts (seed, reason) of plp that did.
         changes: of the options.
     """
@@ -137,6 +139,7 @@ def write_pilot(
             outcome = draw(spec, steps, classes, effects or {})
             if spec.phase == "final" and (spec.method, spec.seed) in diverged:
                 diverge(outcome, classes)
+            outcome["learned"] = (spec.method, spec.seed) not in diverged + not_learned
             ended[spec.key] = outcome
             store.put(spec, outcome, ENVIRONMENT)
         return ended

@@ -153,6 +153,18 @@ def test_a_diverged_run_leaves_the_curve_and_stays_in_the_tables(pilot: Path) ->
     assert reached[1].endswith("/ 8")
 
 
+def test_a_run_that_has_not_learned_yet_is_told_and_stays_in_the_means(tmp_path: Path) -> None:
+    lost = (("plp", 2), ("plp", 5))
+    result = write_pilot(tmp_path / "p", not_learned=lost)
+    found = cell(result)
+    assert {"note": "not_learned", "by_arm": {"plp": 2}} in found["notes"]
+    assert [len(row["values"]) for row in found["table"] if row["method"] == "plp"] == [8]
+    rows = data_of(tmp_path / "p")["runs"]["rows"]
+    said = [row["shown"] for row in rows if row["status"] == "not_learned"]
+    assert {(row[0], row[2]) for row in said} == {("plp", 2), ("plp", 5)}
+    assert all("done, not learned yet" in row for row in said)
+
+
 def test_the_tuning_chart_marks_the_chosen_rate(pilot: Path) -> None:
     result, data = cell(result_of(pilot)), chart(data_of(pilot), "tuning")["views"][0]["data"]
     chosen = result["learning_rates"]["chosen"]

@@ -150,7 +150,7 @@ NOTES = [
     {"note": "table_folds", "overlap": "0.25"},
     {"note": "not_run", "arms": ["sgd", "plp"]},
     {"note": "fixed_steps"}, {"note": "speed_not_asked", "arms": ["plp"]},
-    {"note": "budget", "runs": 30},
+    {"note": "budget", "runs": 30}, {"note": "not_learned", "by_arm": {"sgd": 3, "plp": 1}},
 ]  # fmt: skip
 
 

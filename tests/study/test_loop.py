@@ -383,8 +383,23 @@ def test_a_run_that_learns_nothing_keeps_its_own_value(prepared: Make) -> None:
     outcome = run(spec(task, lr=1e-9), task)
     constant = constant_scores((30, 20, 10))
     assert (outcome["status"], outcome["divergence"]) == ("done", None)
+    assert outcome["learned"] == (outcome["validation"]["metric"] > constant["metric"])
     assert outcome["validation"]["loss"] > constant["loss"]
     assert outcome["test"]["loss"] != pytest.approx(constant_scores((20, 20, 40))["loss"], rel=1e-3)
+
+
+@pytest.mark.parametrize(("lr", "learned"), [(1e-30, False), (0.05, True), (1e30, False)])
+def test_a_run_tells_whether_it_is_better_than_a_constant(
+    prepared: Make, lr: float, learned: bool
+) -> None:
+    def zero() -> torch.nn.Module:
+        model = torch.nn.Linear(4, 3)
+        torch.nn.init.zeros_(model.weight)
+        torch.nn.init.zeros_(model.bias)
+        return model
+
+    task = uneven(prepared, model=zero)
+    assert run(spec(task, lr=lr), task)["learned"] is learned
 
 
 def test_memorised_labels_have_not_diverged(prepared: Make) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
-from .course import Course
+from .course import Course, Outcomes
 from .judging.cautions import cautions
 from .judging.looks import shared
 from .judging.margin import margin_of
@@ -16,6 +16,7 @@ from .judging.table import LR_MATCHED, Verdicts, mean_or_none, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
 from .plan import Plan
+from .runner import NOT_LEARNED, status_of
 from .search import settings_at
 from .spec import NEVER, OPEN
 from .stored import ArmResult, Judged, Measure, Note
@@ -96,7 +97,12 @@ def summarise(
         "lazy": o.lazy,
         "table": table,
         "verdicts": verdicts,
-        "notes": [*cautions(plan), *_widened(verdicts, metric), *_notes(plan, course)],
+        "notes": [
+            *cautions(plan),
+            *_widened(verdicts, metric),
+            *_not_learned(course, outcomes),
+            *_notes(plan, course),
+        ],
         "learning_rates": {
             "tried": list(course.rates) if o.tuned else [],
             "settings": [dict(settings_at(lr)) for lr in course.rates] if o.search else [],
@@ -185,6 +191,16 @@ def _widened(verdicts: Verdicts, metric: Metric) -> list[Note]:
     if metric.half_example == 0 or all(c.high - c.mean > metric.half_example for c in made):
         return []
     return [{"note": "widened", "half": metric.half_example}]
+
+
+def _not_learned(course: Course, outcomes: Outcomes) -> list[Note]:
+    """Note which arms have final runs that are no better than a constant prediction."""
+    counts = {
+        row.name: sum(status_of(outcomes[key]) == NOT_LEARNED for key in course.keys(row, 1.0))
+        for row in course.rows
+    }
+    by_arm = {name: n for name, n in counts.items() if n}
+    return [{"note": "not_learned", "by_arm": by_arm}] if by_arm else []
 
 
 def _notes(plan: Plan, course: Course) -> list[Note]:

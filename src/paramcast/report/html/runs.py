@@ -9,6 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...study.judging.sentences import divergence
+from ...study.runner import status_of
 from ...study.sheets import harmless
 from ...study.words import Words
 from .comparison import Cell
@@ -43,7 +44,7 @@ SPEC = ("task", "base", "method", "lr", "schedule", "epochs", "batch_size", "mom
         "weight_decay", "phase", "seed", "share")  # fmt: skip
 
 
-OUTCOME = ("status", "steps", "seconds", "peak_memory", "train_loss", "gap")
+OUTCOME = ("status", "learned", "steps", "seconds", "peak_memory", "train_loss", "gap")
 
 
 SPLITS = ("metric", "top1_error", "top5_error", "loss")
@@ -83,7 +84,7 @@ def behind_of(cells: list[Cell]) -> dict[str, list[tuple[int, str]]]:
 
 def _shown(run: Run, behind: list[tuple[int, str]], words: Words) -> dict[str, Any]:
     """A row of the table of runs: the cells shown, and the values to filter by."""
-    outcome, spec = run.outcome, run.spec
+    outcome, spec, status = run.outcome, run.spec, status_of(run.outcome)
     # tuning runs have no test values
     values = outcome.get("test") or outcome.get("validation") or {}
     methods = list(dict.fromkeys(name for _, name in behind)) or [spec["method"]]
@@ -92,7 +93,7 @@ def _shown(run: Run, behind: list[tuple[int, str]], words: Words) -> dict[str, A
         ", ".join(str(i + 1) for i in cells), ", ".join(methods),
         words.either(f"phase.{spec['phase']}", spec["phase"]), spec["seed"],
         "" if outcome["steps"] is None else f"{outcome['steps']}", _rate(spec),
-        words.either(f"status.{outcome['status']}", outcome["status"]),
+        words.either(f"status.{status}", status),
         *("" if values.get(k) is None else number(values[k]) for k in ("metric", "loss")),
         "" if outcome["seconds"] is None else f"{outcome['seconds']:.3g}",
         run.key if run.finished_at == "" else run.key[:12],
@@ -103,7 +104,7 @@ def _shown(run: Run, behind: list[tuple[int, str]], words: Words) -> dict[str, A
         "methods": methods,
         "phase": spec["phase"],
         "share": f"{spec['share']:g}",
-        "status": outcome["status"],
+        "status": status,
     }
 
 

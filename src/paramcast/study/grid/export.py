@@ -99,7 +99,7 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
 
 
 def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
-    names = ("status", "steps", "seconds", "peak_memory", "train_loss", "gap")
+    names = ("status", "learned", "steps", "seconds", "peak_memory", "train_loss", "gap")
     flat = {**spec, "probes": ", ".join(spec.get("probes", ()))}
     flat.update((name, outcome.get(name)) for name in names)
     flat["divergence"] = divergence(outcome, Words("en"))

@@ -42,6 +42,8 @@ def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
         values["low"], values["high"] = (f"{lr:.4g}" for lr in values["range"])
     if "ratios" in values:
         values["ratios"] = ", ".join(f"{name} {x:.2f}" for name, x in values["ratios"].items())
+    if "by_arm" in values:
+        values["by_arm"] = ", ".join(f"{name} {n}" for name, n in values["by_arm"].items())
     if "arms" in values:
         values["names"] = ", ".join(values["arms"])
     return words(f"note.{stored['note']}", **values)

@@ -51,7 +51,8 @@ def run(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> 
         progress: called with each point of the curve, for `paramcast watch`.
 
     Returns:
-        The outcome: status ("done" or "diverged"), steps, seconds (training only), peak memory in
+        The outcome: status ("done" or "diverged"), whether it has learned (is better than a
+        constant prediction on validation), steps, seconds (training only), peak memory in
         bytes, the curve per epoch or segment, the values at the end on validation and, in a final
         run, on test, and what the probes measured (their time is in `seconds`). In a final run each
         point of the curve also describes the predictions since the point before (see
@@ -121,6 +122,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     outcome: dict[str, Any] = {
         "status": "done",
         "divergence": data.divergence(),
+        "learned": _has_learned(data.at_end["validation"], prepared),
         "steps": data.step,
         "seconds": data.seconds,
         "peak_memory": memory,
@@ -130,7 +132,8 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         **data.at_end,
     }
     if outcome["divergence"] is not None:
-        outcome.update(status="diverged", validation=prepared.constant(prepared.validation))
+        lost = {"status": "diverged", "learned": False}
+        outcome.update(lost, validation=prepared.constant(prepared.validation))
         if spec.phase == "final":
             outcome.update(test=prepared.constant(prepared.test), train_loss=None, gap=None)
             if "class_counts" in outcome:
@@ -144,6 +147,13 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
             raise ValueError(f"the metric {prepared.metric_name} returned {value} on {of}")
     cleaned: dict[str, Any] = no_nan(outcome)
     return cleaned
+
+
+def _has_learned(reached: dict[str, float], prepared: Prepared) -> bool:
+    """Whether values on validation are better than the best constant prediction's."""
+    constant = prepared.constant(prepared.validation)["metric"]
+    sign = 1.0 if prepared.higher_is_better else -1.0
+    return sign * reached["metric"] > sign * constant
 
 
 def adjusted(task: Task, momentum: float | None, weight_decay: float | None) -> Task:
