@@ -14,7 +14,9 @@ from hypothesis import strategies as st
 from paramcast.errors import StudyError
 from paramcast.study.tasks.task import Prepared
 from paramcast.study.training.build import build, check_methods
+from paramcast.study.training.loop import adjusted
 from paramcast.study.training.methods import METHODS, knobs, parse_methods
+from paramcast.study.training.muon import Muon
 from paramcast.study.training.noise import GradientNoise
 
 # --- reading ------------------------------------------------------------------------------------
@@ -215,6 +217,7 @@ def test_demon_lowers_the_first_beta_of_adamw(task: Prepared) -> None:
         ("sgd", torch.optim.SGD, {"momentum": 0.9, "weight_decay": 1e-4, "nesterov": False}),
         ("nesterov", torch.optim.SGD, {"momentum": 0.9, "weight_decay": 1e-4, "nesterov": True}),
         ("adamw", torch.optim.AdamW, {"betas": (0.9, 0.999), "weight_decay": 1e-4}),
+        ("muon", Muon, {"momentum": 0.95, "weight_decay": 1e-4}),
     ],
 )
 def test_bases(task: Prepared, base: str, kind: type, settings: dict[str, Any]) -> None:
@@ -224,6 +227,16 @@ def test_bases(task: Prepared, base: str, kind: type, settings: dict[str, Any]) 
         assert isinstance(getattr(optimizer, "base", optimizer), kind)
         assert {name: group[name] for name in settings} == settings
         assert group["lr"] == 0.1
+
+
+@pytest.mark.parametrize(("base", "group"), [("adamw", 0), ("muon", -1)])
+def test_beta2_is_the_tasks_unless_a_run_names_its_own(
+    task: Prepared, base: str, group: int
+) -> None:
+    for named, beta2 in ((None, 0.999), (0.95, 0.95)):
+        changed = adjusted(task.task, None, None, named)
+        optimizer, _ = build(changed, base, "base", changed.model(), 0.1, 10, 0)
+        assert optimizer.param_groups[group]["betas"] == (0.9, beta2)
 
 
 def test_nesterov_is_sgd_with_nesterov(task: Prepared) -> None:
@@ -255,7 +268,7 @@ def test_schedule_free_replaces_the_base_at_its_effective_rate(
     ("base", "lr", "momentum"),
     [("sgd", 1.0, {"momentum": 0, "nesterov": False}), ("rmsprop", 0.1, {"momentum": 0}),
      ("nesterov", 1.0, {"momentum": 0, "nesterov": False}),
-     ("adamw", 0.1, {"betas": (0.0, 0.999)})],
+     ("adamw", 0.1, {"betas": (0.0, 0.999)}), ("muon", 0.1, {"momentum": 0, "nesterov": False})],
 )  # fmt: skip
 def test_the_base_is_left_without_momentum(
     task: Prepared, method: str, base: str, lr: float, momentum: dict[str, object]

@@ -229,6 +229,24 @@ def test_a_task_searches_weight_decay_and_momentum(tmp_path: Path) -> None:
     assert stored["cells"][0]["table"][0]["settings"] == cell["table"][0]["settings"]
 
 
+def test_a_task_searches_beta2_and_a_study_crosses_it(tmp_path: Path) -> None:
+    (tmp_path / "blobs.py").write_text(BLOBS)
+    words = ("--base", "muon", "--methods", "ema", "--trials", 2, "--trial-seeds", 1, "--seeds", 2)
+    search = ("--search", "beta2=0.5,0.99", "--json")
+    done = call(tmp_path, "pilot", "blobs.py", *words, *search, "--out", "out")
+    assert done.code == 0, done.err
+    assert {row["settings"]["beta2"] for row in done.result["cells"][0]["table"]} <= {0.5, 0.99}
+    (tmp_path / "study.toml").write_text(
+        'name = "s"\nquestion = "q"\n[[grid]]\ntask = "blobs.py"\nbase = "adamw"\n'
+        "beta2 = [0.5, 0.99]\nlr = 0.1\nmethods = []\nseeds = 2\n"
+    )
+    done = call(tmp_path, "study", "run", "study.toml", "--json", "--out", "s")
+    assert done.code == 0, done.err
+    one, other = done.result["cells"]
+    assert (one["settings"]["beta2"], other["settings"]["beta2"]) == (0.5, 0.99)
+    assert one["table"][0]["loss"] != other["table"][0]["loss"]
+
+
 def test_an_optimizer_of_the_users_gets_the_arguments_that_are_searched(tmp_path: Path) -> None:
     (tmp_path / "blobs.py").write_text(BLOBS)
     (tmp_path / "my.py").write_text(
@@ -266,7 +284,8 @@ def test_python_names_what_is_searched_by_a_mapping() -> None:
         (["--search", "momentum=0.9,1"], "--search momentum must be below 1, got momentum=0.9,1.0"),
         (["--search", "weight_decay=a,b"], "--search weight_decay needs numbers from 0 on"),
         (["--search", "momentum=0.1,0.9", "--base", "adamw"],
-         "of base adamw weight_decay can be searched"),
+         "of base adamw beta2 and weight_decay can be searched"),
+        (["--search", "beta2=0.9,1", "--base", "muon"], "--search beta2 must be below 1, got"),
         (["--search", "momentum=0,0.9", "--base", "nesterov"], "nesterov needs a momentum above 0"),
         (["--search", "weight_decay=0,1", "--lr", "0.1"], "--lr tunes nothing, so --search has no"),
         (["--search", "momentum=0.1,0.2"] * 2, "--search momentum is given twice; give it once"),

@@ -65,6 +65,7 @@ class Options:
     device: str = "cpu"
     momentum: float | None = None
     weight_decay: float | None = None
+    beta2: float | None = None
     speed: str = OPEN  # when to run and judge 0.8 T, as `judging.table.judge` takes it
     random_jump: bool = True  # run that control
     lazy: bool = True  # run only what can change a verdict
@@ -205,6 +206,7 @@ class Plan:
             versions=f"paramcast {__version__}, torch {torch.__version__}",
             momentum=options.momentum,
             weight_decay=options.weight_decay,
+            beta2=options.beta2,
             **options.numerics._asdict(),
             probes=options.probes,
         )

@@ -86,8 +86,9 @@ def settings_of(base: str) -> tuple[str, ...]:
     """What can be searched of a task's base."""
     if base == "own":
         return ()
-    momentum = base in ("sgd", "nesterov", "lookahead", "ema")
-    return ("momentum", "weight_decay") if momentum else ("weight_decay",)
+    if base in ("sgd", "nesterov", "lookahead", "ema"):
+        return ("momentum", "weight_decay")
+    return ("beta2", "weight_decay") if base in ("adamw", "muon") else ("weight_decay",)
 
 
 def parse_search(text: str) -> Searched:

@@ -10,7 +10,7 @@ from typing import Any, Literal, NamedTuple, get_args
 
 PROTOCOL = 3
 """Version of what a run does; raising it makes all stored runs stale. 3: what "diverged" means."""
-Base = Literal["sgd", "nesterov", "adamw", "rmsprop", "demon", "lookahead", "ema"]
+Base = Literal["sgd", "nesterov", "adamw", "muon", "rmsprop", "demon", "lookahead", "ema"]
 """The optimizers to compare with; the last three are SGD with something on top."""
 Schedule = Literal["constant", "warmup", "cosine", "cyclic", "wsd"]
 Precision = Literal["float32", "bfloat16"]
@@ -36,7 +36,7 @@ class RunSpec:
     """Everything that determines the result of one training run on one machine.
 
     `method` is a method with its knobs, such as "plp(horizon=0.5)"; `base` is the base optimizer;
-    `momentum` and `weight_decay` replace the task's own, which None keeps;
+    `momentum`, `weight_decay` and `beta2` replace the task's own, which None keeps;
     `share` is the part of the task's steps that the (complete) schedule spans; `phase` is "tune" or
     "final", which have different seeds; `probes` names what a final run measures beside its result;
     `precision`, `compiled` and `channels_last` are those of `Numerics`; `code` is the version of a
@@ -66,6 +66,7 @@ class RunSpec:
     channels_last: bool = False
     code: str = ""
     settings: tuple[tuple[str, float | str], ...] = ()
+    beta2: float | None = None
 
     @cached_property
     def key(self) -> str:
@@ -79,7 +80,13 @@ class RunSpec:
         return fields
 
 
-_USUAL: dict[str, Any] = {**DEFAULT._asdict(), "probes": (), "code": "", "settings": ()}
+_USUAL: dict[str, Any] = {
+    **DEFAULT._asdict(),
+    "probes": (),
+    "code": "",
+    "settings": (),
+    "beta2": None,
+}
 _canonical = json.JSONEncoder(sort_keys=True, separators=(",", ":"), allow_nan=False).encode
 
 

@@ -41,7 +41,7 @@ CURVE = ("comparison", "method", "quantity", "step", "seconds", "mean", "low", "
 
 # columns of runs.csv: of the specification, of the outcome, of each split
 SPEC = ("task", "base", "method", "lr", "schedule", "epochs", "batch_size", "momentum",
-        "weight_decay", "phase", "seed", "share")  # fmt: skip
+        "weight_decay", "beta2", "phase", "seed", "share")  # fmt: skip
 
 
 OUTCOME = ("status", "learned", "steps", "seconds", "peak_memory", "train_loss", "gap")

@@ -25,7 +25,7 @@ def path_of(kind: str, spec: dict[str, Any]) -> list[str]:
 
 def cell_name(spec: dict[str, Any]) -> str:
     """The settings of a study's comparison in one line."""
-    short = {"momentum": "momentum", "weight_decay": "decay"}
+    short = {"momentum": "momentum", "weight_decay": "decay", "beta2": "beta2"}
     extra = [f"{word} {spec[k]:g}" for k, word in short.items() if spec.get(k) is not None]
     usual = [spec["task"], spec["base"], spec["schedule"]]
     return " ".join([*usual, f"epochs {spec['epochs']}", f"batch {spec['batch_size']}", *extra])

@@ -11,7 +11,9 @@ from ...study.judging.table import LR_MATCHED
 from ...study.words import Words
 from ..html.load import Failure, Run
 
-AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay")
+AXES = (
+    "task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "beta2",
+)  # fmt: skip
 """The settings that distinguish the comparisons of a study."""
 HIDDEN = ("test", "gap")
 """What of an outcome is for the verdict only."""

@@ -67,7 +67,7 @@ def _first_step(spec: RunSpec) -> RunSpec:
     """One step of the base, the same for all runs that share a compilation."""
     return replace(
         spec, method="base", base="sgd", lr=0.0, schedule="constant", epochs=1, share=0.0,
-        phase="tune", seed=0, momentum=None, weight_decay=None, probes=(),
+        phase="tune", seed=0, momentum=None, weight_decay=None, beta2=None, probes=(),
     )  # fmt: skip
 
 

@@ -133,6 +133,7 @@ def _cell(
         "base": settings["base"] or own,
         "momentum": settings["momentum"],
         "weight_decay": settings["weight_decay"],
+        "beta2": settings["beta2"],
         "lr": settings["lr"],
         **{
             name: getattr(task, name) if settings[name] is None else settings[name]
@@ -141,7 +142,7 @@ def _cell(
     }
     # methods and probes are checked now, not in the first of many runs
     margin, relative = (None, False) if grid.margin is None else parse_margin(str(grid.margin))
-    changed = adjusted(task, settings["momentum"], settings["weight_decay"])
+    changed = adjusted(task, *(settings[name] for name in ("momentum", "weight_decay", "beta2")))
     check_methods(changed, filled["base"], methods)
     check_probes(grid.probes)
     options = Options(
@@ -161,6 +162,7 @@ def _cell(
         device=device,
         momentum=settings["momentum"],
         weight_decay=settings["weight_decay"],
+        beta2=settings["beta2"],
         speed=ALWAYS if grid.speed else NEVER,
         lazy=False,
         once=True,

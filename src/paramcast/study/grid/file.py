@@ -25,7 +25,9 @@ from ..spec import Base, Precision, Schedule
 from ..stored import NAME
 from ..tasks.frames import Kind, Missing
 
-AXES = ("task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "lr")
+AXES = (
+    "task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "beta2", "lr",
+)  # fmt: skip
 """The settings that a grid crosses, the slowest axis first."""
 MOST_CELLS = 10_000  # of one grid
 
@@ -98,6 +100,7 @@ class Grid(_Strict):
     batch_size: Axis[Whole] | None = None
     momentum: Axis[Momentum] | None = None
     weight_decay: Axis[Decay] | None = None
+    beta2: Axis[Momentum] | None = None
     lr: Axis[Rate] | None = None
     tune: Tune | None = None
     speed: Switch = False

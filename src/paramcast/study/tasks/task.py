@@ -48,10 +48,11 @@ class Task:
         higher_is_better: for a metric that is a function.
         target_scale: what 1.0 of the targets is in the user's units; "mse" and "mae" are in those.
         epochs, batch_size, schedule: "constant", "warmup", "cosine", "cyclic" or "wsd".
-        base: "sgd" (with momentum), "nesterov", "adamw", "rmsprop", "demon", "lookahead" or "ema"
-            (SGD with decaying momentum, with Lookahead, evaluated by an average), or a function
-            base(parameters, lr) that returns a torch optimizer.
-        momentum, weight_decay: for the named bases.
+        base: "sgd" (with momentum), "nesterov", "adamw", "muon" (on matrices, AdamW on the rest),
+            "rmsprop", "demon", "lookahead" or "ema" (SGD with decaying momentum, with Lookahead,
+            evaluated by an average), or a function base(parameters, lr) that returns a torch
+            optimizer.
+        momentum, weight_decay: for the named bases; beta2: AdamW's second one.
         lr_range: the learning rates to search, lowest and highest.
         augment: optional, augment(inputs, generator) on each training batch.
         stream: optional, the order in which the examples arrive, in segments; metric must then be
@@ -74,6 +75,7 @@ class Task:
     base: str | Callable[[Any, float], Optimizer] = "sgd"
     momentum: float = 0.9
     weight_decay: float = 1e-4
+    beta2: float = 0.999
     lr_range: tuple[float, float] = (0.003, 0.3)
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     stream: Stream | None = None
@@ -219,6 +221,8 @@ class Prepared:
         task = self.task
         settings = (self.code, task.name, task.momentum, task.weight_decay, self.metric_name)
         hashed.update(repr((*settings, self.higher_is_better)).encode())
+        if task.beta2 != 0.999:
+            hashed.update(f"beta2 {task.beta2!r}".encode())
         if task.target_scale != 1.0:
             hashed.update(repr(task.target_scale).encode())
         if task.stream is not None:
@@ -273,6 +277,7 @@ def _check_settings(task: Task) -> None:
         ("momentum", is_number(task.momentum, (int, float), 0, 1), "a number from 0 and below 1"),
         ("weight_decay", is_number(task.weight_decay, (int, float), 0, math.inf),
          "a number from 0"),
+        ("beta2", is_number(task.beta2, (int, float), 0, 1), "a number from 0 and below 1"),
         ("augment", task.augment is None or callable(task.augment),
          "a function augment(inputs, generator)"),
         ("epochs", is_number(task.epochs, int, 1, math.inf), "a whole number from 1"),

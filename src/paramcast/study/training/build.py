@@ -17,6 +17,7 @@ from ..search import Searched, settings_of
 from ..tasks.task import Task
 from . import own
 from .methods import DERIVED, PREDICTOR, Method, OwnOptimizer
+from .muon import MOMENTUM, Muon, matrices_of
 from .predictions import Predictions
 from .wrapping import chosen, wrap
 
@@ -89,12 +90,12 @@ def check_search(base: str, methods: Sequence[Method], searched: Sequence[Search
                 f"--search {name}: of base {base} {has} can be searched, of an optimizer of yours "
                 "its arguments, in a training of your own anything (trial.settings)"
             )
-        if name not in ("weight_decay", "momentum"):
+        if name not in ("weight_decay", "momentum", "beta2"):
             continue
         if not all(isinstance(value, float) and value >= 0 for value in values):
             raise StudyError(f"--search {name} needs numbers from 0 on, got {each.text}")
-        if name == "momentum" and not all(float(value) < 1 for value in values):
-            raise StudyError(f"--search momentum must be below 1, got {each.text}")
+        if name != "weight_decay" and not all(float(value) < 1 for value in values):
+            raise StudyError(f"--search {name} must be below 1, got {each.text}")
         if name == "momentum" and 0.0 in values and nesterov:
             raise StudyError("nesterov needs a momentum above 0; leave 0 out of --search momentum")
 
@@ -144,9 +145,12 @@ def make_base(
     if callable(task.base) and base == "own":
         return task.base(parameters, lr)
     decay = task.weight_decay
+    betas = (0.9 if momentum else 0.0, task.beta2)
     if base == "adamw":
-        betas = (0.9 if momentum else 0.0, 0.999)
         return torch.optim.AdamW(parameters, lr=lr, betas=betas, weight_decay=decay)
+    if base == "muon":
+        first = MOMENTUM if momentum else 0.0
+        return Muon(*matrices_of(model), lr, weight_decay=decay, momentum=first, betas=betas)
     if base == "rmsprop":
         return torch.optim.RMSprop(parameters, lr=lr, weight_decay=decay)
     optimizer = torch.optim.SGD(

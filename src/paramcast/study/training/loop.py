@@ -66,7 +66,8 @@ def run(spec: RunSpec, prepared: Prepared, progress: Progress | None = None) -> 
 
 
 def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[str, Any]:
-    task, train = adjusted(prepared.task, spec.momentum, spec.weight_decay), prepared.train
+    task = adjusted(prepared.task, spec.momentum, spec.weight_decay, spec.beta2)
+    train = prepared.train
     steps = total_steps(len(train), spec.batch_size, spec.epochs, spec.share)
     data: EpochBatches | StreamBatches
     if task.stream is None:
@@ -156,8 +157,10 @@ def _has_learned(reached: dict[str, float], prepared: Prepared) -> bool:
     return sign * reached["metric"] > sign * constant
 
 
-def adjusted(task: Task, momentum: float | None, weight_decay: float | None) -> Task:
-    """The task with the momentum and weight decay that are given, else its own."""
-    given = {"momentum": momentum, "weight_decay": weight_decay}
+def adjusted(
+    task: Task, momentum: float | None, weight_decay: float | None, beta2: float | None = None
+) -> Task:
+    """The task with the momentum, weight decay and beta2 that are given, else its own."""
+    given = {"momentum": momentum, "weight_decay": weight_decay, "beta2": beta2}
     changes: dict[str, Any] = {name: value for name, value in given.items() if value is not None}
     return replace(task, **changes)
