@@ -131,6 +131,10 @@ JUDGED = [
     Bad("results with a decimal comma now and then",
         "column 'acc' holds '0,91' in line 14, which is not a number; correct it, or name another "
         "column", results(NAMED + 'new,7,"0,91"\n')),
+    Bad("results with one share of 1 in per cent",
+        "'acc' holds 0.8 in line 2 and 87.74 in line 14, which look like a share of 1 and per "
+        "cent; write all alike, or with percent signs if all are per cent",
+        results(NAMED + "new,7,87.74\n")),
     Bad("results with an accuracy of 250", "'acc' has the name of a share, and holds 250 in line "
         "14, which lies neither from 0 to 1 nor from 0 to 100; correct it, or rename the column",
         results(NAMED + "new,7,250\n")),

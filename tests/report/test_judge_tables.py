@@ -216,6 +216,7 @@ def test_per_cent_in_every_spelling_is_the_same_value(tmp_path: Path) -> None:
         (["1,234", "2,345"], "holds '1,234', which may be read in two ways; say which with"),
         (["0.9", "0,8"], "holds '0,8' in row 1, which is not a number"),
         (["0.9", "1e300"], "holds 1e+300 in row 1; values beyond 1e+100 cannot be judged"),
+        (["0.88", "87.74"], "holds 0.88 in row 0 and 87.74 in row 1, which look like a share of 1"),
         (["0.9", "250"], "holds 250 in row 1, which lies neither from 0 to 1 nor from 0 to 100"),
         (["0.9", "-0.1"], "holds -0.1 in row 1, which lies neither from 0 to 1 nor from 0 to 100"),
         (["", "nan"], "no run of the table has a value in 'acc'"),

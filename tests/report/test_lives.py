@@ -120,9 +120,8 @@ def course(asked: Asked, first: int) -> Alone:
 def verdict(asked: Asked, first: int) -> dict[str, Any]:
     """What result.json holds of a pilot that was left alone, without what is measured."""
     planned, (ended, outcomes, _) = plan(asked), course(asked, first)
-    more = 2 * asked.seeds
-    more_or_none = more if extended(looks_of(first), more) else None
-    found = summarise(planned, ended, outcomes, more_or_none, 2)
+    more = [n for n in (2 * asked.seeds, 4 * asked.seeds) if extended(looks_of(first), n)]
+    found = summarise(planned, ended, outcomes, more, 2)
     out, command = str(planned.out), planned.command(asked.seeds)
     made = whole(found, identity=planned.identity, out=out, command=command)
     return {k: v for k, v in json.loads(to_json(made)).items() if k not in MEASURED}

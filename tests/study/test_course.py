@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
@@ -14,6 +15,7 @@ from paramcast.study.course import Course
 from paramcast.study.judging.looks import extended, planned, shared
 from paramcast.study.plan import Plan
 from paramcast.study.price import affordable, price
+from paramcast.study.result import summarise
 from paramcast.study.spec import RunSpec
 from runs import drawn, follow
 
@@ -94,6 +96,27 @@ def test_a_verdict_that_is_settled_stays_while_another_goes_on(course: Any) -> N
 
 
 # --- arms ---------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("spread", "more", "advice"),
+    [
+        (0.014, [48, 96], "extend"),
+        (0.02, [48, 96], "extend_even"),
+        (0.03, [48, 96], "beyond"),
+        (0.03, [], "used"),
+    ],
+)
+def test_more_seeds_are_advised_where_they_are_allowed_and_enough(
+    plan: Planned, task_file: Callable[..., Path], spread: float, more: list[int], advice: str
+) -> None:
+    planned = plan(task_file(), methods="plp", lr=0.1, seeds=24, margin=1.0)
+    course, outcomes = follow(planned, drawn({}, spread))
+    verdict = summarise(planned, course, outcomes, more, 2)["verdicts"]["plp"]["quality"]
+    assert verdict.advice[-1] == advice
+    assert (verdict.extension is None) == (advice == "used")
+    within = {"extend": (24, 48), "extend_even": (48, 96)}.get(advice, (96, math.inf))
+    assert not more or within[0] < verdict.needed <= within[1]
 
 
 def test_controls_run_only_where_the_predictor_is_better(course: Any) -> None:

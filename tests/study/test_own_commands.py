@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -23,6 +24,7 @@ from paramcast.study.own.run import RUNS, run_own
 from paramcast.study.plan import Options, Plan
 from paramcast.study.tasks.source import Source, load_subject
 from paramcast.study.training.methods import Candidate
+from runs import kept
 
 PYTHON = sys.executable
 RESULT = "print('{{\"accuracy\": 0.{seed}}}')"
@@ -357,6 +359,22 @@ def test_candidates_without_a_line_of_ours(tmp_path: Path, paramcast: Callable[.
     # more seeds, by the command that it names
     again = paramcast("pilot", *words[:-1], 12, "--out", "out", "--json")
     assert (again.code, again.result["reused_runs"]) == (0, 12)
+
+
+def test_a_candidate_that_never_works_is_not_tried_on_every_seed(
+    tmp_path: Path, paramcast: Callable[..., Ran]
+) -> None:
+    (tmp_path / "base.py").write_text("import sys\nprint('{\"rmse\": %s}' % sys.argv[1])\n")
+    base, new = (f"{PYTHON} {name}.py {{seed}}" for name in ("base", "nowhere"))
+    words = ("--metric", "rmse", "--base", base, "--candidate", f"new={new}", "--seeds", 6)
+    ran = paramcast("pilot", *words, "--out", "out", "--workers", 1)
+    assert ran.code == 1
+    last = ran.err.splitlines()[-1]
+    tried = re.search(r"([23]) of 12 final runs failed twice, (\d) more like them were not", last)
+    assert tried is not None  # a worker may have begun the third before the second ended
+    assert int(tried[1]) + int(tried[2]) == 6
+    assert "can't open file" in last
+    assert kept(tmp_path / "out/runs.db") == 6  # the base's
 
 
 @pytest.mark.parametrize(

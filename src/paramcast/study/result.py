@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -28,7 +28,7 @@ def summarise(
     plan: Plan,
     course: Course,
     outcomes: Mapping[str, Outcome],
-    more: int | None = None,
+    more: Sequence[int] = (),
     workers: int | None = None,
 ) -> Judged:
     """Put a judged comparison together: every number of its table and every verdict.
@@ -36,7 +36,7 @@ def summarise(
     Args:
         plan, course: what was compared, and how it went.
         outcomes: of all its runs, by key.
-        more: the seeds to which it may be extended; None for no more than it has.
+        more: the numbers of seeds to which it may be extended, one after another.
         workers: how many runs go on at once, to tell how long that would take; None where nothing
             can be extended.
     """
@@ -163,7 +163,7 @@ def _measures(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Measur
     return found
 
 
-def _extended(plan: Plan, verdicts: Verdicts, more: int | None, seconds: float) -> Verdicts:
+def _extended(plan: Plan, verdicts: Verdicts, more: Sequence[int], seconds: float) -> Verdicts:
     """Give each verdict that needs more seeds its extension, which serves all of them.
 
     Args:
@@ -171,11 +171,12 @@ def _extended(plan: Plan, verdicts: Verdicts, more: int | None, seconds: float) 
         seconds: that one more seed takes.
     """
     needed = max((v.needed for own in verdicts.values() for v in own.values()), default=0)
-    advice = "used" if more is None else "extend" if more >= needed else "extend_even"
-    extension = None
-    if more is not None:
-        added = more - plan.options.seeds
-        extension = Extension(more, seconds * added, plan.command(more))
+    advice, extension = "used", None
+    if more:
+        enough = [seeds for seeds in more if seeds >= needed]
+        advice = "beyond" if not enough else "extend" if enough == more else "extend_even"
+        added = more[0] - plan.options.seeds
+        extension = Extension(more[0], seconds * added, plan.command(more[0]))
     return {
         method: {
             question: replace(v, advice=(*v.advice, advice), extension=extension) if v.needed else v

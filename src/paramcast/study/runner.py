@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
 from ..errors import RunError, StudyError
 from .engines import Engine, Finished, Job
 from .interrupts import held
+from .spec import RunSpec
 from .store.live import Live
 from .store.store import Store, chunks
 
 GOOD = ("done", "diverged")
 NOT_LEARNED = "not_learned"
 """What a finished run is called that is no better than a constant prediction."""
+HOPELESS_FROM = 2
+"""Runs of a method that fail, and none that succeeds, after which the rest are not tried."""
 LARGE = ("curve", "class_counts")
 """Parts of an outcome that no comparison needs in memory."""
 PLANNED = "planned"
@@ -43,7 +46,8 @@ class Watcher(Protocol):
 class Runner:
     """Runs what a phase lacks, and stores it.
 
-    A run that failed twice is not tried again until the user starts the command again.
+    A run that failed twice is not tried again until the user starts the command again. Where the
+    first runs of a method all fail, its others are not tried either.
 
     Args:
         store: where runs are kept.
@@ -68,6 +72,7 @@ class Runner:
         self.engine, self.watcher = engine, watcher
         self.reused = 0
         self.failures: dict[str, Finished] = {}
+        self._work: set[tuple[str, str]] = set()  # tasks with the methods that ran on them
 
     def phase(self, name: str, jobs: Sequence[Job]) -> dict[str, dict[str, Any]]:
         """Run what is missing of these jobs, which no phase had before; their outcomes by key.
@@ -89,6 +94,7 @@ class Runner:
             outcomes.update((key, _kept(outcome)) for key, outcome in found.items())
         missing = {key: job for key, job in unique.items() if key not in outcomes}
         self.reused += len(outcomes)
+        self._work |= {(unique[key].spec.task, unique[key].spec.method) for key in outcomes}
         if unique:
             self.watcher.phase(name, len(unique), len(outcomes))
 
@@ -105,24 +111,43 @@ class Runner:
                         # a server that went away may have stored it already: the first result stays
                         done = done._replace(outcome=self.store.outcomes([key])[key])
                     outcomes[key] = _kept(done.outcome)
+                    self._work.add((done.spec.task, done.spec.method))
                     self.failures.pop(key, None)
                 self.watcher.finished(done)
             if self.live is not None:
                 self.live.ended(key)
 
+        # a method whose first runs all fail would fail on every seed
+        skipped: list[Job] = []
+
+        def hopeful() -> Iterator[Job]:
+            for key in missing:
+                if self._hopeless(unique[key].spec):
+                    skipped.append(unique[key])
+                else:
+                    yield unique[key]
+
         if missing:
-            self.engine.run(missing.values(), keep)
+            self.engine.run(hopeful(), keep)
         if self.failures:
             first = next(iter(self.failures.values()))
             rate = f" at learning rate {first.spec.lr:.4g}" if first.spec.lr else ""
+            untried = f", {len(skipped)} more like them were not tried" if skipped else ""
             raise RunError(
-                f"{len(self.failures)} of {len(unique)} {name} runs failed twice, so there is no "
-                f"verdict; the first was {first.spec.method}{rate}, "
+                f"{len(self.failures)} of {len(unique)} {name} runs failed twice{untried}, so "
+                f"there is no verdict; the first was {first.spec.method}{rate}, "
                 f"seed {first.spec.seed}: {first.outcome['reason']}. The "
                 f"finished runs are kept in {self.out}; fix the cause and start the same command "
                 "again"
             )
         return outcomes
+
+    def _hopeless(self, spec: RunSpec) -> bool:
+        """Whether runs of a method on a task have only failed."""
+        kind = spec.task, spec.method
+        ended = [each.spec for each in self.failures.values() if not each.again]
+        failed = sum((each.task, each.method) == kind for each in ended)
+        return failed >= HOPELESS_FROM and kind not in self._work
 
 
 def _kept(outcome: dict[str, Any]) -> dict[str, Any]:

@@ -67,7 +67,7 @@ def run_pilot(
         course = _pilot_course(plan, runner.store, engine.workers)
         runner.store.set_about(PLANNED, {"seeds": plan.options.seeds})
         outcomes = _follow(runner, [course])
-        more = _extension(plan, runner.store)
+        more = _extensions(plan, runner.store)
         judged = summarise(plan, course, outcomes, more, engine.workers)
         result: Result = {
             "schema": SCHEMA,
@@ -198,10 +198,10 @@ def _pilot_course(plan: Plan, store: Store, workers: int) -> Course:
     return Course(plan, looks, metric_of, workers, None if size is None else (size[0], size[1]))
 
 
-def _extension(plan: Plan, store: Store) -> int | None:
-    """The seeds to which a pilot may be extended."""
-    more = 2 * plan.options.seeds
-    return more if extended(planned(store.about(SEEDS)), more) is not None else None
+def _extensions(plan: Plan, store: Store) -> list[int]:
+    """The numbers of seeds to which a pilot may be extended, one after another."""
+    looks, now = planned(store.about(SEEDS)), plan.options.seeds
+    return [more for more in (2 * now, 4 * now) if extended(looks, more) is not None]
 
 
 def _follow(runner: Runner, courses: Sequence[Course]) -> Outcomes:

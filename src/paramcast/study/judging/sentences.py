@@ -113,5 +113,5 @@ def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
         values["apart"] = amount(apart, metric, words)
     if verdict.extension is not None:
         values["seeds"] = verdict.extension.seeds
-        values["seconds"] = f"{verdict.extension.seconds:.0f}"
+        values["seconds"] = f"{max(1.0, verdict.extension.seconds):.0f}"
     return values

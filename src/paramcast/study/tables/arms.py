@@ -430,7 +430,27 @@ def _unit(
             f"{place(column, at)}, which lies neither from 0 to 1 nor from 0 to 100; correct it, "
             "or rename the column"
         )
+    _check_mixed(values, name)
     shares = high <= 1
     fact = "results_shares" if shares else "results_percent"
     facts[fact] = {"column": name, "low": low, "high": high}
     return called, True, 1.0 if shares else 100.0
+
+
+def _check_mixed(values: Any, name: str) -> None:
+    """Refuse shares of 1 among values in per cent: a hundred times one lies among the others.
+
+    Raises:
+        StudyError: they are mixed.
+    """
+    large, small = values[values > 1], values[(values > 0) & (values <= 1)]
+    if large.empty:
+        return
+    alike = small[(100 * small).between(0.9 * large.min(), 1.1 * large.max())]
+    if not alike.empty:
+        one, other = alike.index[0], large.index[0]
+        raise StudyError(
+            f"{name!r} holds {values[one]:g} in {place(values, one)} and {values[other]:g} in "
+            f"{place(values, other)}, which look like a share of 1 and per cent; write all alike, "
+            "or with percent signs if all are per cent"
+        )
