@@ -147,9 +147,9 @@ class SlowForwardEMA(Slow):
 class SlowPrimalAveraging(Slow):
     """z and x as such, and the point between them."""
 
-    def __init__(self, beta: float, eta: float) -> None:
+    def __init__(self, beta: float, eta: float, window: float = math.inf) -> None:
         super().__init__(1)
-        self.beta, self.eta, self.t = beta, eta, 0
+        self.beta, self.eta, self.window, self.t = beta, eta, window, 0
         self.z: list[Tensor] = []
         self.x: list[Tensor] = []
 
@@ -157,7 +157,7 @@ class SlowPrimalAveraging(Slow):
         if not self.z:
             self.z, self.x = list(points[0]), list(points[0])
         self.t += 1
-        w = (self.eta + 1) / (self.t + self.eta)
+        w = max((self.eta + 1) / (self.t + self.eta), 1 / self.window)
         # the parameters may have been moved by others: z and x move with them
         at = [(1 - self.beta) * z + self.beta * x for z, x in zip(self.z, self.x, strict=True)]
         moved = [start - y for start, y in zip(points[0], at, strict=True)]
@@ -332,6 +332,7 @@ FAMILY = [
     Row("outer-each-step", P.OuterNesterov(1, 0.3, 1.2), lambda: SlowOuterNesterov(1, 0.3, 1.2)),
     Row("forward-ema", P.ForwardEMA(0.8, 0.5), lambda: SlowForwardEMA(0.8, 0.5)),
     Row("primal-averaging", P.PrimalAveraging(0.8, 3.0), lambda: SlowPrimalAveraging(0.8, 3.0)),
+    Row("short-window", P.PrimalAveraging(0.9, 1.0, 4), lambda: SlowPrimalAveraging(0.9, 1.0, 4)),
     Row("schedule-free", P.PrimalAveraging(0.9, 0.0), lambda: SlowPrimalAveraging(0.9, 0.0)),
     Row("rre", P.RRE(4), lambda: SlowRRE(4)),
     Row("rre-capped", P.RRE(3, 1e-3, 0.1), lambda: SlowRRE(3, 1e-3, 0.1)),

@@ -19,7 +19,7 @@ from paramcast.averaging import EMA
 from paramcast.errors import BaseOptimizerError
 from paramcast.running.members import is_phantom
 from paramcast.running.second_points import SECOND_POINTS
-from reference import same_bits, values
+from reference import parameters, same_bits, train, values
 
 RESET = P.Interpolate(3, 0.5, momentum="reset")
 Make = Callable[[list[torch.nn.Parameter]], Optimizer]
@@ -436,3 +436,42 @@ def test_train_and_eval_are_there_where_the_base_has_them() -> None:
     live = values(ps)
     optimizer.eval()
     assert same_bits(ps, live)
+
+
+# --- a momentum that the predictor replaces -----------------------------------------------------
+
+
+def no_momentum(ps: list[torch.nn.Parameter]) -> torch.optim.Optimizer:
+    return torch.optim.AdamW([{"params": ps[:1]}, {"params": ps[1:]}], betas=(0.0, 0.99))
+
+
+@pytest.mark.parametrize(
+    ("make", "advice"),
+    [
+        (torch.optim.AdamW, "AdamW has betas=(0.9, 0.999); construct it with betas=(0.0, 0.999)"),
+        (
+            lambda ps: torch.optim.SGD(ps, lr=0.1, momentum=0.9),
+            "SGD has momentum=0.9; construct it with momentum=0 and its learning rate divided by "
+            "1 - 0.9",
+        ),
+        (lambda ps: torch.optim.SGD(ps, lr=0.1), ""),
+        (lambda ps: torch.optim.RMSprop(ps, lr=0.1), ""),
+        (torch.optim.Adagrad, ""),
+        (no_momentum, ""),
+    ],
+    ids=["adamw", "sgd", "plain sgd", "rmsprop", "adagrad", "adamw without"],
+)
+def test_a_momentum_beside_primal_averaging_is_warned_of_once(
+    make: Any, advice: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    ps = parameters()
+    optimizer = pc.Forecast(make(ps), P.PrimalAveraging())
+    train(optimizer, ps, 3)
+    start = "PrimalAveraging takes the place of the base's momentum, which hurts beside it: "
+    assert [record.getMessage() for record in caplog.records] == [start + advice] * bool(advice)
+
+
+def test_no_other_predictor_warns_of_a_momentum(caplog: pytest.LogCaptureFixture) -> None:
+    pc.Forecast(torch.optim.AdamW(parameters()), P.Midline())
+    pc.Forecast(torch.optim.AdamW(parameters()), P.PrimalAveraging(), shadow=True)
+    assert not caplog.records

@@ -556,6 +556,42 @@ def test_primal_averaging_by_pencil() -> None:
     assert p.item() == pytest.approx(-8 / 3)
 
 
+def test_primal_averaging_in_a_window_by_pencil() -> None:
+    (p,) = scalars(0.0)
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), P.PrimalAveraging(0.5, eta=0, window=2))
+    constant_steps(optimizer, p, 1.0)  # w = 1: z = x = -1
+    assert p.item() == -1.0
+    constant_steps(optimizer, p, 1.0)  # w = 1/2: z = -2, x = -3/2
+    assert p.item() == -1.75
+    constant_steps(optimizer, p, 1.0)  # w = 1/2, no longer 1/3: z = -3, x = -9/4
+    assert p.item() == -2.625
+    with optimizer.eval_weights():
+        assert p.item() == -2.25
+
+
+@pytest.mark.parametrize("beta", [0.0, 0.3, 0.9, 1.0])
+def test_a_constant_window_is_a_quasi_hyperbolic_momentum(beta: float) -> None:
+    """theta <- theta - lr ((1 - beta) g + beta m) with m <- (1 - 1/n) m + g / n, for any n."""
+    n, m, theta = 4, 0.0, torch.zeros((), dtype=torch.float64)
+    (p,) = scalars(0.0)
+    # from step n on w = 1/n; steps without a gradient start the count
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=0.5), P.PrimalAveraging(beta, 0.0, n))
+    constant_steps(optimizer, p, *[0.0] * n)
+    for g in (1.0, -2.0, 0.5, 3.0, -1.0, 0.25):
+        m = (1 - 1 / n) * m + g / n
+        theta = theta - 0.5 * ((1 - beta) * g + beta * m)
+        constant_steps(optimizer, p, g)
+        assert p.item() == pytest.approx(theta.item(), abs=1e-12)
+
+
+def test_a_window_longer_than_the_run_changes_nothing() -> None:
+    ps, others = parameters(), parameters()
+    train(pc.Forecast(BASES["sgd"](ps), P.PrimalAveraging()), ps, 12)
+    windowed = pc.Forecast(BASES["sgd"](others), P.PrimalAveraging(window=12))
+    train(windowed, others, 12)
+    assert same_bits(ps, others)
+
+
 def test_primal_averaging_shows_its_average_for_evaluation() -> None:
     (p,) = scalars(0.0)
     optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), P.PrimalAveraging(0.5, eta=1))
@@ -1036,6 +1072,8 @@ def row_of(kind: type) -> Row:
         (lambda: P.ForwardEMA(strength="1"), "strength must be a finite number, got '1'"),
         (lambda: P.PrimalAveraging(beta=1.1), "beta must be in [0, 1], got 1.1"),
         (lambda: P.PrimalAveraging(eta=-1.0), "eta must be in [0, 1e+06], got -1"),
+        (lambda: P.PrimalAveraging(window=0), "window must be >= 1, got 0"),
+        (lambda: P.PrimalAveraging(window=2.5), "window must be a whole number, got 2.5"),
         (lambda: P.RRE(1), "window must be >= 2 (RRE reads 2 points), got 1"),
         (lambda: P.RRE(ridge=0.0), "ridge and cap must be above 0, got 0.0 and 10.0"),
         (lambda: P.RRE(cap=-1.0), "ridge and cap must be above 0, got 1e-08 and -1.0"),

@@ -18,7 +18,12 @@ from .errors import ArgumentError, CheckpointError
 from .events import ForecastEvent
 from .gates import Gate
 from .predictors import Midline, Predictor
-from .running.bases import check_base, check_master_weights, check_second_points
+from .running.bases import (
+    check_base,
+    check_master_weights,
+    check_second_points,
+    warn_of_momentum,
+)
 from .running.checking import check
 from .running.cycle import Cycle
 from .running.evaluation import Averager
@@ -112,6 +117,8 @@ class Forecast(Optimizer):
         if predictor is not None and not shadow:
             check_second_points(base)
         settings = checked(predictor, horizon, total_steps, gate, average, monitors, shadow)
+        if settings.predictor.replaces_momentum and not shadow:
+            warn_of_momentum(base, predictor)
         # Optimizer.__init__ would copy the base's groups, and their learning rates would fall out
         # of step when the base loads a state. __setstate__ creates the hook dictionaries.
         self.__setstate__(

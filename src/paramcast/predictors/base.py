@@ -100,8 +100,12 @@ class Predictor(ABC):
 
     @property
     def identity(self) -> str:
-        """The rule as a checkpoint names it: all that its buffers depend on, hence no horizon."""
+        """The rule as a checkpoint names it: all that its buffers depend on, hence no horizon.
+
+        A knob that is None changes nothing, and is left out: checkpoints outlive new knobs.
+        """
         knobs = [(name, getattr(self, name)) for name in self.knobs if name != "horizon"]
+        knobs = [(name, value) for name, value in knobs if value is not None]
         inside = ", ".join(
             f"{name}={value.identity if isinstance(value, Predictor) else repr(value)}"
             for name, value in knobs

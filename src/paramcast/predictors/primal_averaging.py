@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from .._checks import within
+from .._checks import whole, within
 from ..tensors import functional as F
 from .base import FromTheStart, Workspace
 
@@ -19,11 +19,17 @@ class PrimalAveraging(FromTheStart):
     learning rate and no known end. eta = 0 weighs all points equally, as Schedule-Free does. On a
     straight path G = 1 - beta / (eta + 2).
 
+    With a window of n steps w is never below 1 / n: the average soon lags a constant n - 1 steps
+    behind, and G = 1. It then works beside the base's own learning-rate schedule. Its path is that
+    of a momentum 1 - 1 / n on the base's whole steps, of which beta is the share
+    (quasi-hyperbolic): only what is evaluated is an average.
+
     The average takes the place of a momentum: give the base none (AdamW with betas=(0, 0.999)).
 
     Args:
         beta: how near to the average, in [0, 1]; 0 is the base alone.
         eta: how fast the average forgets, at least 0.
+        window: n, at least 1; None for an average that grows with the run.
 
     Memory: two elements per parameter; one of them, z - x, is saved between cycles (a cycle is one
     step). Where a jump is not written, z and x move with the parameters.
@@ -40,20 +46,27 @@ class PrimalAveraging(FromTheStart):
     Smoothing DiLoCo with Primal Averaging (2025), arXiv 2512.17131.
     """
 
-    knobs = ("beta", "eta")
+    knobs = ("beta", "eta", "window")
     every, buffers, persistent, replaces_momentum = 1, 2, (1,), True
 
-    def __init__(self, beta: float = 0.9, eta: float = 2.0) -> None:
+    def __init__(self, beta: float = 0.9, eta: float = 2.0, window: int | None = None) -> None:
         self.beta = within("beta", beta, 0.0, 1.0)
         self.eta = within("eta", eta, 0.0, 1e6)
+        self.window = None if window is None else whole("window", window, 1)
         self.evaluated = (1, self.beta - 1.0)  # x = theta_plus - (1 - beta) (z - x)
 
     @property
     def extra_steps(self) -> float:
-        return -self.beta / (self.eta + 2.0)
+        # the lag of x grows by 1 / (eta + 2) a step; within a window it stays what it is
+        return -self.beta / (self.eta + 2.0) if self.window is None else 0.0
+
+    def weight(self, t: int) -> float:
+        """w after t steps."""
+        w = F.polynomial_weight(self.eta, t)
+        return w if self.window is None else max(w, 1.0 / self.window)
 
     def finish_(self, work: Workspace) -> float:
-        w = F.polynomial_weight(self.eta, work.age)
+        w = self.weight(work.age)
         for segment in work.segments:
             segment.fold_(F.Fold(F.SUBTRACT), 0)
             d, u = segment.flats  # d = minus the base's step, u = z - x

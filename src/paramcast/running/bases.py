@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Iterator
 
 import torch
@@ -13,6 +14,7 @@ from ..tensors import functional as F
 from ..tensors.segments import all_parameters
 from .second_points import second_point
 
+_log = logging.getLogger("paramcast")
 _FRAMEWORKS = ("accelerate", "lightning", "pytorch_lightning", "lightning_fabric", "deepspeed")
 
 
@@ -60,6 +62,33 @@ def check_second_points(base: Optimizer) -> None:
     for name in (cls.__name__ for inner in _inside(base) for cls in type(inner).__mro__):
         if (found := second_point(name)) is not None:
             raise BaseOptimizerError(f"base must not be {name}: it {found.why}; {found.instead}")
+
+
+def advice_on_momentum(base: Optimizer) -> str:
+    """What to change in a base with a momentum, for a rule that replaces it; "" if it has none."""
+    name = type(base).__name__
+    for group in base.param_groups:
+        first, *others = group.get("betas") or (0.0,)
+        if first:
+            rest = "".join(f", {beta:g}" for beta in others)
+            return f"{name} has betas=({first:g}{rest}); construct it with betas=(0.0{rest})"
+        momentum = group.get("momentum") or 0.0
+        if momentum:
+            # these sum their steps up, and move 1 / (1 - momentum) times as far
+            summing = isinstance(base, (torch.optim.SGD, torch.optim.RMSprop))
+            rate = f" and its learning rate divided by 1 - {momentum:g}" if summing else ""
+            return f"{name} has momentum={momentum:g}; construct it with momentum=0{rate}"
+    return ""
+
+
+def warn_of_momentum(base: Optimizer, predictor: object) -> None:
+    """Log, once for a wrapper, that the base keeps a momentum that this predictor replaces."""
+    if advice := advice_on_momentum(base):
+        _log.warning(
+            "%s takes the place of the base's momentum, which hurts beside it: %s",
+            type(predictor).__name__,
+            advice,
+        )
 
 
 def check_master_weights(base: Optimizer) -> None:
