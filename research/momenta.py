@@ -24,9 +24,10 @@ class Momentum(Optimizer):
         after:   m <- beta1 m + (1 - beta1) lr g / s,   step = (1 - nu) lr g / s + nu m^
         before:  m <- beta1 m + (1 - beta1) g,          step = lr ((1 - nu) g + nu m^) / s
 
-    with m^ = m / (1 - beta1^t). After, nu = 1 is LaProp, nu = beta1 its Nesterov form, and any nu
-    the path of primal averaging in a window of 1 / (1 - beta1) steps. Before, nu = 1 is AdamW,
-    nu = beta1 nearly NAdam; other nu are QHAdam, which is AdEMAMix simplified to one momentum.
+    with m^ = m / (1 - beta1^t), or m where that is not corrected. After, nu = 1 is LaProp,
+    nu = beta1 its Nesterov form, and any nu the path of primal averaging in a window of
+    1 / (1 - beta1) steps. Before, nu = 1 is AdamW, nu = beta1 nearly NAdam; other nu are QHAdam,
+    which is AdEMAMix simplified to one momentum.
 
     Sources: Ziyin et al., LaProp (2020), arXiv 2002.04839; Ma and Yarats, QHAdam (2018), arXiv
     1810.06801; Morwani et al. (2025), arXiv 2502.02431.
@@ -34,9 +35,9 @@ class Momentum(Optimizer):
 
     def __init__(
         self, parameters: Iterable[Tensor], lr: float, beta1: float, nu: float, beta2: float,
-        weight_decay: float, *, after: bool, eps: float = 1e-8,
+        weight_decay: float, *, after: bool, corrected: bool = True, eps: float = 1e-8,
     ) -> None:  # fmt: skip
-        self.after = after
+        self.after, self.corrected = after, corrected
         super().__init__(
             parameters,
             {"lr": lr, "beta1": beta1, "nu": nu, "beta2": beta2, "weight_decay": weight_decay,
@@ -63,7 +64,7 @@ class Momentum(Optimizer):
             torch._foreach_div_(scale, lr)
             new = list(torch._foreach_div(grads, scale)) if self.after else grads
             torch._foreach_lerp_(m, new, 1.0 - b1)
-            mixed = list(torch._foreach_mul(m, nu / (1.0 - b1**t)))
+            mixed = list(torch._foreach_mul(m, nu / (1.0 - b1**t if self.corrected else 1.0)))
             torch._foreach_add_(mixed, new, alpha=1.0 - nu)
             if not self.after:
                 torch._foreach_div_(mixed, scale)
@@ -73,10 +74,10 @@ class Momentum(Optimizer):
 
 def laprop(
     parameters: Iterable[Tensor], lr: float, beta1: float = 0.95, nu: float = 1.0,
-    beta2: float = 0.999, weight_decay: float = 1e-4,
+    beta2: float = 0.999, weight_decay: float = 1e-4, corrected: bool = True,
 ) -> Optimizer:  # fmt: skip
-    """LaProp; nu = beta1 is its Nesterov form."""
-    return Momentum(parameters, lr, beta1, nu, beta2, weight_decay, after=True)
+    """LaProp; nu = beta1 is its Nesterov form. Not corrected, it starts slowly, as averages do."""
+    return Momentum(parameters, lr, beta1, nu, beta2, weight_decay, after=True, corrected=corrected)
 
 
 def ademamix(
