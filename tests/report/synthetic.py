@@ -151,7 +151,7 @@ def write_pilot(
     store.add_look(seeds)
     store.close()
     result = whole(
-        summarise(plan, course, outcomes, 2 * seeds, 2), identity=plan.identity,
+        summarise(plan, course, outcomes, [2 * seeds, 4 * seeds], 2), identity=plan.identity,
         command=plan.command(seeds), out=str(folder), environment=ENVIRONMENT, wall_seconds=12.5,
     )  # fmt: skip
     write_json(folder / "result.json", result)

@@ -84,6 +84,10 @@ def test_every_seed_is_a_dot(pilot: Path) -> None:
             wanted = [100 * (a - b) for a, b in zip(row[name], base, strict=True)]
             assert dots["y"] == pytest.approx(wanted, abs=1e-3)
             assert len(dots["x"]) == len(set(dots["x"])) == result["seeds"]
+        # at T, beside the dots, the interval of the table
+        c = row["to_base"]
+        bar = next(t for t in views[0]["data"] if t["name"] == row["method"] and "error_y" in t)
+        assert bar["error_y"]["array"] == [pytest.approx(100 * (c["high"] - c["mean"]), abs=1e-3)]
 
 
 def test_every_run_is_found_behind_its_number(pilot: Path, study: Path) -> None:

@@ -196,16 +196,16 @@ def _cell(index: int, label: str, result: Judged, known: dict[str, Run]) -> Cell
 
 
 def band(
-    values: Sequence[float], least: float = 0.0, overlap: float = 0.0
+    values: Sequence[float], least: float = 0.0, overlap: float = 0.0, confidence: float = 0.95
 ) -> tuple[float, float, float]:
-    """The mean and 95 % t interval, as in `stats.compare`; a single value has no width."""
+    """The mean and its t interval, as in `stats.compare`; a single value has no width."""
     n = len(values)
     mean = math.fsum(values) / n
     if n == 1:
         return mean, mean, mean
     # t sd sqrt(1/n + overlap), at least `least`
     squares = math.fsum((value - mean) ** 2 for value in values)  # statistics.stdev: 50 x slower
-    half = max(t_quantile(n) * math.sqrt(squares / (n - 1) * (1 / n + overlap)), least)
+    half = max(t_quantile(n, confidence) * math.sqrt(squares / (n - 1) * (1 / n + overlap)), least)
     return mean, mean - half, mean + half
 
 

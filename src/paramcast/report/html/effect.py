@@ -88,7 +88,7 @@ def paired(cell: Cell, words: Words) -> Chart | None:
     if not others or not cell.metric.paired:
         return None
     unit, base = unit_of(cell, words), cell.arms[0].name
-    floor = cell.scale * cell.metric.half_example, cell.metric.overlap
+    least, overlap = cell.scale * cell.metric.half_example, cell.metric.overlap
     views, rows, behind = [], [], []
     # a view at T and one of what ran at 0.8 T, where the base is compared with the base at T, too
     shorter = [arm for arm in cell.arms if arm.early]
@@ -98,6 +98,9 @@ def paired(cell: Cell, words: Words) -> Chart | None:
         data = []
         for i, arm in enumerate(arms):
             values = [short(d) for d in cell.differences(arm, early=early)]
+            judged = arm.row["to_base"]
+            level = cell.result["confidence"] if judged is None else judged.confidence
+            floor = least, overlap, level
             data += dots_of(arm, cell, i, values, words("chart.seed"), floor=floor)
             # the same numbers as a line of the table
             share = "0.8 T" if early else "T"

@@ -109,7 +109,7 @@ def dots_of(
     seed: str,
     *,
     mean: bool = True,
-    floor: tuple[float, float] = (0.0, 0.0),
+    floor: tuple[float, ...] = (),
 ) -> list[dict[str, Any]]:
     """A dot per seed, side by side in the i-th column, and their mean with its interval.
 
@@ -117,7 +117,7 @@ def dots_of(
         arm, cell, i, values: the arm, its comparison, its column, and its values by seed.
         seed: what stands before the number of a seed when a reader points at its dot.
         mean: also draw the mean.
-        floor: the `least` and `overlap` of `band`.
+        floor: the `least`, `overlap` and `confidence` of `band`.
     """
     colour, symbol, _ = style(arm, cell)
     n, name = len(values), plain(arm.name)
@@ -195,7 +195,7 @@ def tests_of(arm: Arm, name: str) -> list[float]:
 def spread(
     values: Sequence[float],
     form: Callable[[float], str],
-    floor: tuple[float, float] = (0.0, 0.0),
+    floor: tuple[float, ...] = (),
 ) -> tuple[str, str]:
     """The mean and interval as text."""
     if not values:
