@@ -57,6 +57,7 @@ def pytest_xdist_auto_num_workers():
 
 def pytest_addoption(parser):
     parser.addoption("--compat", metavar="FILE", help="write the compatibility table to FILE")
+    parser.addoption("--write-screens", action="store_true", help="keep what terminals show now")
 
 
 def pytest_configure(config):

@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import click
 import pytest
 
 from paramcast.cli import main as cli
-from paramcast.cli.running import first_line
+from paramcast.cli.running import Clock
 from paramcast.study.store.store import Store
 
 
@@ -117,6 +119,16 @@ def test_the_status_of_a_study_needs_no_torch(tmp_path: Path) -> None:
     assert outside(modules) & {"torch", "numpy", "scipy", "pandas", "rich"} == set()
 
 
-def test_the_first_line_is_for_terminals(capsys: pytest.CaptureFixture[str]) -> None:
-    first_line("task digits")
+def test_what_is_loaded_is_said_on_terminals_with_a_clock(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Clock("torch").stop()
     assert capsys.readouterr().err == ""
+    monkeypatch.setattr("sys.stderr.isatty", lambda: True)
+    clock = Clock("torch")
+    time.sleep(1.1)
+    clock.stop()
+    clock.stop()
+    first, ticked, last = capsys.readouterr().err.split("\r")
+    assert (first, ticked) == ("loading torch ...", "loading torch ... 1 s")
+    assert re.fullmatch(r"loading torch \.\.\. 1\.\d s\n", last)

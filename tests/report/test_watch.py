@@ -163,8 +163,8 @@ def test_predictions_and_what_anomaly_rules_did_are_shown() -> None:
     board.ended(Run("a", SPEC, outcome, [point], at))
     board.ended(Run("b", {**SPEC, "seed": 1}, outcome, [other], at))
     (arm,) = shown(board)
-    assert (arm["cosine"], arm["accepted"], arm["error"]) == (0.5, 0.75, 0.75)
-    assert arm["anomalous"] == 2
+    assert (arm["cosine"], arm["written"], arm["error"]) == (0.5, 0.75, 0.75)
+    assert arm["anomalous"] == 1  # long jumps on which nobody acted are usual
     (event,) = board.events()  # a rule that only watches is no event
     assert event == (at, "anomaly", "plp, final, lr 0.1, seed 0: jump: skip, at step 3")
 

@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from paramcast.report.terminal import LiveProgress, show
+from paramcast.report.progress import LiveProgress
+from paramcast.report.terminal import show
 from paramcast.study.engines import LocalEngine
 from paramcast.study.grid.run import run_pilot
 from paramcast.study.plan import Plan
@@ -33,14 +34,18 @@ def test_a_terminal_sees_phase_runs_accuracy_and_time_left(
 ) -> None:
     planned = plan(task_file(), seeds=2)
     text, progress = watched(planned, terminal=True)
-    (tuning, all_tuning), (final, all_final) = (
-        re.findall(rf"{phase} .*?(\d+)/(\d+) +\S+ (?:\d\d\.\d\d %|diverged) .*left", text)[-1]
-        for phase in ("tuning", "final")
-    )
-    # one bar a phase, which grows with what its rounds ask for
-    assert tuning == all_tuning
-    assert final == all_final
-    runs = int(tuning) + int(final)
+    # one line for all phases, of which it says how many runs they usually take
+    lines = [
+        line for line in re.split(r"[\r\n]", text) if re.match(r" *(tuning|final|done) ", line)
+    ]
+    assert [*dict.fromkeys(line.split()[0] for line in lines)] == ["tuning", "final", "done"]
+    counted = [re.search(r"(\d+) of (about )?(\d+)", line) for line in lines]
+    runs, of = [int(n[1]) for n in counted if n], {n[2] for n in counted if n}
+    assert runs == sorted(runs)
+    assert of == {"about ", None}  # and None once it has ended
+    assert f"done    {'━' * 20} {runs[-1]} of {runs[-1]} " in lines[-1]
+    assert re.search(r"plp (\d\d\.\d\d %|diverged) +\d:\d\d:\d\d \d\d:\d\d left", text)
+    runs = runs[-1]
     assert (progress.done, progress.total, progress.reused) == (runs, runs, 0)
     again, progress = watched(planned, terminal=True)
     assert (progress.done, progress.total, progress.reused) == (runs, runs, runs)

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from ..study.tasks.source import Source
     from ..study.tasks.task import Prepared, Task
     from .options import AnyEngine
+    from .running import Clock
 
 
 @dataclass(frozen=True)
@@ -56,34 +57,31 @@ def pilot(task: str, given: PilotCommand) -> None:
 
     Exit codes: 0 finished whatever the verdict, 2 bad input, 1 runs failed, 130 interrupted.
     """
-    with starting(f"task {task}", given):
-        text = _pilot(task, given)
+    own = click.get_current_context().meta[COMMAND] is not None or given.candidate
+    with starting("torch" if own else f"torch and task {task}", given) as clock:
+        text = _pilot(task, given, clock)
     click.echo(text, nl=False)
 
 
-def _pilot(task: str, given: PilotCommand) -> str:
+def _pilot(task: str, given: PilotCommand, clock: Clock) -> str:
     """Run the pilot, or only plan it; return what goes to standard output."""
-    plan, engine = plan_of(_source(task, given), given)
+    loaded = load_of(_source(task, given), given)
+    clock.stop()
+    plan, engine = plan_of(*loaded, given)
     if given.dry_run:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given.as_json)
     return _run(plan, engine, given)
 
 
-def plan_of(source: Source, given: PilotCommand) -> tuple[Plan, AnyEngine]:
-    """Load what is trained, plan its runs, and say what one should know before they start.
+def load_of(source: Source, given: PilotCommand) -> tuple[Source, Subject, AnyEngine]:
+    """Load what is trained, and make what trains it.
 
     Raises:
-        StudyError: the options do not fit what is trained, each other or this machine.
+        StudyError: the options do not fit it, or this machine.
     """
-    from ..study.judging.cautions import cautions
-    from ..study.judging.sentences import note
-    from ..study.judging.verdict import Metric
-    from ..study.plan import Plan
-    from ..study.tasks.description import lines
     from ..study.tasks.own_file import HERE
-    from ..study.tasks.source import load, load_subject
-    from ..study.words import Words
+    from ..study.tasks.source import load_subject
 
     source = replace(
         source,
@@ -95,6 +93,25 @@ def plan_of(source: Source, given: PilotCommand) -> tuple[Plan, AnyEngine]:
     check_device(given)
     engine, subject = make_engine(given, here=source.where in HERE), load_subject(source)
     source = getattr(subject, "source", source)  # of a training: the function has said its kind
+    return source, subject, engine
+
+
+def plan_of(
+    source: Source, subject: Subject, engine: AnyEngine, given: PilotCommand
+) -> tuple[Plan, AnyEngine]:
+    """Plan what was loaded, and say what one should know before it runs.
+
+    Raises:
+        StudyError: the options do not fit what is trained, each other or this machine.
+    """
+    from ..study.judging.cautions import cautions
+    from ..study.judging.sentences import note
+    from ..study.judging.verdict import Metric
+    from ..study.plan import Plan
+    from ..study.tasks.description import lines
+    from ..study.tasks.source import load
+    from ..study.words import Words
+
     options = _options(given, source, subject)
     # the splits of the seeds after the first, loaded one at a time
     others = (
@@ -139,8 +156,10 @@ def _source(task: str, given: PilotCommand) -> Source:
 def _run(plan: Plan, engine: AnyEngine, given: PilotCommand) -> str:
     from ..report.terminal import render
     from ..study.grid.run import run_pilot
+    from ..study.price import price
 
     with running(plan.out, engine, given) as progress:
+        progress.expected = price(plan.options).usual
         result = run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
     return finished(result, render, plan.out, as_json=given.as_json)
 

@@ -8,6 +8,8 @@ import math
 import os
 import signal
 import sys
+import threading
+import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
-    from ..report.terminal import LiveProgress
+    from ..report.progress import LiveProgress
     from ..report.trackers import Tracker
     from ..study.plan import Plan
     from .options import AnyEngine, OutputOptions, RunOptions
@@ -33,23 +35,50 @@ class Interrupted(Exception):  # noqa: N818 - not an error
     """The user stopped a command that can be continued."""
 
 
-def first_line(what: str) -> None:
-    """Print a first line of progress, before anything slow is imported; only on a terminal."""
-    if sys.stderr.isatty():
-        click.echo(f"loading torch and {what} ...", err=True)
+class Clock:
+    """Says what is loaded before anything slow is imported, and how long that takes, on a terminal.
+
+    Args:
+        what: is loaded.
+    """
+
+    def __init__(self, what: str) -> None:
+        self._what, self._begun, self._over = what, time.monotonic(), threading.Event()
+        self._ticking = threading.Thread(target=self._tick, daemon=True)
+        if sys.stderr.isatty():
+            click.echo(f"loading {what} ...", nl=False, err=True)
+            self._ticking.start()
+
+    def _tick(self) -> None:
+        while not self._over.wait(1):
+            self._say(".0f", end=False)
+
+    def _say(self, form: str, *, end: bool) -> None:
+        seconds = format(time.monotonic() - self._begun, form)
+        click.echo(f"\rloading {self._what} ... {seconds} s", nl=end, err=True)
+
+    def stop(self) -> None:
+        """It is loaded: end the line. A second call does nothing."""
+        if self._ticking.is_alive():
+            self._over.set()
+            self._ticking.join()
+            self._say(".1f", end=True)
 
 
 @contextlib.contextmanager
-def starting(what: str, given: RunOptions) -> Iterator[None]:
+def starting(what: str, given: RunOptions) -> Iterator[Clock]:
     """Say what is loaded, start the fork server, and keep a task's prints out of our output."""
-    first_line(what)
+    clock = Clock(what)
     # the fork server imports torch while this process does
     if not given.dry_run and given.engine == "local":
         from ..study.engines.server import start_early
 
         start_early()
     with contextlib.redirect_stdout(sys.stderr):
-        yield
+        try:
+            yield clock
+        finally:
+            clock.stop()
 
 
 @contextlib.contextmanager
@@ -59,7 +88,7 @@ def running(out: Path, engine: AnyEngine, given: OutputOptions) -> Iterator[Live
     Raises:
         Interrupted: the user pressed Ctrl-C.
     """
-    from ..report.terminal import progress_on_stderr
+    from ..report.progress import progress_on_stderr
 
     interrupt_once()
     with followed(out, engine, given, progress_on_stderr(), "the same command") as progress:

@@ -28,6 +28,7 @@ from .running import finished, planned, running, starting
 if TYPE_CHECKING:
     from ..study.grid.file import StudyFile
     from ..study.store.store import Store
+    from .running import Clock
 
 DATA_DIR = aside(TASK, "Where built-in tasks' data lie.", metavar="FOLDER")
 RESUME = "give the folder of a study that this paramcast wrote"
@@ -157,16 +158,17 @@ def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
 
 
 def _run(opened: StudyFile, text: str, given: StudyOptions) -> None:
-    with starting(f"study {opened.name}", given):
-        output = _output(opened, text, given)
+    with starting(f"torch and study {opened.name}", given) as clock:
+        output = _output(opened, text, given, clock)
     click.echo(output, nl=False)
 
 
-def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
+def _output(opened: StudyFile, text: str, given: StudyOptions, clock: Clock) -> str:
     from ..report.study import render
     from ..study.grid.cells import make_cells
     from ..study.grid.run import default_folder, run_study
 
+    clock.stop()
     check_device(given)
     engine = make_engine(given)
     for name in ("precision", "compile", "channels_last"):  # the file's, unless an option says

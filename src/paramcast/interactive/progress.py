@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from ..report.terminal import LiveProgress, progress_on_stderr
+from ..report.progress import LiveProgress, progress_on_stderr
 
 if TYPE_CHECKING:
     from ..study.engines import Finished
@@ -25,7 +25,9 @@ class NotebookProgress(LiveProgress):
         self._output: Any = None
         self._drawn = 0.0
 
-    def __exit__(self, *_: object) -> None:
+    def __exit__(self, kind: object, *_: object) -> None:
+        if kind is None:
+            self.ended()
         self._draw()
 
     def phase(self, name: str, total: int, reused: int) -> None:

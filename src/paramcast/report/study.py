@@ -13,7 +13,7 @@ from ..study.judging.stats import Comparison
 from ..study.judging.verdict import Metric
 from ..study.store.folder import RESULT
 from ..study.stored import Judged, Result
-from .terminal import WIDE
+from .progress import WIDE
 
 
 def render(result: Result) -> str:

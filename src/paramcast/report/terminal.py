@@ -1,4 +1,4 @@
-"""A pilot in the terminal: progress while it runs, its table and verdict at the end."""
+"""A pilot in the terminal: its table and verdict."""
 
 from __future__ import annotations
 
@@ -6,111 +6,24 @@ import io
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.progress import (
-    BarColumn,
-    MofNCompleteColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
-from rich.table import Table
 
 from ..study.judging.sentences import advice, note, sentence
 from ..study.judging.stats import FULL_CONFIDENCE, Comparison, shown_p
 from ..study.judging.table import METHOD, PREDICTOR
-from ..study.judging.verdict import EARLY, PERCENT, Metric
+from ..study.judging.verdict import EARLY, Metric
 from ..study.reading import printable
 from ..study.search import named
 from ..study.store.folder import RESULT
 from ..study.stored import ArmResult, Judged, Result
 from ..study.tasks.description import lines
 from ..study.words import Words
-
-if TYPE_CHECKING:
-    from ..study.engines import Finished
-
-WIDE = 150
-"""Terminal columns from which the table is printed in one piece."""
-Column = tuple[str, Callable[[Any], str]]
-"""A heading, and what renders an arm's cell."""
-
-
-class LiveProgress:
-    """Shows phase, runs done, the last value and the time left; silent without a terminal."""
-
-    def __init__(self, console: Console) -> None:
-        self._console = console
-        self._progress = Progress(
-            TextColumn("{task.description:>7}"),
-            BarColumn(bar_width=30),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[last]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=console,
-            disable=not console.is_terminal,
-        )
-        self._task: TaskID | None = None
-        self._phases: dict[str, tuple[TaskID, int]] = {}  # and the runs wanted so far
-        self.done = self.total = self.reused = 0
-
-    def __enter__(self) -> LiveProgress:
-        self._progress.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._progress.stop()
-
-    def phase(self, name: str, total: int, reused: int) -> None:
-        """A phase begins or goes on with more runs; stored runs count as done."""
-        self.total += total
-        self.done += reused
-        self.reused += reused
-        note = f"{reused} reused" if reused else "starting workers"
-        if name not in self._phases:
-            self._phases[name] = self._progress.add_task(name, total=0, last=note), 0
-        self._task, before = self._phases[name]
-        self._phases[name] = self._task, before + total
-        self._progress.update(self._task, total=before + total, advance=reused)
-
-    def say(self, sentence: str) -> None:
-        """Print what the user should know, above the progress."""
-        self._console.print(sentence, markup=False, highlight=False)
-
-    def finished(self, finished: Finished) -> None:
-        """An attempt ended: advance the progress, or say why it failed."""
-        spec, outcome = finished.spec, finished.outcome
-        if outcome["status"] in ("failed", "timeout"):
-            again = "; trying once more" if finished.again else ""
-            self.say(f"{spec.method}, seed {spec.seed}: {outcome['reason']}{again}")
-            return
-        self.done += 1
-        last = f"{spec.method} {outcome['status']}"
-        # the last value, on validation: the test split is not looked at before the verdict
-        metric = outcome["validation"].get("metric")
-        if outcome["status"] == "done" and metric is not None:
-            percent = outcome.get("metric_name") in PERCENT
-            value = f"{100 * metric:.2f} %" if percent else f"{metric:.4g}"
-            last = f"{spec.method} {value}"
-        if self._task is not None:
-            self._progress.update(self._task, advance=1, last=last)
-
-
-def progress_on_stderr() -> LiveProgress:
-    """Progress on standard error, where a terminal shows it."""
-    console = Console(stderr=True)
-    if not console.is_terminal:
-        console.width = WIDE
-    return LiveProgress(console)
+from .columns import ALWAYS, Column, fitted
+from .progress import WIDE
 
 
 def render(result: Result) -> str:
@@ -149,15 +62,11 @@ def show(result: Result, console: Console) -> None:
     )
     for line in lines(judged["description"]):
         _say(printable(line), console)
-    # the table; on a narrow terminal in two parts, comparisons with the base first
-    own, compared = _columns(judged)
-    if console.width >= WIDE:
-        console.print(_table(own + compared, judged["table"]))
-    else:
-        first = [(heading.replace(" (", "\n("), cell) for heading, cell in compared]
-        own = [(heading.replace(" ", "\n"), cell) for heading, cell in own]
-        console.print(_table(own[:1] + first, judged["table"]))
-        console.print(_table(own, judged["table"]))
+    styles = ["bold" if row["role"] in (PREDICTOR, METHOD) else None for row in judged["table"]]
+    table, left = fitted(_columns(judged), console.width, styles)
+    console.print(table)
+    if left:
+        _say(f"For a wider terminal, and in the report: {', '.join(left)}.", console)
     # the verdicts, then each command once, unwrapped so that it can be copied, and the notes
     asked, commands = words(f"question.{question}_short"), {}
     for name, answers in judged["verdicts"].items():
@@ -184,60 +93,57 @@ def _say(text: str, console: Console, indent: str = "") -> None:
     console.print(wrapped, highlight=False, markup=False, soft_wrap=True)
 
 
-def _columns(judged: Judged) -> tuple[list[Column], list[Column]]:
-    """An arm's own columns, and those that compare it: headings, and what renders a cell."""
-    base, metric = judged["table"][0]["method"], judged["metric"]
-    # arms that were settled at different looks have intervals of different levels
-    levels = {row["to_base"].confidence for row in judged["table"] if row["to_base"] is not None}
-    level = f"{100 * max(levels):.3g}%" if len(levels) == 1 else "interval"
-    own: list[Column] = [("method", lambda r: r["method"])]
-    # what no arm has is left out: errors are for classes, a table may hold nothing but values
-    forms: dict[str, tuple[str, Callable[[float], str]]] = {
-        "lr": ("lr", lambda v: f"{v:.4g}"),
-        "top1_error": ("top-1 error", lambda v: f"{100 * v:.2f}"),
-        "top5_error": ("top-5 error", lambda v: f"{100 * v:.2f}"),
-        "loss": ("loss", lambda v: f"{v:.4f}"),
-        "gap": ("gap", lambda v: f"{v:+.4f}"),
-        "seconds": ("seconds", lambda v: f"{v:.2f}"),
-        "peak_memory": ("peak MiB", lambda v: f"{v / 2**20:.0f}"),
-    }
+def _columns(judged: Judged) -> list[Column]:
+    """The arms side by side: the comparison first, then what each measured."""
     rows: list[Any] = [*judged["table"]]
-    for key, (heading, form) in forms.items():
-        if any(row[key] is not None for row in rows):
-            own.append((heading, partial(_measured, key, form)))
-    if len({len(row["values"]) for row in rows}) > 1:  # some were settled at an earlier look
-        own.append(("n", lambda r: str(len(r["values"]))))
-    own.append(("diverged", lambda r: f"{r['diverged']}/{len(r['values'])}"))
+    metric = judged["metric"]
+    # arms that were settled at different looks have intervals of different levels
+    levels = {row["to_base"].confidence for row in rows if row["to_base"] is not None}
+    level = f"{100 * max(levels):.3g}%" if len(levels) == 1 else "interval"
     name = metric.name.replace("_", " ") + (" %" if metric.percent else "")
     name = f"top-1 {name}" if metric.name == "accuracy" and judged["question"] != "table" else name
-    # in the table with fewer columns
-    searched: list[Column] = [("searched", lambda r: named(r["settings"], "\n"))]
-    compared = searched if any(row["settings"] for row in rows) else []
-    compared += [(f"{name} (95%)", lambda r: _value(r, metric))]
-    if any(row["early_mean"] is not None for row in rows):
-        bare = "{:.4g}".format if not metric.percent else lambda v: f"{100 * v:.2f}"
-        compared.append((f"at {EARLY} T", lambda r: _or_dash(r["early_mean"], bare)))
+    bare = "{:.4g}".format if not metric.percent else lambda v: f"{100 * v:.2f}"
     # adjusted: several methods are judged, or this is not the first look
-    adjusted = judged["confidence"] != FULL_CONFIDENCE
-    compared += [
-        (f"minus {base} ({level})", lambda r: _or_dash(r["to_base"], lambda c: _diff(c, metric))),
-        ("p, adjusted" if adjusted else "p", lambda r: _or_dash(r["to_base"], shown_p)),
+    p = "p" if judged["confidence"] == FULL_CONFIDENCE else "p, adjusted"
+    bad = 2 if any(row["diverged"] for row in rows) else 9  # what went wrong is shown
+    found: dict[str, tuple[int, Callable[[Any], str]]] = {
+        "method": (ALWAYS, lambda r: r["method"]),
+        "lr": (1, _of("lr", "{:.4g}".format)),
+        "searched": (2, lambda r: named(r["settings"], "\n")),
+        "n": (3, lambda r: str(len(r["values"]))),
+        f"{name} (95%)": (ALWAYS, lambda r: _value(r, metric)),
+        f"at {EARLY} T": (4, _of("early_mean", bare)),
+        f"minus {rows[0]['method']} ({level})": (ALWAYS, _of("to_base", partial(_diff, metric))),
+        p: (5, _of("to_base", shown_p)),
+        "diverged": (bad, lambda r: f"{r['diverged']}/{len(r['values'])}"),
+        "top-1 error": (7, _of("top1_error", lambda v: f"{100 * v:.2f}")),
+        "top-5 error": (10, _of("top5_error", lambda v: f"{100 * v:.2f}")),
+        "loss": (6, _of("loss", "{:.4f}".format)),
+        "gap": (11, _of("gap", "{:+.4f}".format)),
+        "seconds": (8, _of("seconds", "{:.2f}".format)),
+        "peak MiB": (12, _of("peak_memory", lambda v: f"{v / 2**20:.0f}")),
+    }  # fmt: skip
+    # what no arm has is left out: errors are for classes, a table may hold nothing but values
+    lacking = {
+        heading for heading, key in _MEASURED.items() if all(row[key] is None for row in rows)
+    }
+    if not any(row["settings"] for row in rows):
+        lacking.add("searched")
+    if len({len(row["values"]) for row in rows}) == 1:  # none was settled at an earlier look
+        lacking.add("n")
+    return [
+        Column(heading, [cell(row) for row in rows], rank, right=heading != "method")
+        for heading, (rank, cell) in found.items()
+        if heading not in lacking
     ]
-    return own, compared
 
 
-def _table(columns: Iterable[tuple[str, Any]], rows: Iterable[ArmResult]) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    columns = list(columns)
-    for i, (heading, _) in enumerate(columns):
-        # fold a long method's name instead of cutting digits
-        table.add_column(
-            heading, justify="left" if i == 0 else "right", no_wrap=i > 0, overflow="fold"
-        )
-    for row in rows:
-        style = "bold" if row["role"] in (PREDICTOR, METHOD) else None
-        table.add_row(*(escape(cell(row)) for _, cell in columns), style=style)
-    return table
+_MEASURED: dict[str, Any] = {
+    "lr": "lr", f"at {EARLY} T": "early_mean", "top-1 error": "top1_error",
+    "top-5 error": "top5_error", "loss": "loss", "gap": "gap", "seconds": "seconds",
+    "peak MiB": "peak_memory",
+}  # fmt: skip
+"""Columns of what some arms may not have, and where a row holds it."""
 
 
 def _value(row: ArmResult, metric: Metric) -> str:
@@ -247,13 +153,10 @@ def _value(row: ArmResult, metric: Metric) -> str:
     return f"{row['mean']:.4g} ± {half:.2g}"
 
 
-def _diff(c: Comparison, metric: Metric) -> str:
+def _diff(metric: Metric, c: Comparison) -> str:
     return f"{metric.signed(c.mean)} ({metric.signed(c.low)} to {metric.signed(c.high)})"
 
 
-def _measured(key: str, form: Callable[[float], str], row: Any) -> str:
-    return _or_dash(row[key], form)
-
-
-def _or_dash(value: Any, form: Any) -> str:
-    return "–" if value is None else str(form(value))  # noqa: RUF001 - an en dash on purpose
+def _of(key: str, form: Callable[[Any], str]) -> Callable[[Any], str]:
+    """What renders an arm's measurement, or a dash where it has none."""
+    return lambda row: "–" if row[key] is None else form(row[key])  # noqa: RUF001 - an en dash

@@ -170,6 +170,17 @@ def predictions(point: dict[str, Any]) -> dict[str, Any]:
     return {"step": point.get("step"), **(point.get("predictions") or {})}
 
 
+def alarms(curve: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The anomalies of a run that are unusual.
+
+    Not one that nobody acted on but that it was long: the first predictions of most trainings are.
+    """
+    for point in curve:
+        for each in predictions(point).get("anomalies", ()):
+            if each["action"] != NOTHING or each["rule"] != "jump":
+                yield each
+
+
 def anomalies(curve: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """The anomaly rules that fired in a run: the action, and what happened, in words."""
     found: dict[tuple[str, str], list[int]] = {}

@@ -8,18 +8,17 @@ from datetime import datetime
 from typing import Any
 
 from rich.console import Console, Group, RenderableType
-from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
 from ...study.reading import printable
+from ..columns import Column, fitted
 from .board import at_share
 
 BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
-WIDTH, BAR = 20, 28
-WIDE, NARROW = 132, 12
-"""Columns from which everything fits, and the width of a curve where it does not."""
+WIDTH, BAR = 16, 20
+"""Columns of a curve and of a bar."""
 STATES = {"running": "green", "finished": "cyan", "stopped": "yellow"}
 FIXED, EVENTS = 17, 8
 """Lines that are always there, and events shown."""
@@ -36,7 +35,6 @@ def draw(view: dict[str, Any], console: Console, height: int | None = None) -> R
     """
     view = _shown(view)
     bars = PLAIN if console.options.ascii_only else BARS
-    narrow = console.width < WIDE
     parts: list[RenderableType] = [_head(view), _phases(view), ""]
     events = view["events"][:EVENTS]
     room = None
@@ -47,11 +45,11 @@ def draw(view: dict[str, Any], console: Console, height: int | None = None) -> R
         count = f"{label}: the latest of {len(view['cells'])} comparisons begun"
         parts += [Text(count, style="bold"), ""]
     if view["arms"]:
-        parts += [_arms(view, bars, room, narrow=narrow), ""]
+        parts += [_arms(view, bars, room, console.width), ""]
     elif view["tuning"]:
-        parts += [_tuning(view, bars, room), ""]
+        parts += [_tuning(view, bars, room, console.width), ""]
     if view["running"]:
-        parts += [_running(view, bars, narrow=narrow), ""]
+        parts += [_running(view, bars, console.width), ""]
     parts += [_event(event) for event in events]
     for sentence in view["verdicts"]:
         parts += [Text(sentence, style="bold"), ""]
@@ -126,66 +124,74 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _arms(view: dict[str, Any], bars: str, room: int | None, *, narrow: bool) -> RenderableType:
-    arms, table = view["arms"], _new_table()
-    diverged = not narrow  # the head counts them
-    heads = ["method", "lr", "runs", *["diverged"] * diverged]
-    heads += [f"validation{chr(10) if narrow else ' '}{view['metric']}", "loss"]
-    for i, heading in enumerate(heads):
-        table.add_column(heading, justify="right" if i else "left", no_wrap=True)
-    table.add_column("loss by epoch", no_wrap=True)
-    predicted = not narrow and any(arm["accepted"] for arm in arms)
-    for heading in ("cosine", "error", "alarms") if predicted else ():
-        table.add_column(heading, justify="right", no_wrap=True)
-    for arm in arms[:room]:
-        cells = [
-            arm["method"] + at_share(arm["share"]),
-            f"{arm['lr']:.4g}",
-            str(arm["done"]),
-            *[str(arm["diverged"]) if arm["diverged"] else ""] * diverged,
-            _number(arm["metric"], ".2f" if "%" in view["metric"] else ".4g"),
-            _number(arm["loss"], ".4f"),
-            sparkline(arm["losses"], bars, NARROW if narrow else WIDTH),
+def _arms(view: dict[str, Any], bars: str, room: int | None, width: int) -> RenderableType:
+    arms = view["arms"][:room]
+    form = ".2f" if "%" in view["metric"] else ".4g"
+    diverged = [str(arm["diverged"]) if arm["diverged"] else "" for arm in arms]
+    columns = [
+        Column("method", [arm["method"] + at_share(arm["share"]) for arm in arms]),
+        Column("lr", [f"{arm['lr']:.4g}" for arm in arms], 1),
+        Column("runs", [str(arm["done"]) for arm in arms]),
+        Column("diverged", diverged, 3 if any(diverged) else 9),
+        Column(f"validation {view['metric']}", [_number(arm["metric"], form) for arm in arms]),
+        Column("loss", [_number(arm["loss"], ".4f") for arm in arms], 2),
+        Column("loss by epoch", [sparkline(arm["losses"], bars) for arm in arms], 4, right=False),
+    ]
+    if any(arm["written"] for arm in arms):
+        columns += [
+            Column("cosine", [_of_predictions(arm["cosine"]) for arm in arms], 7),
+            Column("error", [_of_predictions(arm["error"]) for arm in arms], 8),
         ]
-        if predicted:
-            alarms = f"{arm['anomalous']}/{arm['done']}" if arm["anomalous"] else ""
-            numbers = (arm["cosine"], arm["error"])
-            cells += [*("" if n is None else f"{n:.2f}" for n in numbers), alarms]
-        table.add_row(*map(escape, cells))
-    return _with_rest(table, len(arms), room)
+    for heading, cells in _unusual(arms).items():
+        columns.append(Column(heading, cells, 5))
+    table, _ = fitted(columns, width)
+    return _with_rest(table, len(view["arms"]), room)
 
 
-def _tuning(view: dict[str, Any], bars: str, room: int | None) -> RenderableType:
-    table = _new_table()
-    for heading in ("method", "rates tried", "best lr", "its loss", "loss from low to high rates"):
-        table.add_column(heading, justify="left" if heading[0] in "m" else "right", no_wrap=True)
-    table.columns[-1].justify = "left"
-    for row in view["tuning"][:room]:
-        best = row["best"]
-        losses = [loss for _, loss in row["points"]]
-        table.add_row(
-            escape(row["method"]), str(len(losses)), f"{best[0]:.4g}", f"{best[1]:.4f}",
-            sparkline(losses, bars),
-        )  # fmt: skip
-    return _with_rest(table, len(view["tuning"]), room)
+def _unusual(arms: list[dict[str, Any]]) -> dict[str, list[str]]:
+    """Columns on predictions that went otherwise than usual; none where nothing did."""
+    # of all predictions, and runs in which a rule acted or a prediction was not finite
+    written = ["" if arm["written"] in (None, 1.0) else f"{arm['written']:.0%}" for arm in arms]
+    alarms = [f"{arm['anomalous']}/{arm['done']}" if arm["anomalous"] else "" for arm in arms]
+    found = {"predictions written": written, "runs with alarms": alarms}
+    return {heading: cells for heading, cells in found.items() if any(cells)}
 
 
-def _running(view: dict[str, Any], bars: str, *, narrow: bool) -> Table:
-    table = _new_table()
-    loss_of = "loss" if narrow else "validation loss"
-    for heading in ("running now", "lr", "seed", *[""] * (not narrow), "step", loss_of):
-        right = heading in ("lr", "seed")
-        table.add_column(heading, justify="right" if right else "left", no_wrap=True)
-    for run in view["running"]:
-        loss = next((v for v in reversed(run["loss"]) if v is not None), None)
-        table.add_row(
-            escape(f"{run['method']}, {run['phase']}"), f"{run['lr']:.4g}",
-            str(run["seed"]),
-            *[ProgressBar(run["steps"] or None, run["step"], width=BAR)] * (not narrow),
-            f"{run['step']} of {run['steps']}" if run["steps"] else str(run["step"]),
-            ("" if narrow else f"{sparkline(run['loss'], bars)} ") + _number(loss, ".4f"),
-        )  # fmt: skip
-    return table
+def _of_predictions(number: float | None) -> str:
+    return "" if number is None else f"{number:.2f}"
+
+
+def _tuning(view: dict[str, Any], bars: str, room: int | None, width: int) -> RenderableType:
+    rows = view["tuning"][:room]
+    losses = [[loss for _, loss in row["points"]] for row in rows]
+    curves = [sparkline(each, bars) for each in losses]
+    columns = [
+        Column("method", [row["method"] for row in rows]),
+        Column("rates tried", [str(len(each)) for each in losses], 2),
+        Column("best lr", [f"{row['best'][0]:.4g}" for row in rows]),
+        Column("its loss", [f"{row['best'][1]:.4f}" for row in rows], 1),
+        Column("loss from low to high rates", curves, 3, right=False),
+    ]
+    return _with_rest(fitted(columns, width)[0], len(view["tuning"]), room)
+
+
+def _running(view: dict[str, Any], bars: str, width: int) -> Table:
+    runs = view["running"]
+    last = [next((v for v in reversed(run["loss"]) if v is not None), None) for run in runs]
+    steps = [
+        f"{run['step']} of {run['steps']}" if run["steps"] else str(run["step"]) for run in runs
+    ]
+    done = [ProgressBar(run["steps"] or None, run["step"], width=BAR) for run in runs]
+    columns = [
+        Column("running now", [f"{run['method']}, {run['phase']}" for run in runs]),
+        Column("lr", [f"{run['lr']:.4g}" for run in runs], 2),
+        Column("seed", [str(run["seed"]) for run in runs], 1),
+        Column("", done, 4, width=BAR),
+        Column("step", steps),
+        Column("losses", [sparkline(run["loss"], bars) for run in runs], 3, right=False),
+        Column("validation loss", [_number(loss, ".4f") for loss in last], 0),
+    ]
+    return fitted(columns, width)[0]
 
 
 def _event(event: dict[str, Any]) -> Text:
@@ -200,10 +206,6 @@ def _with_rest(table: Table, rows: int, room: int | None) -> RenderableType:
     if room is None or rows <= room:
         return table
     return Group(table, Text(f"and {rows - room} more: watch with --once or --web", style="dim"))
-
-
-def _new_table() -> Table:
-    return Table(box=None, pad_edge=False, header_style="bold")
 
 
 def _number(value: float | None, form: str) -> str:

@@ -18,7 +18,7 @@ from .board import (
     Arms,
     Board,
     Key,
-    anomalies,
+    alarms,
     arm_name,
     key_of,
     labels,
@@ -104,12 +104,20 @@ def _arm(key: Key, runs: list[Run], scale: float) -> dict[str, Any]:
         "share": key.share,
         "done": len(runs),
         "diverged": sum(run.outcome["status"] == "diverged" for run in runs),
-        "anomalous": sum(any(True for _ in anomalies(curve)) for curve in curves),
+        "anomalous": sum(any(True for _ in alarms(curve)) for curve in curves),
         "loss": _loss(runs),
         "metric": _last(_means(curves, "validation_metric", scale)),
         "losses": _means(curves, "validation_loss"),
-        **{n: _last(_means(made, n)) for n in ("cosine", "error", "accepted")},
+        "written": _written(point for curve in curves for point in curve),
+        **{n: _last(_means(made, n)) for n in ("cosine", "error")},
     }
+
+
+def _written(points: Iterable[dict[str, Any]]) -> float | None:
+    """The share of all predictions that was written; None where none was made."""
+    told = [point["predictions"] for point in points if point.get("predictions")]
+    made = sum(each["count"] for each in told)
+    return math.fsum(each["count"] * each["accepted"] for each in told) / made if made else None
 
 
 def _means(
