@@ -135,7 +135,7 @@ def verdicts() -> list[Any]:
 
 
 NOTES = [
-    {"note": "data"}, {"note": "splits"}, {"note": "widened", "half": 0.0111},
+    {"note": "data"}, {"note": "data_own"}, {"note": "splits"}, {"note": "widened", "half": 0.0111},
     {"note": "lowest", "arms": ["sgd", "plp"], "range": [0.0003, 0.3]},
     {"note": "highest", "arms": ["plp"], "range": [0.003, 3]},
     {"note": "coarse", "n": 50, "share": 0.02, "margin": 0.005, "relative": False},

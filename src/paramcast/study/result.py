@@ -15,6 +15,7 @@ from .judging.stats import interval
 from .judging.table import LR_MATCHED, Verdicts, mean_or_none, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
+from .own.training import OWN
 from .plan import Plan
 from .runner import NOT_LEARNED, status_of
 from .search import settings_at
@@ -206,7 +207,8 @@ def _not_learned(course: Course, outcomes: Outcomes) -> list[Note]:
 
 def _notes(plan: Plan, course: Course) -> list[Note]:
     o = plan.options
-    notes: list[Note] = [{"note": "splits" if o.splits else "data"}]
+    own = o.source.kind in OWN
+    notes: list[Note] = [{"note": "splits" if o.splits else "data_own" if own else "data"}]
     if commands := [arm for arm, _ in o.source.commands[1:]]:
         notes.append({"note": "candidates", "arms": commands})
     # arms that did not run, and questions that were not asked

@@ -26,7 +26,7 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
     first = next(((len(t["tried"]), t["seeds"]) for t in tunings if t["tried"]), None)
     longest = max((cell.result["looks"] for cell in cells), key=len)
     own = "_own" * (cells[0].made == "_own")
-    keys = [f"paired{own}", f"test{own}", "looks", "interval", "diverged", "data"]
+    keys = [f"paired{own}", f"test{own}", "looks", "interval", "diverged", f"data{own}"]
     if cells[0].result["question"] == "table":
         pairs = "table_paired" if cells[0].metric.paired else "table_unpaired"
         keys = ["table", pairs, "interval", "table_diverged", "data"]

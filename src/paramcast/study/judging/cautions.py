@@ -34,7 +34,7 @@ def cautions(plan: Plan) -> list[Note]:
     if constant is not None and constant >= UNEVEN_FROM:
         found.append({"note": "uneven", "constant": constant})
     # a training of the user's that is judged by what chose its learning rates
-    returned = subject.description.get("own_results", {})
-    if o.tuned and returned and returned["tune_by"] == name:
+    chooses = subject.description.get("own_tunes", {})
+    if o.tuned and chooses and chooses["tune_by"] == name:
         found.append({"note": "judged_tunes", "metric": name})
     return found

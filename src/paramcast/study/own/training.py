@@ -93,9 +93,10 @@ class OwnTraining:
             facts["own_command"] = {"commands": commands}
         facts["own_results"] = {
             "metric": d.metric,
-            "tune_by": d.tune_by,
             "because": "higher" if d.higher_is_better else "lower",
         }
+        if len(self.source.commands) < 2:  # commands to compare bring rates of their own
+            facts["own_tunes"] = {"tune_by": d.tune_by}
         return facts
 
     @property
