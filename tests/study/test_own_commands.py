@@ -126,8 +126,12 @@ def test_the_files_that_a_command_names_are_part_of_what_it_is(
     script.write_text("a")
     before = fingerprint()
     assert fingerprint() == before
-    script.write_text("b")
-    assert fingerprint() != before
+    script.write_text("import other\n")
+    changed = fingerprint()
+    assert changed != before
+    # a module beside it
+    (tmp_path / "other.py").write_text("a = 1\n")
+    assert fingerprint() not in (before, changed)
 
 
 # --- results -------------------------------------------------------------------------------------

@@ -22,6 +22,7 @@ from ...trials import ENVIRONMENT, JOURNAL
 from ..reading import is_text, read_text, shown
 from ..spec import RunSpec, hash_of
 from ..tasks.data.files import sha256_of
+from ..tasks.own_file import hash_of_code
 from ..tasks.source import Source
 from .log import LOG, Log
 from .record import Failure, Misuse, Record
@@ -148,14 +149,14 @@ def takes(words: Sequence[str], name: str) -> bool:
 
 
 def hash_of_files(source: Source) -> str:
-    """A hash of the files that the commands name, such as the script."""
+    """A hash of the files that the commands name, and of the modules beside a script."""
     found: dict[str, str] = {}
     for _, words in source.commands:
         for word in words:
             with contextlib.suppress(OSError, ValueError):
                 path = Path(source.where, word)
                 if path.is_file() and path.stat().st_size <= MOST_HASHED:
-                    found[word] = sha256_of(path)
+                    found[word] = hash_of_code(path) if path.suffix == ".py" else sha256_of(path)
     return hash_of(found)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import hashlib
 import importlib.util
 import inspect
 import sys
@@ -101,6 +102,12 @@ class _Fresh(SourceFileLoader):
 
     def path_stats(self, path: Any) -> Any:
         raise OSError(path)
+
+
+def hash_of_code(where: str | Path) -> str:
+    """A hash of a file and of the modules beside it that it imports."""
+    hashes = [sha256_of(Path(file)) for file in code_files(str(where))]
+    return hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
 def code_files(where: str) -> list[str]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -16,7 +15,7 @@ from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .data.files import sha256_of
 from .frames import AS_IT_IS, ENDINGS, TableOptions
 from .images import task_from_images
-from .own_file import HERE, code_files, function_from_file, takes_trial, task_of
+from .own_file import HERE, function_from_file, hash_of_code, takes_trial, task_of
 from .scores import SCORES
 from .task import Prepared, Task, prepare
 
@@ -185,8 +184,7 @@ def code_hash(source: Source) -> str:
     """A hash of the task file and of the modules beside it that it imported."""
     if source.kind not in CODE or source.where in HERE:
         return source.sha256
-    hashes = [sha256_of(Path(file)) for file in code_files(source.where)]
-    return hashlib.sha256("".join(hashes).encode()).hexdigest()
+    return hash_of_code(source.where)
 
 
 def _file(path: Path) -> Path:

@@ -123,7 +123,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     outcome: dict[str, Any] = {
         "status": "done",
         "divergence": data.divergence(),
-        "learned": _has_learned(data.at_end["validation"], prepared),
+        "learned": False,
         "steps": data.step,
         "seconds": data.seconds,
         "peak_memory": memory,
@@ -133,13 +133,14 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         **data.at_end,
     }
     if outcome["divergence"] is not None:
-        lost = {"status": "diverged", "learned": False}
-        outcome.update(lost, validation=prepared.constant(prepared.validation))
+        outcome.update(status="diverged", validation=prepared.constant(prepared.validation))
         if spec.phase == "final":
             outcome.update(test=prepared.constant(prepared.test), train_loss=None, gap=None)
             if "class_counts" in outcome:
                 constant = prepared.prior.expand(len(prepared.test), *prepared.prior.shape)
                 outcome["class_counts"] = class_counts(prepared, constant)
+    else:
+        outcome["learned"] = _has_learned(outcome["validation"], prepared)
     if spec.phase == "final":
         # a metric of the user's that is not finite would spoil every mean
         value = outcome["test"]["metric"]
@@ -151,10 +152,13 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
 
 
 def _has_learned(reached: dict[str, float], prepared: Prepared) -> bool:
-    """Whether values on validation are better than the best constant prediction's."""
+    """Whether values on validation are better than the best constant prediction's, if it has any.
+
+    A correlation with a constant, for instance, does not exist.
+    """
     constant = prepared.constant(prepared.validation)["metric"]
     sign = 1.0 if prepared.higher_is_better else -1.0
-    return sign * reached["metric"] > sign * constant
+    return not sign * reached["metric"] <= sign * constant
 
 
 def adjusted(

@@ -20,7 +20,7 @@ from torch.optim import Optimizer
 from ...errors import ParamcastError, StudyError
 from ..reading import shown, tell, usable_path
 from ..tasks.data.files import sha256_of
-from ..tasks.own_file import function_from_file, line_of
+from ..tasks.own_file import function_from_file, hash_of_code, line_of
 
 RATES = ("lr", "learning_rate")
 """What the learning rate is called."""
@@ -28,14 +28,14 @@ Function = Callable[..., Any]
 
 
 def identity(name: str) -> str:
-    """What a method's results depend on beside its knobs: its file's content, or its version.
+    """What a method's results depend on beside its knobs: its code, or its package's version.
 
     Raises:
         StudyError: there is no such file or package.
     """
     where, _ = _parts(name)
     if where.endswith(".py"):
-        return f"sha256 {sha256_of(_file(where, name))}"
+        return f"sha256 {hash_of_code(_file(where, name).resolve())}"
     top = where.partition(".")[0]
     for package in metadata.packages_distributions().get(top, []):
         return f"{package} {metadata.version(package)}"
