@@ -569,3 +569,33 @@ def test_a_rule_that_lets_nothing_through_says_so_once(caplog: pytest.LogCapture
         "step 300: 100 jumps in a row were longer than 0.002 of the parameters: lower the learning "
         "rate, give a larger jump=..., or train without predictions"
     ]
+
+
+@pytest.mark.parametrize("end", ["the last of total_steps", "flush"])
+def test_rules_that_refused_every_prediction_of_a_run_say_so_at_its_end(
+    end: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    p = torch.nn.Parameter(torch.ones(1))
+    total = 30 if end != "flush" else None
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=0.01), gate=Anomaly(), total_steps=total)
+    for _ in range(30):
+        assert caplog.messages == []
+        p.grad = torch.ones(1)
+        optimizer.step()
+    optimizer.flush()
+    optimizer.flush()
+    assert caplog.messages == [
+        "0 of 10 predictions were written: the learning rate is too high for jumps of this length, "
+        "or the run is short; the gate is Anomaly(jump=0.002, pause=20)"
+    ]
+
+
+def test_rules_that_let_one_prediction_through_say_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    p = torch.nn.Parameter(torch.ones(1))
+    optimizer = pc.PLP(torch.optim.SGD([p], lr=0.01), gate=Anomaly(), total_steps=30)
+    for step in range(30):
+        p.grad = torch.full((1,), 1e-9 if step < 3 else 1.0)
+        optimizer.step()
+    assert caplog.messages == []

@@ -383,15 +383,39 @@ def test_loading_inside_is_refused_and_changes_nothing() -> None:
 @pytest.mark.parametrize(
     "average", [A.EMA(0.9), A.SWA(5), A.LAWA(2, every=3)], ids=lambda rule: type(rule).__name__
 )
-def test_before_the_first_update_evaluation_is_refused_with_what_to_do(average: A.Average) -> None:
+def test_before_the_first_update_the_live_weights_are_evaluated_and_the_log_says_so_once(
+    average: A.Average, caplog: pytest.LogCaptureFixture
+) -> None:
     ps, optimizer = wrapped(average)
     train(optimizer, ps, 0 if isinstance(average, A.EMA) else 4)
     live = values(ps)
     assert not optimizer.has_average
-    with pytest.raises(ArgumentError, match="no weights yet; train until its first update"):
-        optimizer.eval_weights().__enter__()
-    assert same_bits(ps, live)
+    for _ in range(2):
+        with optimizer.eval_weights():
+            assert same_bits(ps, live)
+    (said,) = caplog.messages
+    assert said == (
+        "eval_weights() shows the live weights: the average has none before its first update"
+    )
     train(optimizer, ps, 1)  # it is not left open
+    if optimizer.has_average:
+        with optimizer.eval_weights():
+            pass
+    assert caplog.messages == [said]
+
+
+def test_without_any_average_there_is_nothing_to_switch_which_is_said_once(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    ps, optimizer = wrapped(None)
+    train(optimizer, ps, 4)
+    live = values(ps)
+    for _ in range(2):
+        with optimizer.eval_weights():
+            assert same_bits(ps, live)
+    (said,) = caplog.messages
+    assert "has nothing to switch" in said
+    assert "average=..., such as paramcast.averaging.EMA(0.999)" in said
 
 
 def test_the_block_is_left_before_the_next_one_is_opened() -> None:

@@ -192,6 +192,7 @@ BASES: list[tuple[Callable[[], object], str]] = [
     (lambda: [torch.zeros(1)], NO_BASE.format("list")),
     (lambda: None, NO_BASE.format("NoneType")),
     (lambda: torch.nn.Linear(1, 1), NO_BASE.format("Linear")),
+    (lambda: torch.nn.Linear(1, 1).parameters(), NO_BASE.format("generator")),
     (lambda: pc.PLP(sgd()), TWICE.format("PLP")),
     (lambda: pc.Forecast(sgd(), P.Secant()), TWICE.format("Forecast")),
     (lambda: Holder(Holder(pc.PLP(sgd()))), TWICE.format("PLP")),
@@ -227,6 +228,12 @@ def test_a_base_that_cannot_be_wrapped_is_refused_with_the_reason(
     with pytest.raises(E.BaseOptimizerError) as caught:
         pc.PLP(make())
     assert str(caught.value) == message
+
+
+def test_arguments_of_a_torch_optimizer_are_answered_with_how_to_wrap_one() -> None:
+    with pytest.raises(E.BaseOptimizerError) as caught:
+        pc.PLP(torch.nn.Linear(1, 1).parameters(), lr=0.1)
+    assert str(caught.value) == NO_BASE.format("generator")
 
 
 def test_a_holder_of_itself_is_not_searched_for_ever() -> None:

@@ -48,6 +48,8 @@ WARM_UP = 8
 
 KEPT = 1000
 """Fired rules to remember: in a long run, one may fire in every cycle."""
+FEW = 0.05
+"""Of the predictions of a run: if no more are written, the run is told to have hardly any."""
 OFTEN = 100
 """Long jumps in a row that are worth a warning."""
 
@@ -136,6 +138,7 @@ class Anomaly(Gate):
         self.scored = bool({"disagreement", "drift"} & self.thresholds.keys())
         self.withdraws = "loss" in self.thresholds and self.actions["loss"] == "withdraw"
         self.watches_loss = "loss" in self.thresholds
+        self.skips = "jump" in self.thresholds and self.actions["jump"] == "skip"
         self.fired: list[Fired] = []
         self.reset()
 

@@ -253,6 +253,8 @@ class Forecast(Optimizer):
                 finally:  # the average takes in this step even if a monitor fails
                     if self._averager.rule is not None:
                         self._averager.update(cycle.steps)
+                if cycle.steps == self._settings.total_steps:
+                    cycle.ended()
         for post_hook in self._optimizer_step_post_hooks.values():
             post_hook(self, args, kwargs)
 
@@ -291,12 +293,14 @@ class Forecast(Optimizer):
             self._cycle.watch_loss(F.mean_over_ranks(scalar("loss", loss)))
 
     def flush(self) -> None:
-        """Report the predictions that the monitors have not seen yet.
+        """At the end of a run: report the predictions that the monitors have not seen yet.
 
-        A prediction to be scored waits for the next step, which never comes at the end of a run.
+        A prediction to be scored waits for the next step, which never comes. If anomaly rules
+        refused every prediction of the run, a warning in the log says so.
         """
         with torch.no_grad():
             self._cycle.telling.flush()
+        self._cycle.ended()
 
     @property
     def last_event(self) -> ForecastEvent | None:
@@ -317,7 +321,10 @@ class Forecast(Optimizer):
     def eval_weights(
         self, model: nn.Module | None = None, *, update_bn: Iterable[Any] | None = None
     ) -> Iterator[None]:
-        """Evaluate with the averaged weights if there is an average, else with the live ones.
+        """Evaluate with the averaged weights if there are some, else with the live ones.
+
+        Before an average's first update, and where there is none at all, the live weights stay, and
+        the log says so once.
 
         Without `average`, a predictor that keeps the model near an average of its own shows that
         one. On leaving, even through an exception, the live weights are restored, bitwise. Nothing
@@ -338,8 +345,8 @@ class Forecast(Optimizer):
                 those whose weight is not learnable.
 
         Raises:
-            ArgumentError: opened twice, opened before the average's first update, without a model
-                that is needed, or with an `update_bn` without batches, such as a spent generator.
+            ArgumentError: opened twice, without a model that is needed, or with an `update_bn`
+                without batches, such as a spent generator.
 
         Example:
             >>> from paramcast.averaging import EMA
@@ -368,6 +375,7 @@ class Forecast(Optimizer):
             ):
                 yield
         else:
+            self._averager.nothing_to_show(promised=self.averages)
             yield
 
     @property
@@ -491,4 +499,5 @@ class PLP(Forecast):
         if callable(horizon):
             options["horizon"] = horizon
         own = 1.0 if callable(horizon) else horizon
+        check_base(base, Forecast)  # before an argument of the base's, such as lr, is refused
         super().__init__(base, Midline(own, start=start, every=every), **options)

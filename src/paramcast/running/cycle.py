@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import math
 import time
 from collections.abc import Iterable, Mapping
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
+from ..anomalies import FEW
 from ..events import NOT_FINITE_SKIPPED, Decision, Proposal
 from ..predictors import Workspace
 from ..tensors import functional as F
@@ -21,6 +23,7 @@ from .members import Members
 from .settings import Settings
 from .telling import NOT_FINITE, Prediction, Telling
 
+_log = logging.getLogger("paramcast")
 NORM_EVERY = 16
 """Cycles between two norms of the parameters: a norm costs a sixth of a prediction."""
 
@@ -48,6 +51,7 @@ class Cycle:
         self.settings, self.base = settings, base
         self.members = Members(settings)
         self.telling = Telling(settings, self.members)
+        self.warned = False  # that none was written
         self.steps = self.cycles = self.forgotten = self.done = self.writes = 0
         self.horizon: float | None = None
         self.written = 0.0
@@ -214,6 +218,18 @@ class Cycle:
         )
         if settings.watched or settings.shadow:
             self.telling.announce(self.telling.last)
+
+    def ended(self) -> None:
+        """At the end of a run: warn, once, if nearly all predictions were refused as too long."""
+        # a rule that pauses or switches off has said so itself
+        refused = any(rules.fired for rules in self.settings.anomalies if rules.skips)
+        if refused and self.writes <= FEW * self.cycles and not self.warned:
+            self.warned = True
+            _log.warning(
+                "%d of %d predictions were written: the learning rate is too high for jumps of "
+                "this length, or the run is short; the gate is %r",
+                *(self.writes, self.cycles, self.settings.gate),
+            )
 
     def _pass(self) -> None:
         """A cycle without a prediction: its horizon is 0, or no parameter took part."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +18,7 @@ from ..tensors.segments import Segment, all_parameters, forget_copies, make_segm
 from .batch_norm import batch_norm_of
 from .checking import LARGEST, is_buffer_of
 
+_log = logging.getLogger("paramcast")
 NAMES = ("buffers", "slower")
 """Keys of the averages in a state dict: the average, and the slower one if there is one."""
 
@@ -37,6 +39,7 @@ class Averager:
         self.rule, self.total_steps = rule, total_steps
         self.updates = 0
         self.open = False
+        self.told: bool | None = None  # what `nothing_to_show` has said
         self.learnable: list[Tensor] = []  # at the last step
         self.covered: list[Tensor] = []  # all that have been learnable
         self.segments: list[Segment] = []
@@ -109,16 +112,34 @@ class Averager:
     ) -> Iterator[None]:
         """Put the average into the parameters; on leaving, restore them bitwise."""
         rule = self.rule
-        if rule is None:
-            raise ArgumentError("there is no average; give the wrapper average=...")
-        if self.updates == 0:
-            raise ArgumentError(
-                "the average has no weights yet; train until its first update, then evaluate"
-            )
+        if rule is None or self.updates == 0:
+            self.nothing_to_show(promised=rule is not None)
+            yield
+            return
         # a rule between two snapshots weighs the current parameters too
         own = rule.weight_of_present(step, self.updates, self.total_steps)
         with self.shown(self.segments, lambda segment: _show_(rule, own, segment), model, data):
             yield
+
+    def nothing_to_show(self, *, promised: bool) -> None:
+        """Say once that evaluation uses the live weights, and why.
+
+        Args:
+            promised: whether there will be an average.
+        """
+        if self.told == promised:
+            return
+        self.told = promised
+        if promised:
+            _log.warning(
+                "eval_weights() shows the live weights: the average has none before its first "
+                "update"
+            )
+        else:
+            _log.warning(
+                "eval_weights() has nothing to switch, so it shows the live weights: give the "
+                "wrapper average=..., such as paramcast.averaging.EMA(0.999)"
+            )
 
     @contextmanager
     def shown(

@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from ..anomalies import FEW
 from .course import Course, Outcomes
 from .judging.cautions import cautions
 from .judging.looks import shared
@@ -102,6 +103,7 @@ def summarise(
             *cautions(plan),
             *_widened(verdicts, metric),
             *_not_learned(course, outcomes),
+            *_refused(course, outcomes),
             *_notes(plan, course),
         ],
         "learning_rates": {
@@ -203,6 +205,18 @@ def _not_learned(course: Course, outcomes: Outcomes) -> list[Note]:
     }
     by_arm = {name: n for name, n in counts.items() if n}
     return [{"note": "not_learned", "by_arm": by_arm}] if by_arm else []
+
+
+def _refused(course: Course, outcomes: Outcomes) -> list[Note]:
+    """Note which arms wrote hardly any of their predictions, because a gate refused the others."""
+    notes: list[Note] = []
+    for row in course.rows:
+        counts = [outcomes[key].get("predictions") for key in course.keys(row, 1.0)]
+        known = [each for each in counts if each is not None]
+        made, written = (sum(each[what] for each in known) for what in ("made", "written"))
+        if made and written <= FEW * made:
+            notes.append({"note": "refused", "arms": [row.name], "made": made, "written": written})
+    return notes
 
 
 def _notes(plan: Plan, course: Course) -> list[Note]:

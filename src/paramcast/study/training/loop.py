@@ -18,7 +18,7 @@ from .costs import peak_memory, reset_peak_memory
 from .counts import class_counts
 from .online.stream import StreamBatches
 from .precision import Computation, arithmetic
-from .predictions import Predictions
+from .predictions import Predictions, counts
 from .probes import Watched, make_probes
 
 
@@ -132,6 +132,8 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         "measures": {},
         **data.at_end,
     }
+    if (made := counts(optimizer)) is not None:
+        outcome["predictions"] = made
     if outcome["divergence"] is not None:
         outcome.update(status="diverged", validation=prepared.constant(prepared.validation))
         if spec.phase == "final":

@@ -9,9 +9,11 @@ from statistics import fmean
 from typing import Any
 
 from torch import Tensor
+from torch.optim import Optimizer
 
 from ...anomalies import Anomaly
 from ...events import ForecastEvent
+from ...forecast import Forecast
 
 LONG = Anomaly().thresholds["jump"]
 """Jumps longer than this share of the weights are counted, as the default anomaly rule would."""
@@ -66,6 +68,14 @@ class Predictions:
             parts[min(bisect_left(ends, event.step), len(ends) - 1)].append(event)
         for point, part in zip(curve, parts, strict=True):
             point["predictions"] = _summary(part)
+
+
+def counts(optimizer: Optimizer) -> dict[str, int] | None:
+    """How many predictions an optimizer made and wrote; None if it makes none."""
+    last = optimizer.last_event if isinstance(optimizer, Forecast) else None
+    if last is None:
+        return None
+    return {"made": last.cycle, "written": round(last.accepted * last.cycle)}
 
 
 def _summary(events: Sequence[ForecastEvent]) -> dict[str, Any]:
