@@ -105,6 +105,7 @@ def write_pilot(
     effects: dict[str, float] | None = None,
     diverged: tuple[tuple[str, int], ...] = (),
     not_learned: tuple[tuple[str, int], ...] = (),
+    predictions: dict[str, int] | None = None,
     failed: tuple[tuple[int, str], ...] = (),
     **changes: Any,
 ) -> dict[str, Any]:
@@ -115,6 +116,7 @@ def write_pilot(
         diverged: runs (method, seed) that did, at the end and at 0.8 T.
         not_learned: runs (method, seed) that ended no better than a constant prediction.
         failed: attempts (seed, reason) of plp that did.
+        predictions: made and written by each final run of plp.
         changes: of the options.
     """
     prepared = make_task(name, classes)
@@ -139,6 +141,8 @@ def write_pilot(
             outcome = draw(spec, steps, classes, effects or {})
             if spec.phase == "final" and (spec.method, spec.seed) in diverged:
                 diverge(outcome, classes)
+            if spec.phase == "final" and spec.method == "plp" and predictions is not None:
+                outcome["predictions"] = predictions
             outcome["learned"] = (spec.method, spec.seed) not in diverged + not_learned
             ended[spec.key] = outcome
             store.put(spec, outcome, ENVIRONMENT)

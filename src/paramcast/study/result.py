@@ -17,7 +17,7 @@ from .judging.table import LR_MATCHED, Verdicts, mean_or_none, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
 from .own.training import OWN
-from .plan import Plan
+from .plan import Options, Plan
 from .runner import NOT_LEARNED, status_of
 from .search import settings_at
 from .spec import NEVER, OPEN
@@ -248,16 +248,27 @@ def _notes(plan: Plan, course: Course) -> list[Note]:
         notes.append({"note": "speed_not_asked", "arms": unasked})
     if course.stopped:
         notes.append({"note": "budget", "runs": course.trainings})
-    # learning rates at an end of the range
-    if not o.tuned:
-        return notes
-    rates, chosen = course.rates, course.chosen
+    return notes + (_at_an_end(plan, course) if o.tuned else [])
+
+
+def _at_an_end(plan: Plan, course: Course) -> list[Note]:
+    """Note learning rates that were chosen at an end of those tried, and what would find others."""
+    rates, notes = course.rates, list[Note]()
     for end, wider in (
         ("lowest", [rates[0] / 10, rates[-1]]),
         ("highest", [rates[0], 10 * rates[-1]]),
     ):
-        at_end = [name for name, lr in chosen.items() if edge(lr, rates) == end]
-        if at_end:
-            arms = [plan.base_name if name == "base" else name for name in at_end]
-            notes.append({"note": end, "arms": arms, "range": wider})
+        at_end = [name for name, lr in course.chosen.items() if edge(lr, rates) == end]
+        if not at_end:
+            continue
+        note: Note = {"note": end, "arms": [plan.base_name if n == "base" else n for n in at_end]}
+        if plan.options.tuned_base is not None:  # the range is not the user's choice
+            note["note"] += "_around"
+        elif len(rates) < Options.trials:  # the next rate is so far that the best may lie between
+            factor = (rates[-1] / rates[0]) ** (1 / (len(rates) - 1))
+            facts = {"n": len(rates), "factor": round(factor, 1), "trials": Options.trials}
+            note |= {"note": f"{end}_few", **facts}
+        else:
+            note["range"] = wider
+        notes.append(note)
     return notes
