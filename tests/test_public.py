@@ -25,9 +25,13 @@ LIBRARY = sorted(
     and not name.startswith((*APART, "cli", "__init__"))
 )
 WITH_EXAMPLES = [
+    "_directions",
     "anomalies",
     "averaging",
     "checkpoints",
+    "combining.combine",
+    "combining.rules",
+    "combining.series",
     "forecast",
     "gates",
     "monitors.base",
@@ -50,6 +54,7 @@ def test_the_public_names_are_these() -> None:
         "anomalies",
         "averaging",
         "checkpoints",
+        "combine",
         "errors",
         "gates",
         "judge",
@@ -157,6 +162,7 @@ def test_every_example_in_a_docstring_runs(name: str) -> None:
         pc.predictors.Affine,
         pc.averaging.EMA,
         pc.checkpoints.save,
+        pc.combine,
         pc.schedules.Linear,
         pc.schedules.Cosine,
         pc.schedules.Piecewise,

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from . import monitors as monitors
     from . import predictors as predictors
     from . import schedules as schedules
+    from .combining.combine import combine as combine
     from .errors import ParamcastError as ParamcastError
     from .events import ForecastEvent as ForecastEvent
     from .forecast import PLP as PLP
@@ -34,6 +35,7 @@ __all__ = [
     "anomalies",
     "averaging",
     "checkpoints",
+    "combine",
     "errors",
     "gates",
     "judge",
@@ -51,6 +53,7 @@ _MODULE_OF = {
     "ParamcastError": "errors",
     "Trial": "trials",
     "trial": "trials",
+    "combine": "combining.combine",
     "judge": "interactive.judge",
     "pilot": "interactive.pilot",
 }

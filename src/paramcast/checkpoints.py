@@ -7,11 +7,13 @@ not that something in it has changed.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import pickle
 import re
 import sys
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -76,9 +78,33 @@ def load(path: str | os.PathLike[str], *, map_location: Any = None) -> Any:
     Raises:
         CheckpointError: it is missing, damaged, not from torch, or holds anything else.
     """
-    try:
+    with _refusing(path):
         _check(Path(path))
         return torch.load(path, map_location=map_location, weights_only=True)
+
+
+def load_mapped(path: str | os.PathLike[str]) -> Any:
+    """`load` onto the CPU without taking up memory: a tensor is read when it is used.
+
+    The file must stay as it is meanwhile. One in the format before torch 1.6, which has no
+    checksums, is read as a whole.
+
+    Raises:
+        CheckpointError: as `load`.
+    """
+    with _refusing(path):
+        with open(path, "rb") as file:
+            mapped = file.read(2) == b"PK"
+        if mapped:
+            _check(Path(path))
+        return torch.load(path, map_location="cpu", mmap=mapped, weights_only=True)
+
+
+@contextlib.contextmanager
+def _refusing(path: str | os.PathLike[str]) -> Iterator[None]:
+    """What reading the file raises becomes one sentence."""
+    try:
+        yield
     except FileNotFoundError:
         raise CheckpointError(f"there is no checkpoint {path}; check the path") from None
     except pickle.PickleError as error:

@@ -20,6 +20,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import psutil
+import safetensors.torch
 import torch
 from odd import ODD, TENSORS, Choices, edited, spliced
 from PIL import Image
@@ -269,16 +270,51 @@ def packed(content: bytes) -> None:
 def checkpoint_file(content: bytes) -> None:
     """A file as torch.save writes it, its pickle changed and its sums right; or changed bytes."""
     choices = Choices(content)
-    out = io.BytesIO()
-    if choices.below(3):
-        with zipfile.ZipFile(io.BytesIO(saved_file())) as old, zipfile.ZipFile(out, "w") as new:
-            for name in old.namelist():
-                entry = old.read(name)
-                spoilt = name.endswith("data.pkl") or choices.below(4) == 1
-                new.writestr(name, spliced(entry, choices) if spoilt else entry)
+    edited_file = with_edited_pickle if choices.below(3) else spliced
+    pc.checkpoints.load(file("checkpoint.pt", edited_file(saved_file(), choices)))
+
+
+def combined(content: bytes) -> None:
+    """A checkpoint beside a good one: of torch, of safetensors or a folder's index, changed."""
+    choices = Choices(content)
+    kind, other = choices.below(4), {"w": torch.ones(2, 3), "n": torch.ones(1, dtype=torch.int64)}
+    folder = SCRATCH / "combined"
+    folder.mkdir(exist_ok=True)
+    if kind < 2:
+        whole = combinable(kind)
+        path = file("combined/a" + (".pt", ".safetensors")[kind], spliced(whole, choices))
+    elif kind == 2:
+        path = file("combined/a.pt", with_edited_pickle(combinable(0), choices))
     else:
-        out.write(spliced(saved_file(), choices))
-    pc.checkpoints.load(file("checkpoint.pt", out.getvalue()))
+        path = folder
+        file("combined/model.safetensors", combinable(1))
+        places = {"weight_map": {"w": "model.safetensors", "n": "model.safetensors"}}
+        index = json.dumps(places).encode()
+        file("combined/model.safetensors.index.json", spliced(index, choices))
+    given = [other, path]
+    for options in ({"predictor": "mean"}, {"predictor": "line", "key": "a.b"}):
+        str(pc.combine(given, **options))  # type: ignore[arg-type]
+
+
+@cache
+def combinable(kind: int) -> bytes:
+    state = {"w": torch.ones(2, 3), "n": torch.ones(1, dtype=torch.int64)}
+    if kind:
+        return safetensors.torch.save(state, {"step": "3"})
+    out = io.BytesIO()
+    torch.save({"model": state, "epoch": 3, "a": {"b": state}}, out)
+    return out.getvalue()
+
+
+def with_edited_pickle(whole: bytes, choices: Choices) -> bytes:
+    """A file as torch.save writes it, its pickle changed and its sums right."""
+    out = io.BytesIO()
+    with zipfile.ZipFile(io.BytesIO(whole)) as old, zipfile.ZipFile(out, "w") as new:
+        for name in old.namelist():
+            entry = old.read(name)
+            spoilt = name.endswith("data.pkl") or choices.below(4) == 1
+            new.writestr(name, spliced(entry, choices) if spoilt else entry)
+    return out.getvalue()
 
 
 @cache
@@ -507,6 +543,7 @@ TARGETS: dict[str, Target] = {
     "cycle-state": Target(cycle_state),
     "packed-state": Target(packed),
     "checkpoint-file": Target(checkpoint_file),
+    "combined": Target(combined),
     "live": Target(live),
     "trial-events": Target(trial_events, lambda: [EVENTS]),
     "command": Target(command, lambda: [b"torchrun a.py --lr={lr} '--x {seed}' {{}}"]),

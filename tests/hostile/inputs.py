@@ -53,6 +53,7 @@ BOMBS = (
 
 def table() -> list[Bad]:
     """All rows."""
+    import bad_checkpoints
     import bad_data
     import bad_files
     import bad_states
@@ -74,6 +75,7 @@ def table() -> list[Bad]:
         *bad_data.IMAGES,
         *bad_data.FOLDERS,
         *bad_data.DATA_FILES,
+        *bad_checkpoints.COMBINED,
         *bad_stores.STORES,
         *bad_stores.RESULTS,
         *bad_states.STATES,

@@ -12,8 +12,10 @@ import torch
 
 import paramcast
 from command import Ran
+from paramcast._directions import known_direction
 from paramcast.errors import ArgumentError
-from paramcast.study.own.declared import declare, known_direction
+from paramcast.study.judging.verdict import PERCENT
+from paramcast.study.own.declared import declare
 from paramcast.study.own.run import RUNS, run_own
 from paramcast.study.plan import Options, Plan
 from paramcast.study.tasks.source import find, load_subject
@@ -277,7 +279,7 @@ def test_an_error_has_its_line(write: Write, one_run: Any) -> None:
 def test_directions_that_names_tell() -> None:
     for name in ("validation_loss", "top1_error", "perplexity", "rmse", "wer"):
         assert known_direction(name) is False
-    for name in ("accuracy", "val_acc", "episode_return", "auroc", "r2", "map"):
+    for name in ("accuracy", "val_acc", "episode_return", "auroc", "r2", "map", *PERCENT):
         assert known_direction(name) is True
     assert known_direction("speed") is None
 

@@ -15,6 +15,7 @@ except ImportError:  # pragma: no cover - the library alone has no command line
 
 from ..errors import ParamcastError, RunError
 from ..study.reading import printable
+from .combine import combine
 from .judge import judge
 from .methods import methods
 from .new_task import new_task
@@ -38,10 +39,11 @@ def cli() -> None:
         paramcast new-task my_task.py        write an example task to fill with your own
         paramcast pilot my_task.py:task      on your own data, model and loss
         paramcast judge results.csv          on results that you have already
+        paramcast combine ckpt_*.pt          on checkpoints that you have already
     """
 
 
-for command in (pilot, judge, new_task, methods, tasks, study, roi, report, watch):
+for command in (pilot, judge, combine, new_task, methods, tasks, study, roi, report, watch):
     cli.add_command(command)
 
 

@@ -100,7 +100,9 @@ class GroupedCommand(click.Command):
             record = each.get_help_record(ctx)
             if record and isinstance(each, click.Option):
                 records.setdefault(group.get(each.name, "Other"), []).append(record)
-        for name in filter(records.get, (TASK, COMPARISON, MACHINE, OUTPUT, "Other")):
+        ends = (OUTPUT, "Other")
+        between = [name for name in records if name not in (TASK, COMPARISON, MACHINE, *ends)]
+        for name in filter(records.get, (TASK, COMPARISON, MACHINE, *between, *ends)):
             with formatter.section(name):
                 formatter.write_dl(records[name])
 
@@ -120,7 +122,7 @@ def takes(form: type) -> Callable[[Command], Command]:
         # as a stack of decorators would, from the last option in --help to the first
         for each in reversed(fields(form)):
             flag = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
-            made = click.option(flag, each.name, **each.metadata["click"])(made)
+            made = click.option(*flag.split(), each.name, **each.metadata["click"])(made)
         return made  # type: ignore[no-any-return]
 
     return decorate

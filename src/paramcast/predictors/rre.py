@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import torch
+from torch import Tensor
 
 from .._checks import finite, whole
 from ..errors import ArgumentError
@@ -63,11 +64,30 @@ class RRE(Predictor):
                 segment.fold_(F.Fold(F.COPY), point)
 
     def finish_(self, work: Workspace) -> float:
-        n = self.window
-        products = gram(work.segments, n)
-        trace = products.trace()
+        amounts, shrink = self.amounts(gram(work.segments, self.window))
+        for segment in work.segments:
+            jump, *others = segment.flats
+            jump.mul_(float(amounts[0]))
+            for i, displacement in enumerate(others, start=1):
+                jump.add_(displacement, alpha=float(amounts[i]))
+        return shrink
+
+    def amounts(self, products: Tensor) -> tuple[Tensor, float]:
+        """How much of each displacement the jump holds.
+
+            jump = shrink * sum_i amounts_i u_i
+
+        Args:
+            products: U'U, the inner products of the n displacements, oldest first, in float64.
+
+        Returns:
+            The amounts, and what the cap leaves of them: NaN if a product is not finite, 0 where
+            nothing moved.
+        """
+        n, trace = self.window, products.trace()
         if not bool(torch.isfinite(trace)) or float(trace) == 0.0:
-            return 0.0 if float(trace) == 0.0 else float("nan")
+            zeros = torch.zeros(n, dtype=torch.float64, device="cpu")
+            return zeros, 0.0 if float(trace) == 0.0 else float("nan")
         ridged = products + self.ridge * trace * torch.eye(n, dtype=torch.float64, device="cpu")
         ones = torch.ones(n, 1, dtype=torch.float64, device="cpu")
         c = torch.linalg.lstsq(ridged, ones, driver="gelsd").solution[:, 0]  # singular or not
@@ -76,10 +96,4 @@ class RRE(Predictor):
         amounts = -(c.cumsum(0) - c)
         length = float((amounts @ products @ amounts).clamp_min(0).sqrt())
         limit = self.cap * float(products.sum().clamp_min(0).sqrt())
-        shrink = min(1.0, limit / length) if length > 0 else 1.0
-        for segment in work.segments:
-            jump, *others = segment.flats
-            jump.mul_(float(amounts[0]))
-            for i, displacement in enumerate(others, start=1):
-                jump.add_(displacement, alpha=float(amounts[i]))
-        return shrink
+        return amounts, min(1.0, limit / length) if length > 0 else 1.0

@@ -40,7 +40,7 @@ def option(
         line: its help, with the default in brackets unless click shows it.
         again: returns its value in a plan's options: a tuple for several values, a list for an
             option that is repeated, None to leave it out; `not_again` always leaves it out.
-        flag: its spelling, unless that is --name-of-the-field.
+        flag: its spelling, unless that is --name-of-the-field; or several, with spaces between.
         settings: of `click.option`.
     """
     usual = settings.get("default", () if settings.get("multiple") else None)

@@ -3,21 +3,14 @@
 from __future__ import annotations
 
 import math
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from ..._directions import known_direction
 from ...errors import TaskError
-from ..judging.verdict import PERCENT
 from ..reading import is_text, shown
 
-LOWER = re.compile(r"loss|error|perplexity|ppl|nll|(^|_)(mse|rmse|mae|wer|cer|fid|bpc|bpb)($|_)")
-HIGHER = re.compile(
-    r"accuracy|reward|return|score|bleu|rouge|dice|"
-    r"(^|_)(acc|auc|auroc|f1|r2|map|iou|psnr|ssim|precision|recall)($|_)"
-)
-"""Names whose direction is well known; for any other the user states it."""
 TUNE_BY = "validation_loss"
 """The result by which learning rates are chosen unless the user names another."""
 
@@ -108,17 +101,6 @@ def declare(
         metric, higher, tune_by, tune_higher, str(margin),
         _lr_range(module.get("lr_range"), where), examples,
     )  # fmt: skip
-
-
-def known_direction(name: str) -> bool | None:
-    """Whether a higher value is better, by the name alone; None if it does not tell.
-
-    >>> known_direction("validation_loss"), known_direction("test_acc"), known_direction("speed")
-    (False, True, None)
-    """
-    if LOWER.search(name.lower()):
-        return False
-    return True if name in PERCENT or HIGHER.search(name.lower()) else None
 
 
 def _lr_range(value: Any, where: str) -> tuple[float, float] | None:

@@ -11,6 +11,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from importlib.machinery import SourceFileLoader
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 from ...errors import TaskError
@@ -31,7 +32,15 @@ def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]
         return HERE[str(path)]
     if sha256_of(path) != sha256:
         raise TaskError(f"{path.name} was changed while it was in use; start the command again")
-    # import it under a name of its own, with its folder on the path
+    return function_in(module_from_file(path, sha256), path, item)
+
+
+def module_from_file(path: Path, sha256: str) -> ModuleType:
+    """Run the file under a name of its own, with its folder on Python's path.
+
+    Raises:
+        TaskError: it cannot be imported; it names the line.
+    """
     name = f"paramcast_task_{sha256[:12]}"
     spec = importlib.util.spec_from_file_location(name, path, loader=_Fresh(name, str(path)))
     if spec is None or spec.loader is None:
@@ -46,6 +55,15 @@ def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]
         raise TaskError(
             f"{path.name} cannot be imported: {type(error).__name__}: {error}{line_of(error, path)}"
         ) from error
+    return module
+
+
+def function_in(module: ModuleType, path: Path, item: str) -> Callable[..., Any]:
+    """The function of a module that was made of the file.
+
+    Raises:
+        TaskError: it has no such function; the message lists those that it has.
+    """
     function: Callable[..., Any] | None = getattr(module, item, None)
     if not callable(function):
         names = [

@@ -1,0 +1,160 @@
+"""The command line for checkpoints that exist already: `paramcast combine`."""
+
+from __future__ import annotations
+
+import contextlib
+import glob
+import json
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ..errors import StudyError
+from ..study.options import OUTPUT, Finite, Whole
+from ..study.reading import printable, tell, usable_path
+from .options import PATH, GroupedCommand, aside, takes
+from .running import Clock
+
+if TYPE_CHECKING:
+    from ..combining.choosing import Watch
+    from ..combining.combination import Combination
+
+
+COMBINATION, CHOICE = "Combination", "Choice"
+"""Headings of --help."""
+
+
+# fmt: off
+@dataclass(frozen=True)
+class CombineOptions:
+    """All options of the command."""
+
+    predictor: tuple[str, ...] = aside(
+        COMBINATION, "mean, ema, rre, line or single; may be repeated [the first four].",
+        metavar="NAME", multiple=True)
+    last: tuple[int, ...] = aside(
+        COMBINATION, "Checkpoints that mean, rre and line read; may be repeated [several].",
+        type=Whole(2), metavar="K", multiple=True)
+    decay: tuple[float, ...] = aside(
+        COMBINATION, "Of ema, per checkpoint; may be repeated [several].",
+        type=Finite(0, 1, min_open=True, max_open=True), metavar="D", multiple=True)
+    horizon: tuple[float, ...] = aside(
+        COMBINATION, "Of line, in checkpoints past the last; may be repeated [0, 1, 2].",
+        type=Finite(-10**6, 10**6), metavar="H", multiple=True)
+    key: str = aside(
+        COMBINATION, "Where the weights lie in a file, such as ema.model [found].", default="",
+        metavar="A.B")
+    as_given: bool = aside(COMBINATION, "Keep the order of the words [by step, else by name].",
+        is_flag=True)
+    evaluate: str | None = aside(
+        CHOICE, "Takes a state dict, returns a number or numbers by name, on validation data.",
+        flag="--eval", metavar="FILE.py:FUNCTION")
+    test: str | None = aside(
+        CHOICE, "The same on test data, for the last checkpoint and the chosen one.",
+        metavar="FILE.py:FUNCTION")
+    batch_norm: str | None = aside(
+        CHOICE, "Takes a state dict, returns it with batch-norm statistics estimated again.",
+        metavar="FILE.py:FUNCTION")
+    metric: str = aside(CHOICE, "The result that decides [the only one].", default="",
+        metavar="NAME")
+    higher_is_better: bool | None = aside(
+        CHOICE, "Which values are better [by the name].",
+        flag="--higher-is-better/--lower-is-better", default=None)
+    out: Path | None = aside(  # noqa: RUF009 - it makes a field
+        OUTPUT, "The new checkpoint: .pt, .pth, .bin, .ckpt or .safetensors [none].",
+        flag="-o --out", type=PATH)
+    even_if_worse: bool = aside(
+        OUTPUT, "Write the best combination even if the last checkpoint is better.", is_flag=True)
+    as_json: bool = aside(OUTPUT, "Print only the result, as JSON.", flag="--json", is_flag=True)
+# fmt: on
+
+
+@click.command(cls=GroupedCommand)
+@click.argument("checkpoints", nargs=-1, required=True, metavar="CHECKPOINTS...")
+@takes(CombineOptions)
+def combine(checkpoints: tuple[str, ...], given: CombineOptions) -> None:
+    """Average or extrapolate saved checkpoints of one training; choose the best on validation.
+
+    CHECKPOINTS are files of torch (.pt, .pth, .bin, .ckpt) or safetensors, or Hugging Face folders;
+    at least 2. They are sorted by the step stored in them, else by the numbers in their names. No
+    code in them is run. Without --eval, name one predictor, which is written unjudged.
+
+    \b
+    Examples:
+      paramcast combine ckpt_*.pt --eval my.py:evaluate -o best.pt
+      paramcast combine ckpt_*.pt --eval my.py:evaluate --test my.py:test -o best.safetensors
+      paramcast combine checkpoint-*/ --predictor mean --last 5 -o new/model.safetensors
+      paramcast combine ckpt_*.pt --predictor ema --decay 0.7 --key ema.model -o ema.pt
+      paramcast combine ckpt_*.pt --eval my.py:loss --batch-norm my.py:estimate -o best.pt
+
+    Exit codes: 0 done, also when nothing beats the last checkpoint and so nothing is written; 2 bad
+    input.
+    """
+    if given.out is None and given.evaluate is None:
+        raise StudyError("nothing to do: give -o FILE for the result, --eval to choose, or both")
+    clock = Clock("torch")
+    from ..combining.combine import combine as combined
+
+    clock.stop()
+    options = {name: getattr(given, name) for name in _PASSED}
+    with _progress() as watch, contextlib.redirect_stdout(sys.stderr):  # of the user's functions
+        found = combined(
+            _expanded(checkpoints), given.out, predictor=_predictors(given.predictor),
+            watch=watch, tell=tell, **options,
+        )  # fmt: skip
+    click.echo(_text(found, given), nl=False)
+
+
+_PASSED = ("last", "decay", "horizon", "evaluate", "test", "batch_norm", "metric",
+           "higher_is_better", "key", "as_given", "even_if_worse")  # fmt: skip
+
+
+def _predictors(names: tuple[str, ...]) -> list[str] | None:
+    """The names, which may also stand in one word with commas."""
+    return [name.strip() for word in names for name in word.split(",")] or None
+
+
+def _expanded(words: tuple[str, ...]) -> list[str]:
+    """The checkpoints' paths, where the shell has left a pattern such as ckpt_*.pt."""
+    paths: list[str] = []
+    for word in words:
+        usable_path(word, "CHECKPOINTS")
+        found = sorted(glob.glob(word)) if "*" in word and not Path(word).exists() else [word]
+        paths += found or [word]
+    return paths
+
+
+def _text(found: Combination, given: CombineOptions) -> str:
+    if given.as_json:
+        out = None if found.out is None else str(found.out)
+        return json.dumps(found.record() | {"out": out}, indent=1, allow_nan=False) + "\n"
+    left = given.out is not None and found.out is None
+    text = printable(f"{found}\n")
+    return text + (f"{given.out} was not written (--even-if-worse would).\n" if left else "")
+
+
+@contextlib.contextmanager
+def _progress() -> Iterator[Watch]:
+    """A bar on standard error, where a terminal shows it."""
+    from rich.console import Console
+    from rich.progress import (
+        BarColumn,
+        MofNCompleteColumn,
+        Progress,
+        TextColumn,
+        TimeRemainingColumn,
+    )
+
+    console = Console(stderr=True)
+    columns: list[Any] = [BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
+                          TextColumn("{task.description}", markup=False)]  # fmt: skip
+    bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
+    with bar:
+        task = bar.add_task("", total=None)
+        yield lambda done, total, said: bar.update(
+            task, completed=done, total=total, description=said
+        )

@@ -1,0 +1,1 @@
+"""Averages and predictions over checkpoints that exist already."""
