@@ -13,11 +13,22 @@ import torch
 from ...errors import TaskError
 from ..reading import shown
 from .data.places import DataSet, locate
+from .housing import HOUSING, california
+from .intents import CLINC150, clinc150
 from .language import SHAKESPEARE, shakespeare
-from .networks import CHARACTERS, IMAGES, Network, small_cnn, some
+from .networks import CHARACTERS, IMAGES, TABLES, WORDS, Network, small_cnn, some
 from .online import class_incremental, drifting
 from .task import Task
-from .vision import CIFAR10, CIFAR100, FASHION, cifar10, cifar100, fashion
+from .vision import (
+    CIFAR10,
+    CIFAR100,
+    COARSE,
+    FASHION,
+    cifar10,
+    cifar100,
+    cifar100_coarse,
+    fashion,
+)
 
 SMALL_CNN = Network(small_cnn)
 FASHION_STREAM: dict[str, Any] = {"epochs": 2, "batch_size": 32, "lr_range": (0.0005, 0.05)}
@@ -31,18 +42,18 @@ def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
     With the usual 60/20/20 the test accuracy saturates (3 errors in 360); few training images and
     many test images leave room for differences.
     """
-    return _digits(name, network, train=300, test=1100)
+    return split_digits(name, network, train=300, test=1100)
 
 
 def digits_classes(name: str, network: Network) -> Task:
     """The digits, two classes at a time, with a memory of 100 images: 1,000 train, 497 test."""
-    task = replace(_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
+    task = replace(split_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
     return class_incremental(task, PAIRS, memory=100)
 
 
 def digits_drift(name: str, network: Network) -> Task:
     """The digits, drifting: labels swapped and back, images turned: 1,000 train, 497 test."""
-    task = replace(_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
+    task = replace(split_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
     return drifting(task)
 
 
@@ -57,7 +68,8 @@ def fashion_drift(name: str, network: Network, folder: Path, limit: int | None) 
     return drifting(replace(fashion(name, network, folder, limit), **FASHION_STREAM))
 
 
-def _digits(name: str, network: Network, train: int, test: int) -> Task:
+def split_digits(name: str, network: Network, train: int, test: int) -> Task:
+    """The digits with that many images to train and test; the others validate."""
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
@@ -93,11 +105,13 @@ class Builtin:
             are data to be found; its docstring's first line is what `paramcast tasks` shows.
         networks: by name; the first is the default.
         data: what to look for; None where the data come with a package.
+        whole: takes no @N.
     """
 
     make: Callable[..., Task]
     networks: Mapping[str, Network]
     data: DataSet | None = None
+    whole: bool = False
 
     @property
     def line(self) -> str:
@@ -110,7 +124,7 @@ class Builtin:
 
 DIGITS_NETWORKS = {"cnn": SMALL_CNN, **some(IMAGES, "mlp", "resnet8")}
 FASHION_NETWORKS = some(
-    IMAGES, "cnn", "mlp", "resnet8", "resnet20", "resnet18", "googlenet", "vit-tiny"
+    IMAGES, "cnn", "cnn-wide", "mlp", "resnet8", "resnet20", "resnet18", "googlenet", "vit-tiny"
 )
 CIFAR_NETWORKS = {"resnet8": IMAGES["resnet8"], **IMAGES}
 BUILTIN: dict[str, Builtin] = {
@@ -118,7 +132,10 @@ BUILTIN: dict[str, Builtin] = {
     "fashion": Builtin(fashion, FASHION_NETWORKS, FASHION),
     "cifar10": Builtin(cifar10, CIFAR_NETWORKS, CIFAR10.data),
     "cifar100": Builtin(cifar100, CIFAR_NETWORKS, CIFAR100.data),
+    "cifar100-coarse": Builtin(cifar100_coarse, CIFAR_NETWORKS, COARSE.data),
     "shakespeare": Builtin(shakespeare, CHARACTERS, SHAKESPEARE),
+    "clinc150": Builtin(clinc150, WORDS, CLINC150, whole=True),
+    "california": Builtin(california, TABLES, HOUSING, whole=True),
     "digits-classes": Builtin(digits_classes, DIGITS_NETWORKS),
     "digits-drift": Builtin(digits_drift, DIGITS_NETWORKS),
     "fashion-classes": Builtin(fashion_classes, FASHION_NETWORKS, FASHION),
@@ -170,7 +187,7 @@ def choose(text: str) -> Choice:
         )
     if not at:
         return Choice(task, network or BUILTIN[task].default)
-    if BUILTIN[task].data is None:
+    if BUILTIN[task].data is None or BUILTIN[task].whole:
         raise TaskError(f"task {task} is small and takes no @N; got {shown(text)}")
     if not (count.isascii() and count.isdigit()) or len(count) > 9 or int(count) == 0:
         raise TaskError(f"N of {words}@N must be a whole number of examples, got {shown(count)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -113,6 +114,8 @@ CIFAR100 = Cifar(
     counts={"train": 50_000, "test": 10_000},
 )
 
+COARSE = replace(CIFAR100, classes=20, label_bytes=1, more_bytes=1, column="coarse_label")
+
 
 def cifar10(name: str, network: Network, folder: Path, limit: int | None) -> Task:
     """CIFAR-10: 50,000 colour photographs, 32x32, 10 classes; the official 10,000 test."""
@@ -122,6 +125,11 @@ def cifar10(name: str, network: Network, folder: Path, limit: int | None) -> Tas
 def cifar100(name: str, network: Network, folder: Path, limit: int | None) -> Task:
     """CIFAR-100: 50,000 colour photographs, 32x32, 100 classes; the official 10,000 test."""
     return _cifar(CIFAR100, name, network, folder, limit)
+
+
+def cifar100_coarse(name: str, network: Network, folder: Path, limit: int | None) -> Task:
+    """CIFAR-100 by its 20 superclasses, such as flowers, insects and vehicles."""
+    return _cifar(COARSE, name, network, folder, limit)
 
 
 def _cifar(kind: Cifar, name: str, network: Network, folder: Path, limit: int | None) -> Task:

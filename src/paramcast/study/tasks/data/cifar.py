@@ -26,6 +26,7 @@ class Cifar:
         data: where it is found, and the archive at its public home.
         classes: 10 or 100.
         label_bytes: in front of each image of a binary file; the last one is the label.
+        more_bytes: between the label and the image.
         column: holds the labels in parquet.
         folder: inside the archive.
         files: each split's, in the archive.
@@ -39,6 +40,7 @@ class Cifar:
     folder: str
     files: dict[str, tuple[str, ...]]
     counts: dict[str, int]
+    more_bytes: int = 0
 
     def read(self, folder: Path, split: str) -> Part:
         """The images and labels of "train" or "test".
@@ -56,7 +58,7 @@ class Cifar:
         else:
             base = folder / self.folder if (folder / self.folder).is_dir() else folder
             contents = _from_files(base, self._sizes(split))
-        part = records(b"".join(contents), self.label_bytes)
+        part = records(b"".join(contents), self.label_bytes, self.more_bytes)
         if part.labels.max() >= self.classes:
             wrong, last = part.labels.max(), self.classes - 1
             raise damaged(folder, f"its {split} split holds the label {wrong}, not 0 to {last}")
@@ -65,15 +67,15 @@ class Cifar:
     def _sizes(self, split: str) -> dict[str, int]:
         """The split's files and how many bytes each must have."""
         names = self.files[split]
-        size = self.counts[split] // len(names) * (self.label_bytes + PIXELS)
+        size = self.counts[split] // len(names) * (self.label_bytes + self.more_bytes + PIXELS)
         return {f"{self.folder}/{name}": size for name in names}
 
 
-def records(content: bytes, label_bytes: int) -> Part:
+def records(content: bytes, label_bytes: int, more_bytes: int = 0) -> Part:
     """Split the records of a binary file: labels, then red, green and blue planes."""
-    table = np.frombuffer(content, np.uint8).reshape(-1, label_bytes + PIXELS)
+    table = np.frombuffer(content, np.uint8).reshape(-1, label_bytes + more_bytes + PIXELS)
     labels = table[:, label_bytes - 1].astype(np.int64)
-    return Part(table[:, label_bytes:].reshape(-1, 3, SIDE, SIDE), labels)
+    return Part(table[:, label_bytes + more_bytes :].reshape(-1, 3, SIDE, SIDE), labels)
 
 
 def _from_files(base: Path, sizes: dict[str, int]) -> Iterator[bytes]:

@@ -1,7 +1,8 @@
 """Networks for the built-in tasks and for data that come without one.
 
 A network for images is built by name from `IMAGES`, called with (channels, classes, size); one for
-characters from `CHARACTERS`, called with (vocabulary, context).
+characters from `CHARACTERS`, called with (vocabulary, context); one for words from `WORDS`, called
+with (vocabulary, classes); one for tables from `TABLES`, called with (inputs, outputs, numbers).
 """
 
 from __future__ import annotations
@@ -14,12 +15,14 @@ from typing import Any
 from torch import nn
 
 from .googlenet import googlenet
+from .recurrent import WordLSTM
 from .resnet import cifar_resnet, resnet18
 from .small import image_mlp, mlp, small_cnn, strided_cnn
+from .tabular import mlp_plr
 from .transformer import GPT, vit_tiny
 from .vgg import vgg16
 
-__all__ = ["CHARACTERS", "IMAGES", "Network", "mlp", "small_cnn", "some"]
+__all__ = ["CHARACTERS", "IMAGES", "TABLES", "WORDS", "Network", "mlp", "small_cnn", "some"]
 
 
 @dataclass(frozen=True)
@@ -41,6 +44,7 @@ ADAMW = {"base": "adamw", "weight_decay": 0.05, "lr_range": (1e-4, 1e-2)}
 
 IMAGES: dict[str, Network] = {
     "cnn": Network(strided_cnn),
+    "cnn-wide": Network(partial(strided_cnn, width=16, stages=3)),
     "mlp": Network(image_mlp),
     "resnet8": Network(partial(cifar_resnet, depth=8)),
     "resnet20": Network(partial(cifar_resnet, depth=20)),
@@ -54,6 +58,16 @@ CHARACTERS: dict[str, Network] = {
     "gpt-tiny": Network(partial(GPT, layers=2, heads=2, width=64), context=64),
     "gpt-mini": Network(partial(GPT, layers=4, heads=4, width=128), context=64),
     "gpt-small": Network(partial(GPT, layers=6, heads=6, width=384, dropout=0.2), context=256),
+}
+
+
+WORDS: dict[str, Network] = {
+    "lstm": Network(WordLSTM, {"base": "adamw", "weight_decay": 0.1, "lr_range": (1e-3, 1e-1)}),
+}
+
+TABLES: dict[str, Network] = {
+    "mlp-plr": Network(mlp_plr, {"base": "adamw", "weight_decay": 0.3, "lr_range": (3e-4, 3e-2)}),
+    "mlp": Network(lambda inputs, outputs, numbers: mlp(inputs, outputs)),
 }
 
 
