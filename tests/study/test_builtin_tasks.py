@@ -345,7 +345,7 @@ def test_tasks_are_listed_with_their_networks_and_data(
     (tmp_path / "fashion").symlink_to(fashion_folder)
     there = paramcast("tasks", "--data-dir", tmp_path).out
     assert f"data: {fashion_folder}\n" in there
-    assert there.count(f"data: not in {tmp_path}\n") == 3
+    assert there.count(f"data: not in {tmp_path}\n") == 6
     assert_refused(paramcast("tasks", "--data-dir", tmp_path / "gone"), "gone is not a folder")
 
 
