@@ -80,7 +80,7 @@ def test_a_triangle_is_a_range(folder: Path, tmp_path: Path) -> None:
 
 
 def test_defaults_are_named_as_such(folder: Path, tmp_path: Path) -> None:
-    assert "All from defaults: give your own costs with --inputs" in call(folder)[1]
+    assert "19 of 19 inputs are defaults. Fill in first: hours per training, " in call(folder)[1]
     (tmp_path / "roi.toml").write_text('currency = "£"\nwatts = 100', "utf-8")
     code, out, _ = call(folder, "--inputs", tmp_path / "roi.toml", "--json")
     assert code == 0

@@ -7,7 +7,7 @@ from typing import Any
 from ...errors import StudyError
 from ...study.words import Words
 from ..roi import Inputs, defaults, summary
-from ..roi.lines import lines, notes, table
+from ..roi.lines import details, lines, notes, table
 from ..roi.rows import UncountableError, joined
 from .load import Stored
 
@@ -39,7 +39,12 @@ def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, An
             raise
         return {"reason": error.said(words), "methods": [], "notes": []}
     methods = [
-        {"name": name, "lines": lines(name, found, words), "table": table(name, found, words)}
+        {
+            "name": name,
+            "lines": lines(name, found, words),
+            "details": details(name, found, words),
+            "table": table(name, found, words),
+        }
         for name in found["methods"]
     ]
     return {"reason": "", "methods": methods, "notes": notes(found, words)}

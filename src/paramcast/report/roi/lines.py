@@ -6,10 +6,14 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...study.judging.sentences import advice
-from ...study.judging.verdict import Metric
+from ...study.judging.verdict import INSTEAD, Metric
 from ...study.words import Words
 
 Found = Mapping[str, Any]
+FIRST = "training_hours", "trainings_per_month", "price_per_compute_hour", "value_per_point"
+"""The inputs that move a return most."""
+SHORTEN = {"shorten_base", "save_control", "save"}
+"""Advice that counts on a schedule of 0.8 T."""
 TERMS = (
     "investment",
     "transferred",
@@ -31,7 +35,7 @@ def number(value: float) -> str:
 
 
 def lines(name: str, found: Found, words: Words) -> list[str]:
-    """Five lines for a manager: verdict, benefit, cost, value, and the free alternative.
+    """Five lines for a manager: verdict, free alternative, the pilot's cost, break-even, inputs.
 
     Args:
         name: the method.
@@ -39,56 +43,113 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
         words: the language.
     """
     method, currency = found["methods"][name], found["currency"]
-    cases = method["cases"]
-    # a case that applies; if none does, quality without a benefit
+    cases, base = method["cases"], method["base"]
     paid = {key: case for key, case in cases.items() if case["applies"]}
-    counted = paid or {"quality": cases["quality"]}
-
-    def amount(case: Found, key: str) -> str:
-        value, low, high = (number(case[at][key]) for at in ("at_value", "at_low", "at_high"))
-        return words("payoff.between", value=f"{value} {currency}", low=low, high=high)
-
-    def joined(say: Callable[[Found], str], of: Found = counted) -> str:
-        """Say something of each case, with its name if there are two: they are never added."""
-        if len(of) == 1:
-            return say(*of.values())
-        named = [words("payoff.of", said=say(c), about=words(f"page.{k}")) for k, c in of.items()]
-        return words("payoff.and").join(named)
-
-    # verdicts, benefit a month, cost once and a month, value over the horizon, what is free
-    once = f"{number(counted[next(iter(counted))]['at_value']['investment'])} {currency}"
-    default = all(each["default"] for each in found["inputs"].values())
+    kinds = [_kind(key, case, base, words) for key, case in cases.items()]
+    # of an alternative only what agrees with the verdict
+    named = {key: case for key, case in cases.items() if _agrees(case)}
+    if named:
+        free = _joined(lambda case: words(
+            "payoff.free_npv", name=_over(case, base, words),
+            npv=f"{number(case['free_alternative']['npv'])} {currency}",
+        ), named, words)  # fmt: skip
+    else:
+        free = words("payoff.free_none", base=base)
+    hours, cost = found["pilot"]["hours"], found["pilot"]["cost"]
+    took = ("hours", hours) if hours >= 1 else ("minutes", 60 * hours)
+    price = f"{number(cost)} {currency}" if cost >= 1 else words("payoff.little", currency=currency)
     return [
         words(
-            "payoff.compared" if paid else "payoff.no_return", method=name, base=method["base"],
+            "payoff.compared" if paid else "payoff.no_return", method=name, base=base,
             task=found["task"], n="-".join(map(str, method["seeds"])),
-            kinds=words("payoff.and").join(
-                _kind(key, case, method["base"], words) for key, case in cases.items()
-            ),
+            kinds=words("payoff.and").join(kinds),
         ),
-        words("payoff.benefit", said=joined(lambda case: amount(case, "transferred")))
-        + (words("payoff.never_added") if len(paid) > 1 else "")
-        if paid
-        else words("payoff.no_benefit", currency=currency),
+        words("payoff.free", said=free, next=_next(cases, found["metric"], words)),
         words(
-            "payoff.cost_default" if default else "payoff.cost", once=once,
-            running=joined(lambda case: f"{number(case['at_value']['running'])} {currency}"),
+            "payoff.pilot", took=words(f"payoff.took_{took[0]}", n=number(took[1])),
+            cost=price,
         ),
-        words(
-            "payoff.value_over", months=number(found["inputs"]["horizon_months"]["value"]),
-            said=joined(lambda case: words(
-                "payoff.npv", npv=amount(case, "npv"),
-                payback=_months(case["at_value"]["payback"], words),
-            )),
-        ),
-        words(
-            "payoff.free", next=_next(cases, found["metric"], words),
-            said=joined(lambda case: words(
-                "payoff.free_npv", name=_over(case, method["base"], words),
-                npv=f"{number(case['free_alternative']['npv'])} {currency}",
-            ), paid or cases),
-        ),
+        _value_over(found, paid, words) if paid else _needed(name, found, words),
+        _defaults(found, words),
     ]  # fmt: skip
+
+
+def _agrees(case: Found) -> bool:
+    """Whether the verdict counts on the alternative, too, so that its worth does not contradict."""
+    answer = case["answer"]
+    return case["applies"] or answer.kind == INSTEAD or bool(SHORTEN & {*answer.advice})
+
+
+def _joined(say: Callable[[Found], str], of: Found, words: Words) -> str:
+    """Say something of each case, with its name if there are two: they are never added."""
+    if len(of) == 1:
+        return say(*of.values())
+    named = [words("payoff.of", said=say(c), about=words(f"page.{k}")) for k, c in of.items()]
+    return words("payoff.and").join(named)
+
+
+def _value_over(found: Found, paid: Found, words: Words) -> str:
+    """The net present value of each case that pays, and its pay-back."""
+    said = _joined(lambda case: words(
+        "payoff.npv", npv=_between(case, "npv", found, words),
+        payback=_months(case["at_value"]["payback"], words),
+    ), paid, words)  # fmt: skip
+    months = number(found["inputs"]["horizon_months"]["value"])
+    return words("payoff.value_over", months=months, said=said)
+
+
+def _needed(name: str, found: Found, words: Words) -> str:
+    """Without a return: what the method would cost, and the gain that would pay for it."""
+    case, currency = found["methods"][name]["cases"]["quality"], found["currency"]
+    cost = {
+        "method": name,
+        "once": f"{number(case['at_value']['investment'])} {currency}",
+        "running": f"{number(case['at_value']['running'])} {currency}",
+    }
+    needed = case["break_even"]["effect"]
+    if needed is None:
+        return words("payoff.never_even", **cost)
+    shown = f"{number(case['effect']['factor'] * needed)} {unit(case['effect']['unit'], words)}"
+    return words("payoff.would_need", needed=shown, **cost)
+
+
+def _between(case: Found, key: str, found: Found, words: Words) -> str:
+    value, low, high = (number(case[at][key]) for at in ("at_value", "at_low", "at_high"))
+    return words("payoff.between", value=f"{value} {found['currency']}", low=low, high=high)
+
+
+def _defaults(found: Found, words: Words) -> str:
+    """How many inputs are defaults, and which of the four that matter most."""
+    inputs = found["inputs"]
+    left = [key for key, each in inputs.items() if each["default"]]
+    if not left:
+        return words("payoff.all_yours")
+    first = [words(f"payoff.{key}") for key in FIRST if key in left]
+    names = words("page.comma").join(first or left)
+    key = "payoff.defaults" if first else "payoff.defaults_left"
+    return words(key, n=len(left), all=len(inputs), names=names)
+
+
+def details(name: str, found: Found, words: Words) -> list[str]:
+    """What the fourth line is made of: benefit, cost and value, for those who ask."""
+    cases = found["methods"][name]["cases"]
+    paid = {key: case for key, case in cases.items() if case["applies"]}
+    counted = paid or {"quality": cases["quality"]}
+    currency = found["currency"]
+    once = f"{number(next(iter(counted.values()))['at_value']['investment'])} {currency}"
+    benefit = words("payoff.no_benefit", currency=currency)
+    if paid:
+        said = _joined(lambda case: _between(case, "transferred", found, words), paid, words)
+        benefit = words("payoff.benefit", said=said)
+        benefit += words("payoff.never_added") if len(paid) > 1 else ""
+    running = _joined(
+        lambda case: f"{number(case['at_value']['running'])} {currency}", counted, words
+    )
+    return [
+        benefit,
+        words("payoff.cost", once=once, running=running),
+        _value_over(found, counted, words),
+    ]
 
 
 def _kind(key: str, case: Found, base: str, words: Words) -> str:
@@ -194,10 +255,16 @@ def notes(found: Found, words: Words) -> list[str]:
     """Notes on what the figures do not cover."""
     left = [key for key, each in found["inputs"].items() if each["default"]]
     told = [words("payoff.transfer")]
-    # all at their defaults is said in the line on cost
-    if 0 < len(left) < len(found["inputs"]):
+    if 0 < len(left) < len(found["inputs"]):  # all at their defaults is the fifth line
         told.append(words("payoff.left", names=", ".join(left)))
-    for method in found["methods"].values():
+    for name, method in found["methods"].items():
+        case = method["cases"]["quality"]
+        low, high = (100 * case["added_share"][end] for end in ("low", "high"))
+        if low <= 0 <= high and low < high:
+            over = case["alternative"]["name"]
+            told.append(words(
+                "payoff.no_time", method=name, over=over, low=f"{low:+.3g}", high=f"{high:+.3g}"
+            ))  # fmt: skip
         told += [
             words("payoff.reference", **each, best=method["alternative"])
             for each in method["better_references"]

@@ -166,10 +166,12 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
 def _case(case: Case, inputs: Inputs) -> dict[str, Any]:
     # without its verdict a measured effect counts as 0
     effect = case.effect if case.applies else NOTHING
-    x = {**inputs.at_value(), "effect": effect.mean, "added": case.added.mean}
+    # seconds that may as well be none are the noise of a clock
+    added = case.added if case.added.shown else NOTHING
+    x = {**inputs.at_value(), "effect": effect.mean, "added": added.mean}
     # the measured interval joins the inputs' ranges: low effect with high cost, and the reverse
-    worse = {"effect": effect.low, "added": case.added.high}
-    better = {"effect": effect.high, "added": case.added.low}
+    worse = {"effect": effect.low, "added": added.high}
+    better = {"effect": effect.high, "added": added.low}
 
     def npv(x: money.Values) -> float:
         return case.terms(x).npv

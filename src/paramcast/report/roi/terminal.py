@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ...study.reading import printable
 from ...study.words import Words
-from .lines import lines, notes, number, table
+from .lines import details, lines, notes, number, table
 
 WIDTH = 120
 """Characters of a table in a file or a pipe."""
@@ -45,6 +45,9 @@ def show(found: dict[str, Any], console: Console, *, full: bool) -> None:
         for line in rest:
             _say(console, line)
         if full:
+            console.print()
+            for line in details(name, found, words):
+                _say(console, line)
             console.print()
             console.print(_table(**table(name, found, words)))
     if full:
