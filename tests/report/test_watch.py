@@ -175,10 +175,12 @@ def test_predictions_and_what_anomaly_rules_did_are_shown() -> None:
 def test_it_is_running_while_a_driver_is_at_work_and_shows_what_runs(tmp_path: Path) -> None:
     write_pilot(tmp_path, methods="plp", seeds=6)
     store = Store(tmp_path / "runs.db")
-    store.set_about("planned", {"tuning": 16, "final": 96, "seeds": 12})  # extended
+    extended = {"tuning": 16, "final": 96, "seeds": 12, "price": [30, 66, 219]}
+    store.set_about("planned", extended)
     store.close()
     assert Watching(tmp_path).view()["state"] == "stopped"
     assert "the same command goes on" in text_of(Watching(tmp_path).view())
+    assert "usually 66 runs in all, at most 219" in text_of(Watching(tmp_path).view())
     spec = stored_spec({**SPEC, "method": "plp"})
     with Live(tmp_path) as driver:
         tell = Telling(str(driver.path), spec, 150)

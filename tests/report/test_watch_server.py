@@ -215,7 +215,7 @@ def running(folder: Path, **changes: Any) -> Path:
     write_pilot(folder, methods="plp", seeds=6, **changes)
     (folder / "result.json").rename(folder.with_name("verdict"))
     store = Store(folder / "runs.db")
-    store.set_about("planned", {"tuning": 10, "final": 96, "seeds": 12})
+    store.set_about("planned", {"tuning": 10, "final": 96, "seeds": 12, "price": [30, 66, 219]})
     store.close()
     return folder
 
@@ -246,6 +246,7 @@ def test_before_the_end_it_says_how_far_it_is_and_reads_no_verdict(
     page = page_of(running(tmp_path / "made"), language)
     assert none in page
     assert done in page
+    assert re.search("usually takes 66 runs, at most 219|通常 66 回、最大 219 回", page)
     data = json.loads(re.findall('id="data">(.*?)</script>', page)[0])
     curves, tuning, predictions = data["cells"][0]["charts"]
     assert [trace["name"] for trace in curves["views"][0]["data"]] == [

@@ -25,7 +25,8 @@ class Look(NamedTuple):
     Attributes:
         kind: "pilot" or "study".
         about: what the store is of.
-        planned: runs by phase ("tuning", "final"), and a pilot's "seeds"; empty if not known.
+        planned: runs by phase ("tuning", "final"), a pilot's "seeds", and the least, usual and most
+            runs of its "price"; empty if not known.
         result: None until the verdict.
         driver: who is at work, in words; None where nobody is.
         running: runs in progress that can be seen from here.

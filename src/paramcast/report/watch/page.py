@@ -34,7 +34,8 @@ class Progress(NamedTuple):
     Attributes:
         kind, name, folder: of what.
         state: "waiting" (nothing can be read, for this reason), "running", "stopped", "finished".
-        phases: name, runs done and runs planned (None: not known).
+        phases: name, runs done and runs asked for so far (None: not known).
+        price: the least, usual and most runs in all; None where that is not known.
     """
 
     kind: str
@@ -45,6 +46,7 @@ class Progress(NamedTuple):
     diverged: int = 0
     failed: int = 0
     reason: str = ""
+    price: tuple[int, int, int] | None = None
 
 
 def progress(watching: Watching) -> Progress:
@@ -55,7 +57,8 @@ def progress(watching: Watching) -> Progress:
         return Progress("pilot", "paramcast", "", "waiting", reason=str(error))
     phases = tuple((p["name"], p["done"], p["total"]) for p in view["phases"])
     known = {name: view[name] for name in Progress._fields if name in view}
-    return Progress(**{**known, "phases": phases})
+    price = None if view["price"] is None else tuple(view["price"])
+    return Progress(**{**known, "phases": phases, "price": price})
 
 
 def build(watching: Watching, now: Progress, words: Words, live: dict[str, Any]) -> str:
@@ -110,6 +113,10 @@ def _no_verdict(now: Progress, words: Words) -> dict[str, Any]:
     known = len(planned) == len(now.phases)
     runs = _of(sum(n for _, n, _ in now.phases), sum(planned) if known else None, words)
     sentence = words("watch.none", runs=runs)
+    if now.price is not None:
+        sentence += words("payoff.space") + words(
+            "watch.price", usual=now.price[1], most=now.price[2]
+        )
     if now.state == "waiting":
         sentence = words("watch.waiting_for", reason=now.reason)
     return {**empty, "sentence": sentence, "next": words(f"watch.{now.state}_next"),

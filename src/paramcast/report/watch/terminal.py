@@ -110,8 +110,11 @@ def _phases(view: dict[str, Any]) -> RenderableType:
         of = "" if total is None else f" of {total}"
         table.add_row(phase["name"], bar, f"{phase['done']}{of} runs")
     notes = []
+    if view["price"] is not None and view["state"] != "finished":
+        _, usual, most = view["price"]
+        notes.append(f"usually {usual} runs in all, at most {most}")
     if view["seconds_left"] is not None:
-        notes.append(f"about {duration(view['seconds_left'])} left in this phase")
+        notes.append(f"about {duration(view['seconds_left'])} left of those asked for so far")
     notes += [f"{view[name]} {text}" for name, text in
               (("diverged", "diverged"), ("failed", "failed attempts")) if view[name]]  # fmt: skip
     return Group(table, Text(", ".join(notes))) if notes else table

@@ -51,6 +51,7 @@ def view(board: Board, look: Look, folder: str) -> dict[str, Any]:
         "folder": folder,
         "state": "running" if look.driver else "finished" if look.finished else "stopped",
         "phases": phases,
+        "price": look.planned.get("price"),
         "diverged": board.diverged,
         "failed": len(board.failures),
         "seconds_left": _seconds_left(board, look, phases),

@@ -22,6 +22,7 @@ from ..engines import Engine
 from ..engines.environment import describe_environment
 from ..judging.looks import extended, planned
 from ..plan import Plan
+from ..price import price
 from ..result import metric_of, summarise
 from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, RunSpec, hash_of
@@ -65,7 +66,8 @@ def run_pilot(
     source = plan.options.source
     with _running(plan.out, specification, source, engine, watcher, store_url) as runner:
         course = _pilot_course(plan, runner.store, engine.workers)
-        runner.store.set_about(PLANNED, {"seeds": plan.options.seeds})
+        asked = {"seeds": plan.options.seeds, "price": price(plan.options)}
+        runner.store.set_about(PLANNED, asked)
         outcomes = _follow(runner, [course])
         more = _extensions(plan, runner.store)
         judged = summarise(plan, course, outcomes, more, engine.workers)
