@@ -232,3 +232,9 @@ def test_a_chart_out_of_sight_waits_until_it_is_seen(browser: Any, files: Any) -
     page.locator("#tuning").scroll_into_view_if_needed()
     page.locator("#tuning[data-drawn]").wait_for()
     context.close()
+
+
+def test_a_capture_of_the_whole_page_has_all_charts(visit: Visit) -> None:
+    """Nothing was scrolled into view."""
+    page = visit("pilot")
+    page.wait_for_function("[...document.querySelectorAll('.chart')].every(c => c.dataset.drawn)")

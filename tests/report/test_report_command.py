@@ -170,6 +170,24 @@ def test_a_pdf_is_printed(chromium: str, paramcast: Paramcast, pilot: Path, tmp_
     assert len(re.findall(rb"/Type\s*/Page\b", out.read_bytes())) >= 4
 
 
+@pytest.mark.parametrize("language", ["en", "ja"])
+def test_for_a_meeting_there_is_one_page(
+    language: str, chromium: str, paramcast: Paramcast, tmp_path: Path
+) -> None:
+    effects = {"plp": 0.012, "random-jump:plp": 0.0121}
+    write_pilot(tmp_path / "pilot", methods="demon, plp", effects=effects)
+    out = tmp_path / "meeting.pdf"
+    ran = paramcast("report", tmp_path / "pilot", "--one-page", "--lang", language, "-o", out)
+    assert ran.code == 0
+    assert len(re.findall(rb"/Type\s*/Page\b", out.read_bytes())) == 1
+
+
+def test_one_page_is_for_a_pdf(paramcast: Paramcast, pilot: Path) -> None:
+    ran = paramcast("report", pilot, "--one-page", "--format", "html")
+    assert ran.code == 2
+    assert "--one-page is for a PDF, got html; leave out --one-page or --format" in ran.err
+
+
 def test_without_a_browser_there_is_no_pdf(
     paramcast: Paramcast, pilot: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

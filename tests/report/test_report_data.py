@@ -366,3 +366,28 @@ def test_the_csv_in_the_page_is_the_csv(name: str, tmp_path: Path) -> None:
         for name, text in links
     }
     assert found == {f["file"]: f["csv"] for f in data["downloads"]}
+
+
+def test_the_first_chart_shows_the_control_that_is_to_be_used_instead(tmp_path: Path) -> None:
+    effects = {"plp": 0.012, "random-jump:plp": 0.0121}
+    found = cell(write_pilot(tmp_path, methods="plp", effects=effects))
+    verdict = found["verdicts"]["plp"]["quality"]
+    assert (verdict.kind, verdict.control) == ("use the control instead", "random-jump")
+    drawn = data_of(tmp_path)["effect"]
+    assert [row[0] for row in drawn["table"]["rows"]] == [
+        "plp − sgd", "plp − random-jump", "random-jump − sgd",  # noqa: RUF001 - minus
+    ]  # fmt: skip
+
+
+def test_the_margin_does_not_fill_the_plot(pilot: Path) -> None:
+    layout = data_of(pilot)["effect"]["views"][0]["layout"]
+    low, high = layout["xaxis"]["range"]
+    zone = layout["shapes"][0]
+    assert (zone["x1"] - zone["x0"]) / (high - low) < 0.5
+
+
+def test_the_facts_count_the_runs_that_the_page_lists(pilot: Path) -> None:
+    data = data_of(pilot)
+    runs = len(data["runs"]["rows"])
+    told = {label: value for label, value, _ in data["facts"]}["Runs stored"]
+    assert told.startswith(f"{runs} (")

@@ -6,6 +6,7 @@ from pathlib import Path
 
 import click
 
+from ..errors import StudyError
 from .options import PATH
 
 
@@ -25,8 +26,14 @@ from .options import PATH
     type=click.Choice(["html", "md", "latex", "pdf"]),
     help="What to write [by the ending of --out, else html].",
 )
+@click.option("--one-page", is_flag=True, help="For a meeting: a PDF of one page.")
 def report(
-    folder: Path, out: Path | None, inputs: Path | None, lang: str, form: str | None
+    folder: Path,
+    out: Path | None,
+    inputs: Path | None,
+    lang: str,
+    form: str | None,
+    one_page: bool,
 ) -> None:
     """Write the report of the finished pilot or study in FOLDER (or of the store that lies in it).
 
@@ -40,16 +47,20 @@ def report(
       paramcast report paramcast-runs/digits-1a2b3c4d
       paramcast report paramcast-runs/digits-1a2b3c4d --lang ja -o report-ja.html
       paramcast report paramcast-runs/digits-1a2b3c4d --format pdf
+      paramcast report paramcast-runs/digits-1a2b3c4d --one-page
       paramcast report paramcast-runs/digits-1a2b3c4d --inputs roi.toml
     """
     from ..report import roi
     from ..report.html.load import folder_of
     from ..report.html.write import content, form_of, write_report
 
-    form = form or form_of(out)
+    form = form or ("pdf" if one_page and out in (None, Path("-")) else form_of(out))
+    if one_page and form != "pdf":
+        raise StudyError(f"--one-page is for a PDF, got {form}; leave out --one-page or --format")
     counted = None if inputs is None else roi.open_inputs(inputs)
     if out == Path("-"):
-        page = content(folder_of(folder), lang, form, counted)
+        page = content(folder_of(folder), lang, form, counted, one_page=one_page)
         click.echo(page if form == "pdf" else page.decode(), nl=False)
         return
-    click.echo(f"wrote {write_report(folder, out, language=lang, form=form, inputs=counted)}")
+    written = write_report(folder, out, language=lang, form=form, inputs=counted, one_page=one_page)
+    click.echo(f"wrote {written}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -14,23 +14,12 @@ from .store.live import Live
 from .store.store import Store, chunks
 
 GOOD = ("done", "diverged")
-NOT_LEARNED = "not_learned"
-"""What a finished run is called that is no better than a constant prediction."""
 HOPELESS_FROM = 2
 """Runs of a method that fail, and none that succeeds, after which the rest are not tried."""
 LARGE = ("curve", "class_counts")
 """Parts of an outcome that no comparison needs in memory."""
 PLANNED = "planned"
 """The name under which a store keeps the number of runs by phase."""
-
-
-def status_of(outcome: Mapping[str, Any]) -> str:
-    """What became of a run: its stored status, or NOT_LEARNED.
-
-    A training of the user's does not tell whether it has learned.
-    """
-    done, learned = outcome["status"] == "done", outcome.get("learned", True)
-    return NOT_LEARNED if done and not learned else str(outcome["status"])
 
 
 class Watcher(Protocol):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...study.judging.stats import Comparison, shown_p
+from ...study.judging.verdict import INSTEAD
 from ...study.words import Words
 from .comparison import Cell
 from .plotting import (
@@ -23,11 +24,22 @@ from .plotting import (
 
 
 def effect(cells: Sequence[Cell], words: Words) -> Chart:
-    """The judged methods minus the base, with intervals, for the first screen."""
+    """The judged methods minus the base, with intervals, for the first screen.
+
+    Where a verdict names a control to use instead, also what it says so by: that control minus the
+    base, and the method minus that control.
+    """
     cell = cells[0]
     made = [(arm, arm.row["to_base"]) for name in cell.judged if (arm := arm_of(cell, name))]
-    lines = [((arm.name, cell.arms[0].name), c) for arm, c in made if c is not None]
-    return forest("effect", lines, cell, words)
+    lines = {(arm.name, cell.arms[0].name): c for arm, c in made if c is not None}
+    for verdict in (answers["quality"] for answers in cell.result["verdicts"].values()):
+        if verdict.kind == INSTEAD:
+            lines |= {
+                (pair.a, pair.b): pair.comparison
+                for pair in verdict.comparisons
+                if verdict.control in (pair.a, pair.b)
+            }
+    return forest("effect", [*lines.items()], cell, words)
 
 
 def forest(
@@ -51,9 +63,9 @@ def forest(
                      str(c.n), words(f"relation.{c.relation}")])  # fmt: skip
     # differences within the margin do not matter: a band
     margin = scale * cell.metric.margin
-    # the plot is wider than the margin, whose band would else be its background
-    ends = [-margin, margin, *(scale * end for _, c in lines for end in (c.low, c.high))]
-    room = 0.15 * (max(ends) - min(ends))
+    # the plot is twice as wide as the margin, whose band would else be its background
+    ends = [-2 * margin, 2 * margin, *(scale * end for _, c in lines for end in (c.low, c.high))]
+    room = 0.05 * (max(ends) - min(ends))
     trace = {
         "type": "scatter", "mode": "markers", "x": x, "y": [plain(row[0]) for row in rows],
         "error_x": {"array": high, "arrayminus": low, "color": "$c0", "thickness": 3, "width": 7},

@@ -28,6 +28,7 @@ def render(
     words: Words,
     *,
     eager: bool = False,
+    one_page: bool = False,
     live: dict[str, Any] | None = None,
 ) -> str:
     """Render the page.
@@ -36,6 +37,7 @@ def render(
         data: what `report.build` returns.
         words: the language.
         eager: draw every chart at once (for printing), not when it comes into view.
+        one_page: print the first screen, the return and the table alone.
         live: for a page that is served while runs finish, with Plotly beside it: after "every"
             seconds it checks whether its "tag" is still the served page's, and if not it reloads.
 
@@ -55,7 +57,7 @@ def render(
     return str(
         template("page.html").render(
             d=data, w=words, policy=_policy(plotly, own, live=live is not None), script=own,
-            plotly=plotly, live=live is not None,
+            plotly=plotly, live=live is not None, one_page=one_page,
             style=_static("report.css"), data_json=_in_script(page), data_uri=_data_uri,
         )
     )  # fmt: skip

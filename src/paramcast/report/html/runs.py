@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 from ...study.judging.sentences import divergence
-from ...study.runner import status_of
+from ...study.outcomes import status_of
 from ...study.sheets import harmless
 from ...study.words import Words
 from .comparison import Cell

@@ -71,7 +71,16 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
     seconds = sum(run.outcome["seconds"] or 0.0 for run in stored.runs)
     diverged = sum(run.outcome["status"] != "done" for run in stored.runs)
     facts = [
-        ("runs", words("facts.runs_value", final=phases["final"], tune=phases["tune"]), "runs"),
+        (
+            "runs",
+            words(
+                "facts.runs_value",
+                all=phases.total(),
+                final=phases["final"],
+                tune=phases["tune"],
+            ),
+            "runs",
+        ),
         ("time", _time(seconds, words), "runs"),
         ("wall", _time(stored.result["wall_seconds"], words), "how"),
         (

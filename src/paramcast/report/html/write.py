@@ -25,6 +25,7 @@ def write_report(
     language: str = "en",
     form: str = "html",
     inputs: Inputs | None = None,
+    one_page: bool = False,
 ) -> Path:
     """Build the report of a pilot's or study's folder and write it.
 
@@ -35,6 +36,7 @@ def write_report(
         language: "en" or "ja".
         form: "html", "md", "latex" or "pdf".
         inputs: costs and values for the return (`paramcast.report.roi`); None for the defaults.
+        one_page: of a PDF only the verdict, the effect, the return and the table.
 
     Returns:
         The path of the file.
@@ -53,7 +55,7 @@ def write_report(
     if path.is_dir() or (out is not None and not path.parent.is_dir()):
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is not a folder"
         raise StudyError(f"{path} cannot be written: {reason}; give another file with -o")
-    _replace(path, content(folder, language, form, inputs))
+    _replace(path, content(folder, language, form, inputs, one_page=one_page))
     return path
 
 
@@ -71,7 +73,14 @@ def form_of(out: Path | None) -> str:
     return endings[ending]
 
 
-def content(folder: Path, language: str, form: str, inputs: Inputs | None = None) -> bytes:
+def content(
+    folder: Path,
+    language: str,
+    form: str,
+    inputs: Inputs | None = None,
+    *,
+    one_page: bool = False,
+) -> bytes:
     """The content of the file.
 
     Raises:
@@ -79,14 +88,14 @@ def content(folder: Path, language: str, form: str, inputs: Inputs | None = None
     """
     words, stored = Words(language), load(folder)
     with as_written(folder / RESULT, AGAIN):
-        return _content(build(stored, words, inputs), words, form)
+        return _content(build(stored, words, inputs), words, form, one_page=one_page)
 
 
-def _content(data: dict[str, Any], words: Words, form: str) -> bytes:
+def _content(data: dict[str, Any], words: Words, form: str, *, one_page: bool) -> bytes:
     if form in ("html", "pdf"):
         from .page import render
 
-        page = render(data, words, eager=form == "pdf")
+        page = render(data, words, eager=form == "pdf", one_page=one_page)
         if form == "html":
             return page.encode()
         from .pdf import to_pdf

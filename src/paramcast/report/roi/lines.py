@@ -12,6 +12,8 @@ from ...study.words import Words
 Found = Mapping[str, Any]
 FIRST = "training_hours", "trainings_per_month", "price_per_compute_hour", "value_per_point"
 """The inputs that move a return most."""
+NO_USE = {"noise", "backward"}
+"""Advice on a control that nobody would use: it shows that a gain is noise."""
 SHORTEN = {"shorten_base", "save_control", "save"}
 """Advice that counts on a schedule of 0.8 T."""
 TERMS = (
@@ -77,7 +79,8 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
 def _agrees(case: Found) -> bool:
     """Whether the verdict counts on the alternative, too, so that its worth does not contradict."""
     answer = case["answer"]
-    return case["applies"] or answer.kind == INSTEAD or bool(SHORTEN & {*answer.advice})
+    instead = answer.kind == INSTEAD and not NO_USE & {*answer.advice}
+    return case["applies"] or instead or bool(SHORTEN & {*answer.advice})
 
 
 def _joined(say: Callable[[Found], str], of: Found, words: Words) -> str:

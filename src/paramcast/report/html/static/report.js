@@ -278,6 +278,15 @@
       });
     }, { rootMargin: "400px" });
     sections.forEach((section) => seen.observe(section));
+    // and the others one by one when nothing else is to do, so that a capture of the page has all
+    const idle = window.requestIdleCallback || ((then) => setTimeout(then, 200));
+    const rest = () => {
+      const next = sections.find((section) => !section.dataset.drawn);
+      if (!next) return;
+      draw(next);
+      idle(rest);
+    };
+    addEventListener("load", () => idle(rest));
   }
   for (const media of ["(prefers-color-scheme: dark)", "print"]) {
     matchMedia(media).addEventListener("change", redraw);
