@@ -94,6 +94,16 @@ def quality(
     )
 
 
+@pytest.mark.parametrize(
+    ("role", "says"), [("predictor", "Wrap the optimizer"), ("method", "Use muon instead of sgd")]
+)
+def test_what_takes_the_place_of_the_base_wraps_nothing(role: str, says: str) -> None:
+    control = arm("control", "control", 0.0)
+    made = judge_quality(arm("sgd", "base"), arm("muon", role, 5.0), [control], ACCURACY, 0.95)
+    assert made.kind == V.ADOPT
+    assert then(made).startswith(says)
+
+
 # --- §4.9 ---------------------------------------------------------------------------------------
 
 

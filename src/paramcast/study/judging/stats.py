@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -74,7 +75,7 @@ def compare(
     """
     d = np.asarray(differences, dtype=float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
-    cross = _sign_flip(d) if cross_check else math.nan
+    cross = _sign_flip(tuple(d)) if cross_check else math.nan
     error = sd * math.sqrt(1 / n + overlap)
     return _comparison(n, n - 1, mean, sd, error, cross, margin, confidence, half_example)
 
@@ -162,7 +163,10 @@ def t_quantile(n: int, confidence: float = 0.95) -> float:
     return float(special.stdtrit(n - 1, (1 + confidence) / 2))
 
 
-def _sign_flip(d: np.ndarray) -> float:
+@lru_cache(maxsize=1024)
+def _sign_flip(differences: tuple[float, ...]) -> float:
+    """A verdict and its table ask for the same differences, and the test takes a while."""
+    d = np.array(differences)
     if not d.any():
         return 1.0
     if len(d) > MOST_FLIPPED:

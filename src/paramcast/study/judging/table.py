@@ -9,6 +9,9 @@ from typing import Any
 from ..spec import ALWAYS, OPEN
 from .stats import interval
 from .verdict import (
+    METHOD as METHOD,
+)
+from .verdict import (
     SAME,
     SLIGHTLY_BETTER,
     Arm,
@@ -21,7 +24,7 @@ from .verdict import (
     settled,
 )
 
-BASE, PREDICTOR, AVERAGE, METHOD = "base", "predictor", "average", "method"
+BASE, PREDICTOR, AVERAGE = "base", "predictor", "average"
 CONTROL, REFERENCE = "control", "reference"
 JUDGED = (PREDICTOR, AVERAGE, METHOD)
 """The roles that get a verdict; a "method" is neither ours nor on top of the base."""

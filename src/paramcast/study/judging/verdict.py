@@ -42,6 +42,8 @@ from .stats import (
     seeds_needed,
 )
 
+METHOD = "method"
+"""The role of what takes the base's place, such as an optimizer of the user's."""
 ADOPT, INSTEAD, SAME = "adopt", "use the control instead", "no difference"
 HARMFUL, INCONCLUSIVE = "harmful", "inconclusive"
 SLIGHTLY_BETTER, SLIGHTLY_WORSE = "slightly better", "slightly worse"
@@ -101,7 +103,7 @@ class Arm:
 
     Attributes:
         name: as in the table.
-        role: "base", "predictor", "average", "control" or "reference".
+        role: "base", "predictor", "average", METHOD, "control" or "reference".
         lr: its learning rate.
         values, early: the primary metric at the end, with a schedule of T and of 0.8 T steps.
         diverged, early_diverged: which of those runs diverged.
@@ -379,7 +381,8 @@ def judge_quality(
     names = [c.name for c in controls]
     if not not_beaten:
         rule = "adopt" if controls else "adopt_alone"
-        return case.verdict(ADOPT, rule, f"{rule}_next", lr=predictor.lr, controls=names)
+        advice = "adopt_next" if controls and predictor.role != METHOD else "adopt_alone_next"
+        return case.verdict(ADOPT, rule, advice, lr=predictor.lr, controls=names)
 
     # rule g: a control that is not better than the base is not beaten; the closest one is named
     weakest = min(not_beaten, key=lambda c: case.made(predictor, c).mean)
