@@ -10,7 +10,7 @@ from paramcast.study.reading import as_written
 from paramcast.study.store.folder import RESULT
 from paramcast.study.stored import AGAIN, Result
 
-from . import conditions, fewer_steps, heatmap, measures, online, stability, synergy, table
+from . import conditions, fewer_steps, heatmap, measures, online, rates, stability, synergy, table
 from .page import Page
 
 ANALYSES: dict[str, Callable[[Result], Page]] = {
@@ -21,6 +21,7 @@ ANALYSES: dict[str, Callable[[Result], Page]] = {
     "conditions": conditions.analyse,
     "stability": stability.analyse,
     "online": online.analyse,
+    "rates": rates.analyse,
     "fewer-steps": fewer_steps.analyse,
 }
 
