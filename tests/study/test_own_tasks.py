@@ -40,9 +40,13 @@ def test_the_example_task_runs_as_it_is(paramcast: Paramcast, tmp_path: Path) ->
     wrote = paramcast("new-task", "mine.py")
     assert (wrote.code, wrote.err) == (0, "")
     assert wrote.out == "wrote mine.py; run it with: paramcast pilot mine.py:task --quick\n"
-    ran = paramcast("pilot", "mine.py:task", *QUICK)
-    assert result_of(ran)["task"] == "wine"
-    assert result_of(ran)["table"][0]["mean"] > 0.8
+    found = result_of(paramcast("pilot", "mine.py:task", "--quick", "--json"))
+    assert found["task"] == "my-digits"
+    assert found["table"][0]["mean"] > 0.9
+    assert found["description"]["split"]["test"] >= 1000
+    # what it is told to run answers: the first verdict that a user sees is not "inconclusive"
+    verdicts = found["verdicts"]["plp"]
+    assert verdicts["quality"]["kind"] != "inconclusive"
 
 
 def test_a_task_file_may_lie_anywhere_and_name_its_function(
