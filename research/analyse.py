@@ -15,6 +15,8 @@ from paramcast.study.stored import read_result
 
 STUDIES = {
     **{name: [name] for name in ANALYSES},
+    **{f"bar-{stage}": ["table"] for stage in ("base", "curve", "selection", "winner")},
+    "bar-judge": ["fewer-steps"],
     "baselines": ["table"],
     "held-out": ["fewer-steps"],
     "hybrids": ["synergy"],

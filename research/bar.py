@@ -8,6 +8,7 @@ Ctrl-C, so that another session or machine goes on where this one stopped.
 from __future__ import annotations
 
 import contextlib
+import json
 import re
 import time
 from pathlib import Path
@@ -17,8 +18,10 @@ import click
 import kept
 from paramcast.cli.main import main
 from paramcast.cli.study import run
+from paramcast.study.spec import hash_of
 from paramcast.study.store.folder import DATABASE
 from paramcast.study.store.store import Store
+from paramcast.study.training.methods import parse_methods
 
 ROOT = Path(__file__).parents[1]
 ROWS = ROOT / "results" / "bar"
@@ -60,12 +63,38 @@ def text_of(stage: str, task: str) -> str:
     return named + "".join(mine)
 
 
-def start(stage: str, task: tuple[str, ...], out: Path, workers: int, dry_run: bool) -> None:
+def narrowed(text: str, seeds: int | None, methods: str | None) -> str:
+    """A study with fewer seeds, or without the methods that are settled."""
+    if seeds is not None:
+        text = re.sub(r"^seeds = \d+$", f"seeds = {seeds}", text, flags=re.MULTILINE)
+    if methods is None:
+        return text
+    wanted = {method.label for method in parse_methods(methods)} if methods else set()
+
+    def left(line: re.Match[str]) -> str:
+        names = re.findall(r'"([^"]*)"', line[1])
+        kept_names = [n for n in names if parse_methods(n)[0].label in wanted]
+        return f"methods = [{', '.join(map(json.dumps, kept_names))}]"
+
+    return re.sub(r"^methods = \[(.*)\]$", left, text, flags=re.MULTILINE)
+
+
+def start(
+    stage: str,
+    task: tuple[str, ...],
+    out: Path,
+    workers: int,
+    dry_run: bool,
+    seeds: int | None,
+    methods: str | None,
+) -> None:
     for name in task or having(stage):
-        folder, rows = out / f"bar-{stage}-{name}", ROWS / f"{name}.csv"
+        text = narrowed(text_of(stage, name), seeds, methods)
+        folder = out / f"bar-{stage}-{name}-{hash_of(text)[:8]}"
+        rows = ROWS / f"{name}.csv"
         folder.mkdir(parents=True, exist_ok=True)
         file = folder / "study.toml"
-        file.write_text(text_of(stage, name), "utf-8")
+        file.write_text(text, "utf-8")
         with contextlib.closing(Store(folder / DATABASE)) as store:
             known, other = kept.restore(rows, store)
         click.echo(
@@ -90,6 +119,8 @@ command = click.Command(
         click.Argument(["task"], type=click.Choice([*TASKS]), nargs=-1),
         click.Option(["--out"], type=Path, default=Path("runs"), help="Where the stores are kept."),
         click.Option(["--workers"], type=int, default=2, help="Runs at once."),
+        click.Option(["--seeds"], type=int, help="Instead of the study's: 6, then 12, then 24."),
+        click.Option(["--methods"], help="Only these of its methods, '' for none."),
         click.Option(["--dry-run"], is_flag=True, help="Only say what would run, and how long."),
     ],
     callback=start,

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 import statistics
 
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import points, short
+from paramcast.study.judging.looks import planned
 from paramcast.study.judging.stats import compare
 from paramcast.study.judging.verdict import PERCENT
 from paramcast.study.stored import ArmResult, Judged, Result
@@ -26,9 +28,9 @@ def analyse(result: Result) -> Page:
         to the base    v_s(arm at T') - v_s(base at T), and its relation within m
         standardised   z_s = mean over tasks of (v_s(first) - v_s(other)) / sd of the base at T
 
-    with 95 % t intervals over the seeds. The base at T' has the schedule of the base at T. "First"
-    is the first predictor of the study, or its first average if it has none; it must beat all other
-    arms in the mean over tasks.
+    with 95 % t intervals over the seeds (of the bar, those of its look in the first table). The
+    base at T' has the schedule of the base at T. "First" is the first predictor of the study, or
+    its first average if it has none; it must beat all other arms in the mean over tasks.
 
     Raises:
         StudyError: a task without shorter cells of one length, or without the base's schedule among
@@ -37,9 +39,14 @@ def analyse(result: Result) -> Page:
     page = Page([f"{result['question']}\n\n{made_by(result)}"])
     for note in result["notes"]:
         page.say(note)
+    looks = result["name"].startswith("bar-judge")
     names = list(dict.fromkeys(cell["settings"]["task"] for cell in result["cells"]))
     tasks = {
-        name: _Task([cell for cell in result["cells"] if cell["settings"]["task"] == name], name)
+        name: _Task(
+            [cell for cell in result["cells"] if cell["settings"]["task"] == name],
+            name,
+            looks=looks,
+        )
         for name in names
     }
     for name, task in tasks.items():
@@ -61,7 +68,7 @@ def analyse(result: Result) -> Page:
 class _Task:
     """A task's cells: the longest ones, and those with fewer steps."""
 
-    def __init__(self, cells: Cells, name: str) -> None:
+    def __init__(self, cells: Cells, name: str, *, looks: bool = False) -> None:
         most = max(cell["settings"]["epochs"] for cell in cells)
         self.longest = [cell for cell in cells if cell["settings"]["epochs"] == most]
         self.short = [cell for cell in cells if cell["settings"]["epochs"] < most]
@@ -81,7 +88,7 @@ class _Task:
             schedule = cell["settings"]["schedule"]
             for row in cell["table"]:
                 for known in (schedule, OWN) if schedule == own else (schedule,):
-                    self.arms[self._anonymous(row["method"]), known] = self._better(row)
+                    self.arms[self._anonymous(row["method"], cell), known] = self._better(row)
         if (BASE, OWN) not in self.arms:
             raise StudyError(
                 f"fewer-steps needs the base's own schedule, {own}, among the shorter cells of "
@@ -89,14 +96,22 @@ class _Task:
             )
         self.margin = (statistics.mean(self.to_beat) - statistics.mean(self.arms[BASE, OWN])) / 2
         self.sd = statistics.stdev(self.to_beat)
+        self.level = LEVELS.get(len(self.to_beat), 0.95) if looks else 0.95
 
     def _better(self, row: ArmResult) -> list[float]:
         """Values by seed, in points."""
         return [points(self.metric) * value for value in row["values"]]
 
-    def _anonymous(self, method: str) -> str:
-        """The name that a method has whatever the base is called."""
-        return BASE + method[len(self.base) :] if method.startswith(self.base) else method
+    def _anonymous(self, method: str, cell: Judged) -> str:
+        """The name that a method has whatever the base is called; over another base, with its name.
+
+        Knobs that a task sets, such as its weight decay, are left out.
+        """
+        base = cell["table"][0]["method"]
+        method = re.sub(r", (beta2|weight_decay)=[0-9.e-]+", "", method)
+        if base != self.base:
+            return method if method.startswith(base) else f"{method} over {base}"
+        return BASE + method[len(base) :] if method.startswith(base) else method
 
     def heading(self, name: str) -> str:
         t, fewer = self.long["settings"], self.short[0]["settings"]["epochs"]
@@ -108,31 +123,37 @@ class _Task:
 
     def rows(self) -> list[list[str]]:
         return [
-            self._row(steps, cell["settings"]["schedule"], row)
+            self._row(steps, cell, row)
             for steps, cells in (("T", self.longest), ("T'", self.short))
             for cell in cells
             for row in cell["table"]
         ]
 
-    def _row(self, steps: str, schedule: str, row: ArmResult) -> list[str]:
+    def _row(self, steps: str, cell: Judged, row: ArmResult) -> list[str]:
+        schedule, over = cell["settings"]["schedule"], cell["table"][0]["method"]
+        own = over == self.base or row["method"].startswith(over)
+        name = row["method"] if own else f"{row['method']} over {over}"
         values = self._better(row)
         value = f"{100 * row['mean']:.2f}" if self.metric.name in PERCENT else short(row["mean"])
         diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
-        cells = [steps, row["method"], schedule, short(row["lr"]), value + diverged]
+        cells = [steps, name, schedule, short(row["lr"]), value + diverged]
         if row is self.long["table"][0]:
             return [*cells, "", ""]
         differences = [a - b for a, b in zip(values, self.to_beat, strict=True)]
-        relation = _relation(differences, self.margin)
-        return [*cells, spread(differences), relation]
+        relation = _relation(differences, self.margin, self.level)
+        return [*cells, spread(differences, level=self.level), relation]
 
 
 BASE, OWN = "base", "the base's schedule"
+LEVELS = {look.seeds: look.confidence for look in planned(24)}
+"""Of the intervals of a study that is looked at after 6, 12 and 24 seeds."""
 NOTHING = 1e-12
 """A margin within which no difference lies."""
 
 
-def _relation(differences: list[float], margin: float = 0.0) -> str:
-    return compare(differences, max(margin, NOTHING), cross_check=False).relation
+def _relation(differences: list[float], margin: float = 0.0, level: float = 0.95) -> str:
+    least = max(margin, NOTHING)
+    return compare(differences, least, confidence=level, cross_check=False).relation
 
 
 def _against(first: str, tasks: dict[str, _Task]) -> list[list[str]]:

@@ -54,9 +54,9 @@ class Figure:
     draw: Callable[[], Any]
 
 
-def spread(values: Sequence[float], form: str = "{:+.2f}") -> str:
-    """Mean and 95 % t interval in words."""
-    mean, low, high = (form.format(value) for value in interval(values))
+def spread(values: Sequence[float], form: str = "{:+.2f}", level: float = 0.95) -> str:
+    """Mean and t interval in words."""
+    mean, low, high = (form.format(value) for value in interval(values, level))
     return f"{mean} ({low} to {high})"
 
 

@@ -270,7 +270,7 @@ def test_the_command_writes_a_page_with_its_figures(tmp_path: Path) -> None:
     for name in re.findall(r"\]\((.*?)\)", page):
         assert (tmp_path / "new" / name).is_file()
     for words, message in (
-        (("heat", folder), "'heat' is not one of 'baselines', 'conditions'"),
+        (("heat", folder), "'heat' is not one of 'bar-base', 'bar-curve'"),
         (("heatmap", folder), "a heat map needs cells"),
         (("table", tmp_path / "nowhere"), "is not a folder; give the folder of a pilot or study"),
         (("table", folder, "--out", folder / "result.json"), "cannot be written"),

@@ -247,6 +247,26 @@ def test_a_task_searches_beta2_and_a_study_crosses_it(tmp_path: Path) -> None:
     assert one["table"][0]["loss"] != other["table"][0]["loss"]
 
 
+def test_a_study_tunes_by_the_vertex_of_what_is_judged(tmp_path: Path) -> None:
+    (tmp_path / "blobs.py").write_text(BLOBS)
+    (tmp_path / "study.toml").write_text(
+        'name = "s"\nquestion = "q"\n[[grid]]\ntask = "blobs.py"\n'
+        'methods = ["ema", "no-momentum"]\n'
+        'tune = { trials = 4, seeds = 2, rule = "vertex" }\nseeds = 2\n'
+    )
+    words = ("study", "run", "study.toml", "--json", "--out", "s")
+    planned = call(tmp_path, *words, "--dry-run")
+    done = call(tmp_path, *words)
+    assert done.code == 0, done.err
+    (cell,) = done.result["cells"]
+    rates = cell["learning_rates"]
+    assert rates["chosen"].keys() == {"base", "ema", "no-momentum"}
+    # every rate on every seed, for all alike
+    assert all([len(own) for own in keys] == [2] * 4 for keys in rates["keys"].values())
+    assert cell["trainings"] == 3 * 8 + 3 * 2
+    assert cell["trainings"] in json.loads(planned.out).values(), planned.out
+
+
 def test_an_optimizer_of_the_users_gets_the_arguments_that_are_searched(tmp_path: Path) -> None:
     (tmp_path / "blobs.py").write_text(BLOBS)
     (tmp_path / "my.py").write_text(

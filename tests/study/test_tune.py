@@ -17,6 +17,8 @@ from paramcast.study.judging.tune import (
     rates_around,
     search,
     search_base,
+    search_vertex,
+    vertex,
 )
 
 
@@ -140,3 +142,49 @@ def test_the_edge_is_the_lowest_or_highest_tried() -> None:
     rates = learning_rates(0.01, 0.1, 4)
     assert [edge(lr, rates) for lr in rates] == ["lowest", "", "", "highest"]
     assert edge(0.03, [0.03]) == ""
+
+
+# --- the vertex of a parabola ---------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("values", "place"),
+    [
+        ([(x - 2.3) ** 2 for x in range(6)], 2.3),
+        ([(x + 4.0) ** 2 for x in range(6)], 0.0),  # beyond the end
+        ([(x - 9.0) ** 2 for x in range(6)], 5.0),
+        ([3.0, 1.0, 2.0], 4 / 3 - 1 / 6),  # the parabola through three points
+        ([1.0, 1.0, 1.0, 1.0], 0.0),  # a plateau
+        ([2.0, 1.0], 1.0),
+        ([math.inf, 1.0, 0.0, math.inf], 2.0),  # too few finite ones
+        ([math.inf, 4.0, 1.0, 0.0, 1.0, 4.0, math.inf], 3.0),
+        ([0.0, 5.0, 6.0], 0.0),  # opens downward
+    ],
+)
+def test_a_vertex_by_pencil(values: list[float], place: float) -> None:
+    assert vertex(values) == pytest.approx(place)
+
+
+@given(
+    values=st.lists(st.floats(0, 1), min_size=1, max_size=12),
+    scale=st.sampled_from([0.25, 4.0]),
+)
+def test_a_vertex_lies_beside_the_best_and_does_not_depend_on_the_unit(
+    values: list[float], scale: float
+) -> None:
+    place = vertex(values)
+    assert abs(place - values.index(min(values))) <= 2
+    assert 0 <= place <= len(values) - 1
+    assert vertex([scale * v for v in values]) == place
+
+
+def test_a_search_by_vertex_asks_for_all_and_may_name_a_rate_between_two() -> None:
+    rates = learning_rates(0.01, 0.08, 4)  # 0.01, 0.02, 0.04, 0.08
+    wanted, best = search_vertex({lr: [] for lr in rates}, 2)
+    assert (len(wanted), best) == (8, None)
+    found = {lr: [(i - 1.5) ** 2 + d for d in (0.1, -0.1)] for i, lr in enumerate(rates)}
+    wanted, best = search_vertex(found, 2)
+    assert not wanted
+    assert best == pytest.approx(math.sqrt(0.02 * 0.04))
+    one_less = {**found, 0.01: [1.0]}
+    assert search_vertex(one_less, 2) == ([(0.01, 1)], None)

@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 
 from .judging.looks import Look, shared
 from .judging.table import BASE, CONTROL, JUDGED, REFERENCE, Verdicts, judge
-from .judging.tune import search, search_base
+from .judging.tune import VERTEX, search, search_base, search_vertex
 from .judging.verdict import EARLY, Arm, Metric, settled
 from .own.checks import check_acts, check_names, check_seeds, same, with_values
 from .own.training import OWN
@@ -118,6 +118,8 @@ class Course:
 
     def _search(self, outcomes: Outcomes) -> list[RunSpec]:
         """The next tuning runs; none once all learning rates are chosen."""
+        if self.plan.options.tune_rule == VERTEX:
+            return self._search_vertex(outcomes)
         if "base" not in self.chosen:
             wanted, best = search_base(self.losses("base", outcomes), self.tuning_seeds)
             if best is None:
@@ -134,6 +136,20 @@ class Course:
                     self.chosen[method] = best
         return specs
 
+    def _search_vertex(self, outcomes: Outcomes) -> list[RunSpec]:
+        """The same search for the base and every method: all of them can go on at once."""
+        specs = []
+        for method in ["base", *self._to_tune]:
+            if method not in self.chosen:
+                values = self.losses(method, outcomes, judged=True)
+                wanted, best = search_vertex(values, self.tuning_seeds)
+                specs += self._tuning(method, wanted)
+                if best is not None:
+                    self.chosen[method] = best
+        if "base" in self.chosen:
+            self._check_seeds("tune", outcomes)
+        return specs
+
     @property
     def rates(self) -> tuple[float, ...]:
         """The learning rates of the search."""
@@ -147,8 +163,14 @@ class Course:
     def _tuning(self, method: str, wanted: Iterable[tuple[float, int]]) -> list[RunSpec]:
         return [self.plan.spec(method, lr, "tune", seed, 1.0) for lr, seed in wanted]
 
-    def losses(self, method: str, outcomes: Outcomes) -> dict[float, list[float]]:
-        """A method's validation losses by learning rate, one for each tuning seed so far."""
+    def losses(
+        self, method: str, outcomes: Outcomes, *, judged: bool = False
+    ) -> dict[float, list[float]]:
+        """A method's validation losses by learning rate, one for each tuning seed so far.
+
+        With `judged` it is the metric that is judged, turned so that smaller is better.
+        """
+        sign = -1.0 if self.plan.subject.higher_is_better else 1.0
         found: dict[float, list[float]] = {}
         for lr in self.rates:
             found[lr] = []
@@ -157,7 +179,9 @@ class Course:
                 if outcome is None:
                     break
                 lost = outcome["status"] == "diverged"  # its loss is a constant prediction's
-                found[lr].append(math.inf if lost else outcome["validation"]["loss"])
+                own = outcome["validation"]
+                value = sign * own["metric"] if judged else own["loss"]
+                found[lr].append(math.inf if lost else value)
         return found
 
     def tuning_keys(self, outcomes: Outcomes) -> dict[str, list[list[str]]]:

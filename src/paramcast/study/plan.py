@@ -19,7 +19,7 @@ from .engines.worker import fingerprint
 from .judging.looks import Look, planned
 from .judging.stats import FULL_CONFIDENCE
 from .judging.table import LR_MATCHED
-from .judging.tune import learning_rates, rates_around
+from .judging.tune import HALVING, learning_rates, rates_around
 from .options import as_arguments, written
 from .own.training import OWN
 from .price import price
@@ -60,6 +60,7 @@ class Options:
     search: tuple[Searched, ...] = ()  # what is tuned beside the learning rate
     trials: int = 8
     trial_seeds: int = 3
+    tune_rule: str = HALVING
     seeds: int = 24  # at most; `judging.looks` says after how many a verdict is read
     margin: float | None = None
     device: str = "cpu"
@@ -233,6 +234,7 @@ class Plan:
             "margin": o.margin_text,
             **({} if o.tuned_base is None else {"tuned_base": o.tuned_base}),
             **({"splits": True} if o.splits else {}),
+            **({} if o.tune_rule == HALVING else {"tune_rule": o.tune_rule}),
             **({"code": self.code} if self.code else {}),
         }
 

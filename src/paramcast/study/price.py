@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import StudyError
 from .judging.table import CONTROL, JUDGED, PREDICTOR, REFERENCE
-from .judging.tune import largest_search, rates_around
+from .judging.tune import VERTEX, largest_search, rates_around
 from .spec import NEVER
 from .training.methods import SIGN_FLIPPED
 
@@ -75,6 +75,10 @@ def _tuning(o: Options, trials: int | None = None, seeds: int | None = None) -> 
     if not o.tuned:
         return 0, 0
     trials, seeds = trials or o.trials, seeds or o.trial_seeds
+    if o.tune_rule == VERTEX:
+        controls = sum(m.kind.role == CONTROL for m in o.methods)
+        least, most = (1 + _methods(o) + n for n in (0 if o.lazy else controls, controls))
+        return trials * seeds * least, trials * seeds * most
     known = o.tuned_base is not None
     points = len(rates_around(1.0, trials)) if known else trials
     base = 0 if known else largest_search(points, seeds, base=True)

@@ -153,6 +153,7 @@ def _cell(
         lr_range=tune.range or task.lr_range,
         trials=tune.trials,
         trial_seeds=tune.seeds,
+        tune_rule=tune.rule,
         seeds=grid.seeds,
         epochs=filled["epochs"],
         batch_size=filled["batch_size"],

@@ -77,11 +77,16 @@ class _Strict(BaseModel):
 
 
 class Tune(_Strict):
-    """How learning rates are searched: the points of the grid (a power of two), and seeds each."""
+    """How learning rates are searched: the points of the grid (a power of two), and seeds each.
+
+    The rule "vertex" tries every point on every seed and takes the vertex of a parabola through the
+    judged metric on validation, for all arms alike; "halving" is the protocol's.
+    """
 
     trials: Literal[1, 2, 4, 8, 16, 32, 64] = 8
     seeds: Annotated[int, Field(ge=1, le=100, strict=True)] = 3
     range: tuple[Rate, Rate] | None = None
+    rule: Literal["halving", "vertex"] = "halving"
 
 
 class Grid(_Strict):

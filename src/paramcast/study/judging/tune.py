@@ -7,8 +7,12 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TypeVar
 
+import numpy as np
+
 Point = TypeVar("Point")
 """What is tried: a learning rate, or one with other settings."""
+HALVING, VERTEX = "halving", "vertex"
+"""Rules of search: the protocol's, and `search_vertex`."""
 BASE_SEEDS = 2
 """Tuning seeds on which the base is searched; more would change no choice that matters."""
 
@@ -81,6 +85,56 @@ def search(
             return wanted, None
         alive = [point for point in alive if losses[point][seed] < losses[base][seed]]
     return [], min(alive, key=lambda point: fmean(losses[point][:seeds]), default=base)
+
+
+def search_vertex(
+    values: Mapping[float, Sequence[float]], seeds: int
+) -> tuple[list[tuple[float, int]], float | None]:
+    """Search by a parabola: every rate on every seed, then the vertex through log-rate.
+
+    It is the same for a base and for a method, and may name a rate between two of those tried.
+
+    Args:
+        values: on validation by rate, one per tuning seed so far, smaller is better; infinite where
+            a run diverged.
+        seeds: tuning seeds.
+
+    Returns:
+        As `search_base`.
+    """
+    wanted = [(lr, s) for lr, own in values.items() for s in range(len(own), seeds)]
+    if wanted:
+        return wanted, None
+    rates = sorted(values)
+    place = vertex([fmean(values[lr]) for lr in rates])
+    low, share = int(place), place - int(place)
+    if share == 0.0:
+        return [], rates[low]
+    return [], rates[low] ** (1.0 - share) * rates[low + 1] ** share
+
+
+def vertex(values: Sequence[float], reach: int = 2) -> float:
+    """Where the least-squares parabola through the lowest value and its neighbours is lowest.
+
+    Up to `reach` neighbours on either side that are finite take part, and the answer lies among
+    them: an index, or between two. It is the lowest value's where the parabola opens downward.
+
+    >>> round(vertex([4.41, 1.21, 0.01, 0.81, 3.61]), 6)  # (x - 2.1)^2
+    2.1
+    """
+    best = min(range(len(values)), key=lambda i: values[i])
+    low = high = best
+    while low > max(0, best - reach) and math.isfinite(values[low - 1]):
+        low -= 1
+    while high < min(len(values) - 1, best + reach) and math.isfinite(values[high + 1]):
+        high += 1
+    if high - low < 2:
+        return float(best)
+    a, b, _ = np.polyfit(range(low, high + 1), values[low : high + 1], 2)
+    # a plateau has no vertex; what rounding leaves of its curvature is none
+    if a <= 1e-12 * max(abs(values[best]), 1e-300):
+        return float(best)
+    return float(np.clip(-b / (2.0 * a), low, high))
 
 
 def largest_search(points: int, seeds: int, *, base: bool) -> int:
