@@ -237,9 +237,9 @@ def test_the_table_shows_every_column(digits: str, request: pytest.FixtureReques
 def test_verdicts_are_printed_in_words(digits: str, request: pytest.FixtureRequest) -> None:
     ran, folder, _ = read(request, digits)
     words = " ".join(ran.out.split())
+    asked = "at its best" if digits == "tuned_digits" else "as you train today"
     for (method, question), (reason, then) in told(folder).items():
-        assert f"{method}, {question}: {reason} (Question: " in words
-        assert f"Next: {then}" in words
+        assert f"{method}, {question}, {asked}: {reason} Next: {then}" in words
 
 
 @BOTH
@@ -248,7 +248,7 @@ def test_every_verdict_names_the_question_that_it_answers(
 ) -> None:
     # protocol §1.1
     ran, _, result = read(request, digits)
-    question = "at its best" if digits == "tuned_digits" else "as I train today"
+    question = "at its best" if digits == "tuned_digits" else "as you train today"
     for paragraph in ran.out.split("\n\n"):
         if paragraph.startswith("plp, "):
             assert question in " ".join(paragraph.split())
@@ -689,7 +689,7 @@ def test_the_table_goes_to_standard_output_and_nothing_to_the_other(
     ran = paramcast(*SMALL, "--seeds", 2)
     assert ran.code == 0
     assert ran.said == ""
-    start = "blobs: as I train today; 4 trainings, 10 steps, looked at after 2 seeds, "
+    start = "blobs: as you train today; 4 trainings, 10 steps, looked at after 2 seeds, "
     assert ran.out.startswith(start)
     folder = r"paramcast-runs/blobs-[0-9a-f]{8}"
     last = rf"Details: {folder}/result\.json\nReport: {folder}/report\.html\n$"

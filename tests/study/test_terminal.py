@@ -85,4 +85,4 @@ WHOLE = ("Details: ", "  paramcast ")
 def test_sentences_fit_the_terminal(tuned_digits: tuple[Any, Path], width: int) -> None:
     _, lines = shown(tuned_digits[1], width)
     assert all(len(line) <= width for line in lines if not line.startswith(WHOLE))
-    assert any(line.startswith("plp, quality: ") for line in lines)
+    assert any(line.startswith("plp, quality, ") for line in lines)

@@ -74,7 +74,8 @@ def show(result: Result, console: Console) -> None:
             said = sentence(verdict, metric, words)
             next_ = advice(verdict, metric, words)
             console.print()
-            _say(f"{name}, {about}: {said} (Question: {asked}.) Next: {next_}", console, "  ")
+            _say(f"{name}, {about}, {asked}: {said}", console, "  ")
+            _say(f"  Next: {next_}", console, "  ")
             if verdict.extension is not None:
                 commands[verdict.extension.command] = True
     for command in commands:
