@@ -1,7 +1,8 @@
 """Explore leads: train arms on seeds from 1000 on and append a row for each run to a CSV file.
 
     python research/leads.py run research/leads/*.txt --rows results/leads.csv
-    python research/leads.py table results/leads.csv
+    python research/leads.py table results/leads.csv      # every arm
+    python research/leads.py summary results/leads.csv    # methods against tasks
 
 A line of an arms file is `TASK BATCH EPOCHS SHARE SCHEDULE BASE LR SEEDS METHOD`, a comment starts
 with `#`, and rates and methods may list alternatives with `|`. What has a row is not run again.
@@ -146,18 +147,51 @@ def run(files: Sequence[Path], rows: Path) -> None:
         click.echo(f"{time.time() - start:5.1f} s  {row['test']:.2f}  {' '.join(key)}")
 
 
-def table(rows: Path) -> None:
-    cells: dict[Key, dict[Key, list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
+def cells(rows: Path) -> dict[Key, dict[Key, list[dict[str, str]]]]:
+    """The rows by task, batch size and epochs, and in these by arm."""
+    found: dict[Key, dict[Key, list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
     for row in read(rows):
         arm = row["share"], row["schedule"], row["base"], row["method"], row["lr"]
-        cells[row["task"], row["batch"], row["epochs"]][arm].append(row)
-    for cell, found in sorted(cells.items()):
+        found[row["task"], row["batch"], row["epochs"]][arm].append(row)
+    return found
+
+
+def summary(rows: Path, fewest: int = 3) -> None:
+    """Methods with 0.8 T steps minus the best base at T, by the multiple of that base's rate."""
+    shown: dict[Key, dict[Key, list[str]]] = defaultdict(lambda: defaultdict(list))
+    tasks = [cell for cell in cells(rows) if not cell[0].startswith("research")]
+    for cell in tasks:
+        found = cells(rows)[cell]
+        best, rate = _best_base(found)
+        for (share, schedule, _, method, lr), group in sorted(found.items(), key=_order):
+            pairs = [float(r["test"]) - best[r["seed"]] for r in group if r["seed"] in best]
+            if share != "0.8" or len(pairs) < fewest:
+                continue
+            name = method.replace(", weight_decay=0.1", "").replace("research/momenta.py:", "")
+            own = schedule not in ("warmup", "constant") or cell[0].endswith("@60000")
+            text = f"{float(lr) / rate:.2g}: {_with_error(pairs, '+.2f')} ({len(pairs)})"
+            kind = (
+                "warm-up, constant" if schedule == "warmup" else "the base's" if own else schedule
+            )
+            shown[name, kind][cell].append(text)
+    click.echo(f"| method | schedule | {' | '.join(f'{t}, {b}' for t, b, _ in tasks)} |")
+    click.echo("|---" * (2 + len(tasks)) + "|")
+    for arm, by_task in sorted(shown.items()):
+        click.echo(f"| {' | '.join([*arm, *('; '.join(by_task[t]) for t in tasks)])} |")
+
+
+def table(rows: Path) -> None:
+    for cell, found in sorted(cells(rows).items()):
         click.echo(f"\n**{cell[0]}**, batch size {cell[1]}, T = {cell[2]} epochs\n")
-        click.echo("| steps | schedule | method | lr | n | test | validation loss | read-out |")
-        click.echo("|---|---|---|---|---|---|---|---|")
+        click.echo(
+            "| steps | schedule | method | lr | n | test | minus the base at T | validation loss "
+            "| read-out |"
+        )
+        click.echo("|---|---|---|---|---|---|---|---|---|")
+        best, _ = _best_base(found)
         for (share, schedule, _, method, lr), group in sorted(found.items(), key=_order):
             steps = "T" if share == "1" else f"{share} T"
-            columns = [steps, schedule, method, lr, str(len(group)), *_numbers(group)]
+            columns = [steps, schedule, method, lr, str(len(group)), *_numbers(group, best)]
             click.echo(f"| {' | '.join(columns)} |")
 
 
@@ -166,10 +200,23 @@ def _order(item: tuple[Key, Any]) -> tuple[Any, ...]:
     return share, method.startswith("research"), method, schedule, base, float(lr)
 
 
-def _numbers(group: Sequence[dict[str, str]]) -> list[str]:
-    """Mean of the metric with its standard error, mean validation loss, gains of the read-outs."""
+def _best_base(found: dict[Key, list[dict[str, str]]]) -> tuple[dict[str, float], float]:
+    """The values by seed of the base at T with the lowest validation loss, and its rate."""
+    bases = [group for arm, group in found.items() if arm[0] == "1" and arm[3] == "base"]
+    best = min(bases, key=lambda group: statistics.fmean(float(r["val_loss"]) for r in group))
+    return {row["seed"]: float(row["test"]) for row in best}, float(best[0]["lr"])
+
+
+def _with_error(values: Sequence[float], form: str) -> str:
+    """The mean with its standard error."""
+    error = statistics.stdev(values) / len(values) ** 0.5 if len(values) > 1 else math.nan
+    return f"{statistics.fmean(values):{form}} ± {error:.2f}"
+
+
+def _numbers(group: Sequence[dict[str, str]], best: dict[str, float]) -> list[str]:
+    """The metric, its paired difference to the best base, validation loss, read-outs' gains."""
     test = [float(row["test"]) for row in group]
-    error = statistics.stdev(test) / len(test) ** 0.5 if len(test) > 1 else math.nan
+    pairs = [float(r["test"]) - best[r["seed"]] for r in group if r["seed"] in best]
     lost = sum(row["status"] != "done" for row in group)
     loss = statistics.fmean(float(row["val_loss"]) for row in group)
     few = [row for row in group if row["test@0.1"]]
@@ -178,7 +225,8 @@ def _numbers(group: Sequence[dict[str, str]]) -> list[str]:
         for k in KAPPAS * bool(few)
     ]
     return [
-        f"{statistics.fmean(test):.2f} ± {error:.2f}" + f" ({lost} diverged)" * bool(lost),
+        _with_error(test, ".2f") + f" ({lost} diverged)" * bool(lost),
+        _with_error(pairs, "+.2f"),
         f"{loss:.4f}",
         ", ".join(gains),
     ]
@@ -186,14 +234,14 @@ def _numbers(group: Sequence[dict[str, str]]) -> list[str]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", choices=["run", "table"])
+    parser.add_argument("what", choices=["run", "table", "summary"])
     parser.add_argument("files", nargs="+", type=Path)
     parser.add_argument("--rows", type=Path, default=Path("results/leads.csv"))
     given = parser.parse_args()
     if given.what == "run":
         run(given.files, given.rows)
     else:
-        table(given.files[0])
+        (table if given.what == "table" else summary)(given.files[0])
 
 
 if __name__ == "__main__":

@@ -52,7 +52,7 @@ def test_gpu_needs_a_gpu_unless_told_otherwise() -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 2
-    assert "no network vgg17; there is cnn, mlp, resnet8" in done.stderr
+    assert "no network vgg17; there is cnn, cnn-wide, mlp, resnet8" in done.stderr
 
 
 def test_alarms_watches_without_touching_the_training(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -7,8 +7,6 @@ from collections.abc import Mapping, Sequence
 from statistics import fmean
 from typing import TypeVar
 
-import numpy as np
-
 Point = TypeVar("Point")
 """What is tried: a learning rate, or one with other settings."""
 HALVING, VERTEX = "halving", "vertex"
@@ -122,6 +120,8 @@ def vertex(values: Sequence[float], reach: int = 2) -> float:
     >>> round(vertex([4.41, 1.21, 0.01, 0.81, 3.61]), 6)  # (x - 2.1)^2
     2.1
     """
+    import numpy as np  # here, because the command line needs no numpy to start
+
     best = min(range(len(values)), key=lambda i: values[i])
     low = high = best
     while low > max(0, best - reach) and math.isfinite(values[low - 1]):
