@@ -32,7 +32,7 @@ def watched(plan: Plan, *, terminal: bool) -> tuple[str, LiveProgress]:
 def test_a_terminal_sees_phase_runs_accuracy_and_time_left(
     task_file: Callable[..., Path], plan: Callable[..., Plan]
 ) -> None:
-    planned = plan(task_file(), seeds=2)
+    planned = plan(task_file(), seeds=24)
     text, progress = watched(planned, terminal=True)
     # one line for all phases, of which it says how many runs they usually take
     lines = [

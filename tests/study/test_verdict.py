@@ -674,13 +674,6 @@ def cut(a: Arm, n: int) -> Arm:
     return replace(a, **{name: getattr(a, name)[:n] for name in names})
 
 
-def test_no_number_of_seeds_shows_equality_where_half_an_example_is_the_margin() -> None:
-    # 100 test examples: an example is a point, and the margin is half of one
-    coarse = replace(ACCURACY, half_example=ACCURACY.margin)
-    verdict = quality(0.1, 0, metric=coarse)
-    assert (verdict.rule, verdict.advice, verdict.needed) == ("unclear", ("coarse",), 0)
-
-
 @pytest.mark.parametrize("offset", [2, -2])
 def test_one_test_example_never_decides(offset: float) -> None:
     # two margins are one example; the interval, half an example each way, is clear of 0

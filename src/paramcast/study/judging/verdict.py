@@ -276,11 +276,11 @@ class _Case:
         c, metric = blocking, self.metric
         if c is None:
             return self.verdict(kind, rule, "narrower", control=control)
+        # an example is worth more than the margin: only another metric or test split would help
+        if c.n >= FEWEST and c.high - c.mean <= metric.half_example > metric.margin:
+            return self.verdict(kind, rule, "coarse", control=control)
         if c.n >= FEWEST and (c.low > 0 or c.high < 0):
             return self.verdict(kind, rule, "one_example_next", control=control)
-        # an example is worth more than the margin: only another metric or test split would help
-        if c.n >= FEWEST and c.high - c.mean <= metric.half_example >= metric.margin:
-            return self.verdict(kind, rule, "coarse", control=control)
         # nothing smaller than half an example can be distinguished
         enough = seeds_needed(c.sd, max(metric.margin, metric.half_example), metric.overlap)
         if not enough:
