@@ -54,7 +54,8 @@ def pilot(task: str, given: PilotCommand) -> None:
       paramcast pilot data.csv --target price
       paramcast pilot photos/ --methods 'plp, plp(horizon=0.5), lookahead'
       paramcast pilot train.py:train --budget 30m         a training loop of yours
-      paramcast pilot --metric accuracy --lr-range 1e-4 1e-1 -- train.py --lr {lr} --seed {seed}
+      paramcast pilot --metric accuracy --lr-range 1e-4 1e-1 -- \\
+          python train.py --lr {lr} --seed {seed}
       paramcast pilot --engine ray --address ray://head:10001
 
     Exit codes: 0 finished whatever the verdict, 2 bad input, 1 runs failed, 130 interrupted.

@@ -26,10 +26,10 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
     first = next(((len(t["tried"]), t["seeds"]) for t in tunings if t["tried"]), None)
     longest = max((cell.result["looks"] for cell in cells), key=len)
     own = "_own" * (cells[0].made == "_own")
-    keys = [f"paired{own}", f"test{own}", "looks", "interval", "diverged", f"data{own}"]
+    keys = [f"paired{own}", f"test{own}", "looks", "interval", "diverged"]
     if cells[0].result["question"] == "table":
         pairs = "table_paired" if cells[0].metric.paired else "table_unpaired"
-        keys = ["table", pairs, "interval", "table_diverged", "data"]
+        keys = ["table", pairs, "interval", "table_diverged"]
     # after the interval: speed, controls, and what ran
     if cells[0].result["lazy"] and keys[0] != "table":
         keys.insert(4, "lazy")
@@ -47,7 +47,9 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
         for look in longest
     )
     said = [words(f"protocol.{key}", looks=looks) for key in keys]
-    return said if keys[0] == "table" else [how, *said]
+    if keys[0] == "table":
+        return [*said, words("note.data")]
+    return [how, *said, words(f"note.data{own}")]
 
 
 def specification(stored: Stored) -> str:

@@ -43,7 +43,7 @@ def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
     if "ratios" in values:
         values["ratios"] = ", ".join(f"{name} {x:.2f}" for name, x in values["ratios"].items())
     if "by_arm" in values:
-        values["by_arm"] = ", ".join(f"{name} {n}" for name, n in values["by_arm"].items())
+        values["by_arm"] = _counts(values["by_arm"])
     if "arms" in values:
         values["names"] = ", ".join(values["arms"])
     return words(f"note.{stored['note']}", **values)
@@ -78,6 +78,11 @@ def describe(c: Comparison, metric: Metric, words: Words) -> str:
     )
 
 
+def _counts(by_arm: Mapping[str, int]) -> str:
+    """How many runs of each arm, such as "sgd 3, plp 1"."""
+    return ", ".join(f"{name} {n}" for name, n in by_arm.items())
+
+
 def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
     """The values that the texts of a verdict may name."""
     p, b, facts = verdict.predictor, verdict.base, verdict.facts
@@ -92,7 +97,7 @@ def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
     if "controls" in facts:
         values["controls"] = ", ".join(facts["controls"])
     if "by_arm" in facts:
-        values["by_arm"] = ", ".join(f"{name} {n}" for name, n in facts["by_arm"].items())
+        values["by_arm"] = _counts(facts["by_arm"])
     if "mean" in facts and metric.constant is not None:
         values["mean"], values["constant"] = map(metric.value, (facts["mean"], metric.constant))
 
