@@ -17,7 +17,7 @@ def paths() -> list[str]:
     return [
         path.relative_to(ROOT).as_posix()
         for path in found
-        if path != Path(__file__) and "__pycache__" not in path.parts
+        if not path.match("docs/*.py") and "__pycache__" not in path.parts
     ]
 
 

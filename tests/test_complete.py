@@ -24,6 +24,13 @@ PAGES = "".join(
     page.read_text("utf-8")
     for page in (*(ROOT / "docs" / "methods").glob("*.md"), ROOT / "docs" / "choosing.md")
 )
+REFERENCE = set(
+    re.findall(
+        r"^::: paramcast\.(\S+)$",
+        "".join(page.read_text("utf-8") for page in (ROOT / "docs" / "reference").glob("*.md")),
+        re.MULTILINE,
+    )
+)
 COMPARED = {**pc.predictors.COMPARED, **pc.averaging.COMPARED}
 TWINS = {type(row.predictor) for row in FAMILY}
 CONTROLS = pc.predictors.SignFlipped, pc.predictors.RandomDirection
@@ -68,6 +75,27 @@ def test_a_predictor_is_complete(part: type) -> None:
         "docs/methods/: a card that names it": part in CONTROLS or name in PAGES,
     }
     check(needed)
+
+
+def public() -> list[str]:
+    """What a user may name: what the package exports, and what its documented modules hold."""
+    found = [name for name in pc.__all__ if not isinstance(getattr(pc, name), ModuleType)]
+    found.remove("ParamcastError")  # with the other errors
+    found += [f"predictors.{name}" for name in pc.predictors.__all__]
+    found += [f"monitors.{name}" for name in vars(pc.monitors) if name[0].isupper()]
+    for module in (pc.anomalies, pc.averaging, pc.checkpoints, pc.errors, pc.gates, pc.schedules):
+        found += [
+            f"{module.__name__.partition('.')[2]}.{name}"
+            for name, thing in vars(module).items()
+            if getattr(thing, "__module__", None) == module.__name__ and not name.startswith("_")
+            if inspect.isclass(thing) or inspect.isfunction(thing)
+        ]
+    return found
+
+
+@pytest.mark.parametrize("name", public())
+def test_a_public_name_is_in_the_reference(name: str) -> None:
+    assert name in REFERENCE, f'docs/reference/: a line "::: paramcast.{name}"'
 
 
 @parts(pc.gates, pc.gates.Gate)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -196,6 +197,8 @@ class Forecast(Optimizer):
 
     # --- stepping -------------------------------------------------------------------------------
 
+    # `torch.compile` compiles the base's step and leaves the bookkeeping around it alone.
+    @partial(torch._disable_dynamo, recursive=False)  # type: ignore[attr-defined]
     def step(self, closure: Callable[[], float] | None = None) -> Any:
         """One step of the base; the last one of a cycle also writes the prediction.
 
@@ -211,8 +214,6 @@ class Forecast(Optimizer):
         self._after(args, kwargs, moved)
         return value
 
-    # `torch.compile` compiles the base's step and leaves the bookkeeping around it alone.
-    step = torch._disable_dynamo(step, recursive=False)  # type: ignore[attr-defined]
     # torch would otherwise wrap `step` so that global hooks fire here and in the base's step.
     step.hooked = True  # type: ignore[attr-defined]
 

@@ -14,7 +14,8 @@ ROOT = Path(__file__).parents[2]
 @pytest.fixture(scope="module")
 def site(shared_folder):
     """Strict: links, anchors and the navigation must be right, or it is not built."""
-    pytest.importorskip("material")
+    for needed in ("material", "mkdocstrings_handlers.python"):
+        pytest.importorskip(needed)
     folder = shared_folder / "site"
     with FileLock(f"{folder}.lock"):
         if not (folder / "README.ja.html").exists():
