@@ -148,11 +148,11 @@ def run(files: Sequence[Path], rows: Path) -> None:
 
 
 def cells(rows: Path) -> dict[Key, dict[Key, list[dict[str, str]]]]:
-    """The rows by task, batch size and epochs, and in these by arm."""
+    """The rows by task, batch size, epochs and base, and in these by arm."""
     found: dict[Key, dict[Key, list[dict[str, str]]]] = defaultdict(lambda: defaultdict(list))
     for row in read(rows):
         arm = row["share"], row["schedule"], row["base"], row["method"], row["lr"]
-        found[row["task"], row["batch"], row["epochs"]][arm].append(row)
+        found[row["task"], row["batch"], row["epochs"], row["base"]][arm].append(row)
     return found
 
 
@@ -174,7 +174,9 @@ def summary(rows: Path, fewest: int = 3) -> None:
                 "warm-up, constant" if schedule == "warmup" else "the base's" if own else schedule
             )
             shown[name, kind][cell].append(text)
-    click.echo(f"| method | schedule | {' | '.join(f'{t}, {b}' for t, b, _ in tasks)} |")
+    click.echo(
+        f"| method | schedule | {' | '.join(f'{t}, {b}, {base}' for t, b, _, base in tasks)} |"
+    )
     click.echo("|---" * (2 + len(tasks)) + "|")
     for arm, by_task in sorted(shown.items()):
         click.echo(f"| {' | '.join([*arm, *('; '.join(by_task[t]) for t in tasks)])} |")
@@ -182,7 +184,8 @@ def summary(rows: Path, fewest: int = 3) -> None:
 
 def table(rows: Path) -> None:
     for cell, found in sorted(cells(rows).items()):
-        click.echo(f"\n**{cell[0]}**, batch size {cell[1]}, T = {cell[2]} epochs\n")
+        task, batch, epochs, base = cell
+        click.echo(f"\n**{task}**, batch size {batch}, T = {epochs} epochs, {base}\n")
         click.echo(
             "| steps | schedule | method | lr | n | test | minus the base at T | validation loss "
             "| read-out |"

@@ -84,9 +84,9 @@ def test_a_stage_with_fewer_seeds_or_methods() -> None:
     few = read(bar.narrowed(text, 6, None), "s")
     assert {grid.seeds for grid in few.grid} == {6}
     assert seen(few) == seen(read(text, "s"))
-    window = "primal-averaging(window=20, beta=0.9)"
+    window = "primal-averaging(window=20, beta=0.8, eta=0)"
     assert seen(read(bar.narrowed(text, None, f"ema, {window}"), "s")) == {
-        "ema", "primal-averaging(beta=0.9, window=20)"
+        "ema", "primal-averaging(beta=0.8, eta=0, window=20)"
     }  # fmt: skip
     assert seen(read(bar.narrowed(text, None, ""), "s")) == set()
 
