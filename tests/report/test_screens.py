@@ -14,6 +14,7 @@ import pytest
 from rich.console import Console, RenderableType
 from synthetic import write_pilot
 
+from paramcast.report import study as cells
 from paramcast.report.columns import ALWAYS, Column, fitted
 from paramcast.report.terminal import show
 from paramcast.report.watch import terminal
@@ -59,6 +60,15 @@ def test_a_pilot(tuned: Path, width: int, same: Same) -> None:
     screen = io.StringIO()
     show(result, Console(file=screen, width=width))
     same(f"pilot-{width}", screen.getvalue().replace(str(tuned), "paramcast-runs/digits"))
+
+
+@pytest.mark.parametrize("width", [80, 140])
+def test_a_study_of_several_cells(study: Path, width: int, same: Same) -> None:
+    result = read_result(study)
+    result["out"] = "runs/grid"
+    screen = io.StringIO()
+    cells.show(result, Console(file=screen, width=width))
+    same(f"study-{width}", screen.getvalue())
 
 
 @pytest.mark.parametrize("width", [60, 80])

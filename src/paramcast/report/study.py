@@ -6,58 +6,73 @@ import sys
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
 from ..study.judging.stats import Comparison
 from ..study.judging.verdict import Metric
 from ..study.store.folder import RESULT
 from ..study.stored import Judged, Result
+from .columns import ALWAYS, Column, fitted
 from .progress import WIDE
 
 
 def render(result: Result) -> str:
     """Render a study's cells and verdicts as text for standard output."""
     out = Console(file=sys.__stdout__, force_jupyter=False)
-    if not out.is_terminal or out.width < WIDE:  # long lines are better than cut numbers
-        out = Console(file=sys.__stdout__, force_jupyter=False, width=WIDE + 50, soft_wrap=True)
+    if not out.is_terminal:
+        out = Console(file=sys.__stdout__, force_jupyter=False, width=WIDE + 50)
     with out.capture() as captured:
-        out.print(f"{result['name']}: {result['question']}", highlight=False, markup=False)
-        out.print(
-            f"{len(result['cells'])} cells, {result['wall_seconds']:.0f} s, "
-            f"{result['reused_runs']} runs reused\n",
-            highlight=False,
-        )
-        out.print(_table(result["cells"]))
-        for note in result["notes"]:
-            out.print(note, highlight=False, markup=False)
-        out.print(f"Details: {result['out']}/{RESULT}", highlight=False, markup=False)
+        show(result, out)
     return captured.get()
 
 
-def _table(cells: list[Judged]) -> Table:
-    # a column for the task and for each setting that differs between cells
+def show(result: Result, console: Console) -> None:
+    """Print a study's question, a line for each cell and method, and its notes."""
+
+    def say(text: str) -> None:
+        console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+    say(f"{result['name']}: {result['question']}")
+    say(
+        f"{len(result['cells'])} cells, {result['wall_seconds']:.0f} s, "
+        f"{result['reused_runs']} runs reused\n"
+    )
+    table, left = fitted(_columns(result["cells"]), console.width)
+    console.print(table)
+    if left:
+        say(f"For a wider terminal, and in the report: {', '.join(left)}.")
+    for note in result["notes"]:
+        say(note)
+    say(f"Details: {result['out']}/{RESULT}")
+
+
+def _columns(cells: list[Judged]) -> list[Column]:
+    """A method in a row; a column for the task and for each setting that differs between cells."""
     axes = [name for name in cells[0]["settings"] if _varies(cells, name)]
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for name in (*axes, "method"):
-        table.add_column(name, no_wrap=True)
-    for name in ("n", "base", "minus base", "minus lr x G", "verdict"):
-        table.add_column(name, justify="right", no_wrap=True)
+    one = len({cell["task"] for cell in cells}) == 1
+    headings = [
+        ("method", ALWAYS),
+        *((axis, 5 if axis == "task" and one else ALWAYS) for axis in axes),
+        ("n", 3), ("base's mean", 4), ("minus base", ALWAYS), ("minus lr x G", 2), ("verdict", 1),
+    ]  # fmt: skip
+    rows: list[list[str]] = []
     for cell in cells:
-        metric, rows = cell["metric"], {row["method"]: row for row in cell["table"]}
-        base = cell["table"][0]
+        metric, arms = cell["metric"], {row["method"]: row for row in cell["table"]}
         for name, answers in cell["verdicts"].items():
-            words = [
-                *(_word(cell["settings"][axis]) for axis in axes),
-                name,
-                str(cell["seeds"]),
-                metric.value(base["mean"]),
-                _interval(metric, rows[name]["to_base"]),
-                _interval(metric, rows[name]["to_lr_matched"]),
-                answers["quality"].kind,
-            ]
-            table.add_row(*map(escape, words))
-    return table
+            rows.append(
+                [
+                    name,
+                    *(_word(cell["settings"][axis]) for axis in axes),
+                    str(cell["seeds"]),
+                    metric.value(cell["table"][0]["mean"]),
+                    _interval(metric, arms[name]["to_base"]),
+                    _interval(metric, arms[name]["to_lr_matched"]),
+                    answers["quality"].kind,
+                ]
+            )
+    return [
+        Column(heading, [row[i] for row in rows], rank, right=i > len(axes))
+        for i, (heading, rank) in enumerate(headings)
+    ]
 
 
 def _interval(metric: Metric, difference: Comparison | None) -> str:
