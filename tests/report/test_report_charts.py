@@ -60,7 +60,7 @@ def test_predictions_over_training_with_their_anomalies_marked(pilot: Path) -> N
         )
     assert found["table"]["rows"][1] == [
         "plp", "480", "100%", "0.250%", "+0.835", "0.250",
-        "jump longer than the rule allows: nobody acted, 96 / 480",
+        "jump longer than the rule allows: nobody acted (96 / 480)",
     ]  # fmt: skip
 
 

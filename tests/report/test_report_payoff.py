@@ -129,7 +129,7 @@ def test_a_missing_control_is_told_and_the_rest_of_the_report_stands(tmp_path: P
     table[:] = [row for row in table if row["method"] != "random-jump"]
     (tmp_path / "result.json").write_text(to_json(result))
     for language, sentence in (("en", "the control random-jump of plp is missing"),
-                               ("ja", "plp の対照手法 random-jump の")):  # fmt: skip
+                               ("ja", "plp の対照 random-jump の")):  # fmt: skip
         data = build(load(tmp_path), Words(language))
         assert data["payoff"]["reason"].startswith(sentence)
         assert sentence in render(data, Words(language))

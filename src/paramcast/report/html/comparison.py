@@ -156,7 +156,7 @@ class Cell:
         return [factor * (a - b) for a, b in zip(values, base, strict=False)]
 
 
-def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
+def cells_of(stored: Stored, axis_name: Callable[[str], str], comma: str = ", ") -> list[Cell]:
     """The comparisons of a folder; in a study, labels name the settings in which they differ."""
     known = {run.key: run for run in stored.runs}
     results = stored.result["cells"]
@@ -168,7 +168,7 @@ def cells_of(stored: Stored, axis_name: Callable[[str], str]) -> list[Cell]:
     cells = []
     for i, result in enumerate(results):
         settings = [(axis_name(n), result["settings"][n]) for n in axes or names]
-        label = ", ".join(f"{n} {short(value)}" for n, value in settings if value is not None)
+        label = comma.join(f"{n} {short(value)}" for n, value in settings if value is not None)
         cells.append(_cell(i, label, result, known))
     return cells
 

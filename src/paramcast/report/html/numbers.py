@@ -8,7 +8,7 @@ from ...study.judging.stats import Comparison, shown_p
 from ...study.search import named
 from ...study.words import Words
 from .comparison import Arm, Cell
-from .plotting import Behind, number, pair_of
+from .plotting import Behind, number, numbered, pair_of
 
 MOST_RETURNED = 6
 """Columns of other results that a training of the user's returned."""
@@ -80,7 +80,7 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
     means = {name: each["mean"] for name, each in row["measures"].items()}
     return {
         **{f"{RETURNED}{k}": "" if v is None else number(v) for k, v in means.items()},
-        "comparison": f"{cell.index + 1}: {cell.label}",
+        "comparison": numbered(cell, words),
         "method": arm.name,
         "role": words.either(f"role.{arm.role}", arm.role),
         "lr": "" if row["lr"] is None else f"{row['lr']:.4g}",

@@ -216,8 +216,13 @@ def unit_of(cell: Cell, words: Words) -> str:
 
 def metric_name(cell: Cell, words: Words) -> str:
     """The name of the primary metric on the validation split."""
-    name, unit = cell.metric.name, ", %" if cell.metric.percent else ""
-    return words("chart.validation", metric=words.either(f"metric.{name}", name)) + unit
+    name, key = cell.metric.name, "percent" if cell.metric.percent else "validation"
+    return words(f"chart.{key}", metric=words.either(f"metric.{name}", name))
+
+
+def numbered(cell: Cell, words: Words) -> str:
+    """A comparison of a study: its number and its settings."""
+    return f"{cell.index + 1}{words('page.colon')}{cell.label}"
 
 
 def plain(text: str) -> str:

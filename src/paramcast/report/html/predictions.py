@@ -108,7 +108,7 @@ def _fired(runs: Iterable[Run]) -> Iterator[tuple[dict[str, Any], str, str, int]
 def said(rule: str, action: str, words: Words) -> str:
     """An anomaly rule and its action, in words."""
     what = words.either(f"rule.{rule}", rule)
-    return f"{what}: {words.either(f'action.{action}', action)}"
+    return f"{what}{words('page.colon')}{words.either(f'action.{action}', action)}"
 
 
 def _row(arm: Arm, words: Words) -> list[str]:
@@ -118,7 +118,9 @@ def _row(arm: Arm, words: Words) -> list[str]:
     fired: Counter[tuple[str, str]] = Counter()
     for _, rule, action, count in _fired(runs):
         fired[rule, action] += count
-    anomalies = "; ".join(f"{said(*key, words)}, {n} / {made}" for key, n in fired.items())
+    anomalies = words("payoff.and").join(
+        said(*key, words) + words("page.bracketed", x=f"{n} / {made}") for key, n in fired.items()
+    )
     return [
         arm.name, str(made), _weighted(points, "accepted", "count", "{:.0%}"),
         _weighted(points, "relative_jump", "count", "{:.3%}"),

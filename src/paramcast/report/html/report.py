@@ -13,7 +13,7 @@ from ..roi import Inputs
 from . import curves, effect, method, numbers, payoff, predictions, runs, study, tuning, verdict
 from .comparison import Cell, cells_of
 from .load import MOST_ROWS, Stored
-from .plotting import Chart
+from .plotting import Chart, numbered
 
 MOST_CELLS = 120
 """At most that many comparisons have charts in the page; a reader chooses one at a time."""
@@ -36,7 +36,7 @@ def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[st
 
 def _build(stored: Stored, words: Words) -> dict[str, Any]:
     is_study, result = stored.kind == "study", stored.result
-    cells = cells_of(stored, lambda axis: words.either(f"axis.{axis}", axis))
+    cells = cells_of(stored, lambda axis: words.either(f"axis.{axis}", axis), words("page.comma"))
     asked = None if is_study else words(f"question.{cells[0].result['question']}")
     return {
         "language": words.language,
@@ -55,7 +55,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         # the charts: of a study as a whole, then of each comparison
         "whole": study.charts_of(cells, words) if is_study else [],
         "cells": [
-            {"label": f"{cell.index + 1}: {cell.label}", "charts": charts_of(cell, words)}
+            {"label": numbered(cell, words), "charts": charts_of(cell, words)}
             for cell in cells[:MOST_CELLS]
         ],
         "count": len(cells),

@@ -87,10 +87,11 @@ def _shown(run: Run, behind: list[tuple[int, str]], words: Words) -> dict[str, A
     outcome, spec, status = run.outcome, run.spec, status_of(run.outcome)
     # tuning runs have no test values
     values = outcome.get("test") or outcome.get("validation") or {}
+    comma = words("page.comma")
     methods = list(dict.fromkeys(name for _, name in behind)) or [spec["method"]]
     cells = list(dict.fromkeys(i for i, _ in behind))
     shown = [
-        ", ".join(str(i + 1) for i in cells), ", ".join(methods),
+        comma.join(str(i + 1) for i in cells), comma.join(methods),
         words.either(f"phase.{spec['phase']}", spec["phase"]), spec["seed"],
         "" if outcome["steps"] is None else f"{outcome['steps']}", _rate(spec),
         words.either(f"status.{status}", status),
@@ -110,13 +111,13 @@ def _shown(run: Run, behind: list[tuple[int, str]], words: Words) -> dict[str, A
 
 def bad_of(stored: Stored, cells: list[Cell], words: Words) -> list[list[str]]:
     """Runs that diverged and attempts that failed, each with its reason."""
-    behind = behind_of(cells)
+    behind, comma = behind_of(cells), words("page.comma")
     rows = []
     for run in stored.runs:
         if run.outcome["status"] != "done":
             known = behind.get(run.key, [])
-            where = ", ".join(dict.fromkeys(str(i + 1) for i, _ in known))
-            name = ", ".join(dict.fromkeys(name for _, name in known)) or run.spec["method"]
+            where = comma.join(dict.fromkeys(str(i + 1) for i, _ in known))
+            name = comma.join(dict.fromkeys(name for _, name in known)) or run.spec["method"]
             reason = divergence(run.outcome, words)
             rows.append([where, name, *_where(run.spec, words), words("status.diverged"), reason])
     for failure in stored.failures:

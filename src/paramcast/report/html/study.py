@@ -9,7 +9,18 @@ from ...study.grid.maps import Map, maps
 from ...study.words import Words
 from . import profiles, tuning
 from .comparison import Cell
-from .plotting import Behind, Chart, between, chart, filled, pair_of, plain, short, unit_of
+from .plotting import (
+    Behind,
+    Chart,
+    between,
+    chart,
+    filled,
+    numbered,
+    pair_of,
+    plain,
+    short,
+    unit_of,
+)
 
 # kinds of a verdict, the best first, with the colour and the pattern of each
 KINDS = (
@@ -113,7 +124,7 @@ def _forest(
             colours.append("$c0" if down > 0 else "$c1" if up < 0 else "$base")
             behind.append({"cell": cell.index, "method": pair_of(cell, arm, against)})
             rows.append(
-                [f"{cell.index + 1}: {cell.label}", arm.name, name, cell.signed(mean),
+                [numbered(cell, words), arm.name, name, cell.signed(mean),
                  between(cell.signed, down, up), words(f"relation.{c.relation}")]
             )  # fmt: skip
     trace = {

@@ -19,16 +19,17 @@ LATEX = {
 def markdown(data: dict[str, Any], words: Words) -> str:
     """The report as Markdown: verdicts, facts, table, return, protocol, and the command."""
     head, rows = _columns(data)
+    colon = words("page.colon")
     parts = [f"# {_md(data['question'])}"]
     if data["asked"]:
         parts.append(_md(data["asked"]))
     # verdicts first, then the facts and numbers behind them
     for v in data["verdicts"]:
-        parts.append(f"**{_md(v['sentence'])}**\n\n{words('page.next')}: {_md(v['next'])}")
+        parts.append(f"**{_md(v['sentence'])}**\n\n{words('page.next')}{colon}{_md(v['next'])}")
         if v["command"]:
             parts.append(_code(v["command"]))
     parts += [
-        "\n".join(f"- {_md(label)}: {_md(value)}" for label, value, _ in data["facts"]),
+        "\n".join(f"- {_md(label)}{colon}{_md(value)}" for label, value, _ in data["facts"]),
         _table(head, rows),
         "\n".join(f"- {_md(note)}" for note, _ in data["notes"]),
         f"## {words('page.data_heading')}",
@@ -39,7 +40,7 @@ def markdown(data: dict[str, Any], words: Words) -> str:
         f"## {words('page.protocol_heading')}",
         "\n".join(f"- {_md(line)}" for line in data["protocol"]),
         f"## {words('page.environment_heading')}",
-        "\n".join(f"- {_md(name)}: {_md(value)}" for name, value in data["environment"]),
+        "\n".join(f"- {_md(name)}{colon}{_md(value)}" for name, value in data["environment"]),
         _code(data["command"]),
     ]
     # the table takes the place of the sentence that nothing failed
@@ -69,8 +70,10 @@ def latex(data: dict[str, Any], words: Words) -> str:
     align = "".join("l" if name in ("comparison", "method", "verdict") else "r"
                     for name in _shown(data))  # fmt: skip
     seeds = next(value for label, value, _ in data["facts"] if label == words("facts.seeds"))
-    asked = data["asked"].rstrip(".") + ". " if data["asked"] else ""
-    caption = f"{data['question']} {asked}{seeds}. {data['reads']['table_read']}"
+    # sentences end in a stop, labels and values do not
+    asked = [data["asked"].rstrip(".")] if data["asked"] else []
+    told = words("page.stop").join([*asked, seeds, data["reads"]["table_read"]])
+    caption = f"{data['question']} {told}"
     return "\n".join(
         [
             "% \\usepackage{booktabs}",

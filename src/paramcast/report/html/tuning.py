@@ -44,7 +44,7 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
     chosen = rates_tried["chosen"]
     # what was searched beside each rate, if anything was
     pairs = zip(rates_tried["tried"], rates_tried["settings"], strict=False)
-    beside = {lr: f" ({named(settings)})" for lr, settings in pairs}
+    beside = {lr: words("page.bracketed", x=named(settings)) for lr, settings in pairs}
     data, rows = [], []
     # a line per method, with a star at its chosen rate
     for method, by_lr in cell.tuning.items():
@@ -131,7 +131,7 @@ def _labelled(groups: list[list[Cell]], words: Words) -> list[tuple[str, list[Ce
     names = [name for name in (settings[0] if settings else ()) if name != "lr"]
     axes = [n for n in names if len({str(each[n]) for each in settings}) > 1] or ["task"]
     labels = [
-        ", ".join(f"{words.either(f'axis.{n}', n)} {setting(each[n])}"
+        words("page.comma").join(f"{words.either(f'axis.{n}', n)} {setting(each[n])}"
                   for n in axes if each[n] is not None)
         for each in settings
     ]  # fmt: skip

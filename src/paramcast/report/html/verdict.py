@@ -15,7 +15,7 @@ from .load import Stored
 
 def question(cell: Cell, words: Words) -> str:
     """The pilot's question."""
-    methods, base = ", ".join(cell.judged), cell.arms[0].name
+    methods, base = words("page.comma").join(cell.judged), cell.arms[0].name
     key = "page.question_pilot" if methods else "page.question_none"
     key = "page.question_table" if cell.result["question"] == "table" else key
     return words(key, methods=methods, base=base, task=cell.result["task"])
@@ -96,7 +96,9 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
     # arms whose verdicts were settled at an early look have fewer seeds than others
     rows = [row for cell in cells for row in cell.result["table"]]
     seeds = sorted({len(row[k]) for row in rows for k in ("values", "early_values")} - {0})
-    n = str(seeds[0]) if len(seeds) == 1 else f"{seeds[0]}-{seeds[-1]}"
+    n = str(seeds[0])
+    if len(seeds) > 1:
+        n = words("page.range", low=n, high=seeds[-1])
     paired = all(cell.metric.paired for cell in cells)
     facts.insert(0, ("seeds", words("facts.paired" if paired else "facts.unpaired", n=n), "table"))
     if stored.kind == "study":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from ...study.judging.sentences import advice
@@ -63,7 +63,7 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
     return [
         words(
             "payoff.compared" if paid else "payoff.no_return", method=name, base=base,
-            task=found["task"], n="-".join(map(str, method["seeds"])),
+            task=found["task"], n=_seeds(method["seeds"], words),
             kinds=words("payoff.and").join(kinds),
         ),
         words("payoff.free", said=free, next=_next(cases, found["metric"], words)),
@@ -74,6 +74,12 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
         _value_over(found, paid, words) if paid else _needed(name, found, words),
         _defaults(found, words),
     ]  # fmt: skip
+
+
+def _seeds(counts: Sequence[int], words: Words) -> str:
+    """How many seeds: one number, or from the fewest to the most."""
+    low, *rest = map(str, counts)
+    return words("page.range", low=low, high=rest[-1]) if rest else low
 
 
 def _agrees(case: Found) -> bool:
@@ -183,7 +189,7 @@ def _next(cases: Found, metric: Metric, words: Words) -> str:
     answers = [case["answer"] for case in told]
     said = [advice(answer, metric, words) for answer in answers]
     said += [answer.extension.command for answer in answers if answer.extension is not None]
-    return words("payoff.space").join(dict.fromkeys(said))
+    return words("page.space").join(dict.fromkeys(said))
 
 
 def table(name: str, found: Found, words: Words) -> dict[str, list[Any]]:
@@ -259,7 +265,7 @@ def notes(found: Found, words: Words) -> list[str]:
     left = [key for key, each in found["inputs"].items() if each["default"]]
     told = [words("payoff.transfer")]
     if 0 < len(left) < len(found["inputs"]):  # all at their defaults is the fifth line
-        told.append(words("payoff.left", names=", ".join(left)))
+        told.append(words("payoff.left", names=words("page.comma").join(left)))
     for name, method in found["methods"].items():
         case = method["cases"]["quality"]
         low, high = (100 * case["added_share"][end] for end in ("low", "high"))

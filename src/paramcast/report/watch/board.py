@@ -107,12 +107,14 @@ def key_of(spec: dict[str, Any]) -> Key:
     return Key(cell, spec["phase"], spec["share"], spec["method"], spec["lr"])
 
 
-def labels(cells: Iterable[tuple[Any, ...]], named: Callable[[str], str]) -> list[str]:
+def labels(
+    cells: Iterable[tuple[Any, ...]], named: Callable[[str], str], comma: str = ", "
+) -> list[str]:
     """Comparisons by the settings in which they differ."""
     cells = list(cells)
     differ = [i for i in range(len(AXES)) if len({cell[i] for cell in cells}) > 1] or [0]
     return [
-        ", ".join(f"{named(AXES[i])} {cell[i]}" for i in differ if cell[i] is not None)
+        comma.join(f"{named(AXES[i])} {cell[i]}" for i in differ if cell[i] is not None)
         for cell in cells
     ]
 

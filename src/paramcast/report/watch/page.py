@@ -16,6 +16,7 @@ from ...study.words import Words
 from ..html.comparison import BASE, CONTROL, PREDICTOR, Arm, Cell
 from ..html.load import Run, Stored
 from ..html.page import render
+from ..html.plotting import numbered
 from ..html.report import MOST_CELLS, before_verdict, reads
 from ..html.runs import run_tables
 from ..html.write import content
@@ -82,7 +83,9 @@ def _data(now: Progress, board: Board, words: Words) -> dict[str, Any]:
     """What the template shows; see `html.report.build`."""
     none: Any = {}
     stored = Stored(now.kind, Path(now.folder), none, board.runs(), board.failures)
-    names = labels(board.cells, lambda axis: words.either(f"axis.{axis}", axis))
+    names = labels(
+        board.cells, lambda axis: words.either(f"axis.{axis}", axis), words("page.comma")
+    )
     cells = [
         _cell(i, label, arms)
         for i, (label, arms) in enumerate(zip(names, board.cells.values(), strict=True))
@@ -98,7 +101,7 @@ def _data(now: Progress, board: Board, words: Words) -> dict[str, Any]:
         "verdicts": [_no_verdict(now, words)],
         "facts": _facts(now, words),
         "cells": [
-            {"label": f"{cell.index + 1}: {cell.label}", "charts": before_verdict(cell, words)}
+            {"label": numbered(cell, words), "charts": before_verdict(cell, words)}
             for cell in cells[:MOST_CELLS]
         ],
         "count": len(cells),
@@ -114,7 +117,7 @@ def _no_verdict(now: Progress, words: Words) -> dict[str, Any]:
     runs = _of(sum(n for _, n, _ in now.phases), sum(planned) if known else None, words)
     sentence = words("watch.none", runs=runs)
     if now.price is not None:
-        sentence += words("payoff.space") + words(
+        sentence += words("page.space") + words(
             "watch.price", usual=now.price[1], most=now.price[2]
         )
     if now.state == "waiting":

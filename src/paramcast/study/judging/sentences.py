@@ -25,12 +25,13 @@ def advice(verdict: Verdict, metric: Metric, words: Words) -> str:
     """What to do next, without the command that extends the pilot."""
     values = _values(verdict, metric, words)
     said = [words(f"advice.{key}", **values) for key in verdict.advice]
-    return words("advice.space").join(said)
+    return words("page.space").join(said)
 
 
 def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
     """The text of a note such as {"note": "lowest", "arms": ["sgd"], "range": [1e-5, 1]}."""
     values = {name: value for name, value in stored.items() if name != "note"}
+    comma = words("page.comma")
     for name in ("share", "margin", "half"):
         if name in values:
             values[name] = amount(values[name], metric, words)
@@ -41,11 +42,11 @@ def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
     if "range" in values:
         values["low"], values["high"] = (f"{lr:.4g}" for lr in values["range"])
     if "ratios" in values:
-        values["ratios"] = ", ".join(f"{name} {x:.2f}" for name, x in values["ratios"].items())
+        values["ratios"] = comma.join(f"{name} {x:.2f}" for name, x in values["ratios"].items())
     if "by_arm" in values:
-        values["by_arm"] = _counts(values["by_arm"])
+        values["by_arm"] = _counts(values["by_arm"], words)
     if "arms" in values:
-        values["names"] = ", ".join(values["arms"])
+        values["names"] = comma.join(values["arms"])
     return words(f"note.{stored['note']}", **values)
 
 
@@ -78,9 +79,9 @@ def describe(c: Comparison, metric: Metric, words: Words) -> str:
     )
 
 
-def _counts(by_arm: Mapping[str, int]) -> str:
+def _counts(by_arm: Mapping[str, int], words: Words) -> str:
     """How many runs of each arm, such as "sgd 3, plp 1"."""
-    return ", ".join(f"{name} {n}" for name, n in by_arm.items())
+    return words("page.comma").join(f"{name} {n}" for name, n in by_arm.items())
 
 
 def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
@@ -95,9 +96,9 @@ def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
     if "lr" in facts:
         values["lr"] = f"{facts['lr']:.4g}"
     if "controls" in facts:
-        values["controls"] = ", ".join(facts["controls"])
+        values["controls"] = words("page.comma").join(facts["controls"])
     if "by_arm" in facts:
-        values["by_arm"] = _counts(facts["by_arm"])
+        values["by_arm"] = _counts(facts["by_arm"], words)
     if "mean" in facts and metric.constant is not None:
         values["mean"], values["constant"] = map(metric.value, (facts["mean"], metric.constant))
 
