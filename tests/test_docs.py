@@ -52,7 +52,15 @@ CODE = {page: _python_blocks(page) for page in PAGES}
 CODE |= {example: example.read_text("utf-8") for example in EXAMPLES}
 
 
-@pytest.mark.parametrize("file", [p for p in CODE if CODE[p]], ids=lambda p: p.name)
+SLOW = ("19_lightning_pilot.py", "20_transformers_pilot.py", "21_judge_table.py")
+"""Whole trainings of a framework, which tests/integrations covers, and a report."""
+
+
+@pytest.mark.parametrize(
+    "file",
+    [pytest.param(p, marks=[pytest.mark.slow] if p.name in SLOW else []) for p in CODE if CODE[p]],
+    ids=lambda p: p.name,
+)
 def test_the_code_of_a_page_or_an_example_runs(file, tmp_path):
     log = tmp_path / "log"
     child = workers_context().Process(target=_run, args=(CODE[file], file, tmp_path, log))

@@ -19,7 +19,10 @@ from synthetic import EVIL, write_pilot
 from command import without_notice
 from paramcast.cli.running import beside
 from paramcast.errors import StudyError
-from paramcast.report.html import page, pdf, write
+from paramcast.report.html import meeting, page, pdf, write
+from paramcast.report.html.load import load
+from paramcast.report.html.report import build
+from paramcast.study.words import Words
 
 Paramcast = Callable[..., Any]
 
@@ -180,6 +183,38 @@ def test_for_a_meeting_there_is_one_page(
     ran = paramcast("report", tmp_path / "pilot", "--one-page", "--lang", language, "-o", out)
     assert ran.code == 0
     assert len(re.findall(rb"/Type\s*/Page\b", out.read_bytes())) == 1
+
+
+MANY = "plp, secant, quadratic, lookahead, outer-nesterov, forward-ema, rre, aitken, ema, swa, lawa"
+
+
+@pytest.fixture(scope="module")
+def many(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("many")
+    write_pilot(folder, methods=MANY, effects={"ema": 0.02, "swa": 0.012, "rre": -0.03})
+    return folder
+
+
+def test_of_many_methods_one_page_has_the_most_important(chromium: str, many: Path) -> None:
+    printed = write.content(many, "en", "pdf", one_page=True)
+    assert len(re.findall(rb"/Type\s*/Page\b", printed)) == 1
+
+
+def test_what_a_meeting_decides_comes_first_and_the_rest_is_counted(many: Path) -> None:
+    stored, words = load(many), Words("en")
+    pages = list(meeting._ever_shorter(stored, words, None))
+    assert len(pages) == len(meeting.CUTS)  # with so many, all of all is not even tried
+    shown = [verdict["method"] for verdict in pages[0]["verdicts"]]
+    assert shown == ["ema", "ema", "swa", "rre"]  # adopt, adopt, harmful; of the first its speed
+    assert pages[0]["more"][0].startswith("And 8 more: ")
+    # the table has no line of what is left out, and the pilot cost what it cost
+    methods = {row["cells"][0] for row in pages[0]["table"]["rows"]}
+    assert {"sgd", "ema", "swa", "rre"} <= methods
+    assert not {name for name in methods if "quadratic" in name}
+    whole = build(stored, words)["payoff"]["methods"]
+    assert [page["payoff"]["methods"] for page in pages] == [
+        [each for each in whole if each["name"] == "ema"]
+    ] * len(pages)
 
 
 def test_one_page_is_for_a_pdf(paramcast: Paramcast, pilot: Path) -> None:

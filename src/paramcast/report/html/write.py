@@ -36,7 +36,8 @@ def write_report(
         language: "en" or "ja".
         form: "html", "md", "latex" or "pdf".
         inputs: costs and values for the return (`paramcast.report.roi`); None for the defaults.
-        one_page: of a PDF only the verdict, the effect, the return and the table.
+        one_page: of a PDF only the verdict, the effect, the return and the table, of many methods
+            only the most important ones (`meeting.py`).
 
     Returns:
         The path of the file.
@@ -88,14 +89,18 @@ def content(
     """
     words, stored = Words(language), load(folder)
     with as_written(folder / RESULT, AGAIN):
-        return _content(build(stored, words, inputs), words, form, one_page=one_page)
+        if one_page:
+            from .meeting import one_page as printed
+
+            return printed(stored, words, inputs)
+        return _content(build(stored, words, inputs), words, form)
 
 
-def _content(data: dict[str, Any], words: Words, form: str, *, one_page: bool) -> bytes:
+def _content(data: dict[str, Any], words: Words, form: str) -> bytes:
     if form in ("html", "pdf"):
         from .page import render
 
-        page = render(data, words, eager=form == "pdf", one_page=one_page)
+        page = render(data, words, eager=form == "pdf")
         if form == "html":
             return page.encode()
         from .pdf import to_pdf
