@@ -104,7 +104,8 @@ def test_quantile_and_p_are_those_of_forty_digits(n: int) -> None:
     for confidence in (0.9, 0.95, 0.975, 0.98, 1 - 0.05 / 3):
         c = compare([1.0] * (n - 1) + [2.0], 1.0, confidence=confidence)
         quantile = (c.high - c.mean) * math.sqrt(n) / c.sd
-        assert float(t_cdf(quantile, n - 1)) == pytest.approx((1 + confidence) / 2, abs=1e-12)
+        # SciPy before 1.16, the newest for Python 3.10, seeks the quantile to about 2e-11 of itself
+        assert float(t_cdf(quantile, n - 1)) == pytest.approx((1 + confidence) / 2, abs=1e-11)
         t = c.mean * math.sqrt(n) / c.sd
         assert c.p == pytest.approx(float(2 * (1 - t_cdf(t, n - 1))), rel=1e-9)
 
