@@ -11,6 +11,7 @@ fail, and one that passes fails until its line is removed.
 the results of the tests that carry `compat` marks.
 """
 
+import gc
 import os
 import signal
 from importlib import metadata
@@ -31,6 +32,8 @@ SLOW_SECONDS = 4 * 3600
 @pytest.hookimpl(tryfirst=True)  # before pytest-xdist reads them
 def pytest_cmdline_main(config):
     """-n auto --dist worksteal; not in addopts, where `-p no:xdist` would not know them."""
+    # hundreds of processes import the same files; each would compile them for itself
+    os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     option = config.option
     if hasattr(option, "numprocesses") and not hasattr(config, "workerinput"):
         option.numprocesses = "auto" if option.numprocesses is None else option.numprocesses
@@ -80,6 +83,12 @@ def pytest_collection_modifyitems(items):
                 raise pytest.UsageError(f"{item.nodeid}: feature must be one of {FEATURES}")
             # user properties travel from the workers of pytest-xdist to the one that writes
             item.user_properties.append(("compat", dict(mark.kwargs)))
+
+
+def pytest_collection_finish():
+    """What all tests share lives to the end; no search for garbage needs to walk it again."""
+    gc.collect()
+    gc.freeze()
 
 
 def time_limit(item):

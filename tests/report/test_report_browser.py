@@ -140,8 +140,13 @@ def test_a_mean_leads_to_its_runs_and_filters_narrow_them(pilot_page):
     assert rows.count() == 1
 
 
-def test_another_comparison_of_a_study_is_drawn(visit: Visit) -> None:
-    page = visit("study")
+@pytest.fixture(scope="module")
+def study_page(opener):
+    return opener("study")
+
+
+def test_another_comparison_of_a_study_is_drawn(study_page):
+    page = study_page
     before = page.locator("#paired .plot").evaluate("p => JSON.stringify(p.data.map(t => t.y))")
     first = page.locator("#paired").evaluate("s => s.querySelector('tbody').textContent")
     page.locator("#pick").select_option("5")
@@ -212,8 +217,8 @@ def test_dark_and_print_have_their_own_colours(visit: Visit) -> None:
     assert len(page.pdf()) > 50_000
 
 
-def test_a_long_table_is_printed_to_its_end(visit: Visit) -> None:
-    page = visit("study")
+def test_a_long_table_is_printed_to_its_end(study_page):
+    page = study_page
     page.emulate_media(media="print")
     page.locator("#table .wide").evaluate("e => e.classList.add('tall')")
     page.locator("#table tbody").evaluate(
