@@ -37,7 +37,7 @@ def command(study: str, folder: Path, out: Path | None) -> None:
     """Print the tables of the finished study in FOLDER as Markdown; with --out, draw figures too.
 
     STUDY is the study's name or, for a study of your own, an analysis: table (every arm of every
-    cell), heatmap, measures, synergy, conditions, stability, online, rates, fewer-steps.
+    cell), heatmap, measures, synergy, conditions, stability, online, rates, fewer-steps, anytime.
 
     \b
     Examples:

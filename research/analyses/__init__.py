@@ -10,7 +10,18 @@ from paramcast.study.reading import as_written
 from paramcast.study.store.folder import RESULT
 from paramcast.study.stored import AGAIN, Result
 
-from . import conditions, fewer_steps, heatmap, measures, online, rates, stability, synergy, table
+from . import (
+    anytime,
+    conditions,
+    fewer_steps,
+    heatmap,
+    measures,
+    online,
+    rates,
+    stability,
+    synergy,
+    table,
+)
 from .page import Page
 
 ANALYSES: dict[str, Callable[[Result], Page]] = {
@@ -23,6 +34,7 @@ ANALYSES: dict[str, Callable[[Result], Page]] = {
     "online": online.analyse,
     "rates": rates.analyse,
     "fewer-steps": fewer_steps.analyse,
+    "anytime": anytime.analyse,
 }
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import re
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,9 @@ from paramcast.study.grid.file import open_study, ready_made
 from paramcast.study.grid.maps import differences
 from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import Metric, Verdict
-from paramcast.study.store.folder import to_json
+from paramcast.study.spec import RunSpec
+from paramcast.study.store.folder import DATABASE, to_json
+from paramcast.study.store.store import Store
 from runs import whole
 
 ENVIRONMENT = {"cpus": 2, "cpu": "x", "torch": "2", "python": "3", "paramcast": "0"}
@@ -270,7 +273,7 @@ def test_the_command_writes_a_page_with_its_figures(tmp_path: Path) -> None:
     for name in re.findall(r"\]\((.*?)\)", page):
         assert (tmp_path / "new" / name).is_file()
     for words, message in (
-        (("heat", folder), "'heat' is not one of 'bar-base', 'bar-curve'"),
+        (("heat", folder), "'heat' is not one of 'anytime', 'bar-base'"),
         (("heatmap", folder), "a heat map needs cells"),
         (("table", tmp_path / "nowhere"), "is not a folder; give the folder of a pilot or study"),
         (("table", folder, "--out", folder / "result.json"), "cannot be written"),
@@ -410,3 +413,39 @@ def test_fewer_steps_standardises_by_the_base_and_averages_over_tasks() -> None:
 def test_fewer_steps_says_what_a_study_lacks(cells: list[dict], message: str) -> None:
     with pytest.raises(StudyError, match=message):
         analyse(result(*cells), ["fewer-steps"], None)
+
+
+# --- on the way -----------------------------------------------------------------------------------
+
+
+def stored(folder: Path, method: str, curves: list[list[float]]) -> list[str]:
+    """Keys of runs with these validation accuracies, one per 5 steps."""
+    keys = []
+    with contextlib.closing(Store(folder / DATABASE)) as store:
+        for seed, values in enumerate(curves):
+            spec = RunSpec(
+                task="t", fingerprint="f", method=method, base="sgd", lr=0.1, schedule="cosine",
+                epochs=2, batch_size=8, share=1.0, phase="final", seed=seed, device="cpu",
+                versions="v",
+            )  # fmt: skip
+            curve = [{"step": 5 * (i + 1), "validation_metric": v} for i, v in enumerate(values)]
+            store.put(spec, {"status": "done", "curve": curve}, {})
+            keys.append(spec.key)
+    return keys
+
+
+def test_means_on_the_way_are_of_the_runs_that_have_a_whole_curve(tmp_path: Path) -> None:
+    study = cell(schedule="cosine")
+    base, _, plp = study["table"]
+    base["keys"] = stored(tmp_path, "base", [[0.5, 0.8], [0.7, 0.9], [0.1]])  # one diverged
+    plp["keys"] = stored(tmp_path, "plp", [[0.6, 0.7]])
+    made = result(study) | {"out": str(tmp_path)}
+    text = analyse(made, ["anytime"], tmp_path)
+    assert table(text)[1:] == [
+        ["sgd, cosine, 1 T", "2", "", "", "", "", "85"],
+        ["plp over sgd, cosine, 1 T", "1", "", "", "", "", "70"],
+    ]
+    assert (tmp_path / "made-up-digits-anytime.svg").read_text().count("<svg") == 1
+    base["keys"] = plp["keys"] = []
+    with pytest.raises(StudyError, match="no run of digits has a curve"):
+        analyse(result(study) | {"out": str(tmp_path)}, ["anytime"], None)

@@ -13,6 +13,7 @@ import pytest
 import bar
 import kept
 import selection
+import sensitivity
 from paramcast.study.grid.file import StudyFile, read
 from paramcast.study.store.store import Store
 from runs import run_spec
@@ -137,3 +138,18 @@ def test_the_best_rate_between_two_that_are_seen_is_found_by_a_parabola_alone() 
     arm = selection.Arm("a", [float(2 ** (i / 2)) for i in range(13)], rows(0.0, best=5))
     assert selection.cost(arm, selection.RULES["best point, loss"])[0] == pytest.approx(0.001)
     assert selection.cost(arm, selection.RULES["parabola of 5, loss"])[0] == 0.0
+
+
+def test_what_multiples_of_a_rate_cost_by_pencil() -> None:
+    """A loss of 0.001 for each squared half factor of 2: rates sqrt(2) apart."""
+    base = selection.Arm("a", [float(2 ** (i / 2)) for i in range(13)], rows(0.0))
+    best, costs, span = sensitivity.lost(base)
+    assert best == 8.0
+    assert costs == pytest.approx([0.036, 0.016, 0.004, 0.0, 0.004, 0.016, 0.036])
+    assert span == pytest.approx(2.0)  # one rate on either side costs 0.001, the next 0.004
+    method = selection.Arm("b", base.rates, rows(0.0, best=8))
+    assert sensitivity.transferred(method, base, 2.0) == pytest.approx((0.0, 0.0))
+    assert sensitivity.transferred(method, base, 1.0) == pytest.approx((0.004, -0.004))
+    assert sensitivity.transferred(method, base, 1024.0) == pytest.approx(
+        (0.016, -0.016)
+    )  # the end
