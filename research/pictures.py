@@ -1,7 +1,8 @@
 """The README's pictures, from the FOLDER of a finished pilot: `python research/pictures.py FOLDER`.
 
 Writes docs/pictures/midline.svg and, with Chromium, docs/pictures/report.png. The third picture,
-results/rates-gain.svg, is that of the study `rates`.
+results/rates-gain.svg, is that of the study `rates`. With --gallery, FOLDER holds the folders of
+the pilots in docs/gallery.md, and each first screen becomes docs/pictures/gallery-NAME.png.
 """
 
 from __future__ import annotations
@@ -25,11 +26,16 @@ INK, BLUE, ORANGE, GREY = "#222222", "#0072b2", "#d55e00", "#888888"
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"]})
 @click.argument("folder", type=click.Path(path_type=Path, exists=True, file_okay=False))
-def command(folder: Path) -> None:
+@click.option("--gallery", is_flag=True, help="The pictures of the gallery instead.")
+def command(folder: Path, gallery: bool) -> None:
     """Draw the README's pictures, the report's first screen from the pilot in FOLDER."""
     PICTURES.mkdir(parents=True, exist_ok=True)
-    _midline().savefig(PICTURES / "midline.svg", metadata={"Date": None}, bbox_inches="tight")
-    _first_screen(folder / "report.html", PICTURES / "report.png")
+    if gallery:
+        for report in sorted(folder.glob("*/report.html")):
+            _first_screen(report, PICTURES / f"gallery-{report.parent.name}.png")
+    else:
+        _midline().savefig(PICTURES / "midline.svg", metadata={"Date": None}, bbox_inches="tight")
+        _first_screen(folder / "report.html", PICTURES / "report.png")
     for file in sorted(PICTURES.iterdir()):
         click.echo(f"{file.name}: {file.stat().st_size / 1000:.0f} kB")
 
