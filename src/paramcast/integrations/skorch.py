@@ -90,7 +90,7 @@ class ForecastCallback(Callback):
         if self.average_.is_open:  # `EarlyStopping` or Ctrl-C ended the epoch
             found = [p.detach().clone() for p in all_parameters(forecast.param_groups)]
             self.average_.close()
-            if not _equal(found, _averages(forecast)):  # `load_best` loaded others
+            if not all(map(torch.equal, found, _averages(forecast))):  # `load_best` loaded others
                 _replace(forecast, found)
         if self.keep and forecast.has_average:
             _replace(forecast, _averages(forecast))
@@ -99,10 +99,6 @@ class ForecastCallback(Callback):
 def _averages(forecast: Forecast) -> list[Tensor]:
     with forecast.eval_weights():
         return [p.detach().clone() for p in all_parameters(forecast.param_groups)]
-
-
-def _equal(some: list[Tensor], others: list[Tensor]) -> bool:
-    return all(torch.equal(a, b) for a, b in zip(some, others, strict=True))
 
 
 def _replace(forecast: Forecast, weights: list[Tensor]) -> None:

@@ -58,20 +58,12 @@ class ForecastCallback(TrainerCallback):
         self.metrics, self.averaged = metrics, averaged
         self._average = Averaged()
 
-    def on_train_begin(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        forecast = unwrap(optimizer)
+    def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        forecast, model = unwrap(given["optimizer"]), given["model"]
         self._average.close([forecast])
         if not self.averaged or not forecast.averages:
             return
-        check_shows_average(optimizer)
+        check_shows_average(given["optimizer"])
         if args.load_best_model_at_end and (sharded(model) or state.is_hyper_param_search):
             where = "hyperparameter_search" if state.is_hyper_param_search else "a sharded model"
             raise ArgumentError(
@@ -83,23 +75,15 @@ class ForecastCallback(TrainerCallback):
         forecast.eval = lambda: self._average.open([forecast], model)  # type: ignore[attr-defined]
         forecast.train = self._average.close  # type: ignore[attr-defined]
 
-    def on_train_end(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
-        forecast, best = unwrap(optimizer), state.best_model_checkpoint
+    def on_train_end(self, args: Any, state: Any, control: Any, **given: Any) -> None:
+        forecast, best = unwrap(given["optimizer"]), state.best_model_checkpoint
         if not (self.averaged and forecast.averages and args.load_best_model_at_end and best):
             return
         # The Trainer has loaded the live weights of the best checkpoint. If the average had not
         # begun by then, they are the ones that were evaluated.
         PartialState().wait_for_everyone()  # the main process may still be writing the folder
         if (averaged := Path(best) / "averaged").is_dir():
-            _load_averaged(model, averaged)
+            _load_averaged(given["model"], averaged)
             _log.info("the model has the best averaged weights, of %s", averaged)
         forecast.restart_cycle()
         forecast.restart_average()
@@ -111,34 +95,19 @@ class ForecastCallback(TrainerCallback):
     def on_predict(self, args: Any, state: Any, control: Any, metrics: Any, **kwargs: Any) -> None:
         self._average.close()
 
-    def on_log(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        logs: dict[str, Any] | None = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
         if not self.metrics or logs is None or "loss" not in logs:
             return
-        found = numbers(unwrap(optimizer).last_event)
+        found = numbers(unwrap(given["optimizer"]).last_event)
         logs.update(found)
         state.log_history[-1].update(found)
 
-    def on_save(
-        self,
-        args: Any,
-        state: Any,
-        control: Any,
-        model: Any = None,
-        optimizer: Any = None,
-        **kwargs: Any,
-    ) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **given: Any) -> None:
         # A search writes its checkpoints elsewhere; each process holds part of a sharded model.
+        model = given["model"]
         unknown = state.is_hyper_param_search or sharded(model)
         if self.averaged and args.should_save and not unknown:
-            _save_averaged(unwrap(optimizer), model, args.output_dir, state.global_step)
+            _save_averaged(unwrap(given["optimizer"]), model, args.output_dir, state.global_step)
 
 
 def _save_averaged(forecast: Forecast, model: Any, folder: str, step: int) -> None:

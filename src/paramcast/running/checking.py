@@ -70,7 +70,10 @@ def _check_cycle(saved: Any, settings: Settings, parameters: Sequence[Tensor]) -
     right = {
         **{name: _is_whole(saved[name]) for name in COUNTS},
         **{name: isinstance(saved[name], bool) for name in FLAGS},
-        **{name: _is_list_of_bool(saved[name]) for name in LISTS},
+        **{
+            name: isinstance(saved[name], list) and {*map(type, saved[name])} <= {bool}
+            for name in LISTS
+        },
         "horizon": saved["horizon"] is None or _is_finite(saved["horizon"]),
         "size": _is_number_or_none(saved["size"]),
         "written": _is_finite(saved["written"]),
@@ -170,10 +173,6 @@ def _is_finite(value: Any) -> bool:
 
 def _is_number_or_none(value: Any) -> bool:
     return value is None or _is_number(value)
-
-
-def _is_list_of_bool(value: Any) -> bool:
-    return isinstance(value, list) and {*map(type, value)} <= {bool}
 
 
 def _is_row(value: Any, *fits: Callable[[Any], bool]) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from typing import Any
 
@@ -171,7 +172,7 @@ def _map(i: int, each: Map, unit: str, words: Words) -> Chart:
             found = [values.get((row, lr)) for lr in each.lrs]
             z.append([None if v is None else short(v[0]) for v in found])
             texts.append(["" if v is None else _text(v) for v in found])
-            rows.append([name, row, *("" if v is None else _bracketed(v) for v in found)])
+            rows.append([name, row, *(re.sub("</?b>", "", text) for text in texts[-1])])
         data = [{"type": "heatmap", "x": [f"{lr:.4g}" for lr in each.lrs],
                  "y": [plain(row) for row in each.rows], "z": z, "text": texts,
                  "texttemplate": "%{text}", "zmin": -limit, "zmax": limit, "xgap": 2, "ygap": 2,
@@ -194,7 +195,3 @@ def _text(value: tuple[float, float, float]) -> str:
     """A mean: bold if its interval leaves 0 out, else in brackets."""
     mean, low, high = value
     return f"({mean:+.2f})" if low <= 0 <= high else f"<b>{mean:+.2f}</b>"
-
-
-def _bracketed(value: tuple[float, float, float]) -> str:
-    return _text(value).replace("<b>", "").replace("</b>", "")

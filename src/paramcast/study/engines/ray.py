@@ -11,7 +11,7 @@ import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
-from types import ModuleType, TracebackType
+from types import ModuleType
 from typing import Any
 
 from ...errors import RunError, StudyError
@@ -154,12 +154,7 @@ class RayEngine:
                 ) from None
         _leave_messages_to_us()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *_: object) -> None:
         ray, self._ray, self._task = self._ray, None, None
         self._parcels.clear()
         if ray is not None and self._ours:
