@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from paramcast.errors import StudyError
 from paramcast.study.grid.maps import points, short
-from paramcast.study.judging.table import BASE, METHOD, PREDICTOR
+from paramcast.study.judging.table import BASE, LR_MATCHED, RANDOM_JUMP
 from paramcast.study.store.folder import reading
 from paramcast.study.stored import Judged, Result
 
@@ -17,13 +17,25 @@ from .page import Page, made_by
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)
 """Of T, where the table looks."""
-COLOURS = ("#222222", "#888888", "#0072b2", "#56b4e9", "#d55e00", "#e69f00", "#009e73", "#cc79a7")
+COLOURS = (
+    "#222222",
+    "#888888",
+    "#0072b2",
+    "#56b4e9",
+    "#d55e00",
+    "#e69f00",
+    "#009e73",
+    "#cc79a7",
+    "#8c564b",
+    "#9467bd",
+)
 
 
 class Line(NamedTuple):
-    """An arm: its name, and by share of T its mean on validation; n runs."""
+    """An arm: its name and rate, and by share of T its mean on validation; n runs."""
 
     name: str
+    lr: float | None
     shares: list[float]
     means: list[float]
     n: int
@@ -49,16 +61,20 @@ def analyse(result: Result) -> Page:
             raise StudyError(f"no run of {name} has a curve; run the study anew in another folder")
         page.say(f"**{name}**, {cells[0]['metric'].name}, T = {total} steps")
         page.table(
-            ("arm", "n", *(f"{share:g} T" for share in SHARES)),
-            [[line.name, line.n, *(_at(line, share) for share in SHARES)] for line in lines],
+            ("arm", "lr", "n", *(f"{share:g} T" for share in SHARES)),
+            [
+                [line.name, short(line.lr), line.n, *(_at(line, share) for share in SHARES)]
+                for line in lines
+            ],
         )
-        page.figure(f"{name}-anytime", f"validation on the way, {name}", partial(_draw, lines))
+        title = f"validation on the way, {cells[0]['task']}"
+        page.figure(cells[0]["task"], title, partial(_draw, lines))
     return page
 
 
 def _lines(cell: Judged, folder: Path, total: int) -> list[Line]:
-    """The curves of a cell's base, predictors and other methods, without controls of rates."""
-    rows = [row for row in cell["table"] if row["role"] in (BASE, PREDICTOR, METHOD)]
+    """The curves of a cell's arms, but for the base at other rates and jumps at random."""
+    rows = [row for row in cell["table"] if row["family"] not in (LR_MATCHED, RANDOM_JUMP)]
     settings, base, found = cell["settings"], cell["table"][0]["method"], []
     with reading(folder) as store:
         for row in rows:
@@ -76,7 +92,7 @@ def _lines(cell: Judged, folder: Path, total: int) -> list[Line]:
                 scale * statistics.fmean(point["validation_metric"] for point in at)
                 for at in zip(*curves, strict=True)
             ]
-            found.append(Line(name, shares, means, len(curves)))
+            found.append(Line(name, row["lr"], shares, means, len(curves)))
     return found
 
 
@@ -89,16 +105,23 @@ def _at(line: Line, share: float) -> str:
 def _draw(lines: list[Line]) -> Any:
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.2, 4.2))
+    figure = Figure(figsize=(7.2, 4.8))
     panel = figure.subplots()
     for line, colour in zip(lines, COLOURS * len(lines), strict=False):
         style = "--" if line.shares[-1] < 0.99 else "-"
-        panel.plot(line.shares, line.means, style, color=colour, linewidth=1.3, label=line.name)
+        panel.plot(
+            line.shares,
+            line.means,
+            style,
+            color=colour,
+            linewidth=1.3,
+            label=f"{line.name}, {short(line.lr)}",
+        )
     ends = sorted(line.means[-1] for line in lines)
     span = max(ends[-1] - ends[0], 1e-9)  # the beginning would flatten what matters
-    panel.set_ylim(ends[0] - 3 * span, ends[-1] + span)
+    panel.set_ylim(ends[0] - 2 * span, ends[-1] + span / 2)
     panel.set_xlabel("share of T")
     panel.set_ylabel("validation")
-    panel.legend(fontsize=6, frameon=False)
+    panel.legend(fontsize=6, frameon=False, loc="lower right")
     figure.tight_layout()
     return figure

@@ -442,10 +442,10 @@ def test_means_on_the_way_are_of_the_runs_that_have_a_whole_curve(tmp_path: Path
     made = result(study) | {"out": str(tmp_path)}
     text = analyse(made, ["anytime"], tmp_path)
     assert table(text)[1:] == [
-        ["sgd, cosine, 1 T", "2", "", "", "", "", "85"],
-        ["plp over sgd, cosine, 1 T", "1", "", "", "", "", "70"],
+        ["sgd, cosine, 1 T", "0.1", "2", "", "", "", "", "85"],
+        ["plp over sgd, cosine, 1 T", "0.1", "1", "", "", "", "", "70"],
     ]
-    assert (tmp_path / "made-up-digits-anytime.svg").read_text().count("<svg") == 1
+    assert (tmp_path / "made-up-digits.svg").read_text().count("<svg") == 1
     base["keys"] = plp["keys"] = []
     with pytest.raises(StudyError, match="no run of digits has a curve"):
         analyse(result(study) | {"out": str(tmp_path)}, ["anytime"], None)
