@@ -135,11 +135,15 @@ def test_a_built_in_task_is_complete(name: str) -> None:
 def test_the_readme_quotes_the_sentences_of_the_catalogue(readme: str) -> None:
     """The verdicts at its top are those that the terminal prints, up to the numbers."""
     text = (ROOT / readme).read_text("utf-8")
-    values = {"p": "plp", "b": "sgd", "margin": "0.50 points", "early": 0.8}
-    said = catalogue("en")["verdict"]
-    lead = said["lead"].format(**values)
-    for question, rule in (("quality", "same"), ("speed", "speed_worse")):
-        start = said[rule].partition(": {p_")[0].format(**values, lead=lead)
-        line = re.search(rf"^plp, {question}, at its best: (.*)\.$", text, re.MULTILINE)
+    values = {"p": "plp", "b": "sgd", "margin": "0.50 points", "early": "80"}
+    said = catalogue("en")
+    lead = said["verdict"]["lead"].format(**values, ends=said["ends"]["worse"])
+    for question, rule, kind in (
+        ("quality", "same", "no difference"),
+        ("speed", "speed_worse", "not faster"),
+    ):
+        start = said["verdict"][rule].partition(". ")[0].format(**values, lead=lead)
+        line = re.search(rf"^plp, {question}, at its best: (.*)\n  (.*)\.", text, re.MULTILINE)
         assert line, f"{readme} shows no verdict on {question}"
-        assert line[1] == start, f"{readme}: the verdict on {question} is another one today"
+        shown = f"{readme}: the verdict on {question} is another one today"
+        assert (line[1], line[2]) == (said["kind"][kind], start), shown

@@ -126,7 +126,7 @@ def test_the_first_screen_is_light_and_has_no_script(found: Findings) -> None:
 
 def test_without_its_folder_it_shows_the_table(found: Findings) -> None:
     gone = Findings({**found.stored, "out": "no/such/folder"})
-    assert gone._repr_html_().startswith("<pre>blobs: as you train today")
+    assert gone._repr_html_().startswith("<pre>blobs. As you train today")
     assert len(gone.frame) == 24
     assert "seconds" not in gone.frame.columns
 

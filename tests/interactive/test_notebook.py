@@ -79,8 +79,8 @@ def test_a_notebook_shows_progress_the_first_screen_and_errors(
     (result,) = shown
     assert "Should plp replace sgd on blobs?" in result["data"]["text/html"]
     assert "<script" not in result["data"]["text/html"]
-    assert result["data"]["text/plain"].startswith("blobs: as you train today")
-    assert text_of(printed).startswith("blobs: as you train today; ")
+    assert result["data"]["text/plain"].startswith("blobs. As you train today")
+    assert text_of(printed).startswith("blobs. As you train today: ")
     assert "\x1b" not in text_of(printed)
     assert frame[0]["data"]["text/plain"] == "(True, True, 'local')"
     assert (wrong[0]["ename"], wrong[0]["evalue"]) == (

@@ -25,6 +25,8 @@ from paramcast.study.training.methods import parse_methods
 from runs import follow, whole
 
 EXAMPLES = 100
+TESTED = 2000
+"""Test examples: with as few as train, half of one would fill the margin."""
 EVIL = "<img src=x onerror=alert(1)>"
 """A name that would be code, if a page took it for code."""
 ENVIRONMENT = {
@@ -34,9 +36,10 @@ ENVIRONMENT = {
 
 
 def make_task(name: str, classes: int, **changes: Any) -> Any:
-    inputs, targets = torch.zeros(EXAMPLES, 2), torch.arange(EXAMPLES) % classes
-    split = (inputs, targets)
-    return prepare(Task(name, lambda: torch.nn.Linear(2, classes), split, split, split, **changes))
+    train, test = (
+        (torch.zeros(n, 2), torch.arange(n) % classes) for n in (EXAMPLES, TESTED)
+    )  # fmt: skip
+    return prepare(Task(name, lambda: torch.nn.Linear(2, classes), train, train, test, **changes))
 
 
 def draw(spec: RunSpec, steps: int, classes: int, effects: dict[str, float]) -> dict[str, Any]:

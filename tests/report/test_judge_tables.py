@@ -459,7 +459,7 @@ def test_report_and_return_work_on_a_judged_table(tmp_path: Path) -> None:
     table.to_csv(tmp_path / "results.csv", index=False)
     done = call(tmp_path, "judge", "results.csv", "--out", "judged")
     assert done.code == 0, done.err
-    said = "new, quality, by the table's values: Adopt new: it ends better than sgd, +2.00 points"
+    said = "by the table's values: adopt new ends better than sgd. The difference is +2.00 points"
     assert said in " ".join(done.out.split())
     assert "top-1" not in done.out
     result = read_result(tmp_path / "judged", "table")

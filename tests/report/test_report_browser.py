@@ -231,6 +231,7 @@ def test_a_long_table_is_printed_to_its_end(study_page):
 def test_a_chart_out_of_sight_waits_until_it_is_seen(browser: Any, files: Any) -> None:
     context = browser.new_context(viewport={"width": 1000, "height": 700})
     page = context.new_page()
+    page.add_init_script("window.requestIdleCallback = () => {}")  # a busy machine is never idle
     page.goto(files["pilot", "en"].as_uri())
     page.locator("#effect[data-drawn]").wait_for()
     assert page.locator("#tuning[data-drawn]").count() == 0

@@ -142,7 +142,7 @@ def test_bases_and_controls_are_one_method_over_all_comparisons() -> None:
     ]  # fmt: skip
     made = profiles.chart_of(several, EN)
     assert made is not None
-    assert [t["name"] for t in made["views"][0]["data"]] == ["base", "plp", f"base at lr {TIMES} G"]
+    assert [t["name"] for t in made["views"][0]["data"]] == ["base", "plp", "lr-matched"]
 
 
 # --- rates ----------------------------------------------------------------------------------------
@@ -163,7 +163,7 @@ def test_each_method_is_compared_at_its_own_best_rate(study: Path) -> None:
     best = float(plp["Best rate"])
     pairs = zip(tables[best]["plp"]["values"], tables[0.05]["sgd"]["values"], strict=True)
     mean = math.fsum(100 * (a - b) for a, b in pairs) / 6
-    assert plp["Minus the base, each at its best"] == f"{mean:+.2f}"
+    assert plp["Minus sgd, each at its best"] == f"{mean:+.2f}"
     assert {row["Interval"] for row in rows if row["Method"] == "sgd"} == {"\u2013"}
 
 

@@ -149,9 +149,9 @@ def test_a_diverged_run_leaves_the_curve_and_stays_in_the_tables(pilot: Path) ->
     assert row["cells"][data["table"]["names"].index("diverged")] == "1/8"
     lr = row["cells"][2]
     assert [r[1:] for r in data["failed"]["rows"]] == [
-        ["demon", "final", "2", "T", lr, "diverged", "loss not finite at step 7"],
-        ["demon", "final", "2", "0.8 T", lr, "diverged", "loss not finite at step 7"],
-        ["plp", "final", "0", "T", lr, "failed", "ValueError: <b>no</b> such file"],
+        ["demon", "final", "2", "100%", lr, "diverged", "loss not finite at step 7"],
+        ["demon", "final", "2", "80%", lr, "diverged", "loss not finite at step 7"],
+        ["plp", "final", "0", "100%", lr, "failed", "ValueError: <b>no</b> such file"],
     ]  # fmt: skip
     reached = next(r for r in chart(data, "target")["table"]["rows"] if r[0] == "demon")
     assert reached[1].endswith("/ 8")
@@ -248,7 +248,7 @@ def test_arms_that_were_settled_at_different_looks(tmp_path: Path, language: str
 def test_controls_are_drawn_where_they_ran(tmp_path: Path) -> None:
     """Two predictors: one is adopted with 6 seeds, one stays open to the end."""
     methods = "plp, plp(horizon=0.5)"
-    write_pilot(tmp_path, **LAZY | {"methods": methods}, effects={"plp": 0.02})
+    write_pilot(tmp_path, **LAZY | {"methods": methods}, effects={"plp": 0.02}, margin=0.1)
     data, judged = data_of(tmp_path), cell(result_of(tmp_path))
     lengths = {r["method"]: len(r["values"]) for r in judged["table"]}
     assert lengths == {"sgd": 24, "sgd-lr-matched of plp": 6, "random-jump of plp": 6, "plp": 6,

@@ -208,9 +208,9 @@ def test_the_japanese_of_the_three_answers_people_get_most() -> None:
         for shift in (0.0, 0.02, -0.02)
     ]
     starts = (
-        "差なし\uff1aplp と sgd の結果の差は 0.50 ポイント以内です\uff1a",
-        "対照手法で十分\uff1aplp は sgd に勝ります",
-        "有害\uff1aplp の結果は sgd より悪くなります\uff1a",
+        "plp と sgd の結果の差は 0.50 ポイント以内です。",
+        "plp は sgd に 2.00 ポイント勝りますが、sgd-lr-matched も",
+        "plp の結果は sgd より劣ります。",
     )
     for text, start in zip(told, starts, strict=True):
         assert text.startswith(start)

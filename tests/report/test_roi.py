@@ -443,9 +443,9 @@ def test_five_lines_say_what_two_cases_are_worth(adopt: Path) -> None:
         'plp against sgd on made, n = 8: quality "adopt", counted over sgd-lr-matched; '
         'speed "faster", counted over sgd as it is.',
         "Free alternative: for quality sgd-lr-matched (net present value 3,600 [b]<i>); for "
-        "speed sgd as it is (net present value 0 [b]<i>). Next: Wrap the optimizer, keep the "
-        "learning rate 0.1, and watch the first trainings. Save 20% of the steps: plp with a "
-        "schedule of 0.8 T.",
+        "speed sgd as it is (net present value 0 [b]<i>). Next: Wrap sgd in "
+        "plp, keep the learning rate 0.1, and watch the first trainings. Train plp with 80% of the "
+        "steps, which saves 20%: shorten its schedule, too.",
         "The pilot took 2 compute hours, 4.2 [b]<i>.",
         "Break-even over 12 months: net present value for quality 2,196 [b]<i> (low 1,874, high "
         "2,518), pay-back: 2.24 months; for speed -765 [b]<i> (low -765, high -765), pay-back: "

@@ -89,7 +89,7 @@ def test_the_comparison_is_whole_where_there_is_little_room(tuned: Path, width: 
 def test_a_pilot_that_is_watched(tuned: Path, width: int, same: Same) -> None:
     view: dict[str, Any] = {**Watching(tuned).view(), "folder": "paramcast-runs/digits"}
     running = {
-        "method": "random-jump of plp", "lr": 0.0711, "phase": "final at 0.8 T", "seed": 3,
+        "method": "random-jump of plp", "lr": 0.0711, "phase": "final at 80% steps", "seed": 3,
         "step": 90, "steps": 150, "loss": [0.9, 0.5, 0.3, 0.2],
     }  # fmt: skip
     view |= {"state": "running", "seconds_left": 340.0, "running": [running], "verdicts": []}

@@ -263,7 +263,7 @@ def test_at_80_columns_nothing_is_cut(pilot: Path) -> None:
     for arm in view["arms"]:
         (line,) = (
             line for line in table.splitlines()
-            if line.startswith(arm["method"] + ("  " if arm["share"] == 1 else " at 0.8 T"))
+            if line.startswith(arm["method"] + ("  " if arm["share"] == 1 else " at 80% steps"))
         )  # fmt: skip
         assert f"{arm['lr']:.4g}" in line
         assert f"{arm['metric']:.2f}" in line

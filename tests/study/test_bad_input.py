@@ -85,7 +85,7 @@ def test_any_name_is_shown_as_it_is(
     task_file(changes=f"name={name!r}")
     ran = paramcast("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2)
     assert (ran.code, ran.said) == (0, "")
-    assert ran.out.startswith(f"{name}: as you train today")
+    assert ran.out.startswith(f"{name}. As you train today")
     (folder,) = (tmp_path / "paramcast-runs").iterdir()
     assert (folder / "result.json").is_file()
 

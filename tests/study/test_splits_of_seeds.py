@@ -97,7 +97,7 @@ def test_a_small_table_is_told_of_splits(planned: Any) -> None:
     few = replace(made.options, margin=1.0, relative_margin=True)
     made.options = few
     said = note(cautions(made)[0], Metric("mse", False, 0.01), Words("en"))
-    assert "never shown: use --splits 12, add test examples" in said
+    assert "Use --splits 12, add test examples" in said
 
 
 def test_a_pilot_with_splits_is_judged_and_reported(

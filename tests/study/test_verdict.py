@@ -95,7 +95,7 @@ def quality(
 
 
 @pytest.mark.parametrize(
-    ("role", "says"), [("predictor", "Wrap the optimizer"), ("method", "Use muon instead of sgd")]
+    ("role", "says"), [("predictor", "Wrap sgd in muon"), ("method", "Use muon instead of sgd")]
 )
 def test_what_takes_the_place_of_the_base_wraps_nothing(role: str, says: str) -> None:
     control = arm("control", "control", 0.0)
@@ -149,7 +149,7 @@ def test_first_rule_that_fits(
 @pytest.mark.parametrize(
     ("diverged", "kind", "reason"),
     [
-        ((0, 3, 0, 0), V.HARMFUL, r"unstable.*plp diverged on 3 of 8 seeds"),
+        ((0, 3, 0, 0), V.HARMFUL, r"plp is unstable: it diverged on 3 of 8 seeds"),
         ((0, 8, 0, 0), V.HARMFUL, r"unstable"),
         ((0, 3, 0, 5), V.HARMFUL, r"unstable"),
         ((0, 2, 0, 0), V.INCONCLUSIVE, r"2 of 16 runs diverged"),
@@ -317,8 +317,8 @@ def test_a_base_that_learned_nothing_is_never_judged(
         shown = metric.value(float(np.mean(values)))
         assert verdict.kind == V.INCONCLUSIVE
         assert said(verdict, known) == (
-            f"Inconclusive: sgd ({shown}) is no better than a constant "
-            f"({metric.value(constant)}): nothing can be judged."
+            f"sgd ({shown}) is no better than a constant prediction "
+            f"({metric.value(constant)}). Until it learns, nothing can be judged."
         )
         assert "--epochs" in then(verdict, known)
         assert "ower the learning rate" not in then(verdict, known)
@@ -362,7 +362,7 @@ def test_a_verdict_names_its_numbers() -> None:
     assert "-1.00 points" in told
     assert "95% interval -1.00 to -1.00, n = 8" in told
     lower_is_better = said(quality(-2, metric=MSE), MSE)
-    assert "-0.01 mse (plus = better; 95% interval -0.01 to -0.01, n = 8)" in lower_is_better
+    assert "-0.01 mse (95% interval -0.01 to -0.01, n = 8; plus = better)" in lower_is_better
 
 
 def test_every_comparison_is_kept() -> None:
@@ -381,7 +381,7 @@ def test_inconclusive_names_spread_and_seeds(metric: Metric) -> None:
     assert blocking(verdict) == "plp - sgd"
     assert verdict.needed == 104
     spread = "1.55 points" if metric.percent else "0.0155"
-    assert f"spread by {spread} (sd)" in then(verdict, metric)
+    assert f"spread by {spread} (standard deviation)" in then(verdict, metric)
     assert "104 seeds" in then(verdict, metric)
 
 
@@ -390,7 +390,7 @@ def test_not_more_than_its_control_asks_for_seeds_of_the_unclear_comparison() ->
     sd = 4 * math.sqrt(8 / 7)
     assert blocking(verdict) == "plp - control0"
     assert verdict.needed == math.ceil(10.5 * sd**2) + 3
-    assert "larger step" in said(verdict)
+    assert "a cheaper explanation" in said(verdict)
 
 
 def test_seeds_are_counted_on_a_comparison_that_is_unclear() -> None:
@@ -490,7 +490,7 @@ def test_speed(early: Any, base_early: Any, kind: str, metric: Metric) -> None:
 @pytest.mark.parametrize("base_early", [0, 2])
 def test_a_base_that_needs_fewer_steps_too_is_named(base_early: float) -> None:
     verdict = speed(0, base_early)
-    assert "sgd needs fewer steps too" in said(verdict)
+    assert "sgd does not need all of them either" in said(verdict)
     assert then(verdict) == "Shorten the training of sgd instead."
 
 
@@ -522,8 +522,8 @@ def test_a_control_that_is_as_fast_is_named_instead(
     verdict = speed(early, -2, metric, controls=controls)
     assert verdict.kind == kind
     if kind == V.INSTEAD:
-        assert "but so is control1, " in said(verdict, metric)
-        save = "Save 20% of the steps: control1 with a schedule of 0.8 T."
+        assert "control1 needs no more steps than that either" in said(verdict, metric)
+        save = "Train control1 with 80% of the steps, which saves 20%: shorten its schedule, too."
         assert then(verdict, metric) == f"{BACKWARD} {save}"
 
 
@@ -531,7 +531,7 @@ def test_faster_needs_more_than_the_base_with_as_many_steps() -> None:
     close, noisy = speed(-0.9, -1.1), speed(-0.9, -3 + 2.9 * NOISE)
     for verdict in (close, noisy):
         assert verdict.kind == V.NOT_FASTER
-        assert "with 0.8 T steps each plp is not shown to end better than sgd" in said(verdict)
+        assert "With 80% of the steps each, plp is not shown to end better" in said(verdict)
     assert (close.needed, blocking(close)) == (0, "")
     assert (noisy.needed, blocking(noisy)) == (104, "plp@ - sgd@")
 
@@ -551,13 +551,13 @@ def test_seeds_cannot_tell_less_than_half_a_test_example() -> None:
     assert (alike.kind, alike.needed) == (V.INCONCLUSIVE, 0)
     assert compared(alike)["plp - sgd"].mean == 0.0
     assert then(alike, coarse).startswith(
-        "More seeds will not settle it, half a test example is worth more"
+        "More seeds will not settle it: half a test example is worth the margin or more"
     )
     assert (noisy.kind, noisy.needed) == (
         V.INCONCLUSIVE,
         seeds_needed(compared(noisy)["plp - sgd"].sd, 0.02),
     )
-    assert "to tell 2.00 points apart takes" in then(noisy, coarse)
+    assert "To tell 2.00 points apart takes" in then(noisy, coarse)
 
 
 # --- word by word -------------------------------------------------------------------------------
@@ -565,69 +565,75 @@ def test_seeds_cannot_tell_less_than_half_a_test_example() -> None:
 
 def points(mean: str, low: str = "", high: str = "") -> str:
     ends = f"{low or mean} to {high or mean}"
-    return f"{mean} points (plus = better; 95% interval {ends}, n = 8)"
+    return f"{mean} points (95% interval {ends}, n = 8; plus = better)"
 
 
 BACKWARD = "A backward jump helps: average the weights or decay the learning rate."
-LEAD = "plp with 0.8 T steps against sgd with T"
-CLOSE = (
-    "More seeds will not settle it, the differences lie within the margin: a narrower --margin, "
+LEAD = "plp with 80% of the steps ends {} sgd with all of them."
+CLOSE = "More seeds will not settle it: the differences lie within the margin. "
+CLOSE += "Judge with a smaller --margin, or treat it as no difference."
+SEEDS = (
+    "The differences spread by {} points (standard deviation). To tell 0.50 points apart takes {}."
 )
-CLOSE += "or treat it as no difference."
-SEEDS = "The differences spread by {} points (sd); to tell 0.50 points apart takes {}."
+OPEN = "Whether plp or sgd ends better is not clear. The difference is {}. "
+OPEN += "This range includes 0 and reaches beyond 0.50 points."
 TOLD = [
-    (lambda: quality(0.5, 0), f"No difference: plp and sgd end within 0.50 points of each other: "
-     f"{points('+0.25')}.", "Keep sgd: on this task plp changes nothing that matters."),
-    (lambda: quality(-2, 0), f"Harmful: plp ends worse than sgd: {points('-1.00')}.", "Keep sgd."),
-    (lambda: quality(2.9 * NOISE, 0), "Inconclusive: plp against sgd is "
-     f"{points('+0.00', '-1.30', '+1.30')}, neither clear of 0 nor within 0.50 points.",
+    (lambda: quality(0.5, 0), "plp and sgd end within 0.50 points of each other. "
+     f"The difference is {points('+0.25')}.",
+     "Keep sgd. On this task plp changes nothing that matters."),
+    (lambda: quality(-2, 0), f"plp ends worse than sgd. The difference is {points('-1.00')}.",
+     "Keep sgd."),
+    (lambda: quality(2.9 * NOISE, 0), OPEN.format(points("+0.00", "-1.30", "+1.30")),
      SEEDS.format("1.55", "about 104 seeds")),
-    (lambda: quality(0.3 + NOISE, 0), "Inconclusive: plp against sgd is "
-     f"{points('+0.15', '-0.30', '+0.60')}, neither clear of 0 nor within 0.50 points.",
+    (lambda: quality(0.3 + NOISE, 0), OPEN.format(points("+0.15", "-0.30", "+0.60")),
      SEEDS.format("0.53", "about 15 seeds")),
-    (lambda: quality(5, 2, -2),
-     f"Adopt plp: it ends better than sgd, {points('+2.50')}, and better than "
-     "every control (control0, control1).",
-     "Wrap the optimizer, keep the learning rate 0.1, and watch the first trainings."),
-    (lambda: quality(2, 0, 4),
-     f"Use the control instead: plp beats sgd, {points('+1.00')}, but so does "
-     f"control1, {points('+2.00')}, and plp does not beat it: {points('-1.00')}.", BACKWARD),
-    (lambda: quality(3, 1 + 4 * NOISE),
-     f"Inconclusive: plp is better than sgd, {points('+1.50')}, but not "
-     "shown to be more than a larger step or noise: against control0 "
+    (lambda: quality(5, 2, -2), "plp ends better than sgd, and better than every control "
+     f"(control0, control1). The difference from sgd is {points('+2.50')}.",
+     "Wrap sgd in plp, keep the learning rate 0.1, and watch the first trainings."),
+    (lambda: quality(2, 0, 4), "plp beats sgd by 1.00 points, but control1 beats sgd by 2.00 "
+     "points. plp does not beat control1. The difference between these two is "
+     f"{points('-1.00')}.", BACKWARD),
+    (lambda: quality(3, 1 + 4 * NOISE), "plp beats sgd by 1.50 points. It is not shown to beat "
+     "control0, so the gain may have a cheaper explanation. The difference from control0 is "
      f"{points('+1.00', '-0.79', '+2.79')}.", SEEDS.format("2.14", "about 196 seeds")),
-    (lambda: quality(1.6, 0.9),
-     f"Inconclusive: plp is better than sgd, {points('+0.80')}, but not shown "
-     f"to be more than a larger step or noise: against control0 {points('+0.35')}.", CLOSE),
-    (lambda: quality(0, 0, diverged=(0, 3)), "Harmful (unstable): plp diverged on 3 of 8 seeds at "
-     "learning rate 0.1, sgd on none.", "Keep sgd, or lower the learning rate."),
+    (lambda: quality(1.6, 0.9), "plp beats sgd by 0.80 points. It is not shown to beat control0, "
+     "so the gain may have a cheaper explanation. The difference from control0 is "
+     f"{points('+0.35')}.", CLOSE),
+    (lambda: quality(0, 0, diverged=(0, 3)), "plp is unstable: it diverged on 3 of 8 seeds at "
+     "learning rate 0.1. sgd diverged on none.", "Keep sgd, or lower the learning rate."),
     (lambda: quality(0, 0, 0, diverged=(1, 2, 0, 4)),
-     "Inconclusive: 3 of 16 runs diverged (sgd 1, plp 2).", "Lower the learning rate."),
-    (lambda: quality(0.8 + 0.8 * NOISE), "Slightly better: plp ends better than sgd, but by less "
-     f"than the 0.50 points that matter: {points('+0.40', '+0.04', '+0.76')}.",
-     "Keep sgd; if such a gain is worth having, judge with a smaller --margin."),
-    (lambda: quality(-0.8 + 0.8 * NOISE), "Slightly worse: plp ends worse than sgd, but by less "
-     f"than the 0.50 points that matter: {points('-0.40', '-0.76', '-0.04')}.", "Keep sgd."),
-    (lambda: speed(0, -2),
-     f"Faster: {LEAD} is equal: {points('+0.00')}, while sgd itself loses with 0.8 T "
-     f"steps: {points('-1.00')}.", "Save 20% of the steps: plp with a schedule of 0.8 T."),
-    (lambda: speed(-2, 0), f"Not faster: {LEAD} ends worse: {points('-1.00')}.",
+     "3 of 16 runs diverged (sgd 1, plp 2).", "Lower the learning rate."),
+    (lambda: quality(0.8 + 0.8 * NOISE), "plp ends better than sgd, but by less than the 0.50 "
+     f"points that matter. The difference is {points('+0.40', '+0.04', '+0.76')}.",
+     "Keep sgd. If so small a gain is worth having, judge with a smaller --margin."),
+    (lambda: quality(-0.8 + 0.8 * NOISE), "plp ends worse than sgd, but by less than the 0.50 "
+     f"points that matter. The difference is {points('-0.40', '-0.76', '-0.04')}.", "Keep sgd."),
+    (lambda: speed(0, -2), f"{LEAD.format('level with')} The difference is {points('+0.00')}. "
+     "With 80% of the steps sgd itself loses 1.00 points.",
+     "Train plp with 80% of the steps, which saves 20%: shorten its schedule, too."),
+    (lambda: speed(-2, 0), f"{LEAD.format('worse than')} The difference is {points('-1.00')}.",
      "Do not shorten the training."),
-    (lambda: speed(2.9 * NOISE, 0), f"Inconclusive: {LEAD} is {points('+0.00', '-1.30', '+1.30')}.",
+    (lambda: speed(2.9 * NOISE, 0), "Whether plp with 80% of the steps ends as well as sgd with "
+     f"all of them is not clear. The difference is {points('+0.00', '-1.30', '+1.30')}.",
      SEEDS.format("1.55", "about 104 seeds")),
-    (lambda: speed(0, 2.9 * NOISE),
-     f"Not faster as far as is shown: {LEAD} is equal, but whether sgd "
-     f"itself needs all T steps is unclear: {points('+0.00', '-1.30', '+1.30')}.",
-     SEEDS.format("1.55", "about 104 seeds")),
-    (lambda: speed(2, 0),
-     f"Not faster: {LEAD} is better, but sgd needs fewer steps too: with 0.8 T steps "
-     f"it is equal, {points('+0.00')}.", "Shorten the training of sgd instead."),
-    (lambda: speed(-0.9, -1.1),
-     f"Not faster as far as is shown: {LEAD} is equal, but with 0.8 T steps "
-     f"each plp is not shown to end better than sgd: {points('+0.10')}.", CLOSE),
-    (lambda: speed(0, -2, diverged=(1, 2, 4)), "Inconclusive: 5 of the 16 runs compared diverged.",
+    (lambda: speed(0, 2.9 * NOISE), f"{LEAD.format('level with')} Whether sgd itself needs all of "
+     "them is not clear. The difference between sgd with 80% of the steps and with all is "
+     f"{points('+0.00', '-1.30', '+1.30')}.", SEEDS.format("1.55", "about 104 seeds")),
+    (lambda: speed(2, 0), f"{LEAD.format('better than')} sgd does not need all of them either. "
+     "The difference between sgd with 80% of the steps and with all is "
+     f"{points('+0.00')}.", "Shorten the training of sgd instead."),
+    (lambda: speed(-0.9, -1.1), f"{LEAD.format('level with')} With 80% of the steps each, plp is "
+     f"not shown to end better than sgd. The difference is then {points('+0.10')}.", CLOSE),
+    (lambda: speed(0, -2, diverged=(1, 2, 4)), "5 of the 16 runs compared diverged.",
      "Lower the learning rate."),
 ]  # fmt: skip
+
+
+@pytest.mark.parametrize("i", range(len(TOLD)))
+def test_a_verdict_gives_its_interval_and_n_once_and_no_letter_for_the_steps(i: int) -> None:
+    _, reason, next_ = TOLD[i]
+    assert reason.count("interval") == reason.count("n = ") <= 1
+    assert not re.search(r"\bT\b|\bbase\b", reason + next_)
 
 
 @pytest.mark.parametrize("i", range(len(TOLD)))
@@ -646,7 +652,7 @@ def test_few_seeds_are_said_to_be_few() -> None:
         "values", "early", "diverged", "early_diverged")})
         for a in (arm("sgd", "base"), arm("plp", "predictor", 4))]  # fmt: skip
     verdict = judge_quality(*few, [], ACCURACY, 0.95)
-    assert said(verdict).startswith("Inconclusive (fewer than 6 seeds show nothing): plp against")
+    assert said(verdict).startswith("Fewer than 6 seeds show nothing. The difference between plp")
     assert then(verdict) == SEEDS.format("0.00", "about 6 seeds")
     assert verdict.needed == 6
 
@@ -655,7 +661,7 @@ def test_seeds_that_are_there_already_are_not_asked_for() -> None:
     # sd 0.68 margins, so 10.5 * 0.4624 = 4.86 and 5 + 3 seeds would do; yet 0.55 - 0.57 < 0
     verdict = quality(0.55 + 0.68 * math.sqrt(7 / 8) * NOISE, 0)
     assert (verdict.kind, verdict.needed) == (V.INCONCLUSIVE, 8)
-    assert then(verdict) == SEEDS.format("0.34", "more than these 8 seeds")
+    assert then(verdict) == SEEDS.format("0.34", "more seeds than these")
 
 
 def test_numbers_read_as_the_metric_does() -> None:
@@ -672,6 +678,15 @@ def test_numbers_read_as_the_metric_does() -> None:
 def cut(a: Arm, n: int) -> Arm:
     names = ("values", "early", "diverged", "early_diverged")
     return replace(a, **{name: getattr(a, name)[:n] for name in names})
+
+
+def test_no_number_of_seeds_shows_equality_where_half_an_example_is_the_margin() -> None:
+    # 100 test examples: an example is a point, and the margin is half of one
+    coarse = replace(ACCURACY, half_example=ACCURACY.margin)
+    verdict = quality(0.1, 0, metric=coarse)
+    assert (verdict.rule, verdict.advice, verdict.needed) == ("unclear", ("coarse",), 0)
+    # a spread that hides that still asks for seeds
+    assert quality(3 * NOISE, 0, metric=coarse).advice == ("spread",)
 
 
 @pytest.mark.parametrize("offset", [2, -2])
@@ -698,7 +713,7 @@ def test_what_is_too_coarse_says_so_with_its_rule() -> None:
 def test_without_controls_none_is_said_to_be_beaten() -> None:
     verdict = quality(2)
     assert (verdict.kind, verdict.rule) == (V.ADOPT, "adopt_alone")
-    assert said(verdict) == f"Adopt plp: it ends better than sgd, {points('+1.00')}."
+    assert said(verdict) == f"plp ends better than sgd. The difference is {points('+1.00')}."
 
 
 def test_the_advice_of_a_control_names_its_own_rate() -> None:

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..study.judging.sentences import advice, note, sentence
+from ..study.judging.sentences import advice, kind, note, sentence
 from ..study.judging.stats import FULL_CONFIDENCE, Comparison, shown_p
 from ..study.judging.table import METHOD, PREDICTOR
 from ..study.judging.verdict import EARLY, Metric
@@ -24,6 +24,9 @@ from ..study.tasks.description import lines
 from ..study.words import Words
 from .columns import ALWAYS, Column, fitted
 from .progress import WIDE
+
+AT_EARLY = f"at {100 * EARLY:.0f}% steps"
+"""The heading of results with a schedule of fewer steps."""
 
 
 def render(result: Result) -> str:
@@ -48,18 +51,11 @@ def show(result: Result, console: Console) -> None:
     """Print a pilot's table, verdicts and notes."""
     (judged,), words = result["cells"], Words("en")
     metric, question = judged["metric"], judged["question"]
-    early = f" ({judged['early_steps']} for 0.8 T)" if judged["early_steps"] else ""
-    steps = "" if judged["steps"] is None else f"{judged['steps']} steps{early}, "
-    seeds = ", ".join(f"{look['seeds']:.0f}" for look in judged["looks"])
-    console.print(
-        f"{judged['task']}: {words(f'question.{question}')}; {judged['trainings']} trainings, "
-        f"{steps}looked at after {seeds} seeds, {result['wall_seconds']:.0f} s, "
-        f"{result['reused_runs']} runs reused"
-        if result["kind"] != "table"
-        else f"{judged['task']}: {words(f'question.{question}')}",
-        highlight=False,
-        markup=False,
-    )
+    # a name is shown as it is
+    title = f"{judged['task']}. {words(f'question.{question}')}"
+    console.print(title, highlight=False, markup=False)
+    if result["kind"] != "table":
+        _say(_took(judged, result), console)
     for line in lines(judged["description"]):
         _say(printable(line), console)
     styles = ["bold" if row["role"] in (PREDICTOR, METHOD) else None for row in judged["table"]]
@@ -71,11 +67,10 @@ def show(result: Result, console: Console) -> None:
     asked, commands = words(f"question.{question}_short"), {}
     for name, answers in judged["verdicts"].items():
         for about, verdict in answers.items():
-            said = sentence(verdict, metric, words)
-            next_ = advice(verdict, metric, words)
             console.print()
-            _say(f"{name}, {about}, {asked}: {said}", console, "  ")
-            _say(f"  Next: {next_}", console, "  ")
+            _say(f"{name}, {about}, {asked}: {kind(verdict, words)}", console, "  ")
+            _say(f"  {sentence(verdict, metric, words)}", console, "  ")
+            _say(f"  Next: {advice(verdict, metric, words)}", console, "  ")
             if verdict.extension is not None:
                 commands[verdict.extension.command] = True
     for command in commands:
@@ -85,6 +80,20 @@ def show(result: Result, console: Console) -> None:
         _say(note(each, metric, words), console)
     where = f"Details: {result['out']}/{RESULT}"
     console.print(where, highlight=False, markup=False, soft_wrap=True)
+
+
+def _took(judged: Judged, result: Result) -> str:
+    """What was run: trainings, their length, looks, and time."""
+    found = f"{judged['trainings']} trainings"
+    if judged["steps"] is not None:
+        found += f" of {judged['steps']} steps"
+    if judged["early_steps"]:
+        found += f" ({100 * EARLY:.0f}%: {judged['early_steps']})"
+    seeds = ", ".join(f"{look['seeds']:.0f}" for look in judged["looks"])
+    return (
+        f"{found}, judged after {seeds} seeds, {result['wall_seconds']:.0f} s, "
+        f"{result['reused_runs']} runs reused."
+    )
 
 
 def _say(text: str, console: Console, indent: str = "") -> None:
@@ -113,7 +122,7 @@ def _columns(judged: Judged) -> list[Column]:
         "searched": (2, lambda r: named(r["settings"], "\n")),
         "n": (3, lambda r: str(len(r["values"]))),
         f"{name} (95%)": (ALWAYS, lambda r: _value(r, metric)),
-        f"at {EARLY} T": (4, _of("early_mean", bare)),
+        AT_EARLY: (4, _of("early_mean", bare)),
         f"minus {rows[0]['method']} ({level})": (ALWAYS, _of("to_base", partial(_diff, metric))),
         p: (5, _of("to_base", shown_p)),
         "diverged": (bad, lambda r: f"{r['diverged']}/{len(r['values'])}"),
@@ -140,7 +149,7 @@ def _columns(judged: Judged) -> list[Column]:
 
 
 _MEASURED: dict[str, Any] = {
-    "lr": "lr", f"at {EARLY} T": "early_mean", "top-1 error": "top1_error",
+    "lr": "lr", AT_EARLY: "early_mean", "top-1 error": "top1_error",
     "top-5 error": "top5_error", "loss": "loss", "gap": "gap", "seconds": "seconds",
     "peak MiB": "peak_memory",
 }  # fmt: skip

@@ -192,7 +192,7 @@ def _extended(plan: Plan, verdicts: Verdicts, more: Sequence[int], seconds: floa
 def _widened(verdicts: Verdicts, metric: Metric) -> list[Note]:
     """Note if any interval was widened to what half a test example is worth."""
     made = [p.comparison for own in verdicts.values() for v in own.values() for p in v.comparisons]
-    if metric.half_example == 0 or all(c.high - c.mean > metric.half_example for c in made):
+    if not any(map(metric.floors, made)):
         return []
     return [{"note": "widened", "half": metric.half_example}]
 

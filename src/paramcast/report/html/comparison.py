@@ -156,6 +156,11 @@ class Cell:
         return [factor * (a - b) for a, b in zip(values, base, strict=False)]
 
 
+def bases(cells: Sequence[Cell]) -> str:
+    """The names of what the methods are compared with; those of a study may differ."""
+    return ", ".join(dict.fromkeys(cell.arms[0].name for cell in cells))
+
+
 def cells_of(stored: Stored, axis_name: Callable[[str], str], comma: str = ", ") -> list[Cell]:
     """The comparisons of a folder; in a study, labels name the settings in which they differ."""
     known = {run.key: run for run in stored.runs}

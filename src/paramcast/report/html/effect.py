@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from ...study.judging.stats import Comparison, shown_p
-from ...study.judging.verdict import INSTEAD
+from ...study.judging.verdict import EARLY, INSTEAD
 from ...study.words import Words
 from .comparison import Cell
 from .plotting import (
@@ -85,7 +85,7 @@ def forest(
     return chart(
         name, words, [{"label": "", "data": [trace], "layout": layout}],
         ("comparison", "mean", "interval", "p", "n", "relation"), rows, behind,
-        text=_text(name, cell), margin=f"{margin:.3g} {unit}",
+        text=_text(name, cell), base=cell.arms[0].name, margin=f"{margin:.3g} {unit}",
     )  # fmt: skip
 
 
@@ -115,7 +115,7 @@ def paired(cell: Cell, words: Words) -> Chart | None:
             floor = least, overlap, level
             data += dots_of(arm, cell, i, values, words("chart.seed"), floor=floor)
             # the same numbers as a line of the table
-            share = "0.8 T" if early else "T"
+            share = f"{100 * EARLY if early else 100:g}%"
             by_seed = ", ".join(map(cell.signed, values))
             interval = spread(values, cell.signed, floor)
             rows.append([arm.name, share, *interval, by_seed])

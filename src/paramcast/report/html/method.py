@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 
 from ...study.words import Words
-from .comparison import CONTROL, Cell
+from .comparison import CONTROL, Cell, bases
 from .load import Stored
 
 
@@ -37,16 +37,16 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
         keys.insert(4, "controls")
     if any(arm.early for cell in cells for arm in cell.arms):
         keys.insert(4, "speed")
-    how = words("protocol.given")
+    how, base = words("protocol.given"), bases(cells)
     if first is not None:
-        how = words(f"protocol.tuned{own}", points=first[0], seeds=first[1])
+        how = words(f"protocol.tuned{own}", points=first[0], seeds=first[1], base=base)
     looks = words("page.comma").join(
         words(
             "protocol.look", seeds=f"{look['seeds']:.0f}", level=f"{100 * look['confidence']:.4g}"
         )
         for look in longest
     )
-    said = [words(f"protocol.{key}", looks=looks) for key in keys]
+    said = [words(f"protocol.{key}", looks=looks, base=base) for key in keys]
     if keys[0] == "table":
         return [*said, words("note.data")]
     return [how, *said, words(f"note.data{own}")]

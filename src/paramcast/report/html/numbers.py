@@ -7,7 +7,7 @@ from typing import Any
 from ...study.judging.stats import Comparison, shown_p
 from ...study.search import named
 from ...study.words import Words
-from .comparison import Arm, Cell
+from .comparison import Arm, Cell, bases
 from .plotting import Behind, number, numbered, pair_of
 
 MOST_RETURNED = 6
@@ -19,6 +19,7 @@ RETURNED = "returned "
 def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     """Every arm of every comparison; "runs" has, by column, the filter of the runs behind it."""
     heads, many = words.section("head"), len(cells) > 1
+    heads["minus_base"] = words("head.minus_base", base=bases(cells))
     arms = [arm for cell in cells for arm in cell.arms]
     errors = [
         n for n in ("top1", "top5")

@@ -53,15 +53,15 @@ def chart(
         behind: for each row, the filter that finds its runs in the table of runs.
         title: replaces the catalogue's title.
         text: the key of the text on how to read it, unless that is the name.
-        read: values for the text on how to read it.
+        read: values for the title, the headings and the text on how to read it.
     """
     return {
         "id": name,
-        "title": title or words(f"charts.{name}"),
+        "title": title or words(f"charts.{name}", **read),
         "read": words(f"read.{text or name}", **read),
         "views": views,
         "table": {
-            "head": [words(f"head.{column}") for column in columns],
+            "head": [words(f"head.{column}", **read) for column in columns],
             "rows": rows,
             "behind": list(behind),
         },

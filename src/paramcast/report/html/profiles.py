@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 from ...study.judging.table import LR_MATCHED
 from ...study.words import Words
-from .comparison import BASE, PREDICTOR, Arm, Cell
+from .comparison import BASE, PREDICTOR, Arm, Cell, bases
 from .plotting import BASE_STYLE, Chart, chart, nth, plain, short
 
 WITHIN = (1.0, 1.1, 1.5, 2.0)
@@ -96,7 +96,8 @@ def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
              *(f"{_share(own, x):.0%}" for x in (*WITHIN, math.inf))]
             for name, own in columns.items()
         ]  # fmt: skip
-    made = chart("profile", words, views, ("method", "what", "comparisons"), rows)
+    head = ("method", "what", "comparisons")
+    made = chart("profile", words, views, head, rows, base=bases(cells))
     made["table"]["head"] += [words("chart.within", x=f"{x:g}") for x in WITHIN]
     made["table"]["head"].append(words("head.reached"))
     return made
@@ -112,7 +113,7 @@ def _names(cells: Sequence[Cell], words: Words) -> Callable[[Arm], str]:
         known, of = arm.name, arm.row["control_of"]
         if arm.matched:
             several_bases = len(bases) > 1
-            known = words("chart.matched") if several_bases else f"{next(iter(bases))}-{LR_MATCHED}"
+            known = LR_MATCHED if several_bases else f"{next(iter(bases))}-{LR_MATCHED}"
         elif of:
             known = arm.row["family"]
         elif len(bases) > 1 and arm.role == BASE:

@@ -44,7 +44,7 @@ def _build(stored: Stored, words: Words) -> dict[str, Any]:
         "name": result["name"],
         # the first screen
         "question": result["question"] if is_study else verdict.question(cells[0], words),
-        "asked": asked and words("page.asked", how=asked),
+        "asked": asked,
         "verdicts": verdict.study_verdicts(cells, words)
         if is_study
         else verdict.verdicts(cells[0], words),

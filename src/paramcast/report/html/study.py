@@ -9,7 +9,7 @@ from typing import Any
 from ...study.grid.maps import Map, maps
 from ...study.words import Words
 from . import profiles, tuning
-from .comparison import Cell
+from .comparison import Cell, bases
 from .plotting import (
     Behind,
     Chart,
@@ -108,7 +108,7 @@ def _forest(
     rows: list[list[str]],
     behind: list[Behind],
 ) -> dict[str, Any]:
-    name = words(f"view.{against}")
+    name = words(f"view.{against}", base=bases(cells))
     x, y, low, high, hover, colours = [], [], [], [], [], []
     for cell in cells:
         for arm in cell.arms:

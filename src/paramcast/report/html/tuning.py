@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 
 from ...study.search import named
 from ...study.words import Words
-from .comparison import Arm, Cell, band
+from .comparison import Arm, Cell, band, bases
 from .comparison import short as setting
 from .plotting import (
     NONE,
@@ -79,7 +79,9 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
     views = [{"label": "", "data": data, "layout": layout}]
     columns = ("method", "lr", "mean", "by_seed", "chosen")
     behind = [{"method": row[0], "phase": "tune"} for row in rows]
-    return chart("tuning", words, views, columns, rows, behind, text=f"tuning{cell.made}")
+    return chart(
+        "tuning", words, views, columns, rows, behind, text=f"tuning{cell.made}", base=base
+    )
 
 
 def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
@@ -108,7 +110,7 @@ def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
     if not views:
         return None
     columns = ("setting", "method", "best_lr", "validation", "value", "best_minus_base", "interval")
-    made = chart("rates", words, views, columns, rows, behind)
+    made = chart("rates", words, views, columns, rows, behind, base=bases(cells))
     if len(groups) > MOST:
         made["read"] += " " + words("read.rates_limit", n=MOST)
     return made

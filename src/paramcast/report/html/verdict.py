@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ...study.judging.sentences import advice, amount, note, sentence
+from ...study.judging.sentences import advice, amount, kind, note, sentence
 from ...study.tasks.description import lines
 from ...study.words import Words
 from . import study
-from .comparison import Cell
+from .comparison import Cell, bases
 from .load import Stored
 
 
@@ -31,7 +31,7 @@ def verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
                     "method": method,
                     "about": words(f"page.{question}"),
                     "kind": verdict.kind,
-                    "word": words(f"kind.{verdict.kind}"),
+                    "word": kind(verdict, words),
                     "sentence": sentence(verdict, cell.metric, words),
                     "next": advice(verdict, cell.metric, words),
                     "command": verdict.extension and verdict.extension.command,
@@ -51,7 +51,7 @@ def study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
             "page.study_headline", method=method, n=kinds.total(),
             **{short[kind]: kinds[kind] for kind in study.KINDS},
         )  # fmt: skip
-        next_ = words(f"page.study_next_{short[usual]}")
+        next_ = words(f"page.study_next_{short[usual]}", base=bases(cells))
         found.append({"method": method, "about": words("page.quality"), "kind": usual,
                       "word": words(f"kind.{usual}"), "sentence": sentence, "next": next_,
                       "command": None})  # fmt: skip

@@ -208,7 +208,13 @@ def _kpi(row: Found, name: str, method: Found, found: Found, words: Words) -> li
         positive=found["positive_class"],
     )  # fmt: skip
     if row["reason"]:
-        return [label, words(f"no_kpi.{row['reason']}"), "", "", unit(row["unit"], words)]
+        return [
+            label,
+            words(f"no_kpi.{row['reason']}", base=method["base"]),
+            "",
+            "",
+            unit(row["unit"], words),
+        ]
     return [label, *(number(row[at]) for at in ("value", "low", "high")), unit(row["unit"], words)]
 
 

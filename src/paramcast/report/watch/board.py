@@ -158,8 +158,8 @@ def phase_name(spec: dict[str, Any]) -> str:
 
 
 def at_share(share: float) -> str:
-    """The length of a run as a share of T; empty for the whole."""
-    return "" if share == 1.0 else f" at {share:g} T"
+    """The length of a run as a share of the steps; empty for the whole."""
+    return "" if share == 1.0 else f" at {100 * share:g}% steps"
 
 
 def reason(run: Run) -> str:

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...study.judging.sentences import sentence
+from ...study.judging.sentences import kind, sentence
 from ...study.judging.verdict import PERCENT
 from ...study.store.live import InProgress
 from ...study.words import Words
@@ -179,7 +179,8 @@ def verdict_sentences(look: Look) -> list[str]:
     if look.kind == "pilot":
         (judged,), words = look.result["cells"], Words("en")
         return [
-            f"{method}, {question}: {sentence(verdict, judged['metric'], words)}"
+            f"{method}, {question}: {kind(verdict, words)}. "
+            + sentence(verdict, judged["metric"], words)
             for method, answers in judged["verdicts"].items()
             for question, verdict in answers.items()
         ]

@@ -23,8 +23,8 @@ def cautions(plan: Plan) -> list[Note]:
     else:
         margin = o.margin / 100 if o.relative_margin or name in PERCENT else None
     relative = o.relative_margin or name not in PERCENT
-    # half an example, the least width of an interval, is more than the margin
-    if margin is not None and share / 2 > margin:
+    # half an example, the least width of an interval, is not less than the margin
+    if margin is not None and share / 2 >= margin:
         splits = o.source.kind in ("table", "images") and not o.splits
         facts = {"n": subject.sizes.test, "share": share, "margin": margin, "relative": relative}
         found.append({"note": "coarse_splits", **facts, "splits": 12} if splits

@@ -2,8 +2,8 @@
 
 The catalogue (`study/text/LANGUAGE.json`) has a text for each rule and each advice. In it {p}, {b}
 and {c} are the predictor, the base and the control that the verdict names; {p_b} is the comparison
-of the first two in numbers, {p_early_b} the same with 0.8 T steps for the predictor, and {p_b_is}
-the relation.
+of the first two in numbers, {p_b_by} its size alone, and {p_early_b} the same with 80 % of the
+steps for the predictor. A text gives only the comparison that decided in full.
 """
 
 from __future__ import annotations
@@ -12,12 +12,17 @@ from collections.abc import Mapping
 from typing import Any
 
 from ..words import Words
-from .stats import FEWEST, Comparison
+from .stats import FEWEST, UNCLEAR, Comparison
 from .verdict import EARLY, Metric, Verdict
 
 
+def kind(verdict: Verdict, words: Words) -> str:
+    """The verdict in a word or two, such as "no difference"."""
+    return words(f"kind.{verdict.kind}")
+
+
 def sentence(verdict: Verdict, metric: Metric, words: Words) -> str:
-    """The verdict and its reason."""
+    """The reason for a verdict; its word is `kind`."""
     return words(f"verdict.{verdict.rule}", **_values(verdict, metric, words))
 
 
@@ -88,10 +93,9 @@ def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
     """The values that the texts of a verdict may name."""
     p, b, facts = verdict.predictor, verdict.base, verdict.facts
     values: dict[str, Any] = {
-        **facts, "p": p, "b": b, "c": verdict.control, "early": EARLY, "few": FEWEST,
-        "saved": f"{100 * (1 - EARLY):.0f}", "needed": verdict.needed,
-        "margin": amount(metric.margin, metric, words),
-        "lead": words("verdict.lead", p=p, b=b, early=EARLY),
+        **facts, "p": p, "b": b, "c": verdict.control, "few": FEWEST,
+        "early": f"{100 * EARLY:.0f}", "saved": f"{100 * (1 - EARLY):.0f}",
+        "needed": verdict.needed, "margin": amount(metric.margin, metric, words),
     }  # fmt: skip
     if "lr" in facts:
         values["lr"] = f"{facts['lr']:.4g}"
@@ -108,14 +112,18 @@ def _values(verdict: Verdict, metric: Metric, words: Words) -> dict[str, Any]:
         if pair.a in letters and pair.b in letters:
             ends = ((pair.a, pair.a_share), (pair.b, pair.b_share))
             name = "_".join(letters[arm] + "_early" * (share == EARLY) for arm, share in ends)
-            values[name] = describe(pair.comparison, metric, words)
-            values[f"{name}_is"] = words(f"relation.{pair.comparison.relation}")
+            c = pair.comparison
+            values[name] = describe(c, metric, words)
+            values[f"{name}_by"] = amount(c.mean, metric, words)
+            if name == "p_early_b" and c.relation != UNCLEAR:
+                values["ends"] = words(f"ends.{c.relation}")
+                values["lead"] = words("verdict.lead", **values)
 
     # the comparison that is unclear, and the differences that it could show
     if verdict.blocking is not None:
         c = verdict.comparisons[verdict.blocking].comparison
         apart = max(metric.margin, metric.half_example)
-        values |= {"n": c.n, "sd": amount(c.sd, metric, words)}
+        values["sd"] = amount(c.sd, metric, words)
         values["apart"] = amount(apart, metric, words)
     if verdict.extension is not None:
         values["seeds"] = verdict.extension.seeds

@@ -88,6 +88,11 @@ class Metric:
         """Whether 1 - value is the error rate, the share of wrong predictions."""
         return self.name == "accuracy"
 
+    def floors(self, c: Comparison) -> bool:
+        """Whether half a test example, not the spread, makes an interval as wide as it is."""
+        # the ends are sums, so that half the width is exact only up to rounding
+        return self.half_example > 0 and c.high - c.mean <= (1 + 1e-9) * self.half_example
+
     def value(self, value: float) -> str:
         return f"{100 * value:.2f} %" if self.percent else f"{value:.4g}"
 
@@ -276,11 +281,11 @@ class _Case:
         c, metric = blocking, self.metric
         if c is None:
             return self.verdict(kind, rule, "narrower", control=control)
-        # an example is worth more than the margin: only another metric or test split would help
-        if c.n >= FEWEST and c.high - c.mean <= metric.half_example > metric.margin:
-            return self.verdict(kind, rule, "coarse", control=control)
         if c.n >= FEWEST and (c.low > 0 or c.high < 0):
             return self.verdict(kind, rule, "one_example_next", control=control)
+        # half an example fills the margin: only another metric or test split would help
+        if c.n >= FEWEST and metric.floors(c) and metric.half_example >= metric.margin:
+            return self.verdict(kind, rule, "coarse", control=control)
         # nothing smaller than half an example can be distinguished
         enough = seeds_needed(c.sd, max(metric.margin, metric.half_example), metric.overlap)
         if not enough:
