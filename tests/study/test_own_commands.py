@@ -18,6 +18,7 @@ import pytest
 
 from command import Ran
 from paramcast.errors import StudyError
+from paramcast.report.html.load import read_runs
 from paramcast.study.engines import devices
 from paramcast.study.own.command import check_words, of_candidates, of_command, placeholders
 from paramcast.study.own.run import RUNS, run_own
@@ -197,6 +198,12 @@ FAULTS = {
     "fails": ("1 / 0", "ended with code 1: ZeroDivisionError: division by zero; what it", False),
     "is killed": ("import os; os.kill(os.getpid(), 9)", "killed, probably because memory", False),
     "segfault": ("import os; os.kill(os.getpid(), 11)", "was ended by SIGSEGV", False),
+    "a signal without a name": ("import os; os.kill(os.getpid(), 40)", "ended by signal 40", False),
+    "its supervisor is killed": (
+        "import os, time; os.kill(os.getppid(), 9); time.sleep(60)",
+        "the command was killed from outside; what it printed is in",
+        False,
+    ),
     "nested": ("print('{{\"accuracy\": ' + '[' * 100000 + '}}')", "without a result", True),
 }
 
@@ -285,6 +292,32 @@ def test_a_run_that_takes_too_long_ends_with_all_its_processes(
     assert gone(mark)
 
 
+KILLED = """
+import json, os, signal, sys, time
+try:
+    open("killed-once", "x")
+    os.kill(os.getppid(), signal.SIGTERM)  # the supervisor: nothing tells how this ends
+    time.sleep(60)
+except FileExistsError:
+    print(json.dumps({"accuracy": float("0." + sys.argv[1])}))
+"""
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="elsewhere the command outlives its supervisor")
+def test_a_run_that_is_killed_from_outside_is_tried_again(
+    tmp_path: Path, paramcast: Callable[..., Ran]
+) -> None:
+    (tmp_path / "killed.py").write_text(KILLED)
+    command = f"{PYTHON} killed.py {{seed}}"
+    words = ("--metric", "accuracy", "--base", command, "--candidate", f"new={command}")
+    ran = paramcast("pilot", *words, "--seeds", 2, "--out", "out")
+    assert ran.code == 0, ran.err
+    runs, failures = read_runs(tmp_path / "out")
+    assert [run.outcome["status"] for run in runs] == ["done"] * 4
+    assert [each.status for each in failures] == ["failed"]
+    assert "the command was killed from outside" in failures[0].reason
+
+
 def test_a_command_sees_one_gpu(monkeypatch: Any) -> None:
     monkeypatch.setattr(devices, "_held", {"slot": (5, None)})
     monkeypatch.setattr(devices.torch.cuda, "device_count", lambda: 2)
@@ -359,7 +392,7 @@ def test_candidates_without_a_line_of_ours(tmp_path: Path, paramcast: Callable[.
     assert judged["question"] == "commands"
     assert judged["verdicts"]["new"]["quality"]["kind"] == "adopt"
     assert judged["table"][1]["to_base"]["mean"] == pytest.approx(0.5)
-    assert {"note": "candidates", "arms": ["new"]} in judged["notes"]
+    assert judged["verdicts"]["new"]["quality"]["cautions"] == ["no_control"]
     # more seeds, by the command that it names
     again = paramcast("pilot", *words[:-1], 12, "--out", "out", "--json")
     assert (again.code, again.result["reused_runs"]) == (0, 12)

@@ -258,7 +258,7 @@ def _run(
                     last[key.data] = (last[key.data] + data)[-MOST_RESULT:]
                 look()
         told = os.read(heard, 65536)
-        return (json.loads(told) if told else {"error": "was killed from outside"}), last
+        return (json.loads(told) if told else {"killed": True}), last
     finally:
         for end in (control, hold, heard, status):
             if end >= 0:
@@ -266,23 +266,33 @@ def _run(
 
 
 def _check_end(ended: dict[str, Any], words: list[str], output: bytes, folder: Path) -> None:
-    """Raise Failure unless the command ended well."""
+    """Raise Failure (the run is tried again) or Misuse, unless the command ended well."""
     if "error" in ended:
         raise Misuse(f"the command {ended['error']}")
+    more = f"; what it printed is in {folder / LOG}"
+    if "killed" in ended:  # its supervisor, which would have told how it ended
+        raise Failure(f"the command was killed from outside{more}")
     code = ended["code"]
     if code == 0:
         return
     lines = output.decode("utf-8", "replace").strip().splitlines()
     said = f": {shown(lines[-1].strip(), 200)[1:-1]}" if lines else ""
-    more = f"; what it printed is in {folder / LOG}"
     if b"EOFError: EOF when reading a line" in output:
         raise Misuse(f"the command asked for input, and nobody answers in a pilot{more}")
     if code == -signal.SIGKILL:
         from ..engines.local import KILLED
 
         raise Failure(f"{KILLED}{more}")
-    how = f"was ended by {signal.Signals(-code).name}" if code < 0 else f"ended with code {code}"
+    how = f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code}"
     raise Failure(f"the command {how}{said}{more}")
+
+
+def _signal(number: int) -> str:
+    """A signal's name; most real-time signals have none."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return f"signal {number}"
 
 
 class Events:
