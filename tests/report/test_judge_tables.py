@@ -13,7 +13,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
-from synthetic import EVIL, write_pilot
+from synthetic import EVIL, TESTED, write_pilot
 
 from command import call
 from paramcast.errors import StudyError
@@ -135,11 +135,14 @@ def test_fewer_than_six_pairs_show_nothing() -> None:
 
 
 def test_a_table_without_a_control_of_the_step_says_what_cannot_be_ruled_out() -> None:
-    table = results({"sgd": 0.0, "new": 0.02, "sgd-lr-matched": 0.001})
-    alone = judge_results(table)["notes"]
-    assert {"note": "table_no_step", "arms": ["new", "sgd-lr-matched"]} in alone
-    checked = judge_results(table, controls=["sgd-lr-matched"])
-    assert "table_no_step" not in [note["note"] for note in checked["notes"]]
+    table = results({"sgd": 0.0, "new": 0.02, "sgd-lr-matched": 0.001, "other": 0.0})
+    for controls, cautions in (
+        ((), ("no_control_table",)),
+        (("other",), ("no_step_table",)),
+        (("sgd-lr-matched", "other"), ()),
+    ):
+        verdict = judge_results(table, controls=controls)["verdicts"]["new"]["quality"]
+        assert (verdict.kind, verdict.cautions) == (ADOPT, cautions)
 
 
 def test_folds_share_examples_so_their_interval_is_wider() -> None:
@@ -419,7 +422,7 @@ def test_the_exported_values_of_a_pilot_give_its_verdict(tmp_path: Path) -> None
              "role": "control of plp" if each["control_of"] else each["role"]}
             for each in pilot["table"] for seed, value in enumerate(each["values"])
         )  # fmt: skip
-        judged = judge_results(table, test_examples=100)
+        judged = judge_results(table, test_examples=TESTED)
         ours, its = judged["verdicts"]["plp"]["quality"], pilot["verdicts"]["plp"]["quality"]
         assert (ours.kind, ours.rule, ours.control) == (its.kind, its.rule, its.control)
         for pair, other in zip(ours.comparisons, its.comparisons, strict=True):
@@ -461,6 +464,7 @@ def test_report_and_return_work_on_a_judged_table(tmp_path: Path) -> None:
     assert done.code == 0, done.err
     said = "by the table's values: adopt new ends better than sgd. The difference is +2.00 points"
     assert said in " ".join(done.out.split())
+    assert "Caution: No control was run, so this says that new is better, not why" in done.out
     assert "top-1" not in done.out
     result = read_result(tmp_path / "judged", "table")
     assert result["command"] == "paramcast judge results.csv --out judged"

@@ -27,8 +27,8 @@ def said(found: dict[str, Any], start: str) -> list[str]:
 @pytest.mark.parametrize(
     ("low", "high", "trials", "end", "what"),
     [
-        (0.1, 1.0, 8, "lowest", "below: --lr-range 0.01 1."),
-        (0.001, 0.01, 8, "highest", "above: --lr-range 0.001 0.1."),
+        (0.1, 1.0, 8, "lowest", "below: --lr-range 0.01:1."),
+        (0.001, 0.01, 8, "highest", "above: --lr-range 0.001:0.1."),
         (0.1, 1.0, 4, "lowest", "the next one is 2.2 times as large: the best may lie between"),
         (0.001, 0.01, 4, "highest", "upward only if the highest is still the best"),
     ],

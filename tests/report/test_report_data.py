@@ -228,9 +228,9 @@ def test_arms_that_were_settled_at_different_looks(tmp_path: Path, language: str
     assert {k: (row["n"], row["diverged"]) for k, row in rows.items()} == {
         "sgd": ("12", "0/12"), "plp": ("6", "0/6"),
     }  # fmt: skip
-    seeds = {"en": "n = 6-12", "ja": "n = 6\uff5e12"}[language]
-    assert data["facts"][0][1].startswith(seeds)
-    assert seeds in data["payoff"]["methods"][0]["lines"][0]
+    said = {"en": "n = 6 for quality, 12 for speed", "ja": "n = 品質は 6、速度は 12"}[language]
+    assert said in data["facts"][0][1]
+    assert said in data["payoff"]["methods"][0]["lines"][0]
     full, early = chart(data, "paired")["views"]
     assert [[len(t["y"]) for t in v["data"][::2]] for v in (full, early)] == [[6], [12, 12]]
     assert [r[1] for r in chart(data, "target")["table"]["rows"]] == [

@@ -105,7 +105,7 @@ def test_all_of_it_is_in_japanese(folder: str, request: pytest.FixtureRequest) -
         assert not ENGLISH.search(bare), text
     assert len([text for text in texts if JAPANESE.search(text)]) > 40
     if folder == "nothing":
-        assert "回収不能" in found["methods"][0]["lines"][3]
+        assert "回収不能" in found["methods"][0]["lines"][4]
 
 
 def test_a_key_figure_without_a_value_says_why(adopt: Path, tmp_path: Path) -> None:

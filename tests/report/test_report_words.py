@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from paramcast.errors import StudyError
-from paramcast.study.judging.sentences import advice, note, sentence
+from paramcast.study.judging.sentences import advice, caution, note, sentence
 from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import Arm, Extension, Metric, judge_quality, judge_speed
 from paramcast.study.tables.judge import as_of_a_table
@@ -113,7 +113,7 @@ def verdicts() -> list[Any]:
     base, plp = arm("sgd", 0.0, "base", noise=0), arm("plp", 0.02)
     known, coarse = replace(ACCURACY, constant=0.95), replace(ACCURACY, half_example=0.012)
     found += [(m, judge_quality(base, plp, [], m, 0.95)) for m in (ACCURACY, known, coarse)]
-    found += [(metric, as_of_a_table(v)) for metric, v in found]
+    found += [(metric, as_of_a_table(v, tells_step=False)) for metric, v in found]
     for metric, sign in ((ACCURACY, 1), (LOSS, -1), (ACCURACY, -1), (LOSS, 1)):
         m = metric.margin
         # clear of 0, and the mean is less than the margin
@@ -142,13 +142,12 @@ NOTES = [
     {"note": "highest_few", "arms": ["sgd"], "n": 4, "factor": 4.6, "trials": 8},
     {"note": "lowest_around", "arms": ["plp"]}, {"note": "highest_around", "arms": ["plp"]},
     {"note": "coarse", "n": 50, "share": 0.02, "margin": 0.005, "relative": False},
-    {"note": "candidates", "arms": ["new"]},
     {"note": "refused", "arms": ["plp"], "made": 400, "written": 8},
     {"note": "fixed_steps"}, {"note": "judged_tunes", "metric": "episode_return"},
     {"note": "coarse_splits", "n": 6, "share": 1 / 6, "margin": 0.05, "relative": True,
      "splits": 12},
     {"note": "uneven", "constant": 0.995},
-    {"note": "table_no_step", "arms": ["plp"]}, {"note": "table_unpaired"},
+    {"note": "table_unpaired"},
     {"note": "table_diverged", "runs": 3, "arms": ["plp"], "worst": "0.47"},
     {"note": "table_pairing", "column": "seed", "ratios": {"plp": 0.21}},
     {"note": "table_folds", "overlap": "0.25"},
@@ -167,6 +166,7 @@ def test_every_fact_is_said_in_both_languages_with_the_same_numbers() -> None:
     keys = [*catalogue("en")["advice"]]
     advised = [replace(extended, advice=(key,), control="ema", facts={"lr": 0.01}) for key in keys]
     told = [(v, metric, say) for metric, v in verdicts() for say in (sentence, advice)]
+    told += [(v, metric, caution) for metric, v in verdicts() if v.cautions]
     told += [(v, ACCURACY, advice) for v in advised]
     pairs = [(say(v, m, en), say(v, m, ja)) for v, m, say in told]
     pairs += [(note(n, ACCURACY, en), note(n, ACCURACY, ja)) for n in NOTES]
@@ -184,6 +184,7 @@ def test_no_rule_advice_or_note_of_the_catalogue_is_unused() -> None:
     found = [v for _, v in verdicts()]
     parts = {"lead", "numbers"}  # of sentences
     assert {v.rule for v in found} | parts == set(catalogue("en")["verdict"])
+    assert {c for v in found for c in v.cautions} == set(catalogue("en")["caution"])
     assert {n["note"] for n in NOTES} == set(catalogue("en")["note"])
 
 

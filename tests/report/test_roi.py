@@ -284,7 +284,7 @@ def test_arms_with_fewer_seeds_are_compared_on_the_seeds_of_both(tmp_path: Path)
     some = store(tmp_path / "some", shortened(adopted(), others))
     few = store(tmp_path / "few", adopted(6), tuning=1224.0 + 2 * 180)  # sgd ran 2 seeds more
     found, wanted = counted(some, exact()), counted(few, exact())
-    assert found["seeds"] == [6]
+    assert set(found["seeds"].values()) == {6}
     for name, case in wanted["cases"].items():
         assert found["cases"][name]["effect"] == pytest.approx(case["effect"])
         assert found["cases"][name]["at_low"] == pytest.approx(case["at_low"])
@@ -446,11 +446,11 @@ def test_five_lines_say_what_two_cases_are_worth(adopt: Path) -> None:
         "speed sgd as it is (net present value 0 [b]<i>). Next: Wrap sgd in "
         "plp, keep the learning rate 0.1, and watch the first trainings. Train plp with 80% of the "
         "steps, which saves 20%: shorten its schedule, too.",
+        "1 of 19 inputs are defaults: horizon_months.",
         "The pilot took 2 compute hours, 4.2 [b]<i>.",
         "Break-even over 12 months: net present value for quality 2,196 [b]<i> (low 1,874, high "
         "2,518), pay-back: 2.24 months; for speed -765 [b]<i> (low -765, high -765), pay-back: "
         "never.",
-        "1 of 19 inputs are defaults: horizon_months.",
     ]
 
 
@@ -461,10 +461,10 @@ def test_five_lines_say_that_there_is_no_return(tmp_path: Path) -> None:
         # sgd-lr-matched would be worth 3,600 EUR, and 492 EUR with 0.8 T: against "keep sgd"
         "Free alternative: sgd as it is, which costs and brings nothing new. Next: Keep sgd. Do "
         "not shorten the training.",
+        "1 of 19 inputs are defaults: horizon_months.",
         "The pilot took 2 compute hours, 4.2 EUR.",
         "Break-even: never at what the pilot shows. plp would cost 504 EUR once and 75 EUR a "
         "month, and pays only with a gain of 0.39 points.",
-        "1 of 19 inputs are defaults: horizon_months.",
     ]
 
 
@@ -483,7 +483,7 @@ def test_each_method_has_its_five_lines(tmp_path: Path) -> None:
     arms.append(Made("ema", "ema", "average", 0.1, arms[0].values, arms[0].early, 120, 96))
     said = text(store(tmp_path / "two", arms), exact()).splitlines()
     assert [line.partition(" ")[0] for line in said] == [
-        "plp", "Free", "The", "Break-even", "1", "", "ema", "Free", "The", "Break-even:", "1",
+        "plp", "Free", "1", "The", "Break-even", "", "ema", "Free", "1", "The", "Break-even:",
     ]  # fmt: skip
 
 

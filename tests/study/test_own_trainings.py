@@ -344,7 +344,7 @@ def test_the_command_that_goes_on_plans_the_same_runs(
     assert ran.code == 0, ran.err
     command = ran.result["command"]
     assert "--metric speed --lower-is-better --tune-by validation_loss" in command
-    assert "--lr-range 0.05 0.5" in command
+    assert "--lr-range 0.05:0.5" in command
 
 
 REFUSED = {

@@ -78,7 +78,8 @@ COMMAND = "command"
 class GroupedCommand(click.Command):
     """A command whose --help groups its options under headings.
 
-    What follows "--" is a command of the user's. A range may be written LOW:HIGH.
+    What follows "--" is a command of the user's. A range is LOW:HIGH;
+    in two words, LOW HIGH, it is read as well.
     """
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:

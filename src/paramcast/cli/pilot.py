@@ -27,7 +27,9 @@ if TYPE_CHECKING:
 class PilotCommand(PilotOptions, RunOptions):
     """All options of the command."""
 
-    quick: bool = aside(COMPARISON, "4 learning rates x 2 seeds, 8 final seeds.", is_flag=True)
+    quick: bool = aside(
+        COMPARISON, "4 learning rates x 2 seeds; judged once, at 8 seeds.", is_flag=True
+    )
 
 
 @click.command(cls=GroupedCommand)
@@ -54,7 +56,7 @@ def pilot(task: str, given: PilotCommand) -> None:
       paramcast pilot data.csv --target price
       paramcast pilot photos/ --methods 'plp, plp(horizon=0.5), lookahead'
       paramcast pilot train.py:train --budget 30m         a training loop of yours
-      paramcast pilot --metric accuracy --lr-range 1e-4 1e-1 -- \\
+      paramcast pilot --metric accuracy --lr-range 1e-4:1e-1 -- \\
           python train.py --lr {lr} --seed {seed}
       paramcast pilot --engine ray --address ray://head:10001
 

@@ -39,7 +39,7 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
             a `Task`, and a function of a notebook, are trained in this process, one run after the
             other.
         options: the command's, by name, as `paramcast pilot --help` lists them: `lr=0.1` is --lr
-            0.1, `lr_range=(1e-4, 1e-1)` is --lr-range 1e-4 1e-1, `quick=True` is --quick.
+            0.1, `lr_range=(1e-4, 1e-1)` is --lr-range 1e-4:1e-1, `quick=True` is --quick.
 
     Returns:
         The verdicts, with the table and the report.

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 
-from ..study.judging.sentences import advice, kind, note, sentence
+from ..study.judging.sentences import advice, caution, kind, note, sentence
 from ..study.judging.stats import FULL_CONFIDENCE, Comparison, shown_p
 from ..study.judging.table import METHOD, PREDICTOR
 from ..study.judging.verdict import EARLY, Metric
@@ -70,6 +70,8 @@ def show(result: Result, console: Console) -> None:
             console.print()
             _say(f"{name}, {about}, {asked}: {kind(verdict, words)}", console, "  ")
             _say(f"  {sentence(verdict, metric, words)}", console, "  ")
+            if verdict.cautions:
+                _say(f"  Caution: {caution(verdict, metric, words)}", console, "  ")
             _say(f"  Next: {advice(verdict, metric, words)}", console, "  ")
             if verdict.extension is not None:
                 commands[verdict.extension.command] = True

@@ -38,7 +38,7 @@ def option(
     Args:
         group: its heading in --help.
         line: its help, with the default in brackets unless click shows it.
-        again: returns its value in a plan's options: a tuple for several values, a list for an
+        again: returns its value in a plan's options: a tuple for a range, a list for an
             option that is repeated, None to leave it out; `not_again` always leaves it out.
         flag: its spelling, unless that is --name-of-the-field; or several, with spaces between.
         settings: of `click.option`.
@@ -65,10 +65,10 @@ def written(options: Options, usual: Options) -> Iterator[str]:
             _, _, off = each.metadata["flag"].partition("/")
             yield f"--{name}" if value else off
             continue
-        # once for each item of a list; all values of a tuple behind one flag
+        # once for each item of a list; a tuple is a range
         for one in value if isinstance(value, list) else [value]:
-            words = one if isinstance(one, tuple) else (one,)
-            yield f"--{name} {shlex.join(map(str, words))}"
+            text = ":".join(map(str, one)) if isinstance(one, tuple) else str(one)
+            yield f"--{name} {shlex.quote(text)}"
 
 
 def as_arguments(options: Options, usual: Options) -> Iterator[str]:
@@ -197,7 +197,7 @@ class ComparisonOptions:
         lambda o: o.lr or None, type=ABOVE_0)
     lr_range: tuple[float, float] | None = option(
         COMPARISON, "Learning rates to search [the task's].",
-        lambda o: o.lr_range, type=ABOVE_0, nargs=2, metavar="LOW HIGH")
+        lambda o: o.lr_range, type=ABOVE_0, nargs=2, metavar="LOW:HIGH")
     search: tuple[Searched, ...] = option(
         COMPARISON, "What else to tune: NAME=LOW:HIGH or NAME=A,B; may be repeated.",
         lambda o: [each.text for each in o.search], type=parse_search, metavar="NAME=...",
@@ -254,7 +254,7 @@ class SeedOptions:
     """The number of paired final runs, which the continuing command always names."""
 
     seeds: int | None = option(
-        COMPARISON, "The most paired final seeds; judged at a quarter, half and all [24].",
+        COMPARISON, "The most paired final seeds; 24 are judged at 6, 12 and 24 [24].",
         lambda o: None if o.splits else o.seeds, type=Whole(2, MOST_SEEDS))
     splits: int | None = option(
         COMPARISON, "Final seeds, each with its own random split (for small data).",

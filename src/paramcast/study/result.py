@@ -223,8 +223,6 @@ def _notes(plan: Plan, course: Course) -> list[Note]:
     o = plan.options
     own = o.source.kind in OWN
     notes: list[Note] = [{"note": "splits" if o.splits else "data_own" if own else "data"}]
-    if commands := [arm for arm, _ in o.source.commands[1:]]:
-        notes.append({"note": "candidates", "arms": commands})
     # arms that did not run, and questions that were not asked
     ran = {name for name, _ in course.seeds}
     # the verdict itself names those that the budget left out

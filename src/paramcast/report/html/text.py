@@ -25,7 +25,14 @@ def markdown(data: dict[str, Any], words: Words) -> str:
         parts.append(_md(data["asked"]))
     # verdicts first, then the facts and numbers behind them
     for v in data["verdicts"]:
-        parts.append(f"**{_md(v['sentence'])}**\n\n{words('page.next')}{colon}{_md(v['next'])}")
+        asked = ""
+        if v["word"]:
+            asked = f"{v['method']}{words('page.comma')}{v['about']}{colon}"
+        parts.append(_md(f"{asked}{v['word']}") if asked else "")
+        parts.append(f"**{_md(v['sentence'])}**")
+        if v["caution"]:
+            parts.append(f"{words('page.caution')}{colon}{_md(v['caution'])}")
+        parts.append(f"{words('page.next')}{colon}{_md(v['next'])}")
         if v["command"]:
             parts.append(_code(v["command"]))
     parts += [

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
-from ...study.judging.sentences import advice, amount, kind, note, sentence
+from ...study.judging.sentences import advice, amount, caution, kind, note, sentence
 from ...study.tasks.description import lines
 from ...study.words import Words
 from . import study
@@ -33,6 +33,7 @@ def verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
                     "kind": verdict.kind,
                     "word": kind(verdict, words),
                     "sentence": sentence(verdict, cell.metric, words),
+                    "caution": caution(verdict, cell.metric, words),
                     "next": advice(verdict, cell.metric, words),
                     "command": verdict.extension and verdict.extension.command,
                 }
@@ -53,15 +54,15 @@ def study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
         )  # fmt: skip
         next_ = words(f"page.study_next_{short[usual]}", base=bases(cells))
         found.append({"method": method, "about": words("page.quality"), "kind": usual,
-                      "word": words(f"kind.{usual}"), "sentence": sentence, "next": next_,
-                      "command": None})  # fmt: skip
+                      "word": words(f"kind.{usual}"), "sentence": sentence, "caution": "",
+                      "next": next_, "command": None})  # fmt: skip
     return found or [_none(words)]
 
 
 def _none(words: Words) -> dict[str, Any]:
     empty = dict.fromkeys(("method", "about", "kind", "word"), "")
     told = {"sentence": words("page.no_verdict"), "next": words("page.none_judged_next")}
-    return {**empty, **told, "command": None}
+    return {**empty, **told, "caution": "", "command": None}
 
 
 def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
@@ -93,13 +94,8 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
         rows = cells[0].result["table"]
         counts = sum(len(row["values"]) for row in rows), sum(row["diverged"] for row in rows)
         facts = [("rows", str(counts[0]), "runs"), ("diverged", str(counts[1]), "failed")]
-    # arms whose verdicts were settled at an early look have fewer seeds than others
-    rows = [row for cell in cells for row in cell.result["table"]]
-    seeds = sorted({len(row[k]) for row in rows for k in ("values", "early_values")} - {0})
-    n = str(seeds[0])
-    if len(seeds) > 1:
-        n = words("page.range", low=n, high=seeds[-1])
     paired = all(cell.metric.paired for cell in cells)
+    n = _seeds(cells, words)
     facts.insert(0, ("seeds", words("facts.paired" if paired else "facts.unpaired", n=n), "table"))
     if stored.kind == "study":
         facts.insert(0, ("comparisons", str(len(cells)), "table"))
@@ -111,6 +107,29 @@ def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, st
             steps = words(f"facts.{key}", full=result["steps"], early=result["early_steps"])
             facts.insert(1, ("steps", steps, "how"))
     return [(words(f"facts.{name}"), value, place) for name, value, place in facts]
+
+
+def _seeds(cells: list[Cell], words: Words) -> str:
+    """How many seeds each question was judged with: one may be settled at an earlier look."""
+    rows = [row for cell in cells for row in cell.result["table"]]
+    found: dict[str, set[int]] = {}
+    for answers in (own for cell in cells for own in cell.result["verdicts"].values()):
+        for about, verdict in answers.items():
+            found.setdefault(about, set()).update(p.comparison.n for p in verdict.comparisons[:1])
+    said = {about: seeds_said(numbers, words) for about, numbers in found.items() if numbers}
+    if not said:  # nothing was compared
+        return seeds_said({len(row["values"]) for row in rows}, words)
+    if len({*said.values()}) == 1:
+        return next(iter(said.values()))
+    return words("page.comma").join(
+        words("facts.seeds_for", n=n, about=words(f"page.{about}")) for about, n in said.items()
+    )
+
+
+def seeds_said(numbers: set[int], words: Words) -> str:
+    """A number of seeds, or the least and the most."""
+    low, high = min(numbers), max(numbers)
+    return str(low) if low == high else words("page.range", low=low, high=high)
 
 
 def _time(seconds: float, words: Words) -> str:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...study.judging.sentences import advice
@@ -37,7 +37,7 @@ def number(value: float) -> str:
 
 
 def lines(name: str, found: Found, words: Words) -> list[str]:
-    """Five lines for a manager: verdict, free alternative, the pilot's cost, break-even, inputs.
+    """Five lines for a manager: verdict, free alternative, inputs, the pilot's cost, break-even.
 
     Args:
         name: the method.
@@ -63,23 +63,27 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
     return [
         words(
             "payoff.compared" if paid else "payoff.no_return", method=name, base=base,
-            task=found["task"], n=_seeds(method["seeds"], words),
+            task=found["task"], n=_seeds(method, words),
             kinds=words("payoff.and").join(kinds),
         ),
         words("payoff.free", said=free, next=_next(cases, found["metric"], words)),
+        _defaults(found, words),  # before what they decide
         words(
             "payoff.pilot", took=words(f"payoff.took_{took[0]}", n=number(took[1])),
             cost=price,
         ),
         _value_over(found, paid, words) if paid else _needed(name, found, words),
-        _defaults(found, words),
     ]  # fmt: skip
 
 
-def _seeds(counts: Sequence[int], words: Words) -> str:
-    """How many seeds: one number, or from the fewest to the most."""
-    low, *rest = map(str, counts)
-    return words("page.range", low=low, high=rest[-1]) if rest else low
+def _seeds(method: Found, words: Words) -> str:
+    """How many seeds each case was judged with, or one number."""
+    seeds = method["seeds"]
+    if len({*seeds.values()}) == 1:
+        return str(next(iter(seeds.values())))
+    return words("page.comma").join(
+        words("facts.seeds_for", n=n, about=words(f"page.{about}")) for about, n in seeds.items()
+    )
 
 
 def _agrees(case: Found) -> bool:

@@ -111,7 +111,9 @@ def _method(result: dict[str, Any], name: str, metric: Metric, inputs: Inputs) -
     return {
         "base": base["method"],
         "alternative": best["method"],
-        "seeds": sorted({len(row["values"]), len(row["early_values"])} - {0}),
+        "seeds": {
+            key: len(row["values"] if key == "quality" else row["early_values"]) for key in cases
+        },
         "kpis": kpis(row, base, best, metric, inputs),
         "cases": {key: _case(case, inputs) for key, case in cases.items()},
         "better_references": _better_references(result, best, metric),

@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from ...study.judging.sentences import kind, sentence
+from ...study.judging.sentences import caution, kind, sentence
 from ...study.judging.verdict import PERCENT
 from ...study.store.live import InProgress
 from ...study.words import Words
@@ -180,7 +180,9 @@ def verdict_sentences(look: Look) -> list[str]:
         (judged,), words = look.result["cells"], Words("en")
         return [
             f"{method}, {question}: {kind(verdict, words)}. "
-            + sentence(verdict, judged["metric"], words)
+            + " ".join(
+                filter(None, (say(verdict, judged["metric"], words) for say in (sentence, caution)))
+            )
             for method, answers in judged["verdicts"].items()
             for question, verdict in answers.items()
         ]

@@ -33,6 +33,13 @@ def advice(verdict: Verdict, metric: Metric, words: Words) -> str:
     return words("page.space").join(said)
 
 
+def caution(verdict: Verdict, metric: Metric, words: Words) -> str:
+    """What the verdict leaves open, "" for nothing."""
+    values = _values(verdict, metric, words)
+    said = [words(f"caution.{key}", **values) for key in verdict.cautions]
+    return words("page.space").join(said)
+
+
 def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
     """The text of a note such as {"note": "lowest", "arms": ["sgd"], "range": [1e-5, 1]}."""
     values = {name: value for name, value in stored.items() if name != "note"}

@@ -157,6 +157,7 @@ class Verdict:
         advice: what to do next, keys of the catalogue.
         base, predictor, control: the arms that the rule is about.
         facts: numbers that the sentences need besides those of the comparisons.
+        cautions: what it leaves open although it is settled, keys of the catalogue.
         comparisons: the comparisons that it rests on.
         blocking: the index of the comparison that needs more seeds, if that is why it is open.
         needed: the seeds that it needs; 0 if more seeds would not help.
@@ -170,6 +171,7 @@ class Verdict:
     predictor: str
     control: str = ""
     facts: dict[str, Any] = field(default_factory=dict)
+    cautions: tuple[str, ...] = ()
     comparisons: tuple[Pair, ...] = ()
     blocking: int | None = None
     needed: int = 0
@@ -271,8 +273,10 @@ class _Case:
         **facts: Any,
     ) -> Verdict:
         place = next((i for i, p in enumerate(self.pairs) if p.comparison is blocking), None)
+        # a gain that nothing cheaper was asked to explain
+        cautions = ("no_control",) if kind in (ADOPT, FASTER) and not self.controls else ()
         return Verdict(
-            kind, rule, advice, self.base.name, self.predictor.name, control, facts,
+            kind, rule, advice, self.base.name, self.predictor.name, control, facts, cautions,
             tuple(self.pairs), place, needed,
         )  # fmt: skip
 

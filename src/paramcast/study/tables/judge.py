@@ -21,7 +21,7 @@ from ..judging.table import (
     judge,
     numbers,
 )
-from ..judging.verdict import Arm, Metric, Verdict
+from ..judging.verdict import ADOPT, Arm, Metric, Verdict
 from ..reading import shown
 from ..stored import Judged, Measure, Note
 from .arms import Arms, arms_of
@@ -35,6 +35,7 @@ ADVICE = {
     "keep_or_lower": "keep",
     "lower": "lower_table",
 }
+CAUTIONS = {"no_control": "no_control_table"}
 RULES = {"unstable": "unstable_table"}
 """The sentences for results whose learning rate and optimizer we did not choose."""
 
@@ -103,7 +104,10 @@ def judge_results(
     k = sum(arm.role in JUDGED for arm in read.arms)
     confidence = 1.0 - (1.0 - FULL_CONFIDENCE) / k
     verdicts = {
-        method: {question: as_of_a_table(v) for question, v in answers.items()}
+        method: {
+            question: as_of_a_table(v, tells_step=tells_step(method, read))
+            for question, v in answers.items()
+        }
         for method, answers in judge(read.arms, metric, confidence)[0].items()
     }
     # the result, in the form of a pilot's
@@ -201,10 +205,20 @@ def _measure(values: list[float], base: list[float], metric: Metric) -> Measure:
     return {"values": [*values], "mean": statistics.fmean(values), "to_base": to_base}
 
 
-def as_of_a_table(verdict: Verdict) -> Verdict:
+def tells_step(method: str, read: Arms) -> bool:
+    """Whether a control tells a better method from a larger step."""
+    arm = next(arm for arm in read.arms if arm.name == method)
+    return any(family_of(c) == LR_MATCHED for c in controls_of(arm, read.arms))
+
+
+def as_of_a_table(verdict: Verdict, *, tells_step: bool = True) -> Verdict:
     """The verdict with the sentences that fit results from elsewhere."""
+    cautions = tuple(CAUTIONS.get(key, key) for key in verdict.cautions)
+    if verdict.kind == ADOPT and not cautions and not tells_step:
+        cautions = ("no_step_table",)
     return replace(
         verdict,
+        cautions=cautions,
         rule=RULES.get(verdict.rule, verdict.rule),
         advice=tuple(ADVICE.get(key, key) for key in verdict.advice),
     )
@@ -240,20 +254,12 @@ def _notes(read: Arms, metric: Metric, pairing: Arms | None) -> list[Note]:
         pairing: the arms as a column would pair them, if they are compared as groups.
     """
     notes: list[Note] = [{"note": "data"}]
-    judged = [arm for arm in read.arms if arm.role in JUDGED]
     diverged = {arm.name: sum(arm.diverged) for arm in read.arms if any(arm.diverged)}
     if diverged:
         notes.append(
             {"note": "table_diverged", "runs": sum(diverged.values()), "arms": [*diverged],
              "worst": metric.value(read.worst)}
         )  # fmt: skip
-    without = [
-        arm.name
-        for arm in judged
-        if not any(family_of(c) == LR_MATCHED for c in controls_of(arm, read.arms))
-    ]
-    if without:
-        notes.append({"note": "table_no_step", "arms": without})
     if read.overlap:
         notes.append({"note": "table_folds", "overlap": f"{read.overlap:.2g}"})
     if not metric.paired and pairing is None:
