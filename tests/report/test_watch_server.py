@@ -25,6 +25,7 @@ from paramcast.report.watch import server as module
 from paramcast.report.watch.page import build, progress
 from paramcast.report.watch.server import Server, serve
 from paramcast.report.watch.watching import Watching
+from paramcast.study.search import parse_search
 from paramcast.study.store.live import Live
 from paramcast.study.store.store import Store
 from paramcast.study.words import Words
@@ -278,6 +279,20 @@ def test_while_rates_are_tuned_there_are_their_losses_and_no_curve(tmp_path: Pat
     (tuning,) = data["cells"][0]["charts"]
     assert [trace["name"] for trace in tuning["views"][0]["data"]] == ["sgd", "plp"]
     assert "'star'" not in str(tuning["views"])
+
+
+def test_what_is_searched_beside_the_rate_is_shown_and_makes_no_comparison(tmp_path: Path) -> None:
+    searched = (parse_search("momentum=0.8,0.9"), parse_search("weight_decay=1e-5:1e-2"))
+    folder = running(tmp_path / "made", search=searched)
+    view = Watching(folder).view()
+    assert len(view["cells"]) == 1
+    found = {row["method"]: row["searched"] for row in view["tuning"]}
+    assert found.keys() == {"sgd", "plp"}
+    assert all(each.keys() == {"momentum", "weight_decay"} for each in found.values())
+    data = json.loads(re.findall('id="data">(.*?)</script>', page_of(folder))[0])
+    tuning = next(c for c in data["cells"][0]["charts"] if c["id"] == "tuning")
+    beside = re.compile(r"0\.\d+ \(momentum=0\.[89], weight_decay=[\de.-]+\)")
+    assert all(beside.fullmatch(row[1]) for row in tuning["table"]["rows"])
 
 
 def test_looking_shows_no_test_value_and_is_not_a_look(tmp_path: Path) -> None:

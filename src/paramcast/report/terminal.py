@@ -25,6 +25,7 @@ from ..study.words import Words
 from .columns import ALWAYS, Column, fitted
 from .progress import WIDE
 
+NONE = "\u2013"
 AT_EARLY = f"at {100 * EARLY:.0f}% steps"
 """The heading of results with a schedule of fewer steps."""
 
@@ -118,44 +119,40 @@ def _columns(judged: Judged) -> list[Column]:
     # adjusted: several methods are judged, or this is not the first look
     p = "p" if judged["confidence"] == FULL_CONFIDENCE else "p, adjusted"
     bad = 2 if any(row["diverged"] for row in rows) else 9  # what went wrong is shown
-    found: dict[str, tuple[int, Callable[[Any], str]]] = {
-        "method": (ALWAYS, lambda r: r["method"]),
-        "lr": (1, _of("lr", "{:.4g}".format)),
-        "searched": (2, lambda r: named(r["settings"], "\n")),
-        "n": (3, lambda r: str(len(r["values"]))),
-        f"{name} (95%)": (ALWAYS, lambda r: _value(r, metric)),
-        AT_EARLY: (4, _of("early_mean", bare)),
-        f"minus {rows[0]['method']} ({level})": (ALWAYS, _of("to_base", partial(_diff, metric))),
-        p: (5, _of("to_base", shown_p)),
-        "diverged": (bad, lambda r: f"{r['diverged']}/{len(r['values'])}"),
-        "top-1 error": (7, _of("top1_error", lambda v: f"{100 * v:.2f}")),
-        "top-5 error": (10, _of("top5_error", lambda v: f"{100 * v:.2f}")),
-        "loss": (6, _of("loss", "{:.4f}".format)),
-        "gap": (11, _of("gap", "{:+.4f}".format)),
-        "seconds": (8, _of("seconds", "{:.2f}".format)),
-        "peak MiB": (12, _of("peak_memory", lambda v: f"{v / 2**20:.0f}")),
-    }  # fmt: skip
-    # what no arm has is left out: errors are for classes, a table may hold nothing but values
-    lacking = {
-        heading for heading, key in _MEASURED.items() if all(row[key] is None for row in rows)
-    }
-    if not any(row["settings"] for row in rows):
-        lacking.add("searched")
-    if len({len(row["values"]) for row in rows}) == 1:  # none was settled at an earlier look
-        lacking.add("n")
-    return [
-        Column(heading, [cell(row) for row in rows], rank, right=heading != "method")
-        for heading, (rank, cell) in found.items()
-        if heading not in lacking
-    ]
 
+    def measured(
+        heading: str, rank: int, key: str, form: Callable[[Any], str], *, always: bool = False
+    ) -> list[Column]:
+        """A column of what some arms may not have; none where no arm has it."""
+        values = [row[key] for row in rows]
+        if not always and all(value is None for value in values):
+            return []
+        return [Column(heading, [NONE if v is None else form(v) for v in values], rank)]
 
-_MEASURED: dict[str, Any] = {
-    "lr": "lr", AT_EARLY: "early_mean", "top-1 error": "top1_error",
-    "top-5 error": "top5_error", "loss": "loss", "gap": "gap", "seconds": "seconds",
-    "peak MiB": "peak_memory",
-}  # fmt: skip
-"""Columns of what some arms may not have, and where a row holds it."""
+    found = [Column("method", [row["method"] for row in rows], ALWAYS, right=False)]
+    found += measured("lr", 1, "lr", "{:.4g}".format)
+    if any(row["settings"] for row in rows):
+        found.append(Column("searched", [named(row["settings"], "\n") for row in rows], 2))
+    counts = [len(row["values"]) for row in rows]
+    if len({*counts}) > 1:  # some were settled at an earlier look
+        found.append(Column("n", [*map(str, counts)], 3))
+    found.append(Column(f"{name} (95%)", [_value(row, metric) for row in rows], ALWAYS))
+    found += measured(AT_EARLY, 4, "early_mean", bare)
+    minus, difference = f"minus {rows[0]['method']} ({level})", partial(_diff, metric)
+    found += measured(minus, ALWAYS, "to_base", difference, always=True)
+    found += measured(p, 5, "to_base", shown_p, always=True)
+    lost = [f"{row['diverged']}/{n}" for row, n in zip(rows, counts, strict=True)]
+    found.append(Column("diverged", lost, bad))
+    for heading, rank, key, form in (
+        ("top-1 error", 7, "top1_error", _percent),
+        ("top-5 error", 10, "top5_error", _percent),
+        ("loss", 6, "loss", "{:.4f}".format),
+        ("gap", 11, "gap", "{:+.4f}".format),
+        ("seconds", 8, "seconds", "{:.2f}".format),
+        ("peak MiB", 12, "peak_memory", lambda v: f"{v / 2**20:.0f}"),
+    ):
+        found += measured(heading, rank, key, form)
+    return found
 
 
 def _value(row: ArmResult, metric: Metric) -> str:
@@ -169,6 +166,5 @@ def _diff(metric: Metric, c: Comparison) -> str:
     return f"{metric.signed(c.mean)} ({metric.signed(c.low)} to {metric.signed(c.high)})"
 
 
-def _of(key: str, form: Callable[[Any], str]) -> Callable[[Any], str]:
-    """What renders an arm's measurement, or a dash where it has none."""
-    return lambda row: "–" if row[key] is None else form(row[key])  # noqa: RUF001 - an en dash
+def _percent(value: float) -> str:
+    return f"{100 * value:.2f}"

@@ -15,6 +15,8 @@ AXES = (
     "task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "beta2",
 )  # fmt: skip
 """The settings that distinguish the comparisons of a study."""
+SEARCHABLE = AXES[AXES.index("momentum") :]
+"""Those that a pilot may search beside the learning rate."""
 HIDDEN = ("test", "gap")
 """What of an outcome is for the verdict only."""
 PHASES = {"tune": "tuning", "final": "final"}
@@ -46,9 +48,14 @@ Arms = dict[Key, list[Run]]
 
 
 class Board:
-    """Runs and failures as they come, and what they add up to."""
+    """Runs and failures as they come, and what they add up to.
+
+    Attributes:
+        alone: whether all runs belong to one comparison, a pilot's.
+    """
 
     def __init__(self) -> None:
+        self.alone = False
         self.cells: dict[tuple[Any, ...], Arms] = {}  # in the order in which they were found
         self.last: dict[tuple[Any, ...], str] = {}  # when a comparison had a run last
         self.done = {"tune": 0, "final": 0}
@@ -61,7 +68,7 @@ class Board:
     def ended(self, run: Run) -> None:
         """A run has finished; no value of the test split goes further than here."""
         run = run._replace(outcome={k: v for k, v in run.outcome.items() if k not in HIDDEN})
-        key = key_of(run.spec)
+        key = key_of(run.spec, alone=self.alone)
         self.cells.setdefault(key.cell, {}).setdefault(key, []).append(run)
         self.last[key.cell] = max(self.last.get(key.cell, ""), run.finished_at)
         self.done[key.phase] += 1
@@ -101,10 +108,21 @@ class Board:
         return (last - first).total_seconds() / (len(self._latest) - 1)
 
 
-def key_of(spec: dict[str, Any]) -> Key:
-    """Which arm a run belongs to."""
-    cell = tuple(spec.get(axis) for axis in AXES)
+def key_of(spec: dict[str, Any], *, alone: bool = False) -> Key:
+    """Which arm a run belongs to; what a pilot searches makes no comparison of its own."""
+    cell = tuple(None if alone and a in SEARCHABLE else spec.get(a) for a in AXES)
     return Key(cell, spec["phase"], spec["share"], spec["method"], spec["lr"])
+
+
+def settings_at_rates(arms: Arms) -> dict[float, dict[str, Any]]:
+    """By learning rate, what was searched beside it; {} where rates alone are."""
+    specs = {key.lr: runs[0].spec for key, runs in arms.items() if key.phase == "tune" and runs}
+    varied = [a for a in SEARCHABLE if len({spec.get(a) for spec in specs.values()}) > 1]
+    found = {
+        lr: {a: spec[a] for a in varied} | dict(spec.get("settings") or ())
+        for lr, spec in specs.items()
+    }
+    return found if any(found.values()) else {}
 
 
 def labels(

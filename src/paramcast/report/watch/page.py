@@ -20,7 +20,16 @@ from ..html.plotting import numbered
 from ..html.report import MOST_CELLS, before_verdict, reads
 from ..html.runs import run_tables
 from ..html.write import content
-from .board import Arms, Board, Key, arm_name, is_matched, labels, metric_name
+from .board import (
+    Arms,
+    Board,
+    Key,
+    arm_name,
+    is_matched,
+    labels,
+    metric_name,
+    settings_at_rates,
+)
 from .watching import Watching
 
 LATER: dict[str, Any] = {
@@ -111,7 +120,7 @@ def _data(now: Progress, board: Board, words: Words) -> dict[str, Any]:
 
 
 def _no_verdict(now: Progress, words: Words) -> dict[str, Any]:
-    empty = dict.fromkeys(("method", "about", "kind", "word"), "")
+    empty = dict.fromkeys(("method", "about", "kind", "word", "caution"), "")
     planned = [total for _, _, total in now.phases if total is not None]
     known = len(planned) == len(now.phases)
     runs = _of(sum(n for _, n, _ in now.phases), sum(planned) if known else None, words)
@@ -157,9 +166,11 @@ def _cell(index: int, label: str, runs: Arms) -> Cell:
         tuning.setdefault(key.method, {})[key.lr] = runs[key]
         name = arm_name(key, runs)  # its line has the colour that its curve will have
         arms.setdefault(name, _arm(name, key, False, [], []))
+    tried = sorted({lr for by_lr in tuning.values() for lr in by_lr})
+    beside = settings_at_rates(runs)
     rates = {
-        "tried": {lr for by_lr in tuning.values() for lr in by_lr},
-        "settings": [],
+        "tried": tried,
+        "settings": [beside[lr] for lr in tried] if beside else [],
         "chosen": {key.method: key.lr for key in final if not is_matched(key, runs)},
     }
     metric = Metric(metric_name(runs), True, 0.0)  # only its name is read

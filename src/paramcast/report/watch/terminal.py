@@ -13,6 +13,7 @@ from rich.table import Table
 from rich.text import Text
 
 from ...study.reading import printable
+from ...study.search import named
 from ..columns import Column, fitted
 from .board import at_share
 
@@ -172,6 +173,11 @@ def _tuning(view: dict[str, Any], bars: str, room: int | None, width: int) -> Re
         Column("method", [row["method"] for row in rows]),
         Column("rates tried", [str(len(each)) for each in losses], 2),
         Column("best lr", [f"{row['best'][0]:.4g}" for row in rows]),
+        *(
+            [Column("searched", [named(row["searched"], "\n") for row in rows], 2)]
+            if any(row["searched"] for row in rows)
+            else []
+        ),
         Column("its loss", [f"{row['best'][1]:.4f}" for row in rows], 1),
         Column("loss from low to high rates", curves, 3, right=False),
     ]

@@ -25,6 +25,7 @@ from .board import (
     metric_name,
     phase_name,
     predictions,
+    settings_at_rates,
 )
 from .follow import Look
 
@@ -144,14 +145,20 @@ def _tuning(arms: Arms) -> list[dict[str, Any]]:
     The best is one of those that were tried on the most seeds: the search has left the others.
     """
     found: dict[str, list[tuple[float, float, int]]] = {}
+    beside = settings_at_rates(arms)
     for key in sorted(arms, key=lambda key: (key.method != "base", key)):
         if key.phase == "tune" and (loss := _loss(arms[key])) is not None:
             found.setdefault(arm_name(key, arms), []).append((key.lr, loss, len(arms[key])))
+    best = {
+        method: min(points, key=lambda point: (-point[2], point[1]))[:2]
+        for method, points in found.items()
+    }
     return [
         {
             "method": method,
             "points": [(lr, loss) for lr, loss, _ in points],
-            "best": min(points, key=lambda point: (-point[2], point[1]))[:2],
+            "best": best[method],
+            "searched": beside.get(best[method][0], {}),
         }
         for method, points in found.items()
     ]

@@ -7,6 +7,7 @@ from typing import Any
 
 from ...study.reading import as_written
 from ...study.store.folder import remembers
+from ..html.load import Run
 from .board import Board
 from .follow import Follower, Look, newest
 from .view import view
@@ -44,12 +45,16 @@ class Watching:
         """Whether there is a store to read."""
         return self.url is not None or remembers(newest(self._given))
 
+    def _ended(self, run: Run) -> None:
+        self.board.alone = self._follower is not None and self._follower.kind == "pilot"
+        self.board.ended(run)
+
     def _look(self) -> tuple[Look, Path]:
         if self._follower is None:
             folder = self._given if self.url else newest(self._given)
             self.board = Board()
             self._follower = Follower(
-                folder, self.url, ended=self.board.ended, failed=self.board.attempt_failed
+                folder, self.url, ended=self._ended, failed=self.board.attempt_failed
             )
         try:
             return self._follower.look(), self._follower.folder
