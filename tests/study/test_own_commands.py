@@ -365,7 +365,7 @@ def test_a_pilot_of_a_command(tmp_path: Path, paramcast: Callable[..., Ran]) -> 
     (judged,) = ran.result["cells"]
     assert (judged["task"], judged["steps"], judged["early_steps"]) == ("script", 20, 16)
     assert [row["method"] for row in judged["table"]] == [
-        "base", "base-lr-matched", "random-jump", "plp",
+        "SGD", "SGD-lr-matched", "random-jump", "plp",
     ]  # fmt: skip
     assert "running" in ran.err
     assert "script.py" in ran.err

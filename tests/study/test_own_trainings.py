@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Callable
 from pathlib import Path
@@ -14,13 +15,17 @@ import paramcast
 from command import Ran
 from paramcast._directions import known_direction
 from paramcast.errors import ArgumentError
+from paramcast.study.judging.sentences import advice, sentence
 from paramcast.study.judging.verdict import PERCENT
 from paramcast.study.own.declared import declare
 from paramcast.study.own.run import RUNS, run_own
 from paramcast.study.plan import Options, Plan
+from paramcast.study.stored import read_result
 from paramcast.study.tasks.source import find, load_subject
 from paramcast.study.training.methods import parse_methods
+from paramcast.study.words import Words
 from paramcast.trials import MOST_POINTS
+from runs import cell
 
 TRAINING = """
 import torch
@@ -322,8 +327,17 @@ def test_a_pilot_of_a_function(write: Write, paramcast: Callable[..., Ran], tmp_
     (judged,) = ran.result["cells"]
     assert (judged["task"], judged["steps"], judged["early_steps"]) == ("bowl", 20, 16)
     assert [row["method"] for row in judged["table"]] == [
-        "base", "base-lr-matched", "random-jump", "plp",
+        "SGD", "SGD-lr-matched", "random-jump", "plp",
     ]  # fmt: skip
+    stored = cell(read_result(tmp_path / "out"))
+    said = " ".join(
+        say(v, stored["metric"], Words("en"))
+        for answers in stored["verdicts"].values()
+        for v in answers.values()
+        for say in (sentence, advice)
+    )
+    assert "SGD" in said
+    assert not re.search(r"\bbase\b", said)
     assert judged["metric"]["name"] == "accuracy"
     assert ran.err.count("running the code in") == 1
     page = (tmp_path / "out" / "report.html").read_text("utf-8")

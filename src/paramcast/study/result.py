@@ -17,6 +17,7 @@ from .judging.table import LR_MATCHED, Verdicts, mean_or_none, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
 from .outcomes import NOT_LEARNED, status_of
+from .own.naming import with_base
 from .own.training import OWN
 from .plan import Options, Plan
 from .search import settings_at
@@ -83,7 +84,7 @@ def summarise(
         verdicts = _extended(plan, verdicts, more, seconds)
     early = [outcomes[key] for key in table[0]["early_keys"] or table[-1]["early_keys"]]
     subject, sizes = plan.subject, (o.epochs, o.batch_size)
-    return {
+    found: Judged = {
         "task": subject.name,
         "question": "tuned" if o.tuned else "today" if o.lr else "commands",
         "description": subject.description,
@@ -117,6 +118,7 @@ def summarise(
         "settings": {},
         "label": "",
     }
+    return with_base(found, str(base_runs[0].get("optimizer", "")))
 
 
 def metric_of(plan: Plan, base: Arm) -> Metric:
