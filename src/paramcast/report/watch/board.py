@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 from ...study.judging.sentences import divergence
 from ...study.judging.table import LR_MATCHED
+from ...study.own.naming import UNTOLD
 from ...study.words import Words
 from ..html.load import Failure, Run
 
@@ -158,9 +159,13 @@ def is_matched(key: Key, arms: Iterable[Key]) -> bool:
     return bool(own) and key.lr not in own
 
 
-def arm_name(key: Key, arms: Iterable[Key]) -> str:
-    """An arm's name among those of its comparison."""
-    name = method_name(key.method, key.cell[AXES.index("base")])
+def arm_name(key: Key, arms: Arms) -> str:
+    """An arm's name among those of its comparison; the base's of a user's training, as it told."""
+    base = key.cell[AXES.index("base")]
+    if base == "own":
+        told = (run.outcome.get("optimizer", "") for runs in arms.values() for run in runs[:1])
+        base = next((name for name in told if name not in UNTOLD), base)
+    name = method_name(key.method, base)
     return f"{name}-{LR_MATCHED}" if is_matched(key, arms) else name
 
 

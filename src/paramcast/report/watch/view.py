@@ -164,7 +164,7 @@ def _tuning(arms: Arms) -> list[dict[str, Any]]:
     ]
 
 
-def _running(run: InProgress, arms: Iterable[Key]) -> dict[str, Any]:
+def _running(run: InProgress, arms: Arms) -> dict[str, Any]:
     key = key_of(run.spec)
     last = run.curve[-1] if run.curve else {}
     losses = [point.get("validation_loss") for point in run.curve]
