@@ -135,6 +135,7 @@ class Anomaly(Gate):
                     f"give {name}=..."
                 )
         self.pause = whole("pause", pause, 1)
+        # what a cycle must measure or keep for the rules that are on
         self.scored = bool({"disagreement", "drift"} & self.thresholds.keys())
         self.withdraws = "loss" in self.thresholds and self.actions["loss"] == "withdraw"
         self.watches_loss = "loss" in self.thresholds
@@ -174,6 +175,7 @@ class Anomaly(Gate):
         if size <= limit * norm:
             self.refused = 0
             return Decision(True, "no anomaly")
+        # said once in a row: a rate that is too high would fill the log
         self.refused += 1
         if self.refused == OFTEN:
             _log.warning(

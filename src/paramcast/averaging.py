@@ -98,6 +98,7 @@ class EMA(Average):
         self.progress = share is not None
 
     def weight(self, step: int, updates: int, total_steps: int | None) -> float:
+        # w folds the bias correction in: average_1 is theta_1 itself, not (1 - d) theta_1
         d = self.decay
         if d is None:
             d = 2.0 ** (-1.0 / (self.share * total_steps))  # type: ignore[operator]
@@ -167,6 +168,7 @@ class Trend(PolynomialDecay):
         # lags of both averages, and where between or beyond them the line is read
         own, slow = 1.0 / (self.eta + 2.0), 1.0 / (self.eta_slow + 2.0)
         self.lag = within("lag", lag, -1.0, own)
+        # the line through (-own, a) and (-slow, b), read at -lag: a + ahead (a - b)
         self.ahead = round((own - self.lag) / (slow - own), 12)
 
     @property
@@ -246,6 +248,7 @@ class LAWA(SWA):
 
     def first(self, total_steps: int | None) -> int:
         """The first step that counts: (last - 1) * every before the end, or as near as possible."""
+        # a run too short for n snapshots has as many as fit after its first step
         back = min(self.last - 1, (total_steps - 1) // self.every)  # type: ignore[operator]
         return total_steps - back * self.every  # type: ignore[operator]
 

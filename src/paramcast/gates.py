@@ -158,6 +158,7 @@ class Window(Gate):
 
     def decide(self, proposal: Proposal) -> Decision:
         decisions = [part.decide(proposal) for part in self.parts]
+        # the reason is the first part that refused, else the last one that let it pass
         refused = [decision for decision in decisions if not decision.apply]
         return refused[0] if refused else decisions[-1]
 
@@ -216,6 +217,7 @@ class Agreement(Gate):
         if self.per == "tensor":  # cos > above, without dividing by 0
             along = tensor_dots(segment, first, second)
             squares = tensor_dots(segment, first, first), tensor_dots(segment, second, second)
+            # a tensor that did not move in a half has 0 > 0, so it takes no part in the jump
             agree = along > self.above * squares[0].sqrt() * squares[1].sqrt()
             for jump, keep in zip(jumps, agree, strict=True):
                 jump.mul_(keep)

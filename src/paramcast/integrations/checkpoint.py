@@ -261,6 +261,7 @@ def _entry(state_dict: Mapping[str, Any], key: str) -> Tensor:
 
 def _unwrap(model: nn.Module) -> nn.Module:
     """The model inside `DistributedDataParallel` and `torch.compile`."""
+    # by name, so that neither torch.distributed nor torch._dynamo is imported for it
     inside = {"DistributedDataParallel": "module", "OptimizedModule": "_orig_mod"}
     while type(model).__name__ in inside:
         model = getattr(model, inside[type(model).__name__])

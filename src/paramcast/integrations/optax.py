@@ -222,7 +222,9 @@ def _plan(horizon: float, start: str) -> _Plan | None:
         raise ArgumentError(f"start must be one of {', '.join(STARTS)}, got {start!r}")
     # weights of theta_{k-2} and theta_{k-1} in the jump; that of theta_k is -(a + b)
     first, second = STARTS[start]
+    # theta_plus - theta_k = (start - theta_k) + horizon (theta_k - theta_{k-2}) / 2
     a, b = first - horizon / 2, second
+    # a weight that rounding alone keeps from 0, as 1/3 - horizon / 2 can: it needs no fold
     tiny = 1e-9 * max(abs(a), abs(b), abs(a + b))
     if tiny == 0.0:
         return None
@@ -232,6 +234,7 @@ def _plan(horizon: float, start: str) -> _Plan | None:
         return _Plan("skip", True, a)
     if abs(a + b) <= tiny:
         return _Plan("subtract", False, a)
+    # jump = (a + b) (m - theta_k) with the mean m = (a theta_{k-2} + b theta_{k-1}) / (a + b)
     return _Plan("average", True, a + b, b / (a + b), a / (a + b))
 
 

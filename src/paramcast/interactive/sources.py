@@ -58,6 +58,7 @@ def source_of(task: Any, given: PilotCommand) -> Source:
         f"{name} is trained in this process, one run after the other: it has no file that other "
         "processes could import"
     )
+    # nothing to hash as a file: its run keys hold the code, so an edited function is another task
     parts = [getattr(task, f.name) for f in fields(Task)] if isinstance(task, Task) else [task]
     where = f"<python>/{name}"
     HERE[where] = (lambda: task) if isinstance(task, Task) else task
@@ -89,6 +90,7 @@ def _code_of(parts: list[Any]) -> Iterator[Any]:
             yield from _instructions(part.__code__)
             left += part.__defaults__ or ()
             left += [cell.cell_contents for cell in part.__closure__ or ()]
+            # the globals that it reads, in an order that does not depend on the process
             names = {name for code in _codes(part.__code__) for name in code.co_names}
             left += [part.__globals__[name] for name in sorted(names) if name in part.__globals__]
         elif isinstance(part, (str, int, float, bool, tuple)):

@@ -54,6 +54,7 @@ class Aitken(Predictor):
         return self.every - 2
 
     def observe_(self, point: int, work: Workspace) -> None:
+        # buffer 1 becomes theta_{k-2} - theta_{k-1} = -d_1, buffer 0 theta_{k-1} - theta_k = -d_2
         back = self.every - point
         for segment in work.segments:
             if back == 2:
@@ -73,4 +74,5 @@ class Aitken(Predictor):
             h = torch.where(rho < 1.0, rho / (1.0 - rho), self.cap).clamp(-self.cap, self.cap)
             for new, own in zip(d2, h, strict=True):
                 new.mul_(own)
+        # buffer 0 holds -h d_2
         return -1.0

@@ -46,11 +46,13 @@ class OuterNesterov(FromTheStart):
 
     @property
     def extra_steps(self) -> float:
+        # equal cycles of D: b settles at D / (1 - momentum), and lr (D + momentum b) is lr of that
         return self.every * (self.lr / (1.0 - self.momentum) - 1.0)
 
     def finish_(self, work: Workspace) -> float:
         for segment in work.segments:
             segment.fold_(F.Fold(F.SUBTRACT), 0)
+            # d = theta_0 - theta_k, minus the cycle's displacement; b sums these
             d, b = segment.flats
             b.mul_(self.momentum).add_(d)
             # theta_plus - theta_k = d - lr d - lr momentum b

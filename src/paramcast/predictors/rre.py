@@ -52,6 +52,7 @@ class RRE(Predictor):
 
     @property
     def extra_steps(self) -> float:
+        # with equal u_i the jump is -(n - 1)/2 of them, and the cap allows cap n of them
         return -min((self.window - 1) / 2, self.cap * self.window)
 
     def observe_(self, point: int, work: Workspace) -> None:
@@ -66,6 +67,7 @@ class RRE(Predictor):
     def finish_(self, work: Workspace) -> float:
         amounts, shrink = self.amounts(gram(work.segments, self.window))
         for segment in work.segments:
+            # the sum grows in the oldest slot, so the jump takes no memory of its own
             jump, *others = segment.flats
             jump.mul_(float(amounts[0]))
             for i, displacement in enumerate(others, start=1):
@@ -84,6 +86,7 @@ class RRE(Predictor):
             The amounts, and what the cap leaves of them: NaN if a product is not finite, 0 where
             nothing moved.
         """
+        # the trace is the sum of all |u_i|^2: 0 if nothing moved, not finite if anything is not
         n, trace = self.window, products.trace()
         if not bool(torch.isfinite(trace)) or float(trace) == 0.0:
             zeros = torch.zeros(n, dtype=torch.float64, device="cpu")
@@ -94,6 +97,7 @@ class RRE(Predictor):
         c = c / c.sum()
         # theta_{i+1} = theta_n - sum_{l>i} u_l, so the jump is -sum_l u_l (c_0 + ... + c_{l-1}).
         amounts = -(c.cumsum(0) - c)
+        # |jump|^2 = a'(U'U)a, and sum_i u_i is the whole displacement: no pass over parameters
         length = float((amounts @ products @ amounts).clamp_min(0).sqrt())
         limit = self.cap * float(products.sum().clamp_min(0).sqrt())
         return amounts, min(1.0, limit / length) if length > 0 else 1.0

@@ -68,6 +68,7 @@ def advice_on_momentum(base: Optimizer) -> str:
     """What to change in a base with a momentum, for a rule that replaces it; "" if it has none."""
     name = type(base).__name__
     for group in base.param_groups:
+        # Adam's first beta is a momentum, the others are not
         first, *others = group.get("betas") or (0.0,)
         if first:
             rest = "".join(f", {beta:g}" for beta in others)

@@ -75,6 +75,7 @@ class Cycle:
         settings = self.settings
         self.horizon, self._first = horizon, settings.predictor.first_point(horizon)
         if self._first is not None:
+            # parameters may join until the first point that a buffer must hold
             self._joining = self._first
             if settings.halves:
                 self._joining = min(self._first, settings.half_points()[0])
@@ -266,6 +267,7 @@ class Cycle:
         gate = settings.gate
         if gate is None:
             return Decision(True, "predicted"), norms, None
+        # over all parameters, so asked for at most once
         cosines: list[float] = []
 
         def agreement() -> float:
@@ -293,6 +295,7 @@ class Cycle:
         """Write the jump; take it back if a loss says so."""
         settings = self.settings
         checks = settings.loss_checks
+        # the losses at the base's point, which the prediction must not raise
         before = [check.measure() for check in checks]
         for segment in self.members.segments:
             if settings.keeps_copy:
@@ -306,6 +309,7 @@ class Cycle:
                 self._take_back()
                 raise
             fired = f"{decision.reason}; " if decision.fired else ""
+            # "not <=" rather than ">": a loss of NaN takes the prediction back, too
             if not after <= loss + check.tolerance:
                 self._take_back()
                 reason = f"{fired}the loss rose from {loss:.4g} to {after:.4g}"
@@ -328,6 +332,7 @@ class Cycle:
 
         Only the first loss after a prediction, before the next step, can withdraw it.
         """
+        # no step since the jump was written: this is the loss of the predicted parameters
         first = self.done == 0 and self.written > 0.0
         for anomaly in self.settings.anomalies:
             fired = anomaly.observe(self.steps, self.cycles, loss, first=first)

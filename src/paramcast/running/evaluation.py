@@ -73,6 +73,7 @@ class Averager:
         now = set(map(id, learnable))
         known = set(map(id, self.covered))
         self.covered = [p for key, p in present.items() if key in now or key in known]
+        # before the first update nothing is kept, so nobody pays for an average that begins late
         if self.updates > 0:
             self._enroll()
 
@@ -89,6 +90,7 @@ class Averager:
         for i, weight in enumerate(weights):
             if weight is None:
                 continue
+            # whatever the rule weighs it with, the average of one point is that point
             first = self.updates == 0
             fold = F.Fold(F.COPY) if first else F.Fold(F.AVERAGE, weight, 1.0 - weight)
             for segment in self.segments:
@@ -127,6 +129,7 @@ class Averager:
         Args:
             promised: whether there will be an average.
         """
+        # once for each reason, not at every evaluation
         if self.told == promised:
             return
         self.told = promised
@@ -236,6 +239,7 @@ class Averager:
             raise damaged
         for name in names:
             _check_buffers(saved[name], updates, parameters, damaged)
+        # two averages cover the same parameters
         missing = [[b is None for b in saved[name]] for name in names]
         if any(gaps != missing[0] for gaps in missing):
             raise damaged

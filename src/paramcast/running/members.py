@@ -87,6 +87,7 @@ class Members:
             live = [p for p in live if id(p) not in out]
         if len(live) == len(self._live) and all(map(operator.is_, live, self._live)):
             return
+        # another list object tells `enroll` that something changed
         self._live, self._idle = live, [p for p in live if id(p) not in self.seen]
         self.names = _names(groups)
         if self.filled:  # mid-cycle: cut those that left out of the segments
@@ -154,6 +155,7 @@ class Members:
             for buffer in persistent:
                 carry_over(self.segments, kept, buffer)
             self.resting += kept
+        # what has left the groups for good is not remembered
         there = {id(p) for listed in self._listed for p in listed.parameters}
         gone = {id(p) for p in members(self.resting)} - there
         self.resting = without(self.resting, gone)

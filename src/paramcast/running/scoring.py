@@ -26,6 +26,7 @@ class Score(NamedTuple):
 
 def keep(segments: Sequence[Segment], layout: Layout, scale: float) -> None:
     """Keep the jump and where the next step starts."""
+    # kept until the next step is done, which starts here whether the jump was written or not
     jump, start = layout.score, layout.score + 1
     for segment in segments:
         segment.flats[jump].copy_(segment.flats[0]).mul_(scale)
@@ -38,6 +39,7 @@ def measure_step(segments: Sequence[Segment], layout: Layout, joined: set[int]) 
     for segment in segments:
         segment.fold_(F.Fold(F.SUBTRACT), start)
         for p, view in zip(segment.parameters, segment.buffers[start], strict=True):
+            # its start was not kept, so its step is unknown
             if id(p) in joined:
                 view.zero_()
 
@@ -48,6 +50,7 @@ def score(segments: Sequence[Segment], layout: Layout, e: float) -> Score:
     Args:
         e: steps that the jump is worth.
     """
+    # b holds minus the step, which only the inner product notices
     a, b = layout.score, layout.score + 1
     return _score(total(norm(segments, a)), total(norm(segments, b)), -dot(segments, a, b), e)
 

@@ -238,11 +238,13 @@ class Course:
 
     def _runs(self, seeds: Mapping[tuple[str, float], int]) -> list[RunSpec]:
         rows = {row.name: row for row in self.rows}
+        # with T before 0.8 T, so that no worker is left with a long run at the end
         found = [
             self.plan.spec(rows[name].method, rows[name].lr, "final", seed, share)
             for (name, share), n in sorted(seeds.items(), key=lambda each: -each[0][1])
             for seed in range(n)
         ]
+        # two methods may ask for the same control, which is trained once
         return list(dict.fromkeys(found))
 
     def _look(self, outcomes: Outcomes) -> None:

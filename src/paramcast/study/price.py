@@ -40,6 +40,7 @@ def price(o: Options) -> Price:
     if not o.lazy:  # all arms at every look
         return Price(least_tuning + (1 + methods + controls) * shares * looks[0], most, most)
     # usually the base and the methods, and the methods once more with 0.8 T steps
+    # looks[:2][-1] is the second look, or the only one; its seeds include the first's
     usual = (1 + methods + methods * (shares - 1)) * looks[:2][-1]
     return Price(
         least_tuning + (1 + methods) * looks[0], (least_tuning + most_tuning) // 2 + usual, most
@@ -58,6 +59,7 @@ def affordable(o: Options, runs: int) -> tuple[int, int]:
     first, searches = o.looks[0].seeds, [(o.trials, o.trial_seeds)]
     if o.tuned and o.trials > CHEAPER[0]:
         searches.append(CHEAPER)
+    # the fine search with all arms, the cheap one with all, then both without the controls
     for arms in (1 + _methods(o) + _controls(o), 1 + _methods(o)):
         for trials, seeds in searches:
             needed = _tuning(o, trials, seeds)[1] + arms * first

@@ -79,6 +79,7 @@ def summarise(
     # verdicts that stay open, and what more seeds would take
     verdicts = course.verdicts
     if workers is not None and looks[-1].seeds == o.seeds:
+        # a seed more costs what one has cost so far, shared by the workers that run at once
         ran = [outcomes[key] for row in rows for s in (1.0, EARLY) for key in course.keys(row, s)]
         seconds = sum(run["seconds"] for run in ran) / looks[-1].seeds / workers
         verdicts = _extended(plan, verdicts, more, seconds)

@@ -13,6 +13,7 @@ from .comparison import BASE, PREDICTOR, Arm, Cell, bases
 from .plotting import BASE_STYLE, Chart, chart, nth, plain, short
 
 WITHIN = (1.0, 1.1, 1.5, 2.0)
+"""Multiples of the least time for which the table says how often a method kept to them."""
 ORDER = (BASE, PREDICTOR)
 
 

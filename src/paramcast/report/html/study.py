@@ -128,6 +128,7 @@ def _forest(
                 [numbered(cell, words), arm.name, name, cell.signed(mean),
                  between(cell.signed, down, up), words(f"relation.{c.relation}")]
             )  # fmt: skip
+    # error bars are lengths from the mean, which need not be the middle of the interval
     trace = {
         "type": "scatter", "mode": "markers", "x": x, "y": y, "customdata": hover,
         "error_x": {"array": high, "arrayminus": low, "thickness": 1.4, "width": 0,

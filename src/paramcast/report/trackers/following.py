@@ -12,6 +12,7 @@ from ..html.load import Failure, Run
 from ..watch.follow import Follower, Look
 
 EVERY = 2.0
+"""Seconds between two looks at the store."""
 
 
 class Tracker(Protocol):

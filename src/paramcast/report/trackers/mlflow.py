@@ -89,6 +89,7 @@ class MLflow:
                 tags={name: text for name, text in tags.items() if text},
             )
             number = made.info.run_id
+        # milliseconds since 1970, as MLflow counts
         metrics = [
             self._entities.Metric(name, value, int(1000 * at), step)
             for step, at, found in names.points(run)

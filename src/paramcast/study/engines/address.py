@@ -11,6 +11,7 @@ from ..reading import shown
 
 CLIENT = "ray://"
 CLIENT_PORT, HEAD_PORT = 10001, 6379
+"""Ray's own, where an address names none."""
 CONNECT_SECONDS, ANSWER_SECONDS = 4.0, 6.0
 
 

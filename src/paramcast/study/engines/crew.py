@@ -83,6 +83,7 @@ class Crew:
     def wait(self, seconds: float) -> list[Task]:
         """Wait for tasks to end, for at most that many seconds; return those that did."""
         now = time.monotonic()
+        # seconds until the timeout of each task under way
         left = (w.begun + self._timeout - now for w in self._workers if w.task and self._timeout)
         pipes = {worker.pipe: worker for worker in self._workers}
         # until a worker says something, or the first timeout is due
@@ -95,6 +96,7 @@ class Crew:
 
     def stop(self) -> None:
         """End all workers, whatever they are doing."""
+        # all are told before one is waited for
         for worker in self._workers:
             worker.process.terminate()
         for worker in self._workers:

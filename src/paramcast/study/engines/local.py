@@ -159,6 +159,7 @@ class _Pool:
 
     def _limit(self, job: Job) -> int:
         """The number of runs that may go on at once, this one among them."""
+        # as if each took what the largest does: kinds are mixed only where tasks change
         kinds = {_kind(job), *map(_kind, self._jobs.values())}
         largest = max(self._sizes.get(kind, 0) for kind in kinds)
         # memory for a run in every worker: no limit but the waiting ones

@@ -145,6 +145,7 @@ def _cell(
     changed = adjusted(task, *(settings[name] for name in ("momentum", "weight_decay", "beta2")))
     check_methods(changed, filled["base"], methods)
     check_probes(grid.probes)
+    # a study runs every arm on every seed, so that its cells can be laid side by side
     options = Options(
         source=source,
         methods=methods,

@@ -86,6 +86,7 @@ def of_candidates(
                 f"the command of {arm} has no {{seed}}, so all its runs would be the same; write "
                 "it where the command takes its seed, such as --seed {seed}"
             )
+    # one tuned arm beside one at a fixed rate would not be a comparison of methods
     with_lr = [arm for arm, words in commands.items() if takes(words, "lr")]
     if 0 < len(with_lr) < len(commands):
         raise StudyError(
@@ -238,16 +239,19 @@ def _run(
     heard, status = os.pipe()
     try:
         process = subprocess.Popen(  # noqa: S603 - the user's command
+            # -I -S: neither the user's environment nor site-packages change the supervisor
             [sys.executable, "-I", "-S", str(SUPERVISOR), str(control), str(status), *words],
             cwd=where, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
             stderr=subprocess.PIPE, pass_fds=(control, status), start_new_session=True,
         )  # fmt: skip
+        # our copy of its end, or reading what it tells would never end
         os.close(status)
         status = -1
         last = {"stdout": b"", "stderr": b""}
         with process, selectors.DefaultSelector() as selector:
             for name in last:
                 selector.register(getattr(process, name), selectors.EVENT_READ, name)
+            # until both streams are closed; at least every LOOK seconds the journal is read
             while selector.get_map():
                 for key, _ in selector.select(LOOK):
                     data = os.read(key.fd, 65536)
@@ -306,6 +310,7 @@ class Events:
             file.seek(self._read)
             data = file.read(MOST_JOURNAL - self._read)
             self._read += len(data)
+            # the last line may be half written
             *lines, self._rest = (self._rest + data).split(b"\n")
             for line in lines:
                 event = _object(line)

@@ -122,6 +122,7 @@ class Record:
         if results is not None:
             self._check_results(judged, tuned, list(_numbers(results)))
         divergence = self.divergence or self._by_values({d.metric: judged, d.tune_by: tuned})
+        # tuning minimises, so what is better when higher changes its sign
         loss = None if tuned is None else -tuned if d.tune_higher else tuned
         made = [each for each in self.stepped if each is not None]
         outcome: dict[str, Any] = {

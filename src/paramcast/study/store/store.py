@@ -129,6 +129,7 @@ class Store:
         """The stored fact of that name, which the given value becomes if there is none."""
         if self.about(name) is None:
             self.set_about(name, value)
+        # as it was written: JSON has made lists of tuples
         return self.about(name)
 
     def looks(self) -> list[int]:

@@ -204,6 +204,7 @@ def _long(
             index=frame.index,
         )
         long["pair"] = "" if pair is None else pair
+    # the columns of a wide table are compared with each other: one unit for all
     percents = {numbers.percent for numbers in written if not np.isnan(numbers.values).all()}
     if len(percents) > 1:
         raise StudyError(
@@ -218,6 +219,7 @@ def _long(
         long = long[~nameless].copy()
     if long.empty:
         raise StudyError("no row of the table has a method and a finished run; nothing to judge")
+    # where a value stands, for messages and the report's table of runs
     long["place"] = f"{long.index.name or 'row'} " + long.index.astype(str)
     if columns.wide:
         long["place"] += ", " + long["method"]
@@ -301,6 +303,7 @@ def _paired(
     Raises:
         StudyError: a method has two values for a pair, or fewer than two pairs are complete.
     """
+    # which of two values counts would be a choice that could be made after looking
     twice = long.duplicated(["method", "pair"], keep=False)
     if twice.any():
         first = long[twice].iloc[0]
@@ -311,6 +314,7 @@ def _paired(
             f"is in {long.index.name or 'row'}s {lines}; keep one of them or, if they differ "
             "in another column, such as the learning rate, name both: --method A --method B"
         )
+    # only seeds that every method has: differences are taken seed by seed
     there = long.groupby("pair", sort=False)["method"].count()
     complete = there.index[there == len(order)]
     pairs = tuple(sorted(complete, key=_natural))

@@ -31,6 +31,7 @@ HIGHER = {"accuracy", "acc", "f1", "auc", "auroc", "auprc", "ap", "precision", "
 TRAINING = {"train", "training", "step", "epoch"}
 PREFIX = re.compile(r"^(params|metrics|tags|config|summary|hparams|data)[./]", re.IGNORECASE)
 MOST_NAMED = 12
+"""Columns that an error lists."""
 
 
 @dataclass(frozen=True)

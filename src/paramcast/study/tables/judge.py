@@ -164,6 +164,7 @@ def _metric(
 def _table(read: Arms, metric: Metric, confidence: float) -> list[Any]:
     """A row for each arm; what only our own trainings measure is None."""
     base, lines = read.arms[0], []
+    # keys and names are those of a pilot's rows, so that every page reads both
     for arm in read.arms:
         own = controls_of(arm, read.arms) if arm.role in JUDGED else []
         matched = next((c for c in own if family_of(c) == LR_MATCHED), None)
@@ -268,6 +269,7 @@ def _notes(read: Arms, metric: Metric, pairing: Arms | None) -> list[Note]:
         base = pairing.arms[0].values
         ratios = {}
         for arm in (arm for arm in pairing.arms if arm.role in JUDGED):
+            # the spread of differences over what independent groups would have: below 1 pairs pay
             apart = math.sqrt(statistics.variance(arm.values) + statistics.variance(base))
             together = statistics.stdev(a - b for a, b in zip(arm.values, base, strict=True))
             if apart:

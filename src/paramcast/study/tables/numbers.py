@@ -71,6 +71,7 @@ def numbers_of(column: Any, *, decimal: str | None = None, thousands: str | None
     points = bare.str.contains(".", regex=False)
     commas = bare.str.fullmatch(r"[-+]?\d*,\d+([eE][-+]?\d+)?")
     comma = decimal == "," or bool(commas.any() and not points.any())
+    # "1,234" alone is either 1.234 or 1234; "0,85" or "12,5" elsewhere in the column decides
     groups = bare.str.fullmatch(r"[-+]?[1-9]\d{0,2},\d{3}")
     if comma and decimal is None and groups[commas].all():
         raise StudyError(
@@ -85,6 +86,7 @@ def numbers_of(column: Any, *, decimal: str | None = None, thousands: str | None
             f"column {column.name!r} holds {shown(written[at])} in {place(column, at)}, which is "
             "not a number; correct it, or name another column"
         )
+    # what stands for a diverged run stays NaN, as an empty cell does
     values = np.full(len(column), np.nan)
     values[~missing] = parsed.to_numpy(dtype=float)
     return _checked(column, Numbers(values / 100 if percent else values, empty, percent, comma))

@@ -24,6 +24,7 @@ GAP = 3
 """JPEG is decoded, and pixels are averaged in whole blocks, down to this multiple of the size; the
 last step is bicubic. Pillow's documentation calls the result hard to tell from a slow one at 3."""
 ORIENTATION = 0x0112
+"""Exif's tag for how the camera was held."""
 
 _one_large = threading.Lock()
 

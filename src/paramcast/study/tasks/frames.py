@@ -210,6 +210,7 @@ def _parquet(path: Path) -> Any:
     nested = [field.name for field in schema if pa.types.is_nested(field.type)]
     if nested:
         raise ValueError(f"{', '.join(nested)} holds lists; leave it out")
+    # what the file says of itself is checked before anything is unpacked
     cells = meta.num_rows * meta.num_columns
     if cells > MOST_CELLS or size > MOST_PARQUET_BYTES:
         raise ValueError(

@@ -124,6 +124,7 @@ def find_images(root: Path) -> Found:
         raise TaskError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable, or move it away"
         ) from None
+    # every file is either an image of a class or counted as what was not read, and why
     label = {name: i for i, name in enumerate(found.classes)}
     for file in files:
         place, *inner = file.parts if splits else ("", *file.parts)
@@ -145,6 +146,7 @@ def _given_splits(root: Path) -> list[Path]:
     """The folders of splits that hold folders of classes; none if there is no train among them."""
     named = [folder for folder in _folders(root) if folder.name.lower() in SPLITS]
     found = [folder for folder in named if _folders(folder)]
+    # "train" alone beside other folders may as well be a class of that name
     train = any(SPLITS[folder.name.lower()] == 0 for folder in found)
     return found if train and (len(named) > 1 or named == _folders(root)) else []
 

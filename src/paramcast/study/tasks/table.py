@@ -124,6 +124,7 @@ def _check_numbers(frame: Any, name: str) -> None:
     for text in (c for c in frame.columns if not is_numeric_dtype(frame[c])):
         values = frame[text].dropna().astype(str)
         parsed = pd.to_numeric(values, errors="coerce")
+        # read as they are; written some other way, such as 1.234,5
         plain, written = parsed.notna(), values.str.fullmatch(WRITTEN)
         if len(values) and plain.all():  # longer than 64 bits
             endless += [text] if np.isinf(parsed.astype(float)).any() else []

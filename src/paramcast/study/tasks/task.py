@@ -272,6 +272,7 @@ def _check_settings(task: Task) -> None:
         return not isinstance(value, bool) and isinstance(value, kinds) and low <= value < below
 
     named = isinstance(task.name, str) and task.name.strip() and is_text(task.name)
+    # each setting, whether it fits, and what it must be
     needed: list[tuple[str, Any, str]] = [
         ("name", named, "a word or two"),
         ("momentum", is_number(task.momentum, (int, float), 0, 1), "a number from 0 and below 1"),
@@ -312,6 +313,7 @@ def check_lr_range(lr_range: Any, name: str) -> None:
 
 
 def _examples(split: Any, name: str) -> Examples:
+    # two tensors, or a dataset, which is read once: all runs train on the same examples
     if isinstance(split, (tuple, list)) and len(split) == 2:
         inputs, targets = (_tensor(part, name) for part in split)
     elif isinstance(split, Sized) and hasattr(split, "__getitem__"):
@@ -446,6 +448,7 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
         ) from error
     if not ready:
         raise TaskError("Task.loss must return one number that depends on the model's parameters")
+    # a metric of the user's own
     if not isinstance(task.metric, str):
         try:
             float(task.metric(outputs.detach(), targets))

@@ -35,8 +35,10 @@ def lr_factor(schedule: str, step: int, steps: int) -> float:
     if schedule == "cosine":
         return (1.0 + math.cos(math.pi * t)) / 2.0
     if schedule == "cyclic":
+        # where in its cycle a step is, from 0 to 1; the peak is at one half
         return 2.0 - abs(2.0 * ((5.0 * t) % 1.0) - 1.0)
     if schedule == "warmup":
+        # a run of fewer than 20 steps has no warm-up
         return min(1.0, (step + 1) / max(1.0, 0.05 * steps))
     if schedule == "wsd":
         return min(lr_factor("warmup", step, steps), (1.0 - t) / 0.4)

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
 MOMENTUM = 0.95
+"""As Muon's author sets it."""
 
 
 class Muon(Optimizer):
@@ -42,6 +43,7 @@ class Muon(Optimizer):
         momentum: float = MOMENTUM,
         betas: tuple[float, float] = (0.9, 0.999),
     ) -> None:
+        # Muon's own parameters: views of ours as matrices, pointed at them anew in each step
         self._flat: list[Tensor] = [nn.Parameter(p.detach().flatten(1)) for p in matrices]
         self._inner: list[Optimizer] = []
         groups: list[dict[str, Any]] = []
@@ -65,6 +67,7 @@ class Muon(Optimizer):
             with torch.enable_grad():
                 loss = closure()
         for inner, group in zip(self._inner, self.param_groups, strict=True):
+            # a scheduler writes into our groups, and a checkpoint into our state: hand both over
             if isinstance(inner, AdamW):
                 inner.param_groups, inner.state = [group], self.state
                 inner.step()

@@ -113,12 +113,14 @@ def make(
         raise StudyError(
             f"{name} must return a torch.optim.Optimizer, it returned {type(made).__name__}"
         )
+    # LBFGS, for one, calls a closure that runs the model again
     needed = _needed(made.step)
     if needed:
         raise StudyError(
             f"the optimizer of {name} needs {needed[0].name} in each step, and the training loop "
             "calls step() alone; name another"
         )
+    # weights that it leaves out would stay as they began, and nothing would say so
     trained = {id(p) for group in made.param_groups for p in group["params"]}
     missing = [p for p in parameters if id(p) not in trained]
     if missing:
@@ -194,6 +196,7 @@ def _wraps(name: str, function: Function, knobs: Mapping[str, Any]) -> tuple[boo
         ) from None
     if fixed := [knob for knob in knobs if knob in RATES]:
         raise StudyError(f"method {name}: {fixed[0]} is what the comparison sets; leave it out")
+    # **kwargs takes any knob; what they are called cannot be checked
     anything = any(p.kind == p.VAR_KEYWORD for p in arguments.values())
     lacking = [knob for knob in knobs if knob not in arguments and not anything]
     own = [n for n, p in arguments.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -201,6 +204,7 @@ def _wraps(name: str, function: Function, knobs: Mapping[str, Any]) -> tuple[boo
         raise StudyError(
             f"method {name} has no knob {shown(lacking[0])}; it has {', '.join(own[1:]) or 'none'}"
         )
+    # what is left for us to give: (optimizer), (parameters), or (parameters, lr)
     needed = [p.name for p in _needed(function) if p.name not in knobs]
     rate = next((r for r in RATES if r in own), "")
     taken = [each for each in needed if each != rate]

@@ -72,6 +72,7 @@ def wrap(
     _, found, kind = chosen(method)
     name, knobs = (found.name, found.own) if found else ("", {})
     if isinstance(found, OwnOptimizer):  # in the base's place, or around it
+        # the user's function gets the trained parameters, and the base in case it wraps one
         groups = optimizer.param_groups
         searched = {n: v for n, v in (settings or {}).items() if own.takes(name, knobs, n)}
         parameters = [p for group in groups for p in group["params"] if p.requires_grad]

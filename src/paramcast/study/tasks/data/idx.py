@@ -13,6 +13,7 @@ from ....errors import TaskError
 from .files import damaged, read_at_most
 
 UNSIGNED_BYTE = 0x08
+"""The format's code for the type of its values."""
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

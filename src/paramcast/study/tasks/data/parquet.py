@@ -21,6 +21,7 @@ PIXELS = 3 * SIDE * SIDE
 MOST_PNG_BYTES = 16_384
 """The most bytes of one image: 32x32 colours are 3,072 bytes, and PNG adds little."""
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+"""How Hugging Face numbers the parts of a data set."""
 
 
 class Part(NamedTuple):
