@@ -171,6 +171,7 @@ def test_every_fact_is_said_in_both_languages_with_the_same_numbers() -> None:
     pairs = [(say(v, m, en), say(v, m, ja)) for v, m, say in told]
     pairs += [(note(n, ACCURACY, en), note(n, ACCURACY, ja)) for n in NOTES]
     for english, japanese in pairs:
+        assert not re.search(r"[{}]{2}|\{(?!share)", english + japanese)  # as a command writes it
         own = r"--[a-z-]+|sgd-lr-matched|random-jump|plp|sgd|mse|ema|paramcast roi"
         bare = re.sub(own, "", japanese)
         assert JAPANESE.search(japanese), english

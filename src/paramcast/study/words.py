@@ -28,7 +28,8 @@ class Words:
     def __call__(self, key: str, **values: Any) -> str:
         section, _, name = key.partition(".")
         text = str(self._texts[section][name])
-        return text.format(**values) if values else text
+        # a template is returned as it is for whoever fills it in later
+        return text.format(**values) if values or "{{" in text else text
 
     def section(self, name: str) -> dict[str, str]:
         return dict(self._texts[name])
