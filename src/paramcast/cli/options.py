@@ -23,7 +23,7 @@ from ..study.options import (
     not_again,
     option,
 )
-from ..study.reading import usable_path
+from ..study.reading import shown, usable_path
 
 if TYPE_CHECKING:
     from ..study.engines.here import HereEngine
@@ -86,12 +86,18 @@ class GroupedCommand(click.Command):
         rest = args.index("--") if "--" in args else len(args)
         ctx.meta[COMMAND] = args[rest + 1 :] if rest < len(args) else None
         ours: list[str] = []
-        for word in args[:rest]:
+        for i, word in enumerate(args[:rest]):
             if word.startswith("--lr-range="):
                 ours.append("--lr-range")
                 word = word.partition("=")[2]
-            pair = word.split(":") if ours[-1:] == ["--lr-range"] else [word]
-            ours += pair if len(pair) == 2 else [word]
+            pair = [word]
+            if ours[-1:] == ["--lr-range"]:
+                pair = word.split(":") if word.count(":") == 1 else [word]
+                if len(pair) == 1 and not _is_number("".join(args[i + 1 : rest][:1])):
+                    raise StudyError(
+                        f"--lr-range must be LOW:HIGH, such as 1e-4:1e-1, got {shown(word)}"
+                    )
+            ours += pair
         return super().parse_args(ctx, ours)
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -106,6 +112,14 @@ class GroupedCommand(click.Command):
         for name in filter(records.get, (TASK, COMPARISON, MACHINE, *between, *ends)):
             with formatter.section(name):
                 formatter.write_dl(records[name])
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
 
 
 def takes(form: type) -> Callable[[Command], Command]:
