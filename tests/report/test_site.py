@@ -39,6 +39,16 @@ def test_every_page_is_built_and_rendered(site):
         assert not re.search(r"<p>[^<]*\n(- |\d+\. |\|)|```", text), page
 
 
+def test_the_reference_shows_what_it_names(site):
+    named = 0
+    for page in (ROOT / "docs" / "reference").glob("[a-z]*.md"):
+        text = (site / "docs" / "reference" / f"{page.stem}.html").read_text("utf-8")
+        for name in re.findall(r"^::: (\S+)$", page.read_text("utf-8"), re.MULTILINE):
+            assert f'id="{name}"' in text, name
+            named += 1
+    assert named > 80
+
+
 def test_it_is_read_and_searched_from_the_disk_without_a_network(site, browser):
     axe = pytest.importorskip("axe_playwright_python.sync_playwright")
     page = browser.new_page()
