@@ -6,6 +6,7 @@ import doctest
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,14 @@ BASES: dict[str, tuple[Callable[..., Any], Callable[[], Any]]] = {
     ),
     "adam": (lambda ps: torch.optim.Adam(ps, lr=0.02), lambda: optax.adam(0.02)),
 }
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _compiled_once(shared_folder: Path) -> None:
+    """Each test makes functions of its own, and most of them compile to the same."""
+    jax.config.update("jax_compilation_cache_dir", str(shared_folder / "jax"))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0)
+    jax.config.update("jax_persistent_cache_min_entry_size_bytes", -1)
 
 
 @pytest.fixture(autouse=True)
