@@ -59,7 +59,7 @@ def test_predictions_over_training_with_their_anomalies_marked(pilot: Path) -> N
             "%{customdata[1]} predictions, in %{customdata[2]} of 8 runs"
         )
     assert found["table"]["rows"][1] == [
-        "plp", "480", "100%", "0.250%", "+0.835", "0.250",
+        "plp", "480", "100 %", "0.250 %", "+0.835", "0.250",
         "jump longer than the rule allows: nobody acted (96 / 480)",
     ]  # fmt: skip
 
@@ -129,8 +129,8 @@ def test_a_performance_profile_by_hand() -> None:
     assert made["table"]["head"][2:] == [
         "Comparisons", *(f"within {x} {TIMES}" for x in (1, 1.1, 1.5, 2)), "Reached",
     ]  # fmt: skip
-    assert rows["plp", "steps"] == ["3", "33%", "33%", "67%", "67%", "67%"]
-    assert rows["sgd", "seconds"] == ["3", "33%", "33%", "100%", "100%", "100%"]
+    assert rows["plp", "steps"] == ["3", "33 %", "33 %", "67 %", "67 %", "67 %"]
+    assert rows["sgd", "seconds"] == ["3", "33 %", "33 %", "100 %", "100 %", "100 %"]
     assert profiles.chart_of(cells[:1], EN) is None  # one comparison is no profile
 
 

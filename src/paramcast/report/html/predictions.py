@@ -122,17 +122,19 @@ def _row(arm: Arm, words: Words) -> list[str]:
         said(*key, words) + words("page.bracketed", x=f"{n} / {made}") for key, n in fired.items()
     )
     return [
-        arm.name, str(made), _weighted(points, "accepted", "count", "{:.0%}"),
-        _weighted(points, "relative_jump", "count", "{:.3%}"),
+        arm.name, str(made), _weighted(points, "accepted", "count", "{:.0f} %", 100),
+        _weighted(points, "relative_jump", "count", "{:.3f} %", 100),
         _weighted(points, "cosine", "scored", "{:+.3f}"),
         _weighted(points, "error", "scored", "{:.3f}"), anomalies or NONE,
     ]  # fmt: skip
 
 
-def _weighted(points: list[dict[str, Any]], name: str, weight: str, form: str) -> str:
+def _weighted(
+    points: list[dict[str, Any]], name: str, weight: str, form: str, scale: int = 1
+) -> str:
     """The mean of a quantity over all predictions: points count by their number of predictions."""
     # a point without predictions, or without scored ones, has no value
     known = [(p[name], p[weight]) for p in points if p.get(name) is not None and p[weight]]
     if not known:
         return NONE
-    return form.format(sum(v * w for v, w in known) / sum(w for _, w in known))
+    return form.format(scale * sum(v * w for v, w in known) / sum(w for _, w in known))

@@ -94,7 +94,7 @@ def chart_of(cells: Sequence[Cell], words: Words) -> Chart | None:
         views.append(_view(columns, styles, words(f"chart.{along}"), words))
         rows += [
             [name, words(f"chart.{along}"), str(len(own)),
-             *(f"{_share(own, x):.0%}" for x in (*WITHIN, math.inf))]
+             *(f"{100 * _share(own, x):.0f} %" for x in (*WITHIN, math.inf))]
             for name, own in columns.items()
         ]  # fmt: skip
     head = ("method", "what", "comparisons")
