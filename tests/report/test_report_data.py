@@ -149,9 +149,9 @@ def test_a_diverged_run_leaves_the_curve_and_stays_in_the_tables(pilot: Path) ->
     assert row["cells"][data["table"]["names"].index("diverged")] == "1/8"
     lr = row["cells"][2]
     assert [r[1:] for r in data["failed"]["rows"]] == [
-        ["demon", "final", "2", "100%", lr, "diverged", "loss not finite at step 7"],
-        ["demon", "final", "2", "80%", lr, "diverged", "loss not finite at step 7"],
-        ["plp", "final", "0", "100%", lr, "failed", "ValueError: <b>no</b> such file"],
+        ["demon", "final", "2", "100 %", lr, "diverged", "loss not finite at step 7"],
+        ["demon", "final", "2", "80 %", lr, "diverged", "loss not finite at step 7"],
+        ["plp", "final", "0", "100 %", lr, "failed", "ValueError: <b>no</b> such file"],
     ]  # fmt: skip
     reached = next(r for r in chart(data, "target")["table"]["rows"] if r[0] == "demon")
     assert reached[1].endswith("/ 8")

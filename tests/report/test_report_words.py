@@ -210,9 +210,9 @@ def test_the_japanese_of_the_three_answers_people_get_most() -> None:
         for shift in (0.0, 0.02, -0.02)
     ]
     starts = (
-        "plp と sgd の結果の差は 0.50 ポイント以内です。",
-        "plp は sgd に 2.00 ポイント勝りますが、sgd-lr-matched も",
-        "plp の結果は sgd より劣ります。",
+        "plp と sgd の結果の差は、余裕幅\uff080.50 ポイント\uff09に収まっています。",
+        "plp は sgd に勝りました\uff08差 2.00 ポイント\uff09。しかし sgd-lr-matched も",
+        "plp の結果は sgd より劣りました。",
     )
     for text, start in zip(told, starts, strict=True):
         assert text.startswith(start)

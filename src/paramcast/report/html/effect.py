@@ -115,7 +115,7 @@ def paired(cell: Cell, words: Words) -> Chart | None:
             floor = least, overlap, level
             data += dots_of(arm, cell, i, values, words("chart.seed"), floor=floor)
             # the same numbers as a line of the table
-            share = f"{100 * EARLY if early else 100:g}%"
+            share = f"{100 * EARLY if early else 100:g} %"
             by_seed = ", ".join(map(cell.signed, values))
             interval = spread(values, cell.signed, floor)
             rows.append([arm.name, share, *interval, by_seed])

@@ -129,7 +129,7 @@ def bad_of(stored: Stored, cells: list[Cell], words: Words) -> list[list[str]]:
 
 def _where(spec: dict[str, Any], words: Words) -> list[str]:
     """The phase, seed, length and learning rate of a run."""
-    length = f"{100 * spec['share']:g}%"
+    length = f"{100 * spec['share']:g} %"
     phase = words.either(f"phase.{spec['phase']}", spec["phase"])
     return [phase, str(spec["seed"]), length, _rate(spec)]
 

@@ -193,7 +193,7 @@
         const values = name === "cell" ? run.cells : name === "method" ? run.methods : [run[name]];
         values.forEach((v) => words.set(String(v), name in SHOWN_AS ? run.shown.at(SHOWN_AS[name])
           : name === "cell" ? (page.cells[v] ? page.cells[v].label : String(v + 1))
-          : name === "share" ? `${100 * v}%` : String(v)));
+          : name === "share" ? `${100 * v} %` : String(v)));
       }
       const sorted = [...words].sort(([a], [b]) => a.localeCompare(b, undefined, { numeric: true }));
       input.append(...sorted.map(([value, word]) => new Option(word, value)));
