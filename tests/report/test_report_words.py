@@ -20,6 +20,9 @@ from paramcast.study.words import LANGUAGES, Words, catalogue
 
 ENGLISH = re.compile(r"[a-z]{3,}[,:]? [a-z]{2,} [a-z]{2,}")
 JAPANESE = re.compile(r"[\u3040-\u30ff\u4e00-\u9fff]")
+OTHER_WORDS = re.compile("許容差|歩幅|雑音|対照手法|フォルダー|訓練|跳躍|移転率|無作為|無償|独自の")
+KANA = "[\u3040-\u30ff\u4e00-\u9fff]"
+HALF_WIDTH = re.compile(rf"{KANA} ?[,:;(?]|[,:;)?]{KANA}|[,:;?] {KANA}")
 ACCURACY = Metric("accuracy", True, 0.005, 0.0005)
 LOSS = Metric("mse", False, 0.05)
 SAME_IN_BOTH = {"paramcast", "torch", "Python", "GPU", "AUROC", "RMSE", "beta2", "p", "n"}
@@ -46,6 +49,14 @@ def test_every_text_is_in_its_language() -> None:
             known = same or not re.search(r"[A-Za-z]{4}", bare)
             assert JAPANESE.search(text) or known, (section, key)
             assert not ENGLISH.search(bare), (section, key)
+
+
+def test_japanese_has_one_word_for_one_thing_and_full_width_punctuation() -> None:
+    """The words are those of CONTRIBUTING.md; what the test names was one of two for a thing."""
+    for section, texts in catalogue("ja").items():
+        for key, text in texts.items():
+            assert not OTHER_WORDS.search(text), (section, key)
+            assert not HALF_WIDTH.search(text), (section, key)
 
 
 def test_another_language_is_refused() -> None:
