@@ -120,7 +120,7 @@ def test_inputs_that_do_not_fit_the_task(tmp_path: Path, folder: Path) -> None:
 
 
 def newer(result: dict[str, Any]) -> None:
-    result["schema"] = 4
+    result["schema"] = 5
 
 
 def nothing_judged(result: dict[str, Any]) -> None:
@@ -142,7 +142,7 @@ def other_keys(result: dict[str, Any]) -> None:
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (newer, "has schema 4, this paramcast reads 3; use the paramcast that wrote it"),
+        (newer, "has schema 5, this paramcast reads 4; use the paramcast that wrote it"),
         (nothing_judged, "judges no method; run the pilot with a predictor"),
         (without("table"), "is not as this paramcast writes it (cells.0.table: Field required"),
         (more_seeds, "is not as this paramcast writes it ('sgd' has more than 8 values); start"),

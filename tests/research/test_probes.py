@@ -235,7 +235,7 @@ def test_worker_processes_know_the_probes(tmp_path: Path) -> None:
     ("words", "message"),
     [
         (("noise", "--engine", "ray"), "a cluster know no probes; leave --engine out"),
-        (("noises",), "no study 'noises'; give FILE.toml or one of bar-base, bar-curve"),
+        (("noises",), "no study 'noises'; give FILE.toml or one of anytime, bar-base"),
     ],
 )
 def test_what_the_script_cannot_run_is_said(

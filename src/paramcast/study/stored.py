@@ -21,7 +21,7 @@ from .judging.verdict import Metric, Verdict
 from .reading import MOST_JSON, MOST_SEEDS, object_from_json, read_text, shown
 from .store.folder import RESULT, remembers
 
-SCHEMA = 3
+SCHEMA = 4
 AGAIN = "start the command that made it once more, which rewrites it"
 NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
 """The form of a study's name; files and folders are named after the study."""
