@@ -448,10 +448,17 @@ def test_five_lines_say_what_two_cases_are_worth(adopt: Path) -> None:
         "steps, which saves 20%: shorten its schedule, too.",
         "1 of 19 inputs are defaults: horizon_months.",
         "The pilot took 2 compute hours, 4.2 [b]<i>.",
-        "Break-even over 12 months: net present value for quality 2,196 [b]<i> (low 1,874, high "
-        "2,518), pay-back: 2.24 months; for speed -765 [b]<i> (low -765, high -765), pay-back: "
-        "never.",
+        "Over 12 months: for quality net present value 2,196 [b]<i> (low 1,874, high 2,518), "
+        "pay-back: 2.24 months, break-even at a gain of 0.39 points (measured: 1 points); for "
+        "speed net present value -765 [b]<i> (low -765, high -765), pay-back: never, break-even "
+        "at a gain of 47.1 % of the training time (measured: 16 % of the training time).",
     ]
+
+
+def test_what_is_better_but_does_not_pay_is_not_advised(adopt: Path) -> None:
+    said = text(adopt, exact(value_per_point=1.0))
+    assert "Next: plp is better, but costs more than it brings at these inputs. Keep sgd" in said
+    assert "Wrap sgd" not in said
 
 
 def test_five_lines_say_that_there_is_no_return(tmp_path: Path) -> None:
@@ -483,7 +490,7 @@ def test_each_method_has_its_five_lines(tmp_path: Path) -> None:
     arms.append(Made("ema", "ema", "average", 0.1, arms[0].values, arms[0].early, 120, 96))
     said = text(store(tmp_path / "two", arms), exact()).splitlines()
     assert [line.partition(" ")[0] for line in said] == [
-        "plp", "Free", "1", "The", "Break-even", "", "ema", "Free", "1", "The", "Break-even:",
+        "plp", "Free", "1", "The", "Over", "", "ema", "Free", "1", "The", "Break-even:",
     ]  # fmt: skip
 
 

@@ -64,6 +64,11 @@ def show(result: Result, console: Console) -> None:
     console.print(table)
     if left:
         _say(f"For a wider terminal, and in the report: {', '.join(left)}.", console)
+    if len({len(row["values"]) for row in judged["table"]}) > 1:
+        _say(
+            "A difference pairs the seeds that both have, so it may differ from that of the means.",
+            console,
+        )
     # the verdicts, then each command once, unwrapped so that it can be copied, and the notes
     asked, commands = words(f"question.{question}_short"), {}
     for name, answers in judged["verdicts"].items():

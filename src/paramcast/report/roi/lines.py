@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ...study.judging.sentences import advice
-from ...study.judging.verdict import INSTEAD, Metric
+from ...study.judging.verdict import INSTEAD
 from ...study.words import Words
 
 Found = Mapping[str, Any]
@@ -66,7 +66,7 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
             task=found["task"], n=_seeds(method, words),
             kinds=words("payoff.and").join(kinds),
         ),
-        words("payoff.free", said=free, next=_next(cases, found["metric"], words)),
+        words("payoff.free", said=free, next=_next(name, cases, found, words)),
         _defaults(found, words),  # before what they decide
         words(
             "payoff.pilot", took=words(f"payoff.took_{took[0]}", n=number(took[1])),
@@ -102,13 +102,25 @@ def _joined(say: Callable[[Found], str], of: Found, words: Words) -> str:
 
 
 def _value_over(found: Found, paid: Found, words: Words) -> str:
-    """The net present value of each case that pays, and its pay-back."""
+    """The net present value of each case that pays, its pay-back, and the gain that breaks even."""
     said = _joined(lambda case: words(
         "payoff.npv", npv=_between(case, "npv", found, words),
-        payback=_months(case["at_value"]["payback"], words),
+        payback=_months(case["at_value"]["payback"], words), even=_even(case, words),
     ), paid, words)  # fmt: skip
     months = number(found["inputs"]["horizon_months"]["value"])
     return words("payoff.value_over", months=months, said=said)
+
+
+def _even(case: Found, words: Words) -> str:
+    """The gain at which a case breaks even, beside the one that was measured."""
+    effect, needed = case["effect"], case["break_even"]["effect"]
+    if needed is None:
+        return words("payoff.pays_never")
+    needed, measured = (
+        f"{number(effect['factor'] * each)} {unit(effect['unit'], words)}"
+        for each in (needed, effect["mean"])
+    )
+    return words("payoff.pays_from", needed=needed, measured=measured)
 
 
 def _needed(name: str, found: Found, words: Words) -> str:
@@ -187,11 +199,16 @@ def _months(payback: float | str, words: Words) -> str:
     return words("payoff.months", n=number(payback))
 
 
-def _next(cases: Found, metric: Metric, words: Words) -> str:
-    """The pilot's advice on each case that applies, or else on both; each command once."""
-    told = [case for case in cases.values() if case["applies"]] or list(cases.values())
-    answers = [case["answer"] for case in told]
-    said = [advice(answer, metric, words) for answer in answers]
+def _next(name: str, cases: Found, found: Found, words: Words) -> str:
+    """The pilot's advice on each case that applies, or else on both; each command once.
+
+    What is better but costs more than it brings is not advised.
+    """
+    paid = [case for case in cases.values() if case["applies"]]
+    if paid and all(case["at_value"]["npv"] < 0 for case in paid):
+        return words("payoff.not_worth", method=name, base=found["methods"][name]["base"])
+    answers = [case["answer"] for case in paid or cases.values()]
+    said = [advice(answer, found["metric"], words) for answer in answers]
     said += [answer.extension.command for answer in answers if answer.extension is not None]
     return words("page.space").join(dict.fromkeys(said))
 
