@@ -272,7 +272,7 @@ RESULTS = [
     Bad("a result that is a pipe", "pilot has no result.json: nothing has finished there; start "
         "the command that made it again, and it goes on", pilot(placed(os.mkfifo, "result.json"))),
     Bad("a result of a version that is a list", "pilot/result.json has schema [1], this paramcast "
-        "reads 3; use the paramcast that wrote it", pilot(changed(schema=[1]))),
+        "reads 4; use the paramcast that wrote it", pilot(changed(schema=[1]))),
     Bad("a result with many seeds",
         NOT.format("pilot", "cells.0.seeds: …, got 'many'", ANEW),
         pilot(changed_cell(seeds="many"))),

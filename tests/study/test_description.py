@@ -62,7 +62,7 @@ def test_a_pilot_says_what_was_read_before_it_trains_and_with_its_result(
 ) -> None:
     ran = paramcast(*WORDS, "--out", "out")
     assert ran.err.splitlines()[:2] == [f"paramcast: data: {SPLIT}", f"paramcast: data: {CONSTANT}"]
-    assert ran.out.splitlines()[1:3] == [SPLIT, CONSTANT]
+    assert ran.out.splitlines()[2:4] == [SPLIT, CONSTANT]
     stored = cell(json.loads((tmp_path / "out" / "result.json").read_text("utf-8")))
     assert stored["description"]["split"] == {"train": 300, "validation": 397, "test": 1100}
     assert stored["description"]["test_accuracy"]["example"] == pytest.approx(100 / 1100)
