@@ -540,6 +540,20 @@ def test_the_noise_of_a_clock_is_no_effect(adopt: Path, monkeypatch: pytest.Monk
         assert case["added_share"]["mean"] == 0.05
 
 
+def test_the_time_of_trainings_of_less_than_a_second_is_not_carried_over(
+    adopt: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    measured = Effect(0.05, 0.01, 0.12, 8)  # clear of zero
+    monkeypatch.setattr(returns, "added_share", lambda *_, **__: measured)
+    for shortest, counts in ((1.0, True), (1e9, False)):
+        monkeypatch.setattr(returns, "SHORTEST", shortest)
+        case = counted(adopt, exact())["cases"]["quality"]
+        added = [case[at]["added"] for at in ("at_low", "at_value", "at_high")]
+        assert (added[0] == added[1] == added[2]) is not counts
+        note = "sgd's trainings took less than a second each, too short to say what plp adds"
+        assert (note in text(adopt, exact(), full=True)) is not counts
+
+
 def test_nothing_invested_has_no_return_on_it(adopt: Path) -> None:
     inputs = exact(integration_hours=0, price_per_compute_hour=0, watts=0)
     case = counted(adopt, inputs)["cases"]["quality"]

@@ -296,7 +296,9 @@ def notes(found: Found, words: Words) -> list[str]:
     for name, method in found["methods"].items():
         case = method["cases"]["quality"]
         low, high = (100 * case["added_share"][end] for end in ("low", "high"))
-        if low <= 0 <= high and low < high:
+        if case["too_short"]:
+            told.append(words("payoff.too_short", method=name, base=method["base"]))
+        elif low <= 0 <= high and low < high:
             over = case["alternative"]["name"]
             told.append(words(
                 "payoff.no_time", method=name, over=over, low=f"{low:+.3g}", high=f"{high:+.3g}"

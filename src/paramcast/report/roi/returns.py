@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
+from statistics import fmean
 from typing import Any
 
 from ...errors import StudyError
@@ -18,6 +19,9 @@ from .kpis import kpis
 from .rows import REFERENCE, Row, alternatives, row_of
 
 NOTHING = Effect(0.0, 0.0, 0.0, 0)
+SHORTEST = 1.0
+"""Seconds of a training below which its time says nothing about one of hours: what a method adds to
+a step of microseconds is not what it adds to one of a real model."""
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,8 @@ class Case:
         effect: over the alternative; a gain of the metric, or the share of training time saved.
         unit, factor: the unit in which the effect is shown, and how many such units are 1.
         added: further seconds over the alternative, as a share; 0 if the effect includes them.
+        too_short: whether the base's trainings are over so soon that `added` says nothing about
+            longer ones, and counts as 0.
         over_base: the alternative's own gain over the base as it is, in the effect's unit.
         terms: from inputs, `effect` and `added` to the terms.
         free: from inputs to the alternative's monthly worth over the base as it is.
@@ -48,6 +54,7 @@ class Case:
     over_base: Effect | None
     terms: Callable[[money.Values], money.Terms]
     free: Callable[[money.Values], float]
+    too_short: bool = False
 
 
 def summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
@@ -141,6 +148,7 @@ def _quality_case(result: dict[str, Any], row: Row, best: Row, base: Row, metric
         "points" if percent else metric.name, 100 if percent else 1,
         added_share(row, best, base, paired=metric.paired), over_base,
         lambda x: money.quality(x, hours, percent=percent), free,
+        0 < fmean(base["runs"]["seconds"] or [0.0]) < SHORTEST,
     )  # fmt: skip
 
 
@@ -168,8 +176,8 @@ def _speed_case(result: dict[str, Any], row: Row, rows: list[Row], metric: Metri
 def _case(case: Case, inputs: Inputs) -> dict[str, Any]:
     # without its verdict a measured effect counts as 0
     effect = case.effect if case.applies else NOTHING
-    # seconds that may as well be none are the noise of a clock
-    added = case.added if case.added.shown else NOTHING
+    # seconds that may as well be none are the noise of a clock, or of the start of a training
+    added = case.added if case.added.shown and not case.too_short else NOTHING
     x = {**inputs.at_value(), "effect": effect.mean, "added": added.mean}
     # the measured interval joins the inputs' ranges: low effect with high cost, and the reverse
     worse = {"effect": effect.low, "added": added.high}
@@ -189,6 +197,7 @@ def _case(case: Case, inputs: Inputs) -> dict[str, Any]:
         "effect": {"unit": case.unit, "factor": case.factor, **asdict(case.effect)},
         "counted_effect": effect.mean,
         "added_share": asdict(case.added),
+        "too_short": case.too_short,
         "at_value": _stored(case.terms(x)),
         "at_low": _stored(case.terms(low)),
         "at_high": _stored(case.terms(high)),
