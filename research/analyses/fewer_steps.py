@@ -134,7 +134,8 @@ class _Task:
         own = over == self.base or row["method"].startswith(over)
         name = row["method"] if own else f"{row['method']} over {over}"
         values = self._better(row)
-        value = f"{100 * row['mean']:.2f}" if self.metric.name in PERCENT else short(row["mean"])
+        percent = self.metric.name in PERCENT
+        value = f"{100 * row['mean']:.2f}" if percent else f"{row['mean']:.5g}"
         diverged = f" ({row['diverged']} diverged)" if row["diverged"] else ""
         cells = [steps, name, schedule, short(row["lr"]), value + diverged]
         if row is self.long["table"][0]:
