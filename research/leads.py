@@ -159,9 +159,10 @@ def cells(rows: Path) -> dict[Key, dict[Key, list[dict[str, str]]]]:
 def summary(rows: Path, fewest: int = 3) -> None:
     """Methods with 0.8 T steps minus the best base at T, by the multiple of that base's rate."""
     shown: dict[Key, dict[Key, list[str]]] = defaultdict(lambda: defaultdict(list))
-    tasks = [cell for cell in cells(rows) if not cell[0].startswith("research")]
+    every = cells(rows)
+    tasks = [cell for cell in every if not cell[0].startswith("research")]
     for cell in tasks:
-        found = cells(rows)[cell]
+        found = every[cell]
         best, rate = _best_base(found)
         for (share, schedule, _, method, lr), group in sorted(found.items(), key=_order):
             pairs = [float(r["test"]) - best[r["seed"]] for r in group if r["seed"] in best]

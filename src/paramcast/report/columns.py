@@ -84,6 +84,11 @@ def fitted(
     return table, [column.heading for column in columns if id(column) not in left]
 
 
+def left_out(headings: Sequence[str]) -> str:
+    """Where the columns that `fitted` left out can be seen."""
+    return f"For a wider terminal, and in the report: {', '.join(headings)}."
+
+
 def _total(columns: Sequence[Column], *, folded: bool) -> int:
     """The width of a table, whose long names are folded before a column is left out."""
     first, *others = columns

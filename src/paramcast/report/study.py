@@ -11,7 +11,7 @@ from ..study.judging.stats import Comparison
 from ..study.judging.verdict import Metric
 from ..study.store.folder import RESULT
 from ..study.stored import Judged, Result
-from .columns import ALWAYS, Column, fitted
+from .columns import ALWAYS, Column, fitted, left_out
 from .progress import WIDE
 
 
@@ -39,7 +39,7 @@ def show(result: Result, console: Console) -> None:
     table, left = fitted(_columns(result["cells"]), console.width)
     console.print(table)
     if left:
-        say(f"For a wider terminal, and in the report: {', '.join(left)}.")
+        say(left_out(left))
     for note in result["notes"]:
         say(note)
     say(f"Details: {result['out']}/{RESULT}")

@@ -22,7 +22,7 @@ from ..study.store.folder import RESULT
 from ..study.stored import ArmResult, Judged, Result
 from ..study.tasks.description import lines
 from ..study.words import Words
-from .columns import ALWAYS, Column, fitted
+from .columns import ALWAYS, Column, fitted, left_out
 from .progress import WIDE
 
 NONE = "\u2013"
@@ -63,7 +63,7 @@ def show(result: Result, console: Console) -> None:
     table, left = fitted(_columns(judged), console.width, styles)
     console.print(table)
     if left:
-        _say(f"For a wider terminal, and in the report: {', '.join(left)}.", console)
+        _say(left_out(left), console)
     if len({len(row["values"]) for row in judged["table"]}) > 1:
         _say(
             "A difference pairs the seeds that both have, so it may differ from that of the means.",

@@ -116,11 +116,13 @@ def _even(case: Found, words: Words) -> str:
     effect, needed = case["effect"], case["break_even"]["effect"]
     if needed is None:
         return words("payoff.pays_never")
-    needed, measured = (
-        f"{number(effect['factor'] * each)} {unit(effect['unit'], words)}"
-        for each in (needed, effect["mean"])
-    )
-    return words("payoff.pays_from", needed=needed, measured=measured)
+    measured = _gain(effect, effect["mean"], words)
+    return words("payoff.pays_from", needed=_gain(effect, needed, words), measured=measured)
+
+
+def _gain(effect: Found, value: float, words: Words) -> str:
+    """An effect in the unit in which it is shown."""
+    return f"{number(effect['factor'] * value)} {unit(effect['unit'], words)}"
 
 
 def _needed(name: str, found: Found, words: Words) -> str:
@@ -134,8 +136,7 @@ def _needed(name: str, found: Found, words: Words) -> str:
     needed = case["break_even"]["effect"]
     if needed is None:
         return words("payoff.never_even", **cost)
-    shown = f"{number(case['effect']['factor'] * needed)} {unit(case['effect']['unit'], words)}"
-    return words("payoff.would_need", needed=shown, **cost)
+    return words("payoff.would_need", needed=_gain(case["effect"], needed, words), **cost)
 
 
 def _between(case: Found, key: str, found: Found, words: Words) -> str:
