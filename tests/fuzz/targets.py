@@ -34,7 +34,7 @@ from paramcast.integrations.packing import pack, unpack
 from paramcast.report import roi
 from paramcast.report.html.write import content as report
 from paramcast.report.roi.terminal import render
-from paramcast.study.engines.address import read_address
+from paramcast.study.engines.ray import read_address
 from paramcast.study.grid.export import comparison_rows, run_rows, write
 from paramcast.study.grid.file import open_study, ready_made, ready_text
 from paramcast.study.own.command import PLACEHOLDERS, Events, read_command
@@ -51,8 +51,8 @@ from paramcast.study.tasks.builtin import choose
 from paramcast.study.tasks.data.cifar import _from_archive, records
 from paramcast.study.tasks.data.idx import read_idx
 from paramcast.study.tasks.data.parquet import decode_png, read_parquet
-from paramcast.study.tasks.decoding import decode
 from paramcast.study.tasks.frames import AS_IT_IS
+from paramcast.study.tasks.image_folder import decode
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.task import Task, prepare
 from paramcast.study.training.methods import parse_methods

@@ -240,7 +240,7 @@ def photos(content: bytes | Callable[[Path], Any]) -> Made:
     return make
 
 
-BAD = "a/x.png cannot be read as an image ({}); remove it"
+BAD = "files that cannot be read as images (1): a/x.png ({}); remove them"
 IMAGES = [
     Bad("an image that claims 100,000 x 100,000 pixels", BAD.format("Image size (10000000000 "
         "pixels) exceeds limit of …, could be decompression bomb DOS attack."),
@@ -278,10 +278,10 @@ def folder(name: str, files: dict[str, bytes], says: str) -> Bad:
 
 PHOTOS = {f"{label}/{i}.png": image(i) for label in "ab" for i in range(12)}
 FOLDERS = [
-    folder("text", PHOTOS | {"a/x.png": b"hello"}, "a/x.png cannot be read as an image"),
+    folder("text", PHOTOS | {"a/x.png": b"hello"}, "as images (1): a/x.png (it is not PNG"),
     folder("half an image", PHOTOS | {"a/x.png": image(1)[:200]},
-           "a/x.png cannot be read as an image (…truncated…); remove it"),
-    folder("empty", PHOTOS | {"a/x.png": b""}, "a/x.png cannot be read as an image"),
+           "images (1): a/x.png (…truncated…); remove them"),
+    folder("empty", PHOTOS | {"a/x.png": b""}, "as images (1): a/x.png (it is not PNG"),
     folder("one class", {k: v for k, v in PHOTOS.items() if k[0] == "a"},
            "photos holds 1 folders with 12 images; put the images of each class into a folder"),
     folder("no classes", {"x.png": image(1)},

@@ -298,8 +298,9 @@ OTHER_WORDS = [
         "learning rates, methods or cells",
         task("", "--methods", HUNDRED, "--lr", 0.1, "--seeds", 10_000)),
     Bad("--address with a name that no host can have",
-        "no Ray cluster can be reached at ray://a..b:10001 (…); start one with `ray start --head`, "
-        "or check host, port and firewall", task("", "--engine", "ray", "--address", "ray://a..b")),
+        "no Ray cluster answers at ray://a..b:10001; start one with `ray start --head`, or check "
+        "host, firewall and port (6379 of `ray start`, 10001 of its clients)",
+        task("", "--engine", "ray", "--address", "ray://a..b")),
     Bad("--store with half a character",
         "--store must be postgresql://USER@HOST/DATABASE, got something that is not a URL",
         task("", "--store", "postgresql://\udcff@127.0.0.1:1/runs")),

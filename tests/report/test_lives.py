@@ -34,7 +34,7 @@ from paramcast.errors import ParamcastError, StoreError
 from paramcast.report.html.load import Run
 from paramcast.report.watch.follow import Follower
 from paramcast.study.course import Course
-from paramcast.study.engines.base import ATTEMPTS, Finished, Job, drive
+from paramcast.study.engines import ATTEMPTS, Engine, Finished, Job
 from paramcast.study.grid.run import SEEDS, run_pilot
 from paramcast.study.judging.looks import extended
 from paramcast.study.judging.looks import planned as looks_of
@@ -131,7 +131,7 @@ def fails(spec: RunSpec, failing: int) -> bool:
     return spec.phase == "final" and spec.seed == failing
 
 
-class Drawn:
+class Drawn(Engine):
     """An engine whose trainings are drawn; it logs what it begins, and what its driver took in."""
 
     workers = 2
@@ -139,12 +139,6 @@ class Drawn:
     def __init__(self, log: Path, failures: int, failing: int) -> None:
         self._log, self._failures, self._failing = log, failures, failing
         self._begun: Counter[str] = Counter()
-
-    def __enter__(self) -> Drawn:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        pass
 
     def describe(self) -> dict[str, Any]:
         return {"engine": "drawn", "workers": self.workers}
@@ -154,10 +148,7 @@ class Drawn:
             finished(done)
             self._note("kept", done.spec.key, done.outcome["status"])
 
-        drive(self, jobs, tell)
-
-    def has_room(self, running: int) -> bool:
-        return running < 2 * self.workers
+        super().run(jobs, tell)
 
     def start(self, job: Job, running: int) -> tuple[RunSpec, int]:
         key = job.spec.key
@@ -169,9 +160,6 @@ class Drawn:
         spec, attempt = handles[-1]  # not in the order of their start
         failed = fails(spec, self._failing) and attempt <= self._failures
         return [(handles[-1], {"status": "failed", "reason": "drawn"} if failed else outcome(spec))]
-
-    def attempts(self, outcome: dict[str, Any]) -> int:
-        return ATTEMPTS
 
     def _note(self, *words: str) -> None:
         with self._log.open("a") as file:

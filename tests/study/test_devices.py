@@ -13,7 +13,7 @@ import torch
 
 from paramcast.cli.options import RunOptions, make_engine
 from paramcast.study.engines import Job, LocalEngine
-from paramcast.study.engines.devices import gpu_of, take_slot, usual_workers
+from paramcast.study.engines.devices import take_slot, usual_workers
 from paramcast.study.engines.server import workers_context
 from paramcast.study.tasks.source import find
 from runs import run_spec
@@ -86,13 +86,6 @@ def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(
     assert statuses.count("failed") == 1
     held = sorted(path.name.split("-")[0] for path in tmp_path.glob("?-*"))
     assert held == ["0", "0", "1"]
-
-
-@pytest.mark.parametrize(
-    ("gpus", "places"), [(1, [0, 0, 0, 0, 0]), (2, [0, 1, 0, 1, 0]), (4, [0, 1, 2, 3, 0])]
-)
-def test_workers_go_round_the_gpus(gpus: int, places: list[int]) -> None:
-    assert [gpu_of(slot, gpus) for slot in range(5)] == places
 
 
 @pytest.mark.parametrize(

@@ -33,19 +33,10 @@ def take_slot(folder: str) -> int:
     return _held["slot"][0]
 
 
-def gpu_of(slot: int, gpus: int) -> int:
-    """The GPU of a slot: workers take the GPUs in turn.
-
-    >>> [gpu_of(slot, 3) for slot in range(7)]
-    [0, 1, 2, 0, 1, 2, 0]
-    """
-    return slot % gpus
-
-
 def settle(device: str) -> None:
-    """Make "cuda" mean this worker's GPU; "cuda:N" and "cpu" stay as they are."""
+    """Make "cuda" mean this worker's GPU, in turn; "cuda:N" and "cpu" stay as they are."""
     if device == "cuda" and "slot" in _held:
-        torch.cuda.set_device(gpu_of(_held["slot"][0], torch.cuda.device_count()))
+        torch.cuda.set_device(_held["slot"][0] % torch.cuda.device_count())
 
 
 def usual_workers(device: str, cores: int, gpus: int) -> int:
@@ -72,7 +63,7 @@ def visible_device(device: str) -> tuple[str, dict[str, str]]:
     _, _, number = device.partition(":")
     if not number and "slot" not in _held:  # of Ray, which has chosen
         return "cuda", {}
-    index = int(number) if number else gpu_of(_held["slot"][0], torch.cuda.device_count())
+    index = int(number) if number else _held["slot"][0] % torch.cuda.device_count()
     # this process may see a part of the machine's GPUs, and counts these only
     names = os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",")
     return "cuda", {"CUDA_VISIBLE_DEVICES": names[index] if names != [""] else str(index)}

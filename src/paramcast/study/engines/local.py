@@ -15,7 +15,7 @@ import psutil
 
 from ..interrupts import held
 from . import worker
-from .base import ATTEMPTS, Finished, Job, drive
+from .base import Engine, Finished, Job
 from .crew import Crew, Ended, Task
 from .devices import take_slot
 
@@ -25,9 +25,13 @@ MEMORY_LIMITS = tuple(
     Path("/sys/fs/cgroup", file) for file in ("memory.max", "memory/memory.limit_in_bytes")
 )
 """The files with a container's own limit, in versions 2 and 1 of control groups."""
+KILLED = "killed, probably because memory ran out"
+
+Kind = tuple[Any, ...]
+"""Runs that take about the same memory: a task, a batch size, a device."""
 
 
-class LocalEngine:
+class LocalEngine(Engine):
     """Worker processes on this machine, which stay for all calls of run() within the context.
 
     A run that fails, dies or exceeds the timeout is tried again, while the others go on. Before the
@@ -52,13 +56,12 @@ class LocalEngine:
         workers: int,
         timeout: float | None = None,
         *,
-        say: Callable[[str], None] | None = None,
+        say: Callable[[str], None] = Engine.say,
         memory: int | None = None,
     ) -> None:
-        self.workers, self.timeout, self._memory = workers, timeout, memory
-        self.say = say or (lambda _: None)
+        self.workers, self.timeout, self.say, self._memory = workers, timeout, say, memory
         self._entered = False
-        self._pool: _Pool | None = None
+        self._crew: Any = None  # a Crew, while workers are there
 
     def __enter__(self) -> LocalEngine:
         self._entered = True
@@ -72,80 +75,42 @@ class LocalEngine:
         return {"engine": "local", "workers": self.workers}
 
     def run(self, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
-        """Run every job in worker processes: see Engine.run."""
         try:
-            drive(self._started(), jobs, finished)
+            if self._crew is None:
+                self._begin()
+            super().run(jobs, finished)
         except BaseException:
             self._stop()
             raise
         if not self._entered:
             self._stop()
 
-    def _started(self) -> _Pool:
-        """The workers, which are started on the first call."""
-        if self._pool is None:
-            # a lambda, because `say` may change while the workers stay
-            self._pool = _Pool(self.workers, self.timeout, self._memory, lambda t: self.say(t))
-            self._pool.begin()
-        return self._pool
-
-    def _stop(self) -> None:
-        with held():
-            pool, self._pool = self._pool, None
-            if pool is not None:
-                pool.stop()
-
-
-def available_memory() -> int:
-    """Bytes that new processes can take, by the machine's memory and the container's limit."""
-    left = [int(psutil.virtual_memory().available)]
-    for file in MEMORY_LIMITS:
-        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
-            processes = psutil.process_iter(["memory_info"])
-            held = (p.info["memory_info"] for p in processes)  # None: access denied
-            left.append(int(file.read_text("utf-8")) - sum(m.rss for m in held if m is not None))
-    return max(0, min(left))
-
-
-Kind = tuple[Any, ...]
-"""Runs that take about the same memory: a task, a batch size, a device."""
-
-
-class _Pool:
-    """A crew of processes, and the memory that its runs take."""
-
-    def __init__(
-        self,
-        workers: int,
-        timeout: float | None,
-        memory: int | None,
-        say: Callable[[str], None],
-    ) -> None:
-        self._workers, self._timeout, self._say = workers, timeout, say
-        self._available = available_memory() if memory is None else memory
+    def _begin(self) -> None:
+        """Start the workers, of whose runs nothing is known yet."""
+        self._available = available_memory() if self._memory is None else self._memory
         self._budget = int(self._available * (1 - KEPT_FREE))
-        self._slots = tempfile.mkdtemp(prefix="paramcast-workers-")
-        self._crew = Crew(workers, timeout, _initialise, self._slots)
-        self._sizes: dict[Kind, int] = {}
+        self._sizes: dict[Kind, int] = {}  # bytes of a run's own
         self._shared = 0  # bytes that a worker shares with the others
         self._measuring: dict[Kind, Task] = {}
         self._jobs: dict[Task, Job] = {}
         self._alone: set[str] = set()  # keys of runs that ran out of memory
-        self._said = workers
-
-    def begin(self) -> None:
+        self._said = self.workers
+        self._slots = tempfile.mkdtemp(prefix="paramcast-workers-")
+        self._crew = Crew(self.workers, self.timeout, _initialise, self._slots)
         with held():  # each worker that is interrupted while it starts would print a traceback
             self._crew.start()
 
-    def stop(self) -> None:
-        self._crew.stop()
-        shutil.rmtree(self._slots, ignore_errors=True)
+    def _stop(self) -> None:
+        with held():
+            crew, self._crew = self._crew, None
+            if crew is not None:
+                crew.stop()
+                shutil.rmtree(self._slots, ignore_errors=True)
 
-    def has_room(self, running: int) -> bool:
-        return running < 2 * self._workers  # a free worker finds its next run waiting
+    # --- runs and their memory ------------------------------------------------------------------
 
     def start(self, job: Job, running: int) -> Task | None:
-        if self._workers > 1:
+        if self.workers > 1:
             # a run that ran out of memory runs alone
             alone = {job.spec.key, *(j.spec.key for j in self._jobs.values())} & self._alone
             if alone and running:
@@ -153,26 +118,9 @@ class _Pool:
             # measure what a run takes once; then start no more than the memory holds
             if not self._known(job) or (running and running >= self._limit(job)):
                 return None
-        task = self._crew.submit(worker.execute, *job)
+        task: Task = self._crew.submit(worker.execute, *job)
         self._jobs[task] = job
         return task
-
-    def _limit(self, job: Job) -> int:
-        """The number of runs that may go on at once, this one among them."""
-        # as if each took what the largest does: kinds are mixed only where tasks change
-        kinds = {_kind(job), *map(_kind, self._jobs.values())}
-        largest = max(self._sizes.get(kind, 0) for kind in kinds)
-        # memory for a run in every worker: no limit but the waiting ones
-        if largest * self._workers <= self._budget:
-            return 2 * self._workers
-        at_once = max(1, self._budget // largest)
-        if at_once < self._said:
-            self._said = at_once
-            self._say(
-                f"{at_once} of {self._workers} workers run at once: a run takes {_gb(largest)}, "
-                f"{_gb(self._available)} of memory is available"
-            )
-        return at_once
 
     def _known(self, job: Job) -> bool:
         """Whether the memory that a run takes is known; if not, let one worker measure it."""
@@ -188,30 +136,44 @@ class _Pool:
         peak, shared = ended.value if ended.how == "value" else (0, 0)
         # a run's own bytes; shared pages count once for all workers
         self._sizes[kind], self._shared = max(0, peak - shared), shared
-        del self._measuring[kind]
         return True
+
+    def _limit(self, job: Job) -> int:
+        """The number of runs that may go on at once, this one among them."""
+        # as if each took what the largest does: kinds are mixed only where tasks change
+        kinds = {_kind(job), *map(_kind, self._jobs.values())}
+        largest = max(self._sizes.get(kind, 0) for kind in kinds)
+        # memory for a run in every worker: no limit but the waiting ones
+        if largest * self.workers <= self._budget:
+            return 2 * self.workers
+        at_once = max(1, self._budget // largest)
+        if at_once < self._said:
+            self._said = at_once
+            self.say(
+                f"{at_once} of {self.workers} workers run at once: a run takes "
+                f"{largest / 2**30:.2g} GiB, {self._available / 2**30:.2g} GiB of memory is "
+                "available"
+            )
+        return at_once
 
     def wait(self, handles: Sequence[Task], seconds: float) -> list[tuple[Task, dict[str, Any]]]:
         done = self._crew.wait(seconds)
-        return [(task, self._ended(task)) for task in done if task in self._jobs]
+        return [(task, self._outcome(task)) for task in done if task in self._jobs]
 
-    def attempts(self, outcome: dict[str, Any]) -> int:
-        return ATTEMPTS
-
-    def _ended(self, task: Task) -> dict[str, Any]:
+    def _outcome(self, task: Task) -> dict[str, Any]:
         job = self._jobs.pop(task)
         how, value = task.ended or Ended("death")
         if how == "value":
             outcome: dict[str, Any] = value  # also "failed", where `execute` caught an error
         elif how == "late":
-            reason = f"took longer than {self._timeout:g} s"
-            outcome = {"status": "timeout", "reason": reason}
+            outcome = {"status": "timeout", "reason": f"took longer than {self.timeout:g} s"}
         else:
             if how == "death":
                 died = KILLED if value == -9 else "the worker process died"
                 value = f"{died} (exit code {value})"
             outcome = {"status": "failed", "reason": value}
-        if outcome["status"] == "failed" and _lacked_memory(outcome["reason"]):
+        reason = outcome["reason"] if outcome["status"] == "failed" else ""
+        if reason.startswith((KILLED, "MemoryError")) or "can't allocate memory" in reason:
             self._alone.add(job.spec.key)
         elif "peak_memory" in outcome and job.spec.device == "cpu":
             # a run may take more than its first steps did
@@ -220,19 +182,19 @@ class _Pool:
         return outcome
 
 
+def available_memory() -> int:
+    """Bytes that new processes can take, by the machine's memory and the container's limit."""
+    left = [int(psutil.virtual_memory().available)]
+    for file in MEMORY_LIMITS:
+        with contextlib.suppress(OSError, ValueError):  # no such file, or "max"
+            processes = psutil.process_iter(["memory_info"])
+            held = (p.info["memory_info"] for p in processes)  # None: access denied
+            left.append(int(file.read_text("utf-8")) - sum(m.rss for m in held if m is not None))
+    return max(0, min(left))
+
+
 def _kind(job: Job) -> Kind:
     return (job.source, job.spec.batch_size, job.spec.device)
-
-
-def _gb(size: int) -> str:
-    return f"{size / 2**30:.2g} GiB"
-
-
-KILLED = "killed, probably because memory ran out"
-
-
-def _lacked_memory(reason: str) -> bool:
-    return reason.startswith((KILLED, "MemoryError")) or "can't allocate memory" in reason
 
 
 def _initialise(slots: str) -> None:

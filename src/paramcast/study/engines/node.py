@@ -1,20 +1,84 @@
-"""Run one specification in a Ray worker, on one thread and within its time."""
+"""A run on a node of a Ray cluster: within its time, with the files of its task sent along."""
 
 from __future__ import annotations
 
+import atexit
 import contextlib
 import os
+import shutil
 import signal
+import tempfile
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import lru_cache
+from pathlib import Path
 from typing import Any
 
+import torch
+
+from ... import __version__
+from ...errors import TaskError
 from ..spec import RunSpec
-from ..tasks.source import Source
-from .parcel import Parcel, unpack
+from ..tasks.own_file import code_files
+from ..tasks.source import CODE, Source
+from . import worker
 
 GRACE = 15.0
 """Seconds after its timeout at which a run that cannot be interrupted ends with its process."""
+LARGEST = 200 * 2**20  # bytes sent to a node
+Parcel = tuple[tuple[str, bytes], ...]
+"""The files of a task that a node may lack, by their paths beside its own file."""
+
+
+def pack(source: Source) -> Parcel:
+    """Read a task's file and the modules beside it, a table, or the file with images' pixels.
+
+    What is too large to send is left out; nodes may find it in a folder that they share.
+    """
+    paths = [_file(source)]
+    if source.kind in CODE:
+        paths = [Path(file) for file in code_files(source.where)]
+    elif source.kind not in ("table", "images"):
+        return ()
+    if sum(path.stat().st_size for path in paths) > LARGEST:
+        return ()
+    folder = _file(source).parent
+    return tuple((path.relative_to(folder).as_posix(), path.read_bytes()) for path in paths)
+
+
+@lru_cache(maxsize=8)
+def unpack(source: Source, parcel: Parcel) -> Source:
+    """The task as this node can load it: from its own path if the same files are there.
+
+    Raises:
+        TaskError: files too large to send are not on this node.
+    """
+    path = _file(source)
+    if source.kind in (*CODE, "table", "images") and not parcel and not path.is_file():
+        raise TaskError(
+            f"this node has no {path}, and more than {LARGEST // 2**20} MiB are not sent; put it "
+            "where all nodes see it at the same path (of images: set TMPDIR to such a folder)"
+        )
+    if all(_holds(path.parent / name, content) for name, content in parcel):
+        return source
+    # a folder of this process's own, removed when it ends
+    folder = Path(tempfile.mkdtemp(prefix="paramcast-task-"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    for name, content in parcel:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_bytes(content)
+    moved = str(folder / path.name)
+    images = source.kind == "images"
+    return replace(source, data=moved) if images else replace(source, where=moved)
+
+
+def _file(source: Source) -> Path:
+    return Path(source.data if source.kind == "images" else source.where)
+
+
+def _holds(path: Path, content: bytes) -> bool:
+    return path.is_file() and path.read_bytes() == content
 
 
 def execute(spec: RunSpec, source: Source, parcel: Parcel, timeout: float | None) -> dict[str, Any]:
@@ -26,33 +90,19 @@ def execute(spec: RunSpec, source: Source, parcel: Parcel, timeout: float | None
         timeout: seconds that the run may take; None for no limit.
     """
     try:
-        from . import worker
-
         worker.use_one_thread()
-        check_versions(spec)
+        here = f"paramcast {__version__}, torch {torch.__version__}"
+        if spec.versions and spec.versions != here:
+            raise RuntimeError(
+                f"this node has {here}, the run needs {spec.versions}; install the same on every "
+                "node"
+            )
         with _limited(timeout):
             return worker.execute(spec, unpack(source, parcel))
     except _TookTooLong:
         return {"status": "timeout", "reason": f"took longer than {timeout:g} s"}
     except Exception as error:
         return {"status": "failed", "reason": f"{type(error).__name__}: {error}"}
-
-
-def check_versions(spec: RunSpec) -> None:
-    """Refuse to run with versions other than those in the run's key.
-
-    Raises:
-        RuntimeError: this node has other versions.
-    """
-    import torch
-
-    from ... import __version__
-
-    here = f"paramcast {__version__}, torch {torch.__version__}"
-    if spec.versions and spec.versions != here:
-        raise RuntimeError(
-            f"this node has {here}, the run needs {spec.versions}; install the same on every node"
-        )
 
 
 class _TookTooLong(BaseException):

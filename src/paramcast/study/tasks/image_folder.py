@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import atexit
+import contextlib
 import json
 import os
 import shutil
 import tempfile
+import threading
 import warnings
 from collections import Counter
 from collections.abc import Iterator
@@ -17,26 +19,36 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from PIL import Image
+from PIL import Image, ImageOps, UnidentifiedImageError
+from rich.console import Console
+from rich.progress import track
 
 from ...errors import TaskError
 from ..reading import printable
-from .decoding import ENDINGS, Mark, Picture, decode
 
 SPLITS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
 """Folders that are splits, in lower case, in the order of the task's splits."""
 IGNORED = "__MACOSX"
 """What macOS adds to archives: a folder of hidden files."""
+ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
+"""Pillow's other formats call programs (PostScript) or are read by little-used code."""
+IMAGE_SIZE = 32
+MOST_PIXELS = 100_000_000
+"""The most pixels of an image; each takes four bytes of memory, eight with transparency."""
+LARGE_PIXELS = 25_000_000
+"""Images with more of them in memory are decoded one at a time."""
+GAP = 3
+"""JPEG is decoded, and pixels are averaged in whole blocks, down to this multiple of the size; the
+last step is bicubic. Pillow's documentation calls the result hard to tell from a slow one at 3."""
 THREADS = 8
 """Decoding releases Python's lock; each thread has one image of at most LARGE_PIXELS."""
 MOST_NAMED = 8
 """The most broken files that one message names."""
 FILE = "images.npz"
-TOLD = {
-    Mark.TRANSPARENT: "images_transparent",
-    Mark.TURNED: "images_turned",
-    Mark.FRAMES: "images_frames",
-}
+Pixels = npt.NDArray[np.uint8]
+
+_one_large = threading.Lock()
 
 
 @dataclass
@@ -44,22 +56,14 @@ class Found:
     """What a folder holds.
 
     Args:
-        root: the folder.
         classes: names of the folders of images, sorted.
-        files, labels, splits, nested: by image: its path, class, split (0 where none is given),
-            and whether it lies deeper than directly in its class's folder.
-        given: images by the folder of their split, empty where splits are not given.
+        images: of each its path, its class, and the folder of its split ("" where none is given).
         outside: images that belong to no class, by the folder that they lie in.
         others: files that are not images, by their ending.
     """
 
-    root: Path
-    classes: list[str] = field(default_factory=list)
-    files: list[Path] = field(default_factory=list)
-    labels: list[int] = field(default_factory=list)
-    splits: list[int] = field(default_factory=list)
-    nested: list[bool] = field(default_factory=list)
-    given: Counter[str] = field(default_factory=Counter)
+    classes: list[str]
+    images: list[tuple[Path, str, str]] = field(default_factory=list)
     outside: Counter[str] = field(default_factory=Counter)
     others: Counter[str] = field(default_factory=Counter)
 
@@ -74,17 +78,16 @@ def share_images(root: Path) -> Path:
         TaskError: the folder or an image cannot be read, or there are fewer than two classes.
     """
     found = find_images(root)
-    if len(found.classes) < 2 or not found.files:
+    if len(found.classes) < 2 or not found.images:
         outside = found.outside.total()
         beside = f" and {outside} images outside them" if outside else ""
         raise TaskError(
-            f"{root.name} holds {len(found.classes)} folders with {len(found.files)} images{beside}"
-            "; put the images of each class into a folder of its own, at least 2 classes"
+            f"{root.name} holds {len(found.classes)} folders with {len(found.images)} images"
+            f"{beside}; put the images of each class into a folder of its own, at least 2 classes"
         )
-    # decode, then bring all images to 8 bits a value
-    pictures = _decoded(found)
-    pixels, scale = _scaled(pictures)
-    description = _description(found, pictures, pixels) | scale
+    pixels = np.stack(_decoded(root, [file for file, *_ in found.images]))
+    numbers = {name: i for i, name in enumerate(found.classes)}
+    splits = [SPLITS[place.lower()] if place else 0 for *_, place in found.images]
     # one file that every process reads; removed when this process ends
     try:
         folder = Path(tempfile.mkdtemp(prefix="paramcast-images-"))
@@ -92,10 +95,10 @@ def share_images(root: Path) -> Path:
         np.savez(
             folder / FILE,
             pixels=pixels,
-            labels=np.array(found.labels),
-            splits=np.array(found.splits),
+            labels=np.array([numbers[label] for _, label, _ in found.images]),
+            splits=np.array(splits),
             classes=np.array(found.classes),
-            description=np.array(json.dumps(description)),
+            description=np.array(json.dumps(_description(found, splits, pixels))),
         )
     except OSError as error:
         raise TaskError(
@@ -103,6 +106,33 @@ def share_images(root: Path) -> Path:
             f"temporary folder ({error.strerror}); set TMPDIR to one with room"
         ) from None
     return folder / FILE
+
+
+def _description(found: Found, splits: list[int], pixels: Pixels) -> dict[str, Any]:
+    """Facts of the description; those with nothing to say are left out."""
+    counts = Counter(label for _, label, _ in found.images)
+    given = Counter(place for *_, place in found.images if place)
+    classes = [[printable(name), counts[name]] for name in found.classes]
+    facts: dict[str, Any] = {
+        "images": {"images": len(pixels), "count": len(classes), "classes": classes},
+        "images_random": {},
+    }
+    if given:
+        del facts["images_random"]
+        facts["images_splits"] = {"folders": _listed(given)}
+        for number, name in ((1, "images_no_validation"), (2, "images_no_test")):
+            if number not in splits:
+                facts[name] = {}
+    if same := len(pixels) - len({each.tobytes() for each in pixels}):
+        facts["images_same"] = {"images": same}
+    for name, left_out in (("images_outside", found.outside), ("images_others", found.others)):
+        if left_out:
+            facts[name] = {"files": left_out.total(), "listed": _listed(left_out)}
+    return facts
+
+
+def _listed(counts: Counter[str]) -> list[list[Any]]:
+    return [[printable(name), number] for name, number in sorted(counts.items())]
 
 
 # --- finding --------------------------------------------------------------------------------------
@@ -114,18 +144,15 @@ def find_images(root: Path) -> Found:
     Raises:
         TaskError: a folder cannot be read.
     """
-    found = Found(root)
     try:
         splits = _given_splits(root)
-        classes = {d.name for place in splits or [root] for d in _folders(place)}
-        found.classes = sorted(classes)
+        found = Found(sorted({d.name for place in splits or [root] for d in _folders(place)}))
         files = sorted(PurePath(file).relative_to(root) for file in _below(root))
     except OSError as error:
         raise TaskError(
             f"{error.filename} cannot be read ({error.strerror}); make it readable, or move it away"
         ) from None
     # every file is either an image of a class or counted as what was not read, and why
-    label = {name: i for i, name in enumerate(found.classes)}
     for file in files:
         place, *inner = file.parts if splits else ("", *file.parts)
         if file.suffix.lower() not in ENDINGS:
@@ -133,12 +160,7 @@ def find_images(root: Path) -> Found:
         elif len(inner) < 2 or (splits and root / place not in splits):
             found.outside[file.parts[0] if len(file.parts) > 1 else root.name] += 1
         else:
-            found.files.append(root / file)
-            found.labels.append(label[inner[0]])
-            found.splits.append(SPLITS[place.lower()] if splits else 0)
-            found.nested.append(len(inner) > 2)
-            if splits:
-                found.given[place] += 1
+            found.images.append((root / file, inner[0], place))
     return found
 
 
@@ -176,113 +198,74 @@ def _hidden(name: str) -> bool:
 # --- decoding -------------------------------------------------------------------------------------
 
 
-def _decoded(found: Found) -> list[Picture]:
+def _decoded(root: Path, files: list[Path]) -> list[Pixels]:
     """All images, in threads; all that are broken are named at once."""
-    from rich.console import Console
-    from rich.progress import track
+    broken: list[str] = []
+
+    def attempt(file: Path) -> Pixels | None:
+        try:
+            return decode(file)
+        except ValueError as error:
+            broken.append(f"{file.relative_to(root).as_posix()} ({error})")
+            return None
 
     console = Console(stderr=True)
     Image.preinit()  # before the threads, each of which would do it
     with warnings.catch_warnings(), ThreadPoolExecutor(THREADS) as pool:
         warnings.simplefilter("ignore")  # about damaged tags, and sizes: our limit is stricter
-        results = list(
-            track(
-                pool.map(_attempt, found.files),
-                "reading images",
-                len(found.files),
-                console=console,
-                transient=True,
-                disable=not console.is_terminal,
-            )
-        )
-    # one message for everything that is broken
-    broken = [
-        f"{file.relative_to(found.root).as_posix()} ({result})"
-        for file, result in zip(found.files, results, strict=True)
-        if isinstance(result, str)
-    ]
-    if len(broken) == 1:
-        name, _, reason = broken[0].partition(" (")
-        raise TaskError(f"{name} cannot be read as an image ({reason}; remove it")
+        results = track(
+            pool.map(attempt, files), "reading images", len(files),
+            console=console, transient=True, disable=not console.is_terminal,
+        )  # fmt: skip
+        pixels = [result for result in results if result is not None]
     if broken:
-        more = ["..."] if len(broken) > MOST_NAMED else []
+        named = sorted(broken)[:MOST_NAMED] + (["..."] if len(broken) > MOST_NAMED else [])
         raise TaskError(
-            f"{len(broken)} files cannot be read as images: "
-            f"{', '.join(broken[:MOST_NAMED] + more)}; remove them"
+            f"files that cannot be read as images ({len(broken)}): {', '.join(named)}; remove them"
         )
-    return [result for result in results if isinstance(result, Picture)]
+    return pixels
 
 
-def _attempt(file: Path) -> Picture | str:
-    try:
-        return decode(file)
-    except ValueError as error:
-        return str(error)
+def decode(file: Path) -> Pixels:
+    """An image as 32x32 colours: upright, transparency on white, large photos decoded small.
 
+    It is safe to call from several threads.
 
-def _scaled(pictures: list[Picture]) -> tuple[npt.NDArray[np.uint8], dict[str, Any]]:
-    """The pixels in 8 bits a value, and how deep ones were scaled: all alike, so they compare."""
-    deep = [picture for picture in pictures if Mark.DEEP in picture.marks]
-    black, white, why = _range(deep)
-
-    def scale(picture: Picture) -> npt.NDArray[np.uint8]:
-        if Mark.DEEP not in picture.marks:
-            return picture.pixels
-        shares = np.clip((picture.pixels - black) / (white - black), 0, 1)  # bicubic overshoots
-        grey = np.rint(255 * shares).astype(np.uint8)
-        return np.repeat(grey[..., None], 3, axis=2)
-
-    facts = {"images": len(deep), "black": black, "white": white, "because": why}
-    pixels = np.stack([scale(picture) for picture in pictures])
-    return pixels, {"images_deep": facts} if deep else {}
-
-
-def _range(deep: list[Picture]) -> tuple[float, float, str]:
-    """Which values become black and white.
-
-    Integers keep the scale of their type, cut to the bits in use: cameras and scanners store 10,
-    12 or 14 bits in 16. Floating point from 0 to 1 is such a scale too. Anything else is scaled
-    from the smallest to the largest value of the folder.
+    Raises:
+        ValueError: it is not an image of a known kind, has more than 8 bits a value, is damaged, or
+            so large that it fills the memory; the text says which.
     """
-    low = min((picture.extremes[0] for picture in deep), default=0.0)
-    high = max((picture.extremes[1] for picture in deep), default=1.0)
-    whole = all(float(value).is_integer() for picture in deep for value in picture.extremes)
-    if low >= 0 and high <= 1:
-        return 0.0, 1.0, "unit"
-    if low >= 0 and whole:
-        bits = max(8, int(high).bit_length())
-        return 0.0, float(2 ** (bits + bits % 2) - 1), "bits"
-    return low, high if high > low else low + 1, "range"
+    try:
+        if not file.is_file():  # opening a pipe would block
+            raise ValueError("it is not a regular file")
+        # not by its name: Pillow would map a TIFF, and misread one that is to be rotated
+        with file.open("rb") as content, Image.open(content, formats=FORMATS) as image:
+            return _small(image)
+    except UnidentifiedImageError:
+        raise ValueError(f"it is not {', '.join(FORMATS[:-1])} or {FORMATS[-1]}") from None
+    except Exception as error:  # a damaged file lets a decoder raise anything
+        reason = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        raise ValueError(reason) from None
 
 
-# --- telling --------------------------------------------------------------------------------------
-
-
-def _description(
-    found: Found, pictures: list[Picture], pixels: npt.NDArray[np.uint8]
-) -> dict[str, Any]:
-    """Facts of the description; those with nothing to say are left out."""
-    counts = Counter(found.labels)
-    classes = [[printable(name), counts[i]] for i, name in enumerate(found.classes)]
-    facts: dict[str, Any] = {
-        "images": {"images": len(pictures), "count": len(classes), "classes": classes}
-    }
-    if found.given:
-        facts["images_splits"] = {"folders": _listed(found.given)}
-    else:
-        facts["images_random"] = {}
-    for number, name in ((1, "images_no_validation"), (2, "images_no_test")):
-        if found.given and number not in found.splits:
-            facts[name] = {}
-    marked = {name: sum(mark in each.marks for each in pictures) for mark, name in TOLD.items()}
-    same = len(pixels) - len({each.tobytes() for each in pixels})
-    numbers = {"images_nested": sum(found.nested), **marked, "images_same": same}
-    facts.update({name: {"images": number} for name, number in numbers.items() if number})
-    for name, left_out in (("images_outside", found.outside), ("images_others", found.others)):
-        if left_out:
-            facts[name] = {"files": left_out.total(), "listed": _listed(left_out)}
-    return facts
-
-
-def _listed(counts: Counter[str]) -> list[list[Any]]:
-    return [[printable(name), number] for name, number in sorted(counts.items())]
+def _small(image: Image.Image) -> Pixels:
+    if image.width * image.height > MOST_PIXELS:
+        raise ValueError(f"{image.width} x {image.height} pixels, more than {MOST_PIXELS}")
+    if image.mode[0] in "IF":
+        raise ValueError("it has more than 8 bits a value; save it with 8")
+    whole = image.width * image.height
+    image.draft("RGB", (GAP * IMAGE_SIZE, GAP * IMAGE_SIZE))  # JPEG: at 1/2, 1/4 or 1/8
+    if not image.info.get("progressive"):  # a progressive one is held whole
+        whole = image.width * image.height
+    with _one_large if whole > LARGE_PIXELS else contextlib.nullcontext():
+        image.load()
+        if image.has_transparency_data:
+            image = image.convert("RGBA")  # resized with premultiplied alpha: no colour bleeds
+        elif image.mode != "L":
+            image = image.convert("RGB")
+        small = image.resize((IMAGE_SIZE, IMAGE_SIZE), reducing_gap=GAP)
+    with contextlib.suppress(Exception):  # a damaged tag does not make an image unreadable
+        small = ImageOps.exif_transpose(small)  # turned as its tag says, which leaves a square
+    if small.mode == "RGBA":
+        small = Image.alpha_composite(Image.new("RGBA", small.size, "white"), small)
+    return np.asarray(small.convert("RGB"))
