@@ -4,14 +4,14 @@
 
 Sixteen parameters are pulled by springs to targets that move: loss = 1/2 sum h (theta - y(t))^2,
 plain SGD. Beside the float32 run goes a twin in float64 and numpy that knows the rule alone; it is
-told which jumps were written or withdrawn and which of their elements a gate kept. Decisions are
+told which jumps were written or withdrawn. Decisions are
 steps, so a rounding error could turn one; all else is continuous, and there the two may differ by
 rounding only. How much is derived here, with u = 2^-24, a = 1 - lr h, E the largest difference:
 
     one step      theta' = theta - lr h (theta - y): differences shrink by a <= a_max, and at most
                   6 u lr h |theta - y| + u |theta'| comes in (two roundings in theta - y and its
                   product with h, one each in lr and its product, one spare, one in the sum)
-    one jump      j = (theta_2 - theta_1)/2, elements of it left out, shortened to c |theta_3|: a
+    one jump      j = (theta_2 - theta_1)/2, shortened to c |theta_3|: a
                   shortened jump is the nearest point of a ball, so the difference in j passes at
                   most whole and that in the radius is added: k E with k = max a (1 - a)/2 + c;
                   at most 12 u |j| + u |theta| comes in
@@ -44,7 +44,6 @@ from torch import nn
 
 import paramcast as pc
 from paramcast.anomalies import Anomaly
-from paramcast.events import Decision
 from paramcast.gates import (
     After,
     Agreement,
@@ -53,7 +52,6 @@ from paramcast.gates import (
     Gate,
     LossCheck,
     MaxRelativeJump,
-    Probability,
     Window,
 )
 from paramcast.monitors import CSV, History, JSONLines, Logger, TensorBoard
@@ -78,21 +76,6 @@ class Springs(nn.Module):
         return sum((0.5 * h * (p - y) ** 2).sum() for p, y, h in parts)
 
 
-class Kept(Gate):
-    """Agrees, and notes which elements of a jump the gates before it have kept."""
-
-    agreement, plain = True, False
-
-    def __init__(self) -> None:
-        self.mask: list[np.ndarray] = []
-
-    def decide(self, proposal: Any) -> Decision:
-        return Decision(True, "noted")
-
-    def refine_(self, segment: Any, halves: int) -> None:
-        self.mask = [(jump != 0).numpy() for jump in segment.buffers[0]]
-
-
 class Twin:
     """The rule in float64: three steps, and a jump that may be withdrawn before the next step."""
 
@@ -109,10 +92,10 @@ class Twin:
         self.pulls = max(self.pulls, norm(pull))
         self.sizes = max(self.sizes, norm(self.theta))
 
-    def jump(self, mask: np.ndarray) -> None:
+    def jump(self) -> None:
         jump = (self.points[-2] - self.points[-3]) / 2
         size, limit = norm(jump), LIMIT * norm(self.theta)  # a gate sees it whole
-        self.end = self.theta + mask * jump * min(1.0, limit / size if size else 1.0)
+        self.end = self.theta + jump * min(1.0, limit / size if size else 1.0)
         self.jumps = max(self.jumps, norm(jump))
         self.sizes = max(self.sizes, norm(self.end))
 
@@ -133,20 +116,17 @@ def flat(tensors: Any) -> np.ndarray:
     return np.concatenate([t.detach().double().reshape(-1).numpy() for t in tensors])
 
 
-def gate(loss: Any, kept: Kept) -> Gate:
+def gate(loss: Any) -> Gate:
     """All there are; each lets most jumps pass and stops some."""
     return (
         After(steps=30)
         & Before(share=1.0)
         & Window(0, None)
-        & (~Every(7) | Probability(0.5, seed=1))
+        & Every(1)
         & Agreement(-0.9)
-        & Agreement(-0.95, per="tensor")
-        & Agreement(per="element")
         & MaxRelativeJump(LIMIT)
         & LossCheck(loss, tolerance=0.02)
         & Anomaly(jump=0.02, disagreement=4, loss=2.5, drift=4.0, pause=3)
-        & kept
     )
 
 
@@ -160,12 +140,12 @@ def soak(steps: int, folder: Path, say: Any = print) -> dict[str, float]:
         for _ in range(TARGETS)
     ]
     wide, middle = [flat(t) for t in targets], [torch.ones(shape) for shape in SHAPES]
-    kept, history = Kept(), History(every=1000, scored=True, per_tensor=True)
+    history = History(every=1000, scored=True, per_tensor=True)
     with torch.no_grad(), JSONLines(folder / "e.jsonl", every=100) as lines:
         table, board = CSV(folder / "e.csv", every=100), TensorBoard(folder, every=1000)
         optimizer = pc.PLP(
             torch.optim.SGD(model.parameters(), lr=LR),
-            gate=gate(lambda: model(middle), kept),
+            gate=gate(lambda: model(middle)),
             monitors=[history, lines, table, board, Logger(every=1000)],
             total_steps=steps,
         )
@@ -178,7 +158,7 @@ def soak(steps: int, folder: Path, say: Any = print) -> dict[str, float]:
             if t % 3 == 0 and t > 0:  # a loss is checked already, one to come may withdraw it
                 written = optimizer.last_event.step == t and optimizer.last_event.applied
                 if written:
-                    twin.jump(np.concatenate([mask.reshape(-1) for mask in kept.mask]))
+                    twin.jump()
             with torch.enable_grad():
                 optimizer.zero_grad()
                 loss = model(target)

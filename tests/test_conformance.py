@@ -11,7 +11,6 @@ from paramcast.gates import (
     Every,
     LossCheck,
     MaxRelativeJump,
-    Probability,
     Window,
 )
 from paramcast.testing import AverageConformance, GateConformance, PredictorConformance
@@ -26,13 +25,10 @@ GATES = {
     "Before": lambda: Before(share=0.5),
     "Every": lambda: Every(2),
     "Window": lambda: Window(0.2, 0.9, every=2),
-    "Probability": lambda: Probability(0.5, seed=1),
     "Agreement": lambda: Agreement(0.2),
-    "AgreementTensor": lambda: Agreement(0.2, per="tensor"),
-    "AgreementElement": lambda: Agreement(per="element"),
     "MaxRelativeJump": lambda: MaxRelativeJump(0.01),
     "LossCheck": lambda: LossCheck(_constant_loss),
-    "Combined": lambda: (After(steps=2) | ~Every(2)) & Agreement(-0.5),
+    "Combined": lambda: After(steps=2) & Every(2) & Agreement(-0.5),
     "Anomaly": lambda: Anomaly(jump=0.05, disagreement=2, drift=2.0, pause=1),
 }
 AVERAGES = {

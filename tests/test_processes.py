@@ -24,7 +24,7 @@ import paramcast as pc
 from paramcast.anomalies import Anomaly
 from paramcast.averaging import EMA
 from paramcast.checkpoints import load, save
-from paramcast.gates import Agreement, MaxRelativeJump, Probability
+from paramcast.gates import Agreement, Every, MaxRelativeJump
 from paramcast.monitors import CSV, History, JSONLines
 from reference import same_bits, timeless
 
@@ -43,8 +43,8 @@ class Run:
         self.history = History(scored=True)
         self.optimizer = pc.PLP(
             torch.optim.SGD(self.model.parameters(), lr=0.05, momentum=0.9),
-            gate=Anomaly(jump=0.05, drift=3.0) & Probability(0.8, seed=seed)
-            & Agreement(-0.5, per="tensor") & MaxRelativeJump(0.02),
+            gate=Anomaly(jump=0.05, drift=3.0) & Every(2)
+            & Agreement(-0.5) & MaxRelativeJump(0.02),
             average=EMA(0.9),
             monitors=[self.history, *monitors],
         )  # fmt: skip

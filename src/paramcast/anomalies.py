@@ -97,8 +97,6 @@ class Anomaly(Gate):
         {'jump': 0.002}
     """
 
-    plain = False
-
     def __init__(
         self,
         *,

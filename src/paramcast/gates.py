@@ -1,14 +1,13 @@
 """Whether a prediction is written: gates return a decision with a reason.
 
-Gates combine with `&` (all must agree; the shortest jump wins), `|` (one is enough) and `~`. A gate
-that always refuses leaves the base optimizer, bitwise.
+Gates combine with `&`: all must agree, and the shortest jump wins. A gate that always refuses
+leaves the base optimizer, bitwise.
 """
 
 from __future__ import annotations
 
-import random
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
@@ -17,7 +16,7 @@ from ._checks import as_constructed, finite, named, scalar, whole, within
 from .errors import ArgumentError
 from .events import Decision, Proposal
 from .tensors import functional as F
-from .tensors.segments import Segment, forget_copies, tensor_dots
+from .tensors.segments import forget_copies
 
 if TYPE_CHECKING:
     from .anomalies import Anomaly
@@ -29,26 +28,14 @@ class Gate(ABC):
     Attributes:
         agreement: needs the cosine of the cycle's half displacements (two buffers).
         progress: needs the total number of steps.
-        plain: decides by numbers alone, so it combines with `|` and `~`.
-        refines: shortens parts of a jump.
     """
 
     agreement = False
     progress = False
-    plain = True
-    refines = False
 
     @abstractmethod
     def decide(self, proposal: Proposal) -> Decision:
         """Say whether to write the prediction, and why."""
-
-    def refine_(self, segment: Segment, halves: int) -> None:
-        """Shorten parts of the jump.
-
-        Args:
-            segment: the parameters; its buffer 0 holds their jumps.
-            halves: the first of two buffers that hold minus their two half displacements.
-        """
 
     def losses(self) -> list[LossCheck]:
         """The loss checks in this gate."""
@@ -59,13 +46,7 @@ class Gate(ABC):
         return []
 
     def __and__(self, other: Gate) -> Gate:
-        return _All((self, other))
-
-    def __or__(self, other: Gate) -> Gate:
-        return _Any((self, other))
-
-    def __invert__(self) -> Gate:
-        return _Not(self)
+        return _All(self, other)
 
     def __repr__(self) -> str:
         return as_constructed(self)
@@ -163,22 +144,6 @@ class Window(Gate):
         return refused[0] if refused else decisions[-1]
 
 
-class Probability(Gate):
-    """At random; the draw depends only on the seed and the cycle number.
-
-    Args:
-        p: probability of writing, in [0, 1].
-        seed: of the draws.
-    """
-
-    def __init__(self, p: float, *, seed: int = 0) -> None:
-        self.p, self.seed = within("p", p, 0.0, 1.0), whole("seed", seed, 0)
-
-    def decide(self, proposal: Proposal) -> Decision:
-        drawn = random.Random(f"{self.seed}/{proposal.cycle}").random()  # noqa: S311 - no secret
-        return Decision(drawn < self.p, f"drawn {drawn:.3f}, probability {self.p:g}")
-
-
 class Agreement(Gate):
     """Only while the parameters move straight ahead.
 
@@ -187,43 +152,19 @@ class Agreement(Gate):
 
     Args:
         above: threshold, in [-1, 1).
-        per: "model" (one cosine decides for all), "tensor" (each tensor by its own cosine) or
-            "element" (an element jumps only if its two halves have the same sign, d_1 d_2 > 0;
-            `above` does not apply and stays 0).
 
     Memory: two elements per parameter. Needs cycles of at least 2 steps.
     """
 
     agreement = True
 
-    def __init__(self, above: float = 0.0, *, per: str = "model") -> None:
+    def __init__(self, above: float = 0.0) -> None:
         self.above = within("above", above, -1.0, 1.0, ends="[)")
-        if per not in ("model", "tensor", "element"):
-            raise ArgumentError(f"per must be model, tensor or element, got {per!r}")
-        if per == "element" and self.above != 0.0:
-            raise ArgumentError(f"above does not apply per element, got {above!r}; leave it out")
-        self.per = per
-        self.plain, self.refines = per == "model", per != "model"
 
     def decide(self, proposal: Proposal) -> Decision:
-        if self.per != "model":
-            return Decision(True, f"agreement per {self.per}")
         cosine = proposal.agreement()
         apply = cosine > self.above
         return Decision(apply, f"agreement {cosine:.2f} {'>' if apply else '<='} {self.above:.2f}")
-
-    def refine_(self, segment: Segment, halves: int) -> None:
-        jumps, first, second = segment.buffers[0], *segment.buffers[halves : halves + 2]
-        if self.per == "tensor":  # cos > above, without dividing by 0
-            along = tensor_dots(segment, first, second)
-            squares = tensor_dots(segment, first, first), tensor_dots(segment, second, second)
-            # a tensor that did not move in a half has 0 > 0, so it takes no part in the jump
-            agree = along > self.above * squares[0].sqrt() * squares[1].sqrt()
-            for jump, keep in zip(jumps, agree, strict=True):
-                jump.mul_(keep)
-        elif self.per == "element":
-            for jump, a, b in zip(jumps, first, second, strict=True):
-                jump.mul_(((a > 0) & (b > 0)) | ((a < 0) & (b < 0)))  # a * b may underflow
 
 
 class MaxRelativeJump(Gate):
@@ -239,7 +180,6 @@ class MaxRelativeJump(Gate):
         if self.limit <= 0:
             raise ArgumentError(f"limit must be above 0, got {limit!r}")
         self.shorten = shorten
-        self.plain = not shorten
 
     def decide(self, proposal: Proposal) -> Decision:
         jump, norm = proposal.jump_norm(), proposal.parameter_norm()  # of this cycle, not recent
@@ -269,8 +209,6 @@ class LossCheck(Gate):
 
     Memory: one element per parameter (undoing by subtraction would not be bitwise).
     """
-
-    plain = False
 
     def __init__(
         self,
@@ -316,12 +254,13 @@ class LossCheck(Gate):
 class _All(Gate):
     """All must agree; the shortest jump wins."""
 
-    def __init__(self, gates: Sequence[Gate]) -> None:
-        self.gates = _checked(gates)
-        self.refines = any(gate.refines for gate in gates)
+    def __init__(self, *gates: Gate) -> None:
+        for gate in gates:
+            if not isinstance(gate, Gate):
+                raise ArgumentError(f"gates combine with gates, got {gate!r}")
+        self.gates = gates
         self.agreement = any(gate.agreement for gate in gates)
         self.progress = any(gate.progress for gate in gates)
-        self.plain = all(gate.plain for gate in gates)
 
     def decide(self, proposal: Proposal) -> Decision:
         decisions = []
@@ -333,10 +272,6 @@ class _All(Gate):
         fired = tuple(each for decision in decisions for each in decision.fired)
         return Decision(True, " and ".join(d.reason for d in decisions), shortest, fired)
 
-    def refine_(self, segment: Segment, halves: int) -> None:
-        for gate in self.gates:
-            gate.refine_(segment, halves)
-
     def losses(self) -> list[LossCheck]:
         return [check for gate in self.gates for check in gate.losses()]
 
@@ -345,56 +280,3 @@ class _All(Gate):
 
     def __repr__(self) -> str:
         return f"({' & '.join(map(repr, self.gates))})"
-
-
-class _Any(Gate):
-    """One is enough; the first that agrees."""
-
-    def __init__(self, gates: Sequence[Gate]) -> None:
-        self.gates = _checked(gates, plain="|")
-        self.agreement = any(gate.agreement for gate in gates)
-        self.progress = any(gate.progress for gate in gates)
-
-    def decide(self, proposal: Proposal) -> Decision:
-        decisions = [gate.decide(proposal) for gate in self.gates]
-        for decision in decisions:
-            if decision.apply:
-                return decision
-        return Decision(False, " and ".join(d.reason for d in decisions))
-
-    def __repr__(self) -> str:
-        return f"({' | '.join(map(repr, self.gates))})"
-
-
-class _Not(Gate):
-    """The opposite."""
-
-    def __init__(self, gate: Gate) -> None:
-        (self.gate,) = _checked([gate], plain="~")
-        self.agreement, self.progress = gate.agreement, gate.progress
-
-    def decide(self, proposal: Proposal) -> Decision:
-        decision = self.gate.decide(proposal)
-        return Decision(not decision.apply, f"not ({decision.reason})")
-
-    def __repr__(self) -> str:
-        return f"~{self.gate!r}"
-
-
-def _checked(gates: Sequence[Gate], *, plain: str = "") -> tuple[Gate, ...]:
-    for gate in gates:
-        if not isinstance(gate, Gate):
-            raise ArgumentError(f"gates combine with gates, got {gate!r}")
-        if plain and not gate.plain:
-            raise ArgumentError(
-                f"{_name(gate)} acts on parts of a jump or after it, so it combines with & "
-                f"alone, got {plain}"
-            )
-    return tuple(gates)
-
-
-def _name(gate: Gate) -> str:
-    """The public name of the gate that does not combine, even if it is inside another."""
-    if isinstance(gate, _All):
-        return next(_name(inner) for inner in gate.gates if not inner.plain)
-    return type(gate).__name__

@@ -28,7 +28,7 @@ from training import (
 from two_processes import Ranks, on_ranks
 
 STEPS = 100
-ALWAYS = {"none", "MaxRelativeJump", "Agreement-tensor", "Agreement-element"}
+ALWAYS = {"none", "MaxRelativeJump"}
 """Gates that change how far, not whether."""
 
 

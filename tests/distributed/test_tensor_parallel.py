@@ -100,7 +100,7 @@ def test_a_random_direction_is_the_same_for_what_is_replicated(ranks: Ranks) -> 
 
 @pytest.mark.compat(stack="FSDP2 + tensor parallel", feature="train")
 @pytest.mark.compat(stack="FSDP2 + tensor parallel", feature="sharded")
-@on_ranks(cases=["none", "Agreement", "Agreement-tensor", "MaxRelativeJump"])
+@on_ranks(cases=["none", "Agreement", "MaxRelativeJump"])
 def test_a_mesh_of_two_dimensions(ranks: Ranks, case: str) -> None:
     compare(gate=case, with_fsdp=True)
 

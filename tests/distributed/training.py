@@ -90,15 +90,10 @@ GATES: dict[str, Callable[[Callable[[], float]], gates.Gate | None]] = {
     "After": lambda loss: gates.After(steps=10),
     "Before": lambda loss: gates.Before(share=0.5),
     "Every": lambda loss: gates.Every(2),
-    "Probability": lambda loss: gates.Probability(0.5, seed=3),
     "Agreement": lambda loss: gates.Agreement(above=0.2),
-    "Agreement-tensor": lambda loss: gates.Agreement(above=0.2, per="tensor"),
-    "Agreement-element": lambda loss: gates.Agreement(per="element"),
     "MaxRelativeJump": lambda loss: gates.MaxRelativeJump(0.02),
     "MaxRelativeJump-refuse": lambda loss: gates.MaxRelativeJump(0.02, shorten=False),
-    "combined": lambda loss: (
-        (gates.After(steps=30) | gates.Every(2)) & ~gates.Before(steps=4) & gates.Agreement()
-    ),
+    "combined": lambda loss: gates.Every(2) & gates.After(steps=4) & gates.Agreement(),
     "LossCheck": gates.LossCheck,
     "Anomaly": lambda loss: anomalies.Anomaly(
         jump=0.05, disagreement=2, loss=0.5, drift=1.0, actions={"drift": "pause"}, pause=2
@@ -118,7 +113,7 @@ PREDICTORS: dict[str, P.Predictor] = {
 }
 
 
-REDUCED = ("none", "Agreement", "Agreement-tensor", "MaxRelativeJump", "LossCheck", "Anomaly")
+REDUCED = ("none", "Agreement", "MaxRelativeJump", "LossCheck", "Anomaly")
 """Gates that decide by sums over the processes."""
 TELLING = ("Midline", "Lookahead", "RRE", "Aitken")
 """Predictors that differ in what they need: a buffer, the base's momentum, sums over processes."""

@@ -181,7 +181,7 @@ class Cycle:
         agreement = None
         decision = Decision(False, NOT_FINITE, fired=NOT_FINITE_SKIPPED)
         if finite:
-            decision, norms, agreement = self._decide(scale, norms)
+            decision, agreement = self._decide(scale, norms)
         else:  # nor may it persist in the predictor's memory
             for segment in segments:
                 for buffer in predictor.persistent:
@@ -254,19 +254,12 @@ class Cycle:
                 wide = torch.stack([value.double() for value in norms])
                 self.size = Readback(torch.linalg.vector_norm(wide))
 
-    def _decide(
-        self, scale: float, norms: list[Tensor]
-    ) -> tuple[Decision, list[Tensor], float | None]:
-        """Ask the gate, which may shorten parts of the jump.
-
-        Returns:
-            The decision, the norms of what is left of the jump, and the cosine of the cycle's
-            halves if the gate asked for it.
-        """
+    def _decide(self, scale: float, norms: list[Tensor]) -> tuple[Decision, float | None]:
+        """Ask the gate; return its decision, and the cosine of the cycle's halves if it asked."""
         settings, segments = self.settings, self.members.segments
         gate = settings.gate
         if gate is None:
-            return Decision(True, "predicted"), norms, None
+            return Decision(True, "predicted"), None
         # over all parameters, so asked for at most once
         cosines: list[float] = []
 
@@ -284,12 +277,7 @@ class Cycle:
             recent_norm=lambda: float(self.size or 0.0),
             agreement=agreement,
         )
-        decision = gate.decide(proposal)
-        if decision.apply and gate.refines:
-            for segment in segments:
-                gate.refine_(segment, settings.layout.halves)
-            norms = norm(segments)  # parts of the jump are gone
-        return decision, norms, cosines[0] if cosines else None
+        return gate.decide(proposal), cosines[0] if cosines else None
 
     def _write(self, scale: float, decision: Decision) -> Decision:
         """Write the jump; take it back if a loss says so."""
