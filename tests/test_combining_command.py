@@ -117,19 +117,6 @@ def test_nothing_better_nothing_written(folder: Path) -> None:
     assert torch.load(folder / "best.pt")["model"].paramcast["chosen"] == "mean of the last 2"
 
 
-def test_the_variables_of_the_file_decide(folder: Path) -> None:
-    own = "metric, higher_is_better = 'speed', False\ndef f(state):\n    print('hello')\n"
-    own += "    return {'speed': float(state['0.weight'].abs().sum()), 'other': 1}\n"
-    (folder / "mine.py").write_text(own)
-    ran = call(
-        folder, "combine", "ckpt_*.pt", "--eval", "mine.py:f", "--predictor", "mean", "--json"
-    )
-    assert ran.code == 0, ran.err
-    assert strict_json(ran.out)["metric"] == "speed"  # what it printed went elsewhere
-    assert strict_json(ran.out)["chosen"] == "mean of the last 20"
-    assert "hello" in ran.err
-
-
 def test_without_an_evaluation_one_predictor_is_written_unjudged(
     folder: Path, example: ModuleType
 ) -> None:

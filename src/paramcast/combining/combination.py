@@ -14,12 +14,26 @@ import torch
 from torch import Tensor
 
 from .. import __version__
-from .evaluating import Metric
-from .series import Series, described
-from .writing import record_of
+from .series import Series
 
 LAST = "last checkpoint"
 COLUMNS = 100
+
+
+@dataclass(frozen=True)
+class Metric:
+    """The result that decides, by its name, and its direction."""
+
+    name: str
+    higher_is_better: bool
+
+    def better(self, a: float | None, b: float | None) -> bool:
+        """Whether a is better than b; what is not finite is better than nothing."""
+        if a is None or not math.isfinite(a):
+            return False
+        if b is None or not math.isfinite(b):
+            return True
+        return a > b if self.higher_is_better else a < b
 
 
 @dataclass(frozen=True)
@@ -114,9 +128,9 @@ class Combination:
         return made
 
     def __str__(self) -> str:
-        lines = [described(self.series), ""]
+        lines = [str(self.series), ""]
         if self.metric is None:
-            lines = [f"{described(self.series)}; {self.chosen.name}"]
+            lines = [f"{self.series}; {self.chosen.name}"]
         else:
             lines += [*self._table(self.metric), "", *map(_wrapped, self._choice(self.metric))]
         lines += [_wrapped(f"{note[0].upper()}{note[1:]}.") for note in self.notes]
@@ -167,6 +181,11 @@ def state_of(series: Series, row: Row) -> OrderedDict[str, Any]:
     for name, value in row.statistics.items():
         state[name] = value.clone()
     return state
+
+
+def record_of(out: Path) -> Path:
+    """The path of the record beside a checkpoint."""
+    return out.with_name(f"{out.name}.json")
 
 
 def _wrapped(text: str) -> str:

@@ -2,22 +2,27 @@
 
 from __future__ import annotations
 
+import contextlib
+import json
 import os
+from collections import OrderedDict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from torch import Tensor
+
+from .. import checkpoints as files
 from .._checks import finite, whole, within
+from .._files import replacing
 from ..errors import ArgumentError, CheckpointError
-from .choosing import Watch, choose, tested
-from .combination import Combination
-from .evaluating import Function, own
-from .formats import from_content, open_checkpoint
+from .choosing import Function, Watch, choose, own, tested
+from .combination import Combination, record_of
+from .formats import OF_TORCH, SAFE, from_content, needs_safetensors, open_checkpoint
 from .rules import USUAL, Knobs, Rule, candidates
 from .series import Series
-from .writing import check_out, write
 
 
 def combine(
@@ -84,13 +89,13 @@ def combine(
     """
     place = None if out is None else Path(out)
     if place is not None:
-        check_out(place)
+        _check_out(place)
     if evaluate is None:
         for name, given in (("test", test), ("metric", metric), ("even_if_worse", even_if_worse)):
             if given:
                 raise ArgumentError(f"{name} needs an evaluation that chooses; give evaluate too")
     # what there is, and what to try
-    series = series_of(checkpoints, key, as_given=as_given)
+    series = _series_of(checkpoints, key, as_given=as_given)
     notes = series.notes()
     kinds = _listed(predictor) or list(USUAL)
     knobs = Knobs(
@@ -123,19 +128,15 @@ def combine(
     if tests is not None:
         found = tested(found, tests)
     if place is not None and found.chosen is not found.base:
-        write(place, found.state_dict(), series.last.path, found.record())
+        _write(place, found.state_dict(), series.last.path, found.record())
         found = replace(found, out=place)
     return found
 
 
-def series_of(
+def _series_of(
     checkpoints: Sequence[str | Path | Mapping[str, Any]], key: str, *, as_given: bool
 ) -> Series:
-    """Open checkpoints, and put them in order.
-
-    Raises:
-        CheckpointError: one cannot be read or was given twice, or they do not fit each other.
-    """
+    """Open checkpoints, each given once, and put them in order."""
     if isinstance(checkpoints, (str, os.PathLike, Mapping)):
         checkpoints = [checkpoints]  # type: ignore[list-item] # one, which is too few
     opened, seen = [], set()
@@ -161,3 +162,75 @@ def _listed(given: Any) -> list[Any]:
     if isinstance(given, str) or not isinstance(given, Iterable):
         return [] if given is None else [given]
     return list(given)
+
+
+def _check_out(out: Path) -> None:
+    """Refuse a path that cannot become the new checkpoint, before anything is computed."""
+    if out.is_dir():
+        raise CheckpointError(f"out {out} is a folder; name a file in it, such as {out / 'new.pt'}")
+    if out.suffix not in (*OF_TORCH, SAFE):
+        raise CheckpointError(f"out {out} must end in {', '.join(OF_TORCH)} or {SAFE}")
+    for path in (out, record_of(out)):
+        if os.path.lexists(path):
+            raise CheckpointError(f"{path} exists already and was left alone; choose another name")
+    if not out.parent.is_dir():
+        raise CheckpointError(f"out {out} is in no folder that exists; make {out.parent} first")
+    if out.suffix == SAFE:
+        needs_safetensors(out)
+
+
+def _write(
+    out: Path, state: OrderedDict[str, Any], path: Sequence[str], record: Mapping[str, Any]
+) -> None:
+    """Write the checkpoint and, beside it, the record of how it was made; both or nothing.
+
+    In a file of torch the state dict lies under the keys `path`, as it lay in the checkpoints, and
+    the record is its attribute `paramcast`; in one of safetensors it is in the header.
+    """
+    beside = record_of(out)
+    try:
+        if out.suffix == SAFE:
+            _write_safetensors(out, state, record)
+        else:
+            state.paramcast = dict(record)  # type: ignore[attr-defined] # beside torch's _metadata
+            content: Any = state
+            for key in reversed(path):
+                content = {key: content}
+            files.save(out, content)
+        with replacing(beside) as file:
+            file.write((json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
+    except OSError as error:
+        with contextlib.suppress(OSError):
+            out.unlink()
+        raise CheckpointError(
+            f"{error.filename or out} cannot be written ({error.strerror or error}); make room or "
+            "access"
+        ) from error
+
+
+def _write_safetensors(out: Path, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+    from safetensors import SafetensorError
+    from safetensors.torch import save_file
+
+    foreign = [name for name, value in state.items() if not isinstance(value, Tensor)]
+    if foreign:
+        raise CheckpointError(
+            f"safetensors cannot hold {foreign[0]}, which is not a tensor; choose a name in .pt"
+        )
+    # tied tensors become one copy for each name, which the format demands
+    seen: set[int] = set()
+    tensors = {}
+    for name, value in state.items():
+        tied = value.data_ptr() in seen and value.numel()
+        seen.add(value.data_ptr())
+        tensors[name] = value.clone() if tied else value.contiguous()
+    metadata = {"format": "pt", "paramcast": json.dumps(record, allow_nan=False)}
+    with replacing(out) as file:
+        try:
+            save_file(tensors, file.name, metadata=metadata)
+        except SafetensorError as error:
+            raise OSError(str(error)[:160]) from error
+        # that made another file of this name, which only its owner could read
+        os.chmod(file.name, os.fstat(file.fileno()).st_mode & 0o777)
+        with open(file.name, "rb") as written:
+            os.fsync(written.fileno())

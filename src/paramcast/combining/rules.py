@@ -14,7 +14,7 @@ A step of these rules is the distance between two checkpoints.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, fields
+from typing import NamedTuple
 
 from torch import Tensor
 
@@ -27,27 +27,21 @@ Rule = Average | Affine | RRE
 PREDICTORS = ("mean", "ema", "rre", "line", "single")
 USUAL = PREDICTORS[:4]
 """What is tried unless the user says otherwise."""
+READERS = {"last": {"mean", "rre", "line"}, "decay": {"ema"}, "horizon": {"line"}}
+"""Which predictors read a knob."""
 HORIZONS = (0.0, 1.0, 2.0)
 """Checkpoints past the last at which lines are read."""
 
 
-@dataclass(frozen=True)
-class Candidate:
+class Candidate(NamedTuple):
     """A rule and what to call it."""
 
     name: str
     rule: Rule
 
 
-@dataclass(frozen=True)
-class Knobs:
-    """The values that the user wants to try; empty for the usual ones.
-
-    Attributes:
-        last: how many of the last checkpoints a mean, an extrapolation or a line reads.
-        decay: of the moving average, per checkpoint.
-        horizon: of the line, in checkpoints.
-    """
+class Knobs(NamedTuple):
+    """The values that the user wants to try, as `combine` explains them; empty: the usual ones."""
 
     last: Sequence[int] = ()
     decay: Sequence[float] = ()
@@ -57,23 +51,22 @@ class Knobs:
 def candidates(
     predictors: Sequence[str | Rule], names: Sequence[str], knobs: Knobs, *, many: bool
 ) -> list[Candidate]:
-    """What is tried.
+    """What is tried: of names in `PREDICTORS` one value of each knob, or `many`.
 
-    Args:
-        predictors: names of `PREDICTORS`, or objects of the library.
-        names: of the checkpoints, oldest first.
-        knobs: the user's values.
-        many: try several values of what the user leaves open, instead of one.
-
-    Raises:
-        ArgumentError: an unknown predictor, or a knob that fits none or is out of its range.
-        CheckpointError: too few checkpoints.
+    A knob that fits no predictor or is out of its range is an `ArgumentError`.
     """
     kinds = [each for each in predictors if isinstance(each, str)]
     for kind in kinds:
         if kind not in PREDICTORS:
             raise ArgumentError(f"predictor must be one of {', '.join(PREDICTORS)}, got {kind!r}")
-    _check_knobs(knobs, kinds, len(names))
+    for name, readers in READERS.items():
+        if getattr(knobs, name) and not readers & set(kinds):
+            raise ArgumentError(
+                f"{name} is for {' and '.join(sorted(readers))}, got {', '.join(kinds) or 'none'}"
+            )
+    for last in knobs.last:
+        if not 2 <= last <= len(names):
+            raise ArgumentError(f"last must be from 2 to the {len(names)} checkpoints, got {last}")
     found: list[Candidate] = []
     if many or len(predictors) == 1:
         for each in dict.fromkeys(predictors):
@@ -92,17 +85,6 @@ def candidates(
             "name one predictor with one value of each knob, or give an evaluation that chooses"
         )
     return found
-
-
-def _check_knobs(knobs: Knobs, kinds: Sequence[str], count: int) -> None:
-    takes = {"last": {"mean", "rre", "line"}, "decay": {"ema"}, "horizon": {"line"}}
-    for each in fields(knobs):
-        if getattr(knobs, each.name) and not takes[each.name] & set(kinds):
-            readers = " and ".join(sorted(takes[each.name]))
-            raise ArgumentError(f"{each.name} is for {readers}, got {', '.join(kinds) or 'none'}")
-    for last in knobs.last:
-        if not 2 <= last <= count:
-            raise ArgumentError(f"last must be from 2 to the {count} checkpoints, got {last}")
 
 
 def lengths(most: int, least: int = 2) -> list[int]:
@@ -170,14 +152,7 @@ _GRIDS: dict[str, Callable[[Sequence[str], Knobs, bool], Iterator[Candidate]]] =
 def weights_of(rule: Rule, count: int, products: Callable[[], Tensor]) -> tuple[float, ...]:
     """The weights of `count` checkpoints, oldest first.
 
-    Args:
-        rule: the rule.
-        count: how many checkpoints there are.
-        products: returns the inner products of the steps between them.
-
-    Raises:
-        CheckpointError: the rule reads more checkpoints than there are, or values that are not
-            finite.
+    `products` returns the inner products of the steps between them, which RRE alone needs.
 
     Example:
         >>> weights_of(LAWA(2, every=1), 3, lambda: None)

@@ -17,8 +17,7 @@ from torch import Tensor
 from ..errors import CheckpointError
 from ..tensors import functional as F
 from ..tensors.segments import fold_, jump_
-from .formats import Checkpoint
-from .nesting import STEPS, is_name
+from .formats import STEPS, Checkpoint, is_name
 
 PIECE = 1 << 18
 """Elements of each checkpoint that are converted to float64 at a time."""
@@ -26,19 +25,13 @@ OF_BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 
 
 class Series:
-    """Checkpoints of one training, oldest first.
-
-    Args:
-        checkpoints: at least 2, with the same names, shapes and dtypes.
-        as_given: keep their order, instead of sorting by step or name.
+    """Checkpoints of one training, oldest first: at least 2, alike in names, shapes and dtypes.
 
     Attributes:
         order: how they were sorted, for the user.
         combined: the names of what is combined: all floating-point and complex tensors, but no
             statistics of batch norm. Everything else is the last checkpoint's.
-
-    Raises:
-        CheckpointError: too few, or two that do not fit.
+        statistics: the names of the running statistics of batch norm.
     """
 
     def __init__(self, checkpoints: Sequence[Checkpoint], *, as_given: bool = False) -> None:
@@ -52,24 +45,20 @@ class Series:
         for other in self.checkpoints[:-1]:
             _check_alike(other, self.last)
         self._first_of = self._ties()
-        self.combined = [name for name, tensor in self.last.tensors.items() if _moves(name, tensor)]
+        self.statistics = [name for name in self.last.tensors if _of_batch_norm(name)]
+        self.combined = [
+            name
+            for name, tensor in self.last.tensors.items()
+            if (tensor.is_floating_point() or tensor.is_complex()) and not _of_batch_norm(name)
+        ]
         if not self.combined:
             raise CheckpointError(f"{self.last.name} holds no floating-point tensors to combine")
 
     def __len__(self) -> int:
         return len(self.checkpoints)
 
-    @property
-    def statistics(self) -> list[str]:
-        """The names of the running statistics of batch norm."""
-        return [name for name in self.last.tensors if name.rpartition(".")[2] in OF_BATCH_NORM]
-
     def state(self, weights: Sequence[float]) -> OrderedDict[str, Any]:
-        """The state dict sum_j weights_j theta_j, in the checkpoints' dtypes; the caller's own.
-
-        Raises:
-            CheckpointError: a checkpoint holds values that are not finite where others do not.
-        """
+        """The state dict sum_j weights_j theta_j, in the checkpoints' dtypes; the caller's own."""
         state: OrderedDict[str, Any] = OrderedDict()
         moving = set(self.combined)
         for name, tensor in self.last.tensors.items():
@@ -116,19 +105,17 @@ class Series:
                 fold_(fold, [buffer], [piece])
             wrong = ~buffer.isfinite()
             if bool(wrong.any()):
-                self._check_finite(name, [piece[wrong] for piece in pieces])
+                # elements that are finite in no checkpoint, such as a mask of -inf, stay
+                usual = torch.stack(pieces).isfinite().any(dim=0)
+                for checkpoint, piece in zip(self.checkpoints, pieces, strict=True):
+                    if bool((~piece.isfinite() & usual).any()):
+                        raise CheckpointError(
+                            f"{name} in {checkpoint.name} holds NaN or infinity; leave that "
+                            "checkpoint out"
+                        )
                 buffer[wrong] = 0.0
             jump_([out], [buffer], plan.scale)
         return result
-
-    def _check_finite(self, name: str, points: list[Tensor]) -> None:
-        """Pass over elements that are finite in no checkpoint, such as a mask of -inf."""
-        usual = torch.stack(points).isfinite().any(dim=0)
-        for checkpoint, point in zip(self.checkpoints, points, strict=True):
-            if bool((~point.isfinite() & usual).any()):
-                raise CheckpointError(
-                    f"{name} in {checkpoint.name} holds NaN or infinity; leave that checkpoint out"
-                )
 
     def _ties(self) -> dict[str, str]:
         """The names whose tensor every checkpoint also holds under an earlier name."""
@@ -146,13 +133,13 @@ class Series:
 
     def notes(self) -> list[str]:
         """What the user should know about what was not combined, a sentence each."""
-        notes, last = [], self.last
+        notes, moving = [], {*self.combined, *self.statistics}
         changed = [
             name
-            for name, tensor in last.tensors.items()
-            if not _moves(name, tensor) and name.rpartition(".")[2] not in OF_BATCH_NORM
+            for name, tensor in self.last.tensors.items()
+            if name not in moving
             and not all(torch.equal(c.tensors[name], tensor) for c in self.checkpoints[:-1])
-        ]  # fmt: skip
+        ]
         if changed:
             notes.append(
                 f"{_several(len(changed), 'integer tensor')} that changed ({changed[0]}) "
@@ -170,6 +157,12 @@ class Series:
                 "checkpoints, as if they were equally far apart"
             )
         return notes
+
+    def __str__(self) -> str:
+        """The checkpoints and their order, in a sentence."""
+        steps = [f" ({step})" for step in self.steps] or [""]
+        first, last = f"{self.checkpoints[0].name}{steps[0]}", f"{self.last.name}{steps[-1]}"
+        return f"{len(self)} checkpoints, {self.order}: {first} ... {last}"
 
 
 def _sorted(
@@ -196,10 +189,8 @@ def natural(name: str) -> list[Any]:
     return [int(part) if i % 2 else part for i, part in enumerate(parts)]
 
 
-def _moves(name: str, tensor: Tensor) -> bool:
-    """Whether a tensor is combined."""
-    numbers = tensor.dtype.is_floating_point or tensor.dtype.is_complex
-    return numbers and name.rpartition(".")[2] not in OF_BATCH_NORM
+def _of_batch_norm(name: str) -> bool:
+    return name.rpartition(".")[2] in OF_BATCH_NORM
 
 
 def _check_alike(a: Checkpoint, b: Checkpoint) -> None:
@@ -212,15 +203,11 @@ def _check_alike(a: Checkpoint, b: Checkpoint) -> None:
                 f"({_several(len(missing), 'name')} in all); give checkpoints of one model"
             )
     for name, x in a.tensors.items():
-        y = b.tensors[name]
-        for what, of_x, of_y in (
-            ("the shape", _shape(x), _shape(y)),
-            ("the dtype", str(x.dtype)[6:], str(y.dtype)[6:]),
-        ):
-            if of_x != of_y:
+        for what, of in (("the shape", _shape), ("the dtype", lambda t: str(t.dtype)[6:])):
+            if of(x) != of(b.tensors[name]):
                 raise CheckpointError(
-                    f"{name} has {what} {of_x} in {a.name} and {of_y} in {b.name}; give "
-                    "checkpoints of one model, saved alike"
+                    f"{name} has {what} {of(x)} in {a.name} and {of(b.tensors[name])} in {b.name}; "
+                    "give checkpoints of one model, saved alike"
                 )
 
 
@@ -230,15 +217,3 @@ def _shape(tensor: Tensor) -> str:
 
 def _several(count: int, what: str) -> str:
     return f"{count} {what}{'' if count == 1 else 's'}"
-
-
-def described(series: Series) -> str:
-    """The checkpoints and their order, in a sentence."""
-    first, last = (
-        f"{each.name}{f' ({step})' if step is not None else ''}"
-        for each, step in (
-            (series.checkpoints[0], series.steps[0] if series.steps else None),
-            (series.last, series.steps[-1] if series.steps else None),
-        )
-    )
-    return f"{len(series)} checkpoints, {series.order}: {first} ... {last}"
