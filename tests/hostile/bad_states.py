@@ -102,8 +102,8 @@ HEADER = torch.tensor(list(json.dumps([1]).encode()), dtype=torch.uint8)
 DAMAGED = 'the "paramcast" entry of the state dict is damaged: '
 SHARDED = "the checkpoint's cycle is damaged: its header cannot be read"
 AVERAGE = (
-    'the average in the state dict is damaged; delete state_dict["paramcast"]["average"] to start '
-    "a new one"
+    "the average in the state dict is damaged or another model's; delete "
+    'state_dict["paramcast"]["average"] to start a new one'
 )
 BASE = (
     "the base's part of the state dict does not fit SGD ({}); load what was saved with the same "

@@ -16,7 +16,7 @@ from ..tensors import functional as F
 from ..tensors.contents import carry_over, fill, pack, rows, unpack
 from ..tensors.segments import Segment, all_parameters, forget_copies, make_segments, members
 from .batch_norm import batch_norm_of
-from .checking import LARGEST, is_buffer_of
+from .checking import check_rows, count, fits
 
 _log = logging.getLogger("paramcast")
 NAMES = ("buffers", "slower")
@@ -218,16 +218,13 @@ class Averager:
     def check(self, saved: Any, parameters: Sequence[Tensor]) -> None:
         """Refuse a saved average that does not fit, before anything is loaded."""
         damaged = CheckpointError(
-            "the average in the state dict is damaged; delete "
+            "the average in the state dict is damaged or another model's; delete "
             'state_dict["paramcast"]["average"] to start a new one'
         )
-        if not isinstance(saved, dict) or not isinstance(saved.get("rule"), str):
+        if not fits(saved, {"rule": str}):
             raise damaged
         if self.rule is None:
             return  # it will be dropped
-        updates = saved.get("updates")
-        if type(updates) is not int or not 0 <= updates <= LARGEST:
-            raise damaged
         if saved["rule"] != self.identity:
             raise CheckpointError(
                 f"the state dict was written with the average {saved['rule']}, but this optimizer "
@@ -235,14 +232,20 @@ class Averager:
                 'state_dict["paramcast"]["average"] to start a new one'
             )
         names = NAMES[: len(held(self.rule))]
-        if set(names) - saved.keys():
+        if not fits(saved, {"updates": count, **dict.fromkeys(names, list)}):
             raise damaged
-        for name in names:
-            _check_buffers(saved[name], updates, parameters, damaged)
-        # two averages cover the same parameters
-        missing = [[b is None for b in saved[name]] for name in names]
-        if any(gaps != missing[0] for gaps in missing):
+        covered = [[buffer is not None for buffer in saved[name]] for name in names]
+        # both averages cover the same parameters, and after an update at least one
+        if len(covered[0]) != len(parameters) or any(each != covered[0] for each in covered):
             raise damaged
+        if saved["updates"] and not any(covered[0]):
+            raise damaged
+        try:
+            for name in names:
+                one_each = [None if buffer is None else [buffer] for buffer in saved[name]]
+                check_rows(one_each, name, 1, parameters)
+        except CheckpointError as error:
+            raise damaged from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "learnable": [], "segments": pack(self.segments)}
@@ -262,25 +265,3 @@ def _show_(rule: Average, own: float | None, segment: Segment) -> None:
     else:
         for point, average, slower in zip(segment.points, *segment.buffers, strict=True):
             point.copy_(average.lerp(slower, -rule.ahead))  # one at a time: only one copy exists
-
-
-def _check_buffers(
-    buffers: Any, updates: int, parameters: Sequence[Tensor], damaged: CheckpointError
-) -> None:
-    if not isinstance(buffers, list) or not all(
-        b is None or isinstance(b, Tensor) for b in buffers
-    ):
-        raise damaged
-    if updates > 0 and all(b is None for b in buffers):
-        raise damaged
-    shapes = [None if b is None else tuple(b.shape) for b in buffers]
-    wanted = [tuple(F.local(p).shape) for p in parameters]
-    if len(shapes) != len(wanted) or any(
-        a not in (None, b) for a, b in zip(shapes, wanted, strict=True)
-    ):
-        raise CheckpointError(
-            f"the average in the state dict has {len(shapes)} parameters of other shapes than "
-            f"these {len(wanted)}; load it into the model that it was saved from"
-        )
-    if not all(b is None or is_buffer_of(b, p) for b, p in zip(buffers, parameters, strict=True)):
-        raise damaged
