@@ -41,9 +41,7 @@ WATCHED: dict[str, Callable[[], dict[str, Any]]] = {
     "all three": lambda: {"gate": Anomaly(), "monitors": [History(), TensorBoard(FOLDER)]},
     "TensorBoard(every=20)": lambda: {"monitors": [TensorBoard(FOLDER, every=20)]},
     "a study's final run": lambda: {"monitors": [Predictions()]},
-    "History(every=20, scored, per_tensor)": lambda: {
-        "monitors": [History(every=20, scored=True, per_tensor=True)]
-    },
+    "History(every=20, scored)": lambda: {"monitors": [History(every=20, scored=True)]},
 }
 
 

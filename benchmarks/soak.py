@@ -140,7 +140,7 @@ def soak(steps: int, folder: Path, say: Any = print) -> dict[str, float]:
         for _ in range(TARGETS)
     ]
     wide, middle = [flat(t) for t in targets], [torch.ones(shape) for shape in SHAPES]
-    history = History(every=1000, scored=True, per_tensor=True)
+    history = History(every=1000, scored=True)
     with torch.no_grad(), JSONLines(folder / "e.jsonl", every=100) as lines:
         table, board = CSV(folder / "e.csv", every=100), TensorBoard(folder, every=1000)
         optimizer = pc.PLP(

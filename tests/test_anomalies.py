@@ -132,7 +132,7 @@ def by_pencil(story: Story, kept: list[bool]) -> list[float]:
 
 WATCHING: dict[str, Callable[[], list[M.Monitor]]] = {
     "plain": list,
-    "scored": lambda: [M.History(scored=True, per_tensor=True)],
+    "scored": lambda: [M.History(scored=True)],
     "now and then": lambda: [M.History(every=2, scored=True)],
 }
 
@@ -543,13 +543,6 @@ def test_rules_that_cannot_be_are_refused_with_the_reason(
     with pytest.raises(ArgumentError) as caught:
         Anomaly(**options)
     assert str(caught.value) == message
-
-
-@pytest.mark.parametrize("other", [G.Every(2), G.After(3)], ids=repr)
-def test_rules_combine_with_and_alone(other: G.Gate) -> None:
-    for combine in (lambda: Anomaly() | other, lambda: ~Anomaly(), lambda: other | Anomaly()):
-        with pytest.raises(ArgumentError, match=r"Anomaly .* combines with & alone"):
-            combine()
 
 
 def test_a_loss_reported_to_nobody_is_refused() -> None:

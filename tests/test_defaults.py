@@ -94,7 +94,7 @@ GATES: dict[str, Callable[[], dict[str, Any]]] = {
     "LossCheck": lambda: {"gate": G.LossCheck(lambda: 1.0)},
     "Anomaly": lambda: {"gate": Anomaly(disagreement=2, drift=3.0)},
     "schedule": lambda: {"horizon": schedules.Cosine(1.0, -0.5)},
-    "scored": lambda: {"monitors": [M.History(scored=True, per_tensor=True)]},
+    "scored": lambda: {"monitors": [M.History(scored=True)]},
     "shadow": lambda: {"shadow": True},
     "EMA": lambda: {"average": A.EMA(0.9)},
     "Trend": lambda: {"average": A.Trend()},

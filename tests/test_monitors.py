@@ -8,7 +8,6 @@ import json
 import logging
 import math
 import sys
-import types
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ import paramcast as pc
 from paramcast import gates as G
 from paramcast import monitors as M
 from paramcast import predictors as P
+from paramcast.anomalies import Anomaly
 from paramcast.errors import ArgumentError
 from reference import (
     BASES,
@@ -341,7 +341,7 @@ def test_history_keeps_rows_and_the_accepted_share() -> None:
 def test_history_goes_to_pandas() -> None:
     pandas = pytest.importorskip("pandas")
     history = M.History()
-    assert list(history.to_pandas().columns) == list(M.CSV.FIELDS)
+    assert list(history.to_pandas().columns) == list(pc.ForecastEvent._fields)
     for cycle in (1, 2):
         history(event(cycle, error=0.25 * cycle))
     table = history.to_pandas()
@@ -421,7 +421,7 @@ def test_a_table_has_the_names_once_and_a_row_per_event(tmp_path: Path) -> None:
                 assert len(list(csv.reader(file))) == e.cycle + 1
     with path.open(newline="") as file:
         rows = list(csv.DictReader(file))
-    assert list(rows[0]) == list(M.CSV.FIELDS)
+    assert list(rows[0]) == list(pc.ForecastEvent._fields)
     assert [row["step"] for row in rows] == ["3", "6", "9"]
     assert rows[1]["reason"] == 'a "reason", with\ncommas'
     assert math.isnan(float(rows[1]["jump_norm"]))
@@ -431,26 +431,13 @@ def test_a_table_has_the_names_once_and_a_row_per_event(tmp_path: Path) -> None:
 @pytest.mark.parametrize("kind", [M.JSONLines, M.CSV])
 def test_a_file_is_appended_to_by_a_resumed_run(kind: Any, tmp_path: Path) -> None:
     path = tmp_path / "events"
-    for cycles in ((1, 2), (3,)):
-        with kind(path) as monitor:
-            for cycle in cycles:
-                monitor(event(cycle))
-    lines = path.read_text().splitlines()
-    assert len(lines) == 3 + (kind is M.CSV)
-    if kind is M.CSV:
-        with path.open(newline="") as file:
-            assert [row["cycle"] for row in csv.DictReader(file)] == ["1", "2", "3"]
-    else:
-        assert [json.loads(line)["cycle"] for line in lines] == [1, 2, 3]
-
-
-@pytest.mark.parametrize("kind", [M.JSONLines, M.CSV])
-def test_a_file_takes_part_in_a_run(kind: Any, tmp_path: Path) -> None:
-    ps = parameters()
-    with kind(tmp_path / "events", every=2, scored=True) as monitor:
-        optimizer = pc.PLP(BASES["sgd"](ps), monitors=[monitor])
-        train(optimizer, ps, 13)
-    assert len((tmp_path / "events").read_text().splitlines()) == 2 + (kind is M.CSV)
+    for steps in (13, 7):
+        ps = parameters()
+        with kind(path, every=2, scored=True) as monitor:
+            train(pc.PLP(BASES["sgd"](ps), monitors=[monitor]), ps, steps)
+    with path.open(newline="") as file:
+        rows = csv.DictReader(file) if kind is M.CSV else map(json.loads, file)
+        assert [int(row["cycle"]) for row in rows] == [2, 4, 2]
 
 
 @pytest.mark.parametrize("kind", [M.JSONLines, M.CSV])
@@ -477,90 +464,44 @@ def test_a_wrapper_with_a_file_can_be_copied(kind: Any, tmp_path: Path) -> None:
 # --- TensorBoard --------------------------------------------------------------------------------
 
 
-class FakeWriter:
-    """Takes what TensorBoard's writer takes."""
-
-    made: list[FakeWriter] = []  # noqa: RUF012
-
-    def __init__(self, logdir: str) -> None:
-        self.logdir, self.scalars, self.closed = logdir, [], False
-        self.made.append(self)
-
-    def add_scalar(self, name: str, value: float, step: int) -> None:
-        assert isinstance(value, float)
-        self.scalars.append((name, value, step))
-
-    def close(self) -> None:
-        self.closed = True
-
-
-@pytest.fixture
-def fake_tensorboard(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("torch.utils.tensorboard")
-    module.SummaryWriter = FakeWriter
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", module)
-
-
-@pytest.mark.usefixtures("fake_tensorboard")
-def test_tensorboard_gets_the_numbers_that_there_are(tmp_path: Path) -> None:
-    monitor = M.TensorBoard(tmp_path / "runs", every=2)
-    monitor(event(1))
-    monitor(event(2, applied=False, error=0.25))
-    monitor(event(4, horizon=None))
-    monitor.close()
-    writer = FakeWriter.made[-1]
-    assert writer.logdir == str(tmp_path / "runs")
-    assert writer.closed
-    assert sorted(writer.scalars) == sorted(
-        [
-            ("paramcast/jump_norm", 0.5, 6),
-            ("paramcast/horizon", 1.0, 6),
-            ("paramcast/error", 0.25, 6),
-            ("paramcast/applied", 0.0, 6),
-            ("paramcast/jump_norm", 0.5, 12),
-            ("paramcast/applied", 1.0, 12),
-            *(("paramcast/accepted", 0.0, step) for step in (6, 12)),
-            *(("paramcast/milliseconds", 0.0, step) for step in (6, 12)),
-        ]
-    )
-
-
-def test_without_tensorboard_the_message_says_what_to_install(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    monkeypatch.setitem(sys.modules, "torch.utils.tensorboard", None)
-    with pytest.raises(ArgumentError, match=r"pip install 'paramcast\[tensorboard\]'"):
-        M.TensorBoard(tmp_path)
-
-
-@pytest.mark.parametrize(("monitor", "extra"), [(M.MLflow, "mlflow"), (M.WandB, "wandb")])
+@pytest.mark.parametrize(
+    ("monitor", "module", "extra"),
+    [
+        (lambda: M.TensorBoard("runs"), "torch.utils.tensorboard", "tensorboard"),
+        (M.MLflow, "mlflow", "mlflow"),
+        (M.WandB, "wandb", "wandb"),
+    ],
+)
 def test_without_a_tracker_the_message_says_what_to_install(
-    monitor: Callable[[], M.Monitor], extra: str, monkeypatch: pytest.MonkeyPatch
+    monitor: Callable[[], M.Monitor], module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """What they write: tests/report/test_trackers.py."""
-    monkeypatch.setitem(sys.modules, extra, None)
+    assert f"{extra} = [" in (Path(__file__).parents[1] / "pyproject.toml").read_text()
+    monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ArgumentError, match=rf"pip install 'paramcast\[{extra}\]'"):
         monitor()
 
 
-@pytest.mark.parametrize("extra", ["tensorboard", "mlflow", "wandb"])
-def test_the_extra_that_the_message_names_exists(extra: str) -> None:
-    metadata = pytest.importorskip("importlib.metadata").metadata("paramcast")
-    text = (Path(__file__).parents[1] / "pyproject.toml").read_text()
-    assert f"{extra} = [" in text or extra in (metadata.get_all("Provides-Extra") or ())
-
-
-def test_tensorboard_itself_reads_what_was_written(tmp_path: Path) -> None:
+def test_tensorboard_reads_the_numbers_that_there_are_and_anomalies_as_text(tmp_path: Path) -> None:
     pytest.importorskip("tensorboard")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    ps, monitor = parameters(), M.TensorBoard(tmp_path, scored=True)
-    optimizer = pc.PLP(BASES["sgd"](ps), monitors=[monitor])
+    ps, history, monitor = parameters(), M.History(), M.TensorBoard(tmp_path, every=2, scored=True)
+    gate = Anomaly(jump=0.04)
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=gate, monitors=[history, monitor])
     train(optimizer, ps, 13)
     monitor.close()
-    events = EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [scalar.step for scalar in events.Scalars("paramcast/error")] == [3, 6, 9, 12]
+    board = EventAccumulator(str(tmp_path))
+    board.Reload()
+    events = history.rows[1::2]
+    for name in ("jump_norm", "horizon", "error", "cosine", "applied", "accepted", "relative_jump"):
+        shown = [(scalar.step, scalar.value) for scalar in board.Scalars(f"paramcast/{name}")]
+        assert shown == [(e.step, pytest.approx(float(getattr(e, name)))) for e in events]
+    assert "paramcast/agreement" not in board.Tags()["scalars"]  # nobody asked for it
+    fired = [(e.step, e.reason) for e in events if e.fired]
+    assert fired, [e.relative_jump for e in history.rows]
+    texts = board.Tensors("paramcast/anomaly/text_summary")
+    assert [(t.step, t.tensor_proto.string_val[0].decode()) for t in texts] == fired
 
 
 # --- bad input ----------------------------------------------------------------------------------

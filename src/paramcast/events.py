@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import NamedTuple
 
 Actions = tuple[tuple[str, str], ...]
 """Anomaly rules by name, each with what it did; the values that they saw are in `Anomaly.fired`."""
 NOT_FINITE_SKIPPED: Actions = (("non-finite", "skip"),)
-
-
-class TensorMetrics(NamedTuple):
-    """One parameter's share of a prediction; the fields mean what those of the event mean."""
-
-    jump_norm: float
-    relative_jump: float | None
-    error: float | None = None
-    cosine: float | None = None
 
 
 class ForecastEvent(NamedTuple):
@@ -39,7 +30,6 @@ class ForecastEvent(NamedTuple):
         accepted: share of the predictions so far that were written.
         milliseconds: the time to decide and write; on an accelerator, to launch that work.
         fired: the anomaly rules that fired, each with what it did, such as (("jump", "skip"),).
-        tensors: the same per parameter, by name; None unless asked for.
     """
 
     step: int
@@ -55,7 +45,6 @@ class ForecastEvent(NamedTuple):
     accepted: float = 0.0
     milliseconds: float = 0.0
     fired: Actions = ()
-    tensors: Mapping[str, TensorMetrics] | None = None
 
     def noting(self, rule: str, action: str, why: str) -> ForecastEvent:
         """This event, with what an anomaly rule did about it."""

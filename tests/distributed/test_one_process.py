@@ -14,7 +14,7 @@ from torch import nn
 import paramcast as pc
 from paramcast.errors import ArgumentError, CheckpointError
 from paramcast.integrations.checkpoint import HEADER, CycleState, TrainingState
-from training import Net, Untimed, assert_bitwise, train, wholes, wrapped
+from training import Net, assert_bitwise, train, wholes, wrapped
 
 Run = tuple[nn.Module, pc.Forecast]
 
@@ -137,31 +137,6 @@ def test_plain_values_that_do_not_fit_are_refused() -> None:
     optimizer, _ = wrapped(model, (0, 1), predictor=predictor)
     with pytest.raises(CheckpointError, match="the predictor's weights or the anomaly rules"):
         CycleState(model, optimizer).state_dict()
-
-
-def test_an_event_with_the_numbers_of_very_many_parameters_fits() -> None:
-    model = nn.ParameterList([nn.Parameter(torch.ones(1)) for _ in range(500)])
-
-    def start() -> tuple[pc.PLP, list[pc.ForecastEvent]]:
-        history = Untimed(scored=True, per_tensor=True)
-        base = torch.optim.SGD(model.named_parameters(), lr=0.1)
-        return pc.PLP(base, monitors=[history]), history.rows
-
-    optimizer, rows = start()
-    for step in range(3):
-        for i, p in enumerate(model):
-            p.grad = torch.tensor([0.1 * step + 1 / (i + 3)])
-        optimizer.step()
-    saved = CycleState(model, optimizer).state_dict()
-    resumed, resumed_rows = start()
-    CycleState(model, resumed).load_state_dict(saved)
-    kept = wholes(model)
-    for opt in (optimizer, resumed):
-        model.load_state_dict(kept)
-        opt.step()
-    assert resumed_rows == rows
-    assert rows[0].tensors.keys() == kept.keys()
-    assert all(row.cosine is not None for row in rows[0].tensors.values())
 
 
 def test_nothing_is_loaded_while_the_average_is_in_the_model() -> None:

@@ -30,7 +30,7 @@ from ..tensors import functional as F
 from ..tensors.segments import all_parameters
 
 HEADER = 1 << 14
-"""Bytes of the header, without those for the numbers of each parameter."""
+"""Bytes of the header, without its share for each parameter."""
 
 
 class CycleState:
@@ -225,10 +225,7 @@ def _like(parameter: Tensor, dtype: torch.dtype | None, shard: Tensor | None) ->
 
 
 def _length(names: list[str]) -> int:
-    """Bytes of the header: a tensor in a checkpoint must not change its length.
-
-    An event that waits for its score may hold a name and four numbers of each parameter.
-    """
+    """Bytes of the header: a tensor in a checkpoint must not change its length."""
     return HEADER + sum(160 + 2 * len(name) for name in names)
 
 

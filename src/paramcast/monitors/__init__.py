@@ -1,13 +1,13 @@
 """Watching predictions: functions of a `ForecastEvent`, called once for each prediction.
 
 Any function of an event is a monitor. Those here take `every=n` to look at every n-th prediction
-only, and two requests, which cost only when they look: `scored=True` compares the prediction with
-the step that follows it (`error` and `cosine` of the event, which then comes one step later; two
-more elements of memory per parameter), `per_tensor=True` adds the numbers of each parameter.
+only, and a request, which costs only when they look: `scored=True` compares the prediction with the
+step that follows it (`error` and `cosine` of the event, which then comes one step later; two more
+elements of memory per parameter).
 
 On an accelerator, an event comes one cycle later, when its numbers have arrived, so that nothing
-waits; events that are scored or hold the numbers of each parameter do wait. `optimizer.flush()` at
-the end of a run reports those still waiting.
+waits; events that are scored do wait. `optimizer.flush()` at the end of a run reports those still
+waiting.
 """
 
 from .base import History as History

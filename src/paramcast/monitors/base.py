@@ -5,12 +5,11 @@ from __future__ import annotations
 import logging
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
 from typing import Any
 
 from .._checks import whole
 from ..errors import ArgumentError
-from ..events import ForecastEvent, TensorMetrics
+from ..events import ForecastEvent
 
 
 class Monitor(ABC):
@@ -19,12 +18,10 @@ class Monitor(ABC):
     Args:
         every: n, at least 1.
         scored: ask for `error` and `cosine`.
-        per_tensor: ask for `tensors`.
     """
 
-    def __init__(self, *, every: int = 1, scored: bool = False, per_tensor: bool = False) -> None:
+    def __init__(self, *, every: int = 1, scored: bool = False) -> None:
         self.every, self.scored = whole("every", every, 1), scored
-        self.per_tensor = per_tensor
 
     def __call__(self, event: ForecastEvent) -> None:
         if event.cycle % self.every == 0:
@@ -39,7 +36,7 @@ class History(Monitor):
     """Keep the events in memory.
 
     Args:
-        requests: every, scored and per_tensor, as in `Monitor`.
+        requests: every and scored, as in `Monitor`.
 
     Attributes:
         rows: the events, oldest first.
@@ -65,26 +62,11 @@ class History(Monitor):
 
     def to_pandas(self) -> Any:
         """The events as a pandas DataFrame, one row each (needs pandas)."""
-        return _frame(
-            [row._replace(tensors=None) for row in self.rows], ForecastEvent._fields
-        ).drop(columns="tensors")
-
-    def tensors_to_pandas(self) -> Any:
-        """The numbers of each parameter, one row per event and parameter (needs pandas)."""
-        rows = [
-            (event.step, event.cycle, name, *numbers)
-            for event in self.rows
-            for name, numbers in (event.tensors or {}).items()
-        ]
-        return _frame(rows, ("step", "cycle", "parameter", *TensorMetrics._fields))
-
-
-def _frame(rows: Sequence[Any], columns: Sequence[str]) -> Any:
-    try:
-        import pandas as pd
-    except ImportError:
-        raise ArgumentError("a table of events needs pandas: pip install pandas") from None
-    return pd.DataFrame(rows, columns=columns)
+        try:
+            import pandas as pd
+        except ImportError:
+            raise ArgumentError("a table of events needs pandas: pip install pandas") from None
+        return pd.DataFrame(self.rows, columns=ForecastEvent._fields)
 
 
 class Logger(Monitor):
@@ -93,6 +75,7 @@ class Logger(Monitor):
     Args:
         logger: the logger to write to; "paramcast" if not given.
         level: the level of the lines.
+        requests: every and scored, as in `Monitor`.
     """
 
     def __init__(
@@ -100,10 +83,9 @@ class Logger(Monitor):
         logger: logging.Logger | None = None,
         *,
         level: int = logging.INFO,
-        every: int = 1,
-        scored: bool = False,
+        **requests: Any,
     ) -> None:
-        super().__init__(every=every, scored=scored)
+        super().__init__(**requests)
         self.logger, self.level = logger or logging.getLogger("paramcast"), level
 
     def look(self, event: ForecastEvent) -> None:

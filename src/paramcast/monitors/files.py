@@ -54,7 +54,7 @@ class JSONLines(_File):
 
     Args:
         path: the file; created where missing.
-        requests: every, scored and per_tensor, as in `Monitor`.
+        requests: every and scored, as in `Monitor`.
 
     Raises:
         ArgumentError: it cannot be written.
@@ -62,11 +62,6 @@ class JSONLines(_File):
 
     def look(self, event: ForecastEvent) -> None:
         row: dict[str, Any] = {k: _finite_or_none(v) for k, v in event._asdict().items()}
-        if event.tensors is not None:
-            row["tensors"] = {
-                name: {k: _finite_or_none(v) for k, v in numbers._asdict().items()}
-                for name, numbers in event.tensors.items()
-            }
         self.file.write(json.dumps(row, allow_nan=False) + "\n")
         self.file.flush()
 
@@ -74,28 +69,20 @@ class JSONLines(_File):
 class CSV(_File):
     """Append each event as one row of a table; a new file starts with the names.
 
-    It has no room for the numbers of each parameter: use `JSONLines` for them.
-
     Args:
         path: the file; created where missing.
+        requests: every and scored, as in `Monitor`.
 
     Raises:
         ArgumentError: it cannot be written.
     """
 
-    FIELDS = tuple(name for name in ForecastEvent._fields if name != "tensors")
-
-    def __init__(
-        self, path: str | os.PathLike[str], *, every: int = 1, scored: bool = False
-    ) -> None:
-        super().__init__(path, every=every, scored=scored)
-
     def look(self, event: ForecastEvent) -> None:
         writer = csv.writer(self.file)
         if self.file.tell() == 0:  # a new file; a resumed run goes on in the old one
-            writer.writerow(self.FIELDS)
+            writer.writerow(ForecastEvent._fields)
         fired = ", ".join(f"{rule}: {action}" for rule, action in event.fired)
-        writer.writerow(event._replace(fired=fired)[: len(self.FIELDS)])  # type: ignore[arg-type]
+        writer.writerow(event._replace(fired=fired))  # type: ignore[arg-type]
         self.file.flush()
 
 

@@ -25,10 +25,10 @@ class _Tracker(Monitor):
         )
 
     def look(self, event: ForecastEvent) -> None:
-        found = _numbers("paramcast", event._asdict())
-        for name, numbers in (event.tensors or {}).items():
-            found |= _numbers(f"paramcast/{name}", numbers._asdict())
-        self._write(found, event.reason if event.fired else "", event.step)
+        # the numbers that are known; counts are left out, and True is 1
+        known = {k: v for k, v in event._asdict().items() if isinstance(v, (bool, float))}
+        numbers = {f"paramcast/{name}": float(value) for name, value in known.items()}
+        self._write(numbers, event.reason if event.fired else "", event.step)
 
     @abstractmethod
     def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:
@@ -39,20 +39,14 @@ class _Tracker(Monitor):
         """Write what is left and close."""
 
 
-def _numbers(prefix: str, fields: dict[str, Any]) -> dict[str, float]:
-    """The numbers that are known; counts are left out."""
-    known = {name: value for name, value in fields.items() if isinstance(value, (bool, float))}
-    return {f"{prefix}/{name}": float(value) for name, value in known.items()}  # True is 1
-
-
 class TensorBoard(_Tracker):
     """Write the numbers of each event to TensorBoard, under "paramcast/".
 
-    Anomalies appear as text; the numbers of each parameter under "paramcast/NAME/".
+    Anomalies appear as text.
 
     Args:
         logdir: TensorBoard's folder.
-        requests: every, scored and per_tensor, as in `Monitor`.
+        requests: every and scored, as in `Monitor`.
 
     Raises:
         ArgumentError: TensorBoard is not installed (pip install 'paramcast[tensorboard]').
@@ -88,7 +82,7 @@ class MLflow(_Tracker):
             one, which `close` ends.
         tracking_uri: where the run is; None for MLflow's own setting.
         experiment: the experiment of a new run.
-        requests: every, scored and per_tensor, as in `Monitor`.
+        requests: every and scored, as in `Monitor`.
 
     Raises:
         ArgumentError: MLflow is not installed (pip install 'paramcast[mlflow]').
@@ -150,7 +144,7 @@ class WandB(_Tracker):
         run: what `wandb.init()` returned; None for the active one or, if there is none, a new one,
             which `close` ends.
         project: the project of a new run.
-        requests: every, scored and per_tensor, as in `Monitor`.
+        requests: every and scored, as in `Monitor`.
 
     Raises:
         ArgumentError: W&B is not installed (pip install 'paramcast[wandb]').

@@ -190,9 +190,6 @@ class Cycle:
             plain = decision.apply and not decision.fired
             reason = "shadow" if plain else f"shadow; {decision.reason}"
             decision = decision._replace(apply=False, reason=reason)
-        tensors = None
-        if settings.watched and settings.tells_tensors(self.cycles):
-            tensors = scoring.tensor_metrics(segments, members.names, scale * decision.scale)
 
         # write: now the parameters are where the next cycle starts
         if decision.apply:
@@ -215,7 +212,6 @@ class Cycle:
             self.size if settings.watched else None,
             self.writes / self.cycles,
             1e3 * (time.perf_counter() - clock),
-            tensors,
         )
         if settings.watched or settings.shadow:
             self.telling.announce(self.telling.last)
@@ -241,7 +237,7 @@ class Cycle:
         if self.settings.schedule is not None:
             decision = Decision(False, "nothing to predict at this horizon")
             accepted = self.writes / self.cycles
-            nothing: Any = (0.0, [], self.horizon, None, None, accepted, 0.0, None)
+            nothing: Any = (0.0, [], self.horizon, None, None, accepted, 0.0)
             self.telling.passed(Prediction(self.steps, self.cycles, decision, *nothing))
 
     def _take_size(self) -> None:

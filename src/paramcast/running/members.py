@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import torch
@@ -39,7 +39,6 @@ class Members:
         filled: whether the buffers hold points of the running cycle.
         learnable: at the last step; the same list object while nothing changes.
         seen: all predicted ones that have had a gradient, by id.
-        names: of the parameters, by id.
         joined: ids of those that joined since the last prediction.
         precision: the narrowest dtype of the buffers.
     """
@@ -51,7 +50,6 @@ class Members:
         self.filled = False
         self.learnable: list[Tensor] = []
         self.seen: dict[int, Tensor] = {}
-        self.names: dict[int, str] = {}
         self.joined: set[int] = set()
         self.precision: torch.dtype | None = None
         self._listed: list[_Listed] = []  # the groups at the last step
@@ -89,7 +87,6 @@ class Members:
             return
         # another list object tells `enroll` that something changed
         self._live, self._idle = live, [p for p in live if id(p) not in self.seen]
-        self.names = _names(groups)
         if self.filled:  # mid-cycle: cut those that left out of the segments
             staying = set(map(id, live))
             self._rest(staying)
@@ -200,15 +197,3 @@ def is_phantom(base: Optimizer) -> bool:
     parameters = (p for group in base.param_groups for p in group["params"])
     with torch.no_grad():
         return not any_nonzero(p.grad for p in parameters if p.grad is not None)
-
-
-def _names(groups: Iterable[Mapping[str, Any]]) -> dict[int, str]:
-    """Names by id: those that the optimizer was given, else "group.index"."""
-    names: dict[int, str] = {}
-    for g, group in enumerate(groups):
-        given = group.get("param_names") or []
-        if len(given) != len(group["params"]):  # none, or parameters were swapped without theirs
-            given = [f"{g}.{i}" for i in range(len(group["params"]))]
-        for p, name in zip(group["params"], given, strict=True):
-            names.setdefault(id(p), str(name))
-    return names

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor
 
-from ..events import ForecastEvent, TensorMetrics
+from ..events import ForecastEvent
 from ..tensors.contents import fill, rows
 from ..tensors.segments import all_parameters, make_segments, members
 from .checking import FORMAT
@@ -168,16 +168,10 @@ def _load_anomalies(saved: Sequence[Mapping[str, Any]], settings: Settings) -> l
 
 
 def _plain(event: ForecastEvent) -> list[Any]:
-    tensors = event.tensors
-    rows = None if tensors is None else {name: list(row) for name, row in tensors.items()}
     fired = [list(each) for each in event.fired]
-    return list(event._replace(fired=fired, tensors=rows))  # type: ignore[arg-type]
+    return [*event._replace(fired=fired), None]  # type: ignore[arg-type] # None: see `checking`
 
 
 def _event(saved: Sequence[Any]) -> ForecastEvent:
-    event = ForecastEvent(*saved)
-    event = event._replace(fired=tuple((rule, action) for rule, action in event.fired))
-    if event.tensors is None:
-        return event
-    rows = {name: TensorMetrics(*row) for name, row in event.tensors.items()}
-    return event._replace(tensors=rows)
+    event = ForecastEvent(*saved[:-1])
+    return event._replace(fired=tuple((rule, action) for rule, action in event.fired))

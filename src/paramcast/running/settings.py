@@ -102,18 +102,11 @@ class Settings:
         """Whether this cycle's prediction is compared with the step that follows it."""
         return any(cycle % every == 0 for every in self._scored)
 
-    def tells_tensors(self, cycle: int) -> bool:
-        """Whether this cycle's event holds the numbers of each parameter."""
-        return any(cycle % every == 0 for every in self._per_tensor)
-
     @cached_property
     def _scored(self) -> list[int]:
         always = self.shadow or any(anomaly.scored for anomaly in self.anomalies)
-        return [1] if always else _cycles_of(self.monitors, "scored")
-
-    @cached_property
-    def _per_tensor(self) -> list[int]:
-        return _cycles_of(self.monitors, "per_tensor")
+        asking: list[Any] = [m for m in self.monitors if getattr(m, "scored", False)]
+        return [1] if always else [int(getattr(m, "every", 1)) for m in asking]
 
     # --- what is kept ---------------------------------------------------------------------------
 
@@ -161,11 +154,6 @@ class Settings:
         k = self.predictor.every
         start = 1 if k >= 3 else 0
         return start, (start + k) // 2
-
-
-def _cycles_of(monitors: Sequence[Any], what: str) -> list[int]:
-    """The intervals, in cycles, of the monitors that ask for it."""
-    return [int(getattr(m, "every", 1)) for m in monitors if getattr(m, what, False)]
 
 
 def checked(

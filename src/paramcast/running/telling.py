@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
 
-from ..events import NOT_FINITE_SKIPPED, Decision, ForecastEvent, TensorMetrics
+from ..events import NOT_FINITE_SKIPPED, Decision, ForecastEvent
 from ..tensors.readback import Readback
 from ..tensors.segments import total
 from . import scoring
@@ -32,7 +32,6 @@ class Prediction(NamedTuple):
     size: SupportsFloat | None  # of the parameters
     accepted: float
     milliseconds: float
-    tensors: Mapping[str, TensorMetrics] | None
 
     def event(self) -> ForecastEvent:
         jump = abs(self.scale * self.decision.scale) * total(self.norms)
@@ -50,7 +49,6 @@ class Prediction(NamedTuple):
             accepted=self.accepted,
             milliseconds=self.milliseconds,
             fired=self.decision.fired if finite else NOT_FINITE_SKIPPED,
-            tensors=self.tensors,
         )
 
     @property
@@ -118,9 +116,6 @@ class Telling:
         e = settings.predictor.extra_steps_at(event.horizon)
         error, cosine = scoring.score(segments, layout, e)
         event = event._replace(error=error, cosine=cosine)
-        if event.tensors is not None:
-            tensors = scoring.score_tensors(event.tensors, segments, members.names, layout, e)
-            event = event._replace(tensors=tensors)
         for anomaly in settings.anomalies:  # those that judge scores
             for fired in anomaly.score(event):
                 event = event.noting(fired.rule, fired.action, fired.why)

@@ -31,7 +31,7 @@ class Predictions:
         memory: bytes that scoring takes, which do not count as the method's.
     """
 
-    scored, per_tensor = True, False
+    scored = True
 
     def __init__(self) -> None:
         self.every, self.memory = LEAST, 0
