@@ -120,13 +120,13 @@ STORES = [
     Bad("a store without the column of the outcomes", READ.format("no such column: runs.outcome"),
         pilot(sql("ALTER TABLE runs RENAME COLUMN outcome TO other"))),
     Bad("a store watched whose runs have no phase", "pilot is not as this paramcast writes it "
-        "(KeyError: 'phase'); start its command again, or move it away",
+        "(KeyError: …); start its command again, or move it away",
         pilot(sql("UPDATE runs SET spec = '{}'"), *WATCH)),
     Bad("a store watched whose runs ended at no time", "pilot is not as this paramcast writes it "
         "(ValueError: …'soon'…); start its command again, or move it away",
         pilot(sql("UPDATE runs SET finished_at = 'soon'"), *WATCH)),
     Bad("a store watched whose failures are a list",
-        f"pilot/runs.db cannot be read (it holds [1], not an object); {AWAY}",
+        "pilot/runs.db cannot be read (it holds [1], not an object); move it away and run again",
         pilot(sql("INSERT INTO failures VALUES (1, 'k', 'failed', 'r', '[1]', 'soon')"), *WATCH)),
     Bad("a store watched with a failure at no time", "pilot is not as this paramcast writes it "
         "(ValueError: …'soon'…); start its command again, or move it away",

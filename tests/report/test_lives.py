@@ -31,8 +31,7 @@ from hypothesis.stateful import RuleBasedStateMachine, rule
 from synthetic import EXAMPLES, draw, make_task
 
 from paramcast.errors import ParamcastError, StoreError
-from paramcast.report.html.load import Run
-from paramcast.report.watch.follow import Follower
+from paramcast.report.watch.following import Follower
 from paramcast.study.course import Course
 from paramcast.study.engines import ATTEMPTS, Engine, Finished, Job
 from paramcast.study.grid.run import SEEDS, run_pilot
@@ -233,18 +232,15 @@ def at_step(wanted: Step, action: Callable[[], None]) -> None:
 
 def look() -> list[str]:
     """The keys that one sees who watches the folder; none before it says what it is of."""
-    keys: list[str] = []
-
-    def ended(run: Run) -> None:
-        keys.append(run.key)
-        assert run.outcome | {"curve": run.curve} == outcome(stored_spec(run.spec))
-
     try:
-        Follower(OUT, ended=ended).look()
+        found = Follower(OUT).look().ended
     except StoreError as error:
-        if keys or not re.search("holds no study|is not of a pilot or study", str(error)):
+        if not re.search("holds no study|is not of a pilot or study", str(error)):
             raise
-    return keys
+        return []
+    for run in found:
+        assert run.outcome | {"curve": [*run.curve]} == outcome(stored_spec(run.spec))
+    return [run.key for run in found]
 
 
 @cache

@@ -18,7 +18,8 @@ from paramcast.report import study as cells
 from paramcast.report.columns import ALWAYS, Column, fitted
 from paramcast.report.terminal import show
 from paramcast.report.watch import terminal
-from paramcast.report.watch.watching import Watching
+from paramcast.report.watch.board import Board
+from paramcast.study.store.live import InProgress
 from paramcast.study.stored import read_result
 from runs import cell
 
@@ -85,32 +86,45 @@ def test_the_comparison_is_whole_where_there_is_little_room(tuned: Path, width: 
             assert f"{100 * c.mean:+.2f} ({100 * c.low:+.2f} to {100 * c.high:+.2f})" in line
 
 
+def watched(of: Path, width: int, **changes: Any) -> str:
+    """A folder as `paramcast watch` shows it."""
+    board = Board(of)
+    look = board.look()._replace(**changes)
+    out = io.StringIO()
+    console = Console(width=width, file=out)
+    console.print(terminal.draw(board, look, console))
+    return out.getvalue()
+
+
 @pytest.mark.parametrize("width", [60, 80, 100])
-def test_a_pilot_that_is_watched(tuned: Path, width: int, same: Same) -> None:
-    view: dict[str, Any] = {**Watching(tuned).view(), "folder": "paramcast-runs/digits"}
-    running = {
-        "method": "random-jump of plp", "lr": 0.0711, "phase": "final at 80% steps", "seed": 3,
-        "step": 90, "steps": 150, "loss": [0.9, 0.5, 0.3, 0.2],
-    }  # fmt: skip
-    view |= {"state": "running", "seconds_left": 340.0, "running": [running], "verdicts": []}
-    screen = on(width, terminal.draw(view, Console(width=width, file=io.StringIO())))
+def test_a_pilot_that_is_watched(
+    tuned: Path, width: int, same: Same, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Board, "seconds_per_run", lambda _: 340 / 16)
+    losses = (0.9, 0.5, 0.3, 0.2)
+    spec = {"task": "digits", "base": "sgd", "method": "random-jump:plp", "lr": 0.0711, "seed": 3,
+            "phase": "final", "share": 0.8}  # fmt: skip
+    curve = [{"step": 30 * i, "validation_loss": loss} for i, loss in enumerate(losses)]
+    screen = watched(
+        tuned, width, folder="paramcast-runs/digits", state="running",
+        planned={"final": 96}, running=[InProgress("key", spec, 150, curve)],
+    )  # fmt: skip
     assert max(map(len, screen.splitlines())) <= width
     same(f"watch-{width}", screen)
 
 
-def test_nothing_unusual_takes_no_column(tuned: Path) -> None:
+def test_nothing_unusual_takes_no_column(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """All runs have long first jumps, and none was refused: that informs nobody."""
-    view = Watching(tuned).view()
-    for arm in view["arms"]:
-        assert not arm["anomalous"]
-        assert arm["written"] in (None, 1.0)
-    screen = on(200, terminal.draw(view, Console(width=200, file=io.StringIO())))
+    screen = watched(tuned, 200)
     assert "cosine" in screen
     assert "alarms" not in screen
     assert "written" not in screen
-    # what is unusual takes one
-    view["arms"][-1] |= {"written": 0.25, "anomalous": 2, "done": 8}
-    screen = on(200, terminal.draw(view, Console(width=200, file=io.StringIO())))
+    board = Board(tuned)
+    board.look()
+    *rest, last = terminal.lines_of(board.latest)
+    unusual = last._replace(written=0.25, alarms=2)
+    monkeypatch.setattr(terminal, "lines_of", lambda _: [*rest, unusual])
+    screen = watched(tuned, 200)
     assert "predictions written  runs with alarms" in screen
     assert "25%" in screen
     assert "2/8" in screen

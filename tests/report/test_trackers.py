@@ -19,14 +19,13 @@ import paramcast as pc
 from command import without_notice
 from paramcast import monitors
 from paramcast.errors import StudyError
-from paramcast.report.html.load import Failure, Run
-from paramcast.report.trackers import Following, following
+from paramcast.report.html.load import Run
+from paramcast.report.trackers import Following, Tracker, following
 from paramcast.report.trackers.mlflow import MLflow
 from paramcast.report.trackers.names import path_of, safe
 from paramcast.report.trackers.tensorboard import TensorBoard
 from paramcast.report.trackers.wandb import SETTINGS, WandB
-from paramcast.report.watch.follow import Follower, Look
-from paramcast.study.store.live import Live, Telling
+from paramcast.report.watch.following import Follower
 from runs import run_spec
 
 SPEC = run_spec(task="t", method="plp", seed=7)
@@ -42,20 +41,14 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def tell(folder: Path, *trackers: Any) -> None:
+def tell(folder: Path, tracker: Tracker) -> None:
     """All that a folder holds, at once."""
-    for tracker in trackers:
-        follower = Follower(
-            folder, ended=lambda run, t=tracker: t.ended(run, "pilot"), failed=tracker.failed
-        )
-        tracker.look(follower.look())
-        tracker.close()
+    with Following(folder, None, [tracker], pytest.fail):
+        pass
 
 
 def all_of(folder: Path) -> dict[str, Run]:
-    found: list[Run] = []
-    Follower(folder, ended=found.append).look()
-    return {run.key: run for run in found}
+    return {run.key: run for run in Follower(folder).look().ended}
 
 
 # --- TensorBoard ----------------------------------------------------------------------------------
@@ -89,8 +82,6 @@ def test_tensorboard_shows_every_run_with_its_curve(small: Path, tmp_path: Path)
     for tag, name in (("validation/loss", "validation_loss"), ("train/loss", "train_loss")):
         stored = [(point["step"], point[name]) for point in run.curve]
         assert found[tag] == [(step, pytest.approx(value)) for step, value in stored]
-    counts = scalars(tmp_path / "overview")
-    assert (counts["runs/done"], counts["runs/diverged"]) == ([(18, 18.0)], [(18, 2.0)])
     overview = texts(tmp_path / "overview")
     assert "plp, quality: " in overview
     assert "ValueError: no" in overview
@@ -119,28 +110,6 @@ def test_tensorboard_shows_predictions_and_anomalies(tmp_path: Path) -> None:
     assert "prediction/error" not in found
     assert found["validation/loss"] == [(5, 0.5)]
     assert "jump: skip, at step 3 first, 2 times" in texts(place)
-
-
-def test_tensorboard_shows_a_run_in_progress_until_it_ends(tmp_path: Path) -> None:
-    out, folder = tmp_path / "out", tmp_path / "tb"
-    write_pilot(out, **SMALL)
-    tracker = TensorBoard(folder)
-    follower = Follower(out, ended=lambda run: None)
-    with Live(out) as driver:
-        point = Telling(str(driver.path), SPEC, 10)
-        point({"step": 5, "validation_loss": 0.5})
-        tracker.look(follower.look())
-        (running,) = (folder / "running").iterdir()
-        assert running.name.startswith("plp, final, lr 0.1, seed 7 ")
-        point({"step": 10, "validation_loss": 0.25})
-        tracker.look(follower.look())
-        tracker.look(follower.look())
-        assert scalars(running)["validation/loss"] == [(5, 0.5), (10, 0.25)]
-        driver.ended(SPEC.key)
-        tracker.look(follower.look())
-        assert not running.exists()
-    tracker.close()
-    assert not (folder / "running").exists()
 
 
 def test_a_run_that_is_there_is_not_written_again(small: Path, tmp_path: Path) -> None:
@@ -342,7 +311,7 @@ def test_wandb_without_a_login_says_what_to_do(
 # --- following ------------------------------------------------------------------------------------
 
 
-class Heard:
+class Heard(Tracker):
     """A tracker that remembers; it fails at a run if it is told to."""
 
     name = "Heard"
@@ -350,8 +319,8 @@ class Heard:
     def __init__(self, fails: bool = False) -> None:
         self.runs: list[str] = []
         self.kinds: set[str] = set()
-        self.fails, self.looks, self.failures, self.closed = fails, 0, 0, False
-        self.begun = threading.Event()
+        self.told: list[str] = []
+        self.fails, self.closed, self.begun = fails, False, threading.Event()
 
     def ended(self, run: Run, kind: str) -> None:
         self.begun.set()
@@ -360,11 +329,8 @@ class Heard:
         self.runs.append(run.key)
         self.kinds.add(kind)
 
-    def failed(self, failure: Failure) -> None:
-        self.failures += 1
-
-    def look(self, look: Look) -> None:
-        self.looks += 1
+    def verdict(self, text: str) -> None:
+        self.told.append(text)
 
     def close(self) -> None:
         self.closed = True
@@ -380,6 +346,7 @@ def test_trackers_are_told_everything_while_it_comes_and_a_failing_one_once(
         assert good.begun.wait(30)
     assert (len(good.runs), good.kinds, good.closed) == (144, {"study"}, True)
     assert len(set(good.runs)) == 144
+    assert [text[:7] for text in good.told] == ["- plp: "]  # once
     assert bad.runs == []
     assert said == [
         "Heard gets nothing more (ConnectionError: gone); the runs go on, and the same command "

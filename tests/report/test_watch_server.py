@@ -22,13 +22,13 @@ from synthetic import ENVIRONMENT, EVIL, draw, write_pilot, write_study
 
 from paramcast.report.html.write import content as report
 from paramcast.report.watch import server as module
-from paramcast.report.watch.page import build, progress
+from paramcast.report.watch import terminal
+from paramcast.report.watch.board import Board
+from paramcast.report.watch.page import build
 from paramcast.report.watch.server import Server, serve
-from paramcast.report.watch.watching import Watching
 from paramcast.study.search import parse_search
 from paramcast.study.store.live import Live
 from paramcast.study.store.store import Store
-from paramcast.study.words import Words
 from runs import cell, stored_spec
 
 PAGE = "<!DOCTYPE html>the report"
@@ -233,8 +233,8 @@ def add_run(folder: Path, database: str = "runs.db", seed: int = 77, **values: A
 
 
 def page_of(folder: Path, language: str = "en") -> str:
-    watching = Watching(folder)
-    return build(watching, progress(watching), Words(language), LIVE)
+    board = Board(folder, language=language)
+    return build(board, board.look(), "", LIVE)
 
 
 @pytest.mark.parametrize(
@@ -284,11 +284,13 @@ def test_while_rates_are_tuned_there_are_their_losses_and_no_curve(tmp_path: Pat
 def test_what_is_searched_beside_the_rate_is_shown_and_makes_no_comparison(tmp_path: Path) -> None:
     searched = (parse_search("momentum=0.8,0.9"), parse_search("weight_decay=1e-5:1e-2"))
     folder = running(tmp_path / "made", search=searched)
-    view = Watching(folder).view()
-    assert len(view["cells"]) == 1
-    found = {row["method"]: row["searched"] for row in view["tuning"]}
-    assert found.keys() == {"sgd", "plp"}
-    assert all(each.keys() == {"momentum", "weight_decay"} for each in found.values())
+    board = Board(folder)
+    board.look()
+    assert len(board.cells) == 1
+    columns = {c.heading: c.cells for c in terminal._tuning(board.latest, terminal.BARS)}
+    assert [*columns["method"]] == ["sgd", "plp"]
+    said = r"momentum=0\.[89]\nweight_decay=[\de.-]+"
+    assert all(re.fullmatch(said, str(each)) for each in columns["searched"])
     data = json.loads(re.findall('id="data">(.*?)</script>', page_of(folder))[0])
     tuning = next(c for c in data["cells"][0]["charts"] if c["id"] == "tuning")
     beside = re.compile(r"0\.\d+ \(momentum=0\.[89], weight_decay=[\de.-]+\)")
@@ -336,7 +338,7 @@ def test_a_port_that_is_taken_is_said_and_the_usual_one_gives_way(
     said: list[str] = []
     monkeypatch.setattr(module, "PORT", server.server_port)
     monkeypatch.setattr(module, "LAST_SECONDS", 0.0)
-    serve(Watching(pilot), None, 0.1, "en", said.append)
+    serve(Board(pilot), None, 0.1, said.append)
     assert said[0].startswith("http://127.0.0.1:")
     assert f":{server.server_port}/" not in said[0]
 
@@ -402,9 +404,7 @@ def begin(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[[Path], tuple[st
             said.append(text)
             ready.set()
 
-        thread = threading.Thread(
-            target=serve, args=[Watching(folder), 0, 0.1, "en", say], daemon=True
-        )
+        thread = threading.Thread(target=serve, args=[Board(folder), 0, 0.1, say], daemon=True)
         thread.start()
         assert ready.wait(30)
         threads.append(thread)

@@ -21,7 +21,7 @@ from test_engine import AT_SEED_1
 
 from command import call, without_notice
 from paramcast.errors import StoreError
-from paramcast.report.watch.watching import Watching
+from paramcast.report.watch.board import Board
 from paramcast.study.store.store import Store
 from runs import run_spec, timeless
 
@@ -294,16 +294,17 @@ def test_a_store_is_watched_from_anywhere(url: str, tmp_path: Path) -> None:
     spec = run_spec(method="plp")
     point = {"step": 5, "seconds": 1.0, "validation_loss": 0.5}
     outcome = {"status": "done", "reason": "", "validation": {"loss": 0.5}, "curve": [point]}
-    watching = Watching(tmp_path / "none", url)
+    board = Board(tmp_path / "none", url)
     with closing(Store(url)) as store:
         with pytest.raises(StoreError, match="is not of a pilot or study"):
-            watching.view()
+            board.look()
         store.adopt(
             "specification", {"kind": "study", "name": "shared", "text": "", "device": "cpu"}
         )
         store.set_about("planned", {"tuning": 0, "final": 3})
         store.put(spec, outcome, {})
-        view = watching.view()
-        assert view["state"] == "running"
-        assert view["phases"] == [{"name": "final", "done": 1, "total": 3}]
-    assert watching.view()["state"] == "stopped"
+        look = board.look()
+        assert look.state == "running"
+        assert board.phases(look.planned) == [("final", 1, 3)]
+        assert [*board.runs[0].curve] == [point]
+    assert board.look().state == "stopped"

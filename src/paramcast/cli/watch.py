@@ -19,9 +19,7 @@ from .options import PATH, store_option
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from rich.console import RenderableType
-
-    from ..report.watch.watching import Watching
+    from ..report.watch.board import Board
 
 
 @click.command()
@@ -55,7 +53,7 @@ def watch(
       paramcast watch paramcast-runs/digits-1a2b3c4d
       paramcast watch paramcast-runs/digits-1a2b3c4d --web
     """
-    from ..report.watch.watching import Watching
+    from ..report.watch.board import Board
 
     # options that exclude each other
     for name, value in {"port": port, "lang": lang}.items():
@@ -65,64 +63,61 @@ def watch(
         raise StudyError("--once prints and --web serves; give one of them")
     if folder.exists() and not folder.is_dir():
         raise StudyError(f"{folder} is a file; give the folder of a pilot or study")
-    watching = Watching(folder, store)
+    board = Board(folder, store, lang or "en")
     if web:
         from ..report.watch.server import serve
 
-        _refuse_unreadable(watching)
+        _refuse_unreadable(board)
         with _until_interrupted():
-            serve(watching, port, every, lang or "en", lambda text: click.echo(printable(text)))
+            serve(board, port, every, lambda text: click.echo(printable(text)))
     # a pipe or a file gets one picture
     elif once or not sys.stdout.isatty():
-        _print(watching)
+        _print(board)
     else:
-        _live(watching, every)
+        _live(board, every)
 
 
-def _print(watching: Watching) -> None:
+def _print(board: Board) -> None:
     from rich.console import Console
 
-    from ..report.watch.terminal import draw
+    from ..report.watch.terminal import picture
 
     console = Console()
     if not console.is_terminal:
         console.width = 150
-    console.print(draw(watching.view(), console))
+    console.print(picture(board, console)[0])
 
 
-def _live(watching: Watching, every: float) -> None:
+def _live(board: Board, every: float) -> None:
     """Redraw until the pilot or study has finished, then print the last picture."""
     from rich.console import Console
     from rich.live import Live
-    from rich.text import Text
 
-    from ..report.watch.terminal import draw
+    from ..report.watch.terminal import picture
 
     console = Console()
-
-    def picture() -> tuple[RenderableType, bool]:
-        try:
-            view = watching.view()
-        except StudyError as error:  # the store may be readable at the next look
-            return Text(printable(f"{error}; waiting (Ctrl-C ends)")), False
-        return draw(view, console, console.height), view["state"] == "finished"
-
-    _refuse_unreadable(watching)
+    _refuse_unreadable(board)
     ended = False
     with _until_interrupted(), Live(console=console, screen=True, auto_refresh=False) as live:
         while not ended:
-            drawn, ended = picture()
-            live.update(drawn, refresh=True)
+            try:
+                drawn, ended = picture(board, console, console.height)
+                live.update(drawn, refresh=True)
+            except StudyError as error:  # the store may be readable at the next look
+                live.update(printable(f"{error}; waiting (Ctrl-C ends)"), refresh=True)
             if not ended:
                 time.sleep(every)
     if ended:
-        _print(watching)
+        _print(board)
 
 
-def _refuse_unreadable(watching: Watching) -> None:
+def _refuse_unreadable(board: Board) -> None:
     """Refuse a store that cannot be read; one that does not exist yet is waited for."""
-    if watching.is_there():
-        watching.view()
+    from ..study.reading import as_written
+
+    if board.is_there():
+        with as_written(board.folder, "start its command again, or move it away"):
+            board.look()
 
 
 @contextlib.contextmanager

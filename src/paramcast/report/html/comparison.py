@@ -43,7 +43,7 @@ class Point(NamedTuple):
     high: float
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Arm:
     """A line of the table with the runs behind it by seed (None if a run is not stored)."""
 
@@ -86,7 +86,7 @@ class Arm:
         return {quantity: mean_curve(curves, quantity) for quantity in FORECASTS}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Cell:
     """One comparison: a pilot has one, a study has many.
 

@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import contextlib
+from collections.abc import Callable, Container, Iterator, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, NamedTuple, overload
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import Select, select
 
 from ...errors import StoreError, StudyError
 from ...study.reading import object_from_json
 from ...study.store.folder import DATABASE, RESULT, reading
+from ...study.store.store import Store, chunks
 from ...study.store.tables import failures, runs
 from ...study.stored import Result, read_result
 from ...study.tables.saving import runs_of
 
-FAILURE = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
 MOST_ROWS = 5000
 """Of a table of results that a page repeats."""
 
@@ -88,31 +89,79 @@ def read_runs(folder: Path) -> tuple[list[Run], list[Failure]]:
         StoreError: they cannot be read.
     """
     with reading(folder) as store:
-        query = select(runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
-        found = store.read(lambda c: c.execute(query.order_by(runs.c.finished_at)).all())
-        wrong = store.read(lambda c: c.execute(select(*FAILURE).order_by(failures.c.id)).all())
-        name = store.name
+        return new_runs(store, folder), new_failures(store)
+
+
+def new_runs(
+    store: Store, folder: Path, url: str | None = None, seen: Container[str] = ()
+) -> list[Run]:
+    """The finished runs, by when they ended, but for those of these keys.
+
+    Args:
+        store: open.
+        folder, url: where it is, for the curves, which are read when one is first looked at.
+        seen: the keys of runs that are known.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    ended = select(runs.c.key).order_by(runs.c.finished_at, runs.c.key)
+    new = [key for (key,) in _ask(store, ended) if key not in seen]
+    columns = (runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
+    rows: dict[str, Any] = {}
+    for part in chunks(new):
+        found = _ask(store, select(*columns).where(runs.c.key.in_(part)))
+        rows |= {row.key: row for row in found}
+    with _readable(store):
+        read = [_run(*rows[key]) for key in new]
+    curves = later(new, partial(_curves, folder, url))
+    return [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)]
+
+
+def new_failures(store: Store, seen: int = 0) -> list[Failure]:
+    """The attempts that failed, but for the first ones, of which so many are known.
+
+    Raises:
+        StoreError: they cannot be read.
+    """
+    columns = (failures.c.spec, failures.c.status, failures.c.reason, failures.c.failed_at)
+    query = select(*columns).order_by(failures.c.id).offset(seen)
+    with _readable(store):
+        return [
+            Failure(object_from_json(spec), *map(_text, rest)) for spec, *rest in _ask(store, query)
+        ]
+
+
+def _ask(store: Store, query: Select[Any]) -> Any:
+    return store.read(lambda connection: connection.execute(query).all())
+
+
+@contextlib.contextmanager
+def _readable(store: Store) -> Iterator[None]:
+    """A store may hold anything, so it is checked before it reaches a page."""
     try:
-        # a store may hold anything, so check it before it reaches the page
-        failed = [Failure(object_from_json(spec), *rest) for spec, *rest in wrong]
-        if not all(isinstance(text, str) for _, *texts in failed for text in texts):
-            raise ValueError("a failure is not text")
-        read = [_run(*row) for row in found]
+        yield
     except (ValueError, TypeError) as error:
-        raise StoreError(f"{name} cannot be read ({error}); move it away and run again") from None
-    curves = later([run.key for run in read], partial(_curves, folder))
-    return [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)], failed
+        raise StoreError(
+            f"{store.name} cannot be read ({error}); move it away and run again"
+        ) from None
 
 
 def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
-    """A run without its curve, which is read when someone looks at it."""
-    if not isinstance(key, str) or not isinstance(finished_at, str):
-        raise ValueError("a run's key or time is not text")
-    return Run(key, object_from_json(spec), object_from_json(outcome), [], finished_at)
+    """A run without its curve."""
+    return Run(
+        _text(key), object_from_json(spec), object_from_json(outcome), [], _text(finished_at)
+    )
 
 
-def _curves(folder: Path, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
-    with reading(folder) as store:
+def _text(value: Any) -> str:
+    if not isinstance(value, str):
+        raise TypeError(f"{value!r:.60} is not text")
+    return value
+
+
+def _curves(folder: Path, url: str | None, keys: list[str]) -> dict[str, Points]:
+    with reading(folder, url) as store:
         found = store.curves(keys)
     if not all(isinstance(points, list) for points in found.values()):
         raise StoreError(f"{store.name} cannot be read (a curve is not a list); move it away")
@@ -122,7 +171,6 @@ def _curves(folder: Path, keys: list[str]) -> dict[str, list[dict[str, Any]]]:
 # --- curves are most of a large store, so they are read when one is first looked at ---------------
 
 Points = list[dict[str, Any]]
-Read = Callable[[list[str]], dict[str, Points]]
 BATCH = 500
 """The number of runs whose curves are read together."""
 
@@ -130,7 +178,7 @@ BATCH = 500
 class Curve(Sequence[dict[str, Any]]):
     """One run's points by epoch; the first look at one reads the curves of its whole batch."""
 
-    def __init__(self, key: str, batch: list[Curve], read: Read) -> None:
+    def __init__(self, key: str, batch: list[Curve], read: Callable[[list[str]], Any]) -> None:
         self._key, self._batch, self._read = key, batch, read
         self._points: Points | None = None
 
@@ -144,17 +192,11 @@ class Curve(Sequence[dict[str, Any]]):
     def __len__(self) -> int:
         return len(self._all())
 
-    @overload
-    def __getitem__(self, index: int) -> dict[str, Any]: ...
-
-    @overload
-    def __getitem__(self, index: slice) -> Points: ...
-
-    def __getitem__(self, index: int | slice) -> dict[str, Any] | Points:
+    def __getitem__(self, index: Any) -> Any:
         return self._all()[index]
 
 
-def later(keys: Sequence[str], read: Read) -> list[Curve]:
+def later(keys: Sequence[str], read: Callable[[list[str]], dict[str, Points]]) -> list[Curve]:
     """A curve for each key; the first look at one calls `read` with the keys of its batch."""
     curves: list[Curve] = []
     for start in range(0, len(keys), BATCH):

@@ -5,32 +5,31 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Protocol
 
 from ...errors import StudyError
 from ..html.load import Failure, Run
-from ..watch.follow import Follower, Look
+from ..watch.following import Follower, Look
 
 EVERY = 2.0
 """Seconds between two looks at the store."""
 
 
-class Tracker(Protocol):
+class Tracker:
     """Keeps a copy of the runs somewhere.
 
     A tracker is told of every finished run at each start, and leaves out those it has already.
     """
 
-    name: str
+    name = ""
 
     def ended(self, run: Run, kind: str) -> None:
         """A run has finished, of a "pilot" or "study"."""
 
     def failed(self, failure: Failure) -> None:
-        """An attempt has failed."""
+        """An attempt has failed; that is not a run, and what fails twice ends the command."""
 
-    def look(self, look: Look) -> None:
-        """All that has ended so far was told; what else there is to see."""
+    def verdict(self, text: str) -> None:
+        """The verdict as Markdown, when it is there and when it changes."""
 
     def close(self) -> None:
         """Nothing more comes."""
@@ -56,54 +55,51 @@ class Following:
         trackers: Sequence[Tracker],
         say: Callable[[str], None],
     ) -> None:
-        self._all = [_Told(folder, url, tracker, say) for tracker in trackers]
+        self._folder, self._url, self._say = folder, url, say
+        self._over, self._hurry = threading.Event(), False
+        self._threads = [
+            threading.Thread(target=self._tell, args=[tracker], name=tracker.name, daemon=True)
+            for tracker in trackers
+        ]
 
     def __enter__(self) -> Following:
-        for told in self._all:
-            told.thread.start()
+        for thread in self._threads:
+            thread.start()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         """Tell what is left; after an interruption the next start does that."""
-        for told in self._all:
-            told.hurry = kind is not None
-            told.over.set()
-        for told in self._all:
-            told.thread.join()
+        self._hurry = kind is not None
+        self._over.set()
+        for thread in self._threads:
+            thread.join()
 
-
-class _Told:
-    """One tracker, and the thread that tells it."""
-
-    def __init__(
-        self, folder: Path, url: str | None, tracker: Tracker, say: Callable[[str], None]
-    ) -> None:
-        self._tracker, self._say = tracker, say
-        self._follower = Follower(folder, url, ended=self._ended, failed=tracker.failed)
-        self.over, self.hurry = threading.Event(), False
-        self.thread = threading.Thread(target=self._follow, name=tracker.name, daemon=True)
-
-    def _follow(self) -> None:
+    def _tell(self, tracker: Tracker) -> None:
+        follower, told, last = Follower(self._folder, self._url), "", False
         try:
-            last = False
             while not last:
-                last = self.over.wait(EVERY)
-                self._look()
-            self._tracker.close()
+                last = self._over.wait(EVERY)
+                try:
+                    look = follower.look()
+                except StudyError:
+                    continue  # not there yet, or what is wrong is said by who writes it
+                told = self._tell_what_is_new(look, tracker, told)
+            tracker.close()
         except Exception as error:
             lines = str(error).strip().splitlines() or [""]
             self._say(
-                f"{self._tracker.name} gets nothing more ({type(error).__name__}: {lines[0]}); the "
-                "runs go on, and the same command with the same option catches up"
+                f"{tracker.name} gets nothing more ({type(error).__name__}: {lines[0]}); the runs "
+                "go on, and the same command with the same option catches up"
             )
 
-    def _look(self) -> None:
-        try:
-            look = self._follower.look()
-        except StudyError:
-            return  # not there yet, or what is wrong is said by who writes it
-        self._tracker.look(look)
-
-    def _ended(self, run: Run) -> None:
-        if not self.hurry:
-            self._tracker.ended(run, self._follower.kind)
+    def _tell_what_is_new(self, look: Look, tracker: Tracker, told: str) -> str:
+        """Tell what a look found; return the verdict that is told now."""
+        for run in look.ended:
+            if not self._hurry:
+                tracker.ended(run, look.kind)
+        for failure in look.failed:
+            tracker.failed(failure)
+        verdict = "\n".join(f"- {sentence}" for sentence in look.verdicts())
+        if verdict != told:
+            tracker.verdict(verdict)
+        return verdict

@@ -6,10 +6,10 @@ import logging
 import os
 
 from ...errors import StudyError
-from ..html.load import Failure, Run
+from ..html.load import Run
 from ..watch.board import anomalies, reason, run_name
-from ..watch.follow import Look
 from . import names
+from .following import Tracker
 
 KEY, FINISHED = "paramcast.key", "FINISHED"
 MOST = 1000
@@ -23,7 +23,7 @@ SETTINGS = {
 }
 
 
-class MLflow:
+class MLflow(Tracker):
     """Writes each run once it has finished: settings as parameters, its curve as metrics.
 
     MLflow itself is asked which runs it has: they bear the tag "paramcast.key". The verdict is a
@@ -50,7 +50,7 @@ class MLflow:
             ) from None
         logging.getLogger("mlflow.store.db.utils").setLevel(logging.WARNING)  # making tables
         logging.getLogger("alembic").setLevel(logging.WARNING)
-        self._entities, self._verdict = entities, ""
+        self._entities = entities
         try:
             self._client = MlflowClient(uri)
             found = self._client.get_experiment_by_name(experiment)
@@ -104,14 +104,5 @@ class MLflow:
         self._client.set_terminated(number)
         self._there[run.key] = (number, True)
 
-    def failed(self, failure: Failure) -> None:
-        """Nothing: an attempt is not a run; what fails twice ends the command with its reason."""
-
-    def look(self, look: Look) -> None:
-        verdict = names.verdicts(look)
-        if verdict and verdict != self._verdict:
-            self._verdict = verdict
-            self._client.set_experiment_tag(self._experiment, "mlflow.note.content", verdict)
-
-    def close(self) -> None:
-        """Nothing to close."""
+    def verdict(self, text: str) -> None:
+        self._client.set_experiment_tag(self._experiment, "mlflow.note.content", text)

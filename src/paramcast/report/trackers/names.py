@@ -8,9 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from ..html.load import Run
-from ..watch.board import method_name, phase_name, predictions
-from ..watch.follow import Look
-from ..watch.view import verdict_sentences
+from ..watch.board import method_name, phase_name
 
 LEFT_OUT = ("fingerprint", "probes", "settings")
 """What of a specification tells a reader nothing."""
@@ -50,7 +48,7 @@ def numbers(point: dict[str, Any]) -> dict[str, float]:
     for name, value in point.items():
         if name.startswith("validation_"):
             found["validation/" + name.removeprefix("validation_")] = value
-    told = predictions(point)
+    told = point.get("predictions") or {}
     found |= {f"prediction/{name}": told.get(name) for name in ("cosine", "error", "accepted")}
     if "count" in told:
         fired = sum(each["count"] for each in told.get("anomalies", ()))
@@ -69,8 +67,3 @@ def points(run: Run) -> Iterator[tuple[int, float, dict[str, float]]]:
 def first_line(error: Exception) -> str:
     """What an error says, in one line; its type where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
-
-
-def verdicts(look: Look) -> str:
-    """The verdict as Markdown; empty until it is there."""
-    return "\n".join(f"- {sentence}" for sentence in verdict_sentences(look))

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
-from ..html.load import Failure, Run
+from ..html.load import Run
 from ..watch.board import anomalies, reason, run_name
-from ..watch.follow import Look
 from . import names
+from .following import Tracker
 
 SENT = "sent-{project}.txt"
 SETTINGS = {
@@ -19,7 +19,7 @@ SETTINGS = {
 }
 
 
-class WandB:
+class WandB(Tracker):
     """Writes each final run once it has finished: settings as config, its curve as history.
 
     Tuning runs are left out: W&B takes about a second a run, and they are many and short. A file
@@ -45,7 +45,6 @@ class WandB:
                 "--wandb needs more packages: pip install 'paramcast[wandb]'"
             ) from None
         self._wandb, self._out, self._project = wandb, out, project
-        self._verdict = ""
         if os.environ.get("WANDB_MODE", "online") == "online":
             try:
                 wandb.login()  # asks now, not while runs go on
@@ -81,17 +80,9 @@ class WandB:
             dir=str(self._out), config=config, reinit="create_new", settings=quiet,
         )  # fmt: skip
 
-    def failed(self, failure: Failure) -> None:
-        """Nothing: an attempt is not a run; what fails twice ends the command with its reason."""
-
-    def look(self, look: Look) -> None:
-        verdict = names.verdicts(look)
-        identity = str(look.about.get("identity", ""))[:24]
-        if not verdict or verdict == self._verdict:
-            return
-        self._verdict = verdict
-        made = self._init("verdict", f"verdict-{identity}", {}, "verdict")
-        made.summary["verdict"] = verdict
+    def verdict(self, text: str) -> None:
+        made = self._init("verdict", f"verdict-{names.safe(self._out.name)}"[:64], {}, "verdict")
+        made.summary["verdict"] = text
         made.finish(exit_code=0)
 
     def close(self) -> None:

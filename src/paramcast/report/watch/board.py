@@ -1,27 +1,38 @@
-"""What is known of a pilot or study just now: its runs by comparison and arm, counts, events."""
+"""What is known of a pilot or study before its verdict: runs by comparison and arm, counts, events.
+
+No value of the test split goes further than here: who looks at it seed by seed finds differences
+that are not there.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections import Counter
+from collections.abc import Iterable, Iterator
 from datetime import datetime
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...study.judging.sentences import divergence
 from ...study.judging.table import LR_MATCHED
+from ...study.judging.verdict import Metric
 from ...study.own.naming import UNTOLD
+from ...study.store.folder import remembers
 from ...study.words import Words
+from ..html.comparison import BASE, CONTROL, PREDICTOR, Arm, Cell
 from ..html.load import Failure, Run
+from .following import Follower, Look, newest
 
 AXES = (
     "task", "base", "schedule", "epochs", "batch_size", "momentum", "weight_decay", "beta2",
 )  # fmt: skip
 """The settings that distinguish the comparisons of a study."""
 SEARCHABLE = AXES[AXES.index("momentum") :]
-"""Those that a pilot may search beside the learning rate."""
-HIDDEN = ("test", "gap")
-"""What of an outcome is for the verdict only."""
+"""Those that a pilot may search beside the learning rate: they make no comparison of their own."""
 PHASES = {"tune": "tuning", "final": "final"}
-EVENTS, RECENT = 200, 20
+LATEST = 20
+"""Runs from whose ends the time of one is told."""
+TOLD = 200
+"""Latest runs of which events are told."""
 NOTHING = "none"
 """The action of an anomaly rule that only watches."""
 
@@ -34,114 +45,207 @@ class Event(NamedTuple):
     text: str
 
 
-class Key(NamedTuple):
-    """What the runs of an arm have in common."""
-
-    cell: tuple[Any, ...]
-    phase: str
-    share: float
-    method: str
-    lr: float
-
-
-Arms = dict[Key, list[Run]]
-"""The runs of one comparison, by arm."""
-
-
 class Board:
-    """Runs and failures as they come, and what they add up to.
+    """The runs and failures of a pilot or study, read a little further at each look.
+
+    Args:
+        folder: its folder, or one with several such folders: then the one that changed last.
+        url: of a PostgreSQL store; None for the one that the folder names, else its file.
+        language: of the names of settings.
 
     Attributes:
-        alone: whether all runs belong to one comparison, a pilot's.
+        runs, failures: so far, by when they ended.
+        cells: the comparisons by their settings, in the order in which they began; their results
+            hold what charts of validation values need, and nothing else.
     """
 
-    def __init__(self) -> None:
-        self.alone = False
-        self.cells: dict[tuple[Any, ...], Arms] = {}  # in the order in which they were found
-        self.last: dict[tuple[Any, ...], str] = {}  # when a comparison had a run last
-        self.done = {"tune": 0, "final": 0}
-        self.diverged = 0
+    def __init__(self, folder: Path, url: str | None = None, language: str = "en") -> None:
+        self.folder, self._url, self.words = folder, url, Words(language)
+        self._kind = ""
+        self._forget()
+
+    def _forget(self) -> None:
+        self._follower: Follower | None = None
+        self.runs: list[Run] = []
         self.failures: list[Failure] = []
-        self.lines: dict[Key, dict[str, Any]] = {}  # what the view has made of an arm
-        self._events: list[Event] = []
-        self._latest: list[str] = []
+        self.cells: dict[tuple[Any, ...], Cell] = {}
 
-    def ended(self, run: Run) -> None:
-        """A run has finished; no value of the test split goes further than here."""
-        run = run._replace(outcome={k: v for k, v in run.outcome.items() if k not in HIDDEN})
-        key = key_of(run.spec, alone=self.alone)
-        self.cells.setdefault(key.cell, {}).setdefault(key, []).append(run)
-        self.last[key.cell] = max(self.last.get(key.cell, ""), run.finished_at)
-        self.done[key.phase] += 1
-        self._latest = sorted([*self._latest, run.finished_at])[-RECENT:]
-        if run.outcome["status"] == "diverged":
-            self.diverged += 1
-            self._note(run.finished_at, "diverged", run.spec, reason(run))
-        for action, text in anomalies(run.curve):
-            if action != NOTHING:
-                self._note(run.finished_at, "anomaly", run.spec, text)
+    def is_there(self) -> bool:
+        """Whether there is a store to read."""
+        return self._url is not None or remembers(newest(self.folder))
 
-    def attempt_failed(self, failure: Failure) -> None:
-        """An attempt at a run has failed."""
-        self.failures.append(failure)
-        self._note(failure.failed_at, failure.status, failure.spec, failure.reason)
+    @property
+    def latest(self) -> Cell:
+        """The comparison that had a run last."""
+        return self.cells[self._settings(self.runs[-1].spec)]
 
-    def _note(self, at: str, kind: str, spec: dict[str, Any], text: str) -> None:
-        datetime.fromisoformat(at)  # said here if it is none, not where it is shown
-        self._events.append(Event(at, kind, f"{run_name(spec)}: {text}"))
-        if len(self._events) > 2 * EVENTS:
-            self._events = self.events()
+    def name_of(self, spec: dict[str, Any]) -> str:
+        """The arm of a run, which may be the first of its arm."""
+        cell = self.cells.get(self._settings(spec))
+        arms = [arm for arm in cell.arms if arm.method == spec["method"]] if cell else []
+        arms.sort(key=lambda arm: arm.row["lr"] != spec["lr"])
+        return arms[0].name if arms else method_name(spec["method"], spec["base"])
 
-    def runs(self) -> list[Run]:
-        """All of them, in the order in which they ended."""
-        found = (run for arms in self.cells.values() for runs in arms.values() for run in runs)
-        return sorted(found, key=lambda run: (run.finished_at, run.key))
+    def _settings(self, spec: dict[str, Any]) -> tuple[Any, ...]:
+        """What distinguishes the comparison that a run belongs to; a pilot is one comparison."""
+        alone = self._kind == "pilot"
+        return tuple(None if alone and axis in SEARCHABLE else spec.get(axis) for axis in AXES)
 
-    def events(self) -> list[Event]:
-        """The latest ones, in order."""
-        return sorted(self._events)[-EVENTS:]
+    def look(self) -> Look:
+        """Read what is new.
+
+        Raises:
+            StudyError: there is nothing to read yet, or it cannot be read.
+        """
+        try:
+            if self._follower is None:
+                self._follower = Follower(
+                    self.folder if self._url else newest(self.folder), self._url
+                )
+            found = self._follower.look()
+            self.runs += map(_without_test, found.ended)
+            self.failures += found.failed
+            if found.ended:
+                self._kind = found.kind
+                self._sort()
+        except Exception:
+            self._forget()  # start again: it may be another one that comes
+            raise
+        return found
+
+    def _sort(self) -> None:
+        """Sort the runs into comparisons, labelled by the settings in which these differ."""
+        found: dict[tuple[Any, ...], list[Run]] = {}
+        for run in self.runs:
+            found.setdefault(self._settings(run.spec), []).append(run)
+        differ = [i for i in range(len(AXES)) if len({settings[i] for settings in found}) > 1]
+        self.cells = {}
+        for settings, runs in found.items():
+            label = self.words("page.comma").join(
+                f"{self.words(f'axis.{AXES[i]}')} {settings[i]}"
+                for i in differ or [0]
+                if settings[i] is not None
+            )
+            self.cells[settings] = _cell(len(self.cells), label, runs)
+
+    def phases(self, planned: dict[str, Any]) -> list[tuple[str, int, int | None]]:
+        """Name, runs done and planned of each phase; planned is None where it is not known."""
+        counts = Counter(run.spec["phase"] for run in self.runs)
+        return [
+            (name, counts[phase], planned.get(name) and max(counts[phase], planned[name]))
+            for phase, name in PHASES.items()
+            if counts[phase] or planned.get(name)
+        ]
+
+    def diverged(self) -> int:
+        return sum(run.outcome["status"] == "diverged" for run in self.runs)
 
     def seconds_per_run(self) -> float | None:
         """From when the latest runs ended; None before there are a few."""
-        if len(self._latest) < 4:
+        ends = [datetime.fromisoformat(run.finished_at) for run in self.runs[-LATEST:]]
+        if len(ends) < 4:
             return None
-        first, last = (datetime.fromisoformat(self._latest[i]) for i in (0, -1))
-        return (last - first).total_seconds() / (len(self._latest) - 1)
+        return (max(ends) - min(ends)).total_seconds() / (len(ends) - 1)
+
+    def events(self) -> list[Event]:
+        """What went wrong or was acted on of late, the latest first."""
+        found = [
+            Event(failure.failed_at, failure.status, f"{run_name(failure.spec)}: {failure.reason}")
+            for failure in self.failures[-TOLD:]
+        ]
+        for run in self.runs[-TOLD:]:
+            at, name = run.finished_at, run_name(run.spec)
+            if run.outcome["status"] == "diverged":
+                found.append(Event(at, "diverged", f"{name}: {reason(run)}"))
+            found += [
+                Event(at, "anomaly", f"{name}: {text}")
+                for action, text in anomalies(run.curve)
+                if action != NOTHING
+            ]
+        return sorted(found, reverse=True)
 
 
-def key_of(spec: dict[str, Any], *, alone: bool = False) -> Key:
-    """Which arm a run belongs to; what a pilot searches makes no comparison of its own."""
-    cell = tuple(None if alone and a in SEARCHABLE else spec.get(a) for a in AXES)
-    return Key(cell, spec["phase"], spec["share"], spec["method"], spec["lr"])
+def _without_test(run: Run) -> Run:
+    return run._replace(outcome={k: v for k, v in run.outcome.items() if k not in ("test", "gap")})
 
 
-def settings_at_rates(arms: Arms) -> dict[float, dict[str, Any]]:
-    """By learning rate, what was searched beside it; {} where rates alone are."""
-    specs = {key.lr: runs[0].spec for key, runs in arms.items() if key.phase == "tune" and runs}
+# --- which runs belong to which arm, before a result says so --------------------------------------
+
+
+def _cell(index: int, label: str, runs: list[Run]) -> Cell:
+    tuning: dict[str, dict[float, list[Run]]] = {}
+    final: dict[tuple[str, float], tuple[list[Run], list[Run]]] = {}
+    for run in sorted(runs, key=lambda run: run.spec["lr"]):
+        method, lr = run.spec["method"], run.spec["lr"]
+        if run.spec["phase"] == "tune":
+            tuning.setdefault(method, {}).setdefault(lr, []).append(run)
+        else:
+            final.setdefault((method, lr), ([], []))[run.spec["share"] != 1.0].append(run)
+    # a base at a rate that nothing else has is a predictor's control
+    tried = sorted({lr for by_lr in tuning.values() for lr in by_lr})
+    own = {*tried, *(lr for method, lr in final if method != "base")}
+    matched = {key for key in final if own and key[0] == "base" and key[1] not in own}
+    names = {key: method_name(key[0], base_of(runs)) for key in final}
+    names |= {key: f"{names[key]}-{LR_MATCHED}" for key in matched}
+    arms = {}
+    for (method, lr), (whole, early) in final.items():
+        name = names[method, lr]
+        if [*names.values()].count(name) > 1:
+            name = f"{name}, lr {lr:.4g}"
+        arms[name] = _arm(name, method, lr, whole, early, matched=(method, lr) in matched)
+    for method, by_lr in tuning.items():  # its line has the colour that its curve will have
+        name = method_name(method, base_of(runs))
+        arms.setdefault(name, _arm(name, method, min(by_lr), [], []))
+    beside = _beside(tuning)
+    result: Any = {
+        "metric": Metric(runs[0].outcome.get("metric_name", "metric"), True, 0.0),
+        "verdicts": {}, "question": "", "description": {},
+        "learning_rates": {
+            "tried": tried,
+            "settings": [beside[lr] for lr in tried] if any(beside.values()) else [],
+            "chosen": {method: lr for method, lr in final if (method, lr) not in matched},
+        },
+    }  # fmt: skip
+    return Cell(index, label, result, sorted(arms.values(), key=_place), tuning)
+
+
+def _arm(
+    name: str, method: str, lr: float, final: list[Run], early: list[Run], *, matched: bool = False
+) -> Arm:
+    role = CONTROL if matched or ":" in method else BASE if method == "base" else PREDICTOR
+    family = LR_MATCHED if matched else method
+    row: Any = {"method": name, "role": role, "family": family, "control_of": "", "lr": lr,
+                "run": method}  # fmt: skip
+    return Arm(row, [*final], [*early])
+
+
+def _place(arm: Arm) -> tuple[bool, bool, int, str, float]:
+    """The base first, its controls, predictors, their controls."""
+    return arm.method != "base", arm.role == CONTROL, len(arm.name), arm.name, arm.row["lr"] or 0.0
+
+
+def _beside(tuning: dict[str, dict[float, list[Run]]]) -> dict[float, dict[str, Any]]:
+    """By learning rate, what was searched beside it."""
+    specs = {lr: own[0].spec for by_lr in tuning.values() for lr, own in by_lr.items()}
     varied = [a for a in SEARCHABLE if len({spec.get(a) for spec in specs.values()}) > 1]
-    found = {
+    return {
         lr: {a: spec[a] for a in varied} | dict(spec.get("settings") or ())
         for lr, spec in specs.items()
     }
-    return found if any(found.values()) else {}
 
 
-def labels(
-    cells: Iterable[tuple[Any, ...]], named: Callable[[str], str], comma: str = ", "
-) -> list[str]:
-    """Comparisons by the settings in which they differ."""
-    cells = list(cells)
-    differ = [i for i in range(len(AXES)) if len({cell[i] for cell in cells}) > 1] or [0]
-    return [
-        comma.join(f"{named(AXES[i])} {cell[i]}" for i in differ if cell[i] is not None)
-        for cell in cells
-    ]
+# --- in words -------------------------------------------------------------------------------------
 
 
-def metric_name(arms: Arms) -> str:
-    """The metric of a comparison; "metric" before there is a run."""
-    outcomes = (run.outcome for runs in arms.values() for run in runs)
-    return str(next(outcomes, {}).get("metric_name", "metric"))
+def base_of(runs: Iterable[Run]) -> str:
+    """The base's name; of a user's training that of its optimizer, if a run has told it."""
+    base = ""
+    for run in runs:
+        base = str(run.spec["base"])
+        told = str(run.outcome.get("optimizer", ""))
+        if base != "own" or told not in UNTOLD:
+            return told if base == "own" else base
+    return base
 
 
 def method_name(method: str, base: str) -> str:
@@ -149,24 +253,6 @@ def method_name(method: str, base: str) -> str:
     if method == "base":
         return "base" if base == "own" else base
     return method.replace(":", " of ", 1)
-
-
-def is_matched(key: Key, arms: Iterable[Key]) -> bool:
-    """Whether it is a predictor's control: the base at a rate that nothing else has."""
-    if key.method != "base" or key.phase != "final":
-        return False
-    own = {other.lr for other in arms if other.phase == "tune" or other.method != "base"}
-    return bool(own) and key.lr not in own
-
-
-def arm_name(key: Key, arms: Arms) -> str:
-    """An arm's name among those of its comparison; the base's of a user's training, as it told."""
-    base = key.cell[AXES.index("base")]
-    if base == "own":
-        told = (run.outcome.get("optimizer", "") for runs in arms.values() for run in runs[:1])
-        base = next((name for name in told if name not in UNTOLD), base)
-    name = method_name(key.method, base)
-    return f"{name}-{LR_MATCHED}" if is_matched(key, arms) else name
 
 
 def run_name(spec: dict[str, Any]) -> str:
@@ -190,29 +276,18 @@ def reason(run: Run) -> str:
     return divergence(run.outcome, Words("en"))
 
 
-def predictions(point: dict[str, Any]) -> dict[str, Any]:
-    """What a point of a curve tells of the predictions made before it."""
-    return {"step": point.get("step"), **(point.get("predictions") or {})}
-
-
-def alarms(curve: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """The anomalies of a run that are unusual.
-
-    Not one that nobody acted on but that it was long: the first predictions of most trainings are.
-    """
+def fired(curve: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """What anomaly rules did in a run: rule, action, step and count, by point of the curve."""
     for point in curve:
-        for each in predictions(point).get("anomalies", ()):
-            if each["action"] != NOTHING or each["rule"] != "jump":
-                yield each
+        yield from (point.get("predictions") or {}).get("anomalies", ())
 
 
 def anomalies(curve: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """The anomaly rules that fired in a run: the action, and what happened, in words."""
     found: dict[tuple[str, str], list[int]] = {}
-    for point in curve:
-        for each in predictions(point).get("anomalies", ()):
-            seen = found.setdefault((each["rule"], each["action"]), [each["step"], 0])
-            seen[1] += each["count"]
+    for each in fired(curve):
+        seen = found.setdefault((each["rule"], each["action"]), [each["step"], 0])
+        seen[1] += each["count"]
     for (rule, action), (step, count) in found.items():
         times = f" first, {count} times" if count > 1 else ""
         yield action, f"{rule}: {action}, at step {step}{times}"

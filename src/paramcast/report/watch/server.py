@@ -19,10 +19,9 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from ...errors import StudyError
-from ...study.words import Words
 from ..html.page import plotly_js
-from .page import Progress, build, progress
-from .watching import Watching
+from .board import Board
+from .page import NOTHING, build
 
 PORT, ADDRESS = 8807, "127.0.0.1"
 HOST = re.compile(r"(127\.0\.0\.1|localhost)(:[0-9]{1,5})?", re.IGNORECASE | re.ASCII)
@@ -42,13 +41,6 @@ HEADERS = {
 }
 
 
-class Served:
-    """An answer: its content, type and tag."""
-
-    def __init__(self, text: str, kind: str, tag: str) -> None:
-        self.content, self.kind, self.tag = text.encode(), kind, f'"{tag}"'
-
-
 class Server(ThreadingHTTPServer):
     """Serves the page that it was shown last.
 
@@ -64,16 +56,17 @@ class Server(ThreadingHTTPServer):
 
     def __init__(self, port: int = 0) -> None:
         super().__init__((ADDRESS, port), Handler)
-        plotly = plotly_js()
-        tag = hashlib.sha256(plotly.encode()).hexdigest()[:16]
-        self.answers = {"/plotly.js": Served(plotly, "text/javascript", tag)}
+        self.answers: dict[str, tuple[bytes, str, str]] = {}  # by path: content, type, tag
+        plotly = plotly_js().encode()
+        tag = hashlib.sha256(plotly).hexdigest()[:16]
+        self.answers["/plotly.js"] = plotly, "text/javascript", f'"{tag}"'
 
     @property
     def url(self) -> str:
         return f"http://{ADDRESS}:{self.server_port}/"
 
     def show(self, page: str, tag: str) -> None:
-        self.answers["/"] = Served(page, "text/html", tag)
+        self.answers["/"] = page.encode(), "text/html", f'"{tag}"'
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Nothing: a client that has gone is not an error."""
@@ -88,15 +81,15 @@ class Handler(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         refused = self._refusal()
-        answer = self.server.answers.get(self.path)
+        content, kind, tag = self.server.answers.get(self.path, (b"", "", ""))
         if refused is not None:
             self._send(*refused)
-        elif answer is None:
+        elif not tag:
             self._send(404, b"there is no such page\n")
-        elif self.headers.get("If-None-Match") == answer.tag:
-            self._send(304, b"", answer.kind, answer.tag)
+        elif self.headers.get("If-None-Match") == tag:
+            self._send(304, b"", kind, tag)
         else:
-            self._send(200, answer.content, answer.kind, answer.tag)
+            self._send(200, content, kind, tag)
 
     def do_HEAD(self) -> None:
         self.do_GET()
@@ -132,15 +125,13 @@ class Handler(BaseHTTPRequestHandler):
         """Nothing."""
 
 
-def serve(
-    watching: Watching, port: int | None, every: float, language: str, say: Callable[[str], None]
-) -> None:
+def serve(board: Board, port: int | None, every: float, say: Callable[[str], None]) -> None:
     """Serve until the pilot or study has finished, or Ctrl-C.
 
     Args:
+        board: of the pilot or study, in the language of the page.
         port: None for the usual one, or a free one where that is taken.
         every: seconds between looks, at least.
-        language: of the report.
         say: told the page's address, and why it ends.
 
     Raises:
@@ -149,32 +140,35 @@ def serve(
     with _bound(port) as server:
         threading.Thread(target=server.serve_forever, args=[0.1], daemon=True).start()
         try:
-            _follow(server, watching, every, Words(language), say)
+            _follow(server, board, every, say)
         finally:
             server.shutdown()
 
 
-def _follow(
-    server: Server, watching: Watching, every: float, words: Words, say: Callable[[str], None]
-) -> None:
+def _follow(server: Server, board: Board, every: float, say: Callable[[str], None]) -> None:
     """Show each new state; the finished report stays for a while."""
-    seen: Progress | None = None
+    seen: Any = None
     finished_at = math.inf
     while time.monotonic() < finished_at + LAST_SECONDS:
-        begun = time.monotonic()
-        now = progress(watching)
+        begun, look, reason = time.monotonic(), NOTHING._replace(folder=board.folder), ""
+        try:
+            look = board.look()
+        except StudyError as error:
+            reason = str(error)
+        now = look.state, reason, look.planned, len(board.runs), len(board.failures)
         if now != seen:
             tag = secrets.token_hex(8)
-            server.show(build(watching, now, words, {"every": every, "tag": f'"{tag}"'}), tag)
+            live = {"every": every, "tag": f'"{tag}"'}
+            server.show(build(board, look, reason, live), tag)
         if seen is None:
             say(f"{server.url} shows the report so far, on this machine only; Ctrl-C ends it")
-        if now.state != "finished":
+        if look.state != "finished":
             finished_at = math.inf
         elif finished_at == math.inf:
             finished_at = begun
             say(
-                f"{now.name} has finished; its report stays here for {LAST_SECONDS:.0f} s, and "
-                f"`paramcast report {shlex.quote(now.folder)}` writes it"
+                f"{look.name} has finished; its report stays here for {LAST_SECONDS:.0f} s, and "
+                f"`paramcast report {shlex.quote(str(look.folder))}` writes it"
             )
         seen = now
         time.sleep(max(every, (time.monotonic() - begun) / BUILD_SHARE))

@@ -2,20 +2,27 @@
 
 from __future__ import annotations
 
+import functools
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
-from typing import Any
+from statistics import fmean
+from typing import Any, NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from ...study.reading import printable
+from ...study.judging.verdict import PERCENT
+from ...study.reading import as_written, printable
 from ...study.search import named
+from ...study.store.live import InProgress
 from ..columns import Column, fitted
-from .board import at_share
+from ..html.comparison import Cell, mean_curve
+from ..html.load import Run
+from .board import NOTHING, Board, Event, at_share, fired, phase_name
+from .following import Look
 
 BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
 WIDTH, BAR = 16, 20
@@ -26,44 +33,50 @@ FIXED, EVENTS = 17, 8
 NONE = "–"  # noqa: RUF001 - an en dash on purpose
 
 
-def draw(view: dict[str, Any], console: Console, height: int | None = None) -> RenderableType:
-    """The view as something that rich prints.
+def picture(board: Board, console: Console, height: int | None = None) -> tuple[Group, bool]:
+    """Look, and draw the comparison that had a run last.
 
     Args:
-        view: what `view.view` returns.
-        console: for its encoding.
+        board: of the pilot or study.
+        console: for its width and encoding.
         height: lines that there are; None for as many as it takes.
+
+    Returns:
+        What rich prints, and whether the pilot or study has finished.
+
+    Raises:
+        StudyError: there is nothing to read yet, or it cannot be read.
     """
-    view = _shown(view)
+    with as_written(board.folder, "start its command again, or move it away"):
+        look = board.look()
+        return draw(board, look, console, height), look.state == "finished"
+
+
+def draw(board: Board, look: Look, console: Console, height: int | None = None) -> Group:
+    """What is known, as something that rich prints."""
     bars = PLAIN if console.options.ascii_only else BARS
-    parts: list[RenderableType] = [_head(view), _phases(view), ""]
-    events = view["events"][:EVENTS]
+    events = board.events()[:EVENTS]
     room = None
     if height is not None:
-        room = max(4, height - FIXED - len(view["running"]) - len(events))
-    if len(view["cells"]) > 1:
-        label = view["cells"][view["cell"]]
-        count = f"{label}: the latest of {len(view['cells'])} comparisons begun"
-        parts += [Text(count, style="bold"), ""]
-    if view["arms"]:
-        parts += [_arms(view, bars, room, console.width), ""]
-    elif view["tuning"]:
-        parts += [_tuning(view, bars, room, console.width), ""]
-    if view["running"]:
-        parts += [_running(view, bars, console.width), ""]
-    parts += [_event(event) for event in events]
-    for sentence in view["verdicts"]:
-        parts += [Text(sentence, style="bold"), ""]
+        room = max(4, height - FIXED - len(look.running) - len(events))
+    parts: list[RenderableType] = [_head(look), *_phases(board, look), ""]
+    if len(board.cells) > 1:
+        count = f"{board.latest.label}: the latest of {len(board.cells)} comparisons begun"
+        parts += [Text(printable(count), style="bold"), ""]
+    if board.runs:
+        columns = _arms(board.latest, bars) or _tuning(board.latest, bars)
+        rows = len(columns[0].cells)
+        parts.append(fitted([c._replace(cells=c.cells[:room]) for c in columns], console.width)[0])
+        if room is not None and rows > room:
+            more = f"and {rows - room} more: watch with --once or --web"
+            parts.append(Text(more, style="dim"))
+        parts.append("")
+    if look.running:
+        parts += [fitted(_running(look.running, board, bars), console.width)[0], ""]
+    parts += map(_event, events)
+    for sentence in look.verdicts():
+        parts += [Text(printable(sentence), style="bold"), ""]
     return Group(*parts)
-
-
-def _shown(value: Any) -> Any:
-    """The same with texts as they may be shown: what comes from a store may hold anything."""
-    if isinstance(value, dict):
-        return {name: _shown(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_shown(each) for each in value]
-    return printable(value) if isinstance(value, str) else value
 
 
 def sparkline(values: Sequence[float | None], bars: str = BARS, width: int = WIDTH) -> str:
@@ -77,48 +90,16 @@ def sparkline(values: Sequence[float | None], bars: str = BARS, width: int = WID
     """
     size = max(1, math.ceil(len(values) / width))
     groups = [values[i : i + size] for i in range(0, len(values), size)]
-    means = [_mean([v for v in group if v is not None]) for group in groups]
+    known = [[value for value in group if value is not None] for group in groups]
+    means = [fmean(each) if each else None for each in known]
     if all(mean is None or mean > 0 for mean in means):
         means = [mean and math.log(mean) for mean in means]
-    known = [mean for mean in means if mean is not None]
-    low, span = min(known, default=0.0), (max(known, default=0.0) - min(known, default=0.0)) or 1.0
+    ends = [mean for mean in means if mean is not None] or [0.0]
+    low, span = min(ends), (max(ends) - min(ends)) or 1.0
     return "".join(
         " " if mean is None else bars[round((mean - low) / span * (len(bars) - 1))]
         for mean in means
     )
-
-
-def _mean(values: Sequence[float]) -> float | None:
-    return math.fsum(values) / len(values) if values else None
-
-
-def _head(view: dict[str, Any]) -> Text:
-    head = Text.assemble(
-        (view["name"], "bold"), f"  {view['kind']}, ", (view["state"], STATES[view["state"]])
-    )
-    if view["state"] == "stopped":
-        head.append(": nobody is at work on it; the same command goes on with it")
-    return head.append(f"  {view['folder']}", style="dim")
-
-
-def _phases(view: dict[str, Any]) -> RenderableType:
-    table = Table.grid(padding=(0, 1))
-    for phase in view["phases"]:
-        total = phase["total"]
-        bar: RenderableType = ""
-        if total:
-            bar = ProgressBar(total=total, completed=phase["done"], width=BAR)
-        of = "" if total is None else f" of {total}"
-        table.add_row(phase["name"], bar, f"{phase['done']}{of} runs")
-    notes = []
-    if view["price"] is not None and view["state"] != "finished":
-        _, usual, most = view["price"]
-        notes.append(f"usually {usual} runs in all, at most {most}")
-    if view["seconds_left"] is not None:
-        notes.append(f"about {duration(view['seconds_left'])} left of those asked for so far")
-    notes += [f"{view[name]} {text}" for name, text in
-              (("diverged", "diverged"), ("failed", "failed attempts")) if view[name]]  # fmt: skip
-    return Group(table, Text(", ".join(notes))) if notes else table
 
 
 def duration(seconds: float) -> str:
@@ -128,94 +109,194 @@ def duration(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 7200 else f"{seconds / 3600:.1f} h"
 
 
-def _arms(view: dict[str, Any], bars: str, room: int | None, width: int) -> RenderableType:
-    arms = view["arms"][:room]
-    form = ".2f" if "%" in view["metric"] else ".4g"
-    diverged = [str(arm["diverged"]) if arm["diverged"] else "" for arm in arms]
+def _head(look: Look) -> Text:
+    head = Text.assemble(
+        (printable(look.name), "bold"), f"  {look.kind}, ", (look.state, STATES[look.state])
+    )
+    if look.state == "stopped":
+        head.append(": nobody is at work on it; the same command goes on with it")
+    return head.append(f"  {printable(str(look.folder))}", style="dim")
+
+
+def _phases(board: Board, look: Look) -> Iterator[RenderableType]:
+    """How far each phase is, and what is known of the whole."""
+    table = Table.grid(padding=(0, 1))
+    phases = board.phases(look.planned)
+    for name, done, total in phases:
+        bar = ProgressBar(total=total, completed=done, width=BAR) if total else ""
+        table.add_row(name, bar, f"{done} of {total} runs" if total else f"{done} runs")
+    yield table
+    notes = []
+    if look.planned.get("price") and look.state != "finished":
+        _, usual, most = look.planned["price"]
+        notes.append(f"usually {usual} runs in all, at most {most}")
+    # of the phase under way: runs left times the time between the latest ends
+    left = next((total - done for _, done, total in phases if total and done < total), None)
+    each = board.seconds_per_run()
+    if left and each is not None and look.state == "running":
+        notes.append(f"about {duration(left * each)} left of those asked for so far")
+    counts = {"diverged": board.diverged(), "failed attempts": len(board.failures)}
+    notes += [f"{n} {what}" for what, n in counts.items() if n]
+    if notes:
+        yield Text(", ".join(notes))
+
+
+# --- the comparison -------------------------------------------------------------------------------
+
+
+class Line(NamedTuple):
+    """An arm at one length: means over its finished runs, of curves their last points.
+
+    Attributes:
+        metric: in per cent where it is an accuracy.
+        loss: at the end; of a diverged run the constant predictor's.
+        written: the share of its predictions that was written.
+        alarms: runs with an anomaly that is unusual.
+    """
+
+    name: str
+    lr: float
+    done: int
+    diverged: int
+    metric: float | None
+    loss: float | None
+    losses: list[float]
+    cosine: float | None
+    error: float | None
+    written: float | None
+    alarms: int
+
+
+@functools.lru_cache(2)  # means take a while
+def lines_of(cell: Cell) -> list[Line]:
+    """The arms with runs at full length, then those with fewer steps."""
+    whole = [_line(arm.name, arm.row["lr"], arm.final, cell) for arm in cell.arms]
+    early = [_line(arm.name, arm.row["lr"], arm.early, cell) for arm in cell.arms]
+    return [line for line in (*whole, *early) if line.done]
+
+
+def _line(name: str, lr: float | None, ended: Iterable[Run | None], cell: Cell) -> Line:
+    runs = [run for run in ended if run is not None]
+    curves = [run.curve for run in runs]
+    told = [[p | (p.get("predictions") or {}) for p in curve] for curve in curves]
+    made = [point["predictions"] for curve in curves for point in curve if point.get("predictions")]
+    count = sum(each["count"] for each in made)
+    scale = 100.0 if cell.metric.name in PERCENT else 1.0
+
+    def means(quantity: str, of: Sequence[Sequence[dict[str, Any]]] = curves) -> list[float]:
+        return [point.mean for point in mean_curve(of, quantity)]
+
+    def last(values: list[float], scale: float = 1.0) -> float | None:
+        return scale * values[-1] if values else None
+
+    return Line(
+        name + at_share(runs[0].spec["share"]) if runs else name,
+        lr or 0.0,
+        len(runs),
+        sum(run.outcome["status"] == "diverged" for run in runs),
+        last(means("validation_metric"), scale),
+        _loss(runs),
+        means("validation_loss"),
+        last(means("cosine", told)),
+        last(means("error", told)),
+        sum(each["count"] * each["accepted"] for each in made) / count if count else None,
+        sum(any(map(_is_alarm, fired(curve))) for curve in curves),
+    )
+
+
+def _loss(runs: Iterable[Run]) -> float | None:
+    losses = [run.outcome["validation"].get("loss") for run in runs]
+    known = [loss for loss in losses if loss is not None]
+    return fmean(known) if known else None
+
+
+def _is_alarm(anomaly: dict[str, Any]) -> bool:
+    """Not one on which nobody acted but that it was long: the first jumps of most trainings are."""
+    return bool(anomaly["action"] != NOTHING or anomaly["rule"] != "jump")
+
+
+def _arms(cell: Cell, bars: str) -> list[Column]:
+    lines = lines_of(cell)
+    if not lines:
+        return []
+    percent = cell.metric.name in PERCENT
+    metric = f"validation {cell.metric.name.replace('_', ' ')}" + (", %" if percent else "")
+    form = "{:.2f}" if percent else "{:.4g}"
+    diverged = [str(line.diverged or "") for line in lines]
     columns = [
-        Column("method", [arm["method"] + at_share(arm["share"]) for arm in arms]),
-        Column("lr", [f"{arm['lr']:.4g}" for arm in arms], 1),
-        Column("runs", [str(arm["done"]) for arm in arms]),
+        Column("method", [printable(line.name) for line in lines]),
+        Column("lr", [f"{line.lr:.4g}" for line in lines], 1),
+        Column("runs", [str(line.done) for line in lines]),
         Column("diverged", diverged, 3 if any(diverged) else 9),
-        Column(f"validation {view['metric']}", [_number(arm["metric"], form) for arm in arms]),
-        Column("loss", [_number(arm["loss"], ".4f") for arm in arms], 2),
-        Column("loss by epoch", [sparkline(arm["losses"], bars) for arm in arms], 4, right=False),
+        Column(metric, [_number(line.metric, form) for line in lines]),
+        Column("loss", [_number(line.loss, "{:.4f}") for line in lines], 2),
+        Column("loss by epoch", [sparkline(line.losses, bars) for line in lines], 4, right=False),
     ]
-    if any(arm["written"] for arm in arms):
+    if any(line.written for line in lines):
         columns += [
-            Column("cosine", [_of_predictions(arm["cosine"]) for arm in arms], 7),
-            Column("error", [_of_predictions(arm["error"]) for arm in arms], 8),
+            Column("cosine", [_number(line.cosine, "{:.2f}", "") for line in lines], 7),
+            Column("error", [_number(line.error, "{:.2f}", "") for line in lines], 8),
         ]
-    for heading, cells in _unusual(arms).items():
-        columns.append(Column(heading, cells, 5))
-    table, _ = fitted(columns, width)
-    return _with_rest(table, len(view["arms"]), room)
+    # columns on predictions that went otherwise than usual; none where nothing did
+    written = ["" if line.written in (None, 1.0) else f"{line.written:.0%}" for line in lines]
+    alarms = [f"{line.alarms}/{line.done}" if line.alarms else "" for line in lines]
+    unusual = {"predictions written": written, "runs with alarms": alarms}
+    return columns + [Column(name, cells, 5) for name, cells in unusual.items() if any(cells)]
 
 
-def _unusual(arms: list[dict[str, Any]]) -> dict[str, list[str]]:
-    """Columns on predictions that went otherwise than usual; none where nothing did."""
-    # of all predictions, and runs in which a rule acted or a prediction was not finite
-    written = ["" if arm["written"] in (None, 1.0) else f"{arm['written']:.0%}" for arm in arms]
-    alarms = [f"{arm['anomalous']}/{arm['done']}" if arm["anomalous"] else "" for arm in arms]
-    found = {"predictions written": written, "runs with alarms": alarms}
-    return {heading: cells for heading, cells in found.items() if any(cells)}
+def _tuning(cell: Cell, bars: str) -> list[Column]:
+    """By method: the learning rates tried so far, and the best one.
 
-
-def _of_predictions(number: float | None) -> str:
-    return "" if number is None else f"{number:.2f}"
-
-
-def _tuning(view: dict[str, Any], bars: str, room: int | None, width: int) -> RenderableType:
-    rows = view["tuning"][:room]
-    losses = [[loss for _, loss in row["points"]] for row in rows]
-    curves = [sparkline(each, bars) for each in losses]
-    columns = [
-        Column("method", [row["method"] for row in rows]),
-        Column("rates tried", [str(len(each)) for each in losses], 2),
-        Column("best lr", [f"{row['best'][0]:.4g}" for row in rows]),
-        *(
-            [Column("searched", [named(row["searched"], "\n") for row in rows], 2)]
-            if any(row["searched"] for row in rows)
-            else []
-        ),
-        Column("its loss", [f"{row['best'][1]:.4f}" for row in rows], 1),
+    The best is one of those that were tried on the most seeds: the search has left the others.
+    """
+    rates = cell.result["learning_rates"]
+    beside = dict(zip(rates["tried"], rates["settings"], strict=False))
+    rows = []
+    for method, by_lr in sorted(cell.tuning.items(), key=lambda each: each[0] != "base"):
+        name = next(arm.name for arm in cell.arms if arm.method == method)
+        losses = {lr: loss for lr, runs in by_lr.items() if (loss := _loss(runs)) is not None}
+        if losses:
+            best = min(losses, key=lambda lr: (-len(by_lr[lr]), losses[lr]))
+            rows.append((printable(name), losses, best))
+    curves = [sparkline([*losses.values()], bars) for _, losses, _ in rows]
+    searched = [named(beside.get(best, {}), "\n") for *_, best in rows]
+    return [
+        Column("method", [name for name, *_ in rows]),
+        Column("rates tried", [str(len(losses)) for _, losses, _ in rows], 2),
+        Column("best lr", [f"{best:.4g}" for *_, best in rows]),
+        *([Column("searched", searched, 2)] if any(searched) else []),
+        Column("its loss", [f"{losses[best]:.4f}" for _, losses, best in rows], 1),
         Column("loss from low to high rates", curves, 3, right=False),
     ]
-    return _with_rest(fitted(columns, width)[0], len(view["tuning"]), room)
 
 
-def _running(view: dict[str, Any], bars: str, width: int) -> Table:
-    runs = view["running"]
-    last = [next((v for v in reversed(run["loss"]) if v is not None), None) for run in runs]
-    steps = [
-        f"{run['step']} of {run['steps']}" if run["steps"] else str(run["step"]) for run in runs
+# --- runs in progress, and events -----------------------------------------------------------------
+
+
+def _running(runs: Sequence[InProgress], board: Board, bars: str) -> list[Column]:
+    losses = [[point.get("validation_loss") for point in run.curve] for run in runs]
+    last = [next((v for v in reversed(each) if v is not None), None) for each in losses]
+    at = [int(run.curve[-1].get("step", 0)) if run.curve else 0 for run in runs]
+    pairs = [*zip(at, (run.steps for run in runs), strict=True)]
+    names = [f"{board.name_of(run.spec)}, {phase_name(run.spec)}" for run in runs]
+    return [
+        Column("running now", [*map(printable, names)]),
+        Column("lr", [f"{run.spec['lr']:.4g}" for run in runs], 2),
+        Column("seed", [str(run.spec["seed"]) for run in runs], 1),
+        Column("", [ProgressBar(of or None, n, width=BAR) for n, of in pairs], 4, width=BAR),
+        Column("step", [f"{n} of {of}" if of else str(n) for n, of in pairs]),
+        Column("losses", [sparkline(each, bars) for each in losses], 3, right=False),
+        Column("validation loss", [_number(loss, "{:.4f}") for loss in last], 0),
     ]
-    done = [ProgressBar(run["steps"] or None, run["step"], width=BAR) for run in runs]
-    columns = [
-        Column("running now", [f"{run['method']}, {run['phase']}" for run in runs]),
-        Column("lr", [f"{run['lr']:.4g}" for run in runs], 2),
-        Column("seed", [str(run["seed"]) for run in runs], 1),
-        Column("", done, 4, width=BAR),
-        Column("step", steps),
-        Column("losses", [sparkline(run["loss"], bars) for run in runs], 3, right=False),
-        Column("validation loss", [_number(loss, ".4f") for loss in last], 0),
-    ]
-    return fitted(columns, width)[0]
 
 
-def _event(event: dict[str, Any]) -> Text:
-    at = datetime.fromisoformat(event["at"]).astimezone().strftime("%H:%M:%S")
-    style = "red" if event["kind"] in ("failed", "timeout") else "yellow"
-    line = Text.assemble((at, "dim"), " ", (event["kind"], style), f" {event['text']}")
+def _event(event: Event) -> Text:
+    at = datetime.fromisoformat(event.at).astimezone().strftime("%H:%M:%S")
+    style = "red" if event.kind in ("failed", "timeout") else "yellow"
+    line = Text.assemble((at, "dim"), " ", (event.kind, style), f" {printable(event.text)}")
     line.no_wrap, line.overflow = True, "ellipsis"
     return line
 
 
-def _with_rest(table: Table, rows: int, room: int | None) -> RenderableType:
-    if room is None or rows <= room:
-        return table
-    return Group(table, Text(f"and {rows - room} more: watch with --once or --web", style="dim"))
-
-
-def _number(value: float | None, form: str) -> str:
-    return NONE if value is None else format(value, form)
+def _number(value: float | None, form: str, none: str = NONE) -> str:
+    return none if value is None else form.format(value)
