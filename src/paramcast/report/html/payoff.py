@@ -7,7 +7,7 @@ from typing import Any
 from ...errors import StudyError
 from ...study.words import Words
 from ..roi import Inputs, defaults, summary
-from ..roi.lines import details, lines, notes, table
+from ..roi.lines import lines, notes, table
 from ..roi.rows import UncountableError, joined
 from .load import Stored
 
@@ -42,7 +42,6 @@ def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, An
         {
             "name": name,
             "lines": lines(name, found, words),
-            "details": details(name, found, words),
             "table": table(name, found, words),
         }
         for name in found["methods"]

@@ -64,7 +64,6 @@ def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
     for method in found["methods"]:
         parts += [
             "\n".join(f"- {_md(line)}" for line in method["lines"]),
-            *map(_md, method["details"]),
             _table(**method["table"]),
         ]
     return parts + [_md(note) for note in found["notes"]]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
@@ -13,14 +13,12 @@ from ...study.judging.verdict import Metric, difference
 from .rows import Row
 
 CONFIDENCE = 0.95
-
 Numbers = Sequence[float] | np.ndarray
 SECONDS, EARLY_SECONDS = "seconds", "early_seconds"
 """Of a row's runs, with T and with 0.8 T steps."""
 
 
-@dataclass(frozen=True)
-class Effect:
+class Effect(NamedTuple):
     """A mean over paired seeds and its 95 % interval, mean -+ t(n - 1) x standard error.
 
     Of groups that no seed pairs n is the smaller one's size, and the error is Welch's.
@@ -36,10 +34,10 @@ class Effect:
         """The mean, or 0 if the interval holds 0."""
         return self.mean if self.low > 0 or self.high < 0 else 0.0
 
-    def times(self, factor: float) -> Effect:
-        """The effect in another unit."""
-        low, high = sorted((self.low * factor, self.high * factor))
-        return Effect(self.mean * factor, low, high, self.n)
+    def times(self, factor: float, start: float = 0.0) -> Effect:
+        """start + factor x the effect."""
+        low, high = sorted((start + factor * self.low, start + factor * self.high))
+        return Effect(start + factor * self.mean, low, high, self.n)
 
 
 def gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
@@ -67,8 +65,7 @@ def ratio(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect | None:
         return None
     r = float(x.mean() / y.mean())
     if not paired:
-        found = _of_groups(x / y.mean(), r * y / y.mean())
-        return Effect(r, r + found.low, r + found.high, found.n)
+        return _of_groups(x / y.mean(), r * y / y.mean()).times(1.0, r)
     return _effect(r, (x - r * y) / y.mean())
 
 
@@ -90,11 +87,8 @@ def _difference(a: Numbers, b: Numbers, metric: Metric, confidence: float) -> Co
 
 
 def common(*numbers: Numbers, paired: bool = True) -> list[np.ndarray]:
-    """The numbers at the seeds that all have: an arm that was settled early has fewer.
-
-    Groups that no seed pairs are taken whole.
-    """
-    n = min(map(len, numbers)) if paired else None
+    """The numbers at the seeds that all have: an arm that was settled early has fewer."""
+    n = min(map(len, numbers)) if paired else None  # groups are taken whole
     return [np.asarray(own[:n], dtype=float) for own in numbers]
 
 
@@ -127,14 +121,11 @@ def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tu
 
 
 def added_share(row: Row, alternative: Row, base: Row, *, paired: bool = True) -> Effect:
-    """Training seconds beyond an alternative's, as a share of the base's; 0 if not measured.
-
-    Of groups, the base's mean counts as exact.
-    """
-    a, b, c = (r["runs"]["seconds"] for r in (row, alternative, base))
+    """Training seconds beyond an alternative's, as a share of the base's; 0 if not measured."""
+    a, b, c = (r["runs"][SECONDS] for r in (row, alternative, base))
     if not a or not b or not c or row is alternative:
         return Effect(0.0, 0.0, 0.0, len(c))
-    if not paired:
+    if not paired:  # the base's mean counts as exact
         return _of_groups(a, b).times(1 / float(np.mean(c))) if any(c) else _share([], [])
     a, b, c = common(a, b, c)
     return _share(a - b, c)
@@ -145,11 +136,6 @@ def saved_share(
 ) -> Effect:
     """Training time that a schedule of 0.8 T saves over an alternative, as a share of the base's.
 
-    Only runs of one length, which ran at about the same time, are compared in seconds; the result
-    is then scaled by their steps. The base's seconds at T and at 0.8 T would instead compare the
-    machine's load early and late in the pilot. Where the base did not run with 0.8 T steps, the
-    runs with T are compared.
-
     Args:
         row: the method, with 0.8 T.
         alternative: the arm that it is compared with.
@@ -157,13 +143,14 @@ def saved_share(
         base: its time at T is the unit.
         step_share: the steps of 0.8 T as a share of those of T.
     """
+    # Only runs of one length, which ran at about the same time, are compared in seconds, and the
+    # result is scaled by their steps: the base's seconds at T and at 0.8 T would compare the
+    # machine's load early and late in the pilot.
     length = EARLY_SECONDS if base["early_values"] else SECONDS
     own, its, unit = common(*(r["runs"][length] for r in (row, alternative, base)))
     if shortened:
         return _share(its - own, unit).times(step_share)
-    # saved = 1 - used, so the ends of the interval change places
-    used = _share(own, unit).times(step_share)
-    return Effect(1 - used.mean, 1 - used.high, 1 - used.low, used.n)
+    return _share(own, unit).times(-step_share, 1.0)  # saved = 1 - used
 
 
 def _share(numerator: Numbers, denominator: Numbers) -> Effect:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any, NamedTuple
-
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing import Any, NamedTuple
 
 from ...errors import StudyError
 from ...study.reading import MOST_TOML, from_toml, read_text, shown
@@ -49,17 +48,13 @@ QUANTITIES = {
 WHOLE_FROM_1 = "horizon_months"
 OTHERS = ("currency", "positive_class")
 
-Number = Annotated[float, Field(strict=True, allow_inf_nan=False)]
 
-
-class Estimate(BaseModel):
+class Estimate(NamedTuple):
     """A best guess and the range that holds it."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    value: Number
-    low: Number
-    high: Number
+    value: float
+    low: float
+    high: float
 
 
 @dataclass(frozen=True)
@@ -124,7 +119,7 @@ def read_inputs(text: str, where: str) -> Inputs:
     """Read inputs from TOML, over the defaults.
 
     Args:
-        text: TOML; each key a number, a table of value, low and high, or [low, mode, high].
+        text: TOML; each key a number, or a table of value, low and high.
         where: its file, for messages.
 
     Raises:
@@ -165,82 +160,66 @@ def _over_defaults(found: dict[str, Any]) -> Inputs:
                 "errors; give both"
             )
         del estimates["value_per_point"]
-    _check_critical(estimates)
-    changed = frozenset(k for k in given if given[k] != known.estimates.get(k))
-    currency = _currency(found.get("currency", known.currency))
-    return Inputs(currency, _class(found.get("positive_class")), estimates, changed)
-
-
-def _estimate(key: str, value: Any) -> Estimate:
-    """Read one input; a bare number is exact, and a missing low or high is the value itself."""
-    if isinstance(value, list) and len(value) == 3:  # a triangle: low, mode, high
-        value = dict(zip(("low", "value", "high"), value, strict=True))
-    table = dict(value) if isinstance(value, dict) else {"value": value}
-    if "value" in table:
-        table = {"low": table["value"], "high": table["value"], **table}
-    elif isinstance(value, dict) and not table.keys() - {"low", "high"}:
-        raise StudyError(f"{key}.value is missing; give a best guess beside low and high")
-    try:
-        estimate = Estimate.model_validate(table)
-    except ValidationError as error:
-        raise StudyError(_explain(key, isinstance(value, dict), error)) from None
-    # units, then the order low <= value <= high
-    for part, number in estimate:
-        _check_unit(key, key if not isinstance(value, dict) else f"{key}.{part}", number)
-    if estimate.low > estimate.high:
-        raise StudyError(f"{key}: low {estimate.low:g} is above high {estimate.high:g}; swap them")
-    if not estimate.low <= estimate.value <= estimate.high:
-        raise StudyError(
-            f"{key}: value {estimate.value:g} lies outside low {estimate.low:g} to high "
-            f"{estimate.high:g}; widen the range or correct the value"
-        )
-    return estimate
-
-
-def _check_unit(key: str, shown: str, number: float) -> None:
-    quantity = QUANTITIES[key]
-    if number < 0:
-        raise StudyError(f"{shown} must not be negative, got {number:g}")
-    if number > quantity.most or 0 < number < quantity.least:
-        raise StudyError(
-            f"{shown} = {number:g} looks like another unit; give {quantity.expected} "
-            f"(at most {quantity.most:g})"
-        )
-    if key == WHOLE_FROM_1 and (number < 1 or number != int(number)):
-        raise StudyError(f"{shown} must be a whole number from 1, got {number:g}")
-
-
-def _check_critical(estimates: Mapping[str, Estimate]) -> None:
-    critical = estimates["critical_trainings_per_month"].value
-    every = estimates["trainings_per_month"].value
+    critical, every = (
+        estimates[key].value for key in ("critical_trainings_per_month", "trainings_per_month")
+    )
     if critical > every:
         raise StudyError(
             f"critical_trainings_per_month is {critical:g}, more than the {every:g} of "
             "trainings_per_month that it is a part of; lower it"
         )
+    currency, positive = found.get("currency", known.currency), found.get("positive_class")
+    if not isinstance(currency, str) or not 1 <= len(currency) <= 8 or not currency.isprintable():
+        raise StudyError(f'currency must be a short text such as "EUR", got {shown(currency)}')
+    if positive is not None and (type(positive) is not int or positive < 0):
+        raise StudyError(f"positive_class must be a whole number from 0, got {shown(positive)}")
+    changed = frozenset(k for k in given if given[k] != known.estimates.get(k))
+    return Inputs(currency, positive, estimates, changed)
 
 
-def _explain(key: str, table: bool, error: ValidationError) -> str:
-    problem = error.errors()[0]
-    part = problem["loc"][0]
-    if problem["type"] == "extra_forbidden":
-        return (
-            f"unknown key {key}.{part} (its value is {shown(problem['input'])}); "
+def _estimate(key: str, given: Any) -> Estimate:
+    """Read one input; a bare number is exact, and a missing low or high is the value itself."""
+    table = given if isinstance(given, dict) else {"value": given}
+    for part in table.keys() - set(Estimate._fields):
+        raise StudyError(
+            f"unknown key {key}.{part} (its value is {shown(table[part])}); "
             "allowed are value, low, high"
         )
-    text = problem["msg"].replace("Input should be", "must be")
-    return f"{f'{key}.{part}' if table else key} {text}, got {shown(problem['input'])}"
+    if "value" not in table:
+        raise StudyError(f"{key}.value is missing; give a best guess beside low and high")
+    numbers = {
+        part: _number(key, f"{key}.{part}" if table is given else key, value)
+        for part, value in table.items()
+    }
+    value, low, high = (numbers.get(part, numbers["value"]) for part in Estimate._fields)
+    if low > high:
+        raise StudyError(f"{key}: low {low:g} is above high {high:g}; swap them")
+    if not low <= value <= high:
+        raise StudyError(
+            f"{key}: value {value:g} lies outside low {low:g} to high {high:g}; widen the range or "
+            "correct the value"
+        )
+    return Estimate(value, low, high)
 
 
-def _currency(value: Any) -> str:
-    if not isinstance(value, str) or not 1 <= len(value) <= 8 or not value.isprintable():
-        raise StudyError(f'currency must be a short text such as "EUR", got {shown(value)}')
-    return value
-
-
-def _class(value: Any) -> int | None:
-    if value is None:
-        return None
-    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise StudyError(f"positive_class must be a whole number from 0, got {shown(value)}")
-    return value
+def _number(key: str, name: str, given: Any) -> float:
+    """Check a number, and that its unit is the one that is asked for."""
+    if isinstance(given, bool) or not isinstance(given, (int, float)):
+        raise StudyError(f"{name} must be a valid number, got {shown(given)}")
+    try:
+        number = float(given)
+    except OverflowError:
+        number = math.inf
+    if not math.isfinite(number):
+        raise StudyError(f"{name} must be a finite number, got {shown(given)}")
+    if number < 0:
+        raise StudyError(f"{name} must not be negative, got {number:g}")
+    quantity = QUANTITIES[key]
+    if number > quantity.most or 0 < number < quantity.least:
+        raise StudyError(
+            f"{name} = {number:g} looks like another unit; give {quantity.expected} "
+            f"(at most {quantity.most:g})"
+        )
+    if key == WHOLE_FROM_1 and (number < 1 or number != int(number)):
+        raise StudyError(f"{name} must be a whole number from 1, got {number:g}")
+    return number

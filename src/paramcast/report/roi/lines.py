@@ -17,16 +17,8 @@ NO_USE = {"noise", "backward"}
 SHORTEN = {"shorten_base", "save_control", "save"}
 """Advice that counts on a schedule of 0.8 T."""
 TERMS = (
-    "investment",
-    "transferred",
-    "monitoring",
-    "added",
-    "failures",
-    "net",
-    "npv",
-    "roi",
-    "payback",
-)
+    "investment", "transferred", "monitoring", "added", "failures", "net", "npv", "roi", "payback",
+)  # fmt: skip
 
 
 def number(value: float) -> str:
@@ -104,7 +96,7 @@ def _joined(say: Callable[[Found], str], of: Found, words: Words) -> str:
 def _value_over(found: Found, paid: Found, words: Words) -> str:
     """The net present value of each case that pays, its pay-back, and the gain that breaks even."""
     said = _joined(lambda case: words(
-        "payoff.npv", npv=_between(case, "npv", found, words),
+        "payoff.npv", npv=_between(case, found, words),
         payback=_months(case["at_value"]["payback"], words), even=_even(case, words),
     ), paid, words)  # fmt: skip
     months = number(found["inputs"]["horizon_months"]["value"])
@@ -113,7 +105,7 @@ def _value_over(found: Found, paid: Found, words: Words) -> str:
 
 def _even(case: Found, words: Words) -> str:
     """The gain at which a case breaks even, beside the one that was measured."""
-    effect, needed = case["effect"], case["break_even"]["effect"]
+    effect, needed = case["effect"], case["break_even"]
     if needed is None:
         return words("payoff.pays_never")
     measured = _gain(effect, effect["mean"], words)
@@ -133,14 +125,14 @@ def _needed(name: str, found: Found, words: Words) -> str:
         "once": f"{number(case['at_value']['investment'])} {currency}",
         "running": f"{number(case['at_value']['running'])} {currency}",
     }
-    needed = case["break_even"]["effect"]
+    needed = case["break_even"]
     if needed is None:
         return words("payoff.never_even", **cost)
     return words("payoff.would_need", needed=_gain(case["effect"], needed, words), **cost)
 
 
-def _between(case: Found, key: str, found: Found, words: Words) -> str:
-    value, low, high = (number(case[at][key]) for at in ("at_value", "at_low", "at_high"))
+def _between(case: Found, found: Found, words: Words) -> str:
+    value, low, high = (number(case[at]["npv"]) for at in ("at_value", "at_low", "at_high"))
     return words("payoff.between", value=f"{value} {found['currency']}", low=low, high=high)
 
 
@@ -154,28 +146,6 @@ def _defaults(found: Found, words: Words) -> str:
     names = words("page.comma").join(first or left)
     key = "payoff.defaults" if first else "payoff.defaults_left"
     return words(key, n=len(left), all=len(inputs), names=names)
-
-
-def details(name: str, found: Found, words: Words) -> list[str]:
-    """What the fourth line is made of: benefit, cost and value, for those who ask."""
-    cases = found["methods"][name]["cases"]
-    paid = {key: case for key, case in cases.items() if case["applies"]}
-    counted = paid or {"quality": cases["quality"]}
-    currency = found["currency"]
-    once = f"{number(next(iter(counted.values()))['at_value']['investment'])} {currency}"
-    benefit = words("payoff.no_benefit", currency=currency)
-    if paid:
-        said = _joined(lambda case: _between(case, "transferred", found, words), paid, words)
-        benefit = words("payoff.benefit", said=said)
-        benefit += words("payoff.never_added") if len(paid) > 1 else ""
-    running = _joined(
-        lambda case: f"{number(case['at_value']['running'])} {currency}", counted, words
-    )
-    return [
-        benefit,
-        words("payoff.cost", once=once, running=running),
-        _value_over(found, counted, words),
-    ]
 
 
 def _kind(key: str, case: Found, base: str, words: Words) -> str:
@@ -230,25 +200,17 @@ def _kpi(row: Found, name: str, method: Found, found: Found, words: Words) -> li
         positive=found["positive_class"],
     )  # fmt: skip
     if row["reason"]:
-        return [
-            label,
-            words(f"no_kpi.{row['reason']}", base=method["base"]),
-            "",
-            "",
-            unit(row["unit"], words),
-        ]
-    return [label, *(number(row[at]) for at in ("value", "low", "high")), unit(row["unit"], words)]
+        values = [words(f"no_kpi.{row['reason']}", base=method["base"]), "", ""]
+    else:
+        values = [number(row[at]) for at in ("value", "low", "high")]
+    return [label, *values, unit(row["unit"], words)]
 
 
 def _case(key: str, case: Found, base: str, currency: str, words: Words) -> list[list[str]]:
     effect, measured = case["effect"], unit(case["effect"]["unit"], words)
     verdict = words(f"kind.{case['verdict']}")
-    title = words(
-        "payoff.case",
-        question=words(f"payoff.{key}"),
-        over=_over(case, base, words),
-        verdict=verdict,
-    )
+    question, over = words(f"payoff.{key}"), _over(case, base, words)
+    title = words("payoff.case", question=question, over=over, verdict=verdict)
     # title, measured effect, then each term at the inputs, the worst and the best ends
     values = [number(effect["factor"] * effect[at]) for at in ("mean", "low", "high")]
     units = {
@@ -256,7 +218,8 @@ def _case(key: str, case: Found, base: str, currency: str, words: Words) -> list
         "payback": words("unit.months"),
         **dict.fromkeys(("investment", "npv"), currency),
     }
-    monthly = unit(f"{currency}/month", words)
+    monthly, even = unit(f"{currency}/month", words), case["break_even"]
+    even = "never" if even is None else effect["factor"] * even
     return [
         [title, "", words("payoff.worse"), words("payoff.better"), ""],
         [words(f"payoff.{'measured' if case['applies'] else 'measured_zero'}"), *values, measured],
@@ -266,7 +229,7 @@ def _case(key: str, case: Found, base: str, currency: str, words: Words) -> list
              units.get(term, monthly)]
             for term in TERMS
         ),
-        *_break_even(case, measured, words),
+        [words("payoff.even_effect"), _value(even, words), "", "", measured],
     ]  # fmt: skip
 
 
@@ -274,18 +237,6 @@ def _value(value: float | str | None, words: Words) -> str:
     if value is None:
         return words("payoff.undefined")
     return words("payoff.never") if isinstance(value, str) else number(value)
-
-
-def _break_even(case: Found, measured: str, words: Words) -> list[list[str]]:
-    """The effect and the number of trainings a month at which the NPV is 0."""
-    needed, volume = case["break_even"]["effect"], case["break_even"]["volume"]
-    shown = "never" if needed is None else case["effect"]["factor"] * needed
-    rows = [[words("payoff.even_effect"), _value(shown, words), "", "", measured]]
-    if volume is not None:
-        label = words(f"payoff.even_{volume['side'].replace(' ', '_')}")
-        trainings = number(volume["trainings_per_month"])
-        rows.append([label, trainings, "", "", words("payoff.trainings")])
-    return rows
 
 
 def notes(found: Found, words: Words) -> list[str]:
@@ -304,10 +255,6 @@ def notes(found: Found, words: Words) -> list[str]:
             told.append(words(
                 "payoff.no_time", method=name, over=over, low=f"{low:+.3g}", high=f"{high:+.3g}"
             ))  # fmt: skip
-        told += [
-            words("payoff.reference", **each, best=method["alternative"])
-            for each in method["better_references"]
-        ]
     return list(dict.fromkeys(told))
 
 

@@ -101,11 +101,11 @@ def quality(x: Values, pilot_hours: float, *, percent: bool) -> Terms:
 
     Args:
         x: inputs; `effect` is the gain of the metric over the best free alternative, plus =
-            better; `added` is the seconds beyond that alternative's, as a share of the base's. A
-            measured saving counts as 0, because here it is noise or the alternative's own work.
+            better; `added` is the seconds beyond that alternative's, as a share of the base's.
         pilot_hours: compute hours of the pilot.
         percent: the metric is an accuracy.
     """
+    # a measured saving is noise here, or the alternative's own work
     added = x["training_hours"] * max(x["added"], 0.0) * delay_price(x) + memory_price(x)
     return _terms(x, x["effect"] * unit_value(x, percent=percent), added, pilot_hours)
 
@@ -146,10 +146,9 @@ def end(
 
     The NPV is monotone in each value while the others are fixed, so that its extremes lie at ends.
     Which end is the worse may depend on the others (for a longer horizon, on the sign of N), so the
-    values move to their ends one by one until none moves. They start in the middle, because a low
-    end of 0 would hide the values that it is multiplied with.
+    values move to their ends one by one until none moves.
     """
-    # the middle of every range, then coordinate descent over the ends
+    # from the middle, because a low end of 0 would hide the values that it is multiplied with
     at = {**x, **{key: sum(pair) / 2 for key, pair in ranges.items()}}
     before: Values = {}
     while before != at:
@@ -160,38 +159,8 @@ def end(
     return at
 
 
-def break_even_volume(npv: Callable[[Values], float], x: Values) -> tuple[str, float] | None:
-    """The trainings a month at which the NPV is 0, with the critical ones in proportion.
-
-    Args:
-        npv: a function of inputs, linear in the number of trainings.
-        x: inputs.
-
-    Returns:
-        ("at least", n) if more trainings help, ("at most", n) if they cost; None if their number
-        changes nothing, or none is low enough.
-    """
-    every = x["trainings_per_month"]
-    share = x["critical_trainings_per_month"] / every if every else 0.0
-
-    def at(trainings: float) -> float:
-        own = {"trainings_per_month": trainings, "critical_trainings_per_month": share * trainings}
-        return npv({**x, **own})
-
-    # at two points, since the NPV is linear in the trainings
-    found = zero(at)
-    if found is None:
-        return None
-    if at(1.0) > at(0.0):
-        return "at least", max(0.0, found)
-    return ("at most", found) if found >= 0 else None
-
-
 def zero(line: Callable[[float], float]) -> float | None:
-    """The zero of a straight line; None if it is level.
-
-    The NPV is such a line in the effect, and in the number of trainings.
-    """
+    """The zero of a straight line, as the NPV is one in the effect; None if it is level."""
     start = line(0.0)
     slope = line(1.0) - start
     return -start / slope if slope else None

@@ -13,7 +13,7 @@ from rich.table import Table
 
 from ...study.reading import printable
 from ...study.words import Words
-from .lines import details, lines, notes, number, table
+from .lines import lines, notes, number, table
 
 WIDTH = 120
 """Characters of a table in a file or a pipe."""
@@ -46,29 +46,20 @@ def show(found: dict[str, Any], console: Console, *, full: bool) -> None:
             _say(console, line)
         if full:
             console.print()
-            for line in details(name, found, words):
-                _say(console, line)
-            console.print()
             console.print(_table(**table(name, found, words)))
     if full:
-        _made_of(found, console, words)
-
-
-def _made_of(found: dict[str, Any], console: Console, words: Words) -> None:
-    # every input, and whether the user gave it
-    cells = [
-        (key, *(number(i[at]) for at in ("value", "low", "high")), i["unit"],
-         "default" if i["default"] else "yours")
-        for key, i in found["inputs"].items()
-    ]  # fmt: skip
-    console.print()
-    console.print(_table(("Input", "Value", "Low", "High", "Unit", "Source"), cells))
-    console.print()
-    for name, formula in found["formulas"].items():
-        _say(console, f"{name} = {formula}")
-    _say(console, f"The pilot took {number(found['pilot']['hours'])} compute hours.")
-    for note in notes(found, words):
-        _say(console, note)
+        # every input, and whether the user gave it
+        cells = [
+            (key, *(number(i[at]) for at in ("value", "low", "high")), i["unit"],
+             "default" if i["default"] else "yours")
+            for key, i in found["inputs"].items()
+        ]  # fmt: skip
+        console.print()
+        console.print(_table(("Input", "Value", "Low", "High", "Unit", "Source"), cells))
+        console.print()
+        formulas = [f"{name} = {formula}" for name, formula in found["formulas"].items()]
+        for line in (*formulas, *notes(found, words)):
+            _say(console, line)
 
 
 def _table(head: Iterable[str], rows: Iterable[Sequence[str]]) -> Table:
