@@ -18,7 +18,7 @@ Visit = Callable[..., Any]
 CHARTS = {
     "pilot": ["effect", "paired", "controls", "curves", "errors", "target", "tuning",
               "predictions"],
-    "study": ["verdicts", "all-0", "profile", "rates", "heat-0", "paired", "controls", "curves",
+    "study": ["verdicts", "all-0", "rates", "heat-0", "paired", "controls", "curves",
               "errors", "target", "predictions"],
 }  # fmt: skip
 COUNT_MARKS = "s => s.querySelectorAll('.plot .point, .plot .js-line, .plot .hm image').length"

@@ -10,12 +10,10 @@ from typing import Any
 import pytest
 from synthetic import write_pilot, write_study
 
-from paramcast.report.html import profiles, tuning
-from paramcast.report.html.comparison import Arm, Cell
-from paramcast.report.html.load import Run, load
+from paramcast.report.html import tuning
+from paramcast.report.html.load import load
 from paramcast.report.html.predictions import LONG
 from paramcast.report.html.report import build
-from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import Metric
 from paramcast.study.training import predictions as noted
 from paramcast.study.words import Words
@@ -74,77 +72,6 @@ def test_runs_of_an_older_version_have_no_such_chart(tmp_path: Path) -> None:
     assert names == ["paired", "controls", "curves", "errors", "target", "tuning"]
 
 
-# --- performance profile --------------------------------------------------------------------------
-
-
-def arm(name: str, role: str, *curves: list[float | None]) -> Arm:
-    """An arm with these validation values by epoch of ten steps and two seconds, per seed."""
-    runs = [
-        Run(name, {}, {}, [{"step": 10 * e, "seconds": 2.0 * e, "validation_metric": v}
-                           for e, v in enumerate(curve, 1)], "")
-        for curve in curves
-    ]  # fmt: skip
-    family = LR_MATCHED if "lr-matched" in name else name.partition(" of ")[0]
-    row = {"method": name, "role": role, "family": family, "run": name,
-           "control_of": "plp" if role == "control" else ""}  # fmt: skip
-    return Arm(row, list(runs), [])
-
-
-def cell(*arms: Arm, metric: Metric = ACCURACY) -> Cell:
-    return Cell(0, "", {"metric": metric}, list(arms), {})
-
-
-def test_the_target_is_the_bases_end_and_the_median_run_decides() -> None:
-    base = arm("sgd", "base", [0.1, 0.5, 0.8], [0.2, 0.6, 0.9], [0.1, 0.7, 0.7])
-    fast = arm("plp", "predictor", [0.8, 0.8, 0.8], [0.1, 0.9, 0.9], [0.7, 0.8, 0.8])
-    broken = arm("random-jump", "control", [0.9], [0.9, None, None], [0.1, 0.9, 0.9])
-    target, times = profiles.times_of(cell(base, fast, broken)) or (None, {})
-    assert target == 0.8
-    assert times == {"sgd": (30, 6.0), "plp": (20, 4.0), "random-jump": (10, 2.0)}
-    loss = Metric("loss", False, 0.1)
-    target, times = profiles.times_of(cell(arm("sgd", "base", [3.0, 1.0]), metric=loss)) or (0, {})
-    assert (target, times) == (1.0, {"sgd": (20, 4.0)})
-    assert profiles.times_of(cell(arm("sgd", "base", [0.5, None]))) is None
-
-
-def test_a_performance_profile_by_hand() -> None:
-    """Steps: sgd 30, 10, 30; plp 20, never, 30; the control 20 and, where there is one, 20."""
-    base, slow = arm("sgd", "base", [0.1, 0.2, 0.8]), arm("sgd", "base", [0.8, 0.7, 0.8])
-    cells = [
-        cell(base, arm("plp", "predictor", [0.1, 0.8]), arm("random-jump", "control", [0.1, 0.8])),
-        cell(slow, arm("plp", "predictor", [0.1, 0.2, 0.3])),
-        cell(base, arm("plp", "predictor", [0.1, 0.2, 0.8]),
-             arm("random-jump", "control", [0.0, 0.8])),
-    ]  # fmt: skip
-    made = profiles.chart_of(cells, EN)
-    assert made is not None
-    lines = {t["name"]: t for t in made["views"][0]["data"]}
-    assert list(lines) == ["sgd", "plp", "random-jump (n = 2)"]
-    assert lines["sgd"]["x"][:-1] == [1.0, 1.5]
-    assert lines["sgd"]["y"] == [33.33, 100.0, 100.0]
-    assert lines["plp"]["y"] == [33.33, 66.67, 66.67]  # one is never reached
-    assert lines["random-jump (n = 2)"]["y"] == [100.0, 100.0]
-    assert {t["line"]["shape"] for t in lines.values()} == {"hv"}
-    rows = {(row[0], row[1]): row[2:] for row in made["table"]["rows"]}
-    assert made["table"]["head"][2:] == [
-        "Comparisons", *(f"within {x} {TIMES}" for x in (1, 1.1, 1.5, 2)), "Reached",
-    ]  # fmt: skip
-    assert rows["plp", "steps"] == ["3", "33 %", "33 %", "67 %", "67 %", "67 %"]
-    assert rows["sgd", "seconds"] == ["3", "33 %", "33 %", "100 %", "100 %", "100 %"]
-    assert profiles.chart_of(cells[:1], EN) is None  # one comparison is no profile
-
-
-def test_bases_and_controls_are_one_method_over_all_comparisons() -> None:
-    several = [
-        cell(arm(base, "base", [0.8]), arm(f"{base}-lr-matched", "control", [0.8]),
-             arm("plp", "predictor", [0.8]))
-        for base in ("sgd", "adamw")
-    ]  # fmt: skip
-    made = profiles.chart_of(several, EN)
-    assert made is not None
-    assert [t["name"] for t in made["views"][0]["data"]] == ["base", "plp", "lr-matched"]
-
-
 # --- rates ----------------------------------------------------------------------------------------
 
 
@@ -182,4 +109,4 @@ lr = 0.05
     write_study(tmp_path, text)
     stored = load(tmp_path)
     assert tuning.rates([], EN) is None
-    assert [c["id"] for c in build(stored, EN)["whole"]] == ["verdicts", "all-0", "profile"]
+    assert [c["id"] for c in build(stored, EN)["whole"]] == ["verdicts", "all-0"]

@@ -314,8 +314,8 @@ def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
         f"difference, {kinds.count('slightly worse')} slightly worse, "
         f"{kinds.count('inconclusive')} inconclusive, {kinds.count('harmful')} harmful."
     )
-    assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "profile", "rates", "heat-0"]
-    heat = data["whole"][4]["views"][0]["data"][0]
+    assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "rates", "heat-0"]
+    heat = data["whole"][3]["views"][0]["data"][0]
     (wanted,) = [m for m in maps(load(study).result["cells"]) if len(m.rows) > 1]
     for i, row in enumerate(heat["y"]):
         for j, lr in enumerate(wanted.lrs):
@@ -339,7 +339,6 @@ def test_downloads_are_csv_that_no_spreadsheet_executes(tmp_path: Path) -> None:
     stored = next(r for r in cell(result_of(tmp_path))["table"] if r["method"] == "plp")
     assert float(plp["minus_base_mean"]) == stored["to_base"]["mean"]
     assert float(plp["mean"]) == stored["mean"]
-    assert 10 <= float(plp["steps_to_target"] or 10) <= 60
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

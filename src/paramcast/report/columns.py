@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
 import textwrap
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from rich.cells import cell_len
-from rich.console import RenderableType
+from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
+
+from ..study.judging.stats import Comparison
+from ..study.judging.verdict import Metric
 
 ALWAYS = 0
 """The rank of a column that is never left out."""
@@ -82,6 +86,24 @@ def fitted(
         )
     left = {id(column) for column in shown}
     return table, [column.heading for column in columns if id(column) not in left]
+
+
+def captured(show: Callable[[Console], None], wide: int) -> str:
+    """What `show` prints on standard output: in colour on a terminal, elsewhere so many columns."""
+    out = Console(file=sys.__stdout__, force_jupyter=False)
+    if not out.is_terminal:
+        out = Console(file=sys.__stdout__, force_jupyter=False, width=wide)
+    with out.capture() as text:
+        show(out)
+    return text.get()
+
+
+def interval(c: Comparison | None, metric: Metric) -> str:
+    """A difference with its interval; empty where there is none."""
+    if c is None:
+        return ""
+    mean, low, high = map(metric.signed, (c.mean, c.low, c.high))
+    return f"{mean} ({low} to {high})"
 
 
 def left_out(headings: Sequence[str]) -> str:

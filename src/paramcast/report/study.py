@@ -2,27 +2,20 @@
 
 from __future__ import annotations
 
-import sys
+from functools import partial
 from typing import Any
 
 from rich.console import Console
 
-from ..study.judging.stats import Comparison
-from ..study.judging.verdict import Metric
 from ..study.store.folder import RESULT
 from ..study.stored import Judged, Result
-from .columns import ALWAYS, Column, fitted, left_out
+from .columns import ALWAYS, Column, captured, fitted, interval, left_out
 from .progress import WIDE
 
 
 def render(result: Result) -> str:
     """Render a study's cells and verdicts as text for standard output."""
-    out = Console(file=sys.__stdout__, force_jupyter=False)
-    if not out.is_terminal:
-        out = Console(file=sys.__stdout__, force_jupyter=False, width=WIDE + 50)
-    with out.capture() as captured:
-        show(result, out)
-    return captured.get()
+    return captured(partial(show, result), WIDE + 50)
 
 
 def show(result: Result, console: Console) -> None:
@@ -47,8 +40,9 @@ def show(result: Result, console: Console) -> None:
 
 def _columns(cells: list[Judged]) -> list[Column]:
     """A method in a row; a column for the task and for each setting that differs between cells."""
-    axes = [name for name in cells[0]["settings"] if _varies(cells, name)]
-    one = len({cell["task"] for cell in cells}) == 1
+    values = {name: {cell["settings"][name] for cell in cells} for name in cells[0]["settings"]}
+    axes = [name for name, own in values.items() if name == "task" or len(own) > 1]
+    one = len(values["task"]) == 1
     headings = [
         ("method", ALWAYS),
         *((axis, 5 if axis == "task" and one else ALWAYS) for axis in axes),
@@ -64,8 +58,8 @@ def _columns(cells: list[Judged]) -> list[Column]:
                     *(_word(cell["settings"][axis]) for axis in axes),
                     str(cell["seeds"]),
                     metric.value(cell["table"][0]["mean"]),
-                    _interval(metric, arms[name]["to_base"]),
-                    _interval(metric, arms[name]["to_lr_matched"]),
+                    interval(arms[name]["to_base"], metric),
+                    interval(arms[name]["to_lr_matched"], metric),
                     answers["quality"].kind,
                 ]
             )
@@ -73,18 +67,6 @@ def _columns(cells: list[Judged]) -> list[Column]:
         Column(heading, [row[i] for row in rows], rank, right=i > len(axes))
         for i, (heading, rank) in enumerate(headings)
     ]
-
-
-def _interval(metric: Metric, difference: Comparison | None) -> str:
-    if difference is None:
-        return ""
-    mean, low, high = map(metric.signed, (difference.mean, difference.low, difference.high))
-    return f"{mean} ({low} to {high})"
-
-
-def _varies(cells: list[Judged], name: str) -> bool:
-    values = {cell["settings"][name] for cell in cells}
-    return name == "task" or len(values) > 1
 
 
 def _word(value: Any) -> str:

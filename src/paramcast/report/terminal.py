@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import io
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable
 from functools import partial
@@ -13,7 +12,7 @@ from typing import Any
 from rich.console import Console
 
 from ..study.judging.sentences import advice, caution, kind, note, sentence
-from ..study.judging.stats import FULL_CONFIDENCE, Comparison, shown_p
+from ..study.judging.stats import FULL_CONFIDENCE, shown_p
 from ..study.judging.table import METHOD, PREDICTOR
 from ..study.judging.verdict import EARLY, Metric
 from ..study.reading import printable
@@ -22,7 +21,7 @@ from ..study.store.folder import RESULT
 from ..study.stored import ArmResult, Judged, Result
 from ..study.tasks.description import lines
 from ..study.words import Words
-from .columns import ALWAYS, Column, fitted, left_out
+from .columns import ALWAYS, Column, captured, fitted, interval, left_out
 from .progress import WIDE
 
 NONE = "\u2013"
@@ -32,12 +31,7 @@ AT_EARLY = f"at {100 * EARLY:.0f}% steps"
 
 def render(result: Result) -> str:
     """Render a pilot's table, verdicts and notes for standard output, in colour on a terminal."""
-    out = Console(file=sys.__stdout__, force_jupyter=False)
-    if not out.is_terminal:
-        out = Console(file=sys.__stdout__, force_jupyter=False, width=WIDE + 20)
-    with out.capture() as captured:
-        show(result, out)
-    return captured.get()
+    return captured(partial(show, result), WIDE + 20)
 
 
 def as_text(result: Result) -> str:
@@ -143,8 +137,8 @@ def _columns(judged: Judged) -> list[Column]:
         found.append(Column("n", [*map(str, counts)], 3))
     found.append(Column(f"{name} (95%)", [_value(row, metric) for row in rows], ALWAYS))
     found += measured(AT_EARLY, 4, "early_mean", bare)
-    minus, difference = f"minus {rows[0]['method']} ({level})", partial(_diff, metric)
-    found += measured(minus, ALWAYS, "to_base", difference, always=True)
+    minus = f"minus {rows[0]['method']} ({level})"
+    found += measured(minus, ALWAYS, "to_base", partial(interval, metric=metric), always=True)
     found += measured(p, 5, "to_base", shown_p, always=True)
     lost = [f"{row['diverged']}/{n}" for row, n in zip(rows, counts, strict=True)]
     found.append(Column("diverged", lost, bad))
@@ -165,10 +159,6 @@ def _value(row: ArmResult, metric: Metric) -> str:
     if metric.percent:
         return f"{100 * row['mean']:.2f} ± {100 * half:.2f}"
     return f"{row['mean']:.4g} ± {half:.2g}"
-
-
-def _diff(metric: Metric, c: Comparison) -> str:
-    return f"{metric.signed(c.mean)} ({metric.signed(c.low)} to {metric.signed(c.high)})"
 
 
 def _percent(value: float) -> str:

@@ -4,7 +4,7 @@ load.py        the folder's files
 comparison.py  the runs behind each arm of a comparison
 verdict.py, effect.py, curves.py, tuning.py, predictions.py, numbers.py, runs.py, payoff.py,
 method.py      the rooms of the page
-study.py, profiles.py      the charts of a whole study
+study.py       the charts of a whole study
 plotting.py    the parts of charts
 report.py      everything that the page shows, as a plain dict in one language
 page.py        that dict as HTML; text.py as Markdown and LaTeX; pdf.py as PDF

@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from ...study.judging.stats import t_quantile
+from ...study.judging.stats import Comparison, t_quantile
 from ...study.judging.table import BASE as BASE
 from ...study.judging.table import CONTROL as CONTROL
 from ...study.judging.table import LR_MATCHED
@@ -68,6 +68,10 @@ class Arm:
     def matched(self) -> bool:
         """Whether it is a predictor's lr-matched control, the base at lr times the gain."""
         return self.row["family"] == LR_MATCHED
+
+    def difference(self, against: str) -> Comparison | None:
+        """Its difference "to_base" or "to_lr_matched", where it has one."""
+        return self.row["to_base"] if against == "to_base" else self.row["to_lr_matched"]
 
     @functools.cached_property
     def curves(self) -> dict[str, list[Point]]:

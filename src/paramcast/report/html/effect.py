@@ -15,6 +15,7 @@ from .plotting import (
     by_arm,
     chart,
     dots_of,
+    intervals_of,
     plain,
     short,
     spread,
@@ -50,28 +51,22 @@ def forest(
 ) -> Chart:
     """Differences of two methods with their intervals, a line each, and the margin as a band."""
     scale, unit = cell.scale, unit_of(cell, words)
-    rows, x, low, high, behind = [], [], [], [], []
-    for pair, c in lines:
-        label = " − ".join(pair)  # noqa: RUF001 - minus
-        behind.append({"method": list(pair)})
-        mean, down, up = (scale * value for value in (c.mean, c.low, c.high))
-        # Plotly's error bars are lengths from the mean
-        x.append(short(mean))
-        low.append(short(mean - down))
-        high.append(short(up - mean))
-        rows.append([label, cell.signed(mean), between(cell.signed, down, up), shown_p(c),
-                     str(c.n), words(f"relation.{c.relation}")])  # fmt: skip
+    found = [c for _, c in lines]
+    rows = [
+        [" − ".join(pair), cell.signed(scale * c.mean),  # noqa: RUF001 - minus
+         between(cell.signed, scale * c.low, scale * c.high), shown_p(c), str(c.n),
+         words(f"relation.{c.relation}")]
+        for pair, c in lines
+    ]  # fmt: skip
     # differences within the margin do not matter: a band
     margin = scale * cell.metric.margin
     # the plot is twice as wide as the margin, whose band would else be its background
-    ends = [-2 * margin, 2 * margin, *(scale * end for _, c in lines for end in (c.low, c.high))]
+    ends = [-2 * margin, 2 * margin, *(scale * end for c in found for end in (c.low, c.high))]
     room = 0.05 * (max(ends) - min(ends))
-    trace = {
-        "type": "scatter", "mode": "markers", "x": x, "y": [plain(row[0]) for row in rows],
-        "error_x": {"array": high, "arrayminus": low, "color": "$c0", "thickness": 3, "width": 7},
-        "marker": {"color": "$c0", "size": 13, "symbol": "diamond"},
-        "hovertemplate": "%{y}: %{x}" + f" {plain(unit)}<extra></extra>", "showlegend": False,
-    }  # fmt: skip
+    trace = intervals_of([plain(row[0]) for row in rows], found, scale, [])
+    trace["marker"] |= {"color": "$c0", "size": 13, "symbol": "diamond"}
+    trace["error_x"] |= {"color": "$c0", "thickness": 3, "width": 7}
+    trace["hovertemplate"] = "%{y}: %{x}" + f" {plain(unit)}<extra></extra>"
     layout = {
         "xaxis": {
             "title": {"text": plain(words("chart.difference", unit=unit))},
@@ -84,7 +79,8 @@ def forest(
     }
     return chart(
         name, words, [{"label": "", "data": [trace], "layout": layout}],
-        ("comparison", "mean", "interval", "p", "n", "relation"), rows, behind,
+        ("comparison", "mean", "interval", "p", "n", "relation"), rows,
+        [{"method": list(pair)} for pair, _ in lines],
         text=_text(name, cell), base=cell.arms[0].name, margin=f"{margin:.3g} {unit}",
     )  # fmt: skip
 

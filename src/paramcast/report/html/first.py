@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ...study.words import Words
 from .comparison import Cell, cells_of
@@ -30,39 +29,32 @@ def first_screen(folder: Path, language: str = "en") -> str:
     data, (cell, *_) = build(stored, words), cells_of(stored, str)
     table = data["table"]
     shown = [i for i, name in enumerate(table["names"]) if name in COLUMNS]
+    zone, intervals = _pictures(cell)
     rows = [
         {"cells": [row["cells"][i] for i in shown], "judged": row["judged"], "interval": interval}
-        for row, interval in zip(table["rows"], _intervals(cell), strict=False)
+        for row, interval in zip(table["rows"], intervals, strict=False)
     ]
     return str(
         template("first.html").render(
             d=data, w=words, head=[table["head"][i] for i in shown], rows=rows, width=WIDTH,
-            zone=_zone(cell),
+            zone=zone,
         )
     )  # fmt: skip
 
 
-def _scale(cell: Cell) -> float:
-    """Pixels per unit: the widest interval and the margin fit on both sides of 0."""
+def _pictures(cell: Cell) -> tuple[dict[str, float], list[dict[str, float] | None]]:
+    """In pixels: the differences that do not matter, and by arm its difference from the base."""
     found = [arm.row["to_base"] for arm in cell.arms]
+    # the widest interval and the margin fit on both sides of 0
     ends = [abs(end) for c in found if c is not None for end in (c.low, c.high)]
-    return 0.48 * WIDTH / max(*ends, 1.2 * cell.metric.margin, 1e-300)
-
-
-def _intervals(cell: Cell) -> list[dict[str, float] | None]:
-    """By arm, where its difference from the base and that interval's ends lie, in pixels."""
-    scale = _scale(cell)
+    scale = 0.48 * WIDTH / max(*ends, 1.2 * cell.metric.margin, 1e-300)
 
     def place(value: float) -> float:
         return round(WIDTH / 2 + scale * value, 2)
 
-    return [
+    half = min(WIDTH / 2, scale * cell.metric.margin)
+    zone = {"x": round(WIDTH / 2 - half, 2), "width": round(2 * half, 2)}
+    return zone, [
         None if c is None else {"mean": place(c.mean), "low": place(c.low), "high": place(c.high)}
-        for c in (arm.row["to_base"] for arm in cell.arms)
+        for c in found
     ]
-
-
-def _zone(cell: Cell) -> dict[str, Any]:
-    """The differences that do not matter, in pixels."""
-    half = min(WIDTH / 2, _scale(cell) * cell.metric.margin)
-    return {"x": round(WIDTH / 2 - half, 2), "width": round(2 * half, 2)}

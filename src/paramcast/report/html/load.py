@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 from collections.abc import Callable, Container, Iterator, Sequence
-from functools import partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -105,7 +105,7 @@ def new_runs(
     Raises:
         StoreError: they cannot be read.
     """
-    ended = select(runs.c.key).order_by(runs.c.finished_at, runs.c.key)
+    ended = select(runs.c.key).order_by(runs.c.finished_at)
     new = [key for (key,) in _ask(store, ended) if key not in seen]
     columns = (runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
     rows: dict[str, Any] = {}
@@ -114,7 +114,7 @@ def new_runs(
         rows |= {row.key: row for row in found}
     with _readable(store):
         read = [_run(*rows[key]) for key in new]
-    curves = later(new, partial(_curves, folder, url))
+    curves = later(new, functools.partial(_curves, folder, url))
     return [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)]
 
 
@@ -171,36 +171,34 @@ def _curves(folder: Path, url: str | None, keys: list[str]) -> dict[str, Points]
 # --- curves are most of a large store, so they are read when one is first looked at ---------------
 
 Points = list[dict[str, Any]]
-BATCH = 500
-"""The number of runs whose curves are read together."""
+Read = Callable[[list[str]], dict[str, Points]]
+
+
+class Batch:
+    """Runs whose curves are read together."""
+
+    def __init__(self, keys: list[str], read: Read) -> None:
+        self._keys, self._read = keys, read
+
+    @functools.cached_property
+    def points(self) -> dict[str, Points]:
+        return self._read(self._keys)
 
 
 class Curve(Sequence[dict[str, Any]]):
     """One run's points by epoch; the first look at one reads the curves of its whole batch."""
 
-    def __init__(self, key: str, batch: list[Curve], read: Callable[[list[str]], Any]) -> None:
-        self._key, self._batch, self._read = key, batch, read
-        self._points: Points | None = None
-
-    def _all(self) -> Points:
-        if self._points is None:
-            found = self._read([curve._key for curve in self._batch])
-            for curve in self._batch:
-                curve._points = found.get(curve._key, [])
-        return self._points or []
+    def __init__(self, key: str, batch: Batch) -> None:
+        self._key, self._batch = key, batch
 
     def __len__(self) -> int:
-        return len(self._all())
+        return len(self._batch.points.get(self._key, []))
 
     def __getitem__(self, index: Any) -> Any:
-        return self._all()[index]
+        return self._batch.points.get(self._key, [])[index]
 
 
-def later(keys: Sequence[str], read: Callable[[list[str]], dict[str, Points]]) -> list[Curve]:
+def later(keys: Sequence[str], read: Read) -> list[Curve]:
     """A curve for each key; the first look at one calls `read` with the keys of its batch."""
-    curves: list[Curve] = []
-    for start in range(0, len(keys), BATCH):
-        batch: list[Curve] = []
-        batch += [Curve(key, batch, read) for key in keys[start : start + BATCH]]
-        curves += batch
-    return curves
+    batches = [(part, Batch(part, read)) for part in chunks(keys)]
+    return [Curve(key, batch) for part, batch in batches for key in part]

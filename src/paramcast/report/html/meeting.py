@@ -6,20 +6,12 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
-from ...study.judging.verdict import (
-    ADOPT,
-    FASTER,
-    HARMFUL,
-    INCONCLUSIVE,
-    INSTEAD,
-    SAME,
-    SLIGHTLY_BETTER,
-    SLIGHTLY_WORSE,
-)
+from ...study.judging.verdict import HARMFUL, INCONCLUSIVE, SAME, SLIGHTLY_WORSE
 from ...study.stored import Judged
 from ...study.words import Words
 from ..roi import Inputs
 from . import payoff
+from .comparison import WORTH
 from .load import Stored
 from .page import render
 from .pdf import to_pdf
@@ -29,7 +21,13 @@ WHOLE = 2
 """Judged methods of which all is shown, if that fits."""
 CUTS = ((3, 16), (2, 12), (1, 8), (1, 4))
 """Judged methods and rows of the table to show, tried in turn until they fit on one page."""
-FIRST = (ADOPT, FASTER, INSTEAD, SLIGHTLY_BETTER, HARMFUL, INCONCLUSIVE, SLIGHTLY_WORSE, SAME)
+FIRST = (
+    *(kind for kind in WORTH if kind != INCONCLUSIVE),
+    HARMFUL,
+    INCONCLUSIVE,
+    SLIGHTLY_WORSE,
+    SAME,
+)
 """Verdicts by what a meeting has to decide: what to take, then what to keep away from."""
 
 

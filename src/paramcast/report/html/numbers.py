@@ -8,10 +8,16 @@ from ...study.judging.stats import Comparison, shown_p
 from ...study.search import named
 from ...study.words import Words
 from .comparison import Arm, Cell, bases
-from .plotting import Behind, number, numbered, pair_of
+from .plotting import Behind, between, numbered, pair_of
 
 MOST_RETURNED = 6
 """Columns of other results that a training of the user's returned."""
+MEASURED = {
+    "lr": "lr", "searched": "settings", "minus_matched": "to_lr_matched", "top1": "top1_error",
+    "top5": "top5_error", "loss": "loss", "gap": "gap", "median_seconds": "seconds",
+    "memory": "peak_memory",
+}  # fmt: skip
+"""Columns of what not every arm has, by its name in a row of the result."""
 RETURNED = "returned "
 """What the names of these columns begin with."""
 
@@ -21,50 +27,27 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     heads, many = words.section("head"), len(cells) > 1
     heads["minus_base"] = words("head.minus_base", base=bases(cells))
     arms = [arm for cell in cells for arm in cell.arms]
-    errors = [
-        n for n in ("top1", "top5")
-        if any(a.row["top1_error" if n == "top1" else "top5_error"] is not None for a in arms)
-    ]  # fmt: skip
     early = any(arm.early for arm in arms)
     uneven = any(len({len(arm.row["values"]) for arm in cell.arms}) > 1 for cell in cells)
     # columns that are empty for every arm are left out
-    measured = {
-        "lr": "lr",
-        "loss": "loss",
-        "gap": "gap",
-        "median_seconds": "seconds",
-        "memory": "peak_memory",
-    }
-    measured |= {"minus_matched": "to_lr_matched", "searched": "settings"}
-    unknown = [n for n, key in measured.items() if not any(_has(arm, key) for arm in arms)]
-    names = [*(["comparison"] if many else []), "method", "role", "lr", "searched", "value",
-             *(["n"] if uneven else []), *(["early"] if early else []),
-             "minus_base", "p", "minus_matched", *errors, "loss", "gap", "median_seconds", "memory",
-             "diverged", "verdict"]  # fmt: skip
-    names = [name for name in names if name not in unknown]
-    # what else a training of the user's returned, before the verdict
-    returned = sorted(
-        {
-            name
-            for cell in cells
-            if cell.made == "_own"
-            for a in cell.arms
-            for name in a.row["measures"]
-        }
-    )[:MOST_RETURNED]
-    names[-1:-1] = [f"{RETURNED}{name}" for name in returned]
+    unknown = {name for name, key in MEASURED.items() if not any(_has(arm, key) for arm in arms)}
+    # what else a training of the user's returned stands before the verdict
+    own = (arm for cell in cells if cell.made == "_own" for arm in cell.arms)
+    returned = sorted({name for arm in own for name in arm.row["measures"]})[:MOST_RETURNED]
     heads |= {f"{RETURNED}{name}": name.replace("_", " ") for name in returned}
+    names = [
+        *(["comparison"] if many else []), "method", "role", "lr", "searched", "value",
+        *(["n"] if uneven else []), *(["early"] if early else []), "minus_base", "p",
+        "minus_matched", "top1", "top5", "loss", "gap", "median_seconds", "memory", "diverged",
+        *(f"{RETURNED}{name}" for name in returned), "verdict",
+    ]  # fmt: skip
+    names = [name for name in names if name not in unknown]
     rows = []
     for cell in cells:
         for arm in cell.arms:
-            known = _arm_row(cell, arm, words)
-            rows.append(
-                {
-                    "cells": [known.get(name, "") for name in names],
-                    "runs": _behind(cell, arm),
-                    "judged": arm.name in cell.result["verdicts"],
-                }
-            )
+            known, judged = _arm_row(cell, arm, words), arm.name in cell.result["verdicts"]
+            shown = [known.get(name, "") for name in names]
+            rows.append({"cells": shown, "runs": _behind(cell, arm), "judged": judged})
     return {"head": [heads[name] for name in names], "names": names, "rows": rows}
 
 
@@ -78,28 +61,30 @@ def _arm_row(cell: Cell, arm: Arm, words: Words) -> dict[str, str]:
     verdict = cell.quality(arm.name)
     # the mean ± half of its 95 % interval
     half = (row["high"] - row["low"]) / 2
-    means = {name: each["mean"] for name, each in row["measures"].items()}
+    shown = f"{100 * half:.2f}" if metric.percent else f"{half:.2g}"
+
+    def put(value: float | None, form: str, scale: float = 1) -> str:
+        return "" if value is None else format(scale * value, form)
+
     return {
-        **{f"{RETURNED}{k}": "" if v is None else number(v) for k, v in means.items()},
+        **{f"{RETURNED}{k}": put(v["mean"], ".4g") for k, v in row["measures"].items()},
         "comparison": numbered(cell, words),
         "method": arm.name,
         "role": words.either(f"role.{arm.role}", arm.role),
-        "lr": "" if row["lr"] is None else f"{row['lr']:.4g}",
+        "lr": put(row["lr"], ".4g"),
         "searched": named(row["settings"]),
-        "value": f"{metric.value(row['mean'])} ± {100 * half:.2f}"
-        if metric.percent
-        else f"{metric.value(row['mean'])} ± {half:.2g}",
+        "value": f"{metric.value(row['mean'])} ± {shown}",
         "n": str(len(row["values"])),
         "early": "" if row["early_mean"] is None else metric.value(row["early_mean"]),
         "minus_base": _difference(cell, row["to_base"]),
         "p": "" if row["to_base"] is None else shown_p(row["to_base"]),
         "minus_matched": _difference(cell, row["to_lr_matched"]),
-        "top1": _percent(row["top1_error"]),
-        "top5": _percent(row["top5_error"]),
-        "loss": "" if row["loss"] is None else number(row["loss"]),
-        "gap": "" if row["gap"] is None else f"{row['gap']:+.4g}",
-        "median_seconds": "" if row["seconds"] is None else f"{row['seconds']:.3g}",
-        "memory": "" if row["peak_memory"] is None else f"{row['peak_memory'] / 2**20:.0f}",
+        "top1": put(row["top1_error"], ".2f", 100),
+        "top5": put(row["top5_error"], ".2f", 100),
+        "loss": put(row["loss"], ".4g"),
+        "gap": put(row["gap"], "+.4g"),
+        "median_seconds": put(row["seconds"], ".3g"),
+        "memory": put(row["peak_memory"], ".0f", 2**-20),
         "diverged": f"{row['diverged']}/{len(row['values'])}",
         "verdict": words(f"kind.{verdict.kind}") if verdict else "",
     }
@@ -127,9 +112,5 @@ def _behind(cell: Cell, arm: Arm) -> dict[str, Behind]:
 def _difference(cell: Cell, c: Comparison | None) -> str:
     if c is None:
         return ""
-    mean, low, high = map(cell.metric.signed, (c.mean, c.low, c.high))
-    return f"{mean} ({low} … {high})"
-
-
-def _percent(value: float | None) -> str:
-    return "" if value is None else f"{100 * value:.2f}"
+    signed = cell.metric.signed
+    return f"{signed(c.mean)} ({between(signed, c.low, c.high)})"

@@ -24,7 +24,12 @@ def to_pdf(page: str) -> bytes:
     Raises:
         StudyError: there is no Chromium, or it fails to print.
     """
-    browser = find()
+    browser = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if browser is None:
+        raise StudyError(
+            "--format pdf prints with Chromium, and none was found; install chromium (Debian: "
+            "apt-get install chromium), or open the HTML report in a browser and print it"
+        )
     with tempfile.TemporaryDirectory(prefix="paramcast-") as folder:
         source, target = Path(folder) / "report.html", Path(folder) / "report.pdf"
         source.write_text(page, "utf-8")
@@ -41,19 +46,3 @@ def to_pdf(page: str) -> bytes:
             last = done.stderr.decode(errors="replace").strip().splitlines()[-1:]
             raise StudyError(f"{browser} did not print the report: {' '.join(last)}")
         return target.read_bytes()
-
-
-def find() -> str:
-    """The path of an installed Chromium.
-
-    Raises:
-        StudyError: there is none.
-    """
-    for name in BROWSERS:
-        path = shutil.which(name)
-        if path is not None:
-            return path
-    raise StudyError(
-        "--format pdf prints with Chromium, and none was found; install chromium (Debian: "
-        "apt-get install chromium), or open the HTML report in a browser and print it"
-    )

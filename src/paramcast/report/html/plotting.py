@@ -17,6 +17,7 @@ import html
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from ...study.judging.stats import Comparison
 from ...study.words import Words
 from .comparison import BASE, PREDICTOR, Arm, Cell, Point, band
 
@@ -27,7 +28,6 @@ shown, final runs, and whole schedules."""
 COLOURS = ("$c0", "$c1", "$c2", "$c3", "$c4", "$c5", "$c6", "$c7")
 SYMBOLS = ("circle", "diamond", "square", "triangle-up", "cross", "x", "star")
 DASHES = ("solid", "dash", "dot", "dashdot", "longdash")
-BASE_STYLE = ("$base", "circle-open", "solid")
 NONE = "\u2013"
 
 
@@ -71,16 +71,12 @@ def chart(
 def style(arm: Arm | None, cell: Cell) -> tuple[str, str, str]:
     """The colour, symbol and dash of an arm: grey for the base, blue for the first predictor."""
     if arm is None or arm.role == BASE:
-        return BASE_STYLE
+        return "$base", "circle-open", "solid"
     # an arm looks the same in every chart of its comparison
     order = [a for a in cell.arms if a.role == PREDICTOR] + [
         a for a in cell.arms if a.role not in (BASE, PREDICTOR)
     ]
-    return nth(order.index(arm))
-
-
-def nth(i: int) -> tuple[str, str, str]:
-    """The colour, symbol and dash of the i-th line, not counting the base's."""
+    i = order.index(arm)
     return COLOURS[i % len(COLOURS)], SYMBOLS[i % len(SYMBOLS)], DASHES[i % len(DASHES)]
 
 
@@ -141,6 +137,25 @@ def dots_of(
         "hovertemplate": "%{y:.4g}" + f"<extra>{name}</extra>", "showlegend": False,
     }  # fmt: skip
     return [dots, bar]
+
+
+def intervals_of(
+    labels: Sequence[str], found: Sequence[Comparison], scale: float, colours: Sequence[str]
+) -> dict[str, Any]:
+    """Differences with their intervals, one below the other.
+
+    Args:
+        labels, found, colours: of each.
+        scale: the factor to the unit shown.
+    """
+    # Plotly's error bars are lengths from the mean, which need not be in the middle
+    return {
+        "type": "scatter", "mode": "markers", "x": [short(scale * c.mean) for c in found],
+        "y": labels, "showlegend": False, "marker": {"color": colours, "size": 8},
+        "error_x": {"array": [short(scale * (c.high - c.mean)) for c in found],
+                    "arrayminus": [short(scale * (c.mean - c.low)) for c in found],
+                    "color": "$base", "thickness": 1.4, "width": 0},
+    }  # fmt: skip
 
 
 def scaled(points: list[Point], scale: float) -> list[Point]:

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
-import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
+from ...study.grid.export import comparison_rows, run_row
 from ...study.judging.sentences import divergence
 from ...study.outcomes import status_of
 from ...study.sheets import harmless
@@ -15,39 +15,13 @@ from ...study.words import Words
 from .comparison import Cell
 from .load import Run, Stored
 from .plotting import NONE, number
-from .profiles import NEVER, times_of
 
 # columns of the page's tables, by their names in the catalogue: all runs, those that went wrong
 RUN_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "result", "loss",
             "seconds", "key")  # fmt: skip
-
-
 BAD_HEAD = ("comparison", "method", "phase", "seed", "steps", "lr", "status", "reason")
-
-
-# columns of comparisons.csv
-COMPARISON = (
-    "comparison", "task", "metric", "seeds", "method", "role", "lr", "mean", "low", "high",
-    "top1_error", "top5_error", "loss", "gap", "seconds", "peak_memory", "diverged", "early_mean",
-    "minus_base_mean", "minus_base_low", "minus_base_high", "minus_base_p",
-    "minus_lr_matched_mean", "minus_lr_matched_low", "minus_lr_matched_high", "verdict",
-    "validation_target", "steps_to_target", "seconds_to_target",
-)  # fmt: skip
-
-
-# columns of curves.csv
-CURVE = ("comparison", "method", "quantity", "step", "seconds", "mean", "low", "high")
-
-
-# columns of runs.csv: of the specification, of the outcome, of each split
-SPEC = ("task", "base", "method", "lr", "schedule", "epochs", "batch_size", "momentum",
-        "weight_decay", "beta2", "phase", "seed", "share")  # fmt: skip
-
-
-OUTCOME = ("status", "learned", "steps", "seconds", "peak_memory", "train_loss", "gap")
-
-
-SPLITS = ("metric", "top1_error", "top5_error", "loss")
+LONG = ("fingerprint", "versions", "probes", "settings")
+"""What of a run's specification is not in the CSV files."""
 
 
 def run_tables(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any]:
@@ -61,23 +35,25 @@ def run_tables(stored: Stored, cells: list[Cell], words: Words) -> dict[str, Any
     for row in rows:
         row["shown"] = [row["shown"][i] for i in kept]
     return {
-        "failed": {"head": [heads[k] for k in BAD_HEAD], "rows": bad_of(stored, cells, words)},
+        "failed": {"head": [heads[k] for k in BAD_HEAD], "rows": bad_of(stored, behind, words)},
         "runs": {"head": [heads[RUN_HEAD[i]] for i in kept], "rows": rows},
     }
 
 
-def behind_of(cells: list[Cell]) -> dict[str, list[tuple[int, str]]]:
-    """The comparisons and methods that a run belongs to, by its key."""
-    found: dict[str, list[tuple[int, str]]] = {}
+Behind = dict[str, list[tuple[int, str]]]
+"""The comparisons and methods that a run belongs to, by its key."""
+
+
+def behind_of(cells: list[Cell]) -> Behind:
+    """Which numbers each run is behind."""
+    found: Behind = {}
     for cell in cells:
-        for arm in cell.arms:
-            for run in (*arm.final, *arm.early):
-                if run is not None:
-                    found.setdefault(run.key, []).append((cell.index, arm.name))
+        own = [(arm.name, run) for arm in cell.arms for run in (*arm.final, *arm.early)]
         for method, by_lr in cell.tuning.items():
-            # runs call every base "base"
-            name = cell.arms[0].name if method == "base" else method
-            for run in (run for runs in by_lr.values() for run in runs):
+            name = cell.arms[0].name if method == "base" else method  # runs call every base "base"
+            own += [(name, run) for runs in by_lr.values() for run in runs]
+        for name, run in own:
+            if run is not None:
                 found.setdefault(run.key, []).append((cell.index, name))
     return found
 
@@ -100,122 +76,69 @@ def _shown(run: Run, behind: list[tuple[int, str]], words: Words) -> dict[str, A
         run.key if run.finished_at == "" else run.key[:12],
     ]  # fmt: skip
     return {
-        "shown": shown,
-        "cells": cells,
-        "methods": methods,
-        "phase": spec["phase"],
-        "share": f"{spec['share']:g}",
-        "status": status,
-    }
+        "shown": shown, "cells": cells, "methods": methods, "phase": spec["phase"],
+        "share": f"{spec['share']:g}", "status": status,
+    }  # fmt: skip
 
 
-def bad_of(stored: Stored, cells: list[Cell], words: Words) -> list[list[str]]:
+def bad_of(stored: Stored, behind: Behind, words: Words) -> list[list[str]]:
     """Runs that diverged and attempts that failed, each with its reason."""
-    behind, comma = behind_of(cells), words("page.comma")
     rows = []
     for run in stored.runs:
         if run.outcome["status"] != "done":
-            known = behind.get(run.key, [])
-            where = comma.join(dict.fromkeys(str(i + 1) for i, _ in known))
-            name = comma.join(dict.fromkeys(name for _, name in known)) or run.spec["method"]
+            where, method, *place = _shown(run, behind.get(run.key, []), words)["shown"][:4]
+            length = f"{100 * run.spec['share']:g} %"
             reason = divergence(run.outcome, words)
-            rows.append([where, name, *_where(run.spec, words), words("status.diverged"), reason])
+            rows.append([where, method, place[0], str(place[1]), length, _rate(run.spec),
+                         words("status.diverged"), reason])  # fmt: skip
     for failure in stored.failures:
+        spec = failure.spec
         status = words.either(f"status.{failure.status}", failure.status)
-        place = [NONE, failure.spec["method"], *_where(failure.spec, words)]
-        rows.append([*place, status, failure.reason])
+        phase = words.either(f"phase.{spec['phase']}", spec["phase"])
+        rows.append([NONE, spec["method"], phase, str(spec["seed"]), f"{100 * spec['share']:g} %",
+                     _rate(spec), status, failure.reason])  # fmt: skip
     return rows
-
-
-def _where(spec: dict[str, Any], words: Words) -> list[str]:
-    """The phase, seed, length and learning rate of a run."""
-    length = f"{100 * spec['share']:g} %"
-    phase = words.either(f"phase.{spec['phase']}", spec["phase"])
-    return [phase, str(spec["seed"]), length, _rate(spec)]
 
 
 def _rate(spec: dict[str, Any]) -> str:
     return "" if spec["lr"] is None else f"{spec['lr']:.4g}"
 
 
+# --- downloads ------------------------------------------------------------------------------------
+
+
 def downloads(stored: Stored, cells: list[Cell], words: Words) -> list[dict[str, str]]:
     """The files that the page offers: comparisons, runs and curves as CSV."""
-    curves = curve_rows(cells)
-    comparisons = comparison_rows(cells)
-    rows = [run_row(run) for run in stored.runs]
-    made = (
-        ("comparisons", COMPARISON, comparisons),
-        ("runs", run_head(), rows),
-        ("curves", CURVE, curves),
-    )
+    arms = [(cell, arm) for cell in cells for arm in cell.arms]
+    judged = [
+        {"comparison": cell.index + 1, "task": cell.result["task"], **row}
+        for (cell, _), row in zip(arms, comparison_rows(stored.result), strict=True)
+    ]
+    finished = [
+        {"key": run.key, "finished_at": run.finished_at, **run_row(run.spec, run.outcome)}
+        for run in stored.runs
+    ]
+    # the mean curves with their 95 % bands, also of predictions
+    points = [
+        {"comparison": cell.index + 1, "method": arm.name, "quantity": name, "step": point.step}
+        | {key: f"{value:.5g}" for key, value in point._asdict().items() if key != "step"}
+        for cell, arm in arms
+        for name, curve in (*arm.curves.items(), *arm.forecasts.items())
+        for point in curve
+    ]
+    made = {"comparisons": judged, "runs": finished, "curves": points}
     return [
         {"file": f"{name}.csv", "label": words(f"page.download_{name}", n=len(rows)),
-         "csv": to_csv(head, rows)}
-        for name, head, rows in made
+         "csv": to_csv(rows)}
+        for name, rows in made.items()
     ]  # fmt: skip
 
 
-def comparison_rows(cells: Iterable[Cell]) -> list[list[Any]]:
-    """A row per comparison and method, in the order of COMPARISON."""
-    rows = []
-    for cell in cells:
-        # the time to the target, from the curves
-        target, times = times_of(cell) or (None, {})
-        for arm in cell.arms:
-            row, time = arm.row, times.get(arm.name, NEVER)
-            verdict, base, matched = cell.quality(arm.name), row["to_base"], row["to_lr_matched"]
-            rows.append(
-                [
-                    cell.index + 1, cell.label, cell.metric.name, len(row["values"]), arm.name,
-                    arm.role, row["lr"], row["mean"], row["low"], row["high"],
-                    row["top1_error"], row["top5_error"], row["loss"], row["gap"],
-                    row["seconds"], row["peak_memory"], row["diverged"], row["early_mean"],
-                    *(getattr(base, k, None) for k in ("mean", "low", "high", "p")),
-                    *(getattr(matched, k, None) for k in ("mean", "low", "high")),
-                    verdict and verdict.kind, target,
-                    *(value if math.isfinite(value) else None for value in time),
-                ]
-            )  # fmt: skip
-    return rows
-
-
-def run_head() -> list[str]:
-    """The columns of `run_row`."""
-    splits = [f"{split}_{name}" for split in ("validation", "test") for name in SPLITS]
-    return ["key", "finished_at", *SPEC, *OUTCOME, *splits]
-
-
-def run_row(run: Run) -> list[Any]:
-    """A run in the order of `run_head`."""
-    values = [
-        (run.outcome.get(split) or {}).get(name)
-        for split in ("validation", "test")
-        for name in SPLITS
-    ]
-    return [
-        run.key,
-        run.finished_at,
-        *(run.spec.get(name) for name in SPEC),
-        *(run.outcome.get(name) for name in OUTCOME),
-        *values,
-    ]
-
-
-def curve_rows(cells: Iterable[Cell]) -> list[list[Any]]:
-    """The mean curves with their 95 % bands, also of predictions, in the order of CURVE."""
-    return [
-        [cell.index + 1, arm.name, name, p.step, *(f"{value:.5g}" for value in p[1:])]
-        for cell in cells
-        for arm in cell.arms
-        for name, points in (*arm.curves.items(), *arm.forecasts.items())
-        for p in points
-    ]
-
-
-def to_csv(head: Sequence[str], rows: Iterable[Sequence[Any]]) -> str:
+def to_csv(rows: Sequence[dict[str, Any]]) -> str:
     """CSV, with an apostrophe before text that a spreadsheet would take for a formula."""
     out = io.StringIO()
+    head = [name for name in dict.fromkeys(key for row in rows for key in row) if name not in LONG]
     writer = csv.writer(out, lineterminator="\r\n")
-    writer.writerow(head)
-    writer.writerows([harmless(value) for value in row] for row in rows)
+    writer.writerow(map(harmless, head))
+    writer.writerows([harmless(row.get(name)) for name in head] for row in rows)
     return out.getvalue()

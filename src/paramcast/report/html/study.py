@@ -8,7 +8,7 @@ from typing import Any
 
 from ...study.grid.maps import Map, maps
 from ...study.words import Words
-from . import profiles, tuning
+from . import tuning
 from .comparison import Cell, bases
 from .plotting import (
     Behind,
@@ -16,6 +16,7 @@ from .plotting import (
     between,
     chart,
     filled,
+    intervals_of,
     numbered,
     pair_of,
     plain,
@@ -43,8 +44,8 @@ def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
 
 def charts_of(cells: list[Cell], words: Words) -> list[Chart]:
     """The charts that show every comparison at once."""
-    made = [_verdicts(cells, words), *_forests(cells, words), profiles.chart_of(cells, words),
-            tuning.rates(cells, words), *_heat(cells, words)]  # fmt: skip
+    made = [_verdicts(cells, words), *_forests(cells, words), tuning.rates(cells, words),
+            *_heat(cells, words)]  # fmt: skip
     return [each for each in made if each is not None]
 
 
@@ -80,73 +81,54 @@ def _verdicts(cells: list[Cell], words: Words) -> Chart:
 def _forests(cells: list[Cell], words: Words) -> list[Chart]:
     """A chart per task: each comparison and judged method, against the base and lr x G."""
     made = []
-    tasks = dict.fromkeys(cell.result["task"] for cell in cells)
-    for k, task in enumerate(tasks):
+    for k, task in enumerate(dict.fromkeys(cell.result["task"] for cell in cells)):
         own = [cell for cell in cells if cell.result["task"] == task]
-        unit = unit_of(own[0], words)
+        unit, scale = unit_of(own[0], words), own[0].scale
         views: list[dict[str, Any]] = []
         rows: list[list[str]] = []
         behind: list[Behind] = []
         for against in ("to_base", "to_lr_matched"):
-            view = _forest(own, against, unit, words, rows, behind)
-            if view["data"][0]["x"]:
-                views.append(view)
-        if not views:
-            continue
-        columns = ("comparison", "method", "against", "mean", "interval", "relation")
-        title = words("charts.all", task=task)
-        one = chart("all", words, views, columns, rows, behind, title=title)
-        made.append({**one, "id": f"all-{k}"})
-    return made
-
-
-def _forest(
-    cells: list[Cell],
-    against: str,
-    unit: str,
-    words: Words,
-    rows: list[list[str]],
-    behind: list[Behind],
-) -> dict[str, Any]:
-    name = words(f"view.{against}", base=bases(cells))
-    x, y, low, high, hover, colours = [], [], [], [], [], []
-    for cell in cells:
-        for arm in cell.arms:
-            c = arm.row["to_base"] if against == "to_base" else arm.row["to_lr_matched"]
-            if arm.name not in cell.result["verdicts"] or c is None:
+            name = words(f"view.{against}", base=bases(own))
+            lines = [
+                (cell, arm, c)
+                for cell in own
+                for arm in cell.arms
+                if arm.name in cell.result["verdicts"] and (c := arm.difference(against))
+            ]
+            if not lines:
                 continue
-            mean, down, up = (cell.scale * value for value in (c.mean, c.low, c.high))
-            x.append(short(mean))
-            y.append(f"{cell.index + 1} {plain(arm.name)}")
-            low.append(short(mean - down))
-            high.append(short(up - mean))
-            hover.append(plain(cell.label))
-            # the interval is above 0, below it, or holds it
-            colours.append("$c0" if down > 0 else "$c1" if up < 0 else "$base")
-            behind.append({"cell": cell.index, "method": pair_of(cell, arm, against)})
-            rows.append(
-                [numbered(cell, words), arm.name, name, cell.signed(mean),
-                 between(cell.signed, down, up), words(f"relation.{c.relation}")]
+            behind += [
+                {"cell": cell.index, "method": pair_of(cell, arm, against)}
+                for cell, arm, _ in lines
+            ]
+            rows += [
+                [numbered(cell, words), arm.name, name, cell.signed(scale * c.mean),
+                 between(cell.signed, scale * c.low, scale * c.high),
+                 words(f"relation.{c.relation}")]
+                for cell, arm, c in lines
+            ]  # fmt: skip
+            trace = intervals_of(
+                [f"{cell.index + 1} {plain(arm.name)}" for cell, arm, _ in lines],
+                [c for *_, c in lines], scale,
+                # the interval is above 0, below it, or holds it
+                ["$c0" if c.low > 0 else "$c1" if c.high < 0 else "$base" for *_, c in lines],
             )  # fmt: skip
-    # error bars are lengths from the mean, which need not be the middle of the interval
-    trace = {
-        "type": "scatter", "mode": "markers", "x": x, "y": y, "customdata": hover,
-        "error_x": {"array": high, "arrayminus": low, "thickness": 1.4, "width": 0,
-                    "color": "$base"},
-        "marker": {"color": colours, "size": 8}, "showlegend": False,
-        "hovertemplate": "%{customdata}<br>%{x}" + f" {plain(unit)}<extra></extra>",
-    }  # fmt: skip
-    layout = {
-        "xaxis": {"title": {"text": plain(words("chart.difference", unit=unit))}, "zeroline": True},
-        "yaxis": {
-            "type": "category",
-            "range": [len(x) - 0.5, -0.5],
-            "automargin": True,
-            "dtick": 1,
-        },
-        "height": 90 + 17 * len(x),
-    }
-    return {"label": name, "data": [trace], "layout": layout}
+            trace["customdata"] = [plain(cell.label) for cell, _, _ in lines]
+            trace["hovertemplate"] = "%{customdata}<br>%{x}" + f" {plain(unit)}<extra></extra>"
+            title = plain(words("chart.difference", unit=unit))
+            layout = {
+                "xaxis": {"title": {"text": title}, "zeroline": True},
+                "yaxis": {"type": "category", "range": [len(lines) - 0.5, -0.5],
+                          "automargin": True, "dtick": 1},
+                "height": 90 + 17 * len(lines),
+            }  # fmt: skip
+            views.append({"label": name, "data": [trace], "layout": layout})
+        if views:
+            columns = ("comparison", "method", "against", "mean", "interval", "relation")
+            title = words("charts.all", task=task)
+            one = chart("all", words, views, columns, rows, behind, title=title)
+            made.append({**one, "id": f"all-{k}"})
+    return made
 
 
 def _heat(cells: list[Cell], words: Words) -> list[Chart]:

@@ -18,17 +18,16 @@ LATEX = {
 
 def markdown(data: dict[str, Any], words: Words) -> str:
     """The report as Markdown: verdicts, facts, table, return, protocol, and the command."""
-    head, rows = _columns(data)
+    _, head, rows = _columns(data)
     colon = words("page.colon")
     parts = [f"# {_md(data['question'])}"]
     if data["asked"]:
         parts.append(_md(data["asked"]))
     # verdicts first, then the facts and numbers behind them
     for v in data["verdicts"]:
-        asked = ""
         if v["word"]:
             asked = f"{v['method']}{words('page.comma')}{v['about']}{colon}"
-        parts.append(_md(f"{asked}{v['word']}") if asked else "")
+            parts.append(_md(f"{asked}{v['word']}"))
         parts.append(f"**{_md(v['sentence'])}**")
         if v["caution"]:
             parts.append(f"{words('page.caution')}{colon}{_md(v['caution'])}")
@@ -43,16 +42,13 @@ def markdown(data: dict[str, Any], words: Words) -> str:
         *("\n".join(f"- {_md(line)}" for line in lines) for _, lines in data["description"]),
         *_payoff(data["payoff"], words),
         f"## {words('page.failed_heading')}",
-        data["reads"]["failed_none"],
+        _table(**data["failed"]) if data["failed"]["rows"] else data["reads"]["failed_none"],
         f"## {words('page.protocol_heading')}",
         "\n".join(f"- {_md(line)}" for line in data["protocol"]),
         f"## {words('page.environment_heading')}",
         "\n".join(f"- {_md(name)}{colon}{_md(value)}" for name, value in data["environment"]),
         _code(data["command"]),
     ]
-    # the table takes the place of the sentence that nothing failed
-    if data["failed"]["rows"]:
-        parts[parts.index(data["reads"]["failed_none"])] = _table(**data["failed"])
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
@@ -71,10 +67,9 @@ def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
 
 def latex(data: dict[str, Any], words: Words) -> str:
     """The table as LaTeX for booktabs; the caption has the question and the number of seeds."""
-    head, rows = _columns(data)
+    names, head, rows = _columns(data)
     # words to the left, numbers to the right
-    align = "".join("l" if name in ("comparison", "method", "verdict") else "r"
-                    for name in _shown(data))  # fmt: skip
+    align = "".join("l" if n in ("comparison", "method", "verdict") else "r" for n in names)
     seeds = next(value for label, value, _ in data["facts"] if label == words("facts.seeds"))
     # sentences end in a stop, labels and values do not
     asked = [data["asked"].rstrip(".")] if data["asked"] else []
@@ -99,16 +94,12 @@ def latex(data: dict[str, Any], words: Words) -> str:
     )
 
 
-def _shown(data: dict[str, Any]) -> list[str]:
-    """The names of the columns that fit on paper."""
-    return [name for name in data["table"]["names"] if name in COLUMNS]
-
-
-def _columns(data: dict[str, Any]) -> tuple[list[str], list[list[str]]]:
+def _columns(data: dict[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
+    """The columns that fit on paper: their names, their heads, and the rows."""
     table = data["table"]
-    places = [table["names"].index(name) for name in _shown(data)]
-    rows = [[row["cells"][i] for i in places] for row in table["rows"]]
-    return [table["head"][i] for i in places], rows
+    places = [i for i, name in enumerate(table["names"]) if name in COLUMNS]
+    names, head = ([table[key][i] for i in places] for key in ("names", "head"))
+    return names, head, [[row["cells"][i] for i in places] for row in table["rows"]]
 
 
 def _table(head: list[str], rows: list[list[str]]) -> str:

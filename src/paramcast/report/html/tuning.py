@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, NamedTuple
 
 from ...study.search import named
@@ -40,48 +40,65 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
     """The validation losses of tuning by learning rate, with the chosen rate marked."""
     if not cell.tuning:
         return None
-    rates_tried, base = cell.result["learning_rates"], cell.arms[0].name
-    chosen = rates_tried["chosen"]
+    tried, base = cell.result["learning_rates"], cell.arms[0].name
     # what was searched beside each rate, if anything was
-    pairs = zip(rates_tried["tried"], rates_tried["settings"], strict=False)
+    pairs = zip(tried["tried"], tried["settings"], strict=False)
     beside = {lr: words("page.bracketed", x=named(settings)) for lr, settings in pairs}
     data, rows = [], []
-    # a line per method, with a star at its chosen rate
     for method, by_lr in cell.tuning.items():
-        name = base if method == "base" else method
+        name, chosen = base if method == "base" else method, tried["chosen"].get(method)
         losses = {lr: [run.outcome["validation"]["loss"] for run in runs]
                   for lr, runs in by_lr.items() if runs}  # fmt: skip
         if not losses:  # the user has tuned it
             continue
         means = {lr: short(statistics.fmean(values)) for lr, values in losses.items()}
-        picked = [lr == chosen.get(method) for lr in means]
         # rates that were left on the way were tried on fewer seeds
         most = max(map(len, losses.values()))
-        colour, symbol, dash = style(arm_of(cell, name), cell)
-        full = symbol.removesuffix("-open")
-        symbols = ["star" if p else full if len(values) == most else f"{full}-open"
-                   for p, values in zip(picked, losses.values(), strict=True)]  # fmt: skip
-        data.append(
-            {"type": "scatter", "mode": "lines+markers", "name": plain(name),
-             "x": list(means), "y": list(means.values()), "line": {"color": colour, "dash": dash},
-             "marker": {"color": colour, "size": [15 if p else 7 for p in picked],
-                        "symbol": symbols},
-             "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
-        )  # fmt: skip
+        left = [lr for lr, values in losses.items() if len(values) < most]
+        own = style(arm_of(cell, name), cell)
+        data.append(_line(name, own, means, chosen, hollow=left))
         rows += [[name, f"{lr:.4g}{beside.get(lr, '')}", number(mean),
                   ", ".join(map(number, losses[lr])),
-                  words("chart.chosen") if lr == chosen.get(method) else ""]
+                  words("chart.chosen") if lr == chosen else ""]
                  for lr, mean in means.items()]  # fmt: skip
-    rates = sorted(rates_tried["tried"])
-    layout = {"xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": rates,
-                        "ticktext": [f"{lr:.2g}" for lr in rates]},
-              "yaxis": {"title": {"text": words("chart.tuning_loss")}}, "height": 400}  # fmt: skip
-    views = [{"label": "", "data": data, "layout": layout}]
+    layout = _by_rate(tried["tried"], words("chart.tuning_loss"), words)
     columns = ("method", "lr", "mean", "by_seed", "chosen")
-    behind = [{"method": row[0], "phase": "tune"} for row in rows]
     return chart(
-        "tuning", words, views, columns, rows, behind, text=f"tuning{cell.made}", base=base
-    )
+        "tuning", words, [{"label": "", "data": data, "layout": layout}], columns, rows,
+        [{"method": row[0], "phase": "tune"} for row in rows],
+        text=f"tuning{cell.made}", base=base,
+    )  # fmt: skip
+
+
+def _line(
+    name: str,
+    own: tuple[str, str, str],
+    values: dict[float, float],
+    chosen: float | None,
+    hollow: Sequence[float] | None = None,
+) -> dict[str, Any]:
+    """A value by learning rate, with a star at the chosen one."""
+    colour, symbol, dash = own
+    full = symbol if hollow is None else symbol.removesuffix("-open")
+    symbols = {lr: f"{full}-open" if lr in (hollow or ()) else full for lr in values}
+    symbols |= {lr: "star" for lr in values if lr == chosen}
+    return {
+        "type": "scatter", "mode": "lines+markers", "name": plain(name),
+        "x": list(values), "y": list(values.values()), "line": {"color": colour, "dash": dash},
+        "marker": {"color": colour, "size": [15 if lr == chosen else 7 for lr in values],
+                   "symbol": list(symbols.values())},
+        "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>",
+    }  # fmt: skip
+
+
+def _by_rate(rates: Iterable[float], what: str, words: Words) -> dict[str, Any]:
+    """A layout along learning rates, with a tick at every one that ran."""
+    ticks = sorted({*rates})
+    return {
+        "xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": ticks,
+                  "ticktext": [f"{lr:.2g}" for lr in ticks]},
+        "yaxis": {"title": {"text": plain(what)}}, "height": 420,
+    }  # fmt: skip
 
 
 def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
@@ -149,33 +166,21 @@ def _ends(arm: Arm) -> list[float]:
 def _view(
     label: str, by_name: dict[str, list[Place]], best: dict[str, Place], words: Words
 ) -> dict[str, Any]:
-    data = []
+    data, rates = [], []
     for name, places in by_name.items():
-        places = sorted(places, key=lambda p: p.arm.row["lr"] or 0.0)
+        places = sorted(places, key=lambda place: place.arm.row["lr"] or 0.0)
         cell = places[0].cell
-        bands = [[cell.scale * v for v in band(_ends(p.arm))] for p in places]
-        picked = [p is best[name] for p in places]
-        colour, symbol, dash = style(places[0].arm, cell)
-        data.append(
-            {"type": "scatter", "mode": "lines+markers", "name": plain(name),
-             "x": [short(p.arm.row["lr"] or 0.0) for p in places],
-             "y": [short(mean) for mean, _, _ in bands],
-             "error_y": {"array": [short(high - mean) for mean, _, high in bands],
-                         "color": colour, "thickness": 1, "width": 3},
-             "line": {"color": colour, "dash": dash},
-             "marker": {"color": colour, "size": [15 if p else 7 for p in picked],
-                        "symbol": ["star" if p else symbol for p in picked]},
-             "hovertemplate": "%{x:.4g}: %{y:.4g}<extra>" + plain(name) + "</extra>"}
-        )  # fmt: skip
-    first = next(iter(best.values())).cell
-    # a tick at every rate that ran
-    rates = sorted({p.cell.result["settings"]["lr"] for own in by_name.values() for p in own})
-    layout = {
-        "xaxis": {"type": "log", "title": {"text": words("chart.lr")}, "tickvals": rates,
-                  "ticktext": [f"{lr:.2g}" for lr in rates]},
-        "yaxis": {"title": {"text": plain(metric_name(first, words))}}, "height": 420,
-    }  # fmt: skip
-    return {"label": label, "data": data, "layout": layout}
+        bands = [[cell.scale * v for v in band(_ends(place.arm))] for place in places]
+        lrs = [short(place.arm.row["lr"] or 0.0) for place in places]
+        means = dict(zip(lrs, (short(mean) for mean, _, _ in bands), strict=True))
+        own = style(places[0].arm, cell)
+        line = _line(name, own, means, short(best[name].arm.row["lr"] or 0.0))
+        line["error_y"] = {"array": [short(high - mean) for mean, _, high in bands],
+                           "color": own[0], "thickness": 1, "width": 3}  # fmt: skip
+        data.append(line)
+        rates += [place.cell.result["settings"]["lr"] for place in places]
+    what = metric_name(next(iter(best.values())).cell, words)
+    return {"label": label, "data": data, "layout": _by_rate(rates, what, words)}
 
 
 def _rows(label: str, best: dict[str, Place], base: str) -> list[list[str]]:

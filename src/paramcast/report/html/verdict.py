@@ -67,45 +67,33 @@ def _none(words: Words) -> dict[str, Any]:
 
 def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
     """Facts, each with label, value, and the place on the page that it links to."""
-    # facts of pilots and studies; what only one of them has is put before these
-    phases = Counter(run.spec["phase"] for run in stored.runs)
-    seconds = sum(run.outcome["seconds"] or 0.0 for run in stored.runs)
-    diverged = sum(run.outcome["status"] != "done" for run in stored.runs)
-    facts = [
-        (
-            "runs",
-            words(
-                "facts.runs_value",
-                all=phases.total(),
-                final=phases["final"],
-                tune=phases["tune"],
-            ),
-            "runs",
-        ),
-        ("time", _time(seconds, words), "runs"),
-        ("wall", _time(stored.result["wall_seconds"], words), "how"),
-        (
-            "bad",
-            words("facts.bad_value", diverged=diverged, failed=len(stored.failures)),
-            "failed",
-        ),
-    ]
-    if stored.kind == "table":  # nothing was trained here
-        rows = cells[0].result["table"]
-        counts = sum(len(row["values"]) for row in rows), sum(row["diverged"] for row in rows)
-        facts = [("rows", str(counts[0]), "runs"), ("diverged", str(counts[1]), "failed")]
-    paired = all(cell.metric.paired for cell in cells)
-    n = _seeds(cells, words)
-    facts.insert(0, ("seeds", words("facts.paired" if paired else "facts.unpaired", n=n), "table"))
-    if stored.kind == "study":
-        facts.insert(0, ("comparisons", str(len(cells)), "table"))
-    else:
+    n, many = _seeds(cells, words), stored.kind == "study"
+    paired = "paired" if all(cell.metric.paired for cell in cells) else "unpaired"
+    facts = [("comparisons", str(len(cells)), "table")] if many else []
+    facts.append(("seeds", words(f"facts.{paired}", n=n), "table"))
+    if not many:
         result, metric = cells[0].result, cells[0].metric
-        facts.insert(1, ("margin", amount(metric.margin, metric, words), "how"))
         if result["steps"] is not None:  # else only the training knows
             key = "steps_early" if result["early_steps"] else "steps_value"
             steps = words(f"facts.{key}", full=result["steps"], early=result["early_steps"])
-            facts.insert(1, ("steps", steps, "how"))
+            facts.append(("steps", steps, "how"))
+        facts.append(("margin", amount(metric.margin, metric, words), "how"))
+    if stored.kind == "table":  # nothing was trained here
+        rows = cells[0].result["table"]
+        facts.append(("rows", str(sum(len(row["values"]) for row in rows)), "runs"))
+        facts.append(("diverged", str(sum(row["diverged"] for row in rows)), "failed"))
+    else:
+        phases = Counter(run.spec["phase"] for run in stored.runs)
+        counts = {"all": phases.total(), "final": phases["final"], "tune": phases["tune"]}
+        seconds = sum(run.outcome["seconds"] or 0.0 for run in stored.runs)
+        diverged = sum(run.outcome["status"] != "done" for run in stored.runs)
+        bad = words("facts.bad_value", diverged=diverged, failed=len(stored.failures))
+        facts += [
+            ("runs", words("facts.runs_value", **counts), "runs"),
+            ("time", _time(seconds, words), "runs"),
+            ("wall", _time(stored.result["wall_seconds"], words), "how"),
+            ("bad", bad, "failed"),
+        ]
     return [(words(f"facts.{name}"), value, place) for name, value, place in facts]
 
 

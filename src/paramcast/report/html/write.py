@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
 
 from ..._files import replacing
 from ...errors import StudyError
@@ -56,7 +55,14 @@ def write_report(
     if path.is_dir() or (out is not None and not path.parent.is_dir()):
         reason = "it is a folder" if path.is_dir() else f"{path.parent} is not a folder"
         raise StudyError(f"{path} cannot be written: {reason}; give another file with -o")
-    _replace(path, content(folder, language, form, inputs, one_page=one_page))
+    made = content(folder, language, form, inputs, one_page=one_page)
+    try:
+        with replacing(path) as file:  # a reader sees the old file or the new one
+            file.write(made)
+    except OSError as error:
+        raise StudyError(
+            f"{path} cannot be written: {error.strerror}; give another file with -o"
+        ) from None
     return path
 
 
@@ -93,11 +99,11 @@ def content(
             from .meeting import one_page as printed
 
             return printed(stored, words, inputs)
-        return _content(build(stored, words, inputs), words, form)
+        data = build(stored, words, inputs)
+        if form in ("md", "latex"):
+            from . import text
 
-
-def _content(data: dict[str, Any], words: Words, form: str) -> bytes:
-    if form in ("html", "pdf"):
+            return (text.markdown if form == "md" else text.latex)(data, words).encode()
         from .page import render
 
         page = render(data, words, eager=form == "pdf")
@@ -106,17 +112,3 @@ def _content(data: dict[str, Any], words: Words, form: str) -> bytes:
         from .pdf import to_pdf
 
         return to_pdf(page)
-    from . import text
-
-    return (text.markdown if form == "md" else text.latex)(data, words).encode()
-
-
-def _replace(path: Path, content: bytes) -> None:
-    """Write atomically: a reader sees the old file or the new one."""
-    try:
-        with replacing(path) as file:
-            file.write(content)
-    except OSError as error:
-        raise StudyError(
-            f"{path} cannot be written: {error.strerror}; give another file with -o"
-        ) from None

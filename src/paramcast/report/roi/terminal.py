@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import sys
 import textwrap
 from collections.abc import Iterable, Sequence
+from functools import partial
 from typing import Any
 
 from rich.console import Console
@@ -13,6 +13,7 @@ from rich.table import Table
 
 from ...study.reading import printable
 from ...study.words import Words
+from ..columns import captured
 from .lines import lines, notes, number, table
 
 WIDTH = 120
@@ -26,12 +27,7 @@ def render(found: dict[str, Any], *, full: bool = False) -> str:
         found: of `summary`.
         full: also print key figures, terms, inputs and formulas.
     """
-    console = Console(file=sys.__stdout__)
-    if not console.is_terminal:
-        console = Console(file=sys.__stdout__, width=WIDTH)
-    with console.capture() as captured:
-        show(found, console, full=full)
-    return captured.get()
+    return captured(partial(show, found, full=full), WIDTH)
 
 
 def show(found: dict[str, Any], console: Console, *, full: bool) -> None:

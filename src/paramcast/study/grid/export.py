@@ -29,7 +29,7 @@ def comparison_rows(result: Result) -> list[dict[str, Any]]:
                     "method": row["method"],
                     "role": row["role"],
                     "method_lr": row["lr"],
-                    "seeds": cell["seeds"],
+                    "seeds": len(row["values"]),
                     "metric": cell["metric"].name,
                     "mean": row["mean"],
                     "low": row["low"],
@@ -64,7 +64,7 @@ def run_rows(folder: Path, url: str | None = None) -> list[dict[str, Any]]:
         StoreError: there is no store, or it cannot be read.
     """
     with reading(folder, url) as store, as_written(store.name, AGAIN):
-        return [_flat(spec, outcome) for spec, outcome in store.runs()]
+        return [run_row(spec, outcome) for spec, outcome in store.runs()]
 
 
 def write(rows: list[dict[str, Any]], path: Path) -> None:
@@ -98,7 +98,8 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
         raise StudyError(f"{path} cannot be written: {error.strerror or error}") from None
 
 
-def _flat(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+def run_row(spec: dict[str, Any], outcome: dict[str, Any]) -> dict[str, Any]:
+    """A run's specification and outcome in one row."""
     names = ("status", "learned", "steps", "seconds", "peak_memory", "train_loss", "gap")
     flat = {**spec, "probes": ", ".join(spec.get("probes", ()))}
     flat.update((name, outcome.get(name)) for name in names)
