@@ -4,32 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from typing import Any
 
 import pytest
 import torch
 
 from paramcast.study.tasks.task import Examples, Prepared
-from paramcast.study.training.counts import MOST_CLASSES, class_counts
+from paramcast.study.training.evaluating import MOST_CLASSES, class_counts
 from paramcast.study.training.loop import run
 from runs import run_spec
 
 
-def test_counts_by_hand(prepared: Callable[..., Prepared]) -> None:
-    targets = torch.tensor([0, 0, 0, 1, 1, 2])
-    chosen = torch.tensor([0, 1, 0, 1, 2, 0])  # hits: two of class 0, one of class 1
-    made = prepared()
-    small = replace(made, test=Examples(torch.zeros(6, 4), targets))
-    found = class_counts(small, torch.nn.functional.one_hot(chosen, 3).float())
-    assert found == {"actual": [3, 2, 1], "predicted": [3, 2, 1], "hits": [2, 1, 0]}
-
-
-def test_labels_in_a_row_count_each(prepared: Callable[..., Prepared]) -> None:
-    """Outputs (examples, classes, length), as of a language model."""
-    targets = torch.tensor([[0, 1], [2, 2]])
-    small = replace(prepared(), test=Examples(torch.zeros(2, 4), targets))
-    outputs = torch.nn.functional.one_hot(torch.tensor([[0, 2], [2, 1]]), 3).float().mT
-    found = class_counts(small, outputs)
-    assert found == {"actual": [1, 1, 2], "predicted": [1, 1, 2], "hits": [1, 0, 1]}
+@pytest.mark.parametrize(
+    ("targets", "chosen", "found"),
+    [
+        # hits: two of class 0, one of class 1
+        ([0, 0, 0, 1, 1, 2], [0, 1, 0, 1, 2, 0], ([3, 2, 1], [3, 2, 1], [2, 1, 0])),
+        # (examples, length), as of a language model: each position counts
+        ([[0, 1], [2, 2]], [[0, 2], [2, 1]], ([1, 1, 2], [1, 1, 2], [1, 0, 1])),
+    ],
+)
+def test_counts_by_hand(
+    prepared: Callable[..., Prepared], targets: Any, chosen: Any, found: tuple[list[int], ...]
+) -> None:
+    small = replace(prepared(), test=Examples(torch.zeros(len(targets), 4), torch.tensor(targets)))
+    outputs = torch.nn.functional.one_hot(torch.tensor(chosen), 3).float().movedim(-1, 1)
+    counted = class_counts(small, outputs)
+    assert counted == dict(zip(("actual", "predicted", "hits"), found, strict=True))
 
 
 def test_no_counts_without_classes_or_with_too_many(prepared: Callable[..., Prepared]) -> None:

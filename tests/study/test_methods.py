@@ -25,11 +25,8 @@ from paramcast.study.training.noise import GradientNoise
 @pytest.mark.parametrize(
     ("text", "labels"),
     [
-        ("plp", ["plp"]),
-        ("demon, plp", ["demon", "plp"]),
         ("  plp ,demon  ", ["plp", "demon"]),
         ("plp()", ["plp"]),
-        ("plp(horizon=0.5)", ["plp(horizon=0.5)"]),
         ("plp(start='last',horizon=1)", ["plp(horizon=1, start='last')"]),
         ('plp( start = "last" )', ["plp(start='last')"]),
         ("lookahead(every=5, alpha=0.8), plp", ["lookahead(alpha=0.8, every=5)", "plp"]),
@@ -59,10 +56,8 @@ def test_knobs_are_those_of_the_predictor() -> None:
     [
         ("", "no method was named; choose from plp"),
         ("plpp", "unknown method 'plpp'; choose from plp"),
-        ("PLP", "unknown method 'PLP'"),
         ("sgd", "unknown method 'sgd'.*always run"),
         ("plp plp", "cannot be read at 'plp plp'"),
-        (",plp", "cannot be read at ',plp'"),
         ("plp(horizon=1", "cannot be read at"),
         ("plp, plp", "plp is named twice"),
         ("plp, plp()", "plp is named twice"),
@@ -70,16 +65,14 @@ def test_knobs_are_those_of_the_predictor() -> None:
         ("plp(1)", "plp has no knob '1'"),
         ("demon(beta=1)", "demon has no knob 'beta'; it has none"),
         ("plp(horizon=)", "knob horizon of plp must be a number"),
-        ("plp(horizon=fast)", "knob horizon of plp must be a number"),
         ("plp(horizon='1')", "horizon must be a finite number, got '1'"),
         ("plp(horizon=1e999)", "horizon must be a finite number, got inf"),
         ("plp(every=2)", "every must be >= 3"),
-        ("plp(every=3.5)", "every must be a whole number"),
         ("plp(start='end')", "start must be one of"),
-        ("lookahead(alpha=2)", "alpha must be above 0 and at most 1"),
-        ("least-squares(window=1)", "window must be >= 2"),
         ("plp(horizon=0.5, horizon=0.7)", "horizon"),  # which of the two?
-        ("plp(start='last', start=1)", "start"),
+        ("perturbed(share=1.5)", r"perturbed.*share must be in \[0, 1\], got 1.5"),
+        ("perturbed(draw=-1)", r"perturbed.*draw must be >= 0, got -1"),
+        ("gradient-noise(share=-1)", r"gradient-noise.*share must be in"),
     ],
 )
 def test_unreadable_methods_are_refused(text: str, message: str) -> None:
@@ -91,20 +84,13 @@ def test_unreadable_methods_are_refused(text: str, message: str) -> None:
     "text",
     [
         "plp(horizon=__import__('os').system('touch owned'))",
-        "plp(horizon=[c for c in 'x'])",
         "plp(horizon=open)",
         "plp(horizon=9**9)",
-        "plp(horizon=lambda: 0)",
-        "plp(horizon=1 if 1 else 2)",
         "plp(horizon=\0)",
         "plp(start={})",
-        "plp(start=[])",
-        "plp(horizon=" + "9" * 400 + ")",
         "plp(horizon=" + "9" * 5000 + ")",
         "plp(horizon=" + "[" * 300 + ")",
         "plp; import os",
-        "__import__('os')",
-        "plp\n; demon",
         "💥",
     ],
     ids=lambda text: text[:24].encode("ascii", "backslashreplace").decode(),
@@ -159,13 +145,6 @@ def task(prepared: Callable[..., Prepared]) -> Prepared:
     return prepared()
 
 
-def test_sign_flipped_is_the_jump_backward(task: Prepared) -> None:
-    forward, backward = jumps(task, "plp"), jumps(task, "sign-flipped:plp")
-    for there, back in zip(forward, backward, strict=True):
-        assert there.norm() > 1e-3
-        torch.testing.assert_close(back, -there, rtol=1e-4, atol=1e-6)
-
-
 def test_random_jump_keeps_only_the_length_of_each_tensors_jump(task: Prepared) -> None:
     forward, one, two = (
         jumps(task, method, noise_seed)
@@ -178,18 +157,16 @@ def test_random_jump_keeps_only_the_length_of_each_tensors_jump(task: Prepared) 
             assert not torch.allclose(a, b, rtol=0.1)
             for other in (a, b):
                 assert abs(torch.cosine_similarity(there.flatten(), other.flatten(), 0)) < 0.95
-
-
-def test_random_jump_repeats_with_its_seed(task: Prepared) -> None:
-    one, again = (after_one_cycle(task, "random-jump:plp", 5) for _ in range(2))
+    again = jumps(task, "random-jump:plp", 1)  # it repeats with its seed
     assert all(torch.equal(a, b) for a, b in zip(one, again, strict=True))
 
 
-def test_derived_controls_take_the_knobs_of_their_predictor(task: Prepared) -> None:
+def test_sign_flipped_is_the_jump_backward_of_a_predictor_with_its_knobs(task: Prepared) -> None:
     label = "plp(horizon=1.5, start='last')"
     forward, backward = jumps(task, label), jumps(task, f"sign-flipped:{label}")
-    assert float(forward[0].norm()) > 1.2 * float(jumps(task, "plp")[0].norm())
-    torch.testing.assert_close(backward[0], -forward[0], rtol=1e-4, atol=1e-6)
+    assert float(forward[0].norm()) > 1.2 * float(jumps(task, "plp")[0].norm()) > 1e-3
+    for there, back in zip(forward, backward, strict=True):
+        torch.testing.assert_close(back, -there, rtol=1e-4, atol=1e-6)
 
 
 def test_demons_momentum_falls_to_zero_at_the_end(task: Prepared) -> None:
@@ -200,11 +177,8 @@ def test_demons_momentum_falls_to_zero_at_the_end(task: Prepared) -> None:
         momenta.append(optimizer.param_groups[0]["momentum"])
     left = [0.9 * (1 - t / STEPS) for t in range(STEPS + 1)]
     assert momenta == pytest.approx([x / (0.1 + x) for x in left])
-    assert momenta[0] == 0.9
-    assert momenta[-1] == 0.0
-
-
-def test_demon_lowers_the_first_beta_of_adamw(task: Prepared) -> None:
+    assert (momenta[0], momenta[-1]) == (0.9, 0.0)
+    # of AdamW the first beta
     _, optimizer, (demon,) = built(task, "demon", base="adamw")
     for _ in range(STEPS):
         demon.step()
@@ -237,12 +211,6 @@ def test_beta2_is_the_tasks_unless_a_run_names_its_own(
         changed = adjusted(task.task, None, None, named)
         optimizer, _ = build(changed, base, "base", changed.model(), 0.1, 10, 0)
         assert optimizer.param_groups[group]["betas"] == (0.9, beta2)
-
-
-def test_nesterov_is_sgd_with_nesterov(task: Prepared) -> None:
-    _, optimizer, followers = built(task, "nesterov")
-    assert optimizer.param_groups[0]["nesterov"]
-    assert not followers
 
 
 @pytest.mark.parametrize(
@@ -339,8 +307,6 @@ def test_gradient_noise_has_its_share_of_the_norm_and_comes_again_with_its_seed(
     assert torch.equal(noise, again)
     assert not torch.equal(noise, torch.cat([n.reshape(-1) for n in step(2, 0.5)]))
     assert all(float(n.abs().max()) == 0 for n in step(1, 0.0))
-    with pytest.raises(StudyError, match=r"gradient-noise.*share must be in"):
-        parse_methods("gradient-noise(share=-1)")
 
 
 # --- the paired null ----------------------------------------------------------------------------
@@ -393,16 +359,3 @@ def test_perturbed_comes_before_the_base_and_leaves_frozen_weights(
     assert torch.equal(net[0].weight, model()[0].weight)
     (hook,) = optimizer._optimizer_step_post_hooks.values()
     assert torch.equal(hook.slow[0], net[1].weight)  # its slow weights begin where the run does
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("perturbed(share=1.5)", r"perturbed.*share must be in \[0, 1\], got 1.5"),
-        ("perturbed(draw=-1)", r"perturbed.*draw must be >= 0, got -1"),
-        ("perturbed(draw=0.5)", r"perturbed.*draw must be a whole number"),
-    ],
-)
-def test_perturbed_refuses_other_shares_and_draws(text: str, message: str) -> None:
-    with pytest.raises(StudyError, match=message):
-        parse_methods(text)

@@ -70,10 +70,7 @@ def test_forgetting_is_the_best_that_was_known_minus_what_is_left() -> None:
     # segment 1: 0.9 - 0.7; segment 2: 0.8 - 0.3; the last one cannot be forgotten yet
     assert forgetting(matrix) == pytest.approx((0.2 + 0.5) / 2)
     assert learning(matrix) == pytest.approx((0.9 + 0.8 + 0.9) / 3)
-
-
-def test_forgetting_is_negative_where_later_segments_help() -> None:
-    assert forgetting([[0.5, 0.0], [0.7, 0.9]]) == pytest.approx(-0.2)
+    assert forgetting([[0.5, 0.0], [0.7, 0.9]]) == pytest.approx(-0.2)  # later segments help
 
 
 @pytest.mark.parametrize(
@@ -172,7 +169,7 @@ def errors(seed: int) -> list[float]:
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_page_hinkley_is_rivers(seed: int) -> None:
+def test_page_hinkley_is_rivers_and_its_defaults_notice_both_drifts(seed: int) -> None:
     drift = pytest.importorskip("river.drift")
     theirs = drift.PageHinkley(min_instances=10, delta=0.02, threshold=1.0, alpha=1.0, mode="up")
     expected = []
@@ -180,13 +177,8 @@ def test_page_hinkley_is_rivers(seed: int) -> None:
         theirs.update(value)
         if theirs.drift_detected:
             expected.append(t)
-    assert expected
     assert alarms_of(PageHinkley(), errors(seed)) == expected
-
-
-@pytest.mark.parametrize("seed", range(5))
-def test_the_defaults_notice_both_drifts_and_nothing_before(seed: int) -> None:
-    first, second, *_ = alarms_of(PageHinkley(), errors(seed))
+    first, second, *_ = expected
     assert 60 <= first <= 63
     assert 120 <= second <= 165  # while the errors still rise
 
@@ -194,17 +186,15 @@ def test_the_defaults_notice_both_drifts_and_nothing_before(seed: int) -> None:
 @pytest.mark.parametrize(
     ("knobs", "message"),
     [
-        ({"threshold": 0}, "threshold must be above 0 and finite, got 0"),
-        ({"threshold": math.inf}, "threshold must be above 0"),
-        ({"delta": -0.1}, "delta must be a finite number from 0, got -0.1"),
-        ({"least": 0}, "least must be a whole number from 1, got 0"),
-        ({"least": 2.0}, "least must be a whole number"),
+        ({"threshold": 0}, r"threshold must be in \(0, inf\), got 0"),
+        ({"delta": -0.1}, r"delta must be in \[0, inf\), got -0.1"),
+        ({"least": 0}, "least must be >= 1, got 0"),
     ],
 )
 def test_a_test_that_cannot_work_is_refused(knobs: dict[str, Any], message: str) -> None:
     with pytest.raises(ArgumentError, match=message):
         PageHinkley(**knobs)
-    with pytest.raises(ArgumentError, match="the value must be finite, got nan"):
+    with pytest.raises(ArgumentError, match="value must be a finite number, got nan"):
         PageHinkley().update(math.nan)
 
 
@@ -296,7 +286,7 @@ def drift() -> Prepared:
 
 
 @pytest.mark.parametrize("name", ["digits-classes", "digits-drift"])
-def test_every_digit_is_in_one_segment(name: str, request: pytest.FixtureRequest) -> None:
+def test_every_digit_is_in_one_segment(name: str) -> None:
     prepared = load(find(name))
     sizes = [len(s) for s in (prepared.train, prepared.validation, prepared.test)]
     assert sizes == [1000, 300, 497]
@@ -304,14 +294,8 @@ def test_every_digit_is_in_one_segment(name: str, request: pytest.FixtureRequest
     for split, size in zip(("train", "validation", "test"), sizes, strict=True):
         every = torch.cat([getattr(s, split) for s in prepared.task.stream.segments])
         assert sorted(every.tolist()) == list(range(size))
-
-
-@pytest.mark.parametrize("name", ["digits-classes", "digits-drift"])
-def test_not_all_segments_end_with_a_cycle(name: str) -> None:
-    # else restarting it there would be the same as not restarting it, and the study would be blind
-    prepared = load(find(name))
+    # not all segments end with a cycle: else restarting it there would be the same as not doing so
     task = prepared.task
-    assert task.stream is not None
     steps = total_steps(len(prepared.train), task.batch_size, task.epochs)
     ends = list(itertools.accumulate(shares(task.stream, steps)))[:-1]
     assert sum(end % 3 != 0 for end in ends) >= 2
@@ -406,18 +390,13 @@ BOUNDARIES = (5, 11)
 
 @pytest.mark.parametrize(
     ("method", "plp", "resets"),
-    [
-        ("base", False, ()),
-        ("plp", True, ()),
-        ("plp(on_drift='oracle')", True, BOUNDARIES),
-    ],
+    [("base", False, ()), ("plp", True, ()), ("plp(on_drift='oracle')", True, BOUNDARIES)],
 )
-@pytest.mark.parametrize("seed", [0, 1])
 def test_prequential_accuracy_is_that_of_a_plain_loop(
-    prepared: Make, method: str, plp: bool, resets: tuple[int, ...], seed: int
+    prepared: Make, method: str, plp: bool, resets: tuple[int, ...]
 ) -> None:
     task = prepared(stream=stream((0, 0.5, 0)))
-    s = spec(task, method, seed=seed)
+    s = spec(task, method, seed=1)
     outcome = run(s, task)
     _, seen, _ = plain_loop(task, s, plp=plp, resets=resets)
     assert outcome["status"] == "done"
@@ -484,9 +463,8 @@ def test_what_is_noticed_is_what_resets(prepared: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    "method", ["base", "plp", "plp(on_drift='reset')", "random-jump:plp(on_drift='reset')",
-               "state-reset", "outer-nesterov(every=5, on_drift='reset')", "ema", "demon"]
-)  # fmt: skip
+    "method", ["base", "random-jump:plp(on_drift='reset')", "state-reset", "ema"]
+)
 def test_the_same_seed_gives_the_same_bits(prepared: Make, method: str) -> None:
     task = prepared(stream=stream((0, 0, 0.5), memory=5))
     one = timeless(run(spec(task, method), task))
@@ -552,20 +530,8 @@ def test_probes_look_at_every_step_and_change_nothing(
 
 def test_the_pilot_runs_on_a_stream(paramcast: Callable[..., Any], tmp_path: Any) -> None:
     methods = "plp, plp(on_drift='reset'), plp(on_drift='oracle'), state-reset"
-    words = (
-        "--epochs",
-        1,
-        "--lr",
-        0.05,
-        "--seeds",
-        2,
-        "--methods",
-        methods,
-        "--all-arms",
-        "--out",
-        "out",
-    )
-    ran = paramcast("pilot", "digits-classes/mlp", *words)
+    words = ("--epochs", 1, "--lr", 0.05, "--seeds", 2, "--methods", methods, "--all-arms")
+    ran = paramcast("pilot", "digits-classes/mlp", *words, "--out", "out")
     assert ran.code == 0, ran.err
     result = cell(json.loads((tmp_path / "out" / "result.json").read_text()))
     rows = {row["method"]: row for row in result["table"]}
@@ -642,15 +608,6 @@ def test_reacting_methods_are_refused_before_anything_runs(prepared: Make) -> No
     with pytest.raises(StudyError, match="state-reset reacts to drift, but task blobs is no"):
         check_methods(prepared().task, "sgd", parse_methods("state-reset"))
     check_methods(prepared(stream=stream()).task, "sgd", parse_methods("state-reset"))
-
-
-def test_half_precision_is_another_run_and_learns_too(prepared: Make) -> None:
-    task = prepared(stream=stream(memory=5))
-    plain = run(spec(task), task)
-    half = run(spec(task, precision="bfloat16"), task)
-    assert half["status"] == "done"
-    assert half["test"]["loss"] != plain["test"]["loss"]
-    assert half["test"]["loss"] == pytest.approx(plain["test"]["loss"], rel=0.1)
 
 
 def test_what_a_run_takes_is_measured_on_streams_of_many_segments(

@@ -11,10 +11,8 @@ from typing import Any, NamedTuple
 from ..spec import RunSpec
 from ..tasks.source import Source
 
-ATTEMPTS = 2
-"""How often a run that fails is tried in all."""
-POLL = 0.5
-"""Seconds after which an engine checks again whether it can start something."""
+ATTEMPTS = 2  # how often a run that fails is tried in all
+POLL = 0.5  # seconds after which an engine checks again whether it can start something
 
 
 class Job(NamedTuple):

@@ -19,10 +19,8 @@ from typing import Any, NamedTuple
 from ...errors import RunError
 from .server import start_early, workers_context, workers_main
 
-STARTS = 4
-"""After that many deaths in a row before a worker was ready, the crew gives up."""
-GRACE = 3.0
-"""Seconds that a process has to end after it is told to."""
+STARTS = 4  # after that many deaths in a row before a worker was ready, the crew gives up
+GRACE = 3.0  # seconds that a process has to end after it is told to
 
 
 class Ended(NamedTuple):

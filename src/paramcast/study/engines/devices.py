@@ -8,8 +8,7 @@ from pathlib import Path
 import torch
 from filelock import FileLock, Timeout
 
-PER_GPU = 2
-"""Default workers on one GPU: one computes while the other's host catches up."""
+PER_GPU = 2  # default workers on one GPU: one computes while the other's host catches up
 _held: dict[str, tuple[int, FileLock]] = {}  # this process's slot; the lock lives as long as it
 
 

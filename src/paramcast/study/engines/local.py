@@ -19,16 +19,14 @@ from .base import Engine, Finished, Job
 from .crew import Crew, Ended, Task
 from .devices import take_slot
 
-KEPT_FREE = 0.1
-"""The share of the available memory that is kept free."""
+KEPT_FREE = 0.1  # the share of the available memory that is kept free
+# the files with a container's own limit, in versions 2 and 1 of control groups
 MEMORY_LIMITS = tuple(
     Path("/sys/fs/cgroup", file) for file in ("memory.max", "memory/memory.limit_in_bytes")
 )
-"""The files with a container's own limit, in versions 2 and 1 of control groups."""
 KILLED = "killed, probably because memory ran out"
 
-Kind = tuple[Any, ...]
-"""Runs that take about the same memory: a task, a batch size, a device."""
+Kind = tuple[Any, ...]  # runs that take about the same memory: a task, a batch size, a device
 
 
 class LocalEngine(Engine):

@@ -24,11 +24,11 @@ from ..tasks.own_file import code_files
 from ..tasks.source import CODE, Source
 from . import worker
 
+# seconds after its timeout at which a run that cannot be interrupted ends with its process
 GRACE = 15.0
-"""Seconds after its timeout at which a run that cannot be interrupted ends with its process."""
 LARGEST = 200 * 2**20  # bytes sent to a node
+# the files of a task that a node may lack, by their paths beside its own file
 Parcel = tuple[tuple[str, bytes], ...]
-"""The files of a task that a node may lack, by their paths beside its own file."""
 
 
 def pack(source: Source) -> Parcel:

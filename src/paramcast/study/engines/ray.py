@@ -20,10 +20,9 @@ from ..tasks.source import Source
 from . import node
 from .base import ATTEMPTS, Engine, Finished, Job
 
+# how often a run whose process or node dies is tried in all; the run is rarely to blame
 ATTEMPTS_LOST = 4
-"""How often a run whose process or node dies is tried in all; the run is rarely to blame."""
-LOST = "lost"
-"""Marks the outcome of such a run."""
+LOST = "lost"  # marks the outcome of such a run
 OBJECT_STORE = 100 * 2**20  # bytes, in a cluster of our own
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anyone
@@ -31,12 +30,10 @@ SETTINGS = {
     "RAY_NUM_REDIS_GET_RETRIES": "5",  # seconds that a cluster has to accept us
     "RAY_CLIENT_MAX_CONNECTION_TIMEOUT_S": "5",
 }
-LOOK = 2.0
-"""Seconds between two looks at the nodes of the cluster."""
+LOOK = 2.0  # seconds between two looks at the nodes of the cluster
 CLIENT = "ray://"
 ADDRESS = re.compile(rf"({CLIENT})?([^/@:\s\[\]]+|\[[0-9a-fA-F:.]+\])(?::([0-9]{{1,5}}))?")
-CLIENT_PORT, HEAD_PORT = 10001, 6379
-"""Ray's own, where an address names none."""
+CLIENT_PORT, HEAD_PORT = 10001, 6379  # Ray's own, where an address names none
 ANSWER_SECONDS = 6.0
 
 

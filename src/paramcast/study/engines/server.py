@@ -31,9 +31,9 @@ def workers_context() -> Any:
     return context
 
 
+# Whether workers leave out the script that started this process: a comparison that a user's script
+# started would start once more in each of them. One of ours may tell them something (research/).
 without_script = False
-"""Whether workers leave out the script that started this process: a comparison that a user's script
-started would start once more in each of them. One of ours may tell them something (research/)."""
 
 
 @contextlib.contextmanager

@@ -82,8 +82,7 @@ def fingerprint(subject: Subject) -> str:
     return hash_of(subject.fingerprint())
 
 
-MEASURED_STEPS = 8
-"""Steps after which every buffer of an optimizer and of a cycle is allocated."""
+MEASURED_STEPS = 8  # steps after which every buffer of an optimizer and of a cycle is allocated
 
 
 def measure(spec: RunSpec, source: Source, live: str | None = None) -> tuple[int, int]:

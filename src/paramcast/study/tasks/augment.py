@@ -6,8 +6,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor
 
-PADDING = 4
-"""Pixels at each edge, as is usual for 32 x 32."""
+PADDING = 4  # pixels at each edge, as is usual for 32 x 32
 
 
 def crop_and_flip(images: Tensor, generator: torch.Generator) -> Tensor:

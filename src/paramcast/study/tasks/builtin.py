@@ -31,10 +31,9 @@ from .vision import (
 )
 
 SMALL_CNN = Network(small_cnn)
+# without a decaying schedule the best rates are lower than `fashion`'s
 FASHION_STREAM: dict[str, Any] = {"epochs": 2, "batch_size": 32, "lr_range": (0.0005, 0.05)}
-"""Without a decaying schedule the best rates are lower than `fashion`'s."""
-PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))
-"""Classes that come together, in their order."""
+PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))  # classes that come together, in their order
 
 
 def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:

@@ -7,15 +7,12 @@ from typing import Any
 
 from ..words import catalogue
 
+# Values by fact, in the order of telling; strict JSON, stored unchanged in result.json. The
+# catalogue holds a sentence per fact, in its section "data". A value is a number, a text or a list;
+# a pair in a list reads "name (number)". The value "because" names a sentence of its own,
+# `because_...`.
 Description = Mapping[str, Mapping[str, Any]]
-"""Values by fact, in the order of telling; strict JSON, stored unchanged in result.json.
-
-The catalogue holds a sentence per fact, in its section "data". A value is a number, a text or a
-list; a pair in a list reads "name (number)". The value "because" names a sentence of its own,
-`because_...`.
-"""
-MOST_SHOWN = 8
-"""The most entries of a list."""
+MOST_SHOWN = 8  # the most entries of a list
 
 
 def lines(description: Description, language: str = "en") -> list[str]:

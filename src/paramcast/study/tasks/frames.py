@@ -22,16 +22,13 @@ Kind = Literal["classes", "regression"]
 Missing = Literal["drop", "impute"]
 KINDS, MISSING = get_args(Kind), get_args(Missing)
 CHARACTERS = ("sep", "decimal", "thousands", "comment")
-READ = (*CHARACTERS, "encoding", "na_values", "skiprows")
-"""What --read passes to pandas.read_csv."""
+READ = (*CHARACTERS, "encoding", "na_values", "skiprows")  # what --read passes to pandas.read_csv
+# the likeliest encodings of text that is not UTF-8
 ENCODINGS = ("shift_jis", "gb18030", "cp1252", "cp1251")
-"""The likeliest encodings of text that is not UTF-8."""
-MOST_UNPACKED = 128 * 2**20
-"""The most bytes of a compressed table once unpacked."""
+MOST_UNPACKED = 128 * 2**20  # the most bytes of a compressed table once unpacked
+# the most cells and bytes of a Parquet file; a number takes 8 bytes
 MOST_CELLS, MOST_PARQUET_BYTES = 50_000_000, 512 * 2**20
-"""The most cells and bytes of a Parquet file; a number takes 8 bytes."""
-MOST_TEXT = 1000
-"""The most characters of a text in a Parquet file."""
+MOST_TEXT = 1000  # the most characters of a text in a Parquet file
 
 
 class TableOptions(NamedTuple):
@@ -77,8 +74,8 @@ def read_setting(text: str) -> tuple[str, str]:
     return key, value
 
 
+# how pandas leaves cells as they are written, and every line a row
 AS_TEXT = {"dtype": str, "na_filter": False, "skip_blank_lines": False}
-"""How pandas leaves cells as they are written, and every line a row."""
 
 
 def read_frame(

@@ -26,25 +26,21 @@ from rich.progress import track
 from ...errors import TaskError
 from ..reading import printable
 
+# folders that are splits, in lower case, in the order of the task's splits
 SPLITS = {"train": 0, "val": 1, "valid": 1, "validation": 1, "test": 2}
-"""Folders that are splits, in lower case, in the order of the task's splits."""
-IGNORED = "__MACOSX"
-"""What macOS adds to archives: a folder of hidden files."""
+IGNORED = "__MACOSX"  # what macOS adds to archives: a folder of hidden files
 ENDINGS = {".png", ".jpg", ".jpeg", ".bmp", ".gif", ".webp", ".tif", ".tiff"}
+# Pillow's other formats call programs (PostScript) or are read by little-used code
 FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "TIFF")
-"""Pillow's other formats call programs (PostScript) or are read by little-used code."""
 IMAGE_SIZE = 32
+# the most pixels of an image; each takes four bytes of memory, eight with transparency
 MOST_PIXELS = 100_000_000
-"""The most pixels of an image; each takes four bytes of memory, eight with transparency."""
-LARGE_PIXELS = 25_000_000
-"""Images with more of them in memory are decoded one at a time."""
+LARGE_PIXELS = 25_000_000  # images with more of them in memory are decoded one at a time
+# JPEG is decoded, and pixels are averaged in whole blocks, down to this multiple of the size; the
+# last step is bicubic. Pillow's documentation calls the result hard to tell from a slow one at 3.
 GAP = 3
-"""JPEG is decoded, and pixels are averaged in whole blocks, down to this multiple of the size; the
-last step is bicubic. Pillow's documentation calls the result hard to tell from a slow one at 3."""
-THREADS = 8
-"""Decoding releases Python's lock; each thread has one image of at most LARGE_PIXELS."""
-MOST_NAMED = 8
-"""The most broken files that one message names."""
+THREADS = 8  # decoding releases Python's lock; each thread has one image of at most LARGE_PIXELS
+MOST_NAMED = 8  # the most broken files that one message names
 FILE = "images.npz"
 Pixels = npt.NDArray[np.uint8]
 

@@ -30,8 +30,7 @@ CLINC150 = DataSet(
         ),
     ),
 )
-Pairs = list[tuple[str, str]]
-"""Texts, each with the name of its class."""
+Pairs = list[tuple[str, str]]  # texts, each with the name of its class
 
 
 def clinc150(name: str, network: Network, folder: Path, limit: int | None) -> Task:

@@ -70,13 +70,13 @@ def turned(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
     return torch.rot90(inputs, dims=(-2, -1)), targets
 
 
+# two abrupt changes, the second of which brings the old labels back, and a gradual one
 STANDARD = (
     Concept(1, as_it_is),
     Concept(1, swapped),
     Concept(1, as_it_is),
     Concept(2, turned, ramp=0.5),
 )
-"""Two abrupt changes, the second of which brings the old labels back, and a gradual one."""
 
 
 def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:

@@ -18,8 +18,8 @@ from ...errors import TaskError
 from .data.files import sha256_of
 
 PACKAGE = Path(__file__).resolve().parents[2]
+# functions that only this process has, by a stand-in for their file's name
 HERE: dict[str, Callable[..., Any]] = {}
-"""Functions that only this process has, by a stand-in for their file's name."""
 
 
 def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]:

@@ -106,8 +106,7 @@ SCORES = {
     "mae": Score(False, False, _mae),
     "r2": Score(True, False, _r2),
 }
-RANKING = ("auroc", "average_precision")
-"""Those that are undefined if a split has only one class."""
+RANKING = ("auroc", "average_precision")  # those that are undefined if a split has only one class
 
 
 def measure(name: str, outputs: Tensor, targets: Tensor) -> float:

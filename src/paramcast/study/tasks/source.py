@@ -19,10 +19,9 @@ from .own_file import HERE, function_from_file, hash_of_code, takes_trial, task_
 from .scores import SCORES
 from .task import Prepared, Task, prepare
 
-CODE = ("file", "trial")
-"""The kinds that are a function in a user's file."""
+CODE = ("file", "trial")  # the kinds that are a function in a user's file
+# for a training by command: its words, by arm; "base" alone if Trial.wrap makes the rest
 Commands = tuple[tuple[str, tuple[str, ...]], ...]
-"""For a training by command: its words, by arm; "base" alone if Trial.wrap makes the rest."""
 
 
 @dataclass(frozen=True)

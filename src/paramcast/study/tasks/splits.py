@@ -9,8 +9,7 @@ import torch
 from ...errors import TaskError
 
 VALIDATION_SHARE = 0.2
-FEWEST_PER_CLASS = 5
-"""Of 5 examples 60/20/20 are 3, 1 and 1."""
+FEWEST_PER_CLASS = 5  # of 5 examples 60/20/20 are 3, 1 and 1
 
 
 def balanced_order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:

@@ -25,22 +25,19 @@ from .splits import check_classes, split_at_random
 from .task import Task
 
 MOST_CATEGORIES = 50
-MOST_WHOLE = 20
-"""Up to that many distinct whole numbers are taken for classes."""
-CLIP = 10.0
-"""Standard deviations at which an input is clipped."""
+MOST_WHOLE = 20  # up to that many distinct whole numbers are taken for classes
+CLIP = 10.0  # standard deviations at which an input is clipped
+# standard deviation over half the range of the middle 68 %: 1 for a normal distribution
 HEAVY = 5.0
-"""Standard deviation over half the range of the middle 68 %: 1 for a normal distribution."""
 LEAK = 0.99
-LOOKED_AT = 2000
-"""Rows of a split that are searched for leaks."""
+LOOKED_AT = 2000  # rows of a split that are searched for leaks
+# names of columns that only number the rows
 COUNTING = re.compile(
     r"unnamed: 0|__index_level_0__|id|idx|index|row|row.?(id|nr|number)|no|nr|#", re.IGNORECASE
 )
-"""Names of columns that only number the rows."""
 DATE = r"\d{1,4}([-/.])\d{1,2}\1\d{1,4}([ T].*)?"
+# A number as people write it
 WRITTEN = r"[-+]?[$€£¥]?\s?\d{1,3}(?:[.,' ]?\d{3})*(?:[.,]\d+)?\s?[%$€£¥]?"
-"""A number as people write it."""
 
 Array = npt.NDArray[np.float64]
 

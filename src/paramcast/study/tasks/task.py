@@ -24,11 +24,10 @@ from .description import Description
 from .scores import RANKING, SCORES, measure
 from .streams import Stream, check_stream, digest
 
+# inputs and targets as two tensors or arrays, or a dataset of such pairs
 Split = tuple[Any, Any] | Dataset[Any]
-"""Inputs and targets as two tensors or arrays, or a dataset of such pairs."""
 
-TOP5_FROM = 20
-"""Top-5 error is recorded with at least this many classes."""
+TOP5_FROM = 20  # top-5 error is recorded with at least this many classes
 
 
 @dataclass(frozen=True)

@@ -16,34 +16,18 @@ from torch.optim import Optimizer
 from ..spec import Numerics, RunSpec, axis_seed
 from ..tasks.task import Prepared
 from .costs import clock
-from .counts import class_counts
-from .evaluating import evaluate, evaluation_weights
+from .evaluating import class_counts, evaluate, evaluation_weights
 from .precision import outputs
 from .probes import Probe
 
-Progress = Callable[[dict[str, Any]], None]
-"""Receives each point of a curve."""
+Progress = Callable[[dict[str, Any]], None]  # receives each point of a curve
+# A run has diverged if its training loss ends above that many times its start. The validation loss
+# would not do: on a memorised training set it can be that high while the model classifies well.
 DIVERGED_FROM = 10.0
-"""A run has diverged if its training loss ends above that many times its start. The validation loss
-would not do: on a memorised training set it can be that high while the model classifies well."""
 
 
 class Batches:
-    """The common part of batches by epochs and from a stream.
-
-    Args:
-        spec, prepared: the run and its task.
-        steps: of the whole run.
-        progress: called with each point of the curve, for `paramcast watch`.
-
-    Attributes:
-        step: steps made so far.
-        seconds: of training; measuring is not charged.
-        curve: a point per epoch or segment.
-        diverged_at: the first step, counted from 1, whose loss was not finite.
-        at_end: what was measured at the end: "validation" and "measures"; in a final run also
-            "test", "train_loss" and "gap".
-    """
+    """The common part of batches by epochs and from a stream; `steps` are those of the run."""
 
     def __init__(
         self, spec: RunSpec, prepared: Prepared, steps: int, progress: Progress | None = None
@@ -51,25 +35,20 @@ class Batches:
         self.spec, self.prepared, self.steps, self.progress = spec, prepared, steps, progress
         self.numerics = Numerics(spec.precision, spec.compiled, spec.channels_last)
         self.is_final = spec.phase == "final"
-        self.step, self.seconds = 0, 0.0
-        self.curve: list[dict[str, Any]] = []
-        self.diverged_at: int | None = None
+        self.step = 0  # made so far
+        self.seconds = 0.0  # of training; measuring is not charged
+        self.curve: list[dict[str, Any]] = []  # a point per epoch or segment
+        self.diverged_at: int | None = None  # the first step, from 1, whose loss was not finite
+        # "validation" and "measures"; in a final run also "test", "train_loss" and "gap"
         self.at_end: dict[str, Any] = {}
 
     def add_point(
         self, lr: float, train_loss: float, validation: dict[str, float], **others: Any
     ) -> None:
         """Add a point to the curve and report it."""
-        self.curve.append(
-            {
-                "step": self.step,
-                "lr": lr,
-                "seconds": self.seconds,
-                "train_loss": train_loss,
-                **others,
-                **{f"validation_{name}": value for name, value in validation.items()},
-            }
-        )
+        point = {"step": self.step, "lr": lr, "seconds": self.seconds, "train_loss": train_loss}
+        measured = {f"validation_{name}": value for name, value in validation.items()}
+        self.curve.append({**point, **others, **measured})
         if self.progress is not None:
             self.progress(no_nan(self.curve[-1]))
 
@@ -149,13 +128,14 @@ class EpochBatches(Batches):
     def _test(self, model: nn.Module) -> None:
         """Measure test values, training loss in evaluation mode, the gap, and counts per class."""
         prepared = self.prepared
-        model.eval()
+        train_loss = evaluate(model, prepared, prepared.train, self.numerics)["loss"]
         with torch.inference_mode():
             found = outputs(model, prepared.test.inputs, self.numerics)
             test = prepared.measure(found, prepared.test.targets)
-        train_loss = evaluate(model, prepared, prepared.train, self.numerics)["loss"]
-        self.at_end.update(test=test, train_loss=train_loss, gap=test["loss"] - train_loss)
-        self.at_end["class_counts"] = class_counts(prepared, found)
+        self.at_end.update(
+            test=test, train_loss=train_loss, gap=test["loss"] - train_loss,
+            class_counts=class_counts(prepared, found),
+        )  # fmt: skip
 
 
 def no_nan(value: Any) -> Any:

@@ -23,18 +23,21 @@ from .wrapping import chosen, wrap
 
 
 def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
-    """Refuse a method that does not fit the base, before 200 runs fail on it.
-
-    What no rule decides, building the method once does.
-
-    Raises:
-        StudyError: a method that does not fit the base.
-    """
+    """Refuse a method that does not fit the base, before 200 runs fail on it."""
     # the base
     if task.momentum <= 0 and (base == "nesterov" or any(m.name == "nesterov" for m in methods)):
         raise StudyError("nesterov needs a momentum, Task.momentum is 0; use base sgd or raise it")
     if base == "own":
-        _check_own_base(task)
+        try:
+            made = make_base(task, "own", task.model(), task.lr_range[0])
+        except Exception as error:
+            raise TaskError(
+                f"Task.base(parameters, lr) failed with {type(error).__name__}: {error}"
+            ) from error
+        if not isinstance(made, Optimizer):
+            raise TaskError(
+                f"Task.base must return a torch.optim.Optimizer, it returned {type(made).__name__}"
+            )
     # each method by itself
     for method in methods:
         if method.on_drift and task.stream is None:
@@ -61,7 +64,11 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
             )
         # what the rules above do not cover shows when the method is built
         if isinstance(method, OwnOptimizer):
-            _check_own_optimizer(method, base)
+            if own.check(method.name, method.own) and base in ("demon", "ema"):
+                raise StudyError(
+                    f"method {method.label} wraps an optimizer, and {base} is more than one; "
+                    "choose another --base"
+                )
         elif method.kind.role == DERIVED or (base != "own" and task.momentum > 0):
             continue
         try:
@@ -74,11 +81,7 @@ def check_methods(task: Task, base: str, methods: Sequence[Method]) -> None:
 
 
 def check_search(base: str, methods: Sequence[Method], searched: Sequence[Searched]) -> None:
-    """Refuse a setting that nothing takes, or values that the base cannot have.
-
-    Raises:
-        StudyError: such a setting or value.
-    """
+    """Refuse a setting that nothing takes, or values that the base cannot have."""
     taken = settings_of(base)
     optimizers = [method for method in methods if isinstance(method, OwnOptimizer)]
     nesterov = "nesterov" in (base, *(method.name for method in methods))
@@ -98,28 +101,6 @@ def check_search(base: str, methods: Sequence[Method], searched: Sequence[Search
             raise StudyError(f"--search {name} must be below 1, got {each.text}")
         if name == "momentum" and 0.0 in values and nesterov:
             raise StudyError("nesterov needs a momentum above 0; leave 0 out of --search momentum")
-
-
-def _check_own_optimizer(method: OwnOptimizer, base: str) -> None:
-    if own.check(method.name, method.own) and base in ("demon", "ema"):
-        raise StudyError(
-            f"method {method.label} wraps an optimizer, and {base} is more than one; choose "
-            "another --base"
-        )
-
-
-def _check_own_base(task: Task) -> None:
-    """Call the task's own optimizer function once, and check what it returns."""
-    try:
-        made = make_base(task, "own", task.model(), task.lr_range[0])
-    except Exception as error:
-        raise TaskError(
-            f"Task.base(parameters, lr) failed with {type(error).__name__}: {error}"
-        ) from error
-    if not isinstance(made, Optimizer):
-        raise TaskError(
-            f"Task.base must return a torch.optim.Optimizer, it returned {type(made).__name__}"
-        )
 
 
 def base_of(optimizer: Optimizer) -> Optimizer:
@@ -195,12 +176,8 @@ def build(
 
     Args:
         task, base, model, lr: the task, the name of its base, its model and the learning rate.
-        method: "base", a label of `parse_methods`, or a derived control such as
-            "random-jump:plp".
-        steps: the run's total number of steps.
-        noise_seed: of random-jump, gradient-noise and perturbed.
+        method, steps, noise_seed, settings: as for `wrap`; the seed is also that of perturbed.
         watch: the monitor that receives each prediction.
-        settings: what is searched, for an optimizer of the user's that takes it.
     """
     _, found, kind = chosen(method)
     name, knobs = (found.name, found.own) if found else ("", {})
@@ -237,13 +214,10 @@ def _schedule_free(optimizer: str, model: nn.Module, task: Task, lr: float) -> O
         raise StudyError(
             "method schedule-free needs the package schedulefree: pip install schedulefree"
         ) from None
-    made: Optimizer
     parameters = [p for p in model.parameters() if p.requires_grad]
-    if optimizer == "adamw":
-        made = schedulefree.AdamWScheduleFree(parameters, lr=lr, weight_decay=task.weight_decay)
-    else:
-        made = schedulefree.SGDScheduleFree(
-            parameters, lr=lr / (1.0 - task.momentum), momentum=task.momentum,
-            weight_decay=task.weight_decay,
-        )  # fmt: skip
+    kind, settings = schedulefree.AdamWScheduleFree, {"lr": lr}
+    if optimizer != "adamw":
+        kind = schedulefree.SGDScheduleFree
+        settings = {"lr": lr / (1.0 - task.momentum), "momentum": task.momentum}
+    made: Optimizer = kind(parameters, weight_decay=task.weight_decay, **settings)
     return made

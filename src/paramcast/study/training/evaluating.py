@@ -16,20 +16,20 @@ from ..tasks.task import Examples, Prepared
 from .build import base_of, switches
 from .precision import outputs
 
+MOST_CLASSES = 100  # with more no counts are kept
+
 
 @contextmanager
 def evaluation_weights(
     optimizer: Optimizer, model: nn.Module, inputs: Tensor, batch_size: int
 ) -> Iterator[None]:
-    """Put the method's averaged weights, if any, into the model, and re-estimate batch-norm.
-
-    An optimizer with `eval()` and `train()`, such as Schedule-Free, holds its average itself.
-    """
+    """Put the method's averaged weights, if any, into the model, and re-estimate batch-norm."""
     averages = isinstance(optimizer, Forecast) and optimizer.average is not None
     if isinstance(optimizer, Forecast) and optimizer.has_average:
         with optimizer.eval_weights(model, update_bn=to_normalise(model, inputs, batch_size)):
             yield
     elif switches(optimizer) and not averages:
+        # one with `eval()` and `train()`, such as Schedule-Free, holds its average itself
         base_of(optimizer).eval()  # type: ignore[attr-defined]
         try:
             with batch_norm_of(model, to_normalise(model, inputs, batch_size)):
@@ -53,3 +53,27 @@ def evaluate(
     model.eval()
     with torch.inference_mode():
         return prepared.measure(outputs(model, examples.inputs, numerics), examples.targets)
+
+
+def class_counts(prepared: Prepared, outputs: Tensor) -> dict[str, list[int]] | None:
+    """Count, for each class of the test split, its examples, its predictions, and its hits.
+
+    The prediction is the class with the largest output. For a class c the false positives are
+    predicted[c] - hits[c], the false negatives actual[c] - hits[c].
+
+    Args:
+        prepared: the task.
+        outputs: (examples, classes, ...) on its test split.
+
+    Returns:
+        Three lists, one count per output; None without classes, or with more than MOST_CLASSES.
+    """
+    if prepared.classes is None or outputs.shape[1] > MOST_CLASSES:
+        return None
+    # hits are the classes of the examples that were predicted right
+    actual, predicted = prepared.test.targets.cpu(), outputs.argmax(1).cpu()
+    counted = {"actual": actual, "predicted": predicted, "hits": actual[predicted == actual]}
+    return {
+        name: torch.bincount(labels.reshape(-1), minlength=outputs.shape[1]).tolist()
+        for name, labels in counted.items()
+    }

@@ -15,11 +15,11 @@ from ..tasks.task import Prepared, Task, total_steps
 from .batches import EpochBatches, Progress, no_nan
 from .build import build
 from .costs import peak_memory, reset_peak_memory
-from .counts import class_counts
+from .evaluating import class_counts
 from .online.stream import StreamBatches
 from .precision import Computation, arithmetic
 from .predictions import Predictions, counts
-from .probes import Watched, make_probes
+from .probes import PROBES, Watched, check_probes
 
 
 def lr_factor(schedule: str, step: int, steps: int) -> float:
@@ -88,7 +88,9 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         task, spec.base, spec.method, model, spec.lr, steps, noise_seed, watch,
         dict(spec.settings),
     )  # fmt: skip
-    probes = make_probes(spec.probes, Watched(model, optimizer, task, train, steps))
+    check_probes(spec.probes)
+    watched = Watched(model, optimizer, task, train, steps)
+    probes = [PROBES[name](watched) for name in spec.probes]
     scheduler = LambdaLR(optimizer, lambda t: lr_factor(spec.schedule, t, steps))
     augmentation = torch.Generator(spec.device).manual_seed(
         axis_seed("augmentation", spec.phase, spec.seed)
@@ -141,10 +143,14 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         if spec.phase == "final":
             outcome.update(test=prepared.constant(prepared.test), train_loss=None, gap=None)
             if "class_counts" in outcome:
-                constant = prepared.prior.expand(len(prepared.test), *prepared.prior.shape)
-                outcome["class_counts"] = class_counts(prepared, constant)
+                always = prepared.prior.expand(len(prepared.test), *prepared.prior.shape)
+                outcome["class_counts"] = class_counts(prepared, always)
     else:
-        outcome["learned"] = _has_learned(outcome["validation"], prepared)
+        # better than the best constant, if it has a value: a correlation with one does not exist
+        constant = prepared.constant(prepared.validation)["metric"]
+        sign = 1.0 if prepared.higher_is_better else -1.0
+        reached = outcome["validation"]["metric"]
+        outcome["learned"] = not sign * reached <= sign * constant
     if spec.phase == "final":
         # a metric of the user's that is not finite would spoil every mean
         value = outcome["test"]["metric"]
@@ -153,16 +159,6 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
             raise ValueError(f"the metric {prepared.metric_name} returned {value} on {of}")
     cleaned: dict[str, Any] = no_nan(outcome)
     return cleaned
-
-
-def _has_learned(reached: dict[str, float], prepared: Prepared) -> bool:
-    """Whether values on validation are better than the best constant prediction's, if it has any.
-
-    A correlation with a constant, for instance, does not exist.
-    """
-    constant = prepared.constant(prepared.validation)["metric"]
-    sign = 1.0 if prepared.higher_is_better else -1.0
-    return not sign * reached["metric"] <= sign * constant
 
 
 def adjusted(

@@ -27,8 +27,7 @@ DERIVED = "derived"
 
 MOST_CHARACTERS = 10_000  # of a list of methods
 OWN = "an optimizer of yours: (parameters, lr) makes one, (optimizer) wraps the base's"
-OWN_NAME = r"[^\s,():]+:[A-Za-z_][\w.]*"
-"""FILE.py:FUNCTION or package.module:Name."""
+OWN_NAME = r"[^\s,():]+:[A-Za-z_][\w.]*"  # FILE.py:FUNCTION or package.module:Name
 
 
 @dataclass(frozen=True)
@@ -86,12 +85,12 @@ METHODS: dict[str, Kind] = {
         REFERENCE, "the base from initial weights moved by 0.1 %", start=PerturbedStart
     ),
 }
+# controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"
 SIGN_FLIPPED = "sign-flipped"
-"""Controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"."""
 RESET, ORACLE = "reset", "oracle"
+# A knob of all predictors: on a stream, start a new cycle at detected drift (RESET) or at every
+# real drift, which only the study knows (ORACLE)
 ON_DRIFT = "on_drift"
-"""A knob of all predictors: on a stream, start a new cycle at detected drift (RESET) or at every
-real drift, which only the study knows (ORACLE)."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +125,7 @@ class Method:
         return {name: value for name, value in self.knobs if name != ON_DRIFT}
 
     def check(self) -> None:
-        """Try the knobs: make what they belong to once.
-
-        Raises:
-            ArgumentError, TypeError: a value that does not fit.
-        """
+        """Try the knobs: make what they belong to once, which raises where a value does not fit."""
         if ON_DRIFT in dict(self.knobs) and self.on_drift not in (RESET, ORACLE):
             raise ArgumentError(
                 f"{ON_DRIFT} must be '{RESET}' or '{ORACLE}', got {self.on_drift!r}"
@@ -149,9 +144,6 @@ class OwnOptimizer(Method):
     @property
     def kind(self) -> Kind:
         return Kind(METHOD, OWN)
-
-    def check(self) -> None:
-        pass
 
 
 @dataclass(frozen=True)

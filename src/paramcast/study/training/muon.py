@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW, Optimizer
 
-MOMENTUM = 0.95
-"""As Muon's author sets it."""
+MOMENTUM = 0.95  # as Muon's author sets it
 
 
 class Muon(Optimizer):

@@ -22,20 +22,15 @@ from ..reading import shown, tell, usable_path
 from ..tasks.data.files import sha256_of
 from ..tasks.own_file import function_from_file, hash_of_code, line_of
 
-RATES = ("lr", "learning_rate")
-"""What the learning rate is called."""
+RATES = ("lr", "learning_rate")  # what the learning rate is called
 Function = Callable[..., Any]
 
 
 def identity(name: str) -> str:
-    """What a method's results depend on beside its knobs: its code, or its package's version.
-
-    Raises:
-        StudyError: there is no such file or package.
-    """
-    where, _ = _parts(name)
+    """What a method's results depend on beside its knobs: its code, or its package's version."""
+    where, _, _ = name.rpartition(":")
     if where.endswith(".py"):
-        return f"sha256 {hash_of_code(_file(where, name).resolve())}"
+        return f"sha256 {hash_of_code(_file(where, name))}"
     top = where.partition(".")[0]
     for package in metadata.packages_distributions().get(top, []):
         return f"{package} {metadata.version(package)}"
@@ -45,16 +40,14 @@ def identity(name: str) -> str:
 
 
 def check(name: str, knobs: Mapping[str, Any]) -> bool:
-    """Load the function, and tell whether it wraps an optimizer.
-
-    Standard error says whose code runs.
+    """Load the function, say whose code runs, and tell whether it wraps an optimizer.
 
     Raises:
         StudyError: it is not there, or it needs other arguments than it would get.
     """
-    where, _ = _parts(name)
+    where, _, _ = name.rpartition(":")
     if where.endswith(".py"):
-        _announce(_file(where, name).resolve())
+        _announce(_file(where, name))
     return _wraps(name, function_of(name), knobs)[0]
 
 
@@ -70,11 +63,7 @@ def _announce(file: Path) -> None:
 
 
 def verify(method: str, code: str) -> None:
-    """Check in a worker that a method's code is still what it was in the driver.
-
-    Raises:
-        StudyError: it is not.
-    """
+    """Check in a worker that a method's code is still what it was in the driver."""
     if code and identity(method.partition("(")[0]) != code:
         raise StudyError(f"{method} was changed while it was in use; start the command again")
 
@@ -107,7 +96,7 @@ def make(
     except ParamcastError:
         raise
     except (Exception, SystemExit) as error:
-        place = line_of(error, Path(_parts(name)[0]).resolve())
+        place = line_of(error, Path(name.rpartition(":")[0]).resolve())
         raise StudyError(f"{name} failed with {type(error).__name__}: {error}{place}") from error
     if not isinstance(made, Optimizer):
         raise StudyError(
@@ -133,15 +122,11 @@ def make(
 
 
 def function_of(name: str) -> Function:
-    """The function or class that a name such as "my.py:muon" means.
-
-    Raises:
-        StudyError: it is not there, or its file fails.
-    """
-    where, item = _parts(name)
+    """The function or class that a name such as "my.py:muon" means."""
+    where, _, item = name.rpartition(":")
     if where.endswith(".py"):
         path = _file(where, name)
-        return _from_file(path.resolve(), item, sha256_of(path))
+        return _from_file(path, item, sha256_of(path))
     found: Any = _module(where, name)
     for part in item.split("."):
         found = getattr(found, part, None)
@@ -151,20 +136,15 @@ def function_of(name: str) -> Function:
     return function
 
 
+# A file runs once per process, however many runs it makes
 _from_file = lru_cache(maxsize=64)(function_from_file)
-"""A file runs once per process, however many runs it makes."""
-
-
-def _parts(name: str) -> tuple[str, str]:
-    where, _, item = name.rpartition(":")
-    return where, item
 
 
 def _file(where: str, name: str) -> Path:
     path = usable_path(where, "method", home=True)
     if not path.is_file():
         raise StudyError(f"method {name}: there is no file {where}; name it as FILE.py:FUNCTION")
-    return path
+    return path.resolve()
 
 
 def _module(where: str, name: str) -> Any:
@@ -183,37 +163,32 @@ def _module(where: str, name: str) -> Any:
 
 
 def _wraps(name: str, function: Function, knobs: Mapping[str, Any]) -> tuple[bool, str]:
-    """Whether a function wraps an optimizer, and what it calls the learning rate ("" by place).
-
-    Raises:
-        StudyError: it takes neither (parameters, lr) nor (optimizer), or a knob that it lacks.
-    """
+    """Whether a function wraps an optimizer, and what it calls the learning rate ("" by place)."""
     try:
         arguments = inspect.signature(function).parameters
     except (TypeError, ValueError):
         raise StudyError(
             f"the arguments of {name} cannot be read; write a function (parameters, lr) around it"
         ) from None
-    if fixed := [knob for knob in knobs if knob in RATES]:
-        raise StudyError(f"method {name}: {fixed[0]} is what the comparison sets; leave it out")
-    # **kwargs takes any knob; what they are called cannot be checked
-    anything = any(p.kind == p.VAR_KEYWORD for p in arguments.values())
-    lacking = [knob for knob in knobs if knob not in arguments and not anything]
     own = [n for n, p in arguments.items() if p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
-    if lacking:
-        raise StudyError(
-            f"method {name} has no knob {shown(lacking[0])}; it has {', '.join(own[1:]) or 'none'}"
-        )
+    anything = any(p.kind == p.VAR_KEYWORD for p in arguments.values())
+    for knob in knobs:
+        if knob in RATES:
+            raise StudyError(f"method {name}: {knob} is what the comparison sets; leave it out")
+        # **kwargs takes any knob; what they are called cannot be checked
+        if knob not in arguments and not anything:
+            has = ", ".join(own[1:]) or "none"
+            raise StudyError(f"method {name} has no knob {shown(knob)}; it has {has}")
     # what is left for us to give: (optimizer), (parameters), or (parameters, lr)
     needed = [p.name for p in _needed(function) if p.name not in knobs]
     rate = next((r for r in RATES if r in own), "")
-    taken = [each for each in needed if each != rate]
+    left = len([each for each in needed if each != rate])
     first = own[0].lower() if own else ""
-    if "optim" in first and len(taken) == 1:
+    if left == 1 and "optim" in first:
         return True, ""
-    if len(taken) == (1 if rate else 2):
+    if left == (1 if rate else 2):
         return False, rate
-    if len(taken) == 1 and not first.startswith("param"):
+    if left == 1 and not first.startswith("param"):
         return True, ""
     raise StudyError(
         f"{name} needs the arguments ({', '.join(needed)}); needed is a function (parameters, lr) "

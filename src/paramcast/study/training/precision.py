@@ -18,21 +18,20 @@ from ..tasks.task import Task
 Loss = Callable[[Tensor, Tensor], Tensor]
 TrainingLoss = Callable[[nn.Module, Tensor, Tensor], Tensor]
 
+# number formats of the forward pass; weights, gradients and predictions keep their own
 PRECISIONS = {"float32": None, "bfloat16": torch.bfloat16}
-"""Number formats of the forward pass; weights, gradients and predictions keep their own."""
 BACKEND = "inductor"
+# The most examples in one batch of an evaluation. A larger one does not fit a CPU's caches: one
+# core passes 585 images a second through resnet8 in batches of 512, and 1,370 in batches of 256.
 LARGEST_BATCH, LARGEST_BATCH_ON_CPU = 2048, 256
-"""The most examples in one batch of an evaluation. A larger one does not fit a CPU's caches: one
-core passes 585 images a second through resnet8 in batches of 512, and 1,370 in batches of 256."""
+# the most input values in one batch on a CPU; activations take many times as much memory
 ELEMENTS = 2**21
-"""The most input values in one batch on a CPU; activations take many times as much memory."""
 
 
 def usual(device: str) -> Numerics:
-    """The default numerics of a device.
+    """The default numerics of a device: a CPU computes as the plain loop does.
 
-    A CPU computes as the plain loop does. A GPU takes bfloat16, channels-last and a compiled
-    training step, which its matrix units need.
+    A GPU takes bfloat16, channels-last and a compiled step, which its matrix units need.
     """
     fast = device.startswith("cuda")
     return Numerics("bfloat16" if fast else "float32", compiled=fast, channels_last=fast)
@@ -53,19 +52,16 @@ def choose(
         >>> choose("cpu", precision="bfloat16")
         Numerics(precision='bfloat16', compiled=False, channels_last=False)
     """
-    default = usual(device)
-    precision = default.precision if precision is None else precision
-    if precision not in PRECISIONS:
+    asked = zip(Numerics._fields, (precision, compiled, channels_last), strict=True)
+    given: dict[str, Any] = {name: value for name, value in asked if value is not None}
+    chosen = usual(device)._replace(**given)
+    if chosen.precision not in PRECISIONS:
         raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
     here = device.startswith("cuda") and torch.cuda.is_available()  # else a Ray worker has it
     able = not here or torch.cuda.is_bf16_supported(including_emulation=False)
-    if precision == "bfloat16" and not able:
+    if chosen.precision == "bfloat16" and not able:
         raise StudyError(f"the GPU of --device {device} has no bfloat16; add --precision float32")
-    return Numerics(
-        precision,
-        default.compiled if compiled is None else compiled,
-        default.channels_last if channels_last is None else channels_last,
-    )
+    return chosen
 
 
 class Computation:
@@ -79,10 +75,7 @@ class Computation:
     on their own schedule, and torch's `foreach` kernels leave little to fuse.
 
     Args:
-        spec: of the run.
-        task: whose loss is taken.
-        model: on the run's device; its 4-dimensional weights are laid out channels-last if the run
-            asks for it.
+        spec, task, model: the run, its task, and its model on its device.
         mode: of torch.compile; "reduce-overhead" records CUDA graphs, again for each new model.
     """
 
@@ -91,7 +84,7 @@ class Computation:
     ) -> None:
         self.model, self.batch_size = model, spec.batch_size
         self.numerics = Numerics(spec.precision, spec.compiled, spec.channels_last)
-        if spec.channels_last:
+        if spec.channels_last:  # weights of 4 dimensions
             model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         device, dtype = torch.device(spec.device).type, PRECISIONS[spec.precision]
         self._eager = self._full = training_loss(task.loss, device, dtype)
@@ -122,10 +115,7 @@ def laid_out(inputs: Tensor, numerics: Numerics) -> Tensor:
 
 
 def training_loss(loss: Loss, device: str, dtype: torch.dtype | None) -> TrainingLoss:
-    """Make the function (model, inputs, targets) -> loss: forward pass and loss under autocast.
-
-    The loss receives float32 outputs, whatever the model's format.
-    """
+    """Make the function (model, inputs, targets) -> loss, under autocast on float32 outputs."""
 
     def compute(model: nn.Module, inputs: Tensor, targets: Tensor) -> Tensor:
         with autocast(device, dtype):

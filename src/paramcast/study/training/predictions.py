@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from bisect import bisect_left
-from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from statistics import fmean
 from typing import Any
 
@@ -15,8 +14,8 @@ from ...anomalies import Anomaly
 from ...events import ForecastEvent
 from ...forecast import Forecast
 
+# jumps longer than this share of the weights are counted, as the default anomaly rule would
 LONG = Anomaly().thresholds["jump"]
-"""Jumps longer than this share of the weights are counted, as the default anomaly rule would."""
 SCORED, LEAST = 50, 4  # predictions scored per run, and at least that many cycles apart
 
 
@@ -82,34 +81,24 @@ def _summary(events: Sequence[ForecastEvent]) -> dict[str, Any]:
     found: dict[str, Any] = {"count": len(events)}
     scored = [event for event in events if event.cosine is not None]
     if events:
-        found["accepted"] = _mean(events, lambda event: event.applied)
-        found["relative_jump"] = _mean(events, lambda event: event.relative_jump)
+        found["accepted"] = _mean(event.applied for event in events)
+        found["relative_jump"] = _mean(event.relative_jump for event in events)
     found["scored"] = len(scored)
     if scored:
-        found["cosine"] = _mean(scored, lambda event: event.cosine)
-        found["error"] = _mean(scored, lambda event: event.error)
-    anomalies = _anomalies(events)
-    return {**found, "anomalies": anomalies} if anomalies else found
-
-
-def _mean(
-    events: Iterable[ForecastEvent], value: Callable[[ForecastEvent], float | None]
-) -> float | None:
-    known = [number for number in map(value, events) if number is not None]
-    return float(f"{fmean(known):.5g}") if known else None
-
-
-def _anomalies(events: Iterable[ForecastEvent]) -> list[dict[str, Any]]:
-    first: dict[tuple[str, str], int] = {}
-    count: Counter[tuple[str, str]] = Counter()
+        found["cosine"] = _mean(event.cosine for event in scored)
+        found["error"] = _mean(event.error for event in scored)
+    # each rule and action, with the step of the first time
+    anomalies: dict[tuple[str, str], dict[str, Any]] = {}
     for event in events:
         fired = event.fired
         if not fired and event.relative_jump is not None and event.relative_jump > LONG:
             fired = (("jump", "none"),)
         for rule, action in fired:
-            first.setdefault((rule, action), event.step)
-            count[rule, action] += 1
-    return [
-        {"rule": rule, "action": action, "step": step, "count": count[rule, action]}
-        for (rule, action), step in first.items()
-    ]
+            start = {"rule": rule, "action": action, "step": event.step, "count": 0}
+            anomalies.setdefault((rule, action), start)["count"] += 1
+    return {**found, "anomalies": list(anomalies.values())} if anomalies else found
+
+
+def _mean(values: Iterable[float | None]) -> float | None:
+    known = [number for number in values if number is not None]
+    return float(f"{fmean(known):.5g}") if known else None

@@ -43,22 +43,8 @@ PROBES: dict[str, Callable[[Watched], Probe]] = {}
 
 
 def check_probes(names: Sequence[str]) -> None:
-    """Refuse a name that is not in PROBES.
-
-    Raises:
-        StudyError: there is no such probe.
-    """
+    """Refuse a name that is not in PROBES."""
     known = f"choose from {', '.join(PROBES)}" if PROBES else "run the study by research/run.py"
     for name in names:
         if name not in PROBES:
             raise StudyError(f"unknown probe {shown(name)}; {known}")
-
-
-def make_probes(names: Sequence[str], run: Watched) -> list[Probe]:
-    """Make the probes of these names for a run.
-
-    Raises:
-        StudyError: there is no such probe.
-    """
-    check_probes(names)
-    return [PROBES[name](run) for name in names]

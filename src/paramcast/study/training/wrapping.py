@@ -37,17 +37,6 @@ def chosen(method: str) -> tuple[str, Method | None, Kind]:
     return derived, found, found.kind
 
 
-def predictor_of(method: str, noise_seed: int) -> Predictor | None:
-    """The predictor of a run's method, or the control that is made from it; None if it has none."""
-    derived, found, kind = chosen(method)
-    if found is None or kind.predictor is None:
-        return None
-    predictor = kind.predictor(**found.own)
-    if derived == RANDOM_JUMP:
-        return RandomDirection(predictor, seed=noise_seed)
-    return SignFlipped(predictor) if derived == SIGN_FLIPPED else predictor
-
-
 def wrap(
     optimizer: Optimizer,
     method: str,
@@ -69,7 +58,7 @@ def wrap(
         monitors: called with a predictor, returns the monitors of its predictions.
         settings: what is searched, for an optimizer of the user's that takes it.
     """
-    _, found, kind = chosen(method)
+    derived, found, kind = chosen(method)
     name, knobs = (found.name, found.own) if found else ("", {})
     if isinstance(found, OwnOptimizer):  # in the base's place, or around it
         # the user's function gets the trained parameters, and the base in case it wraps one
@@ -83,7 +72,11 @@ def wrap(
     if kind.noise is not None:
         kind.noise(**knobs).attach(optimizer, noise_seed)
     # what wraps it: a predictor or a control derived from one, and an average
-    predictor = predictor_of(method, noise_seed)
+    predictor: Predictor | None = kind.predictor(**knobs) if kind.predictor is not None else None
+    if predictor is not None and derived == RANDOM_JUMP:
+        predictor = RandomDirection(predictor, seed=noise_seed)
+    elif predictor is not None and derived == SIGN_FLIPPED:
+        predictor = SignFlipped(predictor)
     average: Average | None = EMA(share=0.05) if base == "ema" else None
     if kind.average is not None:
         average = kind.average(**knobs)

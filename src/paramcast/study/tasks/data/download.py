@@ -19,8 +19,8 @@ from ...reading import tell
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
+# A transfer may be slow for that many seconds; then it must average that many bytes per second
 GRACE, LEAST_RATE = 60.0, 10_000.0
-"""A transfer may be slow for that many seconds; then it must average that many bytes per second."""
 
 
 @dataclass(frozen=True)

@@ -12,8 +12,7 @@ import numpy.typing as npt
 from ....errors import TaskError
 from .files import damaged, read_at_most
 
-UNSIGNED_BYTE = 0x08
-"""The format's code for the type of its values."""
+UNSIGNED_BYTE = 0x08  # the format's code for the type of its values
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:

@@ -18,10 +18,10 @@ from .files import damaged, parquet_bytes, parquet_file, regular_file
 
 SIDE = 32
 PIXELS = 3 * SIDE * SIDE
+# the most bytes of one image: 32x32 colours are 3,072 bytes, and PNG adds little
 MOST_PNG_BYTES = 16_384
-"""The most bytes of one image: 32x32 colours are 3,072 bytes, and PNG adds little."""
+# how Hugging Face numbers the parts of a data set
 SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
-"""How Hugging Face numbers the parts of a data set."""
 
 
 class Part(NamedTuple):

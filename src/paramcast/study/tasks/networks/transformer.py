@@ -13,8 +13,7 @@ import torch
 import torch.nn.functional as nnf
 from torch import Tensor, nn
 
-STD = 0.02
-"""Standard deviation of the initial weights, as in both sources."""
+STD = 0.02  # standard deviation of the initial weights, as in both sources
 
 
 class Attention(nn.Module):

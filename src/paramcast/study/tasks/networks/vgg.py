@@ -10,8 +10,8 @@ from __future__ import annotations
 
 from torch import nn
 
+# width and number of 3x3 convolutions before each halving
 STAGES = ((64, 2), (128, 2), (256, 3), (512, 3), (512, 3))
-"""Width and number of 3x3 convolutions before each halving."""
 
 
 def vgg16(channels: int, classes: int, size: int) -> nn.Module:

@@ -11,25 +11,17 @@ from torch import Tensor
 from ...spec import axis_seed
 from ...tasks.streams import Parts, Stream, parts_of, shares
 
-HELD_OUT = 32
-"""Held-out examples per split that measure a step."""
+HELD_OUT = 32  # held-out examples per split that measure a step
 
 
 class Arrival(NamedTuple):
-    """One step of a stream, as indices into the task's splits.
+    """One step of a stream, as indices into the task's splits."""
 
-    Attributes:
-        segment: its number, from 0.
-        last: whether it is the segment's last step.
-        new, replayed: the training examples that arrive, and those taken from the memory.
-        validation, test: held-out examples of the distribution in force.
-    """
-
-    segment: int
-    last: bool
-    new: Tensor
-    replayed: Tensor
-    validation: Tensor
+    segment: int  # its number, from 0
+    last: bool  # whether it is the segment's last step
+    new: Tensor  # the training examples that arrive
+    replayed: Tensor  # those taken from the memory
+    validation: Tensor  # held-out examples of the distribution in force
     test: Tensor
 
 
@@ -52,14 +44,9 @@ def arrivals(
             # the share of the new segment's examples rises linearly along the ramp
             fresh = min(1.0, (i + 1) / (part.ramp * count)) if part.ramp else 1.0
             new = train.take(batch_size, fresh)
-            yield Arrival(
-                number,
-                i == count - 1,
-                new,
-                reservoir.draw(batch_size),
-                validation.take(HELD_OUT, fresh),
-                test.take(HELD_OUT, fresh),
-            )
+            replayed = reservoir.draw(batch_size)
+            held_out = validation.take(HELD_OUT, fresh), test.take(HELD_OUT, fresh)
+            yield Arrival(number, i == count - 1, new, replayed, *held_out)
             reservoir.add(new)  # after the step: an example is replayed from the next step on
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 
-from ....errors import ArgumentError
+from ...._checks import finite, whole, within
 
 
 class PageHinkley:
@@ -26,7 +26,7 @@ class PageHinkley:
         least: the number of values that must have come since the last alarm.
 
     Raises:
-        ArgumentError: a value outside those ranges.
+        ArgumentError: a value outside those ranges, or one to take in that is not finite.
 
     Example:
         >>> test = PageHinkley(threshold=1.0, delta=0.0, least=3)
@@ -38,26 +38,17 @@ class PageHinkley:
     """
 
     def __init__(self, threshold: float = 1.0, delta: float = 0.02, least: int = 10) -> None:
-        if not 0 < threshold < math.inf:
-            raise ArgumentError(f"threshold must be above 0 and finite, got {threshold!r}")
-        if not 0 <= delta < math.inf:
-            raise ArgumentError(f"delta must be a finite number from 0, got {delta!r}")
-        if type(least) is not int or least < 1:
-            raise ArgumentError(f"least must be a whole number from 1, got {least!r}")
-        self.threshold, self.delta, self.least = float(threshold), float(delta), least
+        self.threshold = within("threshold", threshold, 0.0, math.inf, ends="()")
+        self.delta = within("delta", delta, 0.0, math.inf, ends="[)")
+        self.least = whole("least", least, 1)
         self._restart()
 
     def _restart(self) -> None:
         self.count, self.mean, self.sum, self.lowest = 0, 0.0, 0.0, math.inf
 
     def update(self, value: float) -> bool:
-        """Take in the next value; return whether it raises an alarm.
-
-        Raises:
-            ArgumentError: a value that is not finite.
-        """
-        if not math.isfinite(value):
-            raise ArgumentError(f"the value must be finite, got {value!r}; stop the training first")
+        """Take in the next value; return whether it raises an alarm."""
+        value = finite("value", value)
         self.count += 1
         self.mean += (value - self.mean) / self.count
         self.sum += value - self.mean - self.delta

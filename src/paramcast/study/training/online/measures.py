@@ -6,10 +6,8 @@ from collections.abc import Sequence
 from statistics import fmean
 from typing import NamedTuple
 
-WINDOW = 10
-"""The running accuracy is the mean over that many steps."""
-REGAINED = 0.95
-"""A drift is recovered from at this share of the level before it."""
+WINDOW = 10  # the running accuracy is the mean over that many steps
+REGAINED = 0.95  # a drift is recovered from at this share of the level before it
 
 
 def forgetting(accuracy: Sequence[Sequence[float]]) -> float:
@@ -36,32 +34,16 @@ def learning(accuracy: Sequence[Sequence[float]]) -> float:
 
 
 class Recovery(NamedTuple):
-    """The effect of a drift on the running accuracy.
+    """The effect of a drift on the running accuracy."""
 
-    Attributes:
-        before: the level, the mean of the last steps before the drift.
-        lowest: the lowest running accuracy until the next drift.
-        steps: from the drift until 95 % of the level are regained; 0 if they were never lost.
-        recovered: False if they were never regained; `steps` is then a lower bound, all steps until
-            the next drift.
-    """
-
-    before: float
-    lowest: float
-    steps: int
-    recovered: bool
-
-
-def running(values: Sequence[float], window: int = WINDOW) -> list[float]:
-    """The mean of the last `window` values; of fewer at the beginning."""
-    return [fmean(values[max(0, t + 1 - window) : t + 1]) for t in range(len(values))]
+    before: float  # the level, the mean of the last steps before the drift
+    lowest: float  # the lowest running accuracy until the next drift
+    steps: int  # until 95 % of the level are regained; 0 if they were never lost
+    recovered: bool  # False: never regained; `steps` are then all until the next drift
 
 
 def recovery(before: Sequence[float], after: Sequence[float], window: int = WINDOW) -> Recovery:
     """Measure the fall and the recovery of an accuracy around one drift.
-
-    The running accuracy starts again at the drift. Its lowest point is found first, and the
-    recovery after it, because with a gradual drift the accuracy falls only some time later.
 
     Args:
         before: the accuracy at each step from the previous drift to this one.
@@ -73,29 +55,22 @@ def recovery(before: Sequence[float], after: Sequence[float], window: int = WIND
         Recovery(before=0.8, lowest=0.0, steps=4, recovered=True)
     """
     level = fmean(before[-window:])
-    curve = running(after, window)
+    # the running mean starts again at the drift
+    curve = [fmean(after[max(0, t + 1 - window) : t + 1]) for t in range(len(after))]
+    # the recovery follows the lowest point: with a gradual drift the fall comes some time later
     lowest = min(range(len(curve)), key=curve.__getitem__)
-    # never lost
-    if curve[lowest] >= REGAINED * level:
-        return Recovery(level, curve[lowest], 0, True)
-    for t in range(lowest, len(curve)):
-        if curve[t] >= REGAINED * level:
-            return Recovery(level, curve[lowest], t + 1, True)
-    return Recovery(level, curve[lowest], len(curve), False)
+    regained = [t + 1 for t in range(lowest, len(curve)) if curve[t] >= REGAINED * level]
+    steps = regained[0] if regained else len(curve)
+    never_lost = curve[lowest] >= REGAINED * level
+    return Recovery(level, curve[lowest], 0 if never_lost else steps, bool(regained))
 
 
 class Detection(NamedTuple):
-    """How well the alarms match the drifts.
+    """How well the alarms match the drifts."""
 
-    Attributes:
-        delay: mean steps from a drift to its alarm; for a missed drift, to the next drift.
-        missed: drifts without an alarm before the next drift.
-        false: alarms before the first drift, and all but the first after each.
-    """
-
-    delay: float
-    missed: int
-    false: int
+    delay: float  # mean steps from a drift to its alarm; for a missed drift, to the next drift
+    missed: int  # drifts without an alarm before the next drift
+    false: int  # alarms before the first drift, and all but the first after each
 
 
 def detection(alarms: Sequence[int], drifts: Sequence[int], steps: int) -> Detection:
@@ -119,27 +94,19 @@ def detection(alarms: Sequence[int], drifts: Sequence[int], steps: int) -> Detec
 def drift_measures(
     accuracy: Sequence[float], drifts: Sequence[int], gradual: Sequence[bool], alarms: Sequence[int]
 ) -> dict[str, float]:
-    """All numbers about the drifts of a run, by name.
+    """All numbers about the drifts of a run, by name (docs/online.md).
 
     Args:
         accuracy: of each step, on held-out examples.
         drifts: the steps at which segments start, except for the first.
         gradual: for each drift, whether it has a ramp.
         alarms: the steps at which a drift was detected.
-
-    Returns:
-        prequential     the mean of `accuracy`
-        recovery        the mean number of steps to recover; an unrecovered drift counts with all
-                        its steps. If there are drifts of both kinds, also recovery_abrupt and
-                        recovery_gradual.
-        unrecovered     the number of drifts that were not recovered from
-        level_before, level_lowest      the mean levels of `Recovery`
-        detection_delay, missed_drifts, false_alarms    of `Detection`
     """
     starts, ends = [0, *drifts[:-1]], [*drifts[1:], len(accuracy)]
     found = [
         recovery(accuracy[a:b], accuracy[b:c]) for a, b, c in zip(starts, drifts, ends, strict=True)
     ]
+    # a drift that is not recovered from counts with all its steps
     kinds = {"recovery": found}
     if any(gradual) and not all(gradual):
         kinds["recovery_abrupt"] = [r for r, g in zip(found, gradual, strict=True) if not g]

@@ -34,8 +34,7 @@ class StreamBatches(Batches):
 
     Each step first measures the model on held-out examples of the distribution in force, then
     trains on the batch that arrives and on as many examples from the memory, if there is one. The
-    detector sees the share of errors in the batch that arrives; the method reacts (`reaction`)
-    before the step.
+    detector sees the share of errors in the batch that arrives; the method reacts before the step.
 
     If a stream is judged "prequential", "validation" and "test" hold the means over all steps; if
     "final", the means over the segments at the end. The curve has a point per segment;
@@ -44,9 +43,6 @@ class StreamBatches(Batches):
     more than DIVERGED_FROM times that one's. (The loss alone would not tell: just after a drift it
     far exceeds a constant's, however well the rest goes. The accuracy alone would call a run that
     has not learned yet diverged.)
-
-    Attributes:
-        alarms: the steps, counted from 0, at which drift was detected.
     """
 
     def __init__(
@@ -63,7 +59,7 @@ class StreamBatches(Batches):
         self.splits = ("validation", "test") if self.is_final else ("validation",)
         self.reacts, self.detector = reaction(spec.method), PageHinkley()
         self.errors = 0.0  # the error rate on what has just arrived
-        self.alarms: list[int] = []
+        self.alarms: list[int] = []  # the steps, counted from 0, at which drift was detected
         self.at_end["alarms"] = self.alarms
         self.held_out: dict[str, list[Values]] = {split: [] for split in self.splits}
         self.losses: list[float] = []
@@ -126,8 +122,10 @@ class StreamBatches(Batches):
         too_large = reached["loss"] > DIVERGED_FROM * constant["loss"]
         if reached["metric"] > constant["metric"] or not too_large:
             return None
-        values = {"reached": reached["metric"], "constant": constant["metric"]}
-        return {"how": "constant", "step": self.step, **values}
+        return {
+            "how": "constant", "step": self.step,
+            "reached": reached["metric"], "constant": constant["metric"],
+        }  # fmt: skip
 
     def _look(self, model: nn.Module, arrival: Arrival) -> None:
         """Measure the model on held-out examples of the distribution in force."""
