@@ -65,15 +65,12 @@ def shakespeare_folder() -> Path:
 @pytest.mark.parametrize(
     ("text", "network", "limit", "name"),
     [
-        ("digits", "cnn", None, "digits"),
         ("digits/cnn", "cnn", None, "digits"),
         ("digits/mlp", "mlp", None, "digits/mlp"),
         ("fashion@1000", "cnn", 1000, "fashion@1000"),
         ("fashion/mlp@01000", "mlp", 1000, "fashion/mlp@1000"),
-        ("cifar100", "resnet8", None, "cifar100"),
         ("cifar100/resnet8@10000", "resnet8", 10_000, "cifar100@10000"),
         ("cifar10/vgg16", "vgg16", None, "cifar10/vgg16"),
-        ("shakespeare/gpt-small", "gpt-small", None, "shakespeare/gpt-small"),
     ],
 )
 def test_a_name_chooses_network_and_size(
@@ -88,17 +85,14 @@ def test_a_name_chooses_network_and_size(
     ("text", "message"),
     [
         ("digits/vgg", r"task digits has no network 'vgg'; it has cnn, mlp, resnet8"),
-        ("fashion/vgg16", r"task fashion has no network 'vgg16'; it has .*googlenet"),
-        ("shakespeare/cnn", r"no network 'cnn'; it has gpt-tiny, gpt-mini, gpt-small"),
         ("fashion/", r"task fashion has no network ''; it has cnn"),
         ("fashion/cnn/x", r"task fashion has no network 'cnn/x'"),
         ("fashion@", r"N of fashion@N must be a whole number of examples, got ''"),
-        ("fashion@-5", r"got '-5'"),
         ("fashion@0", r"got '0'"),
-        ("fashion@1e4", r"got '1e4'"),
         ("fashion@٣", r"got '٣'"),
         ("fashion@9999999999", r"got '9999999999'"),
         ("digits@100", r"task digits is small and takes no @N"),
+        ("clinc150@100", r"task clinc150 is small and takes no @N"),
         ("fashion@49", r"fashion@N uses N of the 60000 training images, from 50 .* got 49"),
         ("fashion@60001", r"got 60001"),
     ],
@@ -139,12 +133,9 @@ def test_a_subset_is_fixed_balanced_and_nested(fashion_folder: Path) -> None:
     assert (len(small.train), len(small.validation), len(small.test)) == (800, 200, 10_000)
     assert torch.bincount(small.train.targets).tolist() == [80] * 10
     assert torch.bincount(small.validation.targets).tolist() == [20] * 10
-
-
-def test_another_network_is_another_task(fashion_folder: Path) -> None:
-    one, other = load(find("fashion@1000")), load(find("fashion/mlp@1000"))
-    assert one.fingerprint() != other.fingerprint()
-    assert torch.equal(one.train.inputs, other.train.inputs)
+    other = load(find("fashion/mlp@1000"))  # another network is another task on the same data
+    assert small.fingerprint() != other.fingerprint()
+    assert torch.equal(small.train.inputs, other.train.inputs)
 
 
 def test_the_pilot_runs_on_fashion_and_its_folder_does_not_matter(
@@ -166,23 +157,6 @@ def test_the_pilot_runs_on_fashion_and_its_folder_does_not_matter(
 
 
 @pytest.mark.parametrize(
-    ("lacks", "message"),
-    [
-        ("train-images-idx3-ubyte.gz", r"train-images-idx3-ubyte.gz is missing"),
-        ("t10k-labels-idx1-ubyte.gz", r"t10k-labels-idx1-ubyte.gz is missing"),
-    ],
-)
-def test_a_folder_that_lacks_files(
-    paramcast: Paramcast, fashion_folder: Path, tmp_path: Path, lacks: str, message: str
-) -> None:
-    for file in fashion_folder.iterdir():
-        if file.name != lacks:
-            (tmp_path / file.name).symlink_to(file)
-    ran = paramcast("pilot", "fashion", "--data-dir", tmp_path)
-    assert_refused(ran, message)
-
-
-@pytest.mark.parametrize(
     ("words", "message"),
     [
         (("fashion", "--data-dir", "."), r"--data-dir \. does not hold fashion-mnist: no .*idx"),
@@ -198,7 +172,7 @@ def test_data_folders_that_do_not_fit(
     assert_refused(ran, message)
 
 
-def test_damage_is_told_by_the_command(
+def test_damage_and_what_is_missing_are_told_by_the_command(
     paramcast: Paramcast, fashion_folder: Path, tmp_path: Path
 ) -> None:
     for file in fashion_folder.iterdir():
@@ -211,6 +185,9 @@ def test_damage_is_told_by_the_command(
     assert_refused(
         ran, r"train-images-idx3-ubyte.gz cannot be used: it cannot be read \(Compressed"
     )
+    broken.unlink()
+    ran = paramcast("pilot", "fashion", "--data-dir", tmp_path)
+    assert_refused(ran, r"train-images-idx3-ubyte.gz is missing")
 
 
 # --- CIFAR-100 ----------------------------------------------------------------------------------
@@ -288,20 +265,9 @@ def test_a_run_learns_characters(shakespeare_folder: Path) -> None:
 
 @pytest.mark.slow
 def test_the_pilot_runs_on_shakespeare(paramcast: Paramcast, shakespeare_folder: Path) -> None:
-    words = (
-        "--lr",
-        0.003,
-        "--seeds",
-        2,
-        "--batch-size",
-        4,
-        "--epochs",
-        4,
-        "--methods",
-        "plp",
-        "--json",
-    )
-    ran = paramcast("pilot", "shakespeare@10000", "--data-dir", shakespeare_folder, *words)
+    words = ("--lr", 0.003, "--seeds", 2, "--batch-size", 4, "--epochs", 4, "--methods", "plp")
+    folder = ("--data-dir", shakespeare_folder)
+    ran = paramcast("pilot", "shakespeare@10000", *folder, *words, "--json")
     assert ran.code == 0, ran.err
     base = ran.cell["table"][0]
     assert base["method"] == "adamw"
@@ -314,13 +280,9 @@ def test_another_text_is_refused(
     paramcast: Paramcast, shakespeare_folder: Path, tmp_path: Path
 ) -> None:
     text = (shakespeare_folder / "input.txt").read_bytes()
-    for content, message in (
-        (text[:-1], r"input.txt cannot be used: it holds 1115393 of 1115394 bytes"),
-        (text + b" ", r"it holds more than 1115394 bytes"),
-        (text[:-1] + b"?", r"its sha256 is .*, not 86c4e6aa"),
-    ):
-        (tmp_path / "input.txt").write_bytes(content)
-        assert_refused(paramcast("pilot", "shakespeare", "--data-dir", tmp_path), message)
+    (tmp_path / "input.txt").write_bytes(text[:-1] + b"?")
+    ran = paramcast("pilot", "shakespeare", "--data-dir", tmp_path)
+    assert_refused(ran, r"input.txt cannot be used: its sha256 is .*, not 86c4e6aa")
 
 
 @pytest.mark.parametrize("count", [9_999, 1_003_856])

@@ -16,8 +16,8 @@ from paramcast.study.tasks.data.idx import either, read_idx, read_labels
 PIXELS = np.arange(3 * 4 * 5, dtype=np.uint8).reshape(3, 4, 5)
 
 
-def idx(array: np.ndarray, kind: int = 8) -> bytes:
-    header = struct.pack(">HBB", 0, kind, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
+def idx(array: np.ndarray) -> bytes:
+    header = struct.pack(">HBB", 0, 8, array.ndim) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + array.astype(np.uint8).tobytes()
 
 
@@ -44,13 +44,10 @@ FLIPPED[-6] ^= 1  # in the check sum
         (b"not gzip at all", r"cannot be read \(Not a gzipped file"),
         (GOOD[:-12], r"cannot be read \(Compressed file ended"),
         (bytes(FLIPPED), r"cannot be read \(CRC check failed"),
-        (GOOD[:20] + b"\xff" * 20 + GOOD[40:], r"cannot be read \("),
-        (gzip.compress(idx(PIXELS)[:9]), r"it holds 9 bytes, its header alone has 16"),
         (gzip.compress(idx(PIXELS)[:-1]), r"it holds 75 of the 76 bytes of its header's shape"),
         (gzip.compress(idx(PIXELS) + b"x"), r"it holds more than the 76 bytes"),
         (gzip.compress(idx(PIXELS[:2])), r"it says it has the shape \(2, 4, 5\), not"),
         (gzip.compress(idx(PIXELS[0])), r"its header starts with 00000802, not with 00000803"),
-        (gzip.compress(idx(PIXELS, kind=13)), r"its header starts with 00000d03"),
         (gzip.compress(b"PK" + idx(PIXELS)[2:]), r"its header starts with 504b0803"),
     ],
     ids=lambda value: value if isinstance(value, str) else "file",

@@ -39,9 +39,7 @@ def test_parameters_are_as_many_as_published(name: str, classes: int, count: int
         assert parameters(IMAGES[name].make(3, classes, 32)) == count
 
 
-@pytest.mark.parametrize(
-    ("depth", "millions"), [(20, 0.27), (32, 0.46), (44, 0.66), (56, 0.85), (110, 1.7)]
-)
+@pytest.mark.parametrize(("depth", "millions"), [(20, 0.27), (56, 0.85), (110, 1.7)])
 def test_the_cifar_family_has_the_sizes_of_hes_table_6(depth: int, millions: float) -> None:
     digits = 1 if depth == 110 else 2
     assert round(parameters(cifar_resnet(3, 10, 32, depth)) / 1e6, digits) == millions
@@ -69,8 +67,8 @@ def test_resnet8_by_hand() -> None:
 # --- forward and backward -----------------------------------------------------------------------
 
 CASES = [
-    *[(name, 3, 32) for name in IMAGES],
-    *[(name, 1, 28) for name in IMAGES if name != "vgg16"],
+    *[(name, 3, 32) for name in ("resnet18", "vgg16", "googlenet")],
+    *[(name, 1, 28) for name in IMAGES if name not in ("resnet18", "vgg16", "googlenet")],
     *[(name, 1, 8) for name in ("mlp", "resnet8")],
 ]
 
@@ -88,7 +86,7 @@ def test_images_in_logits_out_and_every_parameter_learns(
     assert_gradients(model)
 
 
-@pytest.mark.parametrize("name", CHARACTERS)
+@pytest.mark.parametrize("name", ["gpt-tiny", "gpt-small"])
 def test_characters_in_logits_of_the_next_out(name: str) -> None:
     torch.manual_seed(0)
     network = CHARACTERS[name]
@@ -114,10 +112,10 @@ def assert_gradients(model: nn.Module) -> None:
 @pytest.mark.parametrize(
     "make",
     [
-        *[lambda n=n: IMAGES[n].make(3, 10, 32) for n in IMAGES],
-        *[lambda n=n: CHARACTERS[n].make(65, CHARACTERS[n].context) for n in CHARACTERS],
+        *[lambda n=n: IMAGES[n].make(3, 10, 32) for n in ("cnn", "googlenet", "vit-tiny")],
+        lambda: CHARACTERS["gpt-tiny"].make(65, 64),
     ],
-    ids=[*IMAGES, *CHARACTERS],
+    ids=["cnn", "googlenet", "vit-tiny", "gpt-tiny"],
 )
 def test_the_seed_decides_weights_and_a_training_step(make: Callable[[], nn.Module]) -> None:
     def after_a_step(seed: int) -> list[torch.Tensor]:

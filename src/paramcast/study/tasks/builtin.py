@@ -31,6 +31,7 @@ from .vision import (
 )
 
 SMALL_CNN = Network(small_cnn)
+DIGITS_STREAM: dict[str, Any] = {"epochs": 4, "batch_size": 20}
 # without a decaying schedule the best rates are lower than `fashion`'s
 FASHION_STREAM: dict[str, Any] = {"epochs": 2, "batch_size": 32, "lr_range": (0.0005, 0.05)}
 PAIRS = ((0, 1), (2, 3), (4, 5), (6, 7), (8, 9))  # classes that come together, in their order
@@ -47,20 +48,19 @@ def digits(name: str = "digits", network: Network = SMALL_CNN) -> Task:
 
 def digits_classes(name: str, network: Network) -> Task:
     """The digits, two classes at a time, with a memory of 100 images: 1,000 train, 497 test."""
-    task = replace(split_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
-    return class_incremental(task, PAIRS, memory=100)
+    task = split_digits(name, network, train=1000, test=497)
+    return class_incremental(replace(task, **DIGITS_STREAM), PAIRS, memory=100)
 
 
 def digits_drift(name: str, network: Network) -> Task:
     """The digits, drifting: labels swapped and back, images turned: 1,000 train, 497 test."""
-    task = replace(split_digits(name, network, train=1000, test=497), epochs=4, batch_size=20)
-    return drifting(task)
+    return drifting(replace(split_digits(name, network, train=1000, test=497), **DIGITS_STREAM))
 
 
 def fashion_classes(name: str, network: Network, folder: Path, limit: int | None) -> Task:
     """Fashion-MNIST, two classes at a time, with a memory of 200 images."""
-    task = replace(fashion(name, network, folder, limit), **FASHION_STREAM)
-    return class_incremental(task, PAIRS, memory=200)
+    task = fashion(name, network, folder, limit)
+    return class_incremental(replace(task, **FASHION_STREAM), PAIRS, memory=200)
 
 
 def fashion_drift(name: str, network: Network, folder: Path, limit: int | None) -> Task:
@@ -98,20 +98,14 @@ def split_digits(name: str, network: Network, train: int, test: int) -> Task:
 
 @dataclass(frozen=True)
 class Builtin:
-    """A family of built-in tasks: one data set, several networks.
+    """A family of built-in tasks: one data set, several networks."""
 
-    Args:
-        make: make(name, network) builds the task, make(name, network, folder, limit) where there
-            are data to be found; its docstring's first line is what `paramcast tasks` shows.
-        networks: by name; the first is the default.
-        data: what to look for; None where the data come with a package.
-        whole: takes no @N.
-    """
-
+    # make(name, network), or make(name, network, folder, limit) where there are data to be found;
+    # its docstring's first line is what `paramcast tasks` shows
     make: Callable[..., Task]
-    networks: Mapping[str, Network]
-    data: DataSet | None = None
-    whole: bool = False
+    networks: Mapping[str, Network]  # by name; the first is the default
+    data: DataSet | None = None  # what to look for; None where the data come with a package
+    whole: bool = False  # takes no @N
 
     @property
     def line(self) -> str:
@@ -166,9 +160,6 @@ def is_builtin(text: str) -> bool:
 def choose(text: str) -> Choice:
     """Read the name of a built-in task.
 
-    Raises:
-        TaskError: an unknown task or network, or an N that is not a whole number.
-
     Example:
         >>> choose("digits/mlp")
         Choice(task='digits', network='mlp', limit=None)
@@ -195,11 +186,7 @@ def choose(text: str) -> Choice:
 
 
 def find_data(choice: Choice, data_dir: str | None) -> str:
-    """The folder of a task's data, or "" if the task needs none; downloads what is missing.
-
-    Raises:
-        TaskError: `data_dir` does not hold the data, they cannot be obtained, or none are needed.
-    """
+    """The folder of a task's data, or "" if the task needs none; downloads what is missing."""
     data = BUILTIN[choice.task].data
     if data is None:
         if data_dir is not None:
@@ -209,17 +196,11 @@ def find_data(choice: Choice, data_dir: str | None) -> str:
 
 
 def build(choice: Choice, folder: str = "") -> Task:
-    """The task, its data read from `folder`.
-
-    A folder that is missing, as on a machine other than the one that found it, is searched for
-    again.
-
-    Raises:
-        TaskError: the data are missing or damaged.
-    """
+    """The task, its data read from `folder`."""
     kind = BUILTIN[choice.task]
     network = kind.networks[choice.network]
     if kind.data is None:
         return kind.make(choice.name, network)
+    # missing, as on a machine other than the one that found it, it is searched for again
     path = Path(folder) if folder and Path(folder).is_dir() else locate(kind.data)
     return kind.make(choice.name, network, path, choice.limit)

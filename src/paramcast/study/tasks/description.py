@@ -21,15 +21,13 @@ def lines(description: Description, language: str = "en") -> list[str]:
     >>> lines({"split": {"train": 120, "validation": 40, "test": 40}})
     ['120 examples to train, 40 to validate, 40 to test.']
     """
-    return [_sentence(name, values, language) for name, values in description.items()]
-
-
-def _sentence(name: str, values: Mapping[str, Any], language: str) -> str:
-    texts = catalogue(language)["data"]
-    shown = {key: listed(value, language) for key, value in values.items()}
-    if "because" in values:
-        shown["because"] = texts[f"because_{values['because']}"].format(**shown)
-    return texts[name].format(**shown)
+    texts, found = catalogue(language)["data"], []
+    for name, values in description.items():
+        shown = {key: listed(value, language) for key, value in values.items()}
+        if "because" in values:
+            shown["because"] = texts[f"because_{values['because']}"].format(**shown)
+        found.append(texts[name].format(**shown))
+    return found
 
 
 def listed(value: Any, language: str) -> Any:

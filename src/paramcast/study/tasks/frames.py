@@ -32,28 +32,18 @@ MOST_TEXT = 1000  # the most characters of a text in a Parquet file
 
 
 class TableOptions(NamedTuple):
-    """How a table is read; None leaves it to the table.
+    """How a table is read; None leaves it to the table."""
 
-    Attributes:
-        kind: the task's, "classes" or "regression".
-        missing: what becomes of rows with empty cells, "drop" or "impute".
-        read: names of `READ` and their values.
-    """
-
-    kind: str | None = None
-    missing: str | None = None
-    read: tuple[tuple[str, str], ...] = ()
+    kind: str | None = None  # the task's, "classes" or "regression"
+    missing: str | None = None  # what becomes of rows with empty cells, "drop" or "impute"
+    read: tuple[tuple[str, str], ...] = ()  # names of `READ` and their values
 
 
 AS_IT_IS = TableOptions()
 
 
 def read_setting(text: str) -> tuple[str, str]:
-    """Check a setting of `TableOptions.read`, written KEY=VALUE.
-
-    Raises:
-        TaskError: an unknown key, or an invalid value.
-    """
+    """Check a setting of `TableOptions.read`, written KEY=VALUE."""
     key, _, value = text.partition("=")
     if key not in READ:
         raise TaskError(f"--read takes KEY=VALUE with {', '.join(READ)}, got {shown(text)}")

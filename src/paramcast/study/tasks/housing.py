@@ -7,7 +7,6 @@ from functools import partial
 from pathlib import Path
 
 from .data.download import Remote
-from .data.files import check_sha256
 from .data.places import DataSet
 from .frames import TableOptions
 from .networks import Network
@@ -36,10 +35,8 @@ def california(name: str, network: Network, folder: Path, limit: int | None) -> 
     """
     from .table import task_from_table  # pandas and scikit-learn, which take a second
 
-    (remote,) = HOUSING.remotes
-    check_sha256(folder / remote.file, remote.sha256)
     read = TableOptions(missing="impute")
-    table = task_from_table(folder / remote.file, TARGET, read, look=False)
+    table = task_from_table(HOUSING.only_file(folder), TARGET, read, look=False)
     inputs = table.train[0].shape[1]  # type: ignore[index]
     return replace(
         table,

@@ -9,21 +9,16 @@ from pathlib import Path
 import numpy as np
 import numpy.typing as npt
 import torch
+from torch import Tensor
 
 from ...errors import TaskError
 from .networks import small_cnn
 from .splits import VALIDATION_SHARE, check_classes, split_at_random
 from .task import Task
 
-NAMES = ("train", "validation", "test")
-
 
 def task_from_images(name: str, file: Path, split: int = 0) -> Task:
-    """The images that `image_folder` stored in a file, 32x32, and a small convolutional network.
-
-    Raises:
-        TaskError: a class has too few images, or none to train on.
-    """
+    """The images that `image_folder` stored in a file, 32x32, and a small convolutional network."""
     with np.load(file, allow_pickle=False) as stored:
         pixels, labels, splits, classes, description = (
             stored[key] for key in ("pixels", "labels", "splits", "classes", "description")
@@ -46,16 +41,12 @@ def task_from_images(name: str, file: Path, split: int = 0) -> Task:
 
 
 def _split(
-    name: str,
-    splits: npt.NDArray[np.int64],
-    targets: torch.Tensor,
-    classes: list[str],
-    split: int,
+    name: str, splits: npt.NDArray[np.int64], targets: Tensor, classes: list[str], split: int
 ) -> list[list[int]]:
     """The given splits; a missing one is a fifth of train; without both, all are as for a table."""
     from sklearn.model_selection import train_test_split
 
-    given = [np.flatnonzero(splits == number).tolist() for number in range(len(NAMES))]
+    given = [np.flatnonzero(splits == number).tolist() for number in range(3)]  # train, val, test
     for label, count in enumerate(torch.bincount(targets[given[0]], minlength=len(classes))):
         if count == 0 and bool((targets == label).any()):
             raise TaskError(

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from .data.download import Remote
-from .data.files import check_sha256, read_exactly
 from .data.places import DataSet
 from .networks import Network
 from .task import Task
@@ -39,11 +38,7 @@ def clinc150(name: str, network: Network, folder: Path, limit: int | None) -> Ta
     The sentences outside all intents are left out. Words that training has once or never are one
     word; digits and punctuation marks are words of their own.
     """
-    (remote,) = CLINC150.remotes
-    file = folder / remote.file
-    text = read_exactly(file, remote.size)
-    check_sha256(file, remote.sha256)
-    content = json.loads(text)
+    content = json.loads(CLINC150.only_file(folder).read_bytes())
     train, validation, test = ([*map(tuple, content[split])] for split in ("train", "val", "test"))
     known = vocabulary(text for text, _ in train)
     labels = {label: i for i, label in enumerate(sorted({label for _, label in train}))}

@@ -12,9 +12,7 @@ from torch import Tensor
 
 from ...errors import TaskError
 from .data.download import Remote
-from .data.files import check_sha256, read_exactly
 from .data.places import DataSet
-from .data.text import encode
 from .networks import Network
 from .splits import VALIDATION_SHARE
 from .task import Task
@@ -42,10 +40,7 @@ def shakespeare(name: str, network: Network, folder: Path, limit: int | None) ->
     a window is a prediction. The loss is the cross entropy per character in nats, the metric the
     share of characters predicted correctly.
     """
-    (remote,) = SHAKESPEARE.remotes
-    content = read_exactly(folder / remote.file, remote.size)
-    check_sha256(folder / remote.file, remote.sha256)
-    codes, alphabet = encode(content.decode("ascii"))
+    codes, alphabet = encode(SHAKESPEARE.only_file(folder).read_text("ascii"))
     test_from = round((1 - TEST_SHARE) * len(codes))
     if limit is not None and not FEWEST_CHARACTERS <= limit <= test_from:
         raise TaskError(
@@ -73,3 +68,16 @@ def windows(codes: npt.NDArray[np.int64], length: int) -> tuple[Tensor, Tensor]:
         torch.from_numpy(inputs.reshape(count, length).copy()),
         torch.from_numpy(targets.reshape(count, length).copy()),
     )
+
+
+def encode(text: str) -> tuple[npt.NDArray[np.int64], str]:
+    """Characters as numbers, and the alphabet: the text's characters in the order of their codes.
+
+    Example:
+        >>> encode("banana")
+        (array([1, 0, 2, 0, 2, 0]), 'abn')
+    """
+    alphabet = "".join(sorted(set(text)))
+    codes = np.frombuffer(text.encode("utf-32-le"), np.uint32)
+    places = np.searchsorted(np.array([ord(c) for c in alphabet]), codes)
+    return places.astype(np.int64), alphabet

@@ -23,9 +23,6 @@ def class_incremental(task: Task, groups: Sequence[Sequence[int]], memory: int) 
         task: a classification whose splits are pairs of tensors.
         groups: the labels of each segment.
         memory: how many past examples are kept and replayed.
-
-    Raises:
-        TaskError: a split in which a group has no examples.
     """
     segments = []
     for group in groups:
@@ -42,17 +39,11 @@ def class_incremental(task: Task, groups: Sequence[Sequence[int]], memory: int) 
 
 
 class Concept(NamedTuple):
-    """A stretch of a drifting stream.
+    """A stretch of a drifting stream."""
 
-    Attributes:
-        share: its part of the examples, relative to the other stretches.
-        change: change(inputs, targets), what the examples are turned into.
-        ramp: as in `Segment`.
-    """
-
-    share: float
-    change: Change
-    ramp: float = 0.0
+    share: float  # its part of the examples, relative to the other stretches
+    change: Change  # change(inputs, targets), what the examples are turned into
+    ramp: float = 0.0  # as in `Segment`
 
 
 def as_it_is(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
@@ -80,13 +71,7 @@ STANDARD = (
 
 
 def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
-    """The task with its splits cut into consecutive stretches, each changed; judged throughout.
-
-    Every example appears in one stretch only.
-
-    Raises:
-        TaskError: more stretches than examples in a split.
-    """
+    """The task with its splits cut into consecutive stretches, each changed; judged throughout."""
     shares = torch.tensor([concept.share for concept in concepts], dtype=torch.float64)
     for split in SPLITS:
         count = len(getattr(task, split)[0])

@@ -23,11 +23,7 @@ HERE: dict[str, Callable[..., Any]] = {}
 
 
 def function_from_file(path: Path, item: str, sha256: str) -> Callable[..., Any]:
-    """Run the file, and find its function.
-
-    Raises:
-        TaskError: it changed, cannot be imported, or has no such function; it names the line.
-    """
+    """Run the file, and find its function."""
     if str(path) in HERE:
         return HERE[str(path)]
     if sha256_of(path) != sha256:
@@ -59,29 +55,19 @@ def module_from_file(path: Path, sha256: str) -> ModuleType:
 
 
 def function_in(module: ModuleType, path: Path, item: str) -> Callable[..., Any]:
-    """The function of a module that was made of the file.
-
-    Raises:
-        TaskError: it has no such function; the message lists those that it has.
-    """
+    """The function of a module that was made of the file."""
     function: Callable[..., Any] | None = getattr(module, item, None)
-    if not callable(function):
-        names = [
-            n for n, v in vars(module).items() if callable(v) and v.__module__ == module.__name__
-        ]
-        raise TaskError(
-            f"{path.name} has no function {item!r}; it has {', '.join(names) or 'none'}; "
-            f"name it as {path.name}:FUNCTION"
-        )
-    return function
+    if callable(function):
+        return function
+    names = [n for n, v in vars(module).items() if callable(v) and v.__module__ == module.__name__]
+    raise TaskError(
+        f"{path.name} has no function {item!r}; it has {', '.join(names) or 'none'}; "
+        f"name it as {path.name}:FUNCTION"
+    )
 
 
 def takes_trial(function: Callable[..., Any], path: Path, item: str) -> bool:
-    """Whether it is a function of one trial (one argument), not one that returns a task (none).
-
-    Raises:
-        TaskError: it is neither.
-    """
+    """Whether it is a function of one trial (one argument), not one that returns a task (none)."""
     try:
         signature = inspect.signature(function)
     except (TypeError, ValueError):
@@ -100,11 +86,7 @@ def takes_trial(function: Callable[..., Any], path: Path, item: str) -> bool:
 
 
 def task_of(function: Callable[..., Any], path: Path, item: str) -> Any:
-    """Call a function that returns a task.
-
-    Raises:
-        TaskError: it fails; the message names the line.
-    """
+    """Call a function that returns a task; what it raises becomes a sentence with the line."""
     try:
         return function()
     except TaskError:
@@ -129,11 +111,9 @@ def hash_of_code(where: str | Path) -> str:
 
 
 def code_files(where: str) -> list[str]:
-    """A task file and the files beside it that it imports, directly or indirectly, sorted.
-
-    They are read, not run: which modules a process has loaded differs from process to process.
-    Paramcast's own are left out, because a task may be in its clone.
-    """
+    """A task file and the files beside it that it imports, directly or indirectly, sorted."""
+    # read, not run: which modules a process has loaded differs from process to process;
+    # paramcast's own are left out, because a task may be in its clone
     folder = Path(where).parent
     left, files = [Path(where)], set()
     while left:

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
 import torch
+import torch.nn.functional as nnf
 from torch import Tensor
 
 if TYPE_CHECKING:
@@ -14,16 +16,11 @@ if TYPE_CHECKING:
 
 
 class Score(NamedTuple):
-    """A metric of a whole split.
-
-    Attributes:
-        higher_is_better: its direction.
-        of_classes: whether it needs whole-number labels and one output per class.
-        measure: from outputs and targets; for classes, (examples, classes) and (examples,).
-    """
+    """A metric of a whole split."""
 
     higher_is_better: bool
-    of_classes: bool
+    of_classes: bool  # whether it needs whole-number labels and one output per class
+    # from outputs and targets; for classes, (examples, classes) and (examples,)
     measure: Callable[[Tensor, Tensor], float]
 
 
@@ -48,20 +45,11 @@ def _f1(outputs: Tensor, targets: Tensor) -> float:
     return float(f1_score(labels, predicted, labels=classes, average="macro", zero_division=0.0))
 
 
-def _auroc(outputs: Tensor, targets: Tensor) -> float:
-    from sklearn.metrics import roc_auc_score
-
-    return _one_vs_rest(roc_auc_score, outputs, targets)
-
-
-def _average_precision(outputs: Tensor, targets: Tensor) -> float:
-    from sklearn.metrics import average_precision_score
-
-    return _one_vs_rest(average_precision_score, outputs, targets)
-
-
-def _one_vs_rest(score: Callable[..., float], outputs: Tensor, targets: Tensor) -> float:
+def _one_vs_rest(name: str, outputs: Tensor, targets: Tensor) -> float:
     """The score of class 1 if there are two, else the mean over the classes, each against all."""
+    from sklearn import metrics
+
+    score = getattr(metrics, name)
     labels, probabilities = _labels(targets), outputs.double().softmax(1).cpu().numpy()
     present = set(labels.tolist())
     if len(present) < 2:  # nothing to rank: `prepare` refuses it for a split
@@ -69,18 +57,6 @@ def _one_vs_rest(score: Callable[..., float], outputs: Tensor, targets: Tensor) 
     classes = [1] if outputs.shape[1] == 2 else sorted(present)
     found = [score(labels == c, probabilities[:, c]) for c in classes]
     return float(sum(found) / len(found))
-
-
-def _log_loss(outputs: Tensor, targets: Tensor) -> float:
-    return float(torch.nn.functional.cross_entropy(outputs.double(), targets))
-
-
-def _mse(outputs: Tensor, targets: Tensor) -> float:
-    return float((outputs - targets).double().square().mean())
-
-
-def _mae(outputs: Tensor, targets: Tensor) -> float:
-    return float((outputs - targets).double().abs().mean())
 
 
 def _r2(outputs: Tensor, targets: Tensor) -> float:
@@ -98,12 +74,12 @@ SCORES = {
     "accuracy": Score(True, True, _accuracy),
     "balanced_accuracy": Score(True, True, _balanced_accuracy),
     "f1": Score(True, True, _f1),
-    "auroc": Score(True, True, _auroc),
-    "average_precision": Score(True, True, _average_precision),
-    "log_loss": Score(False, True, _log_loss),
-    "mse": Score(False, False, _mse),
-    "rmse": Score(False, False, lambda outputs, targets: _mse(outputs, targets) ** 0.5),
-    "mae": Score(False, False, _mae),
+    "auroc": Score(True, True, partial(_one_vs_rest, "roc_auc_score")),
+    "average_precision": Score(True, True, partial(_one_vs_rest, "average_precision_score")),
+    "log_loss": Score(False, True, lambda o, t: float(nnf.cross_entropy(o.double(), t))),
+    "mse": Score(False, False, lambda o, t: float((o - t).double().square().mean())),
+    "rmse": Score(False, False, lambda o, t: float((o - t).double().square().mean()) ** 0.5),
+    "mae": Score(False, False, lambda o, t: float((o - t).double().abs().mean())),
     "r2": Score(True, False, _r2),
 }
 RANKING = ("auroc", "average_precision")  # those that are undefined if a split has only one class

@@ -32,8 +32,9 @@ class Source:
     where: str  # name or absolute path; for a command, the folder that it starts in
     item: str = ""  # the function in a file, the target column of a table
     sha256: str = ""  # of the file's content
-    data: str = ""  # where a built-in task's data were found, the file that holds a folder's
-    # images as pixels; not part of what a run is
+    # where a built-in task's data were found, the file that holds a folder's images as pixels; not
+    # part of what a run is
+    data: str = ""
     data_dir: str = ""  # the folder the user gave for them
     table: TableOptions = AS_IT_IS
     metric: str = ""  # judged instead of the task's own
@@ -64,13 +65,11 @@ def find(
     Args:
         text: a built-in name such as "fashion" or "cifar100/resnet8@10000", `file.py` or
             `file.py:function`, `table.csv`, or a folder.
-        target: the column to predict, for a table.
+        target, table: of a table, the column to predict and how to read it.
         data_dir: the folder that holds a built-in task's data.
-        table: how to read a table.
 
     Raises:
-        TaskError: it names nothing, `target`, `table` or `data_dir` do not fit, a built-in task's
-            data are missing, or a folder's images cannot be read.
+        TaskError: it names nothing, or the others do not fit it.
     """
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = usable_path(name, "TASK", home=True)
@@ -123,9 +122,6 @@ def load(
 
     A task file is Python code and runs as such, with the user's rights; unless `quiet`, standard
     error says so. `found` is its function, if that was loaded already.
-
-    Raises:
-        TaskError: the file, the data or the model cannot be used.
     """
     path = Path(source.where)
     if source.kind == "builtin":
@@ -152,11 +148,7 @@ def load(
 
 
 def load_subject(source: Source) -> Subject:
-    """Load and check what a pilot trains: a task, or a user's training.
-
-    Raises:
-        TaskError: as `load`; or nothing says which result of a training is judged.
-    """
+    """Load and check what a pilot trains: a task, or a user's training."""
     from ..own.training import OwnTraining  # it reads sources itself
 
     if source.kind == "command":

@@ -31,21 +31,8 @@ def balanced_order(labels: npt.NDArray[np.int64]) -> npt.NDArray[np.int64]:
 def train_and_validation(
     labels: npt.NDArray[np.int64], limit: int | None, name: str
 ) -> tuple[npt.NDArray[np.int64], npt.NDArray[np.int64]]:
-    """Indices of the training and the validation part of a training set.
-
-    Args:
-        labels: those of the whole training set.
-        limit: how many of its examples to use; None for all.
-        name: of the task, for the error.
-
-    Returns:
-        Training indices (80 %) and validation indices (20 %).
-
-    Raises:
-        TaskError: `limit` is more than there are, or too few to split.
-    """
-    classes, count = len(np.unique(labels)), len(labels)
-    least = 5 * classes
+    """Indices to train (80 %) and to validate (20 %), of `limit` examples of a training set."""
+    count, least = len(labels), FEWEST_PER_CLASS * len(np.unique(labels))
     if limit is not None and not least <= limit <= count:
         raise TaskError(
             f"{name}@N uses N of the {count} training images, from {least} (5 per class); "
@@ -77,17 +64,15 @@ def split_at_random(
 
     if count < 20:
         raise TaskError(f"{name} has {count} examples; at least 20 are needed to split them")
-    labels = None if stratify is None else stratify.numpy()
+
+    def cut(of: list[int], share: float) -> tuple[list[int], list[int]]:
+        labels = None if stratify is None else stratify.numpy()[of]
+        parts = train_test_split(of, train_size=share, random_state=split, stratify=labels)
+        return parts[0], parts[1]
+
     try:
-        train, rest = train_test_split(
-            list(range(count)), train_size=0.6, random_state=split, stratify=labels
-        )
-        validation, test = train_test_split(
-            rest,
-            train_size=0.5,
-            random_state=split,
-            stratify=None if labels is None else labels[rest],
-        )
+        train, rest = cut(list(range(count)), 0.6)
+        validation, test = cut(rest, 0.5)
     except ValueError as error:
         raise TaskError(f"{name} cannot be split by class: {error}") from None
     return train, validation, test

@@ -72,18 +72,9 @@ class Parts(NamedTuple):
 
 
 def parts_of(stream: Stream) -> list[Parts]:
-    """The segments of a stream as tensors.
-
-    Raises:
-        TaskError: indices that are not whole numbers.
-    """
+    """The segments of a stream as tensors."""
     return [
-        Parts(
-            _indices(part.train, "train", i),
-            _indices(part.validation, "validation", i),
-            _indices(part.test, "test", i),
-            float(part.ramp),
-        )
+        Parts._make([*(_indices(getattr(part, n), n, i) for n in SPLITS), float(part.ramp)])
         for i, part in enumerate(stream.segments, 1)
     ]
 
@@ -96,16 +87,7 @@ def digest(stream: Stream) -> str:
 
 
 def check_stream(stream: Any, labels: dict[str, Tensor]) -> None:
-    """Refuse a stream that cannot be run, before anything runs.
-
-    Args:
-        stream: what Task.stream holds.
-        labels: each split's, by its name.
-
-    Raises:
-        TaskError: no Stream, no segments, a segment without examples, an example in no segment or
-            in two, a class that is tested and never trained on.
-    """
+    """Refuse a stream that cannot be run, before anything runs; `labels` are by split."""
     if not isinstance(stream, Stream):
         raise TaskError(f"Task.stream must be a Stream, got {stream!r}")
     segments = stream.segments
@@ -185,9 +167,6 @@ def shares(stream: Stream, steps: int) -> list[int]:
 
     In proportion to the training examples: segment i ends after round(steps * share of the examples
     in segments 1 to i).
-
-    Raises:
-        TaskError: fewer steps than segments.
     """
     counts = [len(part.train) for part in parts_of(stream)]
     if steps < len(counts):

@@ -47,10 +47,7 @@ def task_from_table(
 ) -> Task:
     """A table: numbers standardised, texts one-hot, a small network; 60/20/20.
 
-    Args:
-        path, target: the file and the column to predict.
-        options: how to read it.
-        look: whether to look for columns that give the target away, which takes a second or more.
+    `look`: whether to look for columns that give the target away, which takes a second or more.
 
     Raises:
         TaskError: it cannot be read, or only with more options; the message says which.

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import math
-from collections.abc import Callable, Sized
+from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -113,10 +113,9 @@ class Prepared:
 
     @property
     def usual(self) -> Usual:
-        task, (low, high) = self.task, self.task.lr_range
+        task, (low, high) = self.task, map(float, self.task.lr_range)
         base = task.base if isinstance(task.base, str) else "own"
-        lr_range = float(low), float(high)
-        return Usual(base, lr_range, task.epochs, task.batch_size, task.schedule)
+        return Usual(base, (low, high), task.epochs, task.batch_size, task.schedule)
 
     @property
     def sizes(self) -> Sizes:
@@ -235,15 +234,7 @@ def total_steps(examples: int, batch_size: int, epochs: int, share: float = 1.0)
 
 
 def prepare(task: Any, code: str = "") -> Prepared:
-    """Check a task and turn its data into tensors.
-
-    Args:
-        task: what the task function returned.
-        code: a hash of the code that it comes from.
-
-    Raises:
-        TaskError: with what is wrong, what is needed and what to do.
-    """
+    """Check what a task function returned, and turn its data into tensors; `code` is its hash."""
     if not isinstance(task, Task):
         raise TaskError(
             f"the task function returned {_kind(task)}, it must return a paramcast Task"
@@ -267,21 +258,20 @@ def prepare(task: Any, code: str = "") -> Prepared:
 
 
 def _check_settings(task: Task) -> None:
-    def is_number(value: Any, kinds: Any, low: float, below: float) -> bool:
+    def number(value: Any, kinds: Any, low: float, below: float) -> bool:
         return not isinstance(value, bool) and isinstance(value, kinds) and low <= value < below
 
     named = isinstance(task.name, str) and task.name.strip() and is_text(task.name)
     # each setting, whether it fits, and what it must be
     needed: list[tuple[str, Any, str]] = [
         ("name", named, "a word or two"),
-        ("momentum", is_number(task.momentum, (int, float), 0, 1), "a number from 0 and below 1"),
-        ("weight_decay", is_number(task.weight_decay, (int, float), 0, math.inf),
-         "a number from 0"),
-        ("beta2", is_number(task.beta2, (int, float), 0, 1), "a number from 0 and below 1"),
+        ("momentum", number(task.momentum, (int, float), 0, 1), "a number from 0 and below 1"),
+        ("weight_decay", number(task.weight_decay, (int, float), 0, math.inf), "a number from 0"),
+        ("beta2", number(task.beta2, (int, float), 0, 1), "a number from 0 and below 1"),
         ("augment", task.augment is None or callable(task.augment),
          "a function augment(inputs, generator)"),
-        ("epochs", is_number(task.epochs, int, 1, math.inf), "a whole number from 1"),
-        ("batch_size", is_number(task.batch_size, int, 1, math.inf), "a whole number from 1"),
+        ("epochs", number(task.epochs, int, 1, math.inf), "a whole number from 1"),
+        ("batch_size", number(task.batch_size, int, 1, math.inf), "a whole number from 1"),
         ("metric", not isinstance(task.metric, str) or task.metric in SCORES,
          f"{', '.join(SCORES)} or a function"),
         ("loss", callable(task.loss), "a function loss(outputs, targets)"),
@@ -316,13 +306,9 @@ def _examples(split: Any, name: str) -> Examples:
     if isinstance(split, (tuple, list)) and len(split) == 2:
         inputs, targets = (_tensor(part, name) for part in split)
     elif isinstance(split, Sized) and hasattr(split, "__getitem__"):
-        try:
+        must = "; it must give an example for every index from 0 to its length - 1"
+        with _told(f"the {name} dataset failed with", must):
             pairs = [split[i] for i in range(len(split))]
-        except Exception as error:
-            raise TaskError(
-                f"the {name} dataset failed with {type(error).__name__}: {error}; it must give "
-                "an example for every index from 0 to its length - 1"
-            ) from error
         if not pairs:
             raise TaskError(f"the {name} split is empty; give it at least one example")
         if not all(isinstance(pair, (tuple, list)) and len(pair) == 2 for pair in pairs):
@@ -401,20 +387,12 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
     if not any(p.requires_grad for p in model.parameters()):
         raise TaskError("the model has no learnable parameters; there is nothing to train")
     if task.augment is not None:
-        try:
+        failed = "Task.augment(inputs, generator), or the model on what it returned, failed with"
+        with _told(failed):
             model.train()(task.augment(inputs, torch.Generator(inputs.device).manual_seed(0)))
-        except Exception as error:
-            raise TaskError(
-                "Task.augment(inputs, generator), or the model on what it returned, failed with "
-                f"{type(error).__name__}: {error}"
-            ) from error
-    try:
+    given = f"training inputs of shape {tuple(inputs.shape)} and type {inputs.dtype}"
+    with _told(f"the model failed on {given} with"):
         outputs = model.eval()(inputs)
-    except Exception as error:
-        raise TaskError(
-            f"the model failed on training inputs of shape {tuple(inputs.shape)} "
-            f"and type {inputs.dtype} with {type(error).__name__}: {error}"
-        ) from error
     if not isinstance(outputs, Tensor):
         raise TaskError(f"the model returned {_kind(outputs)}, it must return one tensor")
     # the output against the labels or numbers
@@ -437,22 +415,19 @@ def _try_model(task: Task, train: Examples, classes: int | None) -> Tensor:
             f"{tuple(targets.shape)}; {task.metric} needs them equal (often: targets[:, None])"
         )
     # the loss and the metric
-    try:
+    shapes = tuple(outputs.shape), tuple(targets.shape)
+    with _told(
+        f"the model's output of shape {shapes[0]} does not fit the loss with targets of shape "
+        f"{shapes[1]}:"
+    ):
         loss = task.loss(outputs, targets)
         ready = isinstance(loss, Tensor) and loss.ndim == 0 and loss.requires_grad
-    except Exception as error:
-        raise TaskError(
-            f"the model's output of shape {tuple(outputs.shape)} does not fit the loss with "
-            f"targets of shape {tuple(targets.shape)}: {type(error).__name__}: {error}"
-        ) from error
     if not ready:
         raise TaskError("Task.loss must return one number that depends on the model's parameters")
     # a metric of the user's own
     if not isinstance(task.metric, str):
-        try:
+        with _told("Task.metric failed with"):
             float(task.metric(outputs.detach(), targets))
-        except Exception as error:
-            raise TaskError(f"Task.metric failed with {type(error).__name__}: {error}") from error
     return outputs.detach()
 
 
@@ -461,10 +436,8 @@ def _seeded_model(task: Task) -> nn.Module:
     models = []
     for _ in range(2):
         torch.manual_seed(0)
-        try:
+        with _told("Task.model failed with"):
             models.append(task.model())
-        except Exception as error:
-            raise TaskError(f"Task.model failed with {type(error).__name__}: {error}") from error
     model, twin = models
     if not isinstance(model, nn.Module):
         raise TaskError(f"Task.model returned {_kind(model)}, it must return a torch.nn.Module")
@@ -512,6 +485,15 @@ def _prior(task: Task, train: Examples, outputs: Tensor) -> Tensor:
     with torch.no_grad():
         better = bool(loss(constant) < loss(start))
     return constant.detach() if better else start
+
+
+@contextlib.contextmanager
+def _told(what: str, after: str = "") -> Iterator[None]:
+    """What the user's code raises as a sentence."""
+    try:
+        yield
+    except Exception as error:
+        raise TaskError(f"{what} {type(error).__name__}: {error}{after}") from error
 
 
 def _bytes(tensor: Tensor) -> bytes:

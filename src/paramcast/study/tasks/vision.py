@@ -67,7 +67,6 @@ CIFAR10 = Cifar(
             "plain_text/train-*-of-*.parquet",
             "data/train-*-of-*.parquet",
             "cifar-10-binary.tar.gz",
-            "cifar-10-batches-bin/*.bin",
         ),
         remotes=(
             Remote(
@@ -96,7 +95,6 @@ CIFAR100 = Cifar(
             "cifar100/train-*-of-*.parquet",
             "data/train-*-of-*.parquet",
             "cifar-100-binary.tar.gz",
-            "cifar-100-binary/*.bin",
         ),
         remotes=(
             Remote(

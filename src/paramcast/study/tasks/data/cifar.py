@@ -1,4 +1,4 @@
-"""CIFAR-10 and CIFAR-100: the official binary archive, its files, or Hugging Face's parquet.
+"""CIFAR-10 and CIFAR-100: the official binary archive, or Hugging Face's parquet.
 
 Never the "python version", whose files are pickles: reading a pickle runs it.
 """
@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from .files import check_sha256, damaged, read_exactly
+from .files import checked, damaged
 from .parquet import PIXELS, SIDE, Part, parquet_folder, read_parquet
 from .places import DataSet
 
@@ -52,47 +51,33 @@ class Cifar:
         if inside is not None:
             return read_parquet(inside, split, self.counts[split], self.column, self.classes)
         (remote,) = self.data.remotes
-        archive = folder / remote.file
-        if archive.exists():
-            contents = _from_archive(archive, remote.sha256, self._sizes(split))
-        else:
-            base = folder / self.folder if (folder / self.folder).is_dir() else folder
-            contents = _from_files(base, self._sizes(split))
-        part = records(b"".join(contents), self.label_bytes, self.more_bytes)
-        if part.labels.max() >= self.classes:
-            wrong, last = part.labels.max(), self.classes - 1
-            raise damaged(folder, f"its {split} split holds the label {wrong}, not 0 to {last}")
-        return part
-
-    def _sizes(self, split: str) -> dict[str, int]:
-        """The split's files and how many bytes each must have."""
-        names = self.files[split]
-        size = self.counts[split] // len(names) * (self.label_bytes + self.more_bytes + PIXELS)
-        return {f"{self.folder}/{name}": size for name in names}
+        names, before = self.files[split], self.label_bytes + self.more_bytes
+        content = from_archive(
+            checked(folder / remote.file, remote.sha256),
+            [f"{self.folder}/{name}" for name in names],
+            self.counts[split] // len(names) * (before + PIXELS),
+        )
+        # records: labels, then red, green and blue planes
+        table = np.frombuffer(content, np.uint8).reshape(-1, before + PIXELS)
+        labels = table[:, self.label_bytes - 1].astype(np.int64)
+        return Part(table[:, before:].reshape(-1, 3, SIDE, SIDE), labels)
 
 
-def records(content: bytes, label_bytes: int, more_bytes: int = 0) -> Part:
-    """Split the records of a binary file: labels, then red, green and blue planes."""
-    table = np.frombuffer(content, np.uint8).reshape(-1, label_bytes + more_bytes + PIXELS)
-    labels = table[:, label_bytes - 1].astype(np.int64)
-    return Part(table[:, label_bytes + more_bytes :].reshape(-1, 3, SIDE, SIDE), labels)
+def from_archive(path: Path, names: list[str], size: int) -> bytes:
+    """The members of those names of a tar archive, each of that size, together.
 
-
-def _from_files(base: Path, sizes: dict[str, int]) -> Iterator[bytes]:
-    for name, size in sizes.items():
-        yield read_exactly(base / Path(name).name, size)
-
-
-def _from_archive(path: Path, sha256: str, sizes: dict[str, int]) -> Iterator[bytes]:
-    """Members of the official archive, whose checksum is verified before it is opened."""
-    check_sha256(path, sha256)
+    Raises:
+        TaskError: it lacks one, or is damaged.
+    """
+    content = b""
     try:
         with tarfile.open(path, "r:gz") as archive:
-            for name, size in sizes.items():
+            for name in names:
                 member = archive.getmember(name)
                 opened = archive.extractfile(member) if member.isreg() else None
                 if opened is None or member.size != size:
                     raise damaged(path, f"{name} in it is not a file of {size} bytes")
-                yield opened.read(size)
+                content += opened.read(size)
     except (tarfile.TarError, OSError, EOFError, zlib.error, KeyError) as error:
         raise damaged(path, f"it cannot be unpacked ({error})") from None
+    return content

@@ -25,38 +25,24 @@ GRACE, LEAST_RATE = 60.0, 10_000.0
 
 @dataclass(frozen=True)
 class Remote:
-    """A file on the network and what it must be.
+    """A file on the network and what it must be."""
 
-    Args:
-        url: http or https.
-        sha256: of the whole file, in hexadecimal.
-        size: in bytes; no more is ever read.
-        name: under which it is kept; the last part of the address by default.
-    """
-
-    url: str
-    sha256: str
-    size: int
-    name: str = ""
+    url: str  # http or https
+    sha256: str  # of the whole file, in hexadecimal
+    size: int  # in bytes; no more is ever read
 
     @property
     def file(self) -> str:
-        return self.name or self.url.rsplit("/", 1)[-1]
+        """The name under which it is kept."""
+        return self.url.rsplit("/", 1)[-1]
 
 
 def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = tell) -> Path:
     """Fetch a file into a folder, unless it is there.
 
     The bytes go to a temporary file beside the target, which is renamed once the size and the
-    sha256 are right; a failure before that leaves nothing behind.
-
-    Args:
-        remote: what to fetch.
-        folder: where to; created if needed.
-        announce: called once before a transfer begins.
-
-    Returns:
-        The file.
+    sha256 are right; a failure before that leaves nothing behind. `announce` is called once before
+    a transfer begins.
 
     Raises:
         TaskError: the address cannot be reached, the transfer broke off, the content is not what
@@ -65,8 +51,6 @@ def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = 
     target = folder / remote.file
     if target.is_file():
         return target
-    if not remote.url.startswith(("https://", "http://")):
-        raise TaskError(f"{remote.url} cannot be downloaded; give an http or https address")
     try:
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{remote.file}.lock"):
@@ -86,7 +70,7 @@ def _checked(remote: Remote) -> Iterator[bytes]:
     """The file's chunks; an error after the last one if together they do not make the file."""
     digest, size, begun = hashlib.sha256(), 0, time.monotonic()
     try:
-        request = urllib.request.Request(remote.url, headers={"User-Agent": "paramcast"})  # noqa: S310 - checked above
+        request = urllib.request.Request(remote.url, headers={"User-Agent": "paramcast"})  # noqa: S310 - addresses of ours
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # nosec B310 # noqa: S310
             while chunk := answer.read1(min(CHUNK, remote.size + 1 - size)):
                 digest.update(chunk)

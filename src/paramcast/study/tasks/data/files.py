@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import gzip
 import hashlib
 import zlib
 from collections.abc import Iterator
@@ -18,61 +17,31 @@ def damaged(path: Path, why: str) -> TaskError:
     return TaskError(f"{path} cannot be used: {why}; replace it with an undamaged copy")
 
 
-def regular_file(path: Path) -> Path:
-    """The path, after checking that it is a file that can be opened.
+@contextlib.contextmanager
+def regular_file(path: Path) -> Iterator[Path]:
+    """A context for reading a file, after checking that it is one: opening a pipe would block.
 
     Raises:
-        TaskError: it is absent, a folder, a pipe or a device.
+        TaskError: it is absent, a folder, a pipe or a device, or it cannot be read.
     """
     if not path.exists():
         raise TaskError(f"{path} is missing; the data folder needs it")
     if not path.is_file():
         raise TaskError(f"{path} is not a regular file; the data folder needs one of that name")
-    return path
-
-
-def read_at_most(path: Path, size: int) -> bytes:
-    """The first `size` bytes of a file, unpacked where its name ends in ".gz".
-
-    Raises:
-        TaskError: it is missing or cannot be read.
-    """
     try:
-        with regular_file(path).open("rb") as file:
-            if path.suffix != ".gz":
-                return file.read(size)
-            with gzip.open(file) as unzipped:
-                return unzipped.read(size)
+        yield path
     except (OSError, EOFError, zlib.error) as error:
         reason = getattr(error, "strerror", None) or str(error).rstrip(".")
         raise damaged(path, f"it cannot be read ({reason or type(error).__name__})") from None
 
 
-def read_exactly(path: Path, size: int) -> bytes:
-    """The content of a file that must have `size` bytes; no more is ever read.
-
-    Raises:
-        TaskError: it is missing, cannot be read or has another size.
-    """
-    content = read_at_most(path, size + 1)
-    if len(content) != size:
-        found = f"more than {size}" if len(content) > size else f"{len(content)} of {size}"
-        raise damaged(path, f"it holds {found} bytes")
-    return content
-
-
-def check_sha256(path: Path, sha256: str) -> None:
-    """Compare a file's checksum with the known one.
-
-    Raises:
-        TaskError: it is missing, cannot be read or is another file.
-    """
-    try:
-        found = sha256_of(regular_file(path))
-    except OSError as error:
-        raise damaged(path, f"it cannot be read ({error.strerror})") from None
+def checked(path: Path, sha256: str) -> Path:
+    """The path, after comparing the file's checksum with the known one."""
+    with regular_file(path):
+        found = sha256_of(path)
     if found != sha256:
         raise damaged(path, f"its sha256 is {found}, not {sha256}")
+    return path
 
 
 def sha256_of(path: Path) -> str:
@@ -87,10 +56,6 @@ def sha256_of(path: Path) -> str:
 @contextlib.contextmanager
 def parquet_file(path: Path, **options: Any) -> Iterator[Any]:
     """An open `pyarrow.parquet.ParquetFile`, of which only the footer has been read.
-
-    Args:
-        path: the file.
-        options: more of `ParquetFile`'s.
 
     Raises:
         ValueError: it is damaged; also if that shows only while it is read in the context.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import math
 import struct
 from pathlib import Path
@@ -10,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from ....errors import TaskError
-from .files import damaged, read_at_most
+from .files import damaged, regular_file
 
 UNSIGNED_BYTE = 0x08  # the format's code for the type of its values
 
@@ -25,18 +26,13 @@ def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
         path: the file.
         shape: the shape it must have.
 
-    Returns:
-        An array of that shape.
-
     Raises:
         TaskError: the file is missing, damaged, or holds something else.
-
-    Example:
-        >>> read_idx(Path("t10k-labels-idx1-ubyte.gz"), (10_000,))  # doctest: +SKIP
     """
     header_size = 4 + 4 * len(shape)
     size = header_size + math.prod(shape)
-    content = read_at_most(path, size + 1)
+    with regular_file(path), (gzip.open if path.suffix == ".gz" else open)(path, "rb") as file:
+        content = file.read(size + 1)
     if len(content) < header_size:
         raise damaged(path, f"it holds {len(content)} bytes, its header alone has {header_size}")
     # the header, then the length that it promises

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import io
-import re
 import struct
 import zlib
 from collections.abc import Iterator
@@ -20,8 +19,7 @@ SIDE = 32
 PIXELS = 3 * SIDE * SIDE
 # the most bytes of one image: 32x32 colours are 3,072 bytes, and PNG adds little
 MOST_PNG_BYTES = 16_384
-# how Hugging Face numbers the parts of a data set
-SHARD = re.compile(r"-(\d{5})-of-(\d{5})\.parquet$")
+MOST_NAMED = 8  # files that a message names
 
 
 class Part(NamedTuple):
@@ -43,11 +41,9 @@ def read_parquet(folder: Path, split: str, count: int, column: str, classes: int
     """Read the shards of a split: an `img` column of PNG files, and labels.
 
     Args:
-        folder: holds them.
-        split: the beginning of their names, as in "train-00000-of-00003.parquet".
+        folder, split: where they are, and how their names begin: "train-00000-of-00003.parquet".
         count: the images that all of them together must hold.
-        column: holds the labels.
-        classes: labels go from 0 to this number less 1.
+        column, classes: of the labels, which go from 0 to `classes` - 1.
 
     Raises:
         TaskError: a shard is missing or damaged, or holds something else.
@@ -68,25 +64,20 @@ def read_parquet(folder: Path, split: str, count: int, column: str, classes: int
 
 def _shards(folder: Path, split: str) -> list[Path]:
     """All shards that the names promise, in order."""
-    matches = [SHARD.search(path.name) for path in folder.glob(f"{split}-*.parquet")]
-    promised = {int(match.group(2)) for match in matches if match}
-    if len(promised) != 1:
-        found = "none" if not promised else f"shards of {' and of '.join(map(str, promised))}"
+    found = sorted(folder.glob(f"{split}-*.parquet"))
+    promised = [f"{split}-{i:05d}-of-{len(found):05d}.parquet" for i in range(len(found))]
+    if not found or [path.name for path in found] != promised:
+        holds = ", ".join(path.name for path in found[:MOST_NAMED]) or "none"
         raise TaskError(
-            f"{folder} must hold one set of {split}-NNNNN-of-NNNNN.parquet, it holds {found}"
+            f"{folder} must hold all of one set of {split}-NNNNN-of-NNNNN.parquet, it holds {holds}"
         )
-    (number,) = promised
-    if number > 1000:
-        raise TaskError(f"{folder} promises {number} {split} shards; at most 1000 can be read")
-    return [
-        regular_file(folder / f"{split}-{i:05d}-of-{number:05d}.parquet") for i in range(number)
-    ]
+    return found
 
 
 def _promised_rows(path: Path, column: str) -> int:
     """The rows that a shard promises, by its footer alone."""
     try:
-        with parquet_file(path) as file:
+        with regular_file(path), parquet_file(path) as file:
             rows, size = int(file.metadata.num_rows), parquet_bytes(file)
             _check_columns(path, file.schema_arrow, column)
     except ValueError as error:
@@ -115,12 +106,10 @@ def _check_columns(path: Path, schema: Any, column: str) -> None:
 def _examples(
     path: Path, rows: int, column: str, classes: int
 ) -> Iterator[tuple[npt.NDArray[np.uint8], int]]:
-    """Each image of a shard with its label.
-
-    One row at a time: in a batch, a value of megabytes that many rows share is copied for each.
-    """
+    """Each image of a shard with its label."""
     row = -1
     try:
+        # a row at a time: in a batch, a value of megabytes that many rows share is copied for each
         with parquet_file(path) as file:
             batches = file.iter_batches(1, columns=["img.bytes", column], use_threads=False)
             for row, batch in zip(range(rows), batches, strict=True):
@@ -130,16 +119,12 @@ def _examples(
                     raise damaged(path, f"row {row} is empty")
                 if not 0 <= label < classes:
                     raise damaged(path, f"row {row} has the label {label}, not 0 to {classes - 1}")
-                yield _decode(path, memoryview(png).cast("B"), row), label
+                try:
+                    yield decode_png(memoryview(png).cast("B")), label
+                except ValueError as error:
+                    raise damaged(path, f"the image in row {row} {error}") from None
     except ValueError as error:
         raise damaged(path, f"it breaks off after {row + 1} of {rows} rows ({error})") from None
-
-
-def _decode(path: Path, png: memoryview, row: int) -> npt.NDArray[np.uint8]:
-    try:
-        return decode_png(png)
-    except ValueError as error:
-        raise damaged(path, f"the image in row {row} {error}") from None
 
 
 def decode_png(png: bytes | memoryview) -> npt.NDArray[np.uint8]:

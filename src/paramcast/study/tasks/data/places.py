@@ -4,36 +4,27 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from ....errors import TaskError
 from ...reading import usable_path
 from .download import Remote, download
+from .files import checked
 
 VARIABLE = "PARAMCAST_DATA"
 
 
 @dataclass(frozen=True)
 class DataSet:
-    """A public data set: how to recognise it in a folder, and its public home.
+    """A public data set: how to recognise it in a folder, and its public home."""
 
-    Args:
-        name: its folder's name in the cache, and what messages call it.
-        folders: other names that its folder may have inside a place.
-        marks: patterns of file names; a folder with a match of one of them holds the data set.
-        remotes: the files at its public home.
-        system: folders of system packages.
-        advice: how else to get it.
-    """
-
-    name: str
-    folders: tuple[str, ...]
-    marks: tuple[str, ...]
-    remotes: tuple[Remote, ...]
-    system: tuple[str, ...] = ()
-    advice: str = ""
+    name: str  # of its folder in the cache, and what messages call it
+    folders: tuple[str, ...]  # other names that its folder may have inside a place
+    marks: tuple[str, ...]  # patterns of file names; a folder with a match of one holds the data
+    remotes: tuple[Remote, ...]  # the files at its public home
+    system: tuple[str, ...] = ()  # folders of system packages
+    advice: str = ""  # how else to get it
 
     def inside(self, place: Path) -> Path | None:
         """The folder in a place, or the place itself, that holds the data set, if any."""
@@ -42,12 +33,13 @@ class DataSet:
                 return folder.resolve()
         return None
 
-    def whereabouts(self, data_dir: str | None = None) -> str:
-        """Where it is, in words; nothing is downloaded.
+    def only_file(self, folder: Path) -> Path:
+        """Its file, if it has one: there and undamaged."""
+        (remote,) = self.remotes
+        return checked(folder / remote.file, remote.sha256)
 
-        Raises:
-            TaskError: `data_dir`, or what PARAMCAST_DATA names, is not a folder.
-        """
+    def whereabouts(self, data_dir: str | None = None) -> str:
+        """Where it is, in words; nothing is downloaded."""
         if data_dir is not None:
             return str(self.inside(_folder(data_dir, "--data-dir")) or f"not in {data_dir}")
         found = search(self)
@@ -58,11 +50,7 @@ class DataSet:
 
 
 def locate(data: DataSet, data_dir: str | None = None) -> Path:
-    """The folder that holds a data set, downloading it if no place has it.
-
-    The order: `data_dir`, and nothing else if it is given; the folder that the environment
-    variable PARAMCAST_DATA names; ../shared/data beside the current folder; the system's
-    packages; the user's cache; the public home, into the cache.
+    """The folder that holds a data set, downloading it into the cache if no place has it.
 
     Raises:
         TaskError: `data_dir` does not hold it, or it is nowhere and cannot be downloaded.
@@ -83,7 +71,12 @@ def locate(data: DataSet, data_dir: str | None = None) -> Path:
 
 
 def search(data: DataSet, data_dir: str | None = None) -> Path | None:
-    """As `locate`, but without downloading: None if no place has it."""
+    """The folder that holds a data set; None if no place has it.
+
+    The order: `data_dir`, and nothing else if it is given; the folder that the environment
+    variable PARAMCAST_DATA names; ../shared/data beside the current folder; the system's
+    packages; the user's cache.
+    """
     if data_dir is not None:
         found = data.inside(_folder(data_dir, "--data-dir"))
         if found is None:
@@ -93,24 +86,16 @@ def search(data: DataSet, data_dir: str | None = None) -> Path | None:
                 f"{folders}; put the files there or leave --data-dir out"
             )
         return found
-    for place in places(data):
+    named, beside = os.environ.get(VARIABLE), Path.cwd().parent / "shared" / "data"
+    places = [_folder(named, VARIABLE)] if named else []
+    places += [beside] if _own(beside) else []
+    for place in (*places, *map(Path, data.system)):
         found = data.inside(place)
         if found is not None:
             return found
     folder = cache() / data.name
     complete = all((folder / remote.file).is_file() for remote in data.remotes)
     return folder if complete else None
-
-
-def places(data: DataSet) -> Iterator[Path]:
-    """Where to look before the cache, in this order."""
-    if os.environ.get(VARIABLE):
-        yield _folder(os.environ[VARIABLE], VARIABLE)
-    beside = Path.cwd().parent / "shared" / "data"
-    if _own(beside):
-        yield beside
-    for folder in data.system:
-        yield Path(folder)
 
 
 def cache() -> Path:

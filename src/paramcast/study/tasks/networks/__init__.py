@@ -17,7 +17,7 @@ from torch import nn
 from .googlenet import googlenet
 from .recurrent import WordLSTM
 from .resnet import cifar_resnet, resnet18
-from .small import image_mlp, mlp, small_cnn, strided_cnn
+from .small import image_mlp, mlp, small_cnn
 from .tabular import mlp_plr
 from .transformer import GPT, vit_tiny
 from .vgg import vgg16
@@ -43,8 +43,8 @@ class Network:
 ADAMW = {"base": "adamw", "weight_decay": 0.05, "lr_range": (1e-4, 1e-2)}
 
 IMAGES: dict[str, Network] = {
-    "cnn": Network(strided_cnn),
-    "cnn-wide": Network(partial(strided_cnn, width=16, stages=3)),
+    "cnn": Network(partial(small_cnn, width=8, strided=True)),
+    "cnn-wide": Network(partial(small_cnn, stages=3, strided=True)),
     "mlp": Network(image_mlp),
     "resnet8": Network(partial(cifar_resnet, depth=8)),
     "resnet20": Network(partial(cifar_resnet, depth=20)),
