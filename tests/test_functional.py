@@ -187,25 +187,6 @@ def test_empty_lists_are_left_alone() -> None:
 
 
 @pytest.mark.parametrize(
-    ("norm", "kept"), [(1.5, True), (math.inf, False), (math.nan, False), (0.0, True)]
-)
-def test_zero_unless_finite_clears_exactly_what_is_not_finite(norm: float, kept: bool) -> None:
-    flat = torch.tensor([1.0, math.inf, math.nan])
-    before = flat.clone()
-    F.zero_unless_finite_(flat, torch.tensor(norm))
-    assert same_bits([flat], [before if kept else torch.zeros(3)])
-
-
-def test_zero_unless_finite_with_the_buffers_own_norm_leaves_no_jump() -> None:
-    point = torch.tensor([3.0, 4.0])
-    buffer = torch.tensor([1.0, math.inf])
-    F.zero_unless_finite_(buffer, S.buffer_norm(buffer))
-    before = point.clone()
-    S.jump_([point], [buffer], -0.5)
-    assert same_bits([point], [before])
-
-
-@pytest.mark.parametrize(
     ("dtype", "accumulated"),
     [
         (torch.float16, torch.float32),

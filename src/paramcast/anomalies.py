@@ -190,12 +190,7 @@ class Anomaly(Gate):
         self.unobserved += 1
 
     def observe(self, step: int, cycle: int, loss: float, *, first: bool) -> Fired | None:
-        """Take in a loss; return the rule that fired.
-
-        Args:
-            step, cycle: how many are completed.
-            first: whether it is the first loss at predicted parameters.
-        """
+        """Take in a loss, perhaps the first at predicted parameters; return the rule that fired."""
         self.unobserved = 0
         if not self.watches_loss or self.off:
             return None

@@ -71,14 +71,12 @@ class After(Gate):
 
     def decide(self, proposal: Proposal) -> Decision:
         if self.steps is not None:
-            passed, now, limit = (
-                proposal.step >= self.steps,
-                f"step {proposal.step}",
-                f"{self.steps}",
-            )
+            passed = proposal.step >= self.steps
+            now, limit = f"step {proposal.step}", f"{self.steps}"
         else:
             progress, share = proposal.progress or 0.0, self.share or 0.0
-            passed, now, limit = progress >= share, f"progress {progress:.2f}", f"{share:g}"
+            passed = progress >= share
+            now, limit = f"progress {progress:.2f}", f"{share:g}"
         return Decision(passed is self.opens, f"{now} {'>=' if passed else '<'} {limit}")
 
 

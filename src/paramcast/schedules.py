@@ -162,21 +162,13 @@ class Demon:
         return {"steps": self.steps, "total_steps": self.total_steps, "initial": list(self.initial)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        missing = {"steps", "total_steps", "initial"} - dict(state_dict).keys()
-        if missing:
-            raise CheckpointError(
-                f"the state dict of Demon lacks {', '.join(sorted(missing))}; "
-                "load what its state_dict() returned"
-            )
-        steps, total, initial = (state_dict[k] for k in ("steps", "total_steps", "initial"))
-        right = (
-            type(steps) is type(total) is int
-            and steps >= 0
-            and total >= 1
-            and isinstance(initial, (list, tuple))
-            and len(initial) <= len(self.optimizer.param_groups)
-            and all(type(momentum) is float and 0 < momentum < 1 for momentum in initial)
-        )
+        try:
+            steps, total, initial = (state_dict[k] for k in ("steps", "total_steps", "initial"))
+            right = type(steps) is type(total) is int and steps >= 0 and total >= 1
+            right &= len(initial) <= len(self.optimizer.param_groups)
+            right &= all(type(momentum) is float and 0 < momentum < 1 for momentum in initial)
+        except (KeyError, TypeError):
+            right = False
         if not right:
             raise CheckpointError(
                 "the state dict of Demon is damaged or belongs to another optimizer; "

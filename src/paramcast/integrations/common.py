@@ -55,9 +55,6 @@ def check_shows_average(optimizer: object) -> None:
 
     DeepSpeed's optimizers (ZeRO 1 to 3, bfloat16, float16) give the wrapper master weights of their
     own, which reach the model only at its next step.
-
-    Raises:
-        ArgumentError: a wrapper with an average is inside a DeepSpeed optimizer.
     """
     for outer in _inside(optimizer):
         if type(outer).__module__.startswith("deepspeed.") and unwrap(outer).averages:
@@ -145,9 +142,8 @@ class Averaged:
     def close(self, optimizers: Iterable[Forecast] = ()) -> None:
         """Put the live weights back, bitwise; no effect if nothing is open.
 
-        Args:
-            optimizers: those whose averages another holder may have left in the model, because an
-                evaluation failed in a framework that does not tell its callbacks.
+        Another holder may have left the averages of `optimizers` in the model, because an
+        evaluation failed in a framework that does not tell its callbacks.
         """
         for optimizer in optimizers:
             if (holder := _HOLDERS.pop(optimizer, None)) is not None:

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
-import torch
 import torch.distributed as dist
 
 from .._checks import within
@@ -18,17 +16,15 @@ from ..events import ForecastEvent
 from . import Monitor
 
 SWITCH = "PARAMCAST_CHECK_RANKS"
-_TEXT = 512
-"""Bytes of an event's text that the processes exchange once they differ."""
 
 
 class CheckRanks(Monitor):
     """Compare every prediction across processes; the first that differs is an error on all.
 
-    Each process hashes its event (step, cycle, whether and why it was written, the jump's norm) and
-    all hashes are compared, on the CPU, in a gloo group of its own. Replicas whose parameters have
-    drifted apart differ in the jump's norm long before they differ in a decision. Each prediction
-    costs one exchange of 8 bytes and, on an accelerator, a wait: use it to find a fault.
+    The processes exchange their events (step, cycle, whether and why it was written, the jump's
+    norm), on the CPU, in a gloo group of its own. Replicas whose parameters have drifted apart
+    differ in the jump's norm long before they differ in a decision. Each prediction costs one
+    exchange and, on an accelerator, a wait: use it to find a fault.
 
     Args:
         group: a gloo group of the processes that must agree; all of them if not given. Stages of a
@@ -53,30 +49,22 @@ class CheckRanks(Monitor):
     def look(self, event: ForecastEvent) -> None:
         if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
             return
-        # 8 bytes each; texts are exchanged only where they differ
-        values = event._replace(milliseconds=0.0)._asdict()  # no two processes take the same time
-        text = json.dumps(values).encode("ascii")
+        # no two processes take the same time
+        text = json.dumps(event._replace(milliseconds=0.0)._asdict())
         try:
             if self.group is None:
                 wait = timedelta(seconds=self.timeout)
                 self.group = dist.new_group(backend="gloo", timeout=wait)
-            hashes = self._gather(hashlib.sha256(text).digest()[:8])
-            texts = [] if len(set(hashes)) == 1 else self._gather(text[:_TEXT].ljust(_TEXT))
+            texts: list[str] = [""] * dist.get_world_size(self.group)
+            dist.all_gather_object(texts, text, group=self.group)
         except RuntimeError as error:
             raise RankError(
                 f"rank {dist.get_rank()} waited {self.timeout:g} s in cycle {event.cycle} (step "
                 f"{event.step}) for the other processes: one counts its steps differently or has "
                 "stopped; give every process the same optimizer, gate and monitors"
             ) from error
-        if texts:
+        if len(set(texts)) > 1:
             raise RankError(_difference(texts, dist.get_process_group_ranks(self.group)))
-
-    def _gather(self, message: bytes) -> list[bytes]:
-        """The messages of all processes, each as long as this one."""
-        mine = torch.frombuffer(bytearray(message), dtype=torch.uint8)
-        rows = [torch.empty_like(mine) for _ in range(dist.get_world_size(self.group))]
-        dist.all_gather(rows, mine, group=self.group)
-        return [bytes(row.tolist()) for row in rows]
 
     def __deepcopy__(self, memo: dict[int, Any]) -> CheckRanks:
         return self  # a process group cannot be copied
@@ -90,14 +78,13 @@ def debug_monitors() -> tuple[Monitor, ...]:
     return (CheckRanks(),) if os.environ.get(SWITCH) == "1" else ()
 
 
-def _difference(texts: Sequence[bytes], ranks: Sequence[int]) -> str:
+def _difference(texts: Sequence[str], ranks: Sequence[int]) -> str:
     """Say who decided what."""
-    by_text: dict[bytes, list[int]] = {}
+    by_text: dict[str, list[int]] = {}
     for rank, text in zip(ranks, texts, strict=True):
         by_text.setdefault(text, []).append(rank)
     rows = [
-        f"{'ranks' if len(who) > 1 else 'rank'} {', '.join(map(str, who))}: "
-        + text.decode("ascii").strip()
+        f"{'ranks' if len(who) > 1 else 'rank'} {', '.join(map(str, who))}: {text}"
         for text, who in by_text.items()
     ]
     return (

@@ -89,15 +89,15 @@ def _estimate(model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any
 
 def _run(model: nn.Module, batch: Any, device: torch.device) -> None:
     """Run the model on a batch: a tensor, a list or tuple (its first), or a dict of arguments."""
+
+    def moved(value: Any) -> Any:
+        return value.to(device) if isinstance(value, Tensor) else value
+
     inputs = batch[0] if isinstance(batch, (list, tuple)) else batch
     if isinstance(inputs, Mapping):
-        model(**{name: _moved(value, device) for name, value in inputs.items()})
+        model(**{name: moved(value) for name, value in inputs.items()})
     else:
-        model(_moved(inputs, device))
-
-
-def _moved(value: Any, device: torch.device) -> Any:
-    return value.to(device) if isinstance(value, Tensor) else value
+        model(moved(inputs))
 
 
 def _buffers(module: nn.Module) -> dict[str, Tensor]:

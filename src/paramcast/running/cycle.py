@@ -172,7 +172,7 @@ class Cycle:
             for segment in segments:
                 device = segment.flats[0].device
                 all_norms = sum(value.to(device, non_blocking=True) for value in norms)
-                F.zero_unless_finite_(segment.flats[0], all_norms)  # type: ignore[arg-type]
+                segment.flats[0].masked_fill_(~torch.isfinite(all_norms), 0.0)  # type: ignore[arg-type]
         # all processes take a sharded norm together, even those that are not watched
         if settings.watched or any(segment.groups for segment in segments):
             self._take_size()

@@ -47,24 +47,15 @@ class Averager:
     @property
     def identity(self) -> str:
         """The rule as a checkpoint names it: all that its buffers depend on."""
-        over = (
-            f" over {self.total_steps} steps"
-            if self.rule is not None and self.rule.progress
-            else ""
-        )
-        return f"{self.rule!r}{over}"
+        bounded = self.rule is not None and self.rule.progress
+        return f"{self.rule!r}" + (f" over {self.total_steps} steps" if bounded else "")
 
     def restart(self) -> None:
         """Forget the average; the next update starts a new one."""
         self.updates, self.segments = 0, []
 
     def follow(self, learnable: list[Tensor], groups: Iterable[Mapping[str, Any]]) -> None:
-        """Before a step: cover new parameters, starting from their current values.
-
-        Args:
-            learnable: the learnable parameters; the same list object while nothing changes.
-            groups: the optimizer's groups.
-        """
+        """Before a step: cover new parameters; `learnable` is one list while nothing changes."""
         if self.rule is None or learnable is self.learnable:
             return
         self.learnable = learnable
@@ -124,25 +115,17 @@ class Averager:
             yield
 
     def nothing_to_show(self, *, promised: bool) -> None:
-        """Say once that evaluation uses the live weights, and why.
-
-        Args:
-            promised: whether there will be an average.
-        """
+        """Say once that evaluation uses the live weights: is an average to come, or none at all?"""
         # once for each reason, not at every evaluation
         if self.told == promised:
             return
         self.told = promised
-        if promised:
-            _log.warning(
-                "eval_weights() shows the live weights: the average has none before its first "
-                "update"
-            )
-        else:
-            _log.warning(
-                "eval_weights() has nothing to switch, so it shows the live weights: give the "
-                "wrapper average=..., such as paramcast.averaging.EMA(0.999)"
-            )
+        _log.warning(
+            "eval_weights() shows the live weights: the average has none before its first update"
+            if promised
+            else "eval_weights() has nothing to switch, so it shows the live weights: give the "
+            "wrapper average=..., such as paramcast.averaging.EMA(0.999)"
+        )
 
     @contextmanager
     def shown(

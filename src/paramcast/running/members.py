@@ -108,10 +108,9 @@ class Members:
     def enroll(self, lasting: Sequence[int], *, gradients_to_come: bool, waiting: bool) -> None:
         """Settle which parameters take part in this cycle.
 
-        Args:
-            lasting: the buffers, besides the predictor's own, whose content is still needed.
-            gradients_to_come: whether a closure computes them, so that none counts as missing yet.
-            waiting: whether a prediction waits for its score, in which new members do not count.
+        The content of the buffers `lasting` is still needed. Where a closure computes the gradients
+        (`gradients_to_come`) none counts as missing yet. New members do not count in the score of a
+        prediction that is `waiting` for it.
         """
         idle = [] if gradients_to_come else self._idle
         current = all(segment.current() for segment in self.segments)

@@ -113,11 +113,6 @@ def dot(a: Tensor, b: Tensor) -> Tensor:
     return total
 
 
-def zero_unless_finite_(flat: Tensor, norm: Tensor) -> None:
-    """Set the buffer to zero if its norm is not finite, without waiting for the device."""
-    flat.masked_fill_(~torch.isfinite(norm), 0.0)
-
-
 def local(parameter: Tensor) -> Tensor:
     """The storage that this process owns: a sharded tensor's shard, complex as pairs of reals."""
     shard: Tensor = getattr(parameter, "_local_tensor", parameter)
@@ -145,15 +140,7 @@ def sum_over_(groups: Sequence[Any], values: Tensor) -> Tensor:
 
 
 def mean_over_ranks(value: float) -> float:
-    """The mean of a number over all processes, so that all decide by the same number.
-
-    Outside `torch.distributed`, or in a group of one process, it is the number itself. Otherwise
-    every process must call it.
-
-    Example:
-        >>> mean_over_ranks(0.5)
-        0.5
-    """
+    """The mean of a number over all processes, which must all call it, so that all decide alike."""
     if not (dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1):
         return value
     on_cpu = "cpu" in str(dist.get_backend_config())  # such as "cpu:gloo,cuda:nccl"
@@ -181,11 +168,7 @@ def reshard_(model: nn.Module) -> None:
 
 
 def allocate(points: list[Tensor], dtype: torch.dtype) -> tuple[Tensor, list[Tensor]]:
-    """One flat tensor with a view per point, of the point's shape and, where dense, its strides.
-
-    Returns:
-        The flat tensor (one element per element of the points) and its views.
-    """
+    """One flat tensor with a view per point, of the point's shape and, where dense, its strides."""
     flat = torch.zeros(sum(p.numel() for p in points), dtype=dtype, device=points[0].device)
     views, start = [], 0
     for point in points:

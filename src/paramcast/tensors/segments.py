@@ -108,13 +108,7 @@ class Segment(NamedTuple):
 
 
 def fold_(fold: F.Fold, buffers: list[Tensor], points: list[Tensor]) -> None:
-    """Fold one point into the buffers, in place.
-
-    Args:
-        fold: what to do.
-        buffers: the running mean or difference, one tensor per parameter.
-        points: the parameters now, same shapes; their dtype may be narrower than the buffers'.
-    """
+    """Fold one point into the buffers, in place; its dtype may be narrower than theirs."""
     if fold.kind == F.SKIP or not buffers:
         return
     if fold.kind == F.COPY:
@@ -172,12 +166,9 @@ def without(segments: Iterable[Segment], leaving: set[int]) -> list[Segment]:
 def make_segments(
     parameters: Sequence[Tensor], buffers: int, precision: torch.dtype | None
 ) -> list[Segment]:
-    """Group the parameters and give each group its buffers, all zero.
+    """Group the parameters, each given once, and give each group its buffers, all zero.
 
-    Args:
-        parameters: each once.
-        buffers: how many each group gets.
-        precision: the narrowest dtype of the buffers; None for the parameters' own.
+    Their narrowest dtype is `precision`; None stands for the parameters' own.
     """
     # one segment per device, dtype and sharding: foreach operations and norms go over each
     kinds: dict[tuple[Any, ...], list[Tensor]] = {}
@@ -298,11 +289,7 @@ def gram(segments: Iterable[Segment], buffers: int) -> Tensor:
 
 
 def tensor_dots(segment: Segment, xs: Sequence[Tensor], ys: Sequence[Tensor]) -> Tensor:
-    """Inner products tensor by tensor, one for each parameter of the segment.
-
-    Args:
-        xs, ys: one tensor per parameter of the segment, shaped like this process's shard of it.
-    """
+    """Inner products of tensors shaped like the shards of the segment's parameters, one each."""
     own = [F.dot(x.reshape(-1), y.reshape(-1)) for x, y in zip(xs, ys, strict=True)]
     return F.sum_over_(segment.groups, torch.stack(own))
 
