@@ -50,14 +50,6 @@ def saved_buffers(optimizer: pc.Forecast) -> list[Tensor]:
     return [row[0] for row in rows]
 
 
-def leaves(tree: Any) -> list[Any]:
-    if isinstance(tree, dict):
-        return [leaf for pair in tree.items() for item in pair for leaf in leaves(item)]
-    if isinstance(tree, list):
-        return [leaf for item in tree for leaf in leaves(item)]
-    return [tree]
-
-
 # --- resume -------------------------------------------------------------------------------------
 
 
@@ -141,18 +133,6 @@ def test_a_loaded_state_and_the_optimizer_share_no_buffer() -> None:
     assert same_bits(buffers, before)
 
 
-def test_loading_back_into_the_same_optimizer_rewinds_it() -> None:
-    ps, optimizer = make(P.Midline())
-    train(optimizer, ps, 2)
-    saved, saved_values = copy.deepcopy(optimizer.state_dict()), values(ps)
-    train(optimizer, ps, 5, start=2)
-    expected = values(ps)
-    optimizer.load_state_dict(saved)
-    restore(ps, saved_values)
-    train(optimizer, ps, 5, start=2)
-    assert same_bits(ps, expected)
-
-
 def test_a_loaded_run_has_no_last_event_until_it_predicts() -> None:
     ps, optimizer = make(P.Midline())
     train(optimizer, ps, 5)
@@ -197,21 +177,6 @@ def test_a_resume_with_a_parameter_listed_twice_is_bitwise(cut: int) -> None:
 
 
 # --- what is in the state dict ------------------------------------------------------------------
-
-
-def test_the_state_is_the_bases_keys_and_one_entry(predictor: P.Affine) -> None:
-    ps, optimizer = make(predictor)
-    train(optimizer, ps, 2)
-    assert optimizer.state_dict().keys() == optimizer.base.state_dict().keys() | {"paramcast"}
-
-
-def test_the_entry_holds_plain_values_and_tensors_only(predictor: P.Affine) -> None:
-    ps, optimizer = make(predictor)
-    for t in range(predictor.every + 1):
-        train(optimizer, ps, 1, start=t)
-        entry = optimizer.state_dict()["paramcast"]
-        kinds = {type(leaf) for leaf in leaves(entry)}
-        assert kinds <= {int, float, str, bool, type(None), Tensor}
 
 
 def test_buffers_are_saved_in_group_order_in_the_parameters_shapes() -> None:
@@ -337,22 +302,8 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     **{
         f"no {key}": (lambda entry, key=key: part_with(key, entry).__delitem__(key))
         for key in (
-            "format",
-            "predictor",
-            "steps",
-            "cycles",
-            "forgotten",
-            "done",
-            "horizon",
-            "written",
-            "filled",
-            "pending",
-            "writes",
-            "size",
-            "scoring",
-            "copied",
-            "members",
-            "seen",
+            *("format", "predictor", "steps", "cycles", "forgotten", "done", "horizon", "written"),
+            *("filled", "pending", "writes", "size", "scoring", "copied", "members", "seen"),
             "buffers",
         )
     },
@@ -485,6 +436,7 @@ def test_spoilt_anomaly_rules_are_refused_before_anything_changed(what: str) -> 
         (P.RandomDirection(P.Midline(), seed=1), P.RandomDirection(P.Midline(), seed=2)),
         (P.Midline(), P.SignFlipped(P.Midline())),
         (P.Midline(), P.Midline(every=4)),
+        (P.Midline(), P.Affine(P.Midline().weights)),
     ],
     ids=repr,
 )
@@ -496,14 +448,6 @@ def test_another_predictor_is_refused_even_if_its_weights_are_the_same(
     _, other = make(loading)
     with pytest.raises(CheckpointError, match="use the same predictor"):
         other.load_state_dict(optimizer.state_dict())
-
-
-def test_the_same_weights_under_another_name_are_another_predictor() -> None:
-    ps, optimizer = make(P.Midline())
-    train(optimizer, ps, 2)
-    _, other = make(P.Affine(P.Midline().weights))
-    with pytest.raises(CheckpointError, match="use the same predictor"):
-        other.load_state_dict(through_a_file(optimizer.state_dict()))
 
 
 def test_equal_knobs_given_in_another_way_are_the_same_predictor() -> None:
@@ -590,14 +534,6 @@ def test_a_copy_after_the_only_float64_parameter_was_frozen_in_mid_cycle_works(
     assert same_bits(copied_ps, [p, wide])
 
 
-def test_a_copy_still_has_one_buffer_in_one_piece() -> None:
-    ps, optimizer = make(P.Midline())
-    train(optimizer, ps, 2)
-    (segment,) = copy.deepcopy(optimizer)._cycle.members.segments
-    views = [view for row in segment.buffers for view in row]
-    assert len({view.untyped_storage().data_ptr() for view in views}) == 1
-
-
 # --- hooks around the state ---------------------------------------------------------------------
 
 
@@ -656,13 +592,3 @@ def test_load_hooks_run_around_both_parts() -> None:
     train(resumed, others, 1, start=2)
     assert resumed.last_event.step == 33
     assert math.isfinite(resumed.last_event.jump_norm)
-
-
-def test_a_removed_hook_runs_no_more() -> None:
-    _, optimizer = make(P.Midline())
-    calls: list[int] = []
-    handle = optimizer.register_state_dict_pre_hook(lambda _: calls.append(1))
-    optimizer.state_dict()
-    handle.remove()
-    optimizer.state_dict()
-    assert calls == [1]

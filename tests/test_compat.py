@@ -23,8 +23,6 @@ from reference import (
     Twin,
     affine,
     constant_steps,
-    interpolate,
-    midline,
     parameters,
     restore,
     same_bits,
@@ -71,27 +69,6 @@ def test_a_scheduler_sets_what_it_sets_on_the_bare_base(name: str, base: str) ->
     bare = settings_path(BASES[base](bare_ps), name, bare_ps)
     assert wrapped == bare
     assert len({group["lr"] for group in bare}) > 1
-
-
-@pytest.mark.parametrize("name", ["OneCycleLR", "CyclicLR"])
-def test_momentum_is_cycled_through_the_wrapper(name: str) -> None:
-    ps = parameters()
-    path = settings_path(pc.PLP(BASES["momentum"](ps)), name, ps)
-    assert len({group["momentum"] for group in path}) > 3
-
-
-@pytest.mark.parametrize("name", [name for name in SCHEDULERS if name != "ReduceLROnPlateau"])
-def test_a_scheduled_run_agrees_with_the_twin(name: str) -> None:
-    ps, slow = parameters(torch.float64), parameters(torch.float64)
-    optimizer = pc.PLP(BASES["momentum"](ps))
-    twin = Twin(BASES["momentum"](slow), Slow(3, midline()))
-    scheduler, twin_scheduler = SCHEDULERS[name](optimizer), SCHEDULERS[name](twin.base)
-    for t in range(25):
-        train(optimizer, ps, 1, start=t)
-        train(twin, slow, 1, start=t)
-        scheduler.step()
-        twin_scheduler.step()
-    torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)
 
 
 def test_a_scheduler_made_for_the_base_before_it_was_wrapped_goes_on() -> None:
@@ -225,43 +202,7 @@ def test_a_closure_without_gradients_is_not_counted() -> None:
     assert optimizer.state_dict()["paramcast"]["cycle"]["done"] == 0
 
 
-def test_a_step_without_closure_returns_what_the_base_returns() -> None:
-    ps = parameters()
-    optimizer = pc.PLP(BASES["sgd"](ps))
-    set_gradients(ps, 0)
-    assert optimizer.step() is None
-
-
 # --- other bases --------------------------------------------------------------------------------
-
-OTHERS: dict[str, Callable[[Any], Base]] = {
-    "SGD foreach": lambda ps: torch.optim.SGD(ps, lr=0.02, momentum=0.9, foreach=True),
-    "SGD fused": lambda ps: torch.optim.SGD(ps, lr=0.02, momentum=0.9, fused=True),
-    "SGD maximize": lambda ps: torch.optim.SGD(ps, lr=0.02, maximize=True),
-    "SGD tensor lr": lambda ps: torch.optim.SGD(ps, lr=torch.tensor(0.02, dtype=torch.float64)),
-    "AdamW foreach": lambda ps: torch.optim.AdamW(ps, lr=0.02, foreach=True),
-    "AdamW fused": lambda ps: torch.optim.AdamW(ps, lr=0.02, fused=True),
-    "AdamW tensor lr": lambda ps: torch.optim.AdamW(ps, lr=torch.tensor(0.02, dtype=torch.float64)),
-    "AdamW amsgrad": lambda ps: torch.optim.AdamW(ps, lr=0.02, amsgrad=True),
-    "Adagrad": lambda ps: torch.optim.Adagrad(ps, lr=0.05),
-    "Adadelta": lambda ps: torch.optim.Adadelta(ps, lr=0.5),
-    "Adamax": lambda ps: torch.optim.Adamax(ps, lr=0.02),
-    "ASGD": lambda ps: torch.optim.ASGD(ps, lr=0.02),
-    "NAdam": lambda ps: torch.optim.NAdam(ps, lr=0.02),
-    "RAdam": lambda ps: torch.optim.RAdam(ps, lr=0.02),
-    "Rprop": lambda ps: torch.optim.Rprop(ps, lr=0.01),
-    "Adafactor": lambda ps: torch.optim.Adafactor(ps, lr=0.02),
-}
-
-
-@pytest.mark.parametrize("name", OTHERS)
-def test_every_other_base_agrees_with_the_twin(name: str) -> None:
-    ps, slow = parameters(torch.float64), parameters(torch.float64)
-    optimizer = pc.PLP(OTHERS[name](ps))
-    twin = Twin(OTHERS[name](slow), Slow(3, midline()))
-    train(optimizer, ps, 20)
-    train(twin, slow, 20)
-    torch.testing.assert_close(values(ps), values(slow), rtol=1e-7, atol=1e-8)
 
 
 @pytest.mark.parametrize("case", AFFINE, ids=lambda case: case.name)
@@ -289,18 +230,6 @@ def test_sparse_gradients_agree_with_the_twin_and_unused_rows_stay_bitwise(
         twin.step()
     torch.testing.assert_close(table.weight.detach(), slow.detach(), rtol=1e-9, atol=1e-10)
     assert same_bits([table.weight[7:]], unused)
-
-
-def test_groups_with_their_own_settings_agree_with_the_twin() -> None:
-    def groups(ps: list[torch.nn.Parameter]) -> list[dict[str, Any]]:
-        return [{"params": ps[:1], "lr": 0.1}, {"params": ps[1:], "lr": 0.01, "momentum": 0.5}]
-
-    ps, slow = parameters(torch.float64), parameters(torch.float64)
-    optimizer = pc.Forecast(torch.optim.SGD(groups(ps), lr=1.0), P.Interpolate(4, 0.3))
-    twin = Twin(torch.optim.SGD(groups(slow), lr=1.0), Slow(4, interpolate(0.3)))
-    train(optimizer, ps, 20)
-    train(twin, slow, 20)
-    torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)
 
 
 def test_a_third_partys_optimizer_agrees_with_the_twin() -> None:
@@ -407,14 +336,3 @@ def test_a_post_hook_gets_what_the_step_got(wrap: Callable[[Base], Base]) -> Non
         ((optimizer, closure), {}),
         ((optimizer,), {"closure": closure}),
     ]
-
-
-def test_a_removed_step_hook_fires_no_more() -> None:
-    ps = parameters()
-    optimizer = pc.PLP(BASES["sgd"](ps))
-    calls: list[int] = []
-    handle = optimizer.register_step_post_hook(lambda *_: calls.append(1))
-    train(optimizer, ps, 1)
-    handle.remove()
-    train(optimizer, ps, 1, start=1)
-    assert calls == [1]

@@ -153,25 +153,6 @@ def test_a_changing_horizon_agrees_with_the_twin(name: str, schedule: str) -> No
 
 
 @pytest.mark.parametrize("name", LINES)
-@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16], ids=str)
-def test_a_changing_horizon_in_narrow_dtypes_stays_near_the_twin(
-    name: str, dtype: torch.dtype
-) -> None:
-    predictor, rule = LINES[name]
-    ps, slow_ps = parameters(dtype), parameters(torch.float64)
-    schedule = S.Linear(1.0, -0.5)
-    optimizer = pc.Forecast(
-        torch.optim.SGD(ps, lr=0.05), predictor, horizon=schedule, total_steps=TOTAL
-    )
-    twin = Twin(torch.optim.SGD(slow_ps, lr=0.05), SlowLine(predictor.every, rule, schedule, TOTAL))
-    train(optimizer, ps, TOTAL)
-    train(twin, slow_ps, TOTAL)
-    tolerance = 1e-4 if dtype is torch.float32 else 0.1
-    wide = [p.double() for p in values(ps)]
-    torch.testing.assert_close(wide, values(slow_ps), rtol=0, atol=tolerance)
-
-
-@pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("horizon", [1.0, 0.25, -0.5, 1])
 def test_a_number_is_the_predictors_own_horizon_bitwise(name: str, horizon: float) -> None:
     predictor, _ = LINES[name]
@@ -234,22 +215,6 @@ def test_progress_counts_completed_steps() -> None:
         optimizer.step()  # skipped: no gradient
         constant_steps(optimizer, p, 1.0)
     assert sorted(set(asked)) == [0.0, 0.25]
-
-
-def test_a_cycle_of_horizon_zero_is_the_bases_and_later_ones_go_on() -> None:
-    p, q = one(), one()
-    schedule = S.Piecewise((0.5, 0.0), (1.0, 1.0))
-    optimizer = pc.Forecast(
-        torch.optim.SGD([p], lr=1.0), P.Secant(), horizon=schedule, total_steps=12
-    )
-    bare = torch.optim.SGD([q], lr=1.0)
-    constant_steps(optimizer, p, *[1.0] * 6)
-    constant_steps(bare, q, *[1.0] * 6)
-    assert same_bits([p], [q])
-    constant_steps(optimizer, p, *[1.0] * 3)
-    assert p.item() == -10.0
-    event = optimizer.last_event
-    assert (event.step, event.applied, event.jump_norm, event.horizon) == (9, True, 1.0, 1.0)
 
 
 @pytest.mark.parametrize("name", LINES)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import csv
 import json
 import logging
@@ -60,22 +59,6 @@ def test_a_function_is_a_monitor_and_hears_of_each_prediction_once() -> None:
     assert [e.cycle for e in events] == [1, 2, 3]
 
 
-def test_every_monitor_hears_every_event_in_order() -> None:
-    ps, told = parameters(), []
-    monitors = [lambda e, name=name: told.append((name, e.cycle)) for name in "ab"]
-    optimizer = pc.PLP(BASES["sgd"](ps), monitors=monitors)
-    train(optimizer, ps, 6)
-    assert told == [("a", 1), ("b", 1), ("a", 2), ("b", 2)]
-
-
-def test_refused_predictions_are_told_too() -> None:
-    ps, history = parameters(), M.History()
-    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.Every(2), monitors=[history])
-    train(optimizer, ps, 12)
-    assert [row.applied for row in history.rows] == [False, True, False, True]
-    assert history.accepted == 0.5
-
-
 def test_monitors_change_nothing() -> None:
     ps, others = parameters(), parameters()
     monitors = [M.History(scored=True), M.Logger(), lambda event: None]
@@ -92,25 +75,6 @@ def test_a_monitor_looks_at_every_nth_prediction(every: int) -> None:
     for cycle in range(1, 10):
         history(event(cycle))
     assert [row.cycle for row in history.rows] == list(range(every, 10, every))
-
-
-def test_a_monitor_that_fails_is_heard_and_the_run_can_go_on() -> None:
-    p, q = one(), one()
-    fail = [True]
-
-    def monitor(event: pc.ForecastEvent) -> None:
-        if fail.pop() if fail else False:
-            raise OSError("disk full")
-
-    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), monitors=[monitor])
-    other = pc.PLP(torch.optim.SGD([q], lr=1.0))
-    with pytest.raises(OSError, match="disk full"):
-        constant_steps(optimizer, p, 1.0, 2.0, 4.0)
-    constant_steps(other, q, 1.0, 2.0, 4.0)
-    for _ in range(4):
-        constant_steps(optimizer, p, 1.0, 2.0, 4.0)
-        constant_steps(other, q, 1.0, 2.0, 4.0)
-    assert p.item() == q.item()
 
 
 # --- scores -------------------------------------------------------------------------------------
@@ -267,30 +231,6 @@ def test_a_skipped_step_does_not_score(predictor: P.Predictor) -> None:
     assert history.rows[0].cosine in (1.0, -1.0)
 
 
-def test_a_restart_drops_a_score_that_can_no_longer_be_told() -> None:
-    p, history = one(), M.History(scored=True)
-    optimizer = pc.PLP(torch.optim.SGD([p], lr=1.0), monitors=[history])
-    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
-    with torch.no_grad():
-        p.fill_(50.0)
-    optimizer.restart_cycle()
-    constant_steps(optimizer, p, 1.0, 2.0, 4.0, 1.0)
-    assert [(row.step, row.cosine) for row in history.rows][-1] == (6, 1.0)
-    assert all(row.error is None or row.step == 6 for row in history.rows)
-
-
-def test_one_scored_monitor_makes_events_late_for_all() -> None:
-    p, events = one(), []
-    optimizer = pc.PLP(
-        torch.optim.SGD([p], lr=1.0), monitors=[events.append, M.History(scored=True)]
-    )
-    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
-    assert events == []
-    constant_steps(optimizer, p, 1.0)
-    assert len(events) == 1
-    assert events[0].error is not None
-
-
 # --- shadow mode --------------------------------------------------------------------------------
 
 
@@ -309,14 +249,6 @@ def test_shadow_mode_is_the_base_bitwise_and_scores_each_prediction(row: Row, ba
     moved = history.rows[first_move(row) // row.predictor.every - 1 :]
     assert all(r.jump_norm > 0 and -1.0 <= r.cosine <= 1.0 for r in moved)
     assert all(r.error is None or r.error >= 0.0 for r in history.rows)
-
-
-def test_shadow_mode_needs_no_monitor() -> None:
-    ps = parameters()
-    optimizer = pc.PLP(BASES["sgd"](ps), shadow=True)
-    train(optimizer, ps, 4)
-    assert optimizer.last_event.reason == "shadow"
-    assert optimizer.last_event.error is not None
 
 
 def test_in_shadow_mode_a_gates_cosine_is_still_told() -> None:
@@ -446,19 +378,6 @@ def test_a_file_that_cannot_be_written_is_named(kind: Any, tmp_path: Path) -> No
         with pytest.raises(ArgumentError) as caught:
             kind(path)
         assert str(caught.value).startswith(f"{path} cannot be written: ")
-
-
-@pytest.mark.parametrize("kind", [M.JSONLines, M.CSV])
-def test_a_wrapper_with_a_file_can_be_copied(kind: Any, tmp_path: Path) -> None:
-    # Frameworks copy optimizers (Lightning, Accelerate); a monitor must not stand in the way.
-    ps = parameters()
-    with kind(tmp_path / "events") as monitor:
-        optimizer = pc.PLP(BASES["sgd"](ps), monitors=[monitor])
-        train(optimizer, ps, 4)
-        others, other = copy.deepcopy((ps, optimizer))
-        train(optimizer, ps, 3, start=4)
-        train(other, others, 3, start=4)
-    assert same_bits(ps, others)
 
 
 # --- TensorBoard --------------------------------------------------------------------------------

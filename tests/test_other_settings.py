@@ -357,15 +357,6 @@ def test_primal_averaging_goes_on_where_a_frozen_block_is_thawed(cut: int | None
             ps, optimizer = resumed((ps, optimizer), predictor)
 
 
-def test_a_group_that_is_not_predicted_is_averaged_all_the_same() -> None:
-    ps = parameters(torch.float64)
-    groups = [{"params": ps[:1], "forecast": False}, {"params": ps[1:]}]
-    optimizer = pc.Forecast(torch.optim.SGD(groups, lr=0.02), P.Midline(), average=A.EMA(0.5))
-    train(optimizer, ps, 4)
-    live = values(ps)
-    assert not any(torch.equal(a, b) for a, b in zip(averaged(optimizer, ps), live, strict=True))
-
-
 # --- what must not cost a step ------------------------------------------------------------------
 
 

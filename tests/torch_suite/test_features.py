@@ -79,34 +79,6 @@ def test_a_tensor_learning_rate_is_scheduled_in_place(foreach: bool) -> None:
     torch.testing.assert_close(with_tensor, with_number)
 
 
-def test_sparse_and_dense_gradients_in_one_optimizer() -> None:
-    class Words(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            torch.manual_seed(2)
-            self.table, self.out = nn.Embedding(12, 4, sparse=True), nn.Linear(4, 3)
-
-        def forward(self, words: torch.Tensor) -> torch.Tensor:
-            return self.out(self.table(words))
-
-    def run(model: nn.Module, optimizer: torch.optim.Optimizer, completed: Any) -> None:
-        for t in range(9):
-            optimizer.zero_grad()
-            words = torch.tensor([t % 9, (2 * t) % 9, 3])
-            cross_entropy(model(words), torch.tensor([0, 1, 2])).backward()
-            assert model.table.weight.grad.is_sparse
-            optimizer.step()
-            completed()
-
-    model, slow = Words(), Words()
-    start = model.table.weight.detach().clone()
-    run(model, pc.PLP(torch.optim.SGD(model.parameters(), lr=0.1)), lambda: None)
-    by_hand = ByHand(list(slow.parameters()))
-    run(slow, torch.optim.SGD(slow.parameters(), lr=0.1), by_hand.completed)
-    assert same_bits(model.parameters(), slow.parameters())
-    assert same_bits([model.table.weight[9:]], [start[9:]])  # words that were never seen
-
-
 def test_groups_of_their_own_dtype_and_settings() -> None:
     def build() -> list[nn.Module]:
         torch.manual_seed(3)
