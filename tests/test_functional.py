@@ -247,16 +247,6 @@ def test_a_complex_parameter_is_local_as_pairs_of_reals_in_the_same_memory() -> 
     assert F.local(p).shape == (2, 2)
 
 
-@pytest.mark.parametrize(
-    ("weights", "extra"),
-    [((0.0, -0.5, 0.5, 1.0), 0.5), ((0.5, 0.0, 0.5), -1.0), ((0.0, 1.0), 0.0)],
-)
-def test_extra_steps_of_weights_on_a_straight_path(
-    weights: tuple[float, ...], extra: float
-) -> None:
-    assert F.straight_path_extra(weights) == extra
-
-
 # --- over processes (with real ones: tests/distributed) -----------------------------------------
 
 

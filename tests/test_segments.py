@@ -37,11 +37,6 @@ def rows(segments: list[S.Segment]) -> list[torch.Tensor]:
     return [torch.cat([s.flats[i].double() for s in segments]) for i in range(3)]
 
 
-def test_one_process_has_all_of_each_tensor(filled: list[S.Segment]) -> None:
-    assert len(filled) == len(DTYPES)
-    assert all(segment.groups == segment.shard == () for segment in filled)
-
-
 def test_the_gram_matrix_holds_all_inner_products(filled: list[S.Segment]) -> None:
     stacked = torch.stack(rows(filled))
     torch.testing.assert_close(S.gram(filled, 3), stacked @ stacked.T)

@@ -20,7 +20,7 @@ from training import (
     assert_alike,
     assert_bitwise,
     assert_close,
-    decisions,
+    compare,
     train,
     wholes,
     wrapped,
@@ -36,34 +36,19 @@ ALWAYS = {"none", "MaxRelativeJump"}
 @pytest.mark.compat(stack="DDP", feature="metrics")
 @on_ranks(cases=GATES)
 def test_replicas_are_bitwise_equal_and_close_to_one_process(ranks: Ranks, case: str) -> None:
-    place = (ranks.rank, ranks.world)
-    runs = []
-    for model, where in (
-        (DistributedDataParallel(Net(torch.float64)), place),
-        (Net(torch.float64), JOINT),
-    ):
-        optimizer, events = wrapped(model, where, gate=case, steps=STEPS)
-        train(model, optimizer, range(STEPS), where, observe=case == "Anomaly")
-        runs.append((wholes(model), events))
-    (mine, events), (joint, joint_events) = runs
-    assert_alike(mine)
-    assert_alike([tuple(event) for event in events])
+    model, place = DistributedDataParallel(Net(torch.float64)), (ranks.rank, ranks.world)
+    joint = Net(torch.float64)
+    events = compare(model, place, joint, gate=case, steps=STEPS, tolerance=1e-8)
     assert len(events) >= STEPS // 3 - 1
-    assert decisions(events) == decisions(joint_events)
     if case not in ALWAYS:  # or the comparison shows nothing
         assert {event.applied for event in events} == {True, False}
-    assert_close(mine, joint, 1e-8)
 
 
 @pytest.mark.compat(stack="DDP", feature="train")
 @on_ranks(cases=PREDICTORS, quick=TELLING)
 def test_every_predictor_keeps_replicas_equal(ranks: Ranks, case: str) -> None:
-    place = (ranks.rank, ranks.world)
-    model, joint = DistributedDataParallel(Net(torch.float64)), Net(torch.float64)
-    for net, where in ((model, place), (joint, JOINT)):
-        train(net, wrapped(net, where, predictor=PREDICTORS[case])[0], range(24), where)
-    assert_alike(wholes(model))
-    assert_close(wholes(model), wholes(joint))
+    model, place = DistributedDataParallel(Net(torch.float64)), (ranks.rank, ranks.world)
+    compare(model, place, Net(torch.float64), predictor=PREDICTORS[case])
 
 
 @pytest.mark.compat(stack="DDP", feature="resume in mid-cycle")

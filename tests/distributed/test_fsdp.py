@@ -12,7 +12,6 @@ from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
 import paramcast as pc
-from paramcast import predictors as P
 from paramcast.averaging import EMA
 from paramcast.running.scoring import parameter_norms
 from paramcast.tensors import functional as F
@@ -29,7 +28,7 @@ from training import (
     assert_alike,
     assert_bitwise,
     assert_close,
-    decisions,
+    compare,
     loss_at,
     sgd,
     shards,
@@ -62,37 +61,16 @@ def both(ranks: Ranks, **options: Any) -> list[tuple[nn.Module, tuple[int, int],
 @pytest.mark.compat(stack="FSDP2", feature="metrics")
 @on_ranks(cases=GATES, quick=REDUCED)
 def test_every_gate_decides_by_whole_tensors(ranks: Ranks, case: str) -> None:
-    runs = both(ranks, gate=case)
-    for model, place, optimizer, _ in runs:
-        train(model, optimizer, range(STEPS), place, observe=case == "Anomaly")
-    (model, _, _, events), (joint, _, _, joint_events) = runs
-    assert_close(wholes(model), wholes(joint))
-    assert_alike([tuple(event) for event in events])
-    assert decisions(events) == decisions(joint_events)
+    place = (ranks.rank, ranks.world)
+    events = compare(sharded(), place, Net(torch.float64), gate=case)
     assert len(events) >= STEPS // 3 - 1
-    for mine, whole in zip(events, joint_events, strict=True):
-        assert math.isclose(mine.jump_norm, whole.jump_norm, rel_tol=1e-9), (mine, whole)
 
 
 @pytest.mark.compat(stack="FSDP2", feature="train")
 @on_ranks(cases=[*PREDICTORS, "SGD", "AdamW"], quick=[*TELLING, "AdamW"])
 def test_every_predictor_and_base_equals_the_unsharded_run(ranks: Ranks, case: str) -> None:
     options = {"predictor": PREDICTORS[case]} if case in PREDICTORS else {"base": BASES[case]}
-    runs = both(ranks, **options)
-    for model, place, optimizer, _ in runs:
-        train(model, optimizer, range(24), place)
-    assert_close(wholes(runs[0][0]), wholes(runs[1][0]))
-
-
-@on_ranks
-def test_a_random_direction_is_as_long_as_the_whole_jump(ranks: Ranks) -> None:
-    runs = both(ranks, predictor=P.RandomDirection(P.Midline()))
-    for model, place, optimizer, _ in runs:
-        train(model, optimizer, range(3), place)
-    (_, _, _, [mine]), (_, _, _, [whole]) = runs
-    assert math.isclose(mine.jump_norm, whole.jump_norm, rel_tol=1e-12)
-    own = runs[0][2]._cycle.members.segments[0].flats[0]
-    assert own.norm() > 0
+    compare(sharded(), (ranks.rank, ranks.world), Net(torch.float64), **options)
 
 
 @pytest.mark.compat(stack="FSDP2", feature="sharded")
@@ -231,17 +209,3 @@ def test_one_process_alone_may_be_watched(ranks: Ranks) -> None:
     joint = Net(torch.float64)
     train(joint, wrapped(joint, JOINT)[0], range(3 * 18))
     assert_close(wholes(model), wholes(joint))
-
-
-@on_ranks
-def test_one_nonzero_element_in_one_shard_is_seen_by_all(ranks: Ranks) -> None:
-    model = sharded()
-    for p in model.parameters():
-        p.grad = torch.zeros_like(p)
-    grads = [p.grad for p in model.parameters()]
-    assert not S.any_nonzero(grads)
-    if ranks.rank == 1:
-        F.local(grads[0])[-1, -1] = 1e-30
-    assert S.any_nonzero(grads)
-    assert not S.any_nonzero(grads[1:])
-    assert not S.any_nonzero([])

@@ -89,18 +89,11 @@ def save_load_and_train(saved: Run, loaded: Run, folder: Path) -> None:
         train(net, optimizer, range(4, 8))
 
 
-def test_saved_and_loaded_with_torch(tmp_path: Path) -> None:
-    model, twin = Net(), Net()
-    optimizer, _ = wrapped(model, (0, 1))
-    train(model, optimizer, range(4))
-    other, _ = wrapped(twin, (0, 1))
-    save_load_and_train((model, optimizer), (twin, other), tmp_path)
-    assert_bitwise(wholes(model), wholes(twin))
-
-
-@pytest.mark.parametrize("average", [pc.averaging.EMA(decay=0.8), pc.averaging.Trend()], ids=repr)
-def test_averages_are_saved_and_loaded_with_torch(
-    average: pc.averaging.Average, tmp_path: Path
+@pytest.mark.parametrize(
+    "average", [None, pc.averaging.EMA(decay=0.8), pc.averaging.Trend()], ids=repr
+)
+def test_a_run_is_saved_and_loaded_with_torch(
+    average: pc.averaging.Average | None, tmp_path: Path
 ) -> None:
     model, twin = Net(), Net()
     optimizer, _ = wrapped(model, (0, 1), average=average)
@@ -109,6 +102,7 @@ def test_averages_are_saved_and_loaded_with_torch(
     train(model, optimizer, range(4))
     assert set(CycleState(model, optimizer).state_dict()) == before
     save_load_and_train((model, optimizer), (twin, other), tmp_path)
+    assert_bitwise(wholes(model), wholes(twin))
     with optimizer.eval_weights(model), other.eval_weights(twin):
         assert_bitwise(wholes(model), wholes(twin))
 

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import math
-from typing import Any
-
 import pytest
 import torch
 import torch.distributed.checkpoint as dcp
@@ -32,7 +29,7 @@ from training import (
     assert_alike,
     assert_bitwise,
     assert_close,
-    decisions,
+    compare,
     everywhere,
     shards,
     train,
@@ -41,7 +38,6 @@ from training import (
 )
 from two_processes import Ranks, on_ranks
 
-STEPS = 24
 WIDTH = 6  # torch's tensor parallel layers want even shares
 
 
@@ -56,33 +52,18 @@ def parallel(dtype: torch.dtype = torch.float64, *, with_fsdp: bool = False) -> 
     return model
 
 
-def compare(*, with_fsdp: bool = False, **options: Any) -> None:
-    observe = options.get("gate") == "Anomaly"
-    runs = []
-    for model in (parallel(with_fsdp=with_fsdp), Net(torch.float64, WIDTH)):
-        optimizer, events = wrapped(model, JOINT, steps=STEPS, **options)
-        train(model, optimizer, range(STEPS), observe=observe)
-        runs.append((model, events))
-    (model, events), (joint, joint_events) = runs
-    assert_close(wholes(model), wholes(joint))
-    assert_alike([tuple(event) for event in events])
-    assert decisions(events) == decisions(joint_events)
-    for mine, whole in zip(events, joint_events, strict=True):
-        assert math.isclose(mine.jump_norm, whole.jump_norm, rel_tol=1e-9), (mine, whole)
-
-
 @pytest.mark.compat(stack="tensor parallel", feature="train")
 @pytest.mark.compat(stack="tensor parallel", feature="sharded")
 @pytest.mark.compat(stack="tensor parallel", feature="metrics")
 @on_ranks(cases=GATES, quick=REDUCED)
 def test_every_gate_decides_by_whole_tensors(ranks: Ranks, case: str) -> None:
-    compare(gate=case)
+    compare(parallel(), JOINT, Net(torch.float64, WIDTH), gate=case)
 
 
 @pytest.mark.compat(stack="tensor parallel", feature="train")
 @on_ranks(cases=PREDICTORS, quick=TELLING)
 def test_every_predictor_equals_the_unsharded_run(ranks: Ranks, case: str) -> None:
-    compare(predictor=PREDICTORS[case])
+    compare(parallel(), JOINT, Net(torch.float64, WIDTH), predictor=PREDICTORS[case])
 
 
 @on_ranks
@@ -102,20 +83,7 @@ def test_a_random_direction_is_the_same_for_what_is_replicated(ranks: Ranks) -> 
 @pytest.mark.compat(stack="FSDP2 + tensor parallel", feature="sharded")
 @on_ranks(cases=["none", "Agreement", "MaxRelativeJump"])
 def test_a_mesh_of_two_dimensions(ranks: Ranks, case: str) -> None:
-    compare(gate=case, with_fsdp=True)
-
-
-@pytest.mark.compat(stack="tensor parallel", feature="sharded")
-@on_ranks
-def test_a_process_keeps_buffers_of_its_own_shards_alone(ranks: Ranks) -> None:
-    model = parallel()
-    optimizer, _ = wrapped(model, JOINT)
-    train(model, optimizer, range(4))
-    flats = [
-        flat.numel() for segment in optimizer._cycle.members.segments for flat in segment.flats
-    ]
-    half = WIDTH // ranks.world
-    assert sorted(flats) == [1, half * 3 + half + half]  # the replicated bias; two weights, a bias
+    compare(parallel(with_fsdp=True), JOINT, Net(torch.float64, WIDTH), gate=case)
 
 
 @pytest.mark.compat(stack="tensor parallel", feature="averaged evaluation")

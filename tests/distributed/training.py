@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -147,6 +148,31 @@ def wrapped(
         **options,
     )
     return optimizer, history.rows
+
+
+def compare(
+    model: nn.Module,
+    place: tuple[int, int],
+    joint: nn.Module,
+    *,
+    steps: int = 24,
+    tolerance: float = 1e-9,
+    **options: Any,
+) -> list[pc.ForecastEvent]:
+    """Train in all processes and, with whole batches, in each alone: the same path and events."""
+    runs = []
+    for net, where in ((model, place), (joint, JOINT)):
+        optimizer, events = wrapped(net, where, steps=steps, **options)
+        train(net, optimizer, range(steps), where, observe=options.get("gate") == "Anomaly")
+        runs.append((wholes(net), events))
+    (mine, events), (theirs, joint_events) = runs
+    assert_alike(mine)
+    assert_alike([tuple(event) for event in events])
+    assert_close(mine, theirs, tolerance)
+    assert decisions(events) == decisions(joint_events)
+    for one, whole in zip(events, joint_events, strict=True):
+        assert math.isclose(one.jump_norm, whole.jump_norm, rel_tol=tolerance), (one, whole)
+    return events
 
 
 def decisions(events: list[pc.ForecastEvent]) -> list[tuple[int, bool]]:

@@ -146,7 +146,7 @@ for name in {FRAMEWORKS}:
 def test_importing_paramcast_imports_no_framework() -> None:
     code = (
         "import sys, paramcast; paramcast.PLP; import paramcast.integrations\n"
-        f"print([n for n in {(*FRAMEWORKS, 'accelerate')} if n in sys.modules])"
+        f"print([n for n in {(*FRAMEWORKS, 'accelerate', 'jax', 'optax')} if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"

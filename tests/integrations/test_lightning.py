@@ -313,24 +313,6 @@ def test_the_batch_norm_statistics_are_estimated_anew_and_put_back(loader: Any) 
     assert not torch.allclose(statistics.seen, live, atol=1e-3)
 
 
-@pytest.mark.compat(stack="Lightning", feature="averaged evaluation")
-@each_average
-def test_what_validation_counts_stays_counted(loader: Any, kind: Averaging) -> None:
-    class Counting(Validated):
-        """A buffer that is not a statistic of batch norm."""
-
-        def __init__(self, make: Make) -> None:
-            super().__init__(make)
-            self.register_buffer("validated", torch.zeros(()))
-
-        def validation_step(self, batch: Any, index: int) -> None:
-            self.validated += 1
-
-    module = Counting(kind.make)
-    trainer(2, callbacks=[ForecastCallback()]).fit(module, loader, loader)
-    assert module.validated == 2 * BATCHES
-
-
 class Partial(Validated):
     """Its checkpoints leave out a layer."""
 

@@ -214,15 +214,6 @@ def test_each_of_several_evaluation_sets_sees_the_average(kind: Averaging, tmp_p
 
 
 @pytest.mark.compat(stack="Hugging Face Trainer", feature="averaged evaluation")
-def test_an_evaluation_leaves_what_it_counts_in_the_model(tmp_path: Path) -> None:
-    run = trainer(lambda: line(counts=True), averaged, tmp_path, [ForecastCallback()], max_steps=2)
-    run.train()
-    for _ in range(2):
-        run.evaluate()
-    assert run.model.evaluated == 4  # batches
-
-
-@pytest.mark.compat(stack="Hugging Face Trainer", feature="averaged evaluation")
 @each_average
 def test_a_checkpoint_resumes_live_and_has_the_average_beside_it(
     kind: Averaging, tmp_path: Path
@@ -292,21 +283,18 @@ def test_the_model_ends_with_the_weights_that_were_evaluated_best(
 class Line(torch.nn.Module):
     """A model that is not one of Transformers'."""
 
-    def __init__(self, counts: bool = False) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.layer, self.counts = torch.nn.Linear(4, 1), counts
-        self.register_buffer("evaluated", torch.zeros((), dtype=torch.int64))
+        self.layer = torch.nn.Linear(4, 1)
 
     def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
-        if self.counts and not self.training:
-            self.evaluated += 1
         y = self.layer(x)
         return {"loss": (y - labels).square().mean(), "y": y}
 
 
-def line(counts: bool = False) -> tuple[Any, list[dict[str, Tensor]]]:
+def line() -> tuple[Any, list[dict[str, Tensor]]]:
     torch.manual_seed(0)
-    return Line(counts), [{"x": x, "labels": x.sum()[None]} for x in torch.randn(32, 4)]
+    return Line(), [{"x": x, "labels": x.sum()[None]} for x in torch.randn(32, 4)]
 
 
 @pytest.mark.parametrize("other", ["ViT", "Line"])
