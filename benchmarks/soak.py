@@ -52,7 +52,6 @@ from paramcast.gates import (
     Gate,
     LossCheck,
     MaxRelativeJump,
-    Window,
 )
 from paramcast.monitors import CSV, History, JSONLines, Logger, TensorBoard
 
@@ -121,7 +120,6 @@ def gate(loss: Any) -> Gate:
     return (
         After(steps=30)
         & Before(share=1.0)
-        & Window(0, None)
         & Every(1)
         & Agreement(-0.9)
         & MaxRelativeJump(LIMIT)

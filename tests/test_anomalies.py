@@ -22,7 +22,6 @@ from reference import (
     BASES,
     FAMILY,
     Row,
-    check_resumes,
     constant_steps,
     parameters,
     same_bits,
@@ -478,15 +477,6 @@ def test_a_resume_at_every_cut_goes_on_bitwise(rule: str, action: str, how: str)
         list(tell(story, q, resumed, start=cut))
         assert same_bits([p], [q]), f"cut at {cut}"
         assert list(map(timeless, its.rows)) == list(map(timeless, history.rows)), f"cut at {cut}"
-
-
-def test_a_resume_in_mid_pause_with_momentum_goes_on_bitwise() -> None:
-    def fresh(seed: int) -> tuple[list[torch.nn.Parameter], pc.PLP]:
-        ps, rules = parameters(seed=seed), Anomaly(jump=0.02, actions={"jump": "pause"}, pause=3)
-        return ps, pc.PLP(BASES["momentum"](ps), gate=rules)
-
-    optimizer = check_resumes(fresh, 60, ahead=20)
-    assert len(optimizer._settings.anomalies[0].fired) > 2  # several pauses
 
 
 # --- memory -------------------------------------------------------------------------------------

@@ -3,16 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 import torch
 from torch.optim import lr_scheduler as S
-from torch.optim.optimizer import (
-    register_optimizer_step_post_hook,
-    register_optimizer_step_pre_hook,
-)
 
 import paramcast as pc
 from paramcast import predictors as P
@@ -109,54 +105,6 @@ def test_a_scheduler_resumes_beside_the_wrapper() -> None:
 # --- gradient scalers ---------------------------------------------------------------------------
 
 
-def scaled_run(
-    optimizer: Base, ps: list[torch.nn.Parameter], nan_at: set[int], *, unscale: bool = False
-) -> None:
-    scaler = torch.amp.GradScaler("cpu", init_scale=2.0**6, growth_interval=3)
-    for t in range(11):
-        optimizer.zero_grad()
-        set_gradients(ps, t)
-        gradients = [p.grad for p in ps]
-        optimizer.zero_grad()
-        loss = sum((p * g).sum() for p, g in zip(ps, gradients, strict=True))
-        scaler.scale(loss).backward()
-        if t in nan_at:
-            ps[0].grad[0, 0] = float("nan")
-        if unscale:
-            scaler.unscale_(optimizer)
-            torch.nn.utils.clip_grad_norm_(ps, 1e6)
-        scaler.step(optimizer)
-        scaler.update()
-
-
-def plain_run(optimizer: Base, ps: list[torch.nn.Parameter], skipped: set[int]) -> None:
-    for t in range(11):
-        if t not in skipped:
-            train(optimizer, ps, 1, start=t)
-
-
-@pytest.mark.parametrize("nan_at", [set(), {0}, {4}, {5}, {2, 3}])
-@pytest.mark.parametrize("unscale", [False, True])
-def test_a_step_that_the_scaler_skips_is_not_counted(nan_at: set[int], unscale: bool) -> None:
-    ps, others = parameters(), parameters()
-    optimizer, other = pc.PLP(BASES["momentum"](ps)), pc.PLP(BASES["momentum"](others))
-    scaled_run(optimizer, ps, nan_at, unscale=unscale)
-    plain_run(other, others, nan_at)
-    # Scales are powers of 2, so scaling loses nothing but what clipping multiplies.
-    torch.testing.assert_close(values(ps), values(others), rtol=1e-6, atol=1e-7)
-    assert optimizer.last_event.step == 3 * ((11 - len(nan_at)) // 3)
-    assert optimizer.last_event.cycle == (11 - len(nan_at)) // 3
-
-
-@pytest.mark.parametrize("make", [torch.optim.SGD, torch.optim.AdamW])
-def test_a_fused_base_under_a_scaler_is_unscaled_once(make: Callable[..., Base]) -> None:
-    ps, others = parameters(), parameters()
-    optimizer, other = pc.PLP(make(ps, lr=0.05, fused=True)), pc.PLP(make(others, lr=0.05))
-    scaled_run(optimizer, ps, {4})
-    plain_run(other, others, {4})
-    torch.testing.assert_close(values(ps), values(others), rtol=1e-5, atol=1e-6)
-
-
 # --- closures -----------------------------------------------------------------------------------
 
 
@@ -205,33 +153,6 @@ def test_a_closure_without_gradients_is_not_counted() -> None:
 # --- other bases --------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("case", AFFINE, ids=lambda case: case.name)
-@pytest.mark.parametrize(
-    "make",
-    [lambda ps: torch.optim.SGD(ps, lr=0.1), lambda ps: torch.optim.SparseAdam(ps, lr=0.02)],
-    ids=["SGD", "SparseAdam"],
-)
-def test_sparse_gradients_agree_with_the_twin_and_unused_rows_stay_bitwise(
-    case: Any, make: Callable[[Any], Base]
-) -> None:
-    table = torch.nn.Embedding(10, 3, sparse=True).double()
-    slow = torch.nn.Parameter(table.weight.detach().clone())
-    unused = values([table.weight[7:]])
-    optimizer = pc.Forecast(make([table.weight]), case.predictor)
-    twin = Twin(make([slow]), Slow(case.predictor.every, case.rule))
-    for t in range(20):
-        optimizer.zero_grad()
-        table(torch.tensor([t % 7, (3 * t) % 7])).sin().sum().backward()
-        assert table.weight.grad.is_sparse
-        optimizer.step()
-        slow.grad = None
-        rows = torch.tensor([t % 7, (3 * t) % 7])
-        torch.nn.functional.embedding(rows, slow, sparse=True).sin().sum().backward()
-        twin.step()
-    torch.testing.assert_close(table.weight.detach(), slow.detach(), rtol=1e-9, atol=1e-10)
-    assert same_bits([table.weight[7:]], unused)
-
-
 def test_a_third_partys_optimizer_agrees_with_the_twin() -> None:
     class Sign(torch.optim.Optimizer):
         """Moves by the sign of the gradient; its groups have no lr."""
@@ -255,28 +176,6 @@ def test_a_third_partys_optimizer_agrees_with_the_twin() -> None:
 
 
 # --- step hooks ---------------------------------------------------------------------------------
-
-
-@pytest.fixture
-def global_calls() -> Iterator[list[tuple[str, Base]]]:
-    calls: list[tuple[str, Base]] = []
-    handles = [
-        register_optimizer_step_pre_hook(lambda opt, *_: calls.append(("pre", opt))),
-        register_optimizer_step_post_hook(lambda opt, *_: calls.append(("post", opt))),
-    ]
-    yield calls
-    for handle in handles:
-        handle.remove()
-
-
-@pytest.mark.parametrize("wrap", [pc.PLP, lambda base: pc.Forecast(base, P.Interpolate(2, 0.5))])
-def test_global_hooks_fire_once_per_step_with_the_base(
-    wrap: Callable[[Base], pc.Forecast], global_calls: list[tuple[str, Base]]
-) -> None:
-    ps = parameters()
-    optimizer = wrap(BASES["sgd"](ps))
-    train(optimizer, ps, 4)
-    assert global_calls == [("pre", optimizer.base), ("post", optimizer.base)] * 4
 
 
 def test_the_wrappers_and_the_bases_hooks_fire_once_per_step_and_nested() -> None:

@@ -11,7 +11,6 @@ from paramcast.gates import (
     Every,
     LossCheck,
     MaxRelativeJump,
-    Window,
 )
 from paramcast.testing import AverageConformance, GateConformance, PredictorConformance
 from reference import FAMILY
@@ -24,7 +23,6 @@ GATES = {
     "After": lambda: After(steps=4),
     "Before": lambda: Before(share=0.5),
     "Every": lambda: Every(2),
-    "Window": lambda: Window(0.2, 0.9, every=2),
     "Agreement": lambda: Agreement(0.2),
     "MaxRelativeJump": lambda: MaxRelativeJump(0.01),
     "LossCheck": lambda: LossCheck(_constant_loss),

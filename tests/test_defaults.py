@@ -12,15 +12,13 @@ from torch import Tensor, nn
 from torch.optim import SGD
 
 import paramcast as pc
-from paramcast import averaging as A
-from paramcast import gates as G
 from paramcast import monitors as M
 from paramcast import predictors as P
 from paramcast import schedules
-from paramcast.anomalies import Anomaly
 from paramcast.integrations.checkpoint import CycleState
 from paramcast.integrations.packing import pack, unpack
 from reference import FAMILY, Row, parameters, same_bits, set_gradients, through_a_file, values
+from test_conformance import AVERAGES, GATES
 
 TOTAL = 12
 Around = Callable[[], AbstractContextManager[object]]
@@ -87,27 +85,19 @@ def test_every_predictor_is_where_its_parameters_are(row: Row) -> None:
         assert same(path(around, predictor=row.predictor), expected), name
 
 
-GATES: dict[str, Callable[[], dict[str, Any]]] = {
-    "Agreement": lambda: {"gate": G.Agreement(-0.5)},
-    "MaxRelativeJump": lambda: {"gate": G.MaxRelativeJump(0.01)},
-    "Window": lambda: {"gate": G.Window(0.1, 0.9) & G.Every(2)},
-    "LossCheck": lambda: {"gate": G.LossCheck(lambda: 1.0)},
-    "Anomaly": lambda: {"gate": Anomaly(disagreement=2, drift=3.0)},
+PARTS: dict[str, Callable[[], dict[str, Any]]] = {
+    **{name: lambda make=make: {"gate": make()} for name, make in GATES.items()},
+    **{name: lambda make=make: {"average": make()} for name, make in AVERAGES.items()},
     "schedule": lambda: {"horizon": schedules.Cosine(1.0, -0.5)},
     "scored": lambda: {"monitors": [M.History(scored=True)]},
     "shadow": lambda: {"shadow": True},
-    "EMA": lambda: {"average": A.EMA(0.9)},
-    "Trend": lambda: {"average": A.Trend()},
-    "LAWA": lambda: {"average": A.LAWA(3, every=2)},
-    "SWA": lambda: {"average": A.SWA(3)},
-    "PolynomialDecay": lambda: {"average": A.PolynomialDecay()},
 }
 
 
-@pytest.mark.parametrize("name", GATES)
+@pytest.mark.parametrize("name", PARTS)
 def test_every_gate_average_and_monitor_is_too(name: str) -> None:
     def run(around: Around) -> list[list[Tensor]]:
-        return path(around, predictor=P.Midline(), total_steps=TOTAL, **GATES[name]())
+        return path(around, predictor=P.Midline(), total_steps=TOTAL, **PARTS[name]())
 
     expected = run(nullcontext)
     for kind, around in FOREIGN.items():

@@ -18,7 +18,7 @@ from paramcast import monitors as M
 from paramcast import predictors as P
 from paramcast import schedules as S
 from paramcast.anomalies import Anomaly
-from paramcast.tensors.readback import Readback
+from paramcast.tensors.segments import Readback
 from reference import (
     BASES,
     Calls,

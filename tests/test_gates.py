@@ -24,7 +24,6 @@ from reference import (
     Row,
     Slow,
     Twin,
-    check_resumes,
     constant_steps,
     length,
     midline,
@@ -89,19 +88,6 @@ DECISIONS: list[tuple[G.Gate, Proposal, bool, str]] = [
     (G.Every(5), proposal(cycle=10), True, "cycle 10, every 5"),
     (G.Every(4), proposal(cycle=10), False, "cycle 10, every 4"),
     (G.Every(1), proposal(cycle=1), True, "cycle 1, every 1"),
-    (G.Window(), proposal(step=1), True, "step 1 >= 0"),
-    (G.Window(30), proposal(), True, "step 30 >= 30"),
-    (G.Window(31), proposal(), False, "step 30 < 31"),
-    (G.Window(10, 30), proposal(), False, "step 30 >= 30"),
-    (G.Window(10, 31), proposal(), True, "step 30 < 31"),
-    (G.Window(0.1, 0.6), proposal(progress=0.1), True, "progress 0.10 < 0.6"),
-    (G.Window(0.1, 0.6), proposal(progress=0.6), False, "progress 0.60 >= 0.6"),
-    (G.Window(0.1, 0.6), proposal(progress=0.05), False, "progress 0.05 < 0.1"),
-    (G.Window(20, 0.6), proposal(progress=0.5), True, "progress 0.50 < 0.6"),
-    (G.Window(31, 0.6), proposal(progress=0.5), False, "step 30 < 31"),
-    (G.Window(every=5), proposal(), True, "cycle 10, every 5"),
-    (G.Window(every=4), proposal(), False, "cycle 10, every 4"),
-    (G.Window(31, every=4), proposal(), False, "step 30 < 31"),
     (G.Agreement(0.4), proposal(), True, "agreement 0.50 > 0.40"),
     (G.Agreement(0.5), proposal(), False, "agreement 0.50 <= 0.50"),
     (G.Agreement(-1.0), proposal(agreement=-0.9), True, "agreement -0.90 > -1.00"),
@@ -145,11 +131,6 @@ def test_a_longer_jump_is_shortened_to_the_limit() -> None:
             lambda: G.After(share=0.25) & G.Before(share=0.75),
             [False, True, True, True, False, False],
         ),
-        (lambda: G.Window(6, 15), [False, True, True, True, False, False]),
-        (lambda: G.Window(0.25, 0.75), [False, True, True, True, False, False]),
-        (lambda: G.Window(0, 1.0), [True, True, True, True, True, False]),
-        (lambda: G.Window(6, every=2), [False, True, False, True, False, True]),
-        (lambda: G.Window(0.5, every=3), [False, False, True, False, False, True]),
         (lambda: G.Every(2), [False, True] * 3),
         (lambda: G.Agreement(-1.0), [True] * 6),
     ],
@@ -231,7 +212,6 @@ def test_combinations_pass_on_what_they_need() -> None:
     [
         G.After(3),
         G.Before(share=0.5),
-        G.Window(10, 0.5, every=2),
         G.Every(2) & G.Agreement(0.5),
         G.MaxRelativeJump(0.5, shorten=False),
     ],
@@ -537,24 +517,6 @@ def test_a_loss_that_fails_leaves_a_run_that_can_go_on() -> None:
 
 # --- resume -------------------------------------------------------------------------------------
 
-RESUMED: dict[str, Callable[[], G.Gate]] = {
-    "After & Before": lambda: G.After(4) & G.Before(share=0.8),
-    "Every": lambda: G.Every(2),
-    "Window": lambda: G.Window(4, 0.8, every=2),
-    "Agreement": lambda: G.Agreement(0.2) & G.MaxRelativeJump(1e-3),
-    "LossCheck": lambda: G.LossCheck(lambda: 0.0) & G.Every(2),
-}
-
-
-@pytest.mark.parametrize("name", RESUMED)
-def test_a_resume_at_every_cut_decides_alike(name: str) -> None:
-    def fresh(seed: int) -> tuple[list[torch.nn.Parameter], pc.Forecast]:
-        ps = parameters(seed=seed)
-        return ps, pc.PLP(BASES["momentum"](ps), gate=RESUMED[name](), total_steps=20)
-
-    check_resumes(fresh, 20)
-
-
 # --- refused ------------------------------------------------------------------------------------
 
 CALLS: list[tuple[Callable[[], object], str]] = [
@@ -567,19 +529,6 @@ CALLS: list[tuple[Callable[[], object], str]] = [
     (lambda: G.Before(share=math.nan), "share must be a finite number, got nan"),
     (lambda: G.Every(0), "n must be >= 1, got 0"),
     (lambda: G.Every(2.0), "n must be a whole number, got 2.0"),
-    (lambda: G.Window(-1), "start must be >= 0, got -1"),
-    (lambda: G.Window(-0.1), "start must be in [0, 1], got -0.1"),
-    (lambda: G.Window(1.5), "start must be in [0, 1], got 1.5"),
-    (lambda: G.Window(math.nan), "start must be a finite number, got nan"),
-    (lambda: G.Window("1"), "start must be a whole number, got '1'"),
-    (lambda: G.Window(None), "start must be a whole number, got None"),
-    (lambda: G.Window(True), "start must be a whole number, got True"),
-    (lambda: G.Window(0, -1), "stop must be >= 0, got -1"),
-    (lambda: G.Window(0, 1.5), "stop must be in [0, 1], got 1.5"),
-    (lambda: G.Window(5, 5), "start must be before stop, got 5 and 5"),
-    (lambda: G.Window(0.6, 0.1), "start must be before stop, got 0.6 and 0.1"),
-    (lambda: G.Window(every=0), "every must be >= 1, got 0"),
-    (lambda: G.Window(every=2.0), "every must be a whole number, got 2.0"),
     (lambda: G.Agreement(1.0), "above must be in [-1, 1), got 1"),
     (lambda: G.Agreement(-1.5), "above must be in [-1, 1), got -1.5"),
     (lambda: G.MaxRelativeJump(0.0), "limit must be above 0, got 0.0"),
@@ -618,7 +567,6 @@ def test_what_cannot_be_used_is_refused_with_the_reason(
             "optimizer steps",
         ),
         (
-            {"predictor": P.Midline(), "gate": G.Window(10, 0.5) & G.Every(2)},
             "the gate must know the length of the run: give total_steps=..., the number of "
             "optimizer steps",
         ),

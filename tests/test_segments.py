@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from paramcast.running.scoring import parameter_norms
 from paramcast.tensors import segments as S
+from paramcast.tensors.segments import parameter_norms
 
 DTYPES = (torch.float32, torch.float64, torch.complex64)
 

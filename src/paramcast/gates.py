@@ -101,47 +101,6 @@ class Every(Gate):
         return Decision(apply, f"cycle {proposal.cycle}, every {self.n}")
 
 
-class Window(Gate):
-    """Only from `start` to `stop`, and there every n-th cycle.
-
-    Args:
-        start, stop: an int counts completed steps, a float is a share of the run; stop itself is
-            excluded, and None is the end of the run.
-        every: n, in cycles, at least 1.
-
-    Raises:
-        ArgumentError: a negative value, a share above 1, or start not before stop.
-
-    Example:
-        >>> gate = Window(start=0.1, stop=0.6)  # warm-up, and no prediction late in training
-        >>> whole_run, first_step_only = Window(stop=1.0), Window(stop=1)
-    """
-
-    def __init__(self, start: float = 0, stop: float | None = None, *, every: int = 1) -> None:
-        self.start, self.stop, self.every = start, stop, whole("every", every, 1)
-
-        def edge(side: type[After], name: str, value: float) -> After:
-            """An int counts steps, a float is a share."""
-            if isinstance(value, float):
-                return side(share=within(name, value, 0.0, 1.0))
-            return side(steps=whole(name, value, 0))
-
-        self.parts: list[Gate] = [edge(After, "start", start)]
-        if stop is not None:
-            self.parts.append(edge(Before, "stop", stop))
-            if type(start) is type(stop) and not start < stop:
-                raise ArgumentError(f"start must be before stop, got {start!r} and {stop!r}")
-        if every > 1:
-            self.parts.append(Every(every))
-        self.progress = any(part.progress for part in self.parts)
-
-    def decide(self, proposal: Proposal) -> Decision:
-        decisions = [part.decide(proposal) for part in self.parts]
-        # the reason is the first part that refused, else the last one that let it pass
-        refused = [decision for decision in decisions if not decision.apply]
-        return refused[0] if refused else decisions[-1]
-
-
 class Agreement(Gate):
     """Only while the parameters move straight ahead.
 

@@ -141,8 +141,7 @@ class ForecastConformance(ABC):
         steps: int = 0,
         dtype: torch.dtype = torch.float32,
     ) -> tuple[nn.Module, Forecast]:
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(4, 5), nn.Tanh(), nn.Linear(5, 2)).to(dtype)
+        model = _model().to(dtype)
         optimizer = self.wrap(make(model.parameters()))
         for step in range(steps):
             _train(model, optimizer, step)
@@ -170,17 +169,14 @@ class PredictorConformance(ForecastConformance):
 
     def test_refused_predictions_leave_the_base(self) -> None:
         """Behind a gate that never opens, the run is the base's, bitwise; in shadow mode too."""
-        bare = _model()
-        base = BASES["sgd"](bare.parameters())
-        never = Every(10**9)
-        for options in ({"gate": never}, {"shadow": True}):
-            model = _model()
-            wrapped = Forecast(BASES["sgd"](model.parameters()), self.predictor(), **options)  # type: ignore[arg-type]
+        options: dict[str, Any]
+        for options in ({"gate": Every(10**9)}, {"shadow": True}):
+            bare, model = _model(), _model()
+            base = BASES["sgd"](bare.parameters())
+            wrapped = Forecast(BASES["sgd"](model.parameters()), self.predictor(), **options)
             for step in range(STEPS):
                 _train(model, wrapped, step)
-            if options == {"gate": never}:
-                for step in range(STEPS):
-                    _train(bare, base, step)
+                _train(bare, base, step)
             _assert_same(bare, model, f"with {options}")
 
     def test_the_gain_is_measured_on_a_straight_path(self) -> None:
@@ -249,10 +245,8 @@ class AverageConformance(ForecastConformance):
 
     def test_training_does_not_see_it(self) -> None:
         """The run is the base's, bitwise, even if it is evaluated along the way."""
-        bare = _model()
+        bare, (model, optimizer) = _model(), self._new(BASES["sgd"])
         base = BASES["sgd"](bare.parameters())
-        model, optimizer = self._new(BASES["sgd"])
-        bare.load_state_dict(model.state_dict())
         for step in range(STEPS):
             _train(model, optimizer, step)
             _train(bare, base, step)

@@ -13,9 +13,9 @@ from torch.distributed.fsdp import fully_shard
 
 import paramcast as pc
 from paramcast.averaging import EMA
-from paramcast.running.scoring import parameter_norms
 from paramcast.tensors import functional as F
 from paramcast.tensors import segments as S
+from paramcast.tensors.segments import parameter_norms
 from training import (
     BASES,
     GATES,

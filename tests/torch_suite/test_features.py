@@ -104,29 +104,6 @@ def test_groups_of_their_own_dtype_and_settings() -> None:
     assert same_bits([p for layer in layers for p in layer.parameters()], weights)
 
 
-def test_channels_last_stays_channels_last() -> None:
-    def build() -> nn.Module:
-        torch.manual_seed(4)
-        model = nn.Sequential(nn.Conv2d(3, 4, 3), nn.ReLU(), nn.Conv2d(4, 2, 3))
-        return model.to(memory_format=torch.channels_last)
-
-    def run(model: nn.Module, optimizer: torch.optim.Optimizer, completed: Any) -> None:
-        for t in range(7):
-            optimizer.zero_grad()
-            images = torch.randn(2, 3, 6, 6, generator=torch.Generator().manual_seed(t))
-            model(images.to(memory_format=torch.channels_last)).square().mean().backward()
-            optimizer.step()
-            completed()
-
-    model, slow = build(), build()
-    run(model, pc.PLP(torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)), lambda: None)
-    weights = list(slow.parameters())
-    run(slow, torch.optim.SGD(weights, lr=0.1, momentum=0.9), ByHand(weights).completed)
-    assert same_bits(model.parameters(), weights)
-    assert model[0].weight.is_contiguous(memory_format=torch.channels_last)
-    assert not model[0].weight.is_contiguous()
-
-
 def test_an_optimizer_per_parameter_that_steps_within_backward() -> None:
     """Steps in `register_post_accumulate_grad_hook`, so that no gradient outlives its use."""
 

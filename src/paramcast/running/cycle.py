@@ -16,9 +16,7 @@ from ..anomalies import FEW
 from ..events import NOT_FINITE_SKIPPED, Decision, Proposal
 from ..predictors import Workspace
 from ..tensors import functional as F
-from ..tensors.readback import Readback
-from ..tensors.segments import forget_copies, jump_, norm, total
-from . import scoring
+from ..tensors.segments import Readback, dot, forget_copies, jump_, norm, parameter_norms, total
 from .members import Members
 from .settings import Settings
 from .telling import NOT_FINITE, Prediction, Telling
@@ -243,7 +241,7 @@ class Cycle:
     def _take_size(self) -> None:
         """Take the parameters' norm if it is due; from a single accelerator, without waiting."""
         if self.size is None or self.cycles % NORM_EVERY == 1:
-            norms = scoring.parameter_norms(self.members.segments)
+            norms = parameter_norms(self.members.segments)
             if _on_cpu(norms) or len({value.device for value in norms}) > 1:
                 self.size = total(norms)
             else:
@@ -261,7 +259,9 @@ class Cycle:
 
         def agreement() -> float:
             if not cosines:
-                cosines.append(scoring.halves_cosine(segments, settings.layout))
+                a, b = settings.layout.halves, settings.layout.halves + 1  # minus both halves
+                lengths = total(norm(segments, a)) * total(norm(segments, b))
+                cosines.append(dot(segments, a, b) / lengths if lengths else 0.0)
             return cosines[0]
 
         proposal = Proposal(
@@ -269,7 +269,7 @@ class Cycle:
             self.cycles,
             settings.progress(self.steps),
             jump_norm=lambda: abs(scale) * total(norms),
-            parameter_norm=lambda: total(scoring.parameter_norms(segments)),
+            parameter_norm=lambda: total(parameter_norms(segments)),
             recent_norm=lambda: float(self.size or 0.0),
             agreement=agreement,
         )

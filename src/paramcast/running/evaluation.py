@@ -13,8 +13,18 @@ from torch import Tensor, nn
 from ..averaging import Average
 from ..errors import ArgumentError, CheckpointError
 from ..tensors import functional as F
-from ..tensors.contents import carry_over, fill, pack, rows, unpack
-from ..tensors.segments import Segment, all_parameters, forget_copies, make_segments, members
+from ..tensors.segments import (
+    Segment,
+    all_parameters,
+    carry_over,
+    fill,
+    forget_copies,
+    make_segments,
+    members,
+    pack,
+    rows,
+    unpack,
+)
 from .batch_norm import batch_norm_of
 from .checking import check_rows, count, fits
 

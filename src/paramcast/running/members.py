@@ -10,8 +10,16 @@ import torch
 from torch import Tensor
 from torch.optim import Optimizer
 
-from ..tensors.contents import carry_over, pack, unpack
-from ..tensors.segments import Segment, any_nonzero, make_segments, members, without
+from ..tensors.segments import (
+    Segment,
+    any_nonzero,
+    carry_over,
+    make_segments,
+    members,
+    pack,
+    unpack,
+    without,
+)
 from .settings import Settings
 
 _LEARNABLE = operator.attrgetter("requires_grad")

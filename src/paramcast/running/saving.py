@@ -22,8 +22,7 @@ from typing import TYPE_CHECKING, Any
 from torch import Tensor
 
 from ..events import ForecastEvent
-from ..tensors.contents import fill, rows
-from ..tensors.segments import all_parameters, make_segments, members
+from ..tensors.segments import all_parameters, fill, make_segments, members, rows
 from .checking import FORMAT
 from .settings import Settings
 

@@ -7,9 +7,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple, SupportsFloat
 
 from ..events import NOT_FINITE_SKIPPED, Decision, ForecastEvent
-from ..tensors.readback import Readback
-from ..tensors.segments import total
-from . import scoring
+from ..tensors import functional as F
+from ..tensors.segments import Readback, dot, norm, total
 from .members import Members
 from .settings import Settings
 
@@ -80,7 +79,11 @@ class Telling:
         members.joined = set()
         self.scoring = settings.scores(prediction.cycle)
         if self.scoring:
-            scoring.keep(members.segments, settings.layout, prediction.scale)
+            # the jump, and where the next step starts, whether it was written or not
+            jump, start = settings.layout.score, settings.layout.score + 1
+            for segment in members.segments:
+                segment.flats[jump].copy_(segment.flats[0]).mul_(prediction.scale)
+                segment.fold_(F.Fold(F.COPY), start)
         # when to tell: after the next step or loss, or as soon as the numbers have arrived
         earlier, self._untold = self._untold, None
         if self.scoring or settings.awaits_loss:
@@ -109,13 +112,28 @@ class Telling:
         self._tell(event)
 
     def _scored(self, event: ForecastEvent) -> ForecastEvent:
-        settings, members = self.settings, self.members
-        segments, layout = members.segments, settings.layout
-        # now one buffer holds the jump, the next minus the step that followed it
-        scoring.measure_step(segments, layout, members.joined)
-        e = settings.predictor.extra_steps_at(event.horizon)
-        error, cosine = scoring.score(segments, layout, e)
-        event = event._replace(error=error, cosine=cosine)
+        """Compare the jump, which is worth e steps, with the step d that followed.
+
+        The error is |jump - e d| / |e d|; None where a length is 0 or not finite, as the cosine is.
+        """
+        settings, segments = self.settings, self.members.segments
+        a, b = settings.layout.score, settings.layout.score + 1
+        # now one buffer holds the jump, the next minus the step, which only <jump, d> notices
+        for segment in segments:
+            segment.fold_(F.Fold(F.SUBTRACT), b)
+            for p, view in zip(segment.parameters, segment.buffers[b], strict=True):
+                if id(p) in self.members.joined:  # its start was not kept, so its step is unknown
+                    view.zero_()
+        jump, step, along = total(norm(segments, a)), total(norm(segments, b)), -dot(segments, a, b)
+        if math.isfinite(jump) and math.isfinite(step):
+            e = settings.predictor.extra_steps_at(event.horizon)
+            worth = e * step
+            # |jump - e d|^2 = |jump|^2 - 2 e <jump, d> + e^2 |d|^2; rounding may bring it below 0
+            gap = math.sqrt(max(0.0, jump**2 - 2 * e * along + worth**2))
+            event = event._replace(
+                error=gap / abs(worth) if worth else None,
+                cosine=along / (jump * step) if jump * step else None,
+            )
         for anomaly in settings.anomalies:  # those that judge scores
             for fired in anomaly.score(event):
                 event = event.noting(fired.rule, fired.action, fired.why)

@@ -226,6 +226,26 @@ def _stamps(points: Sequence[Tensor]) -> tuple[list[int], list[int]]:
     return list(map(Tensor.data_ptr, points)), list(map(operator.attrgetter("nbytes"), points))
 
 
+class Readback:
+    """A scalar that is copied to the host behind the work queued so far.
+
+    Reading it waits for that copy alone, not for work that is queued later.
+    """
+
+    def __init__(self, value: Tensor) -> None:
+        self._value, self._copied = value, None
+        if value.device.type == "cuda":
+            self._value = torch.empty(value.shape, dtype=value.dtype, pin_memory=True)
+            self._value.copy_(value, non_blocking=True)
+            self._copied = torch.cuda.Event()
+            self._copied.record(torch.cuda.current_stream(value.device))  # type: ignore[no-untyped-call]
+
+    def __float__(self) -> float:
+        if self._copied is not None:
+            self._copied.synchronize()  # type: ignore[no-untyped-call]
+        return float(self._value)
+
+
 def members(segments: Iterable[Segment]) -> list[Tensor]:
     """The parameters of all segments."""
     return [p for segment in segments for p in segment.parameters]
@@ -269,6 +289,15 @@ def _piece(tensor: Tensor) -> int:
 def whole_norm(groups: Sequence[Any], norm: Tensor) -> Tensor:
     """The norm of whole tensors, from that of this process's shards."""
     return F.sum_over_(groups, norm.double().square_()).sqrt() if groups else norm
+
+
+def parameter_norms(segments: Iterable[Segment]) -> list[Tensor]:
+    """Norms that combine into that of all parameters, on their devices."""
+    found = []
+    for segment in segments:
+        own = norms(segment.points)
+        found += [whole_norm(segment.groups, torch.stack(own).norm())] if segment.groups else own
+    return found
 
 
 def dot(segments: Iterable[Segment], a: int, b: int) -> float:
@@ -315,3 +344,63 @@ def total(norms: Iterable[SupportsFloat]) -> float:
 def all_parameters(groups: Iterable[Mapping[str, Any]]) -> list[Tensor]:
     """All parameters in group order, each once."""
     return list({id(p): p for group in groups for p in group["params"]}.values())
+
+
+# --- what segments hold: carried over, read into checkpoints, packed for copies -------------------
+
+
+def carry_over(old: Sequence[Segment], new: Sequence[Segment], buffer: int) -> None:
+    """Copy one buffer's content for the parameters that are in both."""
+    before = rows(old)
+    for key, row in rows(new).items():
+        # a parameter that was pruned or resized since starts with zeros
+        if key in before and before[key][buffer].shape == row[buffer].shape:
+            row[buffer].copy_(before[key][buffer])
+
+
+def rows(segments: Iterable[Segment]) -> dict[int, list[Tensor]]:
+    """Each parameter's buffers, by its id."""
+    return {
+        id(p): [views[i] for views in segment.buffers]
+        for segment in segments
+        for i, p in enumerate(segment.parameters)
+    }
+
+
+def fill(segments: Iterable[Segment], kept: Mapping[int, Sequence[Tensor | None]]) -> None:
+    """Copy each parameter's buffers, by its id, into the segments; None leaves zeros."""
+    for segment in segments:
+        for i, p in enumerate(segment.parameters):
+            for views, buffer in zip(segment.buffers, kept[id(p)], strict=True):
+                if buffer is not None:
+                    views[i].copy_(buffer)
+
+
+def pack(segments: Iterable[Segment]) -> list[Any]:
+    """The segments as copies and pickles hold them: flat tensors, and where the views lie in them.
+
+    A pickled view would bring its whole flat tensor along; a clone would be freed before a process
+    that torch spawns could map its memory.
+    """
+    return [
+        (s.parameters, s.flats, [[_place(view) for view in views] for views in s.buffers])
+        for s in segments
+    ]
+
+
+def _place(view: Tensor) -> tuple[Any, ...]:
+    return tuple(view.size()), view.stride(), view.storage_offset()
+
+
+def unpack(packed: Sequence[Any], precision: torch.dtype | None) -> list[Segment]:
+    """New segments with what `pack` returned in their buffers."""
+    kept: dict[int, list[Tensor]] = {id(p): [] for parameters, _, _ in packed for p in parameters}
+    for parameters, flats, buffers in packed:
+        for flat, places in zip(flats, buffers, strict=True):
+            for p, place in zip(parameters, places, strict=True):
+                kept[id(p)].append(flat.as_strided(*place))
+    # new memory, laid out for the devices that the parameters are on now
+    number = max((len(row) for row in kept.values()), default=0)
+    segments = make_segments([p for each, _, _ in packed for p in each], number, precision)
+    fill(segments, kept)
+    return segments
