@@ -567,10 +567,6 @@ def test_what_cannot_be_used_is_refused_with_the_reason(
             "optimizer steps",
         ),
         (
-            "the gate must know the length of the run: give total_steps=..., the number of "
-            "optimizer steps",
-        ),
-        (
             {"predictor": P.Midline(), "gate": "After"},
             "gate must be one of paramcast.gates, got 'After'",
         ),

@@ -33,7 +33,6 @@ WITH_EXAMPLES = [
     "combining.rules",
     "combining.series",
     "forecast",
-    "gates",
     "monitors.base",
     "monitors.ranks",
     "schedules",
