@@ -594,33 +594,6 @@ def test_buffers_that_come_and_change_shape_inside_do_not_lose_the_live_weights(
 # --- who takes part -----------------------------------------------------------------------------
 
 
-def test_frozen_parameters_and_those_without_gradients_stay_what_they_are() -> None:
-    p, frozen, idle = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
-    frozen.requires_grad_(False)
-    base = torch.optim.SGD([p, frozen, idle], lr=1.0)
-    optimizer = pc.PLP(base, average=A.EMA(0.5))
-    constant_steps(optimizer, p, 1.0, 1.0)
-    with optimizer.eval_weights():
-        assert frozen.tolist() == idle.tolist() == [1.0, 1.0]
-        assert p.tolist() != [-1.0, -1.0]
-
-
-def test_a_parameter_that_joins_late_starts_at_its_value_and_keeps_the_others() -> None:
-    p, q, alone = (torch.nn.Parameter(torch.zeros(1)) for _ in range(3))
-    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), average=A.EMA(0.5))
-    other = pc.Forecast(torch.optim.SGD([alone], lr=1.0), average=A.EMA(0.5))
-    constant_steps(optimizer, p, 1.0, 2.0)
-    constant_steps(other, alone, 1.0, 2.0)
-    with torch.no_grad():
-        q.fill_(5.0)
-    optimizer.add_param_group({"params": [q]})
-    constant_steps(optimizer, p, 1.0)
-    constant_steps(other, alone, 1.0)
-    with optimizer.eval_weights(), other.eval_weights():
-        assert q.item() == 5.0
-        assert p.item() == alone.item()
-
-
 def test_a_parameter_frozen_late_keeps_its_average() -> None:
     """q is -1, -2, -2: (-1 + 2 * -2 + 4 * -2) / 7."""
     p, q = torch.nn.Parameter(torch.zeros(1)), torch.nn.Parameter(torch.zeros(1))

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 import pickle
 from collections import Counter
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -18,7 +17,6 @@ from paramcast import monitors as M
 from paramcast import predictors as P
 from paramcast import schedules as S
 from paramcast.anomalies import Anomaly
-from paramcast.tensors.segments import Readback
 from reference import (
     BASES,
     Calls,
@@ -357,13 +355,6 @@ def test_who_joined_before_a_restart_counts_in_the_next_score() -> None:
 # --- on accelerators: told one cycle later ------------------------------------------------------
 
 
-def test_a_readback_is_the_number_also_if_its_tensor_came_first() -> None:
-    number = Readback(torch.tensor(2.5))
-    assert float(number) == 2.5
-    assert float(number) == 2.5  # as often as one likes
-    assert float(Readback(torch.tensor(2.5, dtype=torch.float64))) == 2.5
-
-
 @pytest.fixture
 def far(monkeypatch: pytest.MonkeyPatch) -> None:
     """Numbers are taken for far away, as on an accelerator; reading them works all the same."""
@@ -489,14 +480,6 @@ def constant_gradients(ps: list[torch.nn.Parameter]) -> None:
         p.grad = torch.ones_like(p)
 
 
-@pytest.fixture
-def no_waiting() -> Iterator[None]:
-    """Whatever waits for the device raises an error."""
-    yield
-    if torch.cuda.is_available():
-        torch.cuda.set_sync_debug_mode("default")
-
-
 @cuda
 @pytest.mark.gpu
 def test_on_a_gpu_events_come_once_in_order_one_cycle_late() -> None:
@@ -524,38 +507,3 @@ def test_on_a_gpu_events_come_once_in_order_one_cycle_late() -> None:
     for row, near in zip(both.rows, history.rows, strict=True):
         assert row.jump_norm == pytest.approx(near.jump_norm, rel=1e-5)
         assert row.relative_jump == pytest.approx(near.relative_jump, rel=1e-5)
-
-
-@cuda
-@pytest.mark.gpu
-@pytest.mark.usefixtures("no_waiting")
-def test_on_a_gpu_a_step_with_a_history_waits_for_nothing() -> None:
-    history = M.History()
-    ps, optimizer = on_cuda(monitors=[history])
-    for step in range(60):
-        constant_gradients(ps)
-        if step == 3:  # memory is pinned by then
-            torch.cuda.set_sync_debug_mode("error")
-        optimizer.step()
-    torch.cuda.set_sync_debug_mode("default")
-    optimizer.flush()
-    assert len(history.rows) == 20
-
-
-@cuda
-@pytest.mark.gpu
-def test_on_a_gpu_a_prediction_that_is_not_finite_is_not_written() -> None:
-    history = M.History()
-    ps, optimizer = on_cuda(monitors=[history])
-    before = values(ps)
-    for step in range(3):
-        with torch.no_grad():  # the first point alone is infinite
-            for p, value in zip(ps, before, strict=True):
-                p.fill_(float("inf")) if step == 0 else p.copy_(value)
-                p.grad = torch.zeros_like(p)
-        optimizer.step()
-    optimizer.flush()
-    assert [(row.applied, row.fired) for row in history.rows] == [
-        (False, (("non-finite", "skip"),))
-    ]
-    assert same_bits(ps, before)

@@ -286,17 +286,6 @@ def test_an_excluded_group_is_left_to_the_base_bitwise(row: Row) -> None:
     assert same_bits(ps[:1], one)
 
 
-def test_excluding_every_group_is_the_base_bitwise() -> None:
-    ps, bare_ps = parameters(), parameters()
-    groups = [{"params": ps, "forecast": False}]
-    optimizer = pc.Forecast(torch.optim.SGD(groups, lr=0.02, momentum=0.9), P.Aitken())
-    bare = torch.optim.SGD(bare_ps, lr=0.02, momentum=0.9)
-    train(optimizer, ps, 13)
-    train(bare, bare_ps, 13)
-    assert same_bits(ps, bare_ps)
-    assert optimizer.last_event is None
-
-
 def test_a_group_may_be_excluded_and_taken_back_during_the_run() -> None:
     p, q = scalars(0.0, 0.0)
     optimizer = pc.PLP(torch.optim.SGD([{"params": [p]}, {"params": [q]}], lr=1.0))
@@ -375,17 +364,6 @@ def test_rre_averages_in_pure_noise() -> None:
     there = points[-1][0] + jump
     torch.testing.assert_close(there, sum(a * p[0] for a, p in zip(c, points[1:], strict=True)))
     assert there.var().item() < 1.5 / window
-
-
-def test_rre_gives_equal_coefficients_to_independent_displacements() -> None:
-    window, size = 5, 200_000
-    moves = torch.randn(window, size, dtype=torch.float64)
-    points = [[moves[:t].sum(0)] for t in range(window + 1)]
-    c = SlowRRE(window).coefficients(points)
-    assert c.tolist() == pytest.approx([1 / window] * window, abs=0.01)
-    (jump,) = drive(P.RRE(window), points)
-    mean = sum(p[0] for p in points[1:]) / window
-    assert (points[-1][0] + jump - mean).norm() < 0.02 * mean.norm()
 
 
 def test_the_cap_shortens_rres_jump_to_a_multiple_of_the_cycles_displacement() -> None:
@@ -510,14 +488,6 @@ def test_a_constant_window_is_a_quasi_hyperbolic_momentum(beta: float) -> None:
         theta = theta - 0.5 * ((1 - beta) * g + beta * m)
         constant_steps(optimizer, p, g)
         assert p.item() == pytest.approx(theta.item(), abs=1e-12)
-
-
-def test_a_window_longer_than_the_run_changes_nothing() -> None:
-    ps, others = parameters(), parameters()
-    train(pc.Forecast(BASES["sgd"](ps), P.PrimalAveraging()), ps, 12)
-    windowed = pc.Forecast(BASES["sgd"](others), P.PrimalAveraging(window=12))
-    train(windowed, others, 12)
-    assert same_bits(ps, others)
 
 
 def test_primal_averaging_shows_its_average_for_evaluation() -> None:
@@ -888,22 +858,6 @@ def test_the_average_of_a_new_parameter_starts_where_it_is_and_has_the_runs_leng
     q.grad = torch.ones_like(q)
     constant_steps(optimizer, p, 1.0)  # w = 1/2: z = -1, x = -1/2
     assert q.item() == -0.75
-
-
-@pytest.mark.usefixtures("gathering")
-@rows(REMEMBERING)
-def test_a_conversion_of_the_model_keeps_the_memory(row: Row) -> None:
-    k = row.predictor.every
-    ps, optimizer = wrapped(row, "sgd")
-    wide_ps, wide = wrapped(row, "sgd", torch.float64)
-    train(optimizer, ps, 2 * k)
-    train(wide, wide_ps, 2 * k)
-    for p in ps:
-        p.grad = None
-        p.data = p.data.double()
-    train(optimizer, ps, 2 * k, start=2 * k)
-    train(wide, wide_ps, 2 * k, start=2 * k)
-    torch.testing.assert_close(values(ps), values(wide_ps), rtol=0, atol=1e-4)
 
 
 @rows()

@@ -377,21 +377,6 @@ def test_gradients_that_the_base_clears_after_its_step_still_make_members() -> N
     assert p.item() == -8.0
 
 
-def test_a_late_unfrozen_parameter_joins_at_the_next_cycle() -> None:
-    p, late = scalar(), scalar().requires_grad_(False)
-    optimizer = pc.PLP(sgd(p, late))
-    constant_steps(optimizer, p, 1.0)
-    late.requires_grad_()
-    for gradient in (2.0, 4.0):
-        late.grad = torch.tensor([gradient])
-        constant_steps(optimizer, p, gradient)
-    assert (p.item(), late.item()) == (-8.0, -6.0)
-    for gradient in (1.0, 2.0, 4.0):  # -7, -9, -13, and then -14
-        late.grad = torch.tensor([gradient])
-        constant_steps(optimizer, p, gradient)
-    assert (p.item(), late.item()) == (-16.0, -14.0)
-
-
 @pytest.mark.parametrize("predictor", [P.Midline(), P.Interpolate(3, 0.5), P.Affine(ODD)], ids=repr)
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_parameter_frozen_in_mid_cycle_is_not_predicted_in_it(
@@ -412,20 +397,6 @@ def test_a_parameter_frozen_in_mid_cycle_is_not_predicted_in_it(
     assert timeless(optimizer.last_event) == timeless(
         other.last_event
     )  # the frozen one is not in the norm either
-
-
-def test_everything_frozen_for_a_while_and_thawed_again_works() -> None:
-    p = scalar()
-    optimizer = pc.PLP(sgd(p))
-    constant_steps(optimizer, p, 1.0)
-    p.requires_grad_(False)
-    p.grad = None
-    optimizer.step()
-    p.requires_grad_()
-    constant_steps(optimizer, p, 2.0, 4.0)  # it closes the cycle that it left
-    assert p.item() == -7.0
-    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
-    assert p.item() == -15.0
 
 
 def test_a_swapped_parameter_joins_at_the_next_cycle() -> None:

@@ -30,7 +30,6 @@ from reference import (
     parameters,
     same_bits,
     secant,
-    set_gradients,
     timeless,
     train,
     values,
@@ -269,27 +268,6 @@ def test_agreement_agrees_with_the_twin(row: Row) -> None:
     assert {event.applied for event in history.rows} == {True, False}
 
 
-@pytest.mark.parametrize("every", [2, 3, 4, 5, 8])
-def test_the_cosine_is_that_of_the_cycles_two_halves(every: int) -> None:
-    points: list[list[Tensor]] = []
-    ps = parameters(torch.float64)
-    optimizer = pc.Forecast(
-        BASES["momentum"](ps), P.Interpolate(every, 0.5), gate=G.Agreement(-1.0)
-    )
-    points.append(values(ps))
-    for t in range(every):
-        set_gradients(ps, t)
-        if t == every - 1:
-            before = values(ps)
-        optimizer.step()
-        points.append(values(ps))
-    # undo the prediction of the last point: theta_k = theta_0 + 2 (written - theta_0)
-    points[-1] = [a + 2 * (b - a) for a, b in zip(points[0], points[-1], strict=True)]
-    assert before
-    first, second = halves(points)
-    assert optimizer.last_event.agreement == pytest.approx(cosine(first, second), abs=1e-12)
-
-
 @pytest.mark.parametrize(
     ("gradients", "expected"),
     [((1.0, 1.0, 1.0), 1.0), ((1.0, 1.0, -1.0), -1.0), ((5.0, 0.0, 1.0), 0.0)],
@@ -354,23 +332,6 @@ def test_a_jump_that_is_too_long_is_cut_to_the_limit_exactly(limit: float) -> No
         torch.testing.assert_close(values(ps), values(slow_ps), rtol=1e-9, atol=1e-10)
     assert [event.jump_norm for event in history.rows] == pytest.approx(cut)
     assert all(event.applied for event in history.rows)
-
-
-def test_a_jump_that_is_too_long_is_refused_where_asked() -> None:
-    events = run(G.MaxRelativeJump(1e-3, shorten=False), 12)
-    assert {event.applied for event in events} <= {True, False}
-    refused = [event for event in events if not event.applied]
-    assert refused
-    assert all("> 0.001" in event.reason for event in refused)
-
-
-def test_a_jump_within_the_limit_is_the_free_one_bitwise() -> None:
-    ps, others = parameters(), parameters()
-    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.MaxRelativeJump(1e6))
-    other = pc.PLP(BASES["sgd"](others))
-    train(optimizer, ps, 12)
-    train(other, others, 12)
-    assert same_bits(ps, others)
 
 
 def test_the_norm_is_that_of_the_predicted_parameters_alone() -> None:
@@ -455,14 +416,6 @@ def test_taking_back_is_bitwise_and_leaves_the_momentum(row: Row, dtype: torch.d
     assert same_bits(ps, bare_ps)
     for p, q in zip(ps, bare_ps, strict=True):
         assert same_bits([optimizer.state[p]["exp_avg"]], [bare.state[q]["exp_avg"]])
-
-
-def test_a_cheaper_gate_spares_the_check() -> None:
-    ps = parameters()
-    check = G.LossCheck(lambda: 0.0)
-    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.Every(3) & check)
-    train(optimizer, ps, 18)
-    assert check.evaluations == 4
 
 
 def test_in_shadow_mode_no_loss_is_computed() -> None:

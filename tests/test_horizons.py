@@ -201,22 +201,6 @@ def test_the_horizon_is_read_once_at_the_start_of_each_cycle() -> None:
     assert [row.jump_norm for row in history.rows] == pytest.approx([1.0, 0.75, 0.5, 0.25])
 
 
-def test_progress_counts_completed_steps() -> None:
-    asked: list[float] = []
-    p = one()
-    optimizer = pc.Forecast(
-        torch.optim.SGD([p], lr=1.0),
-        P.Secant(2),
-        horizon=lambda progress: asked.append(progress) or 1.0,
-        total_steps=8,
-    )
-    for _ in range(4):
-        p.grad = None
-        optimizer.step()  # skipped: no gradient
-        constant_steps(optimizer, p, 1.0)
-    assert sorted(set(asked)) == [0.0, 0.25]
-
-
 @pytest.mark.parametrize("name", LINES)
 @pytest.mark.parametrize("more", ["", "agreement", "shadow"])
 def test_a_resume_at_every_cut_is_bitwise(name: str, more: str) -> None:

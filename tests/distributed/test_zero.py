@@ -12,6 +12,7 @@ from torch.distributed.optim import ZeroRedundancyOptimizer
 from torch.nn.parallel import DistributedDataParallel
 
 import paramcast as pc
+from paramcast.averaging import EMA
 from training import Net, assert_alike, assert_bitwise, decisions, sgd, train, wholes, wrapped
 from two_processes import Ranks, on_ranks
 
@@ -65,6 +66,19 @@ def test_around_it_a_run_resumes_bitwise_in_mid_cycle(ranks: Ranks) -> None:
         optimizer.load_state_dict(state)
         train(model, optimizer, range(cut, STEPS), place)
         assert_bitwise(wholes(model), wanted)
+
+
+@pytest.mark.compat(stack="ZeroRedundancyOptimizer", feature="averaged evaluation")
+@on_ranks
+def test_around_it_the_average_is_that_of_the_plain_optimizer(ranks: Ranks) -> None:
+    place, seen = (ranks.rank, ranks.world), []
+    for base in (zero, sgd):
+        model = DistributedDataParallel(Net())
+        optimizer, _ = wrapped(model, place, base=base, average=EMA(decay=0.9))
+        train(model, optimizer, range(STEPS), place)
+        with optimizer.eval_weights():
+            seen.append(wholes(model))
+    assert_bitwise(*seen)
 
 
 @pytest.mark.compat(stack="ZeroRedundancyOptimizer", feature="sharded")
