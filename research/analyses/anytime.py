@@ -8,11 +8,11 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.maps import points, short
 from paramcast.study.judging.table import BASE, LR_MATCHED, RANDOM_JUMP
 from paramcast.study.store.folder import reading
 from paramcast.study.stored import Judged, Result
 
+from .maps import points, short
 from .page import Page, made_by
 
 SHARES = (0.2, 0.4, 0.6, 0.8, 1.0)

@@ -8,10 +8,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.maps import differences, matched_of, mean_of
 from paramcast.study.judging.stats import interval
 from paramcast.study.stored import Judged, Result
 
+from .maps import differences, matched_of, mean_of
 from .page import Page, made_by
 
 METHOD = "plp"

@@ -6,12 +6,12 @@ import re
 import statistics
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.maps import points, short
 from paramcast.study.judging.looks import planned
 from paramcast.study.judging.stats import compare
 from paramcast.study.judging.verdict import PERCENT
 from paramcast.study.stored import ArmResult, Judged, Result
 
+from .maps import points, short
 from .page import Page, made_by, spread
 
 Cells = list[Judged]

@@ -6,10 +6,10 @@ from functools import partial
 from typing import Any
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.maps import Map, maps
 from paramcast.study.judging.verdict import PERCENT
 from paramcast.study.stored import Result
 
+from .maps import Map, maps
 from .page import Page, made_by
 
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.maps import differences, short
 from paramcast.study.judging.verdict import PERCENT
 from paramcast.study.stored import ArmResult, Judged, Measure, Result
 
+from .maps import differences, short
 from .page import Page, made_by, spread
 from .table import varies
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.maps import differences, rows_of, short
 from paramcast.study.stored import ArmResult, Judged, Result
 from paramcast.study.training.methods import ON_DRIFT, parse_methods
 
+from .maps import differences, rows_of, short
 from .page import Page, spread
 
 MEASURES = (

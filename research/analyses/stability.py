@@ -9,12 +9,12 @@ import numpy as np
 
 from edge import edge, spectral_radius
 from paramcast.predictors import Affine, Midline
-from paramcast.study.grid.maps import differences, mean_of, short
 from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import PERCENT
 from paramcast.study.stored import ArmResult, Judged, Result
 from paramcast.study.training.methods import parse_methods
 
+from .maps import differences, mean_of, short
 from .page import Page, made_by, spread
 
 MOMENTA, HORIZONS, CYCLES = (0.0, 0.5, 0.9, 0.99), (0.5, 1.0, 1.5, 2.5), (3, 6, 12, 30)

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from paramcast.errors import StudyError
-from paramcast.study.grid.maps import differences, matched_of
 from paramcast.study.stored import Judged, Result
 
+from .maps import differences, matched_of
 from .page import Page, made_by, spread
 
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from paramcast.study.grid.maps import rows_of, short
 from paramcast.study.judging.stats import Comparison
 from paramcast.study.judging.verdict import Metric
 from paramcast.study.stored import Judged, Result
 
+from .maps import rows_of, short
 from .page import Page, made_by
 
 

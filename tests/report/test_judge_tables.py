@@ -372,41 +372,25 @@ def test_an_export_of_weights_and_biases(tmp_path: Path) -> None:
     assert unfinished == {"rows": 2, "states": [["crashed", 1], ["running", 1]]}
 
 
-def test_a_table_from_the_page_of_mlflow(tmp_path: Path) -> None:
-    """Its durations are texts, and are left out."""
-    rows = [f"2025-11-01 10:00:00,1.{s}min,{s:032x},me,FINISHED,{m},{s},0.{v}{s}"
+def test_exports_of_mlflow(tmp_path: Path) -> None:
+    """From its page, whose durations are texts and are left out, and of `mlflow.search_runs`."""
+    page = [f"2025-11-01 10:00:00,1.{s}min,{s:032x},me,FINISHED,{m},{s},0.{v}{s}"
             for m, v in (("sgd", 80), ("plp", 83)) for s in range(6)]  # fmt: skip
     head = "Start Time,Duration,Run ID,User,Status,optimizer,seed,accuracy"
-    cell = ran(tmp_path, "\n".join([head, *rows]))
+    cell = ran(tmp_path, "\n".join([head, *page]))
     assert [each["method"] for each in cell["table"]] == ["sgd", "plp"]
     assert row(cell, "plp")["seconds"] is None
     assert row(cell, "plp")["to_base"]["mean"] == pytest.approx(0.03)
-
-
-@pytest.mark.filterwarnings("ignore::sqlalchemy.exc.SADeprecationWarning")  # of MLflow itself
-def test_an_export_of_mlflow(tmp_path: Path) -> None:
-    mlflow = pytest.importorskip("mlflow")
-    client = mlflow.MlflowClient(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    experiment = client.create_experiment("mine", str(tmp_path / "artifacts"))
-    for method, effect in (("sgd", 0.0), ("plp", 0.02)):
-        for seed in range(3):
-            run = client.create_run(experiment).info.run_id
-            client.log_param(run, "method", method)
-            client.log_param(run, "seed", seed)
-            client.log_metric(run, "accuracy", 0.9 + effect + 0.001 * seed)
-            client.set_terminated(run)
-    before = mlflow.get_tracking_uri()
-    mlflow.set_tracking_uri(f"sqlite:///{tmp_path / 'mlflow.db'}")
-    try:
-        mlflow.search_runs([experiment]).to_csv(tmp_path / "runs.csv", index=False)
-    finally:
-        mlflow.set_tracking_uri(before)
-    done = call(tmp_path, "judge", "runs.csv", "--json")
-    assert done.code == 0, done.err
-    cell = done.result["cells"][0]
+    head = (
+        "run_id,experiment_id,status,artifact_uri,start_time,end_time,metrics.accuracy,"
+        "params.method,params.seed,tags.mlflow.runName"
+    )
+    times = "2025-11-01 10:00:00.104000+00:00,2025-11-01 10:00:02.354000+00:00"
+    frame = [f"{s:032x},1,FINISHED,/tmp/a,{times},0.{v + s},{m},{s},calm-{s}"
+             for m, v in (("sgd", 900), ("plp", 920)) for s in range(3)]  # fmt: skip
+    cell = ran(tmp_path, "\n".join([head, *frame]))
     assert row(cell, "plp")["values"] == pytest.approx([0.92, 0.921, 0.922])
-    assert row(cell, "plp")["to_base"]["mean"] == pytest.approx(0.02)
-    assert 0 <= row(cell, "plp")["seconds"] < 60  # from start_time to end_time
+    assert row(cell, "plp")["seconds"] == pytest.approx(2.25)  # from start_time to end_time
 
 
 # --- laws -----------------------------------------------------------------------------------------

@@ -18,10 +18,10 @@ Visit = Callable[..., Any]
 CHARTS = {
     "pilot": ["effect", "paired", "controls", "curves", "errors", "target", "tuning",
               "predictions"],
-    "study": ["verdicts", "all-0", "rates", "heat-0", "paired", "controls", "curves",
+    "study": ["verdicts", "all-0", "rates", "paired", "controls", "curves",
               "errors", "target", "predictions"],
 }  # fmt: skip
-COUNT_MARKS = "s => s.querySelectorAll('.plot .point, .plot .js-line, .plot .hm image').length"
+COUNT_MARKS = "s => s.querySelectorAll('.plot .point, .plot .js-line').length"
 TEXTS = "s => [...s.querySelectorAll('.plot text')].map(t => t.textContent).join(' | ')"
 
 

@@ -14,13 +14,10 @@ from paramcast.report.html import tuning
 from paramcast.report.html.load import load
 from paramcast.report.html.predictions import LONG
 from paramcast.report.html.report import build
-from paramcast.study.judging.verdict import Metric
 from paramcast.study.training import predictions as noted
 from paramcast.study.words import Words
 
 EN = Words("en")
-TIMES = "\u00d7"
-ACCURACY = Metric("accuracy", True, 0.005, 0.0005)
 
 
 def chart(data: dict[str, Any], name: str) -> dict[str, Any]:
@@ -44,18 +41,6 @@ def test_predictions_over_training_with_their_anomalies_marked(pilot: Path) -> N
     assert "sgd" not in error
     shape = found["views"][2]["layout"]["shapes"][0]
     assert shape["y0"] == shape["y1"] == LONG == 100 * noted.LONG
-    marks = found["common"]
-    assert [m["y"][0] for m in marks] == ["random-jump", "plp"]
-    for mark in marks:
-        assert mark["x"] == [10, 20]
-        assert mark["marker"]["symbol"] == "triangle-up"
-        assert mark["marker"]["opacity"] == [0.86, 0.58]  # 0.3 + 0.7 x 80 %, x 40 %
-        assert mark["yaxis"] == "y2"
-        assert mark["customdata"] == [[64, 80, 8], [32, 80, 8]]
-        assert mark["hovertemplate"].startswith(
-            "%{x}: jump longer than the rule allows: nobody acted<br>%{customdata[0]} of "
-            "%{customdata[1]} predictions, in %{customdata[2]} of 8 runs"
-        )
     assert found["table"]["rows"][1] == [
         "plp", "480", "100 %", "0.250 %", "+0.835", "0.250",
         "jump longer than the rule allows: nobody acted (96 / 480)",

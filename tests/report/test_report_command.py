@@ -35,42 +35,46 @@ class Refuse:
             raise ImportError("torch is not to be imported")
 
 sys.meta_path.insert(0, Refuse())
-from paramcast.cli.main import main
-main()
+from paramcast.cli.main import _main
+pilot, study = sys.argv[1:]
+for words in (["report", pilot, "-o", "pilot.html", "--lang", "ja"], ["roi", pilot],
+              ["report", study, "-o", "study.html"], ["watch", study, "--once"]):
+    sys.argv = ["paramcast", *words]
+    assert _main() == 0
 """
 
 
-@pytest.mark.parametrize("kind", ["pilot", "study"])
-def test_it_needs_no_torch(kind: str, request: pytest.FixtureRequest, tmp_path: Path) -> None:
-    out = tmp_path / "report.html"
-    words = ["report", str(request.getfixturevalue(kind)), "-o", str(out), "--lang", "ja"]
-    done = subprocess.run(
-        [sys.executable, "-c", WITHOUT_TORCH, *words], capture_output=True, text=True
-    )
+def test_neither_report_nor_roi_nor_watch_needs_torch(
+    pilot: Path, study: Path, tmp_path: Path
+) -> None:
+    words = [sys.executable, "-c", WITHOUT_TORCH, pilot, study]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout == f"wrote {out}\n"
-    assert '<html lang="ja">' in out.read_text("utf-8")
+    assert done.stdout.startswith("wrote pilot.html\n")
+    assert '<html lang="ja">' in (tmp_path / "pilot.html").read_text("utf-8")
 
 
-def test_the_default_file_is_in_the_folder(paramcast: Paramcast, pilot: Path) -> None:
+def test_where_the_report_goes(paramcast: Paramcast, pilot: Path, tmp_path: Path) -> None:
+    """Into the folder, for which a file of it may stand, to a file or to standard output."""
     ran = paramcast("report", pilot)
     assert (ran.code, ran.out, ran.err) == (0, f"wrote {pilot}/report.html\n", "")
     (pilot / "report.html").unlink()
-
-
-@pytest.mark.parametrize("name", ["runs.db", "result.json"])
-def test_a_file_of_the_folder_stands_for_it(
-    name: str, paramcast: Paramcast, pilot: Path, tmp_path: Path
-) -> None:
-    ran = paramcast("report", pilot / name, "-o", tmp_path / "r.md")
-    assert (ran.code, ran.out) == (0, f"wrote {tmp_path}/r.md\n")
-
-
-def test_a_dash_is_standard_output(paramcast: Paramcast, pilot: Path, tmp_path: Path) -> None:
-    assert paramcast("report", pilot, "-o", tmp_path / "report.md").code == 0
+    made = tmp_path / "report.md"
+    for place in (pilot, pilot / "runs.db", pilot / "result.json"):
+        ran = paramcast("report", place, "-o", made)
+        assert (ran.code, ran.out) == (0, f"wrote {made}\n")
     dash = paramcast("report", pilot, "-o", "-", "--format", "md")
-    assert (dash.code, dash.out) == (0, (tmp_path / "report.md").read_text("utf-8"))
+    assert (dash.code, dash.out) == (0, made.read_text("utf-8"))
     assert not Path("-").exists()
+    # the ending tells the format
+    assert dash.out.startswith("# Should plp replace sgd on &lt;img")
+    assert paramcast("report", pilot, "-o", tmp_path / "r.tex").code == 0
+    assert (tmp_path / "r.tex").read_text("utf-8").startswith("% \\usepackage{booktabs}\n")
+    ran = paramcast("report", pilot, "-o", "report.docx")
+    said = (
+        "-o report.docx: .docx is not a format; end it in .html, .md, .tex, .pdf, or say --format"
+    )
+    assert (ran.code, ran.err) == (2, f"paramcast: {said}\n")
 
 
 def test_a_pipe_is_written_to_and_stays_a_pipe(
@@ -87,18 +91,9 @@ def test_a_pipe_is_written_to_and_stays_a_pipe(
     assert read[0].startswith("# Should ")
 
 
-def test_an_ending_that_is_no_format_is_refused(paramcast: Paramcast, pilot: Path) -> None:
-    ran = paramcast("report", pilot, "-o", "report.docx")
-    said = (
-        "-o report.docx: .docx is not a format; end it in .html, .md, .tex, .pdf, or say --format"
-    )
-    assert (ran.code, ran.err) == (2, f"paramcast: {said}\n")
-
-
 @pytest.mark.skipif(not Path("/dev/full").exists(), reason="Linux has a device that is always full")
-@pytest.mark.parametrize("command", ["report", "roi"])
-def test_standard_output_that_is_full_is_one_sentence(command: str, pilot: Path) -> None:
-    words = [command, str(pilot), *(["-o", "-"] if command == "report" else [])]
+def test_standard_output_that_is_full_is_one_sentence(pilot: Path) -> None:
+    words = ["report", str(pilot), "-o", "-"]
     with open("/dev/full", "w") as full:
         done = subprocess.run(
             [sys.executable, "-m", "paramcast", *words], stdout=full, stderr=subprocess.PIPE,
@@ -126,26 +121,16 @@ def test_inputs_of_your_own_are_counted_with(
     assert f"and {study} judges none; give the folder of a pilot" in ran.err
 
 
-def test_the_ending_tells_the_format(paramcast: Paramcast, pilot: Path, tmp_path: Path) -> None:
-    assert paramcast("report", pilot, "-o", tmp_path / "r.md").code == 0
-    assert paramcast("report", pilot, "-o", tmp_path / "r.tex").code == 0
-    assert (tmp_path / "r.md").read_text("utf-8").startswith("# Should plp replace sgd on &lt;img")
-    assert (tmp_path / "r.tex").read_text("utf-8").startswith("% \\usepackage{booktabs}\n")
-
-
-@pytest.mark.parametrize("kind", ["pilot", "study"])
-def test_markdown_is_a_table_that_names_cannot_break(
-    kind: str, request: pytest.FixtureRequest
-) -> None:
+def test_markdown_is_a_table_that_names_cannot_break(pilot: Path, study: Path) -> None:
     markdown = pytest.importorskip("markdown")
-    text = write.content(request.getfixturevalue(kind), "en", "md").decode()
-    made = markdown.markdown(text, extensions=["tables", "fenced_code"])
-    assert "<img" not in made
-    rows = re.findall(r"<tr>(.*?)</tr>", made, re.DOTALL)
-    table = json.loads((request.getfixturevalue(kind) / "result.json").read_text())
-    arms = [r for c in table["cells"] for r in c["table"]]
-    columns = len(re.findall("<th", rows[0]))
-    assert [len(re.findall("<td", row)) for row in rows[1 : len(arms) + 1]] == [columns] * len(arms)
+    for folder in (pilot, study):
+        text = write.content(folder, "en", "md").decode()
+        made = markdown.markdown(text, extensions=["tables", "fenced_code"])
+        assert "<img" not in made
+        rows = [re.findall("<t[hd]", row) for row in re.findall("(?s)<tr>(.*?)</tr>", made)]
+        result = json.loads((folder / "result.json").read_text())
+        arms = [r for c in result["cells"] for r in c["table"]]
+        assert len({len(row) for row in rows[: len(arms) + 1]}) == 1
 
 
 def test_the_latex_table_has_as_many_cells_as_columns(study: Path, tmp_path: Path) -> None:
@@ -156,9 +141,7 @@ def test_the_latex_table_has_as_many_cells_as_columns(study: Path, tmp_path: Pat
     rows = [line for line in body.splitlines() if line.endswith("\\\\")]
     assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(align[1]) - 1}
     assert r"95 \%" in text
-
-
-def test_latex_text_is_escaped(tmp_path: Path) -> None:
+    # names are text
     write_pilot(tmp_path, name=r"a_b & 50% {#1} \input{x} ^~$", seeds=6)
     text = write.content(tmp_path, "en", "latex").decode()
     assert (r"a\_b \& 50\% \{\#1\} \textbackslash{}input\{x\} \textasciicircum{}"
@@ -173,14 +156,13 @@ def test_a_pdf_is_printed(chromium: str, paramcast: Paramcast, pilot: Path, tmp_
     assert len(re.findall(rb"/Type\s*/Page\b", out.read_bytes())) >= 4
 
 
-@pytest.mark.parametrize("language", ["en", "ja"])
 def test_for_a_meeting_there_is_one_page(
-    language: str, chromium: str, paramcast: Paramcast, tmp_path: Path
+    chromium: str, paramcast: Paramcast, tmp_path: Path
 ) -> None:
     effects = {"plp": 0.012, "random-jump:plp": 0.0121}
     write_pilot(tmp_path / "pilot", methods="demon, plp", effects=effects)
     out = tmp_path / "meeting.pdf"
-    ran = paramcast("report", tmp_path / "pilot", "--one-page", "--lang", language, "-o", out)
+    ran = paramcast("report", tmp_path / "pilot", "--one-page", "--lang", "ja", "-o", out)
     assert ran.code == 0
     assert len(re.findall(rb"/Type\s*/Page\b", out.read_bytes())) == 1
 
@@ -318,7 +300,7 @@ def test_a_pilot_leaves_its_report(
     monkeypatch.setattr(sys, "path", [*sys.path])
     Path("evil.py").write_text(TASK)
     words = ("pilot", "evil.py:task", "--lr", 0.1, "--seeds", 6, "--workers", 1, "--out", "out")
-    ran = paramcast(*words)
+    ran = paramcast(*words, "--tensorboard", "tb")
     notice = f"paramcast: running the code in {tmp_path}/evil.py, with your rights\n"
     assert (ran.code, without_notice(ran.err)) == (0, "")
     assert ran.err.count(notice) == 1
@@ -326,6 +308,8 @@ def test_a_pilot_leaves_its_report(
     text = Path("out/report.html").read_text("utf-8")
     assert EVIL not in text
     assert "&lt;img src=x onerror=alert(1)&gt;" in text
+    written = [p for p in Path("tb/out").rglob("events*") if "overview" not in p.parts]
+    assert len(written) == len(load(Path("out")).runs) >= 12
     Path("out/report.html").unlink()
     Path("out/report.html").mkdir()  # cannot be written now
     again = paramcast(*words, "--json")

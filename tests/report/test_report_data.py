@@ -19,7 +19,6 @@ from synthetic import write_pilot
 from paramcast.report.html.load import load
 from paramcast.report.html.page import render
 from paramcast.report.html.report import build
-from paramcast.study.grid.maps import maps
 from paramcast.study.judging.sentences import advice, sentence
 from paramcast.study.judging.stats import interval
 from paramcast.study.spec import NEVER, OPEN
@@ -314,12 +313,7 @@ def test_a_study_counts_its_verdicts_and_maps_its_cells(study: Path) -> None:
         f"difference, {kinds.count('slightly worse')} slightly worse, "
         f"{kinds.count('inconclusive')} inconclusive, {kinds.count('harmful')} harmful."
     )
-    assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "rates", "heat-0"]
-    heat = data["whole"][3]["views"][0]["data"][0]
-    (wanted,) = [m for m in maps(load(study).result["cells"]) if len(m.rows) > 1]
-    for i, row in enumerate(heat["y"]):
-        for j, lr in enumerate(wanted.lrs):
-            assert heat["z"][i][j] == pytest.approx(wanted.to_base[row, lr][0], rel=1e-4)
+    assert [c["id"] for c in data["whole"]] == ["verdicts", "all-0", "rates"]
     assert [c["label"] for c in data["cells"]] == [
         f"{i}: batch size {b}, learning rate {lr}"
         for i, (b, lr) in enumerate([(b, lr) for b in (16, 32) for lr in (0.01, 0.05, 0.2)], 1)

@@ -191,16 +191,15 @@ def test_a_bare_result_has_no_runs(folder: Path) -> None:
 # --- where the output goes ------------------------------------------------------------------------
 
 
-def test_output_to_a_file(folder: Path, tmp_path: Path) -> None:
+def test_output_to_a_file_never_over_inputs_that_are_filled_in(
+    folder: Path, tmp_path: Path
+) -> None:
     code, out, _ = call(folder, "--out", tmp_path / "roi.txt")
     assert (code, out) == (0, f"wrote {tmp_path / 'roi.txt'}\n")
     assert (tmp_path / "roi.txt").read_text().startswith("plp against sgd on made")
     said = refused(folder, "--out", tmp_path / "none" / "roi.txt")
     assert "cannot be written (No such file or directory); choose another file" in said
     assert "cannot be written (Is a directory)" in refused("--template", "--out", tmp_path)
-
-
-def test_the_template_does_not_overwrite_inputs_that_are_filled_in(tmp_path: Path) -> None:
     inputs = tmp_path / "roi.toml"
     assert call("--template", "--out", inputs)[0] == 0
     inputs.write_text("watts = 250\n")
@@ -208,11 +207,7 @@ def test_the_template_does_not_overwrite_inputs_that_are_filled_in(tmp_path: Pat
     assert inputs.read_text() == "watts = 250\n"
 
 
-def test_the_template_takes_nothing_else(folder: Path) -> None:
-    assert "--template prints the file of inputs and takes nothing but" in refused(
-        folder, "--template"
-    )
-
-
-def test_json_and_full_exclude_each_other(folder: Path) -> None:
+def test_options_that_exclude_each_other(folder: Path) -> None:
+    said = "--template prints the file of inputs and takes nothing but"
+    assert said in refused(folder, "--template")
     assert "--json holds all that --full prints" in refused(folder, "--json", "--full")

@@ -380,18 +380,3 @@ def test_a_missing_package_is_said_before_anything_runs(
     assert f"pip install 'paramcast[{extra}]'" in ran.err
     assert without_notice(ran.err).count("\n") == 1
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_pilot_writes_for_tensorboard_while_it_runs(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, paramcast: Command
-) -> None:
-    monkeypatch.chdir(tmp_path)
-    words = ("pilot", "digits", "--lr", 0.1, "--seeds", 2, "--epochs", 2, "--all-arms",
-             "--speed", "--workers", 1, "--out", "out", "--tensorboard", "tb")  # fmt: skip
-    assert paramcast(*words).code == 0
-    written = sorted(p for p in Path("tb/out").rglob("events*") if "overview" not in p.parts)
-    assert len(written) == 16
-    plp = next(path.parent for path in written if path.parent.parent.name.startswith("plp"))
-    found = scalars(plp)
-    assert len(found["validation/loss"]) == len(found["prediction/accepted"]) == 2
-    assert "plp, speed: " in texts(Path("tb/out/overview"))

@@ -13,12 +13,12 @@ import pytest
 from analyse import STUDIES, command
 from analyses import ANALYSES, analyse
 from analyses.conditions import Rule, apply, fit
+from analyses.maps import differences
 from analyses.online import without_reaction
 from analyses.page import Page, spread
 from command import call
 from paramcast.errors import StudyError
 from paramcast.study.grid.file import open_study, ready_made
-from paramcast.study.grid.maps import differences
 from paramcast.study.judging.table import LR_MATCHED
 from paramcast.study.judging.verdict import Metric, Verdict
 from paramcast.study.spec import RunSpec

@@ -7,8 +7,7 @@ colours, so that a chart follows light, dark and print. A chart is
      "table": {"head", "rows", "behind"}}
 
 where a view with "like" instead of "data" repeats the view of that number with other "x" values,
-the page draws a "band" (low and high) around a trace that has one, and traces in "common" are in
-every view.
+and the page draws a "band" (low and high) around a trace that has one.
 """
 
 from __future__ import annotations

@@ -1,12 +1,10 @@
-"""Charts of a whole study: verdicts, all differences, heat maps."""
+"""Charts of a whole study: verdicts, and all differences."""
 
 from __future__ import annotations
 
-import re
 from collections import Counter
 from typing import Any
 
-from ...study.grid.maps import Map, maps
 from ...study.words import Words
 from . import tuning
 from .comparison import Cell, bases
@@ -20,7 +18,6 @@ from .plotting import (
     numbered,
     pair_of,
     plain,
-    short,
     unit_of,
 )
 
@@ -44,9 +41,8 @@ def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
 
 def charts_of(cells: list[Cell], words: Words) -> list[Chart]:
     """The charts that show every comparison at once."""
-    made = [_verdicts(cells, words), *_forests(cells, words), tuning.rates(cells, words),
-            *_heat(cells, words)]  # fmt: skip
-    return [each for each in made if each is not None]
+    rates = tuning.rates(cells, words)
+    return [_verdicts(cells, words), *_forests(cells, words), *([rates] if rates else [])]
 
 
 def _verdicts(cells: list[Cell], words: Words) -> Chart:
@@ -129,52 +125,3 @@ def _forests(cells: list[Cell], words: Words) -> list[Chart]:
             one = chart("all", words, views, columns, rows, behind, title=title)
             made.append({**one, "id": f"all-{k}"})
     return made
-
-
-def _heat(cells: list[Cell], words: Words) -> list[Chart]:
-    results = [cell.result for cell in cells if cell.result["verdicts"]]
-    # a map of one row or one rate is not a map
-    several = [m for m in maps(results) if len(m.rows) > 1 and len(m.lrs) > 1]
-    units = {cell.result["settings"]["task"]: unit_of(cell, words) for cell in cells}
-    return [_map(i, each, units[each.task], words) for i, each in enumerate(several)]
-
-
-def _map(i: int, each: Map, unit: str, words: Words) -> Chart:
-    axis = words.either(f"axis.{each.axis}", each.axis)
-    views, rows = [], []
-    # colours are saturated at 2, so that one outlier does not bleach the others
-    limit = max((min(2.0, abs(v[0])) for v in each.to_base.values()), default=1.0) or 1.0
-    for key, values in (("to_base", each.to_base), ("to_lr_matched", each.to_matched)):
-        if not values:
-            continue
-        name = words(f"view.{key}")
-        z: list[list[float | None]] = []
-        texts: list[list[str]] = []
-        for row in each.rows:
-            # a combination that the study did not run stays empty
-            found = [values.get((row, lr)) for lr in each.lrs]
-            z.append([None if v is None else short(v[0]) for v in found])
-            texts.append(["" if v is None else _text(v) for v in found])
-            rows.append([name, row, *(re.sub("</?b>", "", text) for text in texts[-1])])
-        data = [{"type": "heatmap", "x": [f"{lr:.4g}" for lr in each.lrs],
-                 "y": [plain(row) for row in each.rows], "z": z, "text": texts,
-                 "texttemplate": "%{text}", "zmin": -limit, "zmax": limit, "xgap": 2, "ygap": 2,
-                 "colorscale": [[0, "$neg"], [0.5, "$mid"], [1, "$pos"]],
-                 "colorbar": {"title": {"text": plain(unit)}, "thickness": 14},
-                 "hovertemplate": "%{y}, %{x}: %{z}<extra></extra>"}]  # fmt: skip
-        layout = {"xaxis": {"type": "category", "title": {"text": words("chart.lr")}},
-                  "yaxis": {"type": "category", "title": {"text": plain(axis)},
-                            "automargin": True, "showgrid": False},
-                  "height": 170 + 44 * len(each.rows)}  # fmt: skip
-        views.append({"label": name, "data": data, "layout": layout})
-    title = words("charts.heat", task=each.task, axis=axis)
-    made = chart("heat", words, views, ("against",), rows, title=title, unit=unit)
-    made["table"]["head"] += [axis, *(f"{lr:.4g}" for lr in each.lrs)]
-    # charts of one kind need names of their own
-    return {**made, "id": f"heat-{i}"}
-
-
-def _text(value: tuple[float, float, float]) -> str:
-    """A mean: bold if its interval leaves 0 out, else in brackets."""
-    mean, low, high = value
-    return f"({mean:+.2f})" if low <= 0 <= high else f"<b>{mean:+.2f}</b>"

@@ -65,7 +65,7 @@
 
   function dataOf(chart, view) {
     const own = view.data || chart.views[view.like].data.map((trace, i) => ({ ...trace, x: view.x[i] }));
-    return [...own.flatMap(withBand), ...(chart.common || [])];
+    return own.flatMap(withBand);
   }
 
   function draw(section) {

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any, NamedTuple
 
-from ..judging.stats import interval
-from ..judging.table import LR_MATCHED
-from ..judging.verdict import Metric
-from ..stored import ArmResult, Judged
+from paramcast.study.judging.stats import interval
+from paramcast.study.judging.table import LR_MATCHED
+from paramcast.study.judging.verdict import Metric
+from paramcast.study.stored import ArmResult, Judged
 
 
 class Map(NamedTuple):
