@@ -70,7 +70,7 @@ def make_model():
     return torch.nn.Linear(4, 3)
 """
 """In the runs of seeds 1 to 7 the first worker in place 0 dies; the one in place 1 waits until
-another has come there. The run of seed 0, with which the engine measures memory, is left alone."""
+another has come there."""
 
 
 def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(

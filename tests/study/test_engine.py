@@ -5,10 +5,8 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import re
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -221,52 +219,16 @@ def test_available_memory_stays_within_the_limit_of_a_container(
     assert local.available_memory() == 0
 
 
-HUNGRY = """
-def changes():
-    return dict(augment=eat, epochs=1)
-
-def eat(inputs, generator):
-    import mmap, os, time
-    from pathlib import Path
-    with mmap.mmap(-1, 40 * 2**20) as food:
-        food.write(bytes([1]) * len(food))
-        marker = Path(__file__).with_name(f"eating{os.getpid()}")
-        marker.touch()
-        eaters = len(list(marker.parent.glob("eating*")))
-        with open(marker.with_name("most"), "a") as file:
-            file.write(f"{eaters} ")
-        time.sleep(0.02)
-        marker.unlink()
-    return inputs
-"""
-"""A task whose steps take 40 MiB more, and note how many of them go on at once."""
-
-
-def test_as_many_run_at_once_as_the_memory_holds(task_file: Callable[..., Path]) -> None:
-    file = task_file()
-    file.write_text(file.read_text() + HUNGRY)
-    jobs = [Job(replace(s, batch_size=20), find(str(file))) for s in SPECS[:4]]
-    most = file.with_name("most")
-
-    def at_once(memory: float) -> tuple[int, list[str]]:
-        most.unlink(missing_ok=True)
-        finished: list[Finished] = []
-        said: list[str] = []
-        LocalEngine(3, memory=int(memory), say=said.append).run(jobs, finished.append)
-        assert [f.outcome["status"] for f in finished] == ["done"] * 4
-        return max(map(int, most.read_text().split())), said
-
-    seen, said = at_once(1)
-    assert seen == 1
-    sentence = r"1 of 3 workers run at once: a run takes (0\.\d+) GiB, .* of memory is available"
-    found = re.fullmatch(sentence, said[0])
-    assert found
-    size = float(found[1]) * 2**30
-    assert size > 40 * 2**20
-    seen, said = at_once(2.6 * size)  # of which a tenth is kept free
-    assert seen <= 2
-    assert said[0].startswith("2 of 3 workers run at once")
-    assert at_once(100 * size)[1] == []
+def test_as_many_workers_start_as_the_memory_holds(task_file: Callable[..., Path]) -> None:
+    jobs = [Job(spec(), find(str(task_file())))]
+    size, said = psutil.Process().memory_info().rss, list[str]()
+    for memory, count in ((1, 1), (3 * size, 2), (100 * size, 3)):
+        with LocalEngine(3, memory=memory, say=said.append) as engine:
+            engine.run(jobs, lambda done: None)
+            assert len(workers_now()) == count
+    assert [text.partition(":")[0] for text in said] == [
+        f"{count} of 3 workers run at once" for count in (1, 2)
+    ]
 
 
 def test_a_killed_run_is_tried_again_alone(task_file: Callable[..., Path]) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from test_engine import AT_SEED_1, SPECS, ends, run_specs
+from test_engine import SPECS, at_seeds, ends, run_specs
 from test_store import HOLDER
 
 from command import call
@@ -187,7 +187,7 @@ def test_a_file_system_that_turns_read_only(pilot: Any, tmp_path: Path, undistur
 # --- memory -------------------------------------------------------------------------------------
 
 ENTER = """(Path({group!r}) / "cgroup.procs").write_text(str(os.getpid()))
-        food = bytearray(256 * 2**20)"""
+food = bytearray(256 * 2**20)"""
 
 
 @contextlib.contextmanager
@@ -217,7 +217,7 @@ def small_group() -> Iterator[Path]:
 def test_a_worker_that_the_system_kills_for_its_memory(task_file: Callable[..., Path]) -> None:
     with small_group() as group:
         what = ENTER.format(group=str(group))
-        finished = run_specs(task_file(more=AT_SEED_1.replace("{what}", what)), SPECS)
+        finished = run_specs(task_file(more=at_seeds({1: what})), SPECS)
         oom = (group / "memory.oom_control" if (group / "memory.oom_control").exists()
                else group / "memory.events").read_text()  # fmt: skip
     assert ends(finished) == {

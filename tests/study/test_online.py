@@ -16,7 +16,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from paramcast.errors import ArgumentError, StudyError, TaskError
-from paramcast.study.engines.worker import measure
 from paramcast.study.spec import RunSpec, axis_seed
 from paramcast.study.tasks.builtin import PAIRS
 from paramcast.study.tasks.online import class_incremental, drifting
@@ -62,11 +61,7 @@ def spec(prepared: Prepared, method: str = "base", **changes: Any) -> RunSpec:
 
 
 def test_forgetting_is_the_best_that_was_known_minus_what_is_left() -> None:
-    matrix = [
-        [0.9, 0.1, 0.0],
-        [0.6, 0.8, 0.2],
-        [0.7, 0.3, 0.9],
-    ]
+    matrix = [[0.9, 0.1, 0.0], [0.6, 0.8, 0.2], [0.7, 0.3, 0.9]]
     # segment 1: 0.9 - 0.7; segment 2: 0.8 - 0.3; the last one cannot be forgotten yet
     assert forgetting(matrix) == pytest.approx((0.2 + 0.5) / 2)
     assert learning(matrix) == pytest.approx((0.9 + 0.8 + 0.9) / 3)
@@ -608,17 +603,3 @@ def test_reacting_methods_are_refused_before_anything_runs(prepared: Make) -> No
     with pytest.raises(StudyError, match="state-reset reacts to drift, but task blobs is no"):
         check_methods(prepared().task, "sgd", parse_methods("state-reset"))
     check_methods(prepared(stream=stream()).task, "sgd", parse_methods("state-reset"))
-
-
-def test_what_a_run_takes_is_measured_on_streams_of_many_segments(
-    task_file: Callable[..., Any],
-) -> None:
-    more = """
-        from paramcast.study.tasks.streams import Segment, Stream
-        def cut(size):
-            return [range(size * i, size * i + size) for i in range(10)]
-        STREAM = Stream(tuple(map(Segment, cut(4), cut(4), cut(6))))
-    """
-    source = find(str(task_file("stream=STREAM", more)))
-    s = spec(load(source), task="blobs", batch_size=1)
-    assert measure(s, source)[0] > 0  # the first 8 steps would be fewer than the segments

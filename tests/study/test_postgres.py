@@ -17,7 +17,7 @@ from typing import Any
 import psutil
 import pytest
 from postgres_server import PASSWORD, Server
-from test_engine import AT_SEED_1
+from test_engine import at_seeds
 
 from command import call, without_notice
 from paramcast.errors import StoreError
@@ -186,7 +186,7 @@ def test_a_server_that_stays_away_is_said_and_the_study_goes_on_once_it_is_back(
 def test_runs_that_fail_end_a_pilot_as_they_do_in_a_folder(
     postgres: Server, schema: str, url: str, task_file: Any, paramcast: Any
 ) -> None:
-    task_file(more=AT_SEED_1.replace("{what}", "raise RuntimeError('boom')"))
+    task_file(more=at_seeds({1: "raise RuntimeError('boom')"}))
     words = ("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2, "--all-arms", "--out", "out")
     for attempts in (16, 32):  # a driver that starts later tries again
         ran = paramcast(*words, "--store", url)

@@ -97,8 +97,7 @@ def test_a_ranking_needs_two_classes_in_every_split(prepared: Make) -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "found"),
-    [("0.5", (0.5, False)), ("5%", (5.0, True)), (" 2.5% ", (2.5, True))],
+    ("text", "found"), [("0.5", (0.5, False)), ("5%", (5.0, True)), (" 2.5% ", (2.5, True))]
 )
 def test_a_margin_is_a_number_or_a_share(text: str, found: tuple[float, bool]) -> None:
     assert parse_margin(text) == found

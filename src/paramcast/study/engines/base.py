@@ -108,10 +108,7 @@ class Engine(ABC):
 
     @abstractmethod
     def wait(self, handles: Sequence[Any], seconds: float) -> list[tuple[Any, dict[str, Any]]]:
-        """Wait at most that many seconds for handles to end; return them with their outcomes.
-
-        It is called while something runs, or is being measured before it starts.
-        """
+        """Wait at most that many seconds for handles to end; return them with their outcomes."""
 
     def attempts(self, outcome: dict[str, Any]) -> int:
         """The number of attempts that a run with this outcome gets in all."""

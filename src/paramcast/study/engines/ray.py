@@ -99,10 +99,7 @@ class RayEngine(Engine):
             check_reachable(self.address)
             self._connect()
         self._task = ray.remote(
-            max_retries=0,
-            max_calls=0,
-            num_cpus=self.cpus_per_run,
-            num_gpus=self.gpus_per_run,
+            max_retries=0, max_calls=0, num_cpus=self.cpus_per_run, num_gpus=self.gpus_per_run
         )(node.execute)
         # a run that no node could ever take would wait for ever
         nodes = self._nodes()

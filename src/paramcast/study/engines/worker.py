@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import math
 from dataclasses import replace
 from functools import lru_cache
 from typing import Any
 
-import psutil
 import torch
 
 from ..own.run import run_own
@@ -18,7 +16,6 @@ from ..store.live import Telling
 from ..subject import Subject
 from ..tasks.source import Source, load
 from ..tasks.task import Prepared
-from ..training.costs import peak_memory
 from ..training.loop import run
 from ..training.own import verify
 from .devices import settle
@@ -80,31 +77,6 @@ def _compile(source: Source, first_step: RunSpec) -> None:
 def fingerprint(subject: Subject) -> str:
     """The value of RunSpec.fingerprint: a hash of data, initial weights, settings and code."""
     return hash_of(subject.fingerprint())
-
-
-MEASURED_STEPS = 8  # steps after which every buffer of an optimizer and of a cycle is allocated
-
-
-def measure(spec: RunSpec, source: Source, live: str | None = None) -> tuple[int, int]:
-    """Measure a run's memory in its first steps: peak bytes, and how many of them are shared.
-
-    Workers share pages with the process that they were forked from. `live` is not used: it is here
-    so that `measure` takes the same job as `execute`.
-    """
-    if source.kind in OWN:  # a few steps of it are not ours to take
-        return 0, 0
-    settle(spec.device)
-    prepared, _ = _prepared(source, spec.device)
-    while_loading = peak_memory("cpu")
-    per_epoch = math.ceil(len(prepared.train) / spec.batch_size)
-    stream = prepared.task.stream
-    least = max(MEASURED_STEPS, 0 if stream is None else len(stream.segments))
-    few = min(1.0, least / per_epoch)  # of an epoch; on a stream, a step for each segment
-    run(replace(spec, epochs=1, share=few, compiled=False), prepared)
-    memory = psutil.Process().memory_full_info()
-    # loading the data may have taken more than the steps
-    peak = max(while_loading, peak_memory("cpu"))
-    return peak, max(0, memory.rss - memory.uss)  # rss counts shared pages, uss does not
 
 
 def use_one_thread() -> None:

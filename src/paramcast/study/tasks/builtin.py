@@ -19,16 +19,7 @@ from .language import SHAKESPEARE, shakespeare
 from .networks import CHARACTERS, IMAGES, TABLES, WORDS, Network, small_cnn, some
 from .online import class_incremental, drifting
 from .task import Task
-from .vision import (
-    CIFAR10,
-    CIFAR100,
-    COARSE,
-    FASHION,
-    cifar10,
-    cifar100,
-    cifar100_coarse,
-    fashion,
-)
+from .vision import CIFAR10, CIFAR100, COARSE, FASHION, cifar10, cifar100, cifar100_coarse, fashion
 
 SMALL_CNN = Network(small_cnn)
 DIGITS_STREAM: dict[str, Any] = {"epochs": 4, "batch_size": 20}

@@ -80,10 +80,7 @@ CIFAR10 = Cifar(
     label_bytes=1,
     column="label",
     folder="cifar-10-batches-bin",
-    files={
-        "train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)),
-        "test": ("test_batch.bin",),
-    },
+    files={"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
     counts={"train": 50_000, "test": 10_000},
 )
 CIFAR100 = Cifar(

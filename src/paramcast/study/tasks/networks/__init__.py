@@ -62,7 +62,7 @@ CHARACTERS: dict[str, Network] = {
 
 
 WORDS: dict[str, Network] = {
-    "lstm": Network(WordLSTM, {"base": "adamw", "weight_decay": 0.1, "lr_range": (1e-3, 1e-1)}),
+    "lstm": Network(WordLSTM, {"base": "adamw", "weight_decay": 0.1, "lr_range": (1e-3, 1e-1)})
 }
 
 TABLES: dict[str, Network] = {

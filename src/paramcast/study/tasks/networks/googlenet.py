@@ -30,11 +30,7 @@ INCEPTIONS: tuple[tuple[int, int, int, int, int, int] | None, ...] = (
 
 def _conv(fan_in: int, width: int, kernel: int) -> list[nn.Module]:
     """Convolution, batch norm, ReLU; the image keeps its size."""
-    return [
-        nn.Conv2d(fan_in, width, kernel, padding=kernel // 2),
-        nn.BatchNorm2d(width),
-        nn.ReLU(),
-    ]
+    return [nn.Conv2d(fan_in, width, kernel, padding=kernel // 2), nn.BatchNorm2d(width), nn.ReLU()]
 
 
 class Inception(nn.Module):

@@ -19,11 +19,7 @@ def vgg16(channels: int, classes: int, size: int) -> nn.Module:
     layers: list[nn.Module] = []
     for width, count in STAGES:
         for _ in range(count):
-            layers += [
-                nn.Conv2d(channels, width, 3, padding=1),
-                nn.BatchNorm2d(width),
-                nn.ReLU(),
-            ]
+            layers += [nn.Conv2d(channels, width, 3, padding=1), nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
         layers.append(nn.MaxPool2d(2))
     left = (size >> len(STAGES)) ** 2
