@@ -11,12 +11,12 @@ from torch import Tensor
 
 from .errors import ArgumentError
 
+# The longest horizon, in steps; far beyond any use.
 FARTHEST = 1e6
-"""The longest horizon, in steps; far beyond any use."""
+# The most points that a predictor reads; far beyond any use, and each has a weight.
 LONGEST = 100_000
-"""The most points that a predictor reads; far beyond any use, and each has a weight."""
+# The largest whole number that a float can hold exactly.
 MOST = 2**53
-"""The largest whole number that a float can hold exactly."""
 
 
 def as_constructed(part: object) -> str:

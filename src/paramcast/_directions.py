@@ -5,11 +5,11 @@ from __future__ import annotations
 import re
 
 LOWER = re.compile(r"loss|error|perplexity|ppl|nll|(^|_)(mse|rmse|mae|wer|cer|fid|bpc|bpb)($|_)")
+# Names whose direction is well known; for any other the user states it.
 HIGHER = re.compile(
     r"accuracy|reward|return|score|bleu|rouge|dice|"
     r"(^|_)(acc|auc|auroc|f1|r2|map|iou|psnr|ssim|precision|recall)($|_)"
 )
-"""Names whose direction is well known; for any other the user states it."""
 
 
 def known_direction(name: str) -> bool | None:

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
+# Seconds after which a partial file that nobody writes to belongs to a process that died.
 FORGOTTEN = 3600.0
-"""Seconds after which a partial file that nobody writes to belongs to a process that died."""
 
 
 @contextmanager

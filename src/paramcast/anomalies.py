@@ -41,17 +41,17 @@ ACTIONS = {
     "drift": ("warn", "pause", "off"),
 }
 DEFAULT_ACTION = {"jump": "skip", "disagreement": "pause", "loss": "withdraw", "drift": "warn"}
+# Decay of the exponentially weighted means of losses and prediction errors.
 MEMORY = 0.9
-"""Decay of the exponentially weighted means of losses and prediction errors."""
+# Values that a mean must have seen before it judges the next one.
 WARM_UP = 8
-"""Values that a mean must have seen before it judges the next one."""
 
+# Fired rules to remember: in a long run, one may fire in every cycle.
 KEPT = 1000
-"""Fired rules to remember: in a long run, one may fire in every cycle."""
+# Of the predictions of a run: if no more are written, the run is told to have hardly any.
 FEW = 0.05
-"""Of the predictions of a run: if no more are written, the run is told to have hardly any."""
+# Long jumps in a row that are worth a warning.
 OFTEN = 100
-"""Long jumps in a row that are worth a warning."""
 
 _log = logging.getLogger("paramcast")
 

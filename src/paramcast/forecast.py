@@ -224,6 +224,7 @@ class Forecast(Optimizer):
             changed = pre_hook(self, args, kwargs)
             if changed is not None:
                 args, kwargs = changed
+        # the model holds the average: a step would start from it
         if self._averager.open:
             raise ArgumentError("step() inside eval_weights(): leave it first, then train on")
         cycle, groups = self._cycle, self.base.param_groups

@@ -140,6 +140,7 @@ class MaxRelativeJump(Gate):
 
     def decide(self, proposal: Proposal) -> Decision:
         jump, norm = proposal.jump_norm(), proposal.parameter_norm()  # of this cycle, not recent
+        # a parameter norm of 0 allows no jump at all
         if jump <= self.limit * norm:
             return Decision(True, f"relative jump within {self.limit:g}")
         reason = f"relative jump {jump / norm if norm else float('inf'):.3g} > {self.limit:g}"

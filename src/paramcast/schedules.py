@@ -153,6 +153,7 @@ class Demon:
         self.steps += 1
         for group, initial in zip(self.optimizer.param_groups, self.initial, strict=True):
             momentum = demon(self.steps, self.total_steps, initial)
+            # Adam's first beta is its momentum
             if "betas" in group:
                 group["betas"] = (momentum, *group["betas"][1:])
             else:

@@ -31,8 +31,8 @@ from .forecast import Forecast
 from .gates import Every, Gate
 from .predictors import Midline, Predictor
 
+# Steps of the short runs; longer than two cycles of most predictors.
 STEPS = 13
-"""Steps of the short runs; longer than two cycles of most predictors."""
 BASES: dict[str, Callable[[Any], Optimizer]] = {
     "sgd": lambda parameters: SGD(parameters, lr=0.1, momentum=0.9),
     "adamw": lambda parameters: AdamW(parameters, lr=0.01),
@@ -56,6 +56,7 @@ class ForecastConformance(ABC):
             for step in range(STEPS):
                 saved.append(_through_file((model.state_dict(), optimizer.state_dict())))
                 _train(model, optimizer, step)
+            # a run that begins at the cut must end where the whole one did
             for cut, (weights, state) in enumerate(saved):  # into fresh objects
                 resumed, again = self._new(make)
                 resumed.load_state_dict(weights)
@@ -191,6 +192,7 @@ class PredictorConformance(ForecastConformance):
                 optimizer.step()
             return weight[0].item()
 
+        # at a constant gradient of -1 the base moves 1 a step
         start = walk(300)  # averages and momenta settle first
         speed = (walk(300) - start) / (300 * predictor.every)
         tolerance = 0.1 if self.random else 1e-6
@@ -204,6 +206,7 @@ class PredictorConformance(ForecastConformance):
             _train(model, optimizer, step)
             rows = optimizer.state_dict()["paramcast"]["cycle"]["buffers"]
             most = max(most, sum(buffer.numel() for row in rows for buffer in row or []))
+        # each buffer has an element per element of the parameters
         elements = sum(p.numel() for p in model.parameters())
         assert most <= self.predictor().buffers * elements
 

@@ -18,12 +18,12 @@ from typing import Any, TypeVar
 
 from .errors import ArgumentError, ParamcastError
 
+# The environment variable with the path of the file that describes a run to its process.
 ENVIRONMENT = "PARAMCAST_TRIAL"
-"""The environment variable with the path of the file that describes a run to its process."""
+# The file in a run's folder to which that process writes one event per line.
 JOURNAL = "trial.jsonl"
-"""The file in a run's folder to which that process writes one event per line."""
+# Points of a curve; a longer one drops every second point, again and again, until it fits.
 MOST_POINTS = 256
-"""Points of a curve; a longer one drops every second point, again and again, until it fits."""
 Optimizer = TypeVar("Optimizer")
 Event = dict[str, Any]
 
@@ -139,6 +139,7 @@ class Trial:
         """
         self._use("wrap")
         self._note({"optimizer": type(optimizer).__name__})
+        # the base, and a training that applies the method itself, keep their optimizer
         if self.method == "base" or not self._wraps:
             return optimizer
         from .study.own.wrapping import wrap
@@ -165,12 +166,14 @@ class Trial:
             return
         found = {name: self.number(f"trial.report: {name}", v) for name, v in values.items()}
         bad = [name for name, value in found.items() if "loss" in name and not _finite(value)]
+        # a point of the curve; a long one keeps every second, fourth, ... point
         self._points += 1
         if self._points % self._every == 0 or bad:
             seconds = time.perf_counter() - self._begun
             self._note({"point": {"step": int(step), "seconds": seconds, **found}})
         if self._points >= MOST_POINTS * self._every:
             self._every *= 2
+        # the curve shows where it ended
         if bad:
             self._note({"diverged": {"how": "step", "step": int(step)}})
             raise Diverged(f"{bad[0]} is {found[bad[0]]} at step {step}")
@@ -184,6 +187,7 @@ class Trial:
         """
         ready = [each for each in self._optimizers if getattr(each, "has_average", False)]
         with ExitStack() as stack:
+            # batch norm belongs to the model with all averages in it
             for i, each in enumerate(ready):
                 data = update_bn if i == len(ready) - 1 else None
                 stack.enter_context(each.eval_weights(model, update_bn=data))
@@ -205,6 +209,7 @@ class Trial:
 
     def number(self, name: str, value: Any) -> float:
         """A value as one number, even if it is a tensor or an array that holds only one."""
+        # a tensor or an array of one number; others keep their shape for the message
         item = getattr(value, "item", None)
         if callable(item):
             with contextlib.suppress(TypeError, ValueError, RuntimeError):
@@ -268,12 +273,14 @@ def trial(
         (0.1, 1.0, 'base')
     """
     path = os.environ.get(ENVIRONMENT)
+    # one run per process, or the one that `current` sets
     if _current:
         return _current[-1]
     if path is None:
         return Trial(lr=lr, seed=seed, device=device, settings=settings)
     try:
         described = json.loads(Path(path).read_text("utf-8"))
+        # what the pilot does not try has the value that the script gives
         described["settings"] = {**(settings or {}), **described["settings"]}
         found = Trial(**described, tell=_Journal(Path(described["folder"]) / JOURNAL))
     except (OSError, ValueError, TypeError, KeyError) as error:

@@ -20,8 +20,8 @@ from .rules import Candidate, weights_of
 from .series import Series
 
 Function = Callable[[dict[str, Any]], Any]
+# Told how many evaluations are done, of how many, and what the last one was.
 Watch = Callable[[int, int, str], None]
-"""Told how many evaluations are done, of how many, and what the last one was."""
 
 
 @dataclass(frozen=True)
@@ -103,6 +103,7 @@ def own(
     if not path.is_file():
         raise TaskError(f"{what}: there is no file {path}; check the path")
     path = path.resolve()
+    # a file with several functions runs once
     if path not in modules:
         tell(f"running the code in {path}, with your rights")
         modules[path] = module_from_file(path, sha256_of(path))
@@ -197,6 +198,7 @@ def choose(
             "data and seeds"
         )
         notes = [*notes, unsteady]
+    # the best: of equal ones the first
     best = rows[1] if even_if_worse else rows[0]
     for row in rows[1:]:
         if decides.better(row.value, best.value):

@@ -128,6 +128,7 @@ class Combination:
         return made
 
     def __str__(self) -> str:
+        # the checkpoints, the table, the choice, the notes, the file
         lines = [str(self.series), ""]
         if self.metric is None:
             lines = [f"{self.series}; {self.chosen.name}"]
@@ -161,6 +162,7 @@ class Combination:
                 "" if self.chosen is self.base else f"; the best of them is {self.chosen.name}"
             )
             return [f"None of {tried} is better than the last checkpoint{written}."]
+        # the best of many flatters itself, and only a test function says how much
         best = (
             f"Best: {self.chosen.name}. It is the best of {tried}, so its {metric.name} above "
             "flatters it: part of the difference is the luck of the choice"

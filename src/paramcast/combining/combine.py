@@ -187,6 +187,7 @@ def _write(
     In a file of torch the state dict lies under the keys `path`, as it lay in the checkpoints, and
     the record is its attribute `paramcast`; in one of safetensors it is in the header.
     """
+    # the checkpoint first: a record without it would be of nothing
     beside = record_of(out)
     try:
         if out.suffix == SAFE:

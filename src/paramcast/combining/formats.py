@@ -23,20 +23,20 @@ from ..errors import CheckpointError
 OF_TORCH, SAFE = (".pt", ".pth", ".bin", ".ckpt"), ".safetensors"
 SINGLE = ("model.safetensors", "pytorch_model.bin", "adapter_model.safetensors",
           "adapter_model.bin", "diffusion_pytorch_model.safetensors")  # fmt: skip
+# The files that hold the weights of a Hugging Face folder, and the indices of its shards.
 INDEX = tuple(f"{name}.index.json" for name in SINGLE)
-"""The files that hold the weights of a Hugging Face folder, and the indices of its shards."""
+# The keys under which frameworks keep the weights.
 USUAL = ("state_dict", "model", "model_state_dict", "module")
-"""The keys under which frameworks keep the weights."""
+# The keys under which they keep the step; the first that all checkpoints have counts.
 STEPS = ("global_step", "step", "steps", "iteration", "iter", "epoch")
-"""The keys under which they keep the step; the first that all checkpoints have counts."""
+# Bytes of an index or a trainer's state.
 MOST_INDEX = 64 * 2**20
-"""Bytes of an index or a trainer's state."""
+# Characters of a tensor's name, which messages repeat.
 LONGEST_NAME = 1000
-"""Characters of a tensor's name, which messages repeat."""
+# Bytes of a tensor whose elements share memory (`expand`).
 MOST_REPEATED = 2**24
-"""Bytes of a tensor whose elements share memory (`expand`)."""
+# Usual keys inside each other: a pickle may hold itself.
 DEEPEST = 8
-"""Usual keys inside each other: a pickle may hold itself."""
 
 
 @dataclass(frozen=True)
@@ -141,6 +141,7 @@ def _open_folder(folder: Path, key: str) -> Checkpoint:
     steps = {}
     if (folder / "trainer_state.json").is_file():
         steps = _steps_in(_json(folder / "trainer_state.json"))
+    # shards first: their index says which files belong together
     for name in INDEX:
         if (folder / name).is_file():
             return Checkpoint(str(folder), _sharded(folder, name), steps=steps)
@@ -148,6 +149,7 @@ def _open_folder(folder: Path, key: str) -> Checkpoint:
         if (folder / name).is_file():
             found = _open_file(folder / name, key)
             return replace(found, name=str(folder), steps=steps or found.steps)
+    # nothing that can be read: say what it may be instead
     if (folder / ".metadata").is_file():
         raise CheckpointError(
             f"{folder} is a checkpoint of torch.distributed.checkpoint; convert it first: python "
@@ -206,6 +208,7 @@ def from_content(name: str, content: Any, key: str = "") -> Checkpoint:
             f"{name} holds no weights{under}{_choices(state)}; it must be a state dict, or hold "
             f"one under {', '.join(USUAL)} or --key"
         )
+    # what is combined or copied, and what else a state dict may hold (`_extra_state`)
     tensors = {k: _checked(name, k, v) for k, v in state.items() if isinstance(v, Tensor)}
     others = {k: v for k, v in state.items() if not isinstance(v, Tensor)}
     metadata = getattr(state, "_metadata", None)

@@ -25,12 +25,12 @@ from ..predictors import RRE, Affine, LeastSquares, Midline
 
 Rule = Average | Affine | RRE
 PREDICTORS = ("mean", "ema", "rre", "line", "single")
+# What is tried unless the user says otherwise.
 USUAL = PREDICTORS[:4]
-"""What is tried unless the user says otherwise."""
+# Which predictors read a knob.
 READERS = {"last": {"mean", "rre", "line"}, "decay": {"ema"}, "horizon": {"line"}}
-"""Which predictors read a knob."""
+# Checkpoints past the last at which lines are read.
 HORIZONS = (0.0, 1.0, 2.0)
-"""Checkpoints past the last at which lines are read."""
 
 
 class Candidate(NamedTuple):
@@ -55,6 +55,7 @@ def candidates(
 
     A knob that fits no predictor or is out of its range is an `ArgumentError`.
     """
+    # names that there are, with knobs that they read
     kinds = [each for each in predictors if isinstance(each, str)]
     for kind in kinds:
         if kind not in PREDICTORS:
@@ -67,6 +68,7 @@ def candidates(
     for last in knobs.last:
         if not 2 <= last <= len(names):
             raise ArgumentError(f"last must be from 2 to the {len(names)} checkpoints, got {last}")
+    # one grid for each name; an object of the library stands for itself
     found: list[Candidate] = []
     if many or len(predictors) == 1:
         for each in dict.fromkeys(predictors):

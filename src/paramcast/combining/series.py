@@ -19,8 +19,8 @@ from ..tensors import functional as F
 from ..tensors.segments import fold_, jump_
 from .formats import STEPS, Checkpoint, is_name
 
+# Elements of each checkpoint that are converted to float64 at a time.
 PIECE = 1 << 18
-"""Elements of each checkpoint that are converted to float64 at a time."""
 OF_BATCH_NORM = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -60,6 +60,7 @@ class Series:
     def state(self, weights: Sequence[float]) -> OrderedDict[str, Any]:
         """The state dict sum_j weights_j theta_j, in the checkpoints' dtypes; the caller's own."""
         state: OrderedDict[str, Any] = OrderedDict()
+        # tied tensors stay tied, weights are combined, all else is the last checkpoint's
         moving = set(self.combined)
         for name, tensor in self.last.tensors.items():
             tied = self._first_of.get(name)
@@ -120,6 +121,7 @@ class Series:
     def _ties(self) -> dict[str, str]:
         """The names whose tensor every checkpoint also holds under an earlier name."""
         found: list[dict[str, str]] = []
+        # two names are one tensor where memory, dtype, shape and strides agree
         for checkpoint in self.checkpoints:
             names: dict[Any, str] = {}
             ties = {}

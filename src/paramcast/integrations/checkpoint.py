@@ -29,8 +29,8 @@ from ..running.saving import load, save
 from ..tensors import functional as F
 from ..tensors.segments import all_parameters
 
+# Bytes of the header, without its share for each parameter.
 HEADER = 1 << 14
-"""Bytes of the header, without its share for each parameter."""
 
 
 class CycleState:

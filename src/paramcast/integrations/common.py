@@ -56,6 +56,7 @@ def check_shows_average(optimizer: object) -> None:
     DeepSpeed's optimizers (ZeRO 1 to 3, bfloat16, float16) give the wrapper master weights of their
     own, which reach the model only at its next step.
     """
+    # by the module of its class, so that DeepSpeed is not imported
     for outer in _inside(optimizer):
         if type(outer).__module__.startswith("deepspeed.") and unwrap(outer).averages:
             raise ArgumentError(
@@ -152,5 +153,5 @@ class Averaged:
         self._open.close()
 
 
+# Which holder last opened each wrapper's average.
 _HOLDERS: WeakKeyDictionary[Forecast, Averaged] = WeakKeyDictionary()
-"""Which holder last opened each wrapper's average."""

@@ -81,6 +81,7 @@ class TorchOptimizer(keras.optimizers.Optimizer):
                     f"variable {variable.path} has a constraint, which would move it between the "
                     "points of a cycle; build the layer without one"
                 )
+        # on this back end a variable's value is a torch parameter
         inner = self.factory([variable.value for variable in variables])
         if not isinstance(inner, torch.optim.Optimizer):
             raise ArgumentError(

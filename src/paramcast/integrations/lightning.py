@@ -19,8 +19,8 @@ except ImportError:
     raise ArgumentError("Lightning is not installed: pip install 'paramcast[lightning]'") from None
 
 _log = logging.getLogger("paramcast")
+# Checkpoint key of the live weights, with which training resumes.
 LIVE = "paramcast_live"
-"""Checkpoint key of the live weights, with which training resumes."""
 
 
 class ForecastCallback(Callback):
@@ -114,6 +114,7 @@ class ForecastCallback(Callback):
     ) -> None:
         if not self.averaged or not trainer.optimizers:
             return
+        # the live weights, then the averaged ones, which `state_dict` is to hold
         was_open = self._average.is_open
         self._average.close()
         live = _copied(trainer)

@@ -34,11 +34,14 @@ except ImportError as error:
 
 __all__ = ["PLPState", "plp", "restart_cycle"]
 
+# Weights of theta_{k-2} and theta_{k-1} in the start point, as in `predictors.Midline`.
 STARTS = {"midpoint": (0.0, 0.5), "last": (0.0, 0.0), "mean": (1 / 3, 1 / 3)}
-"""Weights of theta_{k-2} and theta_{k-1} in the start point, as in `predictors.Midline`."""
+# The longest horizon, in steps.
 FARTHEST = 1e6
-"""The longest horizon, in steps."""
 
+# States of bases that cannot be wrapped, by the name of their type, with the reason.
+#
+# Those with a second point of their own are in `second_points`.
 REFUSED = {
     "PLPState": "already predicts: wrap the plain transformation once",
     "MultiStepsState": "counts micro-batches as steps: MultiSteps(plp(base), ...)",
@@ -50,10 +53,6 @@ REFUSED = {
     "ScaleByBacktrackingLinesearchState": "keeps the loss of the point that it stepped to",
     "ScaleByZoomLinesearchState": "keeps the loss of the point that it stepped to",
 }
-"""States of bases that cannot be wrapped, by the name of their type, with the reason.
-
-Those with a second point of their own are in `second_points`.
-"""
 
 
 class PLPState(NamedTuple):

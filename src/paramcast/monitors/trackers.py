@@ -169,6 +169,7 @@ class WandB(_Tracker):
             raise ArgumentError(
                 "Weights & Biases is not installed: pip install 'paramcast[wandb]'"
             ) from None
+        # the run that was given, the one under way, or a new one, which is ours to end
         given = run if run is not None else wandb.run
         self._ours = given is None
         self.run = wandb.init(project=project) if given is None else given

@@ -105,6 +105,7 @@ class Line(Affine):
         self, horizon: float, start: Sequence[float], slope: Sequence[float], every: int
     ) -> None:
         self.horizon = within("horizon", horizon, -FARTHEST, FARTHEST)
+        # a longer cycle reads its last points only
         padding = (0.0,) * (every + 1 - len(start))
         self._start, self._slope = (*padding, *start), (*padding, *slope)
         super().__init__(self.weights_at(self.horizon))

@@ -47,6 +47,7 @@ class Midline(Line):
     )
 
     def __init__(self, horizon: float = 1.0, *, start: str = "midpoint", every: int = 3) -> None:
+        # the start point is the weights at horizon 0, the slope those of one step
         if start not in self.STARTS:
             raise ArgumentError(f"start must be one of {', '.join(self.STARTS)}, got {start!r}")
         every = whole("every", every, 3, "Midline")

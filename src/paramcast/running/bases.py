@@ -45,6 +45,7 @@ def check_base(base: object, wrapper: type[Optimizer]) -> None:
                 f"base is already wrapped ({type(inner).__name__}); "
                 "wrap the plain optimizer once, with the one predictor that you want"
             )
+    # optimizers of torch for which a jump has no meaning
     if isinstance(base, LBFGS):
         raise BaseOptimizerError(
             "base must not be LBFGS: a predicted jump invalidates its curvature pairs; "

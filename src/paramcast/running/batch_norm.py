@@ -59,6 +59,7 @@ def _start_training(model: nn.Module) -> list[_BatchNorm]:
     layers = [m for m in model.modules() if isinstance(m, _BatchNorm) and m.training]
     layers = [m for m in layers if m.track_running_stats]
     layers = [m for m in layers if m.running_mean is not None and not is_lazy(m.running_mean)]
+    # if the whole model was in evaluation mode, modes do not say what is frozen
     for layer in [] if was_training else layers:
         layer.training = layer.weight is None or layer.weight.requires_grad
     return [layer for layer in layers if layer.training]
@@ -76,6 +77,7 @@ def _estimate(model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any
     momenta = [layer.momentum for layer in layers]
     device = next(itertools.chain(model.parameters(), model.buffers())).device
     try:
+        # the mean over all batches, as torch's own `update_bn` takes it
         for layer in layers:
             layer.reset_running_stats()
             layer.momentum = None  # the plain mean of all batches

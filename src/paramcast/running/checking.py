@@ -17,10 +17,10 @@ from .settings import Settings
 if TYPE_CHECKING:
     from .evaluation import Averager
 
+# The largest whole number that a float can hold exactly.
 LARGEST = 2**53
-"""The largest whole number that a float can hold exactly."""
+# Version of the "paramcast" entry of a state dict.
 FORMAT = 2
-"""Version of the "paramcast" entry of a state dict."""
 DAMAGED = 'the "paramcast" entry of the state dict is damaged: '
 
 
@@ -135,6 +135,7 @@ def _check_cycle(saved: dict[str, Any], settings: Settings, parameters: Sequence
             f"{predictor.identity}; use the same predictor, or delete "
             'state_dict["paramcast"]["cycle"] to start a new cycle and keep the rest'
         )
+    # counters that contradict each other or the predictor
     if saved["forgotten"] > saved["cycles"]:
         raise CheckpointError(
             f"{DAMAGED}{saved['forgotten']} of {saved['cycles']} cycles are forgotten"

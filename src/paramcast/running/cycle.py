@@ -22,8 +22,8 @@ from .settings import Settings
 from .telling import NOT_FINITE, Prediction, Telling
 
 _log = logging.getLogger("paramcast")
+# Cycles between two norms of the parameters: a norm costs a sixth of a prediction.
 NORM_EVERY = 16
-"""Cycles between two norms of the parameters: a norm costs a sixth of a prediction."""
 
 
 class Cycle:
@@ -359,8 +359,8 @@ class Cycle:
         self.set_numbers(state)
 
 
+# Attributes of a cycle that are plain values; `steps` belongs to the run.
 NUMBERS = ("cycles", "forgotten", "done", "writes", "written", "copied", "horizon")
-"""Attributes of a cycle that are plain values; `steps` belongs to the run."""
 
 
 def _on_cpu(norms: Iterable[Tensor]) -> bool:

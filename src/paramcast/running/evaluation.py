@@ -29,8 +29,8 @@ from .batch_norm import batch_norm_of
 from .checking import check_rows, count, fits
 
 _log = logging.getLogger("paramcast")
+# Keys of the averages in a state dict: the average, and the slower one if there is one.
 NAMES = ("buffers", "slower")
-"""Keys of the averages in a state dict: the average, and the slower one if there is one."""
 
 
 def held(rule: Average) -> list[Average]:

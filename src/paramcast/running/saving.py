@@ -133,6 +133,7 @@ def _load_cycle(cycle: Cycle, entry: Mapping[str, Any], parameters: Sequence[Ten
         fill(segments, kept)
         return segments
 
+    # those that take part, and what a predictor remembers of frozen ones
     who.segments = stored(saved["members"])
     if settings.predictor.persistent:
         member, row = saved["members"], saved["buffers"]

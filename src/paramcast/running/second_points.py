@@ -24,6 +24,7 @@ _SUMS = SecondPoint(
     "computes each point from sums of its own, so that a jump is undone",
     "wrap an optimizer that adds its steps to the parameters, such as SGD or AdamW",
 )
+# Keyed by part of the name of an optimizer's class or, for optax, of its state's class.
 SECOND_POINTS: dict[str, SecondPoint] = {
     "ScheduleFree": SecondPoint(
         "trains between two sequences of its own, which a jump tears apart",
@@ -35,7 +36,6 @@ SECOND_POINTS: dict[str, SecondPoint] = {
     ),
     **dict.fromkeys(("TRAC", "COCOB", "Mechanic"), _SUMS),
 }
-"""Keyed by part of the name of an optimizer's class or, for optax, of its state's class."""
 
 
 def second_point(name: str) -> SecondPoint | None:

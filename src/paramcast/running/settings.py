@@ -19,10 +19,10 @@ from ..monitors.ranks import debug_monitors
 from ..predictors import Affine, Predictor
 from ..schedules import Constant, Horizon
 
+# The predictor that leaves every point where it is.
 NOTHING = Affine((0.0, 1.0))
-"""The predictor that leaves every point where it is."""
+# The parts of a layout: the predictor's own come first.
 PARTS = ("buffers", "halves", "copy", "score")
-"""The parts of a layout: the predictor's own come first."""
 
 
 class Layout(NamedTuple):
@@ -166,6 +166,7 @@ def checked(
     shadow: bool,
 ) -> Settings:
     """What the user asked for, or an error that says what does not fit."""
+    # what is predicted
     predictor = NOTHING if predictor is None else predictor
     if not isinstance(predictor, Predictor):
         raise ArgumentError(

@@ -31,8 +31,8 @@ from torch import Tensor, nn
 
 from ..errors import ArgumentError
 
+# Elements that an inner product converts at a time: what a cache holds, what a kernel needs.
 PIECE_ON_CPU, PIECE = 1 << 15, 1 << 22
-"""Elements that an inner product converts at a time: what a cache holds, what a kernel needs."""
 
 SKIP, COPY, SUBTRACT, AVERAGE, RESTORE = "skip", "copy", "subtract", "average", "restore"
 

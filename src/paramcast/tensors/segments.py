@@ -19,14 +19,14 @@ from torch.nn.utils import parametrize
 
 from . import functional as F
 
+# Elements of the longest vector that is gathered with others.
 SHORT = 1 << 12
-"""Elements of the longest vector that is gathered with others."""
+# Elements gathered at a time: a cache holds them, and torch uses one thread up to that many.
 TOGETHER = (1 << 15) - 1
-"""Elements gathered at a time: a cache holds them, and torch uses one thread up to that many."""
+# Vectors for which gathering pays.
 FEWEST = 16
-"""Vectors for which gathering pays."""
+# Elements that a norm sums at a time on a CPU: 16-bit ones, which it converts, and wider ones.
 HALVES, WHOLE = 1 << 18, 1 << 20
-"""Elements that a norm sums at a time on a CPU: 16-bit ones, which it converts, and wider ones."""
 
 
 class Gathered(NamedTuple):
