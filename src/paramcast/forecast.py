@@ -30,7 +30,7 @@ from .running.cycle import Cycle
 from .running.evaluation import Averager
 from .running.members import is_phantom
 from .running.saving import load, save
-from .running.settings import NOTHING, Settings, checked
+from .running.settings import NOTHING, Settings
 from .tensors import functional as F
 from .tensors.segments import all_parameters, jump_
 
@@ -117,7 +117,7 @@ class Forecast(Optimizer):
         check_base(base, Forecast)
         if predictor is not None and not shadow:
             check_second_points(base)
-        settings = checked(predictor, horizon, total_steps, gate, average, monitors, shadow)
+        settings = Settings(predictor, horizon, total_steps, gate, average, monitors, shadow)
         if settings.predictor.replaces_momentum and not shadow:
             warn_of_momentum(base, predictor)
         # Optimizer.__init__ would copy the base's groups, and their learning rates would fall out

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from abc import abstractmethod
+from importlib import import_module
 from typing import Any
 
 from ..errors import ArgumentError
@@ -39,6 +40,14 @@ class _Tracker(Monitor):
         """Write what is left and close."""
 
 
+def _needed(module: str, name: str, extra: str) -> Any:
+    """The module of a tracker, or an error that says how to install it."""
+    try:
+        return import_module(module)
+    except ImportError:
+        raise ArgumentError(f"{name} is not installed: pip install 'paramcast[{extra}]'") from None
+
+
 class TensorBoard(_Tracker):
     """Write the numbers of each event to TensorBoard, under "paramcast/".
 
@@ -54,22 +63,17 @@ class TensorBoard(_Tracker):
 
     def __init__(self, logdir: str | os.PathLike[str], **requests: Any) -> None:
         super().__init__(**requests)
-        try:
-            from torch.utils.tensorboard import SummaryWriter
-        except ImportError:
-            raise ArgumentError(
-                "TensorBoard is not installed: pip install 'paramcast[tensorboard]'"
-            ) from None
-        self.writer = SummaryWriter(str(logdir))  # type: ignore[no-untyped-call]
+        tensorboard = _needed("torch.utils.tensorboard", "TensorBoard", "tensorboard")
+        self.writer = tensorboard.SummaryWriter(str(logdir))
 
     def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:
         for name, value in numbers.items():
-            self.writer.add_scalar(name, value, step)  # type: ignore[no-untyped-call]
+            self.writer.add_scalar(name, value, step)
         if anomaly:
-            self.writer.add_text("paramcast/anomaly", anomaly, step)  # type: ignore[no-untyped-call]
+            self.writer.add_text("paramcast/anomaly", anomaly, step)
 
     def close(self) -> None:
-        self.writer.close()  # type: ignore[no-untyped-call]
+        self.writer.close()
 
 
 class MLflow(_Tracker):
@@ -102,14 +106,8 @@ class MLflow(_Tracker):
         **requests: Any,
     ) -> None:
         super().__init__(**requests)
-        try:
-            import mlflow
-            from mlflow.entities import Metric
-        except ImportError:
-            raise ArgumentError(
-                "MLflow is not installed: pip install 'paramcast[mlflow]'"
-            ) from None
-        self._metric = Metric
+        mlflow = _needed("mlflow", "MLflow", "mlflow")
+        self._metric = mlflow.entities.Metric
         self.client = mlflow.MlflowClient(tracking_uri)
         # the run that was given, the one under way, or a new one, which is ours to end
         active = mlflow.active_run() if run_id is None else None
@@ -155,20 +153,9 @@ class WandB(_Tracker):
         optimizer = PLP(base, monitors=[WandB(run, every=20)])
     """
 
-    def __init__(
-        self,
-        run: Any = None,
-        *,
-        project: str = "paramcast",
-        **requests: Any,
-    ) -> None:
+    def __init__(self, run: Any = None, *, project: str = "paramcast", **requests: Any) -> None:
         super().__init__(**requests)
-        try:
-            import wandb
-        except ImportError:
-            raise ArgumentError(
-                "Weights & Biases is not installed: pip install 'paramcast[wandb]'"
-            ) from None
+        wandb = _needed("wandb", "Weights & Biases", "wandb")
         # the run that was given, the one under way, or a new one, which is ours to end
         given = run if run is not None else wandb.run
         self._ours = given is None

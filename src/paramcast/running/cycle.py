@@ -282,7 +282,7 @@ class Cycle:
         # the losses at the base's point, which the prediction must not raise
         before = [check.measure() for check in checks]
         for segment in self.members.segments:
-            if settings.keeps_copy:
+            if settings.layout.score > settings.layout.copy:  # the jump may be taken back
                 segment.fold_(F.Fold(F.COPY), settings.layout.copy)
             jump_(segment.points, segment.buffers[0], scale * decision.scale)
         forget_copies()

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from functools import cached_property
 from typing import Any, NamedTuple
 
 import torch
@@ -48,95 +46,119 @@ class Layout(NamedTuple):
         return {name: place for name, place in zip(PARTS, places, strict=True) if place}
 
 
-@dataclass(frozen=True)
 class Settings:
-    """What a Forecast was told to do; it never changes."""
+    """What a Forecast was told to do, checked, and what follows from it; it never changes.
 
-    predictor: Predictor
-    schedule: Callable[[float], float] | None
-    total_steps: int | None
-    gate: Gate | None
-    monitors: tuple[Callable[[ForecastEvent], None], ...]
-    shadow: bool
-    average: Average | None = None
+    Attributes:
+        anomalies, loss_checks: the rules and the checks in the gate.
+        watched: whether anything needs the parameters' norm.
+        withdraws: whether a prediction may be taken back after the next loss.
+        awaits_loss: whether an event is complete only after the next loss.
+        halves: whether the cosine of the cycle's two halves is needed.
+        layout: which buffers belong to which part.
+    """
+
+    def __init__(
+        self,
+        predictor: Predictor | None,
+        horizon: float | Horizon | None,
+        total_steps: int | None,
+        gate: Gate | None,
+        average: Average | None,
+        monitors: Sequence[Callable[[ForecastEvent], None]],
+        shadow: bool,
+    ) -> None:
+        # what is predicted, and how far
+        predictor = NOTHING if predictor is None else predictor
+        if not isinstance(predictor, Predictor):
+            raise ArgumentError(
+                "predictor must be one of paramcast.predictors, such as Midline(), "
+                f"got {predictor!r}"
+            )
+        if total_steps is not None:
+            total_steps = whole("total_steps", total_steps, 1)
+        schedule: Horizon | None = None
+        if horizon is not None:
+            if predictor.horizon is None:
+                raise ArgumentError(f"{type(predictor).__name__} has no horizon, got {horizon!r}")
+            if not callable(horizon):
+                within("horizon", horizon, -FARTHEST, FARTHEST)
+            schedule = horizon if callable(horizon) else Constant(horizon)
+        # whether, and what is evaluated
+        if gate is not None and not isinstance(gate, Gate):
+            raise ArgumentError(f"gate must be one of paramcast.gates, got {gate!r}")
+        if average is not None and not isinstance(average, Average):
+            raise ArgumentError(f"average must be one of paramcast.averaging, got {average!r}")
+        # what depends on progress needs the length of the run
+        wants = {
+            "horizon": callable(horizon),
+            "gate": gate is not None and gate.progress,
+            "average": average is not None and average.progress,
+        }
+        if any(wants.values()) and total_steps is None:
+            raise ArgumentError(
+                f"the {' and the '.join(name for name in wants if wants[name])} must know the "
+                "length of the run: give total_steps=..., the number of optimizer steps"
+            )
+        if not isinstance(shadow, bool):
+            raise ArgumentError(f"shadow must be True or False, got {shadow!r}")
+        if callable(monitors) or not isinstance(monitors, Sequence):
+            raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")
+        for monitor in monitors:
+            if not callable(monitor) or isinstance(monitor, type):
+                raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
+        self.predictor, self.schedule, self.total_steps = predictor, schedule, total_steps
+        self.gate, self.average, self.shadow = gate, average, shadow
+        self.monitors: tuple[Callable[[ForecastEvent], None], ...]
+        self.monitors = (*monitors, *debug_monitors())
+
+        # what the gate and the monitors need
+        self.anomalies: list[Anomaly] = [] if gate is None else gate.anomalies()
+        self.loss_checks: list[LossCheck] = [] if gate is None else gate.losses()
+        self.watched = bool(self.monitors or self.anomalies)
+        self.withdraws = any(rules.withdraws for rules in self.anomalies)
+        self.awaits_loss = any(rules.watches_loss for rules in self.anomalies)
+        self.halves = gate is not None and gate.agreement
+        if self.halves and predictor.every < 2:
+            raise ArgumentError(
+                f"Agreement compares two halves of a cycle, but {predictor!r} has cycles of one "
+                "step"
+            )
+        if self.withdraws and predictor.adjusts_base:
+            raise ArgumentError(
+                f"the loss rule cannot withdraw the jumps of {predictor!r}, which change the "
+                'base\'s momentum too; use momentum="keep" or another action, such as '
+                'actions={"loss": "pause"}'
+            )
+        # after how many cycles each of those who ask for scores does so
+        asking: list[Any] = [m for m in self.monitors if getattr(m, "scored", False)]
+        always = shadow or any(rules.scored for rules in self.anomalies)
+        self._scored = [1] if always else [int(getattr(m, "every", 1)) for m in asking]
+        # which buffers are kept, one part after the other
+        halves = predictor.buffers
+        copy = halves + 2 * self.halves
+        score = copy + (self.withdraws or bool(self.loss_checks))
+        self.layout = Layout(halves, halves, copy, score, score + 2 * bool(self._scored))
 
     def changeable(self) -> dict[str, Any]:
         """What a resumed run may change, as plain values."""
-        schedule = self.schedule
-        plain = schedule is None or isinstance(schedule, Constant)
+        plain = self.schedule is None or isinstance(self.schedule, Constant)
         return {
-            "horizon": str(self.scheduled(0)) if plain else named(schedule),
+            "horizon": str(self.scheduled(0)) if plain else named(self.schedule),
             "gate": None if self.gate is None else repr(self.gate),
             "shadow": self.shadow,
             "total_steps": self.total_steps,
         }
 
-    # --- what is watched ------------------------------------------------------------------------
-
-    @cached_property
-    def anomalies(self) -> list[Anomaly]:
-        """The anomaly rules in the gate."""
-        return [] if self.gate is None else self.gate.anomalies()
-
-    @cached_property
-    def watched(self) -> bool:
-        """Whether anything needs the parameters' norm."""
-        return bool(self.monitors or self.anomalies)
-
-    @cached_property
-    def loss_checks(self) -> list[LossCheck]:
-        """The loss checks in the gate."""
-        return [] if self.gate is None else self.gate.losses()
-
-    @cached_property
-    def withdraws(self) -> bool:
-        """Whether a prediction may be taken back after the next loss."""
-        return any(anomaly.withdraws for anomaly in self.anomalies)
-
-    @cached_property
-    def awaits_loss(self) -> bool:
-        """Whether an event is complete only after the next loss."""
-        return any(anomaly.watches_loss for anomaly in self.anomalies)
-
     def scores(self, cycle: int) -> bool:
         """Whether this cycle's prediction is compared with the step that follows it."""
         return any(cycle % every == 0 for every in self._scored)
-
-    @cached_property
-    def _scored(self) -> list[int]:
-        always = self.shadow or any(anomaly.scored for anomaly in self.anomalies)
-        asking: list[Any] = [m for m in self.monitors if getattr(m, "scored", False)]
-        return [1] if always else [int(getattr(m, "every", 1)) for m in asking]
-
-    # --- what is kept ---------------------------------------------------------------------------
-
-    @cached_property
-    def halves(self) -> bool:
-        """Whether the cosine of the cycle's two halves is needed."""
-        return self.gate is not None and self.gate.agreement
-
-    @cached_property
-    def layout(self) -> Layout:
-        """Which buffers belong to which part."""
-        watchers = [*self.monitors, *self.anomalies]
-        scored = self.shadow or any(getattr(w, "scored", False) for w in watchers)
-        halves = self.predictor.buffers
-        copy = halves + 2 * self.halves
-        score = copy + (self.withdraws or bool(self.loss_checks))
-        return Layout(halves, halves, copy, score, score + 2 * scored)
-
-    @cached_property
-    def keeps_copy(self) -> bool:
-        """Whether predictions may be taken back."""
-        return self.layout.score > self.layout.copy
 
     def precision(self) -> torch.dtype | None:
         """The narrowest dtype of the buffers; a schedule may need any."""
         if self.schedule is not None:
             return torch.float32
         return self.predictor.precision(self.predictor.horizon)
-
-    # --- when and how far -----------------------------------------------------------------------
 
     def progress(self, step: int) -> float | None:
         """Share of the run that is over."""
@@ -154,71 +176,3 @@ class Settings:
         k = self.predictor.every
         start = 1 if k >= 3 else 0
         return start, (start + k) // 2
-
-
-def checked(
-    predictor: Predictor | None,
-    horizon: float | Horizon | None,
-    total_steps: int | None,
-    gate: Gate | None,
-    average: Average | None,
-    monitors: Sequence[Callable[[ForecastEvent], None]],
-    shadow: bool,
-) -> Settings:
-    """What the user asked for, or an error that says what does not fit."""
-    # what is predicted
-    predictor = NOTHING if predictor is None else predictor
-    if not isinstance(predictor, Predictor):
-        raise ArgumentError(
-            f"predictor must be one of paramcast.predictors, such as Midline(), got {predictor!r}"
-        )
-    # how far
-    if total_steps is not None:
-        total_steps = whole("total_steps", total_steps, 1)
-    schedule: Horizon | None = None
-    if horizon is not None:
-        if predictor.horizon is None:
-            raise ArgumentError(f"{type(predictor).__name__} has no horizon, got {horizon!r}")
-        if not callable(horizon):
-            within("horizon", horizon, -FARTHEST, FARTHEST)
-        schedule = horizon if callable(horizon) else Constant(horizon)
-    # whether, and what is evaluated
-    if gate is not None and not isinstance(gate, Gate):
-        raise ArgumentError(f"gate must be one of paramcast.gates, got {gate!r}")
-    if average is not None and not isinstance(average, Average):
-        raise ArgumentError(f"average must be one of paramcast.averaging, got {average!r}")
-    # what depends on progress needs the length of the run
-    wants_total = [
-        name
-        for name, wants in (
-            ("horizon", callable(horizon)),
-            ("gate", gate is not None and gate.progress),
-            ("average", average is not None and average.progress),
-        )
-        if wants
-    ]
-    if wants_total and total_steps is None:
-        raise ArgumentError(
-            f"the {' and the '.join(wants_total)} must know the length of the run: "
-            "give total_steps=..., the number of optimizer steps"
-        )
-    # gates that do not work with this predictor
-    if gate is not None and gate.agreement and predictor.every < 2:
-        raise ArgumentError(
-            f"Agreement compares two halves of a cycle, but {predictor!r} has cycles of one step"
-        )
-    if gate is not None and predictor.adjusts_base and any(a.withdraws for a in gate.anomalies()):
-        raise ArgumentError(
-            f"the loss rule cannot withdraw the jumps of {predictor!r}, which change the base's "
-            'momentum too; use momentum="keep" or another action, such as actions={"loss": "pause"}'
-        )
-    if not isinstance(shadow, bool):
-        raise ArgumentError(f"shadow must be True or False, got {shadow!r}")
-    # the monitors
-    if callable(monitors) or not isinstance(monitors, Sequence):
-        raise ArgumentError(f"monitors must be a list of functions, got {monitors!r}")
-    for monitor in monitors:
-        if not callable(monitor) or isinstance(monitor, type):
-            raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
-    watchers: tuple[Callable[[ForecastEvent], None], ...] = (*monitors, *debug_monitors())
-    return Settings(predictor, schedule, total_steps, gate, watchers, shadow, average)
