@@ -61,7 +61,8 @@ PARTS = {
         ("test_functional.py", "test_predictors.py"),
     ),
     "averaging": Part(
-        ("averaging.py", "running/evaluation.py", "running/batch_norm.py"), ("test_averaging.py",)
+        ("averaging.py", "running/evaluation.py", "running/batch_norm.py"),
+        ("test_averaging.py", "test_other_settings.py", "test_conformance.py"),
     ),
     "forecast": Part(
         ("forecast.py", "running/bases.py", "running/second_points.py"),
@@ -79,7 +80,15 @@ PARTS = {
     ),
     "cycle": Part(
         ("running/cycle.py", "running/members.py", "running/telling.py"),
-        ("test_forecast.py", "test_checkpoint.py", "test_events.py", "test_gates.py"),
+        (
+            "test_forecast.py",
+            "test_family.py",
+            "test_conformance.py",
+            "test_checkpoint.py",
+            "test_events.py",
+            "test_monitors.py",
+            "test_gates.py",
+        ),
     ),
 }
 KILLED = {"killed", "timeout", "suspicious", "segfault", "caught by type check"}

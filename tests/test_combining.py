@@ -60,13 +60,6 @@ def test_rre_finds_the_limit_of_a_geometric_sequence() -> None:
     assert found.item() == pytest.approx(5.0, abs=1e-5)
 
 
-def test_trend_is_the_line_through_its_two_averages() -> None:
-    rule, count = Trend(8, 3, 0.0), 9
-    fast, slow = (weights_of(PolynomialDecay(eta), count, Tensor) for eta in (8, 3))
-    expected = [f + rule.ahead * (f - s) for f, s in zip(fast, slow, strict=True)]
-    assert weights_of(rule, count, Tensor) == pytest.approx(expected)
-
-
 # --- slow twins -----------------------------------------------------------------------------------
 
 

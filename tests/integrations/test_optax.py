@@ -233,34 +233,6 @@ def test_members_of_an_ensemble_are_predicted_each_for_itself() -> None:
         close(jax.tree.map(lambda p, k=k: p[k], stacked), alone, rtol=1e-12, atol=1e-13)
 
 
-def test_a_base_that_is_a_chain_agrees_with_the_torch_version() -> None:
-    """Clipping and weight decay belong into the base; the prediction comes last."""
-    params = start()
-    ps = [torch.nn.Parameter(torch.tensor(np.asarray(params[key]))) for key in SHAPES]
-    theirs = pc.PLP(torch.optim.AdamW(ps, lr=0.02, weight_decay=0.1))
-    chain = optax.chain(
-        optax.clip_by_global_norm(1.0), optax.adamw(lambda count: 0.02, weight_decay=0.1)
-    )
-    ours = po.plp(chain)
-    state = ours.init(params)
-    update = jax.jit(ours.update)
-    for t in range(12):
-        known = hand_out(ps, t)
-        length = torch.linalg.vector_norm(torch.stack([p.grad.norm() for p in ps]))
-        for p in ps:
-            p.grad /= max(length, torch.ones(()))
-        theirs.step()
-        updates, state = update(jax.tree.map(jnp.asarray, known), state, params)
-        params = optax.apply_updates(params, updates)
-    close(list(params.values()), [p.detach().numpy() for p in ps], rtol=1e-11, atol=1e-12)
-
-
-def test_it_can_be_the_last_link_of_a_chain() -> None:
-    inside = run(po.plp(optax.chain(optax.clip_by_global_norm(1.0), optax.sgd(0.1))), start(), 8)
-    last = run(optax.chain(optax.clip_by_global_norm(1.0), po.plp(optax.sgd(0.1))), start(), 8)
-    assert bits(inside[0]) == bits(last[0])
-
-
 def test_the_learning_rate_of_an_injected_base_can_be_set() -> None:
     optimizer = po.plp(optax.inject_hyperparams(optax.sgd)(learning_rate=1.0))
     weight, path = jnp.zeros(1), []
@@ -306,18 +278,6 @@ def test_a_step_that_apply_if_finite_skips_is_not_counted() -> None:
     guarded = optax.apply_if_finite(po.plp(optax.sgd(1.0)), max_consecutive_errors=3)
     path = pencil(guarded, 1.0, float("nan"), 2.0, float("inf"), 4.0)
     assert path == [-1.0, -1.0, -3.0, -3.0, -8.0]
-
-
-def test_frozen_parameters_of_a_partition_stay_bitwise() -> None:
-    optimizer = optax.partition(
-        {"train": po.plp(optax.sgd(0.1)), "freeze": optax.set_to_zero()},
-        {"matrix": "train", "vector": "freeze", "scalar": "train"},
-    )
-    params, _ = run(optimizer, start(), 9)
-    only = po.plp(optax.sgd(0.1))
-    alone, _ = run(only, start(), 9)
-    assert bits(params["vector"]) == bits(start()["vector"])
-    assert bits(params["matrix"]) == bits(alone["matrix"])
 
 
 @pytest.mark.parametrize(
