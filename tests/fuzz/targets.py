@@ -13,7 +13,7 @@ import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -402,46 +402,25 @@ def each(*readers: Callable[[], Any]) -> None:
             read()
 
 
-def pilot_results(content: bytes) -> None:
+def results_of(kind: str, spoil: Callable[[Path, Choices], None], content: bytes) -> None:
+    """A pilot's or study's spoilt result.json or runs.db: reported, exported, counted."""
     choices = Choices(content)
-    folder = fresh(pilot_folder())
-    if choices.below(2):
-        spoil_rows(folder / "runs.db", choices)
-    else:
-        spoil_result(folder / "result.json", choices)
-    readers = [
+    folder = fresh(pilot_folder() if kind == "pilot" else study_folder())
+    spoil(folder / ("runs.db" if spoil is spoil_rows else "result.json"), choices)
+    readers: list[Callable[[], Any]] = [
         lambda: report(folder, "ja", "html"),
         lambda: report(folder, "en", "md"),
         lambda: report(folder, "en", "latex"),
         lambda: render(roi.summary(roi.read(folder), roi.defaults()), full=True),
     ]
-    each(readers[choices.below(len(readers))])
-
-
-def study_results(content: bytes) -> None:
-    """A study's spoilt result.json: exported, reported."""
-    choices = Choices(content)
-    folder = fresh(study_folder())
-    spoil_result(folder / "result.json", choices)
-    readers = [
-        lambda: report(folder, "en", "html"),
-        lambda: write(comparison_rows(read_result(folder, "study")), folder / "cells.csv"),
-        lambda: write(comparison_rows(read_result(folder, "study")), folder / "cells.parquet"),
-    ]
-    each(readers[choices.below(len(readers))])
-
-
-def study_rows(content: bytes) -> None:
-    """Spoilt rows of runs.db: exported, reported, counted."""
-    choices = Choices(content)
-    folder = fresh(study_folder())
-    spoil_rows(folder / "runs.db", choices)
-    readers = [
-        lambda: report(folder, "en", "html"),
-        lambda: write(run_rows(folder), folder / "runs.csv"),
-        lambda: write(run_rows(folder), folder / "runs.parquet"),
-        lambda: status(folder),
-    ]
+    if kind == "study":
+        ending = ("csv", "parquet")[choices.below(2)]
+        readers = [
+            lambda: report(folder, "en", "html"),
+            lambda: write(comparison_rows(read_result(folder, "study")), folder / f"x.{ending}"),
+            lambda: write(run_rows(folder), folder / f"x.{ending}"),
+            lambda: status(folder),
+        ]
     each(readers[choices.below(len(readers))])
 
 
@@ -545,9 +524,10 @@ TARGETS: dict[str, Target] = {
     "trial-events": Target(trial_events, lambda: [EVENTS]),
     "command": Target(command, lambda: [b"torchrun a.py --lr={lr} '--x {seed}' {{}}"]),
     "task": Target(task),
-    "pilot-results": Target(pilot_results),
-    "study-results": Target(study_results),
-    "study-rows": Target(study_rows),
+    "pilot-results": Target(partial(results_of, "pilot", spoil_result)),
+    "pilot-rows": Target(partial(results_of, "pilot", spoil_rows)),
+    "study-results": Target(partial(results_of, "study", spoil_result)),
+    "study-rows": Target(partial(results_of, "study", spoil_rows)),
 }
 
 

@@ -12,8 +12,8 @@ from hypothesis import strategies as st
 from targets import TARGETS, mutated, run, seeds_of
 
 HERE = Path(__file__).parent
-EXAMPLES = {"table": 4, "database": 6, "pilot-results": 6, "study-results": 6, "study-rows": 6,
-            "task": 12, "checkpoint": 12, "cycle-state": 12}  # fmt: skip
+EXAMPLES = {"table": 4, "database": 6, "pilot-results": 4, "pilot-rows": 4, "study-results": 6,
+            "study-rows": 6, "task": 12, "checkpoint": 12, "cycle-state": 12}  # fmt: skip
 """Of the slow ones; others have 25."""
 CORPUS = sorted(path for path in (HERE / "corpus").rglob("*") if path.is_file())
 

@@ -217,17 +217,6 @@ def test_the_task_of_cifar_100(cifar_folder: Path) -> None:
     assert prepared.task.augment is crop_and_flip
 
 
-@pytest.mark.slow
-def test_the_pilot_runs_on_cifar_100(paramcast: Paramcast, cifar_folder: Path) -> None:
-    words = ("--lr", 0.05, "--seeds", 2, "--epochs", 4, "--batch-size", 32, "--methods", "plp")
-    ran = paramcast("pilot", "cifar100/cnn@2000", *words, "--json", "--data-dir", cifar_folder)
-    assert ran.code == 0, ran.err
-    base = ran.cell["table"][0]
-    assert base["diverged"] == 0
-    assert base["top1_error"] < 0.98  # guessing: 0.99
-    assert base["top5_error"] < 0.92  # guessing: 0.95
-
-
 # --- Shakespeare --------------------------------------------------------------------------------
 
 
@@ -261,19 +250,6 @@ def test_a_run_learns_characters(shakespeare_folder: Path) -> None:
     assert one["status"] == "done"  # better than the best constant
     assert one["steps"] == 124
     assert one["validation"] == two["validation"]
-
-
-@pytest.mark.slow
-def test_the_pilot_runs_on_shakespeare(paramcast: Paramcast, shakespeare_folder: Path) -> None:
-    words = ("--lr", 0.003, "--seeds", 2, "--batch-size", 4, "--epochs", 4, "--methods", "plp")
-    folder = ("--data-dir", shakespeare_folder)
-    ran = paramcast("pilot", "shakespeare@10000", *folder, *words, "--json")
-    assert ran.code == 0, ran.err
-    base = ran.cell["table"][0]
-    assert base["method"] == "adamw"
-    assert base["diverged"] == 0  # better than the best constant
-    characters = 1742 * 64
-    assert ran.cell["metric"]["half_example"] == pytest.approx(0.5 / characters)
 
 
 def test_another_text_is_refused(

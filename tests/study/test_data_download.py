@@ -6,7 +6,6 @@ import hashlib
 import os
 import socket
 import threading
-import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,7 +14,6 @@ from typing import Any
 import pytest
 
 from paramcast.errors import TaskError
-from paramcast.study.tasks.data import download as downloads
 from paramcast.study.tasks.data.download import Remote, download
 
 CONTENT = bytes(range(256)) * 12_000  # three chunks
@@ -47,12 +45,6 @@ class Home(BaseHTTPRequestHandler):
         if kind != "silent":  # "broken": promises all, then hangs up
             self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        if kind == "drip":
-            for byte in body[:100]:
-                self.wfile.write(bytes([byte]))
-                self.wfile.flush()
-                time.sleep(0.02)
-            return
         if kind in ("broken", "silent", "reset"):
             self.wfile.write(body[: len(body) // 2])
             self.wfile.flush()
@@ -142,15 +134,6 @@ def test_what_goes_wrong_leaves_nothing(home: str, kind: str, message: str, tmp_
 def test_no_more_than_the_expected_bytes_are_read(home: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="gave more bytes where 10 were expected"):
         download(remote(home, "whole", size=10), tmp_path, announce=print)
-
-
-def test_a_server_that_drips_is_not_waited_for(
-    home: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(downloads, "GRACE", 0.1)
-    with pytest.raises(TaskError, match=r"drip/file\.bin sends too slowly; try again later"):
-        download(remote(home, "drip"), tmp_path, announce=print)
-    assert left(tmp_path) == []
 
 
 def test_an_interrupt_leaves_nothing(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from multiprocessing.connection import Connection
 from multiprocessing.process import BaseProcess
 from pathlib import Path
@@ -12,11 +11,8 @@ import pytest
 import torch
 
 from paramcast.cli.options import RunOptions, make_engine
-from paramcast.study.engines import Job, LocalEngine
 from paramcast.study.engines.devices import take_slot, usual_workers
 from paramcast.study.engines.server import workers_context
-from paramcast.study.tasks.source import find
-from runs import run_spec
 
 
 def hold(folder: str, pipe: Connection) -> None:
@@ -47,45 +43,6 @@ def test_a_killed_workers_number_is_given_to_the_next(tmp_path: Path) -> None:
             process.kill()
             process.join()
             pipe.close()
-
-
-NOTES_ITS_SLOT = """
-import os, time
-from pathlib import Path
-from paramcast.study.engines import devices
-from paramcast.study.spec import axis_seed
-
-HERE = Path(__file__).parent
-SEEDS = [axis_seed("initialisation", "final", seed) for seed in range(1, 8)]
-
-def make_model():
-    if torch.initial_seed() in SEEDS:
-        slot = devices._held["slot"][0]
-        HERE.joinpath(f"{slot}-{os.getpid()}").touch()
-        if slot == 0 and len(list(HERE.glob("0-*"))) == 1:
-            os._exit(7)
-        until = time.monotonic() + 60
-        while len(list(HERE.glob("0-*"))) < 2 and time.monotonic() < until:
-            time.sleep(0.02)
-    return torch.nn.Linear(4, 3)
-"""
-"""In the runs of seeds 1 to 7 the first worker in place 0 dies; the one in place 1 waits until
-another has come there."""
-
-
-def test_the_worker_that_stands_in_for_a_dead_one_takes_its_place(
-    task_file: Callable[..., Path], tmp_path: Path
-) -> None:
-    file = task_file(more=NOTES_ITS_SLOT)
-    specs = [run_spec(epochs=1, seed=seed) for seed in range(8)]
-    statuses: list[str] = []
-    LocalEngine(2).run(
-        [Job(s, find(str(file))) for s in specs],
-        lambda done: statuses.append(done.outcome["status"]),
-    )
-    assert statuses.count("failed") == 1
-    held = sorted(path.name.split("-")[0] for path in tmp_path.glob("?-*"))
-    assert held == ["0", "0", "1"]
 
 
 @pytest.mark.parametrize(

@@ -28,8 +28,6 @@ from paramcast.study.tasks.source import Source, find, load
 from runs import run_spec
 
 ORIENTATION = 0x0112
-MARKED = np.uint8([[[255, 0, 0], [0, 0, 0]], [[0, 255, 0], [0, 0, 0]], [[0, 0, 255], [0, 0, 0]]])
-"""Three rows of two pixels that no turning or mirroring leaves as they are."""
 WAYS_BACK = {
     2: Image.Transpose.FLIP_LEFT_RIGHT, 3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM, 5: Image.Transpose.TRANSPOSE, 6: Image.Transpose.ROTATE_90,
@@ -103,23 +101,6 @@ def test_every_mode_becomes_colours_on_white(
 def test_a_colour_that_stands_for_transparency_is_white(tmp_path: Path) -> None:
     file = named(tmp_path, Image.new("RGB", (4, 4), (1, 2, 3)), "x.png", transparency=(1, 2, 3))
     assert decode(file).min() == 255
-
-
-@pytest.mark.parametrize(
-    ("mode", "ending", "tag"),
-    [("L", "png", 1), ("L", "jpg", 2), ("L", "tif", 3), ("RGB", "png", 4), ("RGB", "jpg", 5),
-     ("RGB", "webp", 6), ("RGB", "tif", 7), ("CMYK", "jpg", 8), ("CMYK", "tif", 6)],
-)  # fmt: skip
-def test_images_are_turned_as_their_tag_says(
-    mode: str, ending: str, tag: int, tmp_path: Path
-) -> None:
-    exif = Image.Exif()
-    exif[ORIENTATION] = tag
-    upright = Image.fromarray(MARKED).resize((40, 60), Image.Resampling.NEAREST).convert(mode)
-    kept = upright.transpose(WAYS_BACK[tag]) if tag in WAYS_BACK else upright
-    pixels = decode(named(tmp_path, kept, f"x.{ending}", exif=exif, quality=95))
-    expected = np.asarray(upright.convert("RGB").resize((32, 32)), dtype=int)
-    assert np.abs(pixels - expected).max() <= (90 if ending in ("jpg", "webp") else 2)
 
 
 def test_of_several_frames_the_first_is_read(tmp_path: Path) -> None:
@@ -333,17 +314,6 @@ def test_no_room_for_the_pixels_is_said(tmp_path: Path) -> None:
 
 # --- what is said -------------------------------------------------------------------------------
 
-STUDY = """
-name = "photos"
-question = "Does it work?"
-[[grid]]
-task = "photos"
-methods = ["plp"]
-lr = 0.05
-seeds = 2
-epochs = 1
-"""
-
 
 def test_a_dry_run_says_what_was_read(paramcast: Callable[..., Any], tmp_path: Path) -> None:
     root = tmp_path / "photos"
@@ -358,14 +328,6 @@ def test_a_dry_run_says_what_was_read(paramcast: Callable[..., Any], tmp_path: P
         "24 examples to train, 6 to validate, 10 to test.",
         "A constant answer scores 50.0 % on the test data, where one example is worth 10 points.",
     ]
-
-
-def test_a_study_takes_a_folder(paramcast: Callable[..., Any], tmp_path: Path) -> None:
-    folder_of(tmp_path / "photos")
-    (tmp_path / "study.toml").write_text(STUDY)
-    ran = paramcast("study", "run", "study.toml", "--dry-run", "--out", "out")
-    assert ran.code == 0, ran.err
-    assert "photos" in ran.out
 
 
 # --- random folders from a known truth ------------------------------------------------------------

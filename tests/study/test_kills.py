@@ -11,7 +11,6 @@ import shutil
 import signal
 import subprocess
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -134,32 +133,6 @@ def study(task_file: Callable[..., Path], tmp_path: Path, paramcast: Any) -> Any
         return whole(tmp_path / "alone")
 
     return write
-
-
-@pytest.mark.slow
-def test_a_study_killed_five_times_is_the_one_left_alone(
-    study: Any, paramcast: Any, start: Any, tmp_path: Path
-) -> None:
-    alone = study(10, '"constant"', "lr = 0.05")
-    assert len(alone["runs"]) == 4 * 10
-    (tmp_path / "stuck").unlink()
-    killer = Killer(start, tmp_path / "out", seed=0)
-    assert not killer.live("run", "killed.toml", "--out", "out")
-    assert not killer.live("resume", "out")
-
-    def kill_one_here() -> None:
-        while kept(tmp_path / "out" / "runs.db") < before + 3:
-            time.sleep(0.01)
-        killer.kill_worker(psutil.Process())
-
-    before = kept(tmp_path / "out" / "runs.db")
-    thread = threading.Thread(target=kill_one_here, daemon=True)
-    thread.start()
-    ran = paramcast("study", "resume", "out", "--workers", 2)
-    thread.join()
-    assert ran.code == 0, ran.err
-    assert (killer.workers, killer.drivers) == (3, 2)
-    assert whole(tmp_path / "out") == alone
 
 
 @pytest.mark.slow

@@ -91,9 +91,8 @@ def test_unreadable_methods_are_refused(text: str, message: str) -> None:
         "plp(horizon=" + "9" * 5000 + ")",
         "plp(horizon=" + "[" * 300 + ")",
         "plp; import os",
-        "💥",
     ],
-    ids=lambda text: text[:24].encode("ascii", "backslashreplace").decode(),
+    ids=lambda text: text[:24],
 )
 def test_hostile_text_is_refused(
     text: str, monkeypatch: pytest.MonkeyPatch, tmp_path: Path

@@ -36,7 +36,6 @@ from paramcast.study.training.online.measures import (
     learning,
     recovery,
 )
-from paramcast.study.training.probes import PROBES, Watched
 from runs import cell, run_spec, timeless
 
 Make = Callable[..., Prepared]
@@ -497,27 +496,6 @@ def test_a_run_that_explodes_scores_as_the_constant(prepared: Make, judged: str)
     far = prepared(stream=stream(judged=judged), model=always_wrong)
     lost = run(spec(far, lr=1e-12), far)
     assert (lost["status"], lost["divergence"]["how"]) == ("diverged", "constant")
-
-
-def test_probes_look_at_every_step_and_change_nothing(
-    prepared: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    class Steps:
-        def __init__(self, run: Watched) -> None:
-            self.steps, self.seen = run.steps, []
-
-        def step(self, number: int) -> None:
-            self.seen.append(number)
-
-        def finish(self) -> dict[str, float]:
-            return {"all steps": float(self.seen == list(range(1, self.steps + 1)))}
-
-    monkeypatch.setitem(PROBES, "steps", Steps)
-    task = prepared(stream=stream())
-    plain = run(spec(task, "plp"), task)
-    probed = run(spec(task, "plp", probes=("steps",)), task)
-    assert probed["test"] == plain["test"]
-    assert probed["measures"] == plain["measures"] | {"all steps": 1.0}
 
 
 # --- the command line ---------------------------------------------------------------------------

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import hashlib
 import http.client
-import time
 import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -19,8 +18,6 @@ from ...reading import tell
 
 CHUNK = 1 << 20
 TIMEOUT = 30.0
-# A transfer may be slow for that many seconds; then it must average that many bytes per second
-GRACE, LEAST_RATE = 60.0, 10_000.0
 
 
 @dataclass(frozen=True)
@@ -68,7 +65,7 @@ def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = 
 
 def _checked(remote: Remote) -> Iterator[bytes]:
     """The file's chunks; an error after the last one if together they do not make the file."""
-    digest, size, begun = hashlib.sha256(), 0, time.monotonic()
+    digest, size = hashlib.sha256(), 0
     try:
         request = urllib.request.Request(remote.url, headers={"User-Agent": "paramcast"})  # noqa: S310 - addresses of ours
         with urllib.request.urlopen(request, timeout=TIMEOUT) as answer:  # nosec B310 # noqa: S310
@@ -76,8 +73,6 @@ def _checked(remote: Remote) -> Iterator[bytes]:
                 digest.update(chunk)
                 size += len(chunk)
                 yield chunk
-                if time.monotonic() - begun > GRACE + size / LEAST_RATE:
-                    raise TaskError(f"{remote.url} sends too slowly; try again later")
     except (OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", None) or error
         raise TaskError(f"{remote.url} cannot be downloaded ({reason}); try again later") from None
