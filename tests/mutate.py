@@ -146,7 +146,7 @@ def _try(
         file.write(
             '\n[tool.mutmut]\nsource_paths = ["src"]\nprocess_isolation = "forkserver"\n'
             f"only_mutate = {code}\npytest_add_cli_args_test_selection = {tests}\n"
-            'pytest_add_cli_args = ["-n", "0", "-m", "not slow and not gpu"]\n'
+            'pytest_add_cli_args = ["-n", "0", "-m", "not slow and not ci and not gpu"]\n'
             'also_copy = ["tests", "benchmarks", "conftest.py"]\n'
         )
     run = [*mutmut, "run", "--max-children", str(given.children)]

@@ -147,6 +147,7 @@ def test_everything_takes_its_turn_in_each_round():
     assert len(set(rounds)) > 3
 
 
+@pytest.mark.ci
 def test_the_overhead_benchmark_prints_its_table():
     out = run(
         "overhead.py", "--busy", "--tables", "floor", "--most", "1e4", "--rounds", "3",
@@ -159,6 +160,7 @@ def test_the_overhead_benchmark_prints_its_table():
     assert transfers == {"8": "3.00", "1000": "4.33"}  # two gatherings, within the cache
 
 
+@pytest.mark.ci
 def test_trial_measures_a_function_and_a_command() -> None:
     out = run("trial.py", "--seconds", "0.2", "--pairs", "3")
     function, command = re.findall(r"judged ([\d.]+) s, added [-+][\d.]+ ms", out)

@@ -48,6 +48,7 @@ def test_ruff_has_nothing_to_say(tool):
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.ci
 def test_bandit_has_nothing_to_say():
     done = subprocess.run(
         [sys.executable, "-m", "bandit", "-q", "-ll", "-r", "src", "research"],
@@ -56,6 +57,7 @@ def test_bandit_has_nothing_to_say():
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.ci
 def test_mypy_has_nothing_to_say():
     done = subprocess.run(
         [sys.executable, "-m", "mypy"], cwd=ROOT, capture_output=True, text=True, check=False

@@ -32,7 +32,7 @@ def run(*words: object, cwd: Path) -> str:
     return done.stdout
 
 
-@pytest.mark.slow
+@pytest.mark.ci
 def test_the_wheel_works_in_an_empty_environment(tmp_path: Path) -> None:
     """Needs a package index for torch and the other requirements."""
     builder, user, made = (tmp_path / name for name in ("builder", "user", "dist"))

@@ -37,6 +37,7 @@ for each in made:
 """
 
 
+@pytest.mark.ci
 @pytest.mark.skipif(sys.platform != "linux", reason="address spaces are limited on Linux")
 def test_bombs_are_refused_with_half_a_gigabyte_to_spare(tmp_path: Path) -> None:
     here = Path(__file__).parent

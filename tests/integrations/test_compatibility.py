@@ -41,6 +41,7 @@ def run(folder: Path, cases: str, *options: str) -> subprocess.CompletedProcess[
     return subprocess.run(command, cwd=folder, capture_output=True, text=True)
 
 
+@pytest.mark.ci
 @pytest.mark.parametrize("workers", ["0", "1"])
 def test_the_table_says_what_the_tests_showed(workers: str, tmp_path: Path) -> None:
     run(tmp_path, CASES, "-n", workers)

@@ -40,6 +40,7 @@ def text_of(outputs: list[Any]) -> str:
     return "".join(each["text"] for each in outputs if each["output_type"] == "stream")
 
 
+@pytest.mark.ci
 def test_a_notebook_shows_progress_the_first_screen_and_errors(
     notebook: Notebook, tmp_path: Path
 ) -> None:

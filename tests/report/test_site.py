@@ -9,6 +9,7 @@ import pytest
 from filelock import FileLock
 
 ROOT = Path(__file__).parents[2]
+pytestmark = pytest.mark.ci
 
 
 @pytest.fixture(scope="module")

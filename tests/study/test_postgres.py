@@ -99,6 +99,7 @@ def until(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None
 # --- one driver ---------------------------------------------------------------------------------
 
 
+@pytest.mark.ci
 def test_a_second_driver_is_told_of_the_first_whose_death_leaves_no_lock(
     postgres: Server, schema: str, url: str, start: Any, study: Path, local: Any, paramcast: Any
 ) -> None:
@@ -124,6 +125,7 @@ def test_a_second_driver_is_told_of_the_first_whose_death_leaves_no_lock(
     psutil.wait_procs(family, timeout=30)
 
 
+@pytest.mark.ci
 def test_ctrl_c_gives_the_store_back_and_a_server_that_starts_anew_is_waited_for(
     postgres: Server, schema: str, url: str, start: Any, study: Path, local: Any, paramcast: Any
 ) -> None:

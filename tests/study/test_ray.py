@@ -317,6 +317,7 @@ def wait_until_busy(pid: int) -> None:
     raise TimeoutError(titles)
 
 
+@pytest.mark.ci
 def test_a_node_that_dies_loses_the_runs_in_progress_only(
     cluster: Cluster, local: Driver, folder: Path
 ) -> None:
@@ -369,6 +370,7 @@ def test_a_driver_that_is_stopped_or_killed_goes_on_where_it_was(
     assert driver.rows("SELECT count(*) FROM failures") == [(0,)]
 
 
+@pytest.mark.ci
 def test_what_cannot_run_on_any_node_is_said_at_once(cluster: Cluster, folder: Path) -> None:
     where = ("--engine", "ray", "--address", cluster.address, "--cpus-per-run", "64")
     code, out, err = Driver(folder, *where).ended()
@@ -376,6 +378,7 @@ def test_what_cannot_run_on_any_node_is_said_at_once(cluster: Cluster, folder: P
     assert "a run needs 64 CPUs and 0 GPUs, and no node of the Ray cluster has them" in err
 
 
+@pytest.mark.ci
 def test_a_wrong_token_is_one_sentence(cluster: Cluster, folder: Path) -> None:
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(QUIET, "RAY_AUTH_TOKEN", "f" * 64)
