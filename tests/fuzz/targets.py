@@ -410,7 +410,6 @@ def results_of(kind: str, spoil: Callable[[Path, Choices], None], content: bytes
     readers: list[Callable[[], Any]] = [
         lambda: report(folder, "ja", "html"),
         lambda: report(folder, "en", "md"),
-        lambda: report(folder, "en", "latex"),
         lambda: render(roi.summary(roi.read(folder), roi.defaults()), full=True),
     ]
     if kind == "study":

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import contextlib
 import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from browsing import opening
 from synthetic import EVIL, write_pilot, write_study
 
 from command import Ran, call
@@ -74,45 +74,19 @@ def files(
     }
 
 
-@contextlib.contextmanager
-def opening(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
-    """open("pilot", "ja", color_scheme="dark"): a page with every chart drawn.
+def visiting(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
+    """visit("pilot", "ja", color_scheme="dark"): a report with every chart drawn."""
+    with opening(browser) as opened:
 
-    At the end nothing may have been asked of a network, logged as an error, or shown in a dialog.
-    """
-    wrong: list[str] = []
-    contexts = []
+        def visited(name: str, language: str = "en", **options: Any) -> Any:
+            page = opened(files[name, language].as_uri(), **options)
+            for event in ("beforeprint", "afterprint"):
+                page.evaluate(f"dispatchEvent(new Event('{event}'))")
+            return page
 
-    def opened(name: str, language: str = "en", **options: Any) -> Any:
-        context = browser.new_context(**options)
-        contexts.append(context)
-        page = context.new_page()
-        page.on("console", lambda m: m.type in ("error", "warning") and wrong.append(m.text))
-        page.on("pageerror", lambda error: wrong.append(str(error)))
-        page.on("dialog", lambda dialog: (wrong.append(dialog.message), dialog.dismiss()))
-        page.on(
-            "request",
-            lambda r: r.url.startswith(("file:", "blob:", "data:")) or wrong.append(r.url),
-        )
-        page.goto(files[name, language].as_uri())
-        page.evaluate("dispatchEvent(new Event('beforeprint'))")
-        page.evaluate("dispatchEvent(new Event('afterprint'))")
-        return page
-
-    yield opened
-    for context in contexts:
-        context.close()
-    assert wrong == []
+        yield visited
 
 
-@pytest.fixture
-def visit(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
-    with opening(browser, files) as opened:
-        yield opened
-
-
-@pytest.fixture(scope="module")
-def opener(browser: Any, files: dict[tuple[str, str], Path]) -> Iterator[Callable[..., Any]]:
-    """For a page that several tests share."""
-    with opening(browser, files) as opened:
-        yield opened
+visit = pytest.fixture(name="visit")(visiting)
+opener = pytest.fixture(scope="module", name="opener")(visiting)
+"""For a page that several tests share."""

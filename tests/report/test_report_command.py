@@ -68,12 +68,8 @@ def test_where_the_report_goes(paramcast: Paramcast, pilot: Path, tmp_path: Path
     assert not Path("-").exists()
     # the ending tells the format
     assert dash.out.startswith("# Should plp replace sgd on &lt;img")
-    assert paramcast("report", pilot, "-o", tmp_path / "r.tex").code == 0
-    assert (tmp_path / "r.tex").read_text("utf-8").startswith("% \\usepackage{booktabs}\n")
     ran = paramcast("report", pilot, "-o", "report.docx")
-    said = (
-        "-o report.docx: .docx is not a format; end it in .html, .md, .tex, .pdf, or say --format"
-    )
+    said = "-o report.docx: .docx is not a format; end it in .html, .md, .pdf, or say --format"
     assert (ran.code, ran.err) == (2, f"paramcast: {said}\n")
 
 
@@ -131,21 +127,6 @@ def test_markdown_is_a_table_that_names_cannot_break(pilot: Path, study: Path) -
         result = json.loads((folder / "result.json").read_text())
         arms = [r for c in result["cells"] for r in c["table"]]
         assert len({len(row) for row in rows[: len(arms) + 1]}) == 1
-
-
-def test_the_latex_table_has_as_many_cells_as_columns(study: Path, tmp_path: Path) -> None:
-    text = write.content(study, "en", "latex").decode()
-    align = re.search(r"\\begin\{tabular\}\{([lr]+)\}", text)
-    assert align is not None
-    body = text[text.index("\\toprule") : text.index("\\bottomrule")]
-    rows = [line for line in body.splitlines() if line.endswith("\\\\")]
-    assert {len(re.findall(r"(?<!\\)&", row)) for row in rows} == {len(align[1]) - 1}
-    assert r"95 \%" in text
-    # names are text
-    write_pilot(tmp_path, name=r"a_b & 50% {#1} \input{x} ^~$", seeds=6)
-    text = write.content(tmp_path, "en", "latex").decode()
-    assert (r"a\_b \& 50\% \{\#1\} \textbackslash{}input\{x\} \textasciicircum{}"
-            r"\textasciitilde{}\$") in text  # fmt: skip
 
 
 def test_a_pdf_is_printed(chromium: str, paramcast: Paramcast, pilot: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from .options import PATH
 @click.option(
     "--format",
     "form",
-    type=click.Choice(["html", "md", "latex", "pdf"]),
+    type=click.Choice(["html", "md", "pdf"]),
     help="What to write [by the ending of --out, else html].",
 )
 @click.option("--one-page", is_flag=True, help="For a meeting: a PDF of one page.")
@@ -39,8 +39,7 @@ def report(
 
     One HTML file that needs no network: verdict, effect, charts with a table each, key figures and
     return on investment, all runs, the protocol, the command that repeats it, the data as CSV.
-    Markdown is for mails, LaTeX is the table for a paper (booktabs), PDF is printed by an installed
-    Chromium.
+    Markdown is for mails, PDF is printed by an installed Chromium.
 
     \b
     Examples:

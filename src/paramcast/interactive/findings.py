@@ -88,7 +88,7 @@ class Findings:
         """Write the report.
 
         Args:
-            path: its file, whose ending makes it HTML, Markdown (.md), LaTeX (.tex) or PDF; None
+            path: its file, whose ending makes it HTML, Markdown (.md) or PDF; None
                 for report.html in the folder.
             language: "en" or "ja".
 

@@ -7,6 +7,6 @@ method.py      the rooms of the page
 study.py       the charts of a whole study
 plotting.py    the parts of charts
 report.py      everything that the page shows, as a plain dict in one language
-page.py        that dict as HTML; text.py as Markdown and LaTeX; pdf.py as PDF
+page.py        that dict as HTML; text.py as Markdown; pdf.py as PDF
 write.py       from a folder to a file
 """

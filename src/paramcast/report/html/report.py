@@ -20,7 +20,7 @@ MOST_CELLS = 120
 
 
 def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[str, Any]:
-    """Build what the page, the Markdown and the LaTeX show.
+    """Build what the page and the Markdown show.
 
     Args:
         stored: a folder's files.

@@ -1,4 +1,4 @@
-"""A report as Markdown, for a mail, and its table as LaTeX, for a paper."""
+"""A report as Markdown, for a mail."""
 
 from __future__ import annotations
 
@@ -8,17 +8,15 @@ from ...study.words import Words
 
 COLUMNS = ("comparison", "method", "lr", "searched", "value", "n", "early", "minus_base", "p",
            "minus_matched", "diverged", "verdict")  # fmt: skip
-LATEX = {
-    "\\": r"\textbackslash{}", "&": r"\&", "%": r"\%", "$": r"\$", "#": r"\#", "_": r"\_",
-    "{": r"\{", "}": r"\}", "~": r"\textasciitilde{}", "^": r"\textasciicircum{}",
-    "±": r"$\pm$", "×": r"$\times$", "−": "$-$", "…": r"\dots{}", "–": "--",  # noqa: RUF001
-    "<": r"\textless{}", ">": r"\textgreater{}", "|": r"\textbar{}", '"': r"\textquotedbl{}",
-}  # fmt: skip
+"""What is not too wide for a mail."""
 
 
 def markdown(data: dict[str, Any], words: Words) -> str:
     """The report as Markdown: verdicts, facts, table, return, protocol, and the command."""
-    _, head, rows = _columns(data)
+    table = data["table"]
+    places = [i for i, name in enumerate(table["names"]) if name in COLUMNS]
+    head = [table["head"][i] for i in places]
+    rows = [[row["cells"][i] for i in places] for row in table["rows"]]
     colon = words("page.colon")
     parts = [f"# {_md(data['question'])}"]
     if data["asked"]:
@@ -65,43 +63,6 @@ def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
     return parts + [_md(note) for note in found["notes"]]
 
 
-def latex(data: dict[str, Any], words: Words) -> str:
-    """The table as LaTeX for booktabs; the caption has the question and the number of seeds."""
-    names, head, rows = _columns(data)
-    # words to the left, numbers to the right
-    align = "".join("l" if n in ("comparison", "method", "verdict") else "r" for n in names)
-    seeds = next(value for label, value, _ in data["facts"] if label == words("facts.seeds"))
-    # sentences end in a stop, labels and values do not
-    asked = [data["asked"].rstrip(".")] if data["asked"] else []
-    told = words("page.stop").join([*asked, seeds, data["reads"]["table_read"]])
-    caption = f"{data['question']} {told}"
-    return "\n".join(
-        [
-            "% \\usepackage{booktabs}",
-            "\\begin{table}",
-            "\\centering",
-            f"\\caption{{{_tex(' '.join(caption.split()))}}}",
-            f"\\begin{{tabular}}{{{align}}}",
-            "\\toprule",
-            " & ".join(map(_tex, head)) + " \\\\",
-            "\\midrule",
-            *(" & ".join(map(_tex, row)) + " \\\\" for row in rows),
-            "\\bottomrule",
-            "\\end{tabular}",
-            "\\end{table}",
-            "",
-        ]
-    )
-
-
-def _columns(data: dict[str, Any]) -> tuple[list[str], list[str], list[list[str]]]:
-    """The columns that fit on paper: their names, their heads, and the rows."""
-    table = data["table"]
-    places = [i for i, name in enumerate(table["names"]) if name in COLUMNS]
-    names, head = ([table[key][i] for i in places] for key in ("names", "head"))
-    return names, head, [[row["cells"][i] for i in places] for row in table["rows"]]
-
-
 def _table(head: list[str], rows: list[list[str]]) -> str:
     return "\n".join([_line(head), "|" + "---|" * len(head), *map(_line, rows)])
 
@@ -124,7 +85,3 @@ def _code(text: str) -> str:
     while fence in text:
         fence += "`"
     return f"{fence}\n{text}\n{fence}"
-
-
-def _tex(text: str) -> str:
-    return "".join(LATEX.get(character, character) for character in str(text))

@@ -106,8 +106,8 @@ def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
     views: list[dict[str, Any]] = []
     rows: list[list[str]] = []
     behind: list[Behind] = []
-    groups = _groups(cells)
-    for label, own in _labelled(groups, words):
+    groups = _groups(cells, words)
+    for label, own in groups:
         by_name: dict[str, list[Place]] = {}
         for cell in own:
             for arm in cell.arms:
@@ -133,27 +133,22 @@ def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
     return made
 
 
-def _groups(cells: Sequence[Cell]) -> list[list[Cell]]:
-    """Groups of comparisons that differ only in the learning rate, with at least two rates."""
+def _groups(cells: Sequence[Cell], words: Words) -> list[tuple[str, list[Cell]]]:
+    """Comparisons that differ only in the learning rate, by the settings in which groups differ."""
     found: dict[str, list[Cell]] = {}
     for cell in cells:
-        settings = cell.result["settings"]
-        if settings["lr"] is not None:
-            others = {name: value for name, value in settings.items() if name != "lr"}
+        if cell.result["settings"]["lr"] is not None:
+            others = {name: v for name, v in cell.result["settings"].items() if name != "lr"}
             found.setdefault(repr(others), []).append(cell)
-    return [own for own in found.values() if len({c.result["settings"]["lr"] for c in own}) > 1]
-
-
-def _labelled(groups: list[list[Cell]], words: Words) -> list[tuple[str, list[Cell]]]:
-    """The groups, each labelled with the settings in which groups differ."""
+    groups = [own for own in found.values() if len({c.result["settings"]["lr"] for c in own}) > 1]
     settings = [own[0].result["settings"] for own in groups]
     names = [name for name in (settings[0] if settings else ()) if name != "lr"]
     axes = [n for n in names if len({str(each[n]) for each in settings}) > 1] or ["task"]
-    labels = [
+    labels = (
         words("page.comma").join(f"{words.either(f'axis.{n}', n)} {setting(each[n])}"
                   for n in axes if each[n] is not None)
         for each in settings
-    ]  # fmt: skip
+    )  # fmt: skip
     return list(zip(labels, groups, strict=True))
 
 

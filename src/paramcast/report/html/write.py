@@ -13,8 +13,9 @@ from ...study.words import Words
 from ..roi import Inputs
 from .load import folder_of, load
 from .report import build
+from .text import markdown
 
-FORMATS = {"html": ".html", "md": ".md", "latex": ".tex", "pdf": ".pdf"}
+FORMATS = {"html": ".html", "md": ".md", "pdf": ".pdf"}
 
 
 def write_report(
@@ -30,10 +31,10 @@ def write_report(
 
     Args:
         folder: of a finished pilot or study, or the store or result in that folder.
-        out: the file; None for report.html (.md, .tex, .pdf) in the folder, report-ja.html where
+        out: the file; None for report.html (.md, .pdf) in the folder, report-ja.html where
             the language is another.
         language: "en" or "ja".
-        form: "html", "md", "latex" or "pdf".
+        form: "html", "md" or "pdf".
         inputs: costs and values for the return (`paramcast.report.roi`); None for the defaults.
         one_page: of a PDF only the verdict, the effect, the return and the table, of many methods
             only the most important ones (`meeting.py`).
@@ -100,10 +101,8 @@ def content(
 
             return printed(stored, words, inputs)
         data = build(stored, words, inputs)
-        if form in ("md", "latex"):
-            from . import text
-
-            return (text.markdown if form == "md" else text.latex)(data, words).encode()
+        if form == "md":
+            return markdown(data, words).encode()
         from .page import render
 
         page = render(data, words, eager=form == "pdf")
