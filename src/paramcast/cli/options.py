@@ -57,9 +57,9 @@ def parse_store(text: str) -> str:
     Raises:
         StoreError: it cannot be one.
     """
-    from ..study.store.folder import check_url
+    from ..study.store.database import parse
 
-    check_url(text)
+    parse(text)
     return text
 
 

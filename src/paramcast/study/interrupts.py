@@ -9,8 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 HELD = (signal.SIGINT, signal.SIGTERM)
-_came: list[int] | None = None
-"""The signals that came while signals are held; None while they are not."""
+_holding = False
 
 
 @contextmanager
@@ -20,8 +19,8 @@ def held() -> Iterator[None]:
     Python raises what their handlers raise between any two instructions, even inside a library that
     is not prepared for it. Within another `held` this one does nothing.
     """
-    global _came
-    if _came is not None or threading.current_thread() is not threading.main_thread():
+    global _holding
+    if _holding or threading.current_thread() is not threading.main_thread():
         yield  # Python runs signal handlers in the main thread only
         return
     came: list[int] = []
@@ -39,19 +38,14 @@ def held() -> Iterator[None]:
                 signal.signal(number, handler)
 
     try:
-        _came = came
+        _holding = True
         for number, handler in before.items():
             if handler not in (None, signal.SIG_IGN):
                 signal.signal(number, hold)
         yield
     finally:
-        _came = None
+        _holding = False
         restore()
         # raise each again, now under its own handler
         for each in dict.fromkeys(came):
             signal.raise_signal(each)
-
-
-def waiting() -> bool:
-    """Whether a signal is waiting for the end of `held`."""
-    return bool(_came)

@@ -96,9 +96,7 @@ class Runner:
                         raise StudyError(done.outcome["reason"])
                     self.failures[key] = done
                 else:
-                    if not self.store.put(done.spec, done.outcome, self.environment):
-                        # a server that went away may have stored it already: the first result stays
-                        done = done._replace(outcome=self.store.outcomes([key])[key])
+                    self.store.put(done.spec, done.outcome, self.environment)
                     outcomes[key] = _kept(done.outcome)
                     self._work.add((done.spec.task, done.spec.method))
                     self.failures.pop(key, None)

@@ -9,25 +9,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import (
-    Connection,
-    Engine,
-    Table,
-    create_engine,
-    event,
-    inspect,
-    select,
-)
+from sqlalchemy import Connection, Engine, create_engine, event, inspect, select
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, OperationalError
+from sqlalchemy.exc import ArgumentError, DBAPIError
 
 from ...errors import StoreError
 from ..reading import from_json, moment, shown
-from .tables import (
-    SCHEMA,
-    about,
-    metadata,
-)
+from .tables import SCHEMA, about, metadata
 
 SCHEMES = ("postgresql", "postgresql+psycopg")
 SECRETS = ("password", "sslpassword", "passfile")
@@ -52,7 +40,7 @@ CONNECTING = {
 NOTICING = ("tcp_keepalives_idle = 15", "tcp_keepalives_interval = 5", "tcp_keepalives_count = 3")
 """The same for the server, in seconds: a driver whose machine vanished loses its lock."""
 PATIENCE = 10.0
-"""Seconds to wait for a locked database or a server that is away."""
+"""Seconds to wait for a locked file."""
 FULL = ("disk is full", "No space left on device")
 LOCKED = ("database is locked", "lock timeout")
 MOST_BYTES = 64 * 2**20
@@ -70,18 +58,13 @@ class SqliteFile:
     def engine(self, *, write: bool) -> Engine:
         engine = create_engine(URL.create("sqlite", database=str(self.path)))  # a name may hold "?"
         event.listen(engine, "connect", _set_pragmas)
-        if not write:
-            event.listen(engine, "connect", _only_read)
-        elif not self.path.is_file() or self.path.stat().st_size == 0:
-            event.listen(engine, "connect", _keep_a_log)
+        more = "" if write else "query_only=ON"
+        if write and (not self.path.is_file() or self.path.stat().st_size == 0):
+            more = "journal_mode=WAL"  # readers never wait, and a kill does no harm
+        if more:
+            event.listen(engine, "connect", lambda c, _: c.execute(f"PRAGMA {more}"))
         event.listen(engine, "begin", _begin)
         return engine
-
-    def insert(self) -> Callable[[Table], Any]:
-        """The dialect's INSERT with ON CONFLICT; imported late, because each dialect is slow."""
-        from sqlalchemy.dialects.sqlite import insert
-
-        return insert
 
 
 class PostgresSchema:
@@ -105,7 +88,10 @@ class PostgresSchema:
     def engine(self, *, write: bool) -> Engine:
         given = {k: v for k, v in CONNECTING.items() if k not in self.url.query}
         try:
-            engine = create_engine(self.url, connect_args=given, pool_size=1, max_overflow=0)
+            # pre_ping: a connection that was cut during a run of hours is opened again
+            engine = create_engine(
+                self.url, connect_args=given, pool_size=1, max_overflow=0, pool_pre_ping=True
+            )
         except ImportError:
             raise StoreError(
                 "--store postgresql://... needs a driver: pip install 'paramcast[postgres]'"
@@ -114,13 +100,7 @@ class PostgresSchema:
             event.listen(engine, "connect", self._lock)
         return engine
 
-    def insert(self) -> Callable[[Table], Any]:
-        """PostgreSQL's INSERT, as `SqliteFile.insert`."""
-        from sqlalchemy.dialects.postgresql import insert
-
-        return insert
-
-    def _lock(self, connection: Any, _record: Any) -> None:
+    def _lock(self, connection: Any, _record: object) -> None:
         try:
             for setting in NOTICING:
                 connection.execute(f"SET {setting}")
@@ -239,34 +219,23 @@ def to_json(value: Any) -> str:
 
 
 def is_away(error: DBAPIError) -> bool:
-    """Whether the server is gone, stopping or starting.
-
-    SQLSTATE 57P..: an operator intervened; 08..: the connection failed.
-    """
-    state = getattr(error.orig, "sqlstate", None)
-    lost = error.connection_invalidated or (state is None and isinstance(error, OperationalError))
-    return lost or str(state).startswith(("57P", "08"))
+    """Whether the server is gone, stopping or starting."""
+    state = getattr(error.orig, "sqlstate", "")  # a file's errors have none
+    # 57P..: an operator intervened; 08..: the connection failed; None: there was no answer
+    return error.connection_invalidated or state is None or state.startswith(("57P", "08"))
 
 
-def _set_pragmas(connection: Any, _record: Any) -> None:
+def _set_pragmas(connection: Any, _record: object) -> None:
     connection.isolation_level = None  # `_begin` does it: sqlite3 begins none for CREATE and ALTER
     if hasattr(connection, "setlimit"):  # Python 3.11
         connection.setlimit(0, MOST_BYTES)  # 0: SQLITE_LIMIT_LENGTH
-    cursor = connection.cursor()
-    cursor.execute("PRAGMA trusted_schema=OFF")  # no dangerous functions in views and triggers
-    cursor.execute("PRAGMA cell_size_check=ON")  # a damaged page is an error, not a wrong value
-    cursor.execute(f"PRAGMA busy_timeout={PATIENCE * 1000:.0f}")
-    cursor.execute("PRAGMA synchronous=NORMAL")
-    cursor.close()
-
-
-def _only_read(connection: Any, _record: Any) -> None:
-    connection.execute("PRAGMA query_only=ON")
-
-
-def _keep_a_log(connection: Any, _record: Any) -> None:
-    """Switch a new file to write-ahead logging: readers never wait, and a kill does no harm."""
-    connection.execute("PRAGMA journal_mode=WAL")
+    for pragma in (
+        "trusted_schema=OFF",  # no dangerous functions in views and triggers
+        "cell_size_check=ON",  # a damaged page is an error, not a wrong value
+        f"busy_timeout={PATIENCE * 1000:.0f}",
+        "synchronous=NORMAL",
+    ):
+        connection.execute(f"PRAGMA {pragma}")
 
 
 def _begin(connection: Connection) -> None:

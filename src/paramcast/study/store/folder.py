@@ -137,12 +137,12 @@ def where(out: Path, url: str | None = None) -> Path | str:
         return out / DATABASE
     try:
         kept = read_text(out / URL, MOST_URL).strip()
-        parse(kept)
+        public = without_password(parse(kept))
     except (OSError, ValueError, StoreError):
         raise StoreError(
             f"{out / URL} does not hold the URL of a store; give it again with --store"
         ) from None
-    _tell_once(f"connecting to {without_password(parse(kept))}, as {out / URL} says")
+    _tell_once(f"connecting to {public}, as {out / URL} says")
     return kept
 
 
@@ -155,17 +155,6 @@ def _tell_once(text: str) -> None:
 def remembers(folder: Path) -> bool:
     """Whether a folder has a store or the URL of one."""
     return (folder / DATABASE).is_file() or (folder / URL).is_file()
-
-
-def check_url(url: str | None) -> str | None:
-    """Check that a URL can be one of a store.
-
-    Raises:
-        StoreError: it cannot.
-    """
-    if url is not None:
-        without_password(parse(url))
-    return url
 
 
 def write_json(path: Path, value: Any) -> None:

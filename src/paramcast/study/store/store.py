@@ -4,20 +4,18 @@ from __future__ import annotations
 
 import functools
 import json
-import time
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import Connection, Table, func, select
+from sqlalchemy import Connection, func, select
 from sqlalchemy.exc import DBAPIError, SQLAlchemyError
 
 from ...errors import StoreError
-from ..interrupts import held, waiting
+from ..interrupts import held
 from ..reading import from_json, object_from_json
 from ..spec import RunSpec
-from . import database
 from .database import (
     FULL,
     LOCKED,
@@ -34,7 +32,6 @@ from .tables import about, failures, looks, runs
 
 Read = Callable[[str], Any]
 CHUNK = 500  # keys in one query, below every SQLite's limit of parameters
-RECONNECT = 0.2  # seconds between two attempts to reach a server that is away
 
 
 class Store:
@@ -62,11 +59,6 @@ class Store:
     def __init__(self, place: Path | str, *, write: bool = True) -> None:
         self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
         self._engine = self.place.engine(write=write)
-        self._gone = False  # the server stayed away longer than PATIENCE
-        self._alone = self._engine
-        if self.remote:  # a single statement makes one round trip instead of three
-            self._alone = self._engine.execution_options(isolation_level="AUTOCOMMIT")
-        self.insert: Callable[[Table], Any] = self.place.insert()
         try:
             self._connect()
             if write:
@@ -93,11 +85,6 @@ class Store:
         return self.place.name
 
     @property
-    def remote(self) -> bool:
-        """Whether a server keeps the store; a server may be away for a while."""
-        return isinstance(self.place, PostgresSchema)
-
-    @property
     def driver(self) -> str | None:
         """The driver that is writing it, in words, if a server keeps it; else ask its folder."""
         if not isinstance(self.place, PostgresSchema):
@@ -116,14 +103,11 @@ class Store:
         return None if value is None else self._loaded([value])[0]
 
     def set_about(self, name: str, value: Any) -> None:
-        statement = self.insert(about).values(name=name, value=json.dumps(value))
-        self.write(
-            lambda c: c.execute(
-                statement.on_conflict_do_update(
-                    index_elements=["name"], set_={"value": statement.excluded.value}
-                )
-            )
-        )
+        def write(connection: Connection) -> None:
+            connection.execute(about.delete().where(about.c.name == name))
+            connection.execute(about.insert(), {"name": name, "value": json.dumps(value)})
+
+        self.write(write)
 
     def adopt(self, name: str, value: Any) -> Any:
         """The stored fact of that name, which the given value becomes if there is none."""
@@ -139,16 +123,14 @@ class Store:
         )
 
     def add_look(self, seeds: int) -> None:
-        statement = self.insert(looks).values(seeds=seeds, looked_at=_now())
-        self.write(lambda c: c.execute(statement.on_conflict_do_nothing()))
+        if seeds not in self.looks():
+            row = {"seeds": seeds, "looked_at": _now()}
+            self.write(lambda c: c.execute(looks.insert(), row))
 
     # --- runs ---------------------------------------------------------------------------------
 
-    def put(self, spec: RunSpec, outcome: dict[str, Any], environment: dict[str, Any]) -> bool:
+    def put(self, spec: RunSpec, outcome: dict[str, Any], environment: dict[str, Any]) -> None:
         """Write one finished run, unless it is stored already: the first result stays.
-
-        Returns:
-            Whether it was written.
 
         Raises:
             StoreError: it cannot be written (no space, read-only, locked, unreachable).
@@ -165,12 +147,12 @@ class Store:
             "finished_at": _now(),
             "curve": to_json(outcome["curve"]) if "curve" in outcome else None,
         }
-        return bool(self.write(lambda c: c.execute(self._put, row).rowcount == 1, alone=True))
 
-    @functools.cached_property
-    def _put(self) -> Any:
-        statement = self.insert(runs).on_conflict_do_nothing()
-        return statement.execution_options(preserve_rowcount=True)
+        def write(connection: Connection) -> None:
+            if connection.scalar(select(runs.c.key).where(runs.c.key == spec.key)) is None:
+                connection.execute(runs.insert(), row)
+
+        self.write(write)
 
     def put_failure(self, spec: RunSpec, outcome: dict[str, Any]) -> None:
         """Note an attempt that failed."""
@@ -183,16 +165,7 @@ class Store:
             "spec": to_json(spec.fields()),
             "failed_at": _now("microseconds"),
         }
-        same = select(failures.c.id).where(
-            failures.c.key == spec.key, failures.c.failed_at == row["failed_at"]
-        )
-
-        def write(connection: Connection) -> None:
-            # a connection that was lost may have written it before
-            if not self.remote or connection.scalar(same) is None:
-                connection.execute(failures.insert(), row)
-
-        self.write(write)
+        self.write(lambda c: c.execute(failures.insert(), row))
 
     def outcomes(self, keys: Iterable[str]) -> dict[str, dict[str, Any]]:
         """The outcomes of the finished runs among these keys, without their curves."""
@@ -240,21 +213,14 @@ class Store:
         except SQLAlchemyError as error:
             raise self._unreadable(error) from None
 
-    def write(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
-        """Run an action in one transaction and return its result.
-
-        If the connection is lost the action is called again, so a second call must change nothing
-        more. A server that is away is waited for, up to `database.PATIENCE` seconds.
-
-        Args:
-            action: executes statements.
-            alone: the action is a single statement, which needs no BEGIN and COMMIT.
+    def write(self, action: Callable[[Connection], Any]) -> None:
+        """Run an action in one transaction.
 
         Raises:
             StoreError: the database cannot be written.
         """
         try:
-            return self._transaction(action, alone=alone)
+            self._transaction(action, write=True)
         except DBAPIError as error:
             what = self._remedy(error, "make room or access")
             raise StoreError(
@@ -262,24 +228,14 @@ class Store:
                 f"is kept: {what}, and start the command again"
             ) from None
 
-    def _transaction(self, action: Callable[[Connection], Any], *, alone: bool = False) -> Any:
-        engine = self._alone if alone else self._engine
-        begun = time.monotonic()
-        while True:
-            try:
-                with held(), engine.begin() as connection:
-                    found = action(connection)
-                self._gone = False
-                return found
-            except DBAPIError as error:
-                if not (self.remote and is_away(error)):
-                    raise
-                if waiting():  # an interrupted command does not wait for a server
-                    raise
-                if self._gone or time.monotonic() - begun > database.PATIENCE:
-                    self._gone = True  # the next call does not wait
-                    raise
-                time.sleep(RECONNECT)
+    def _transaction(self, action: Callable[[Connection], Any], *, write: bool = False) -> Any:
+        # an interrupt inside a driver of databases could leave its connection unusable
+        with (
+            held(),
+            self._engine.connect().execution_options(write=write) as connection,
+            connection.begin(),
+        ):
+            return action(connection)
 
     def _connect(self) -> None:
         try:
@@ -304,7 +260,7 @@ class Store:
 
     def _remedy(self, error: Exception, usual: str) -> str:
         """What to do about a database that cannot be used."""
-        if self.remote and isinstance(error, DBAPIError) and is_away(error):
+        if isinstance(error, DBAPIError) and is_away(error):
             return "check its server"
         if any(words in str(error) for words in FULL):
             return "make room"
