@@ -199,14 +199,13 @@ def test_names_are_no_sql(tmp_path: Path) -> None:
 def readers(folder: Path) -> dict[str, Callable[[], Any]]:
     return {
         "status": lambda: call(folder, "study", "status", "study"),
-        "list": lambda: call(folder, "study", "list", "."),
         "analyse": lambda: call(folder, "table", "study", command=analyse),
         "roi": lambda: call(folder, "roi", "pilot"),
         "report": lambda: call(folder, "report", "pilot\x1b[2J"),
     }
 
 
-@pytest.mark.parametrize("name", ["status", "list", "analyse", "roi", "report"])
+@pytest.mark.parametrize("name", ["status", "analyse", "roi", "report"])
 def test_no_stored_text_is_a_command_to_the_terminal(name: str, tmp_path: Path) -> None:
     pilot = copy_of(pilot_folder(), tmp_path / "pilot")
     path = pilot / "result.json"

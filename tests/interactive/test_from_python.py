@@ -154,7 +154,7 @@ def test_it_extends_to_the_next_look(folder: Path) -> None:
         ({"lr": "fast"}, "'fast' is not a valid number"),
         ({"lr": True}, "lr needs a value, got True"),
         ({"quick": 1}, "quick needs True or False, got 1"),
-        ({"lr_range": (0.1,)}, "Takes 2 values but 1 was given"),
+        ({"lr_range": (0.1,)}, "--lr-range must be LOW:HIGH, such as 1e-4:1e-1, got '0.1'"),
         ({"base": "sdg"}, "sdg"),
         ({"margin": -1}, "--margin must be a number above 0, such as 0.5 or 5%, got '-1'"),
         ({"lr": 0.1, "trials": 8}, "--lr tunes nothing, so --trials has no use"),

@@ -35,7 +35,7 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "tune_by": ("bowl.py:train", "--tune-by", "other_loss"),
     "higher_is_better": ("bowl.py:train", "--metric", "speed", "--lower-is-better"),
     "lr": ("blobs.py", "--lr", 1e-05),
-    "lr_range": ("blobs.py", "--lr-range", 0.0523456789, 0.3),
+    "lr_range": ("blobs.py", "--lr-range", "0.0523456789:0.3"),
     "search": ("blobs.py", "--search", "weight_decay=1e-05:0.01"),
     "trials": ("blobs.py", "--trials", 16),
     "trial_seeds": ("blobs.py", "--trial-seeds", 1),

@@ -297,7 +297,7 @@ def test_directions_that_names_tell() -> None:
         ({"metric": 3}, {}, "metric in a.py must be a name in quotes, got 3"),
         ({"metric": "speed"}, {}, "is a higher speed better?"),
         ({"metric": "accuracy", "tune_by": "speed"}, {}, "its name does not say whether"),
-        ({"metric": "accuracy", "lr_range": (1, 0.1)}, {}, "must be two numbers, 0 < low < high"),
+        ({"metric": "accuracy", "lr_range": (1, 0.1)}, {}, "lr_range in a.py must satisfy 0 < low"),
         ({"metric": "accuracy", "margin": [1]}, {}, "margin in a.py must be a number"),
     ],
 )

@@ -399,7 +399,7 @@ def test_the_continuing_command_continues(
     # Every option differs from its default, and the range has many digits.
     task_file(changes="test=blobs(12, 3)")
     first = paramcast(
-        "pilot", "blobs.py", "--lr-range", 0.0523456789, 0.3, "--trials", 2, "--trial-seeds", 1,
+        "pilot", "blobs.py", "--lr-range", "0.0523456789:0.3", "--trials", 2, "--trial-seeds", 1,
         "--seeds", 6, "--epochs", 3, "--batch-size", 4, "--schedule", "wsd", "--margin", 0.123,
         "--methods", "plp(horizon=0.5, start='last')", "--base", "nesterov", "--all-arms",
         "--out", "a folder",

@@ -208,7 +208,7 @@ def test_a_command_takes_settings_by_placeholders(tmp_path: Path) -> None:
     )
     commands = ("--base", "python train.py {lr} {seed} {beta} 0.1",
                 "--candidate", "new=python train.py {lr} {seed} {beta} 0")  # fmt: skip
-    words = ("--metric", "score", "--margin", 0.1, "--lr-range", 0.01, 1.0, "--trials", 4,
+    words = ("--metric", "score", "--margin", 0.1, "--lr-range", "0.01:1", "--trials", 4,
              "--trial-seeds", 1, "--seeds", 6)  # fmt: skip
     done = call(tmp_path, "pilot", *commands, *words, "--search", "beta=low,high", "--json")
     assert done.code == 0, done.err

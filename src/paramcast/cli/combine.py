@@ -17,7 +17,7 @@ from ..errors import StudyError
 from ..study.options import OUTPUT, Finite, Whole
 from ..study.reading import printable, tell, usable_path
 from .options import PATH, GroupedCommand, aside, takes
-from .running import Clock
+from .running import say_loading
 
 if TYPE_CHECKING:
     from ..combining.choosing import Watch
@@ -96,10 +96,9 @@ def combine(checkpoints: tuple[str, ...], given: CombineOptions) -> None:
     """
     if given.out is None and given.evaluate is None:
         raise StudyError("nothing to do: give -o FILE for the result, --eval to choose, or both")
-    clock = Clock("torch")
+    say_loading("torch")
     from ..combining.combine import combine as combined
 
-    clock.stop()
     options = {name: getattr(given, name) for name in _PASSED}
     with _progress() as watch, contextlib.redirect_stdout(sys.stderr):  # of the user's functions
         found = combined(

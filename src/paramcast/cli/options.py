@@ -23,7 +23,7 @@ from ..study.options import (
     not_again,
     option,
 )
-from ..study.reading import shown, usable_path
+from ..study.reading import usable_path
 
 if TYPE_CHECKING:
     from ..study.engines.here import HereEngine
@@ -76,29 +76,12 @@ COMMAND = "command"
 
 
 class GroupedCommand(click.Command):
-    """A command whose --help groups its options under headings.
-
-    What follows "--" is a command of the user's. A range is LOW:HIGH;
-    in two words, LOW HIGH, it is read as well.
-    """
+    """A command whose --help groups its options, and after whose "--" comes one of the user's."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         rest = args.index("--") if "--" in args else len(args)
         ctx.meta[COMMAND] = args[rest + 1 :] if rest < len(args) else None
-        ours: list[str] = []
-        for i, word in enumerate(args[:rest]):
-            if word.startswith("--lr-range="):
-                ours.append("--lr-range")
-                word = word.partition("=")[2]
-            pair = [word]
-            if ours[-1:] == ["--lr-range"]:
-                pair = word.split(":") if word.count(":") == 1 else [word]
-                if len(pair) == 1 and not _is_number("".join(args[i + 1 : rest][:1])):
-                    raise StudyError(
-                        f"--lr-range must be LOW:HIGH, such as 1e-4:1e-1, got {shown(word)}"
-                    )
-            ours += pair
-        return super().parse_args(ctx, ours)
+        return super().parse_args(ctx, args[:rest])
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         group = getattr(self.callback, "groups", {})
@@ -112,14 +95,6 @@ class GroupedCommand(click.Command):
         for name in filter(records.get, (TASK, COMPARISON, MACHINE, *between, *ends)):
             with formatter.section(name):
                 formatter.write_dl(records[name])
-
-
-def _is_number(word: str) -> bool:
-    try:
-        float(word)
-    except ValueError:
-        return False
-    return True
 
 
 def takes(form: type) -> Callable[[Command], Command]:

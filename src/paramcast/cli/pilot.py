@@ -11,16 +11,17 @@ from ..errors import StudyError
 from ..study.options import COMPARISON, PilotOptions
 from ..study.reading import printable, tell
 from .options import COMMAND, GroupedCommand, RunOptions, aside, check_device, make_engine, takes
-from .running import finished, planned, running, starting
+from .running import finished, followed, planned, starting
 
 if TYPE_CHECKING:
+    from ..report.progress import LiveProgress
     from ..study.own.training import OwnTraining
     from ..study.plan import Options, Plan
+    from ..study.stored import Result
     from ..study.subject import Subject
     from ..study.tasks.source import Source
     from ..study.tasks.task import Prepared, Task
     from .options import AnyEngine
-    from .running import Clock
 
 
 @dataclass(frozen=True)
@@ -63,30 +64,41 @@ def pilot(task: str, given: PilotCommand) -> None:
     Exit codes: 0 finished whatever the verdict, 2 bad input, 1 runs failed, 130 interrupted.
     """
     own = click.get_current_context().meta[COMMAND] is not None or given.candidate
-    with starting("torch" if own else f"torch and task {task}", given) as clock:
-        text = _pilot(task, given, clock)
+    with starting("torch" if own else f"torch and task {task}", given):
+        text = _pilot(task, given)
     click.echo(text, nl=False)
 
 
-def _pilot(task: str, given: PilotCommand, clock: Clock) -> str:
+def _pilot(task: str, given: PilotCommand) -> str:
     """Run the pilot, or only plan it; return what goes to standard output."""
-    loaded = load_of(_source(task, given), given)
-    clock.stop()
-    plan, engine = plan_of(*loaded, given)
+    from ..report.terminal import render
+
+    plan, engine = plan_of(_source(task, given), given)
     if given.dry_run:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given.as_json)
-    return _run(plan, engine, given)
+    with followed(plan.out, engine, given) as progress:
+        result = run(plan, engine, given, progress)
+    return finished(result, render, plan.out, as_json=given.as_json)
 
 
-def load_of(source: Source, given: PilotCommand) -> tuple[Source, Subject, AnyEngine]:
-    """Load what is trained, and make what trains it.
+def plan_of(source: Source, given: PilotCommand) -> tuple[Plan, AnyEngine]:
+    """Load what is trained, plan it, and say what one should know before it runs.
+
+    Returns:
+        The plan, and what runs it.
 
     Raises:
-        StudyError: the options do not fit it, or this machine.
+        StudyError: the options do not fit what is trained, each other or this machine.
     """
+    from ..study.judging.cautions import cautions
+    from ..study.judging.sentences import note
+    from ..study.judging.verdict import Metric
+    from ..study.plan import Plan
+    from ..study.tasks.description import lines
     from ..study.tasks.own_file import HERE
-    from ..study.tasks.source import load_subject
+    from ..study.tasks.source import load, load_subject
+    from ..study.words import Words
 
     source = replace(
         source,
@@ -98,25 +110,6 @@ def load_of(source: Source, given: PilotCommand) -> tuple[Source, Subject, AnyEn
     check_device(given)
     engine, subject = make_engine(given, here=source.where in HERE), load_subject(source)
     source = getattr(subject, "source", source)  # of a training: the function has said its kind
-    return source, subject, engine
-
-
-def plan_of(
-    source: Source, subject: Subject, engine: AnyEngine, given: PilotCommand
-) -> tuple[Plan, AnyEngine]:
-    """Plan what was loaded, and say what one should know before it runs.
-
-    Raises:
-        StudyError: the options do not fit what is trained, each other or this machine.
-    """
-    from ..study.judging.cautions import cautions
-    from ..study.judging.sentences import note
-    from ..study.judging.verdict import Metric
-    from ..study.plan import Plan
-    from ..study.tasks.description import lines
-    from ..study.tasks.source import load
-    from ..study.words import Words
-
     options = _options(given, source, subject)
     # the splits of the seeds after the first, loaded one at a time
     others = (
@@ -132,6 +125,15 @@ def plan_of(
     for caution in cautions(plan):
         tell(note(caution, Metric(subject.metric_name, True, 0.0), Words("en")))
     return plan, engine
+
+
+def run(plan: Plan, engine: AnyEngine, given: PilotCommand, progress: LiveProgress) -> Result:
+    """Run what was planned, inside `followed`."""
+    from ..study.grid.run import run_pilot
+    from ..study.price import price
+
+    progress.expected = price(plan.options).usual
+    return run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
 
 
 def _source(task: str, given: PilotCommand) -> Source:
@@ -156,17 +158,6 @@ def _source(task: str, given: PilotCommand) -> Source:
     if command is not None:
         return of_command(command, searched)
     return of_candidates(given.base, given.candidate, searched)
-
-
-def _run(plan: Plan, engine: AnyEngine, given: PilotCommand) -> str:
-    from ..report.terminal import render
-    from ..study.grid.run import run_pilot
-    from ..study.price import price
-
-    with running(plan.out, engine, given) as progress:
-        progress.expected = price(plan.options).usual
-        result = run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
-    return finished(result, render, plan.out, as_json=given.as_json)
 
 
 def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:

@@ -8,8 +8,6 @@ import math
 import os
 import signal
 import sys
-import threading
-import time
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -35,64 +33,23 @@ class Interrupted(Exception):  # noqa: N818 - not an error
     """The user stopped a command that can be continued."""
 
 
-class Clock:
-    """Says what is loaded before anything slow is imported, and how long that takes, on a terminal.
-
-    Args:
-        what: is loaded.
-    """
-
-    def __init__(self, what: str) -> None:
-        self._what, self._begun, self._over = what, time.monotonic(), threading.Event()
-        self._ticking = threading.Thread(target=self._tick, daemon=True)
-        if sys.stderr.isatty():
-            click.echo(f"loading {what} ...", nl=False, err=True)
-            self._ticking.start()
-
-    def _tick(self) -> None:
-        while not self._over.wait(1):
-            self._say(".0f", end=False)
-
-    def _say(self, form: str, *, end: bool) -> None:
-        seconds = format(time.monotonic() - self._begun, form)
-        click.echo(f"\rloading {self._what} ... {seconds} s", nl=end, err=True)
-
-    def stop(self) -> None:
-        """It is loaded: end the line. A second call does nothing."""
-        if self._ticking.is_alive():
-            self._over.set()
-            self._ticking.join()
-            self._say(".1f", end=True)
+def say_loading(what: str) -> None:
+    """Say on a terminal what is loaded, before anything slow is imported."""
+    if sys.stderr.isatty():
+        click.echo(f"loading {what} ...", err=True)
 
 
 @contextlib.contextmanager
-def starting(what: str, given: RunOptions) -> Iterator[Clock]:
+def starting(what: str, given: RunOptions) -> Iterator[None]:
     """Say what is loaded, start the fork server, and keep a task's prints out of our output."""
-    clock = Clock(what)
+    say_loading(what)
     # the fork server imports torch while this process does
     if not given.dry_run and given.engine == "local":
         from ..study.engines.server import start_early
 
         start_early()
     with contextlib.redirect_stdout(sys.stderr):
-        try:
-            yield clock
-        finally:
-            clock.stop()
-
-
-@contextlib.contextmanager
-def running(out: Path, engine: AnyEngine, given: OutputOptions) -> Iterator[LiveProgress]:
-    """Enter the engine, progress and trackers of a command; on Ctrl-C, say how many runs are kept.
-
-    Raises:
-        Interrupted: the user pressed Ctrl-C.
-    """
-    from ..report.progress import progress_on_stderr
-
-    interrupt_once()
-    with followed(out, engine, given, progress_on_stderr(), "the same command") as progress:
-        yield progress
+        yield
 
 
 @contextlib.contextmanager
@@ -100,20 +57,25 @@ def followed(
     out: Path,
     engine: AnyEngine,
     given: OutputOptions,
-    progress: LiveProgress,
-    again: str,
+    progress: LiveProgress | None = None,
+    again: str = "the same command",
 ) -> Iterator[LiveProgress]:
     """Enter the engine, progress and trackers; when interrupted, say how many runs are kept.
 
     Args:
         out, engine, given: of the comparison.
-        progress: where its progress is shown.
+        progress: where its progress is shown; None for the terminal of a command.
         again: what goes on from there, in words.
 
     Raises:
         Interrupted: the user interrupted it.
     """
+    from ..report.progress import progress_on_stderr
     from ..report.trackers import Following
+
+    if progress is None:
+        interrupt_once()
+        progress = progress_on_stderr()
 
     # trackers first, because one may lack its package
     trackers = make_trackers(given, out)

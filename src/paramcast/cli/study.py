@@ -1,4 +1,4 @@
-"""The command line of studies: `paramcast study run, status, resume, list, show, export`."""
+"""The command line of studies: `paramcast study run, status, resume, show, export`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from ..errors import StoreError, StudyError
+from ..errors import StoreError
 from ..study.options import TASK, parse_device
 from ..study.reading import as_written, printable
 from .options import (
@@ -23,12 +23,11 @@ from .options import (
     store_option,
     takes,
 )
-from .running import finished, planned, running, starting
+from .running import finished, followed, planned, starting
 
 if TYPE_CHECKING:
     from ..study.grid.file import StudyFile
     from ..study.store.store import Store
-    from .running import Clock
 
 DATA_DIR = aside(TASK, "Where built-in tasks' data lie.", metavar="FOLDER")
 RESUME = "give the folder of a study that this paramcast wrote"
@@ -44,7 +43,7 @@ def study() -> None:
       paramcast study show sensitivity > my.toml  one of them, to change
       paramcast study run sensitivity --dry-run   its runs and the time they take
       paramcast study run my.toml                 Ctrl-C keeps what has finished
-      paramcast study list                        where they are and how far
+      paramcast study status paramcast-runs/NAME-HASH
       paramcast study resume paramcast-runs/NAME-HASH
       paramcast study export paramcast-runs/NAME-HASH cells.csv
     """
@@ -110,25 +109,6 @@ def status(folder: Path, store: str | None) -> None:
     click.echo(printable(_status(folder, store)))
 
 
-@study.command("list")
-@click.argument("parent", type=PATH, default=Path("paramcast-runs"))
-def list_(parent: Path) -> None:
-    """List the studies in the folders of PARENT."""
-    from ..study.store.folder import reading, remembers, specification_of
-
-    lines = []
-    # a folder that cannot be read is a line too
-    for folder in sorted(filter(remembers, parent.glob("*"))):
-        try:
-            with reading(folder) as store:
-                kind = specification_of(store)["kind"]
-            if kind == "study":
-                lines.append(_status(folder))
-        except StudyError as error:
-            lines.append(f"{folder}: {error}")
-    click.echo(printable("\n".join(lines) or f"no studies in {parent}"))
-
-
 @study.command()
 @click.argument("name", required=False)
 def show(name: str | None) -> None:
@@ -158,17 +138,16 @@ def export(folder: Path, file: Path, *, runs: bool, store: str | None) -> None:
 
 
 def _run(opened: StudyFile, text: str, given: StudyOptions) -> None:
-    with starting(f"torch and study {opened.name}", given) as clock:
-        output = _output(opened, text, given, clock)
+    with starting(f"torch and study {opened.name}", given):
+        output = _output(opened, text, given)
     click.echo(output, nl=False)
 
 
-def _output(opened: StudyFile, text: str, given: StudyOptions, clock: Clock) -> str:
+def _output(opened: StudyFile, text: str, given: StudyOptions) -> str:
     from ..report.study import render
     from ..study.grid.cells import make_cells
     from ..study.grid.run import default_folder, run_study
 
-    clock.stop()
     check_device(given)
     engine = make_engine(given)
     for name in ("precision", "compile", "channels_last"):  # the file's, unless an option says
@@ -185,7 +164,7 @@ def _output(opened: StudyFile, text: str, given: StudyOptions, clock: Clock) -> 
             plans = [cell.plan for cell in cells]
             told = planned(plans, engine.workers, out, facts, as_json=given.as_json)
         return told if given.as_json else f"{opened.name}: {len(cells)} cells, {told}"
-    with running(out, engine, given) as progress:
+    with followed(out, engine, given) as progress:
         result = run_study(
             opened, text, out, engine=engine, watcher=progress, store_url=given.store,
             numerics=numerics, **where,

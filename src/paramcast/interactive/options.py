@@ -64,6 +64,8 @@ def _read(command: click.Command, option: click.Option, value: Any) -> Any:
         value = [f"{key}={_range_or_list(each)}" for key, each in value.items()]
     if option.multiple and not _several(value):
         value = [value]
+    if option.name == "lr_range" and _several(value):
+        value = _range_or_list(tuple(value))
     if option.name == "methods":
         value = ", ".join(map(_method, value if _several(value) else [value]))
     try:

@@ -65,18 +65,15 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
 
 
 def _run(source: Source, given: PilotCommand) -> Findings:
-    from ..cli.pilot import load_of, plan_of
+    from ..cli.pilot import plan_of, run
     from ..cli.running import Interrupted, beside, followed
-    from ..study.grid.run import run_pilot
-    from ..study.price import price
     from .findings import Findings
     from .progress import progress_here
 
-    plan, engine = plan_of(*load_of(source, given), given)
+    plan, engine = plan_of(source, given)
     try:
         with followed(plan.out, engine, given, progress_here(), "the same call") as progress:
-            progress.expected = price(plan.options).usual
-            stored = run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
+            stored = run(plan, engine, given, progress)
     except Interrupted as error:
         raise Stopped(str(error)) from None
     beside(plan.out)

@@ -120,6 +120,21 @@ def parse_margin(text: str) -> tuple[float, bool]:
     return margin, number != text.strip()
 
 
+def parse_range(text: str) -> tuple[float, float]:
+    """Read a range of learning rates, LOW:HIGH.
+
+    Raises:
+        StudyError: it is not two numbers.
+    """
+    low, _, high = text.partition(":")
+    try:
+        return float(low), float(high)
+    except ValueError:
+        raise StudyError(
+            f"--lr-range must be LOW:HIGH, such as 1e-4:1e-1, got {shown(text)}"
+        ) from None
+
+
 def parse_duration(text: str) -> float:
     """Read a time such as 90s, 30m, 3h or 1.5h, in seconds.
 
@@ -197,7 +212,7 @@ class ComparisonOptions:
         lambda o: o.lr or None, type=ABOVE_0)
     lr_range: tuple[float, float] | None = option(
         COMPARISON, "Learning rates to search [the task's].",
-        lambda o: o.lr_range, type=ABOVE_0, nargs=2, metavar="LOW:HIGH")
+        lambda o: o.lr_range, type=parse_range, metavar="LOW:HIGH")
     search: tuple[Searched, ...] = option(
         COMPARISON, "What else to tune: NAME=LOW:HIGH or NAME=A,B; may be repeated.",
         lambda o: [each.text for each in o.search], type=parse_search, metavar="NAME=...",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from ..._directions import known_direction
 from ...errors import TaskError
 from ..reading import is_text, shown
+from ..tasks.task import check_lr_range
 
 TUNE_BY = "validation_loss"
 """The result by which learning rates are chosen unless the user names another."""
@@ -97,21 +97,8 @@ def declare(
         raise TaskError(
             f"test_examples in {where} must be a whole number from 1, got {shown(examples)}"
         )
-    return Declared(
-        metric, higher, tune_by, tune_higher, str(margin),
-        _lr_range(module.get("lr_range"), where), examples,
-    )  # fmt: skip
-
-
-def _lr_range(value: Any, where: str) -> tuple[float, float] | None:
-    if value is None:
-        return None
-    try:
-        low, high = (float(each) for each in value)
-    except (TypeError, ValueError):
-        low, high = math.nan, math.nan
-    if not 0.0 < low < high < math.inf:
-        raise TaskError(
-            f"lr_range in {where} must be two numbers, 0 < low < high, got {shown(value)}"
-        )
-    return low, high
+    lr_range = module.get("lr_range")
+    if lr_range is not None:
+        check_lr_range(lr_range, f"lr_range in {where}")
+        lr_range = tuple(map(float, lr_range))
+    return Declared(metric, higher, tune_by, tune_higher, str(margin), lr_range, examples)
