@@ -8,7 +8,7 @@ import click
 
 from analyses import ANALYSES, analyse
 from paramcast.cli.main import main
-from paramcast.cli.options import PATH
+from paramcast.study.options import PATH
 from paramcast.study.reading import printable
 from paramcast.study.store.folder import write_text
 from paramcast.study.stored import read_result

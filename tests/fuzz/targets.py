@@ -45,6 +45,7 @@ from paramcast.study.store.live import DRIVER, FOLDER, driver, in_progress
 from paramcast.study.store.store import Store
 from paramcast.study.stored import read_result
 from paramcast.study.tables.judge import judge_results
+from paramcast.study.tables.options import JudgeOptions
 from paramcast.study.tables.reading import read_results
 from paramcast.study.tasks.builtin import choose
 from paramcast.study.tasks.data.cifar import from_archive
@@ -101,7 +102,7 @@ def table(content: bytes) -> None:
 
 def results(content: bytes) -> None:
     name = "results.jsonl" if content[:1] in (b"{", b"[") else "results.csv"
-    judge_results(read_results(file(name, content), AS_IT_IS))
+    judge_results(read_results(file(name, content), AS_IT_IS), JudgeOptions())
 
 
 RESULTS = "model,seed,acc\n" + "".join(f"{'ab'[i % 2]}ase,{i // 2},0.{i + 80}\n" for i in range(16))

@@ -20,8 +20,8 @@ from paramcast.errors import StudyError
 from paramcast.report.html.write import content
 from paramcast.study.judging.verdict import ADOPT, HARMFUL, INCONCLUSIVE, INSTEAD, SAME
 from paramcast.study.stored import read_result
-from paramcast.study.tables.columns import Columns
 from paramcast.study.tables.judge import judge_results
+from paramcast.study.tables.options import JudgeOptions
 
 WAVE = [0.0, 1.0, -1.0, 2.0, -2.0, 1.0, 0.0, -1.0]
 
@@ -46,9 +46,13 @@ def row(judged: Any, name: str) -> Any:
     return next(each for each in judged["table"] if each["method"] == name)
 
 
-def refusal(frame: pd.DataFrame, columns: Columns = Columns(), **how: Any) -> str:  # noqa: B008
+def judge(frame: pd.DataFrame, **options: Any) -> Any:
+    return judge_results(frame, JudgeOptions(**options))
+
+
+def refusal(frame: pd.DataFrame, **options: Any) -> str:
     with pytest.raises(StudyError) as caught:
-        judge_results(frame, columns, **how)
+        judge(frame, **options)
     return str(caught.value)
 
 
@@ -65,7 +69,7 @@ def ran(folder: Path, table: str, *more: Any, name: str = "results.csv") -> Any:
 
 def test_each_verdict_from_a_table_whose_columns_are_found_by_their_names() -> None:
     table = results({"sgd": 0.0, "better": 0.02, "same": 0.0005, "worse": -0.02})
-    judged = judge_results(table)
+    judged = judge(table)
     assert kinds(judged) == {"better": ADOPT, "same": SAME, "worse": HARMFUL}
     assert judged["confidence"] == pytest.approx(1 - 0.05 / 3)
     assert judged["metric"].percent
@@ -77,9 +81,9 @@ def test_each_verdict_from_a_table_whose_columns_are_found_by_their_names() -> N
 
 def test_a_control_as_good_is_used_instead_and_one_of_another_method_is_not_asked() -> None:
     table = results({"sgd": 0.0, "new": 0.02, "sgd-lr-matched": 0.02})
-    assert kinds(judge_results(table, controls=["sgd-lr-matched"])) == {"new": INSTEAD}
+    assert kinds(judge(table, control=["sgd-lr-matched"])) == {"new": INSTEAD}
     both = results({"sgd": 0.0, "new": 0.02, "other": 0.03, "sgd-lr-matched": 0.02})
-    found = kinds(judge_results(both, controls=["sgd-lr-matched=new"]))
+    found = kinds(judge(both, control=["sgd-lr-matched=new"]))
     assert found == {"new": INSTEAD, "other": ADOPT}
 
 
@@ -88,7 +92,7 @@ def test_roles_from_a_column() -> None:
     table["role"] = table["model"].map(
         {"a": "base", "new": "predictor", "step": "control of new", "demon": "reference"}
     )
-    judged = judge_results(table)
+    judged = judge(table)
     assert kinds(judged) == {"new": INSTEAD}
     assert row(judged, "step")["control_of"] == "new"
 
@@ -96,7 +100,7 @@ def test_roles_from_a_column() -> None:
 def test_the_numbers_are_those_of_the_paired_t_test() -> None:
     table = results({"sgd": 0.0, "new": 0.004}, spread=0.003)
     base, new = (table[table["model"] == name]["accuracy"].to_numpy() for name in ("sgd", "new"))
-    made = row(judge_results(table), "new")["to_base"]
+    made = row(judge(table), "new")["to_base"]
     expected = stats.ttest_1samp(new - base, 0.0)
     assert made.p == pytest.approx(expected.pvalue)
     assert (made.low, made.high) == pytest.approx(expected.confidence_interval(0.95))
@@ -107,7 +111,7 @@ def test_a_table_without_seeds_is_compared_in_groups_by_welch() -> None:
     table = results({"sgd": 0.0, "new": 0.004}).drop(columns="seed")
     table = table.drop(index=table.index[-1])  # groups of 8 and 7
     base, new = (table[table["model"] == name]["accuracy"].to_numpy() for name in ("sgd", "new"))
-    judged = judge_results(table)
+    judged = judge(table)
     made = row(judged, "new")["to_base"]
     test = stats.ttest_ind(new, base, equal_var=False)
     assert (made.p, made.n) == (pytest.approx(test.pvalue), 7)
@@ -119,7 +123,7 @@ def test_a_table_without_seeds_is_compared_in_groups_by_welch() -> None:
 
 def test_what_pairs_would_have_been_worth_is_told() -> None:
     table = results({"sgd": 0.0, "new": 0.02}, spread=0.002)
-    judged = judge_results(table, unpaired=True)
+    judged = judge(table, unpaired=True)
     (note,) = (note for note in judged["notes"] if note["note"] == "table_pairing")
     base, new = (table[table["model"] == name]["accuracy"] for name in ("sgd", "new"))
     apart = math.sqrt(base.var() + new.var())
@@ -129,7 +133,7 @@ def test_what_pairs_would_have_been_worth_is_told() -> None:
 
 
 def test_fewer_than_six_pairs_show_nothing() -> None:
-    judged = judge_results(results({"sgd": 0.0, "new": 0.2}, n=5))
+    judged = judge(results({"sgd": 0.0, "new": 0.2}, n=5))
     assert kinds(judged) == {"new": INCONCLUSIVE}
     assert judged["verdicts"]["new"]["quality"].rule == "few"
 
@@ -141,7 +145,7 @@ def test_a_table_without_a_control_of_the_step_says_what_cannot_be_ruled_out() -
         (("other",), ("no_step_table",)),
         (("sgd-lr-matched", "other"), ()),
     ):
-        verdict = judge_results(table, controls=controls)["verdicts"]["new"]["quality"]
+        verdict = judge(table, control=controls)["verdicts"]["new"]["quality"]
         assert (verdict.kind, verdict.cautions) == (ADOPT, cautions)
 
 
@@ -153,7 +157,7 @@ def test_folds_share_examples_so_their_interval_is_wider() -> None:
         for seed in range(3) for fold in range(4) for name, effect in (("sgd", 0), ("new", 0.01))
     ]  # fmt: skip
     table = pd.DataFrame(rows)
-    judged = judge_results(table, Columns(seed=("seed", "fold")))
+    judged = judge(table, seed=("seed", "fold"))
     assert judged["metric"].overlap == pytest.approx(1 / 3)
     made = row(judged, "new")["to_base"]
     half = stats.t.ppf(0.975, 11) * made.sd * math.sqrt(1 / 12 + 1 / 3)
@@ -163,8 +167,8 @@ def test_folds_share_examples_so_their_interval_is_wider() -> None:
 
 def test_half_a_test_example_is_taken_into_account() -> None:
     table = results({"sgd": 0.0, "new": 0.01}, spread=0.0)
-    assert kinds(judge_results(table)) == {"new": ADOPT}
-    assert kinds(judge_results(table, test_examples=100)) == {"new": INCONCLUSIVE}
+    assert kinds(judge(table)) == {"new": ADOPT}
+    assert kinds(judge(table, test_examples=100)) == {"new": INCONCLUSIVE}
 
 
 # --- diverged runs --------------------------------------------------------------------------------
@@ -184,7 +188,7 @@ def test_a_run_without_a_value_diverged_and_counts_as_the_worst(lost: str, tmp_p
 
 def test_an_empty_cell_of_a_wide_table_is_no_run() -> None:
     table = pd.DataFrame({"sgd": [0.8, 0.81, 0.82], "new": [0.9, None, 0.91]})
-    judged = judge_results(table, Columns(value="accuracy"), base="sgd")
+    judged = judge(table, value="accuracy", base="sgd")
     assert judged["seeds"] == 2
     assert judged["description"]["results_alone"] == {"seeds": [["1", "sgd"]]}
     assert row(judged, "new")["diverged"] == 0
@@ -247,9 +251,9 @@ def test_decimal_and_thousands_as_told(tmp_path: Path) -> None:
 def test_the_direction_that_a_name_implies(name: str, higher: bool | None) -> None:
     table = results({"sgd": 0.0, "new": 0.1}).rename(columns={"accuracy": name})
     if higher is None:
-        assert "say --lower-is-better or --higher-is-better" in refusal(table, Columns(value=name))
+        assert "say --lower-is-better or --higher-is-better" in refusal(table, value=name)
     else:
-        judged = judge_results(table, Columns(value=name))
+        judged = judge(table, value=name)
         assert judged["metric"].higher_is_better is higher
         assert kinds(judged) == {"new": ADOPT if higher else HARMFUL}
 
@@ -262,7 +266,7 @@ def test_what_may_be_several_columns_is_asked() -> None:
     other = table.assign(optimizer=[*"ab"] * 8)
     assert "'model', 'optimizer' may each be the method; say which with --method" in refusal(other)
     constant = table.assign(optimizer="adam", train_accuracy=0.9, epoch=90)
-    assert kinds(judge_results(constant)) == {"new": ADOPT}
+    assert kinds(judge(constant)) == {"new": ADOPT}
 
 
 def test_methods_of_several_columns(tmp_path: Path) -> None:
@@ -280,7 +284,7 @@ def test_methods_of_several_columns(tmp_path: Path) -> None:
 def test_seeds_without_a_partner_are_named_and_left_out() -> None:
     table = results({"sgd": 0.0, "new": 0.02})
     table = table[~((table["model"] == "new") & table["seed"].isin([2, 5]))]
-    judged = judge_results(table)
+    judged = judge(table)
     assert judged["seeds"] == 6
     assert judged["description"]["results_alone"] == {"seeds": [["2", "sgd"], ["5", "sgd"]]}
     assert judged["specification"]["pairs"] == ["0", "1", "3", "4", "6", "7"]
@@ -296,8 +300,8 @@ def test_seeds_without_a_partner_are_named_and_left_out() -> None:
         (lambda t: t.head(3), {}, "1 of 2 values of seed have every method, and pairs need 2"),
         (lambda t: t.head(0), {}, "the table has no rows; it needs one row per training"),
         (lambda t: t, {"base": "adam"}, "--base 'adam' is not a method of the table: 'sgd', 'new'"),
-        (lambda t: t, {"controls": ["x"]}, "--control 'x' is not a method of the table"),
-        (lambda t: t, {"controls": ["new"]}, "every method besides the base is a control"),
+        (lambda t: t, {"control": ["x"]}, "--control 'x' is not a method of the table"),
+        (lambda t: t, {"control": ["new"]}, "every method besides the base is a control"),
         (lambda t: t, {"only": ["sgd", "y"]}, "--only 'y' is not a method of the table"),
         (lambda t: t.replace({"model": {"sgd": "a"}}), {}, "say with --base which method the"),
         (lambda t: t.assign(role="boss"), {}, "role 'boss' in row 0 is not one of base, method"),
@@ -406,7 +410,7 @@ def test_the_exported_values_of_a_pilot_give_its_verdict(tmp_path: Path) -> None
              "role": "control of plp" if each["control_of"] else each["role"]}
             for each in pilot["table"] for seed, value in enumerate(each["values"])
         )  # fmt: skip
-        judged = judge_results(table, test_examples=TESTED)
+        judged = judge(table, test_examples=TESTED)
         ours, its = judged["verdicts"]["plp"]["quality"], pilot["verdicts"]["plp"]["quality"]
         assert (ours.kind, ours.rule, ours.control) == (its.kind, its.rule, its.control)
         for pair, other in zip(ours.comparisons, its.comparisons, strict=True):
@@ -429,8 +433,8 @@ def test_the_order_of_rows_and_the_unit_change_no_verdict(
     ]  # fmt: skip
     table = pd.DataFrame(rows)
     moved = table.assign(reward=scale * (table["reward"] + shift)).iloc[order]
-    first = judge_results(table, margin=(0.5, False))
-    second = judge_results(moved, margin=(0.5 * scale, False))
+    first = judge(table, margin=(0.5, False))
+    second = judge(moved, margin=(0.5 * scale, False))
     assert kinds(first) == kinds(second)
     for name in ("a", "b"):
         one, two = row(first, name)["to_base"], row(second, name)["to_base"]

@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import StudyError
-from ..study.options import OUTPUT, Finite, Whole
+from ..study.options import OUTPUT, PATH, Finite, Whole
 from ..study.reading import printable, tell, usable_path
-from .options import PATH, GroupedCommand, aside, takes
+from .options import GroupedCommand, aside, takes
 from .running import say_loading
 
 if TYPE_CHECKING:

@@ -16,6 +16,7 @@ from ..study.options import (
     COMPARISON,
     MACHINE,
     OUTPUT,
+    PATH,
     TASK,
     ComputingOptions,
     Finite,
@@ -23,7 +24,6 @@ from ..study.options import (
     not_again,
     option,
 )
-from ..study.reading import usable_path
 
 if TYPE_CHECKING:
     from ..study.engines.here import HereEngine
@@ -36,19 +36,6 @@ Command = TypeVar("Command", bound=Callable[..., Any])
 
 ALONE = "default"
 """The value of a tracker's option that is given without a value."""
-
-
-class UsablePath(click.ParamType):  # type: ignore[type-arg] # generic in newer versions
-    """A path that can be looked up, whether or not anything is there."""
-
-    name = "path"
-
-    def convert(self, value: Any, parameter: Any, context: Any) -> Path:
-        option = isinstance(parameter, click.Option)
-        return usable_path(value, parameter.opts[-1] if option else parameter.human_readable_name)
-
-
-PATH = UsablePath()
 
 
 def parse_store(text: str) -> str:

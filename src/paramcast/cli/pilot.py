@@ -71,12 +71,16 @@ def pilot(task: str, given: PilotCommand) -> None:
 
 def _pilot(task: str, given: PilotCommand) -> str:
     """Run the pilot, or only plan it; return what goes to standard output."""
-    from ..report.terminal import render
-
     plan, engine = plan_of(_source(task, given), given)
     if given.dry_run:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given.as_json)
+    return _run(plan, engine, given)
+
+
+def _run(plan: Plan, engine: AnyEngine, given: PilotCommand) -> str:
+    from ..report.terminal import render
+
     with followed(plan.out, engine, given) as progress:
         result = run(plan, engine, given, progress)
     return finished(result, render, plan.out, as_json=given.as_json)

@@ -7,7 +7,7 @@ from pathlib import Path
 import click
 
 from ..errors import StudyError
-from .options import PATH
+from ..study.options import PATH
 
 
 @click.command()

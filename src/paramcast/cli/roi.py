@@ -7,7 +7,8 @@ from pathlib import Path
 import click
 
 from ..errors import StudyError
-from .options import PATH, store_option
+from ..study.options import PATH
+from .options import store_option
 
 
 @click.command()

@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import StoreError
-from ..study.options import TASK, parse_device
+from ..study.options import PATH, TASK, parse_device
 from ..study.reading import as_written, printable
 from .options import (
-    PATH,
     EngineOptions,
     GroupedCommand,
     OutputOptions,

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING
 import click
 
 from ..errors import StudyError
-from ..study.options import Finite, Whole
+from ..study.options import PATH, Finite, Whole
 from ..study.reading import printable
-from .options import PATH, store_option
+from .options import store_option
 
 if TYPE_CHECKING:
     from collections.abc import Iterator

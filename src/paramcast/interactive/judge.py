@@ -35,16 +35,18 @@ def judge(table: Any, **options: Any) -> Findings:
         paramcast.judge(frame, base="sgd").verdicts["plp"]["quality"].kind
     """
     with needs_study("paramcast.judge"):
-        from ..cli import judge as command
-        from ..study.tables.saving import save
+        from ..cli.judge import judge as command
+        from ..study.tables.judge import judge_results
+        from ..study.tables.options import JudgeOptions
+        from ..study.tables.saving import judge_file, save
         from .findings import Findings
         from .options import options_of
     begun = time.perf_counter()
-    given = options_of(command.judge, command.JudgeOptions, options)
+    given = options_of(command, JudgeOptions, options)
     if isinstance(table, (str, Path)):
-        return Findings(command.judged_file(Path(table), given))
-    judged = command.judged_frame(_frame_of(table), "results", given)
-    return Findings(save(judged, "results", given.out, command=[], begun=begun))
+        return Findings(judge_file(Path(table), given))
+    judged = judge_results(_frame_of(table), given)
+    return Findings(save(judged, "results", given.out, begun))
 
 
 def _frame_of(table: Any) -> Any:

@@ -11,19 +11,19 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import StudyError
-from .reading import MOST_SEEDS, shown
+from .reading import MOST_SEEDS, shown, usable_path
 from .search import Searched, parse_search
 from .spec import ALWAYS, BASES, FORMATS, NEVER, SCHEDULES
 from .tasks.frames import KINDS, MISSING, READ, TableOptions, read_setting
 
 if TYPE_CHECKING:
-    from .plan import Options
     from .spec import Numerics
 
 TASK, COMPARISON, MACHINE, OUTPUT = "Task", "Comparison", "Computation", "Output"
@@ -31,52 +31,63 @@ TASK, COMPARISON, MACHINE, OUTPUT = "Task", "Comparison", "Computation", "Output
 
 
 def option(
-    group: str, line: str, again: Callable[[Options], object], *, flag: str = "", **settings: Any
+    group: str,
+    line: str,
+    again: Callable[[Any], object] | None = None,
+    *,
+    flag: str = "",
+    **settings: Any,
 ) -> Any:
     """Declare a field of a class of options: how click reads it, and how a command repeats it.
 
     Args:
         group: its heading in --help.
         line: its help, with the default in brackets unless click shows it.
-        again: returns its value in a plan's options: a tuple for a range, a list for an
-            option that is repeated, None to leave it out; `not_again` always leaves it out.
+        again: returns the value that a command repeats, in a plan's options: a tuple for a range, a
+            list for an option that is repeated, None to leave it out (`not_again` always does);
+            without it that is the field's own value.
         flag: its spelling, unless that is --name-of-the-field; or several, with spaces between.
         settings: of `click.option`.
     """
-    usual = settings.get("default", () if settings.get("multiple") else None)
+    several = settings.get("multiple", False)
+    usual = settings.get("default", () if several else None)
     usual = False if settings.get("is_flag") else usual
     settings["help"] = line
-    metadata = {"group": group, "again": again, "flag": flag, "click": settings}
+    metadata = {"group": group, "again": again, "several": several, "flag": flag, "click": settings}
     return field(default=usual, metadata=metadata)
 
 
-def not_again(_: Options) -> None:
+def not_again(_: object) -> None:
     """Leave an option out of the continuing command: the runs are the same without it."""
 
 
-def written(options: Options, usual: Options) -> Iterator[str]:
-    """Each option of `PilotOptions` that differs from its default, as words for a shell."""
-    for each in fields(PilotOptions):
-        again = each.metadata["again"]
-        value, name = again(options), each.name.replace("_", "-")
-        if value is None or value == again(usual):
-            continue
+def differing(form: type, options: object, usual: object) -> Iterator[tuple[Field[Any], Any]]:
+    """The fields of a class of options whose values differ from the usual ones, and these values.
+
+    Args:
+        form: declares the fields.
+        options, usual: objects of it, or of the class that its fields' `again` reads.
+    """
+    for each in fields(form):
+        own = list if each.metadata["several"] else lambda value: value
+        again = each.metadata["again"] or (lambda o, name=each.name, own=own: own(getattr(o, name)))
+        value = again(options)
+        if value is not None and value != again(usual):
+            yield each, value
+
+
+def written(form: type, options: object, usual: object) -> Iterator[str]:
+    """Each option that differs from its default, as words for a shell."""
+    for each, value in differing(form, options, usual):
+        flag = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
+        on, _, off = flag.partition("/")
         if isinstance(value, bool):  # a switch
-            _, _, off = each.metadata["flag"].partition("/")
-            yield f"--{name}" if value else off
+            yield on if value else off
             continue
         # once for each item of a list; a tuple is a range
         for one in value if isinstance(value, list) else [value]:
             text = ":".join(map(str, one)) if isinstance(one, tuple) else str(one)
-            yield f"--{name} {shlex.quote(text)}"
-
-
-def as_arguments(options: Options, usual: Options) -> Iterator[str]:
-    """The same options as arguments of `paramcast.pilot`."""
-    for each in fields(PilotOptions):
-        again = each.metadata["again"]
-        if (value := again(options)) is not None and value != again(usual):
-            yield f"{each.name}={value!r}"
+            yield f"{on} {shlex.quote(text)}"
 
 
 # --- types of values ------------------------------------------------------------------------------
@@ -100,6 +111,17 @@ class Whole(click.IntRange):
     name = "integer"
 
 
+class UsablePath(click.ParamType):  # type: ignore[type-arg] # generic in newer versions
+    """A path that can be looked up, whether or not anything is there."""
+
+    name = "path"
+
+    def convert(self, value: Any, parameter: Any, context: Any) -> Path:
+        option = isinstance(parameter, click.Option)
+        return usable_path(value, parameter.opts[-1] if option else parameter.human_readable_name)
+
+
+PATH = UsablePath()
 ABOVE_0 = Finite(min=0, min_open=True)
 COUNT = Whole(1, MOST_SEEDS)
 

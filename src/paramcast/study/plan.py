@@ -20,7 +20,7 @@ from .judging.looks import Look, planned
 from .judging.stats import FULL_CONFIDENCE
 from .judging.table import LR_MATCHED
 from .judging.tune import HALVING, learning_rates, rates_around
-from .options import as_arguments, written
+from .options import PilotOptions, differing, written
 from .own.training import OWN
 from .price import price
 from .search import Rate, Searched, Settings, settings_at, settings_of, shared
@@ -365,9 +365,9 @@ class Plan:
         asked = replace(o, seeds=seeds), replace(usual, seeds=0)  # always named
         if o.source.where in HERE:  # only a call in the process that has it can name it
             name = o.source.item if o.source.item.isidentifier() else "task"
-            arguments = [name, *as_arguments(*asked), f"out={str(self.out)!r}"]
-            return f"paramcast.pilot({', '.join(arguments)})"
-        words = written(*asked)
+            options = (f"{each.name}={v!r}" for each, v in differing(PilotOptions, *asked))
+            return f"paramcast.pilot({', '.join([name, *options, f'out={str(self.out)!r}'])})"
+        words = written(PilotOptions, *asked)
         out = ["--out", shlex.quote(str(self.out))]
         if not o.source.commands:
             return " ".join(["paramcast pilot", shlex.quote(o.source.argument), *words, *out])

@@ -16,6 +16,7 @@ from ..judging.verdict import Arm
 from ..reading import MOST_SEEDS, is_text, shown
 from .columns import FOLD, Columns, plain
 from .numbers import numbers_of, place
+from .options import OF_VALUES, JudgeOptions
 
 MOST_METHODS, MOST_NAME = 100, 100
 """The most methods in a table, and characters of a method's name."""
@@ -63,49 +64,33 @@ class Arms:
     facts: dict[str, dict[str, Any]] = field(default_factory=dict)
 
 
-def arms_of(
-    frame: Any,
-    columns: Columns,
-    *,
-    higher: bool,
-    base: str | None,
-    controls: Sequence[str] = (),
-    references: Sequence[str] = (),
-    only: Sequence[str] = (),
-    unpaired: bool = False,
-    decimal: str | None = None,
-    thousands: str | None = None,
-) -> Arms:
+def arms_of(frame: Any, columns: Columns, given: JudgeOptions, *, higher: bool) -> Arms:
     """The arms of a table.
 
     Args:
         frame, columns: the table, and what its columns hold.
+        given: the roles that were named, and how numbers are written.
         higher: whether a higher value is better.
-        base: the method to compare with; None for the one whose role or name says so.
-        controls: methods that are cheap explanations of every other one, or NAME=METHOD for one.
-        references: methods that are shown and not judged.
-        only: the methods to read; () for all.
-        unpaired: whether the rows of a wide table are not pairs.
-        decimal, thousands: how numbers are written.
 
     Raises:
         StudyError: the table cannot be judged; the message says what to do.
     """
     facts: dict[str, dict[str, Any]] = {"results": {"rows": len(frame)}}
-    long, signed = _long(frame, columns, facts, decimal=decimal, thousands=thousands)
-    if only and columns.method:
-        _all_there(only, long["method"], "--only")
-        long = long[long["method"].isin(only)]
+    spelling = {key: value for key, value in given.read if key in OF_VALUES}
+    long, signed = _long(frame, columns, facts, spelling)
+    if given.only and columns.method:
+        _all_there(given.only, long["method"], "--only")
+        long = long[long["method"].isin(given.only)]
     methods = list(dict.fromkeys(long["method"]))
     _check_methods(methods, columns)
-    roles = _roles(long, methods, base, controls, references)
+    roles = _roles(long, methods, given)
     name = columns.value or "value"
     metric, in_percent, scale = _unit(long["value"], name, facts, signed=signed)
     long = long.assign(value=long["value"] / scale)
     # values by pair and method, in the order of the pairs
     first = next(name for name, (role, _) in roles.items() if role == BASE)
     order = [first, *(name for name in methods if name != first)]
-    paired = bool(columns.seed) or (bool(columns.wide) and not unpaired)
+    paired = bool(columns.seed) or (bool(columns.wide) and not given.unpaired)
     pairs = _paired(long, order, columns, facts) if paired else ()
     by_method: dict[str, Any] = dict(iter(long.groupby("method", sort=False)))
     if paired:
@@ -144,16 +129,11 @@ def arms_of(
 
 
 def _long(
-    frame: Any,
-    columns: Columns,
-    facts: dict[str, dict[str, Any]],
-    *,
-    decimal: str | None,
-    thousands: str | None,
+    frame: Any, columns: Columns, facts: dict[str, dict[str, Any]], spelling: dict[str, str]
 ) -> tuple[Any, bool]:
     """A row per run, and whether its values had percent signs.
 
-    The columns are method, pair, value, lr, seconds, role and control_of; the index is the line.
+    The columns are method, pair, value, lr, seconds and role; the index is the line.
     """
     import pandas as pd
 
@@ -169,7 +149,7 @@ def _long(
             frame = frame[~going]
 
     def read(name: str) -> Any:
-        return numbers_of(frame[name], decimal=decimal, thousands=thousands)
+        return numbers_of(frame[name], **spelling)
 
     def optional(name: str | None) -> Any:
         return np.nan if name is None else read(name).values
@@ -187,7 +167,7 @@ def _long(
         long = pd.concat(parts)
         long.index.name = frame.index.name
         long["lr"] = long["seconds"] = np.nan
-        long["role"] = long["control_of"] = ""
+        long["role"] = ""
     else:
         written = [read(columns.value)] if columns.value else []
         long = pd.DataFrame(
@@ -198,8 +178,9 @@ def _long(
                 "seconds": _between(frame, columns.times)
                 if len(columns.times) == 2
                 else optional(columns.seconds),
-                "role": _texts(frame, columns.role),
-                "control_of": _texts(frame, columns.control_of),
+                "role": ""
+                if columns.role is None
+                else frame[columns.role].fillna("").astype(str).str.strip(),
             },
             index=frame.index,
         )
@@ -232,10 +213,6 @@ def _between(frame: Any, times: Sequence[str]) -> Any:
 
     begun, ended = (pd.to_datetime(frame[t], errors="coerce", utc=True) for t in times)
     return (ended - begun).dt.total_seconds()
-
-
-def _texts(frame: Any, name: str | None) -> Any:
-    return "" if name is None else frame[name].fillna("").astype(str).str.strip()
 
 
 def _names(frame: Any, names: Sequence[str], *, whole: bool = False) -> Any:
@@ -345,20 +322,12 @@ def _natural(text: str) -> tuple[bool, float, str]:
         return True, 0.0, text
 
 
-def _roles(
-    long: Any,
-    methods: Sequence[str],
-    base: str | None,
-    controls: Sequence[str],
-    references: Sequence[str],
-) -> dict[str, tuple[str, str]]:
+def _roles(long: Any, methods: Sequence[str], given: JudgeOptions) -> dict[str, tuple[str, str]]:
     """The role of each method, and what it is a control of."""
     roles = dict.fromkeys(methods, (METHOD, ""))
     # as the table says; "control of NAME" is one text
-    said = long[(long["role"] != "") | (long["control_of"] != "")]
-    for (name, role, of), rows in said.groupby(["method", "role", "control_of"], sort=False):
-        kind, _, whose = (role or CONTROL).partition(" of ")
-        whose = whose or of
+    for (name, role), rows in long[long["role"] != ""].groupby(["method", "role"], sort=False):
+        kind, _, whose = role.partition(" of ")
         if kind not in ROLES:
             raise StudyError(
                 f"role {shown(role, 40)} in {place(long, rows.index[0])} is not one of "
@@ -366,16 +335,17 @@ def _roles(
             )
         if roles[name] not in ((METHOD, ""), (kind, whose)):
             raise StudyError(f"{shown(name, 40)} has several roles; give it one")
-        _all_there([whose] if whose else [], methods, "control_of")
+        _all_there([whose] if whose else [], methods, "role: control of")
         roles[name] = kind, whose if kind == CONTROL else ""
     # as the options say
-    for given in controls:
-        name, _, whose = (given, "", "") if given in roles else given.rpartition("=")
-        _all_there([name or given, *([whose] if whose else [])], methods, "--control")
+    for text in given.control:
+        name, _, whose = (text, "", "") if text in roles else text.rpartition("=")
+        _all_there([name or text, *([whose] if whose else [])], methods, "--control")
         roles[name] = CONTROL, whose
-    _all_there(references, methods, "--reference")
-    roles |= dict.fromkeys(references, (REFERENCE, ""))
+    _all_there(given.reference, methods, "--reference")
+    roles |= dict.fromkeys(given.reference, (REFERENCE, ""))
     # the base: as named, by its role, or by its name
+    base = given.base
     if base is not None:
         _all_there([base], methods, "--base")
         roles = {n: r if r[0] != BASE else (METHOD, "") for n, r in roles.items()}

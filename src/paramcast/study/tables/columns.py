@@ -10,6 +10,7 @@ from typing import Any
 from ...errors import StudyError
 from ..reading import shown
 from .numbers import numbers_of
+from .options import JudgeOptions
 
 # the names that say what a column holds, as `plain` writes them
 METHOD = ("method", "model", "algorithm", "algo", "optimizer", "optimiser", "opt", "variant", "arm",
@@ -21,7 +22,7 @@ LR = ("lr", "learning_rate", "learningrate")
 SECONDS = ("seconds", "time", "time_s", "duration", "duration_s", "runtime", "train_time",
            "training_time", "fit_time", "wall_time", "elapsed")  # fmt: skip
 TIMES = ("start_time", "end_time")
-ROLE, CONTROL_OF, STATE = ("role",), ("control_of",), ("state", "status")
+ROLE, STATE = ("role",), ("state", "status")
 # words in the names of values, and whether a higher one is better
 LOWER = {"loss", "error", "err", "mse", "rmse", "mae", "mape", "perplexity", "ppl", "nll", "bpb",
          "bpc", "wer", "cer", "fid", "logloss", "brier", "regret"}  # fmt: skip
@@ -43,7 +44,7 @@ class Columns:
         wide: the columns that hold the values, one per method.
         seed: the columns that together name a pair; () if nothing pairs the rows.
         value: the column of the values or, in a wide table, the name of what they are.
-        lr, seconds, role, control_of, state: further columns.
+        lr, seconds, role, state: further columns.
         times: the columns of when a run began and ended, where none has the seconds.
     """
 
@@ -53,7 +54,6 @@ class Columns:
     lr: str | None = None
     seconds: str | None = None
     role: str | None = None
-    control_of: str | None = None
     state: str | None = None
     wide: tuple[str, ...] = ()
     times: tuple[str, ...] = ()
@@ -72,18 +72,8 @@ def higher_is_better(name: str) -> bool | None:
     return True if words & HIGHER else None
 
 
-def find_columns(
-    frame: Any, given: Columns, *, base: str | None, wide: bool, only: Sequence[str], unpaired: bool
-) -> Columns:
+def find_columns(frame: Any, given: JudgeOptions) -> Columns:
     """The columns, with those that were not given found by their names.
-
-    Args:
-        frame: the table.
-        given: the columns that the user named.
-        base: the base's name; if a column has it, the table is wide.
-        wide: whether every method has a column.
-        only: the methods to judge; () for all.
-        unpaired: whether to leave out the seed.
 
     Raises:
         StudyError: a column is missing, or none or several may be meant.
@@ -92,39 +82,38 @@ def find_columns(
     frame.columns = names
     if not len(frame) or not names:
         raise StudyError("the table has no rows; it needs one row per training")
-    # exactly, or by the plain form of a name that no other column has
-    told = replace(
-        given,
+    # as named, exactly or by the plain form of a name that no other column has
+    told = Columns(
         method=tuple(_named(frame, name, "--method") for name in given.method),
         seed=tuple(_named(frame, name, "--seed") for name in given.seed),
+        value=given.value,
         lr=given.lr and _named(frame, given.lr, "--lr"),
         seconds=given.seconds and _named(frame, given.seconds, "--seconds"),
         role=given.role and _named(frame, given.role, "--role"),
     )
-    if wide or (base in names and not given.method):
-        return _wide(frame, told, only, unpaired=unpaired)
+    seed = () if given.unpaired else told.seed or _seed(frame)
+    if given.wide or (given.base in names and not given.method):
+        return _wide(frame, replace(told, seed=seed), given.only)
     method = told.method or tuple(filter(None, [_one(frame, METHOD, "--method", "method")]))
     if not method:
         raise StudyError(
             f"no column name says that it holds the methods; name it with --method, or say "
             f"--wide if every method has a column. There are {_listed(names)}"
         )
-    seed = () if unpaired else told.seed or _seed(frame)
     taken = {*method, *seed}
     value = _value(frame, taken) if told.value is None else _named(frame, told.value, "--value")
     return _others(frame, replace(told, method=method, seed=seed, value=value))
 
 
-def _wide(frame: Any, told: Columns, only: Sequence[str], *, unpaired: bool) -> Columns:
+def _wide(frame: Any, told: Columns, only: Sequence[str]) -> Columns:
     """A column per method: those asked for, or all that are not known to be something else."""
     if told.method:
         raise StudyError(
             "--method names the column of a long table, and --wide says that every method has a "
             "column; leave out one of them"
         )
-    seed = () if unpaired else told.seed or _seed(frame)
-    others = _others(frame, replace(told, seed=seed))
-    known = {*seed, *filter(None, (others.lr, others.seconds, others.state))}
+    others = _others(frame, told)
+    known = {*told.seed, *filter(None, (others.lr, others.seconds, others.state))}
     columns = [_named(frame, name, "--only") for name in only] or [
         name
         for name in frame.columns
@@ -140,7 +129,7 @@ def _others(frame: Any, told: Columns) -> Columns:
     taken = {*told.method, *told.seed, told.value}
     found = {
         name: next((c for c in frame.columns if plain(c) in known and c not in taken), None)
-        for name, known in (("role", ROLE), ("control_of", CONTROL_OF), ("state", STATE),
+        for name, known in (("role", ROLE), ("state", STATE),
                             ("lr", LR), ("seconds", SECONDS))
     }  # fmt: skip
     for name in ("lr", "seconds"):  # a column of texts such as "1.2min" is left out

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import math
 import statistics
-from collections.abc import Sequence
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -26,6 +25,7 @@ from ..reading import shown
 from ..stored import Judged, Measure, Note
 from .arms import Arms, arms_of
 from .columns import Columns, find_columns, higher_is_better, plain
+from .options import JudgeOptions
 
 QUESTION = "table"
 """The question that such a result answers, besides "tuned" and "today"."""
@@ -40,67 +40,38 @@ RULES = {"unstable": "unstable_table"}
 """The sentences for results whose learning rate and optimizer we did not choose."""
 
 
-def judge_results(
-    frame: Any,
-    columns: Columns = Columns(),  # noqa: B008 - it is frozen
-    *,
-    name: str = "results",
-    base: str | None = None,
-    higher: bool | None = None,
-    margin: tuple[float, bool] | None = None,
-    wide: bool = False,
-    unpaired: bool = False,
-    controls: Sequence[str] = (),
-    references: Sequence[str] = (),
-    only: Sequence[str] = (),
-    test_examples: int | None = None,
-    decimal: str | None = None,
-    thousands: str | None = None,
-) -> Judged:
+def judge_results(frame: Any, given: JudgeOptions, name: str = "results") -> Judged:
     """Judge a table of results.
 
     Args:
         frame: a pandas frame with a row per training, or with a column per method.
-        columns: what its columns hold; those left out are found by their names.
+        given: what its columns hold, and what is compared.
         name: the table's, shown in the result.
-        base: the method that the others are compared with.
-        higher: whether a higher value is better; None leaves that to the name of the values.
-        margin: the difference that does not matter, in points of a metric in per cent, else in its
-            own unit; and whether it is in per cent of the base's median instead.
-        wide: whether every method has a column.
-        unpaired: whether to compare groups, although a column could pair the rows.
-        controls: cheap explanations that the others must beat, NAME or NAME=METHOD.
-        references: methods that are shown and not judged.
-        only: the methods to read; () for all.
-        test_examples: the size of the test split, so that no difference of one example decides.
-        decimal, thousands: how numbers are written.
 
     Raises:
         StudyError: the table cannot be judged; the message says what to do.
     """
     frame = frame.copy() if frame.index.is_unique else frame.reset_index(drop=True)
 
-    def read_as(*, unpaired: bool) -> tuple[Columns, bool, Arms]:
-        found = find_columns(frame, columns, base=base, wide=wide, only=only, unpaired=unpaired)
-        direction = higher_is_better(found.value or "") if higher is None else higher
-        if direction is None:
+    def read_as(given: JudgeOptions) -> tuple[Columns, bool, Arms]:
+        found = find_columns(frame, given)
+        higher = given.higher
+        higher = higher_is_better(found.value or "") if higher is None else higher
+        if higher is None:
             raise StudyError(
                 f"the name {shown(found.value)} does not tell whether higher is better; "
                 "say --lower-is-better or --higher-is-better"
             )
-        return found, direction, arms_of(
-            frame, found, higher=direction, base=base, controls=controls, references=references,
-            only=only, unpaired=unpaired, decimal=decimal, thousands=thousands,
-        )  # fmt: skip
+        return found, higher, arms_of(frame, found, given, higher=higher)
 
     # read the table
-    found, higher, read = read_as(unpaired=unpaired)
+    found, higher, read = read_as(given)
     pairing = None
-    if unpaired:  # what pairs would have been worth, where a column has them
+    if given.unpaired:  # what pairs would have been worth, where a column has them
         with contextlib.suppress(StudyError):
-            pairing = read_as(unpaired=False)[2]
+            pairing = read_as(replace(given, unpaired=False))[2]
     # judge it
-    metric = _metric(read, higher, margin, test_examples)
+    metric = _metric(read, given, higher=higher)
     k = sum(arm.role in JUDGED for arm in read.arms)
     confidence = 1.0 - (1.0 - FULL_CONFIDENCE) / k
     verdicts = {
@@ -142,22 +113,20 @@ def judge_results(
     }
 
 
-def _metric(
-    read: Arms, higher: bool, margin: tuple[float, bool] | None, test_examples: int | None
-) -> Metric:
+def _metric(read: Arms, given: JudgeOptions, *, higher: bool) -> Metric:
     level = statistics.median(read.arms[0].values)
-    given, relative = margin or (None, False)
-    wide = margin_of(read.metric, level, given, relative=relative, percent=read.in_percent)
+    asked, relative = given.margin or (None, False)
+    margin = margin_of(read.metric, level, asked, relative=relative, percent=read.in_percent)
     half = 0.0
-    if test_examples is not None:
+    if given.test_examples is not None:
         if not read.in_percent:
             raise StudyError(
                 f"--test-examples says what one example is worth in per cent, and {read.metric} is "
                 "not in per cent; leave it out"
             )
-        half = 0.5 / test_examples
+        half = 0.5 / given.test_examples
     return Metric(
-        read.metric, higher, wide, half, None, read.overlap, read.in_percent, bool(read.pairs)
+        read.metric, higher, margin, half, None, read.overlap, read.in_percent, bool(read.pairs)
     )
 
 

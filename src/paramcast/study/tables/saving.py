@@ -13,19 +13,38 @@ from typing import Any
 
 from ... import __version__
 from ...errors import StoreError
+from ..options import written
 from ..reading import MOST_JSON, object_from_json, read_text
 from ..spec import hash_of
 from ..store.folder import RESULT, make_folder, remembers, write_json
 from ..stored import SCHEMA, Judged, Result
+from ..tasks.frames import TableOptions
+from .judge import judge_results
+from .options import OF_VALUES, JudgeOptions
+from .reading import read_results
+
+
+def judge_file(table: Path, given: JudgeOptions) -> Result:
+    """Judge a table's file, and write the result.
+
+    Raises:
+        StudyError: it cannot be read or judged, or the folder cannot be used.
+    """
+    begun = time.perf_counter()
+    of_file = tuple((key, value) for key, value in given.read if key not in OF_VALUES)
+    judged = judge_results(read_results(table, TableOptions(read=of_file)), given, table.name)
+    words = written(JudgeOptions, given, JudgeOptions())
+    command = " ".join(["paramcast judge", shlex.quote(str(table)), *words])
+    return save(judged, table.stem, given.out, begun, command=command, file=table)
 
 
 def save(
     judged: Judged,
     name: str,
     out: Path | None,
-    *,
-    command: list[str],
     begun: float,
+    *,
+    command: str = "",
     file: Path | None = None,
 ) -> Result:
     """Write the result of a table; judging a table again replaces its result.
@@ -34,8 +53,8 @@ def save(
         judged: the comparison.
         name: part of the folder's name.
         out: the folder; None chooses one by the values, the columns and the margin.
-        command: the words that judge it again, without the folder; empty for a call from Python.
         begun: when it began, by `time.perf_counter`.
+        command: what judges it again, without the folder; "" for a call from Python.
         file: the table's file, if it came from one.
 
     Raises:
@@ -59,7 +78,7 @@ def save(
         "question": "",
         "notes": [],
         "cells": [judged],
-        "command": shlex.join([*command, "--out", str(out)]) if command else "",
+        "command": command and f"{command} --out {shlex.quote(str(out))}",
         "out": str(out),
         "environment": {"paramcast": __version__, "python": platform.python_version()},
         "reused_runs": 0,
