@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -15,12 +15,11 @@ from .running import finished, followed, planned, starting
 
 if TYPE_CHECKING:
     from ..report.progress import LiveProgress
-    from ..study.own.training import OwnTraining
+    from ..study.own.training import OwnTraining, Subject
     from ..study.plan import Options, Plan
     from ..study.stored import Result
-    from ..study.subject import Subject
     from ..study.tasks.source import Source
-    from ..study.tasks.task import Prepared, Task
+    from ..study.tasks.task import Task
     from .options import AnyEngine
 
 
@@ -214,7 +213,7 @@ def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:
     if isinstance(subject, OwnTraining):
         options = _of_training(given, subject, usual, asked)
     else:
-        options = _of_task(given, cast("Prepared", subject).task, usual, asked)
+        options = _of_task(given, subject.task, usual, asked)
     if options.lr is None:
         check_lr_range(options.lr_range, "--lr-range")
     return options

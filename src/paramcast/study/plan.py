@@ -21,11 +21,10 @@ from .judging.stats import FULL_CONFIDENCE
 from .judging.table import LR_MATCHED
 from .judging.tune import HALVING, learning_rates, rates_around
 from .options import PilotOptions, differing, written
-from .own.training import OWN
+from .own.training import OWN, Subject
 from .price import price
 from .search import Rate, Searched, Settings, settings_at, settings_of, shared
 from .spec import DEFAULT, OPEN, Numerics, RunSpec, hash_of, identifying
-from .subject import Subject
 from .tasks.own_file import HERE
 from .tasks.source import Source
 from .training.methods import (

@@ -16,13 +16,12 @@ from .judging.stats import interval
 from .judging.table import LR_MATCHED, Verdicts, mean_or_none, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
-from .outcomes import NOT_LEARNED, status_of
 from .own.naming import with_base
 from .own.training import OWN
 from .plan import Options, Plan
 from .search import settings_at
 from .spec import NEVER, OPEN
-from .stored import ArmResult, Judged, Measure, Note
+from .stored import NOT_LEARNED, ArmResult, Judged, Measure, Note, status_of
 
 Outcome = dict[str, Any]
 

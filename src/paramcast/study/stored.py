@@ -9,17 +9,19 @@ from __future__ import annotations
 
 import functools
 import re
+import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
+from pydantic import Field, TypeAdapter, ValidationError
 from typing_extensions import TypedDict  # pydantic needs these before Python 3.12
 
 from ..errors import StudyError
 from .judging.stats import Comparison
 from .judging.verdict import Metric, Verdict
 from .reading import MOST_JSON, MOST_SEEDS, object_from_json, read_text, shown
-from .store.folder import RESULT, remembers
+from .store.folder import RESULT, remembers, write_json
 
 SCHEMA = 4
 AGAIN = "start the command that made it once more, which rewrites it"
@@ -27,6 +29,10 @@ NAME = r"^[a-z0-9][a-z0-9-]{0,40}$"
 """The form of a study's name; files and folders are named after the study."""
 Note = dict[str, Any]
 """A note on a comparison: {"note": key of the catalogue, ...facts}."""
+
+
+NOT_LEARNED = "not_learned"
+"""What a finished run is called that is no better than a constant prediction."""
 
 
 class Measure(TypedDict):
@@ -110,13 +116,13 @@ class Judged(TypedDict):
     metric: Metric
     steps: int | None
     early_steps: int | None
-    seeds: int
+    seeds: Annotated[int, Field(ge=0, le=MOST_SEEDS)]
     confidence: float
     looks: list[dict[str, float]]
     trainings: int
     planned_seeds: int
     lazy: bool
-    table: list[ArmResult]
+    table: Annotated[list[ArmResult], Field(min_length=1)]
     verdicts: dict[str, dict[str, Verdict]]
     notes: list[Note]
     learning_rates: LearningRates
@@ -140,13 +146,39 @@ class Result(TypedDict):
     name: str
     question: str
     notes: list[str]
-    cells: list[Judged]
+    cells: Annotated[list[Judged], Field(min_length=1)]
     command: str
     out: str
     environment: dict[str, Any]
     reused_runs: int
     wall_seconds: float
     text: str
+
+
+def status_of(outcome: Mapping[str, Any]) -> str:
+    """What became of a run: its stored status, or NOT_LEARNED.
+
+    A training of the user's does not tell whether it has learned.
+    """
+    done, learned = outcome["status"] == "done", outcome.get("learned", True)
+    return NOT_LEARNED if done and not learned else str(outcome["status"])
+
+
+def write_result(out: Path, begun: float, **content: Any) -> Result:
+    """Write a comparison's result.json, and return its content.
+
+    Args:
+        out: its folder.
+        begun: when it began, by `time.perf_counter`.
+        content: the other fields of `Result`; a study's own words may be left out.
+
+    Raises:
+        StoreError: it cannot be written.
+    """
+    last = {"schema": SCHEMA, "out": str(out), "wall_seconds": time.perf_counter() - begun}
+    result: Any = {"question": "", "notes": [], "text": "", **content, **last}
+    write_json(out / RESULT, result)
+    return result  # type: ignore[no-any-return]
 
 
 def read_result(folder: Path, *kinds: str) -> Result:
@@ -162,7 +194,14 @@ def read_result(folder: Path, *kinds: str) -> Result:
     """
     path = folder / RESULT
     if not path.is_file():
-        raise StudyError(_missing(folder))
+        if not folder.is_dir():
+            raise StudyError(f"{folder} is not a folder; give the folder of a pilot or study")
+        why = "; give the folder of a pilot or study"
+        if remembers(folder):
+            why = (
+                ": nothing has finished there; start the command that made it again, and it goes on"
+            )
+        raise StudyError(f"{folder} has no {RESULT}{why}")
     try:
         content = object_from_json(read_text(path, MOST_JSON))
     except (OSError, ValueError) as error:
@@ -172,13 +211,14 @@ def read_result(folder: Path, *kinds: str) -> Result:
             f"{path} has schema {shown(content.get('schema'))}, this paramcast reads {SCHEMA}; "
             "use the paramcast that wrote it"
         )
-    # the types of all values, then what the types cannot say
-    from pydantic import ValidationError
-
     try:
         result: Result = _reader().validate_python(content)
-        _check(result)
-    except (ValidationError, ValueError) as error:
+        # what the types cannot say
+        if result["kind"] == "study" and not re.fullmatch(NAME, result["name"]):
+            raise ValueError(f"the study is called {shown(result['name'])}")
+        if result["kind"] != "study" and len(result["cells"]) > 1:
+            raise ValueError(f"it has {len(result['cells'])} cells")
+    except ValueError as error:
         found = str(error)
         if isinstance(error, ValidationError):
             first = error.errors(include_url=False)[0]
@@ -193,49 +233,6 @@ def read_result(folder: Path, *kinds: str) -> Result:
     return result
 
 
-def _missing(folder: Path) -> str:
-    """Why there is no result."""
-    if not folder.is_dir():
-        return f"{folder} is not a folder; give the folder of a pilot or study"
-    if remembers(folder):
-        return (
-            f"{folder} has no {RESULT}: nothing has finished there; start the command that made it "
-            "again, and it goes on"
-        )
-    return f"{folder} has no {RESULT}; give the folder of a pilot or study"
-
-
 @functools.cache
 def _reader() -> Any:
-    from pydantic import TypeAdapter
-
     return TypeAdapter(Result)
-
-
-def _check(result: Result) -> None:
-    """Check what the types alone do not say: the name, and the number of cells."""
-    kind, cells = result["kind"], result["cells"]
-    if kind == "study" and not re.fullmatch(NAME, result["name"]):
-        raise ValueError(f"the study is called {shown(result['name'])}")
-    if not cells or (kind != "study" and len(cells) > 1):
-        raise ValueError(f"it has {len(cells)} cells")
-    for judged in cells:
-        _check_cell(judged)
-
-
-def _check_cell(judged: Judged) -> None:
-    """Check the number of values, and that there is a row for each verdict."""
-    seeds, table = judged["seeds"], judged["table"]
-    if not 0 <= seeds <= MOST_SEEDS:
-        raise ValueError(f"seeds is {seeds}")
-    if not table:
-        raise ValueError("the table is empty")
-    for row in table:
-        # groups that no seed pairs may be larger than the smallest of them
-        most = seeds if judged["metric"].paired else MOST_SEEDS
-        if max(len(row["values"]), len(row["early_values"])) > most:
-            raise ValueError(f"{shown(row['method'])} has more than {most} values")
-    names = {row["method"] for row in table}
-    unknown = set(judged["verdicts"]) - names
-    if unknown:
-        raise ValueError(f"there is a verdict on {shown(min(unknown))}, but no row")

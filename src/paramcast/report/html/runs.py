@@ -9,8 +9,8 @@ from typing import Any
 
 from ...study.grid.export import comparison_rows, run_row
 from ...study.judging.sentences import divergence
-from ...study.outcomes import status_of
 from ...study.sheets import harmless
+from ...study.stored import status_of
 from ...study.words import Words
 from .comparison import Cell
 from .load import Run, Stored

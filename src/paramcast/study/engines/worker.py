@@ -10,10 +10,9 @@ from typing import Any
 import torch
 
 from ..own.run import run_own
-from ..own.training import OWN
+from ..own.training import OWN, Subject
 from ..spec import RunSpec, hash_of
 from ..store.live import Telling
-from ..subject import Subject
 from ..tasks.source import Source, load
 from ..tasks.task import Prepared
 from ..training.loop import run

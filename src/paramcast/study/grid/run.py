@@ -26,10 +26,10 @@ from ..price import price
 from ..result import metric_of, summarise
 from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, RunSpec, hash_of
-from ..store.folder import RESULT, opened, write_json
+from ..store.folder import opened
 from ..store.live import Live
 from ..store.store import Store
-from ..stored import SCHEMA, Judged, Result
+from ..stored import Judged, Result, write_result
 from ..tasks.source import Source
 from ..tasks.task import Prepared
 from ..training.loop import run
@@ -71,25 +71,13 @@ def run_pilot(
         outcomes = _follow(runner, [course])
         more = _extensions(plan, runner.store)
         judged = summarise(plan, course, outcomes, more, engine.workers)
-        result: Result = {
-            "schema": SCHEMA,
-            "kind": "pilot",
-            "identity": plan.identity,
-            "name": judged["task"],
-            "question": "",
-            "notes": [],
-            "cells": [judged],
-            "command": plan.command(plan.options.seeds),
-            "out": str(plan.out),
-            "environment": runner.environment,
-            "reused_runs": runner.reused,
-            "wall_seconds": time.perf_counter() - begun,
-            "text": "",
-        }
         for look in course.taken:  # before anyone can read the verdict: it must count
             runner.store.add_look(look.seeds)
-        write_json(plan.out / RESULT, result)
-    return result
+        return write_result(
+            plan.out, begun, kind="pilot", identity=plan.identity, name=judged["task"],
+            cells=[judged], command=plan.command(plan.options.seeds),
+            environment=runner.environment, reused_runs=runner.reused,
+        )  # fmt: skip
 
 
 def run_study(
@@ -141,23 +129,12 @@ def run_study(
         for cell, plan, course in zip(cells, plans, courses, strict=True):
             made = summarise(plan, course, outcomes)
             judged.append({**made, "settings": cell.settings, "label": cell.label})
-        result: Result = {
-            "schema": SCHEMA,
-            "kind": "study",
-            "identity": specification["identity"],
-            "name": study.name,
-            "question": study.question,
-            "notes": list(study.notes),
-            "cells": judged,
-            "command": f"paramcast study resume {shlex.quote(str(out))}",
-            "out": str(out),
-            "environment": runner.environment,
-            "reused_runs": runner.reused,
-            "wall_seconds": time.perf_counter() - begun,
-            "text": text,
-        }
-        write_json(out / RESULT, result)
-    return result
+        return write_result(
+            out, begun, kind="study", identity=specification["identity"], name=study.name,
+            question=study.question, notes=list(study.notes), cells=judged, text=text,
+            command=f"paramcast study resume {shlex.quote(str(out))}",
+            environment=runner.environment, reused_runs=runner.reused,
+        )  # fmt: skip
 
 
 @contextmanager

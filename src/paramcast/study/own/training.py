@@ -16,6 +16,7 @@ from ..subject import Sizes, Usual
 from ..tasks.description import Description
 from ..tasks.own_file import HERE
 from ..tasks.source import Source, code_hash
+from ..tasks.task import Prepared
 from .declared import Declared, declare
 
 OWN = TRIAL, COMMAND = "trial", "command"
@@ -105,22 +106,28 @@ class OwnTraining:
 
     @property
     def example_share(self) -> float:
+        """What one test example is worth: in the metric's own unit if in per cent, of a mean its
+        share. 0 for a ranking, and where this is not known."""
         d = self.declared
         return 1.0 / d.test_examples if d.test_examples and d.metric in PERCENT else 0.0
 
     @property
     def constant_value(self) -> float | None:
+        """What the best constant prediction scores on test; None if there is none to compare."""
         return None
 
     def fingerprint(self) -> str:
+        """A hash of all that determines a run beside its specification: data, code, settings."""
         d = self.declared
         judged = (d.metric, d.higher_is_better, d.tune_by, d.tune_higher)
         return hash_of([self.code, self.source.item, self.source.commands, judged])
 
     def steps(self, epochs: int, batch_size: int, share: float = 1.0) -> int | None:
+        """The optimizer steps of a run; None because only the training knows."""
         return None
 
     def work(self, epochs: int, share: float) -> float:
+        """A measure of how long a run takes, among those of the subject's kind."""
         return share
 
     def trial(self, spec: RunSpec, folder: Path) -> dict[str, Any]:
@@ -138,6 +145,10 @@ class OwnTraining:
             "noise_seed": axis_seed("control", spec.phase, spec.seed),
             "wraps": self.wraps,
         }
+
+
+Subject = Prepared | OwnTraining
+"""What a comparison trains: a task of ours, or a training of the user's."""
 
 
 def _declared(source: Source, module: dict[str, Any]) -> Declared:

@@ -16,8 +16,8 @@ from ...errors import StoreError
 from ..options import written
 from ..reading import MOST_JSON, object_from_json, read_text
 from ..spec import hash_of
-from ..store.folder import RESULT, make_folder, remembers, write_json
-from ..stored import SCHEMA, Judged, Result
+from ..store.folder import RESULT, make_folder, remembers
+from ..stored import Judged, Result, write_result
 from ..tasks.frames import TableOptions
 from .judge import judge_results
 from .options import OF_VALUES, JudgeOptions
@@ -70,23 +70,11 @@ def save(
     if remembers(out) or _kind(out / RESULT) in ("pilot", "study"):
         raise StoreError(f"{out} holds a pilot's or study's results; choose another --out folder")
     make_folder(out)
-    result: Result = {
-        "schema": SCHEMA,
-        "kind": "table",
-        "identity": identity,
-        "name": judged["task"],
-        "question": "",
-        "notes": [],
-        "cells": [judged],
-        "command": command and f"{command} --out {shlex.quote(str(out))}",
-        "out": str(out),
-        "environment": {"paramcast": __version__, "python": platform.python_version()},
-        "reused_runs": 0,
-        "wall_seconds": time.perf_counter() - begun,
-        "text": "",
-    }
-    write_json(out / RESULT, result)
-    return result
+    return write_result(
+        out, begun, kind="table", identity=identity, name=judged["task"], cells=[judged],
+        command=command and f"{command} --out {shlex.quote(str(out))}", reused_runs=0,
+        environment={"paramcast": __version__, "python": platform.python_version()},
+    )  # fmt: skip
 
 
 def _kind(result: Path) -> object:

@@ -6,11 +6,10 @@ import shlex
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ...errors import TaskError
 from ..reading import shown, tell, usable_path
-from ..subject import Subject
 from .builtin import BUILTIN, build, choose, find_data, is_builtin
 from .data.files import sha256_of
 from .frames import AS_IT_IS, ENDINGS, TableOptions
@@ -18,6 +17,9 @@ from .images import task_from_images
 from .own_file import HERE, function_from_file, hash_of_code, takes_trial, task_of
 from .scores import SCORES
 from .task import Prepared, Task, prepare
+
+if TYPE_CHECKING:
+    from ..own.training import Subject
 
 CODE = ("file", "trial")  # the kinds that are a function in a user's file
 # for a training by command: its words, by arm; "base" alone if Trial.wrap makes the rest
