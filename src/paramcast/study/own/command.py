@@ -6,14 +6,13 @@ import contextlib
 import json
 import os
 import re
-import selectors
 import shlex
 import signal
 import string
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +23,7 @@ from ..spec import RunSpec, hash_of
 from ..tasks.data.files import sha256_of
 from ..tasks.own_file import hash_of_code
 from ..tasks.source import Source
-from .log import LOG, Log
-from .record import Failure, Misuse, Record
+from .record import LOG, Failure, Misuse, Record
 from .training import OwnTraining
 
 PLACEHOLDERS = ("lr", "seed", "share", "result", "folder", "device")
@@ -37,6 +35,8 @@ MOST_JOURNAL = 16 * 2**20
 """The most bytes that the events of one run may take."""
 MOST_HASHED = 4 * 2**20
 """Bytes up to which a file that a command names is part of the command's identity."""
+LAST_LINES = 20
+"""Lines at the end of an output in which a result is looked for."""
 LOOK = 0.5
 """Seconds between two reads of what the training reports."""
 
@@ -208,19 +208,19 @@ def run_command(
         record.take({"used": "settings"})
     events = Events(journal, record)
     start = time.perf_counter()
-    with Log(folder / LOG) as log:
-        ended, last = _run(words, training.source.where, environment, log, events.read)
+    ended = _run(words, training.source.where, environment, folder / LOG, events.read)
     seconds = time.perf_counter() - start
     events.read()
+    last = _last_lines(folder / LOG)
 
     # how it ended
     if record.divergence is None and record.misuse is None:
-        _check_end(ended, words, last["stderr"] or last["stdout"], folder)
+        _check_end(ended, last, folder)
     results = None
     if record.divergence is None:
         results = record.results
         if results is None:
-            results = _from_file(result) or _from_line(last["stdout"])
+            results = _from_file(result) or next(filter(None, map(_object, reversed(last))), None)
         if results is None and record.misuse is None:
             raise Misuse(
                 "the command ended without a result; call trial.done(NAME=value) in it, print a "
@@ -232,44 +232,35 @@ def run_command(
 
 
 def _run(
-    words: list[str], where: str, environment: dict[str, str], log: Log, look: Any
-) -> tuple[dict[str, Any], dict[str, bytes]]:
-    """Run a command; returns how it ended, and the last bytes of stdout and of stderr."""
+    words: list[str], where: str, environment: dict[str, str], log: Path, look: Callable[[], None]
+) -> dict[str, Any]:
+    """Run a command, whose output goes into the log, and return how it ended."""
     control, hold = os.pipe()  # closes, and so tells the supervisor, if we die
     heard, status = os.pipe()
     try:
-        process = subprocess.Popen(  # noqa: S603 - the user's command
-            # -I -S: neither the user's environment nor site-packages change the supervisor
-            [sys.executable, "-I", "-S", str(SUPERVISOR), str(control), str(status), *words],
-            cwd=where, env=environment, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE, pass_fds=(control, status), start_new_session=True,
-        )  # fmt: skip
+        with log.open("wb") as output:
+            process = subprocess.Popen(  # noqa: S603 - the user's command
+                # -I -S: neither the user's environment nor site-packages change the supervisor
+                [sys.executable, "-I", "-S", str(SUPERVISOR), str(control), str(status), *words],
+                cwd=where, env=environment, stdin=subprocess.DEVNULL, stdout=output,
+                stderr=subprocess.STDOUT, pass_fds=(control, status), start_new_session=True,
+            )  # fmt: skip
         # our copy of its end, or reading what it tells would never end
         os.close(status)
         status = -1
-        last = {"stdout": b"", "stderr": b""}
-        with process, selectors.DefaultSelector() as selector:
-            for name in last:
-                selector.register(getattr(process, name), selectors.EVENT_READ, name)
-            # until both streams are closed; at least every LOOK seconds the journal is read
-            while selector.get_map():
-                for key, _ in selector.select(LOOK):
-                    data = os.read(key.fd, 65536)
-                    if not data:
-                        selector.unregister(key.fileobj)
-                        continue
-                    log.write(data)
-                    last[key.data] = (last[key.data] + data)[-MOST_RESULT:]
-                look()
+        while process.poll() is None:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                process.wait(LOOK)
+            look()
         told = os.read(heard, 65536)
-        return (json.loads(told) if told else {"killed": True}), last
+        return json.loads(told) if told else {"killed": True}
     finally:
         for end in (control, hold, heard, status):
             if end >= 0:
                 os.close(end)
 
 
-def _check_end(ended: dict[str, Any], words: list[str], output: bytes, folder: Path) -> None:
+def _check_end(ended: dict[str, Any], last: list[str], folder: Path) -> None:
     """Raise Failure (the run is tried again) or Misuse, unless the command ended well."""
     if "error" in ended:
         raise Misuse(f"the command {ended['error']}")
@@ -279,14 +270,13 @@ def _check_end(ended: dict[str, Any], words: list[str], output: bytes, folder: P
     code = ended["code"]
     if code == 0:
         return
-    lines = output.decode("utf-8", "replace").strip().splitlines()
-    said = f": {shown(lines[-1].strip(), 200)[1:-1]}" if lines else ""
-    if b"EOFError: EOF when reading a line" in output:
+    if any("EOFError: EOF when reading a line" in line for line in last):
         raise Misuse(f"the command asked for input, and nobody answers in a pilot{more}")
     if code == -signal.SIGKILL:
         from ..engines.local import KILLED
 
         raise Failure(f"{KILLED}{more}")
+    said = f": {shown(last[-1].strip(), 200)[1:-1]}" if last else ""
     how = f"was ended by {_signal(-code)}" if code < 0 else f"ended with code {code}"
     raise Failure(f"the command {how}{said}{more}")
 
@@ -320,17 +310,19 @@ class Events:
 
 def _from_file(path: Path) -> dict[str, Any] | None:
     try:
-        return _object(read_text(path, MOST_RESULT).encode())
+        return _object(read_text(path, MOST_RESULT))
     except (OSError, ValueError):
         return None
 
 
-def _from_line(output: bytes) -> dict[str, Any] | None:
-    lines = output.rstrip().splitlines()
-    return _object(lines[-1]) if lines else None
+def _last_lines(log: Path) -> list[str]:
+    """The end of an output: a result, perhaps with warnings behind it."""
+    with log.open("rb") as file:
+        file.seek(max(0, log.stat().st_size - MOST_RESULT))
+        return file.read().decode("utf-8", "replace").rstrip().splitlines()[-LAST_LINES:]
 
 
-def _object(text: bytes) -> dict[str, Any] | None:
+def _object(text: str | bytes) -> dict[str, Any] | None:
     """A JSON object, in which NaN and infinity may stand for numbers; None if it is not one."""
     try:
         found = json.loads(text)

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import random
 import time
 import traceback
-from collections.abc import Iterator
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -20,8 +18,7 @@ from ..spec import RunSpec
 from ..tasks.own_file import function_from_file, line_of
 from ..tasks.source import Source
 from ..training.costs import peak_memory, reset_peak_memory
-from .log import LOG, Log
-from .record import Failure, Record
+from .record import LOG, Failure, Record
 from .training import OwnTraining
 
 
@@ -55,7 +52,12 @@ def run_function(
     torch.manual_seed(described["seed"])
     reset_peak_memory(spec.device)
     start, results = time.perf_counter(), None
-    with _printing_to(folder / LOG), current(trial):
+    with (
+        (folder / LOG).open("w", 1, "utf-8", "backslashreplace") as log,
+        contextlib.redirect_stdout(log),
+        contextlib.redirect_stderr(log),
+        current(trial),
+    ):
         try:
             results = training.function(trial)  # type: ignore[misc]
             if isinstance(results, dict):
@@ -73,17 +75,3 @@ def run_function(
     if record.divergence is None and results is None:
         results = record.results or {}  # those of `trial.done`
     return record.outcome(results, seconds, memory, wraps=training.wraps)
-
-
-@contextlib.contextmanager
-def _printing_to(path: Path) -> Iterator[None]:
-    """Send what Python code prints to a file."""
-    with Log(path) as log:
-        text = io.TextIOWrapper(
-            io.BufferedWriter(log), "utf-8", "backslashreplace", write_through=True
-        )
-        try:
-            with contextlib.redirect_stdout(text), contextlib.redirect_stderr(text):
-                yield
-        finally:
-            text.flush()

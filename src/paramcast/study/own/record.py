@@ -15,6 +15,8 @@ from ..store.live import Telling
 from ..training.batches import DIVERGED_FROM, no_nan
 from .declared import Declared
 
+LOG = "output.log"
+"""What a run prints, in its folder."""
 MOST_RESULTS = 1000
 """The most numbers that one run may return."""
 MOST_NAME = 200  # characters of a result's name

@@ -43,9 +43,6 @@ def main(control: int, status: int, words: list[str]) -> None:
     except OSError as error:
         _tell(status, {"error": f"{words[0]!r} cannot be started ({error.strerror})"})
         return
-    # the child holds these now: they must close when it exits
-    for stream in (1, 2):
-        os.dup2(os.open(os.devnull, os.O_WRONLY), stream)
     ended = None
     while ended is None:
         ready, _, _ = select.select([control, woken], [], [])
