@@ -394,7 +394,7 @@ def test_exports_of_mlflow(tmp_path: Path) -> None:
              for m, v in (("sgd", 900), ("plp", 920)) for s in range(3)]  # fmt: skip
     cell = ran(tmp_path, "\n".join([head, *frame]))
     assert row(cell, "plp")["values"] == pytest.approx([0.92, 0.921, 0.922])
-    assert row(cell, "plp")["seconds"] == pytest.approx(2.25)  # from start_time to end_time
+    assert row(cell, "plp")["to_base"]["mean"] == pytest.approx(0.02)
 
 
 # --- laws -----------------------------------------------------------------------------------------

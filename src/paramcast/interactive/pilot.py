@@ -56,9 +56,9 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
     """
     with needs_study("paramcast.pilot"):
         from ..cli import pilot as command
+        from .around import started
         from .options import options_of
         from .sources import source_of
-        from .starting import started
     given = options_of(command.pilot, command.PilotCommand, options)
     with started(workers=given.engine == "local" and isinstance(task, (str, Path, type(None)))):
         return _run(source_of(task, given), given)
@@ -67,8 +67,8 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
 def _run(source: Source, given: PilotCommand) -> Findings:
     from ..cli.pilot import plan_of, run
     from ..cli.running import Interrupted, beside, followed
+    from .around import progress_here, started
     from .findings import Findings
-    from .progress import progress_here
 
     plan, engine = plan_of(source, given)
     try:
@@ -79,8 +79,6 @@ def _run(source: Source, given: PilotCommand) -> Findings:
     beside(plan.out)
 
     def again(seeds: int) -> Findings:
-        from .starting import started
-
         field = "seeds" if given.splits is None else "splits"
         more: Any = {field: seeds, "out": plan.out}
         with started(workers=False):

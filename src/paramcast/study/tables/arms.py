@@ -175,9 +175,7 @@ def _long(
                 "value": written[0].values,
                 "method": _names(frame, columns.method),
                 "lr": optional(columns.lr),
-                "seconds": _between(frame, columns.times)
-                if len(columns.times) == 2
-                else optional(columns.seconds),
+                "seconds": optional(columns.seconds),
                 "role": ""
                 if columns.role is None
                 else frame[columns.role].fillna("").astype(str).str.strip(),
@@ -205,14 +203,6 @@ def _long(
     if columns.wide:
         long["place"] += ", " + long["method"]
     return long, percents == {True}
-
-
-def _between(frame: Any, times: Sequence[str]) -> Any:
-    """The seconds from one moment to another; NaN where one of them is not a time."""
-    import pandas as pd
-
-    begun, ended = (pd.to_datetime(frame[t], errors="coerce", utc=True) for t in times)
-    return (ended - begun).dt.total_seconds()
 
 
 def _names(frame: Any, names: Sequence[str], *, whole: bool = False) -> Any:

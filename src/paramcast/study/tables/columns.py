@@ -21,7 +21,6 @@ FOLD = ("fold", "cv_fold")
 LR = ("lr", "learning_rate", "learningrate")
 SECONDS = ("seconds", "time", "time_s", "duration", "duration_s", "runtime", "train_time",
            "training_time", "fit_time", "wall_time", "elapsed")  # fmt: skip
-TIMES = ("start_time", "end_time")
 ROLE, STATE = ("role",), ("state", "status")
 # words in the names of values, and whether a higher one is better
 LOWER = {"loss", "error", "err", "mse", "rmse", "mae", "mape", "perplexity", "ppl", "nll", "bpb",
@@ -45,7 +44,6 @@ class Columns:
         seed: the columns that together name a pair; () if nothing pairs the rows.
         value: the column of the values or, in a wide table, the name of what they are.
         lr, seconds, role, state: further columns.
-        times: the columns of when a run began and ended, where none has the seconds.
     """
 
     method: tuple[str, ...] = ()
@@ -56,7 +54,6 @@ class Columns:
     role: str | None = None
     state: str | None = None
     wide: tuple[str, ...] = ()
-    times: tuple[str, ...] = ()
 
 
 def plain(name: object) -> str:
@@ -136,8 +133,6 @@ def _others(frame: Any, told: Columns) -> Columns:
         if found[name] is not None and not _readable(frame[found[name]]):
             found[name] = None
     more: dict[str, Any] = {name: getattr(told, name) or own for name, own in found.items()}
-    if more["seconds"] is None:  # as MLflow exports them
-        more["times"] = tuple(c for t in TIMES for c in frame.columns if plain(c) == t)
     return replace(told, **more)
 
 

@@ -1,20 +1,24 @@
-"""Progress in a notebook: the terminal's, in the cell's output."""
+"""What surrounds a comparison from Python: its progress, its notices, and that it runs alone."""
 
 from __future__ import annotations
 
+import contextlib
 import io
 import sys
 import time
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from ..errors import StudyError
 from ..report.progress import LiveProgress, progress_on_stderr
 
 if TYPE_CHECKING:
     from ..study.engines import Finished
 
 EVERY = 0.3  # seconds between two updates
+_at_work = False
 
 
 class NotebookProgress(LiveProgress):
@@ -67,3 +71,35 @@ def in_notebook() -> bool:
     from IPython import get_ipython
 
     return hasattr(get_ipython(), "kernel")
+
+
+@contextlib.contextmanager
+def started(*, workers: bool) -> Iterator[None]:
+    """Start the fork server, and show notices among a notebook's other output.
+
+    Args:
+        workers: whether processes on this machine will train.
+
+    Raises:
+        StudyError: another comparison runs in this process; most likely it has just imported the
+            script that started it.
+    """
+    global _at_work
+    if _at_work:
+        raise StudyError(
+            "a comparison was started while another one imports this file; put the call under "
+            "`if __name__ == '__main__':`"
+        )
+    from ..study.engines import server
+
+    server.without_script = True
+    # the fork server imports torch while this process does
+    if workers:
+        server.start_early()
+    notices = sys.stdout if in_notebook() else sys.stderr
+    _at_work = True
+    try:
+        with contextlib.redirect_stderr(notices):
+            yield
+    finally:
+        _at_work = False
