@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sqlite3
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,19 +13,6 @@ from command import call
 
 Paramcast = Callable[..., Any]
 TaskFile = Callable[..., Path]
-
-
-def test_no_command_shows_the_help_as_it_is(paramcast: Paramcast) -> None:
-    ran = paramcast()
-    assert ran.code in (0, 2)
-    assert ran.out + ran.said == paramcast("--help").out
-
-
-@pytest.mark.parametrize("words", [("--help",), ("pilot", "-h"), ("new-task", "--help")])
-def test_help_is_help(paramcast: Paramcast, words: tuple[str, ...]) -> None:
-    ran = paramcast(*words)
-    assert (ran.code, ran.said) == (0, "")
-    assert ran.out.startswith("Usage: ")
 
 
 def test_data_that_every_process_draws_anew(paramcast: Paramcast, task_file: TaskFile) -> None:
@@ -104,28 +90,3 @@ def test_out_may_not_be_written(unprivileged: Any) -> None:
             assert re.search(r"is not writable; choose another|cannot be a folder", ran.said)
             assert ran.said.count("\n") == 1
     assert not list(readonly.iterdir())
-
-
-@pytest.mark.parametrize(
-    "statement",
-    [
-        "UPDATE runs SET outcome = '{'",
-        "UPDATE about SET value = '{' WHERE name = 'specification'",
-        "UPDATE about SET value = '7' WHERE name = 'schema'",
-    ],
-)
-def test_a_store_that_was_tampered_with(
-    paramcast: Paramcast, task_file: TaskFile, tmp_path: Path, statement: str
-) -> None:
-    task_file()
-    words = ("pilot", "blobs.py", "--lr", 0.1, "--seeds", 2, "--methods", "plp", "--out", "out")
-    assert paramcast(*words).code == 0
-    kept = (tmp_path / "out" / "result.json").read_bytes()
-    connection = sqlite3.connect(tmp_path / "out" / "runs.db")
-    connection.execute(statement)
-    connection.commit()
-    connection.close()
-    ran = paramcast(*words)
-    assert (ran.code, ran.out) == (2, "")
-    assert re.fullmatch(r"paramcast: \S*runs\.db .*\n", ran.said)
-    assert (tmp_path / "out" / "result.json").read_bytes() == kept

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,10 +14,8 @@ from typing import Any
 
 import pytest
 from test_engine import SPECS, at_seeds, ends, run_specs
-from test_store import HOLDER
 
 from command import call
-from paramcast.study.store import database
 from runs import kept, rows, timeless
 
 PILOT = ("pilot", "blobs.py", "--lr", 0.05, "--seeds", 6, "--methods", "plp", "--out", "disk/out")
@@ -97,23 +94,6 @@ def goes_on(pilot: Any, folder: Path, undisturbed: dict[str, Any]) -> Any:
 def one_sentence(ran: Any, said: str) -> None:
     assert (ran.code, ran.out) == (2, "")
     assert re.fullmatch(rf"paramcast: [^\n]*{said}[^\n]*\n", ran.said), ran.err
-
-
-def test_a_database_that_another_process_locks(
-    pilot: Any, tmp_path: Path, undisturbed: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(database, "PATIENCE", 0.5)
-    database_file, pipe = tmp_path / "disk/out/runs.db", subprocess.PIPE
-    with contextlib.ExitStack() as stack:
-
-        def lock() -> None:
-            command = [sys.executable, "-c", HOLDER, database_file]
-            stack.enter_context(subprocess.Popen(command, stdin=pipe, stdout=pipe))
-
-        one_sentence(pilot(lock), r"runs\.db cannot be written \(database is locked\).*wait for it")
-        assert 0 < kept(tmp_path / "disk/out/runs.db") < RUNS
-        one_sentence(pilot(after=0), r"runs\.db cannot be used .*is locked\); .*wait for it")
-    goes_on(pilot, tmp_path, undisturbed)
 
 
 # --- file systems -------------------------------------------------------------------------------

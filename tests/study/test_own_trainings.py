@@ -160,10 +160,6 @@ def test_every_method_that_can_be_put_on_changes_the_run(
     assert other["test"] != base["test"]
 
 
-def test_the_share_is_of_the_steps(write: Write, one_run: Any) -> None:
-    assert one_run(write(), share=0.8)["steps"] == 16
-
-
 def test_a_curve_of_very_many_points_is_thinned_out(write: Write, one_run: Any) -> None:
     outcome = one_run(write(**{"steps(20)": "steps(3000)"}))
     steps = [point["step"] for point in outcome["curve"]]

@@ -93,24 +93,13 @@ def sql(place: Place, statement: str) -> list[Any]:
 def test_what_is_put_comes_back_to_the_last_bit(store: Store, place: Place) -> None:
     store.put(SPEC, OUTCOME, {"torch": "2"})
     assert whole(store, SPEC.key) == {SPEC.key: OUTCOME}
-    store.close()
-    assert reopened(place, SPEC.key) == {SPEC.key: OUTCOME}
-
-
-def test_the_curve_is_kept_apart(store: Store) -> None:
-    store.put(SPEC, OUTCOME, {})
+    # the curve is kept apart
     assert store.outcomes([SPEC.key]) == {SPEC.key: {"status": "done", "reason": "", "gap": None}}
     stored = json.loads(json.dumps(asdict(SPEC)))
     assert store.runs() == [(stored, store.outcomes([SPEC.key])[SPEC.key])]
     assert store.curves([SPEC.key, "unknown"]) == {SPEC.key: OUTCOME["curve"]}
-
-
-def test_only_the_wanted_keys_come_back(store: Store) -> None:
-    other = replace(SPEC, seed=1)
-    store.put(SPEC, OUTCOME, {})
-    store.put(other, outcome(1), {})
-    assert set(store.outcomes([other.key, "unknown"])) == {other.key}
-    assert store.outcomes([]) == {}
+    store.close()
+    assert reopened(place, SPEC.key) == {SPEC.key: OUTCOME}
 
 
 def test_more_keys_than_one_query_names(store: Store) -> None:
@@ -119,6 +108,7 @@ def test_more_keys_than_one_query_names(store: Store) -> None:
         store.put(spec, outcome(spec.seed), {})
     keys = [replace(SPEC, seed=i).key for i in range(1301)]
     assert [found["number"] for found in store.outcomes(keys).values()] == [0, 700, 1300]
+    assert store.outcomes(["unknown"]) == store.outcomes([]) == {}
 
 
 def test_the_first_result_of_a_run_stays(store: Store, place: Place) -> None:
@@ -261,19 +251,14 @@ def test_somebody_elses_database_is_left_alone(path: Path, table: str) -> None:
     refused(path, r"runs\.db .*(move it away|another --out folder)")
 
 
-def test_a_folder_that_may_not_be_written(unprivileged: Any) -> None:
-    folder, nobody = unprivileged
-    path = folder / "readonly" / "runs.db"
-    path.parent.mkdir()
-    path.parent.chmod(0o555)
-    with nobody(), pytest.raises(StoreError, match=r"cannot be used .*unable to open"):
-        Store(path)
-
-
 def test_a_database_that_may_not_be_written(unprivileged: Any) -> None:
     folder, nobody = unprivileged
     path = folder / "runs.db"
+    (folder / "readonly").mkdir()
+    (folder / "readonly").chmod(0o555)
     with nobody():
+        with pytest.raises(StoreError, match=r"cannot be used .*unable to open"):
+            Store(folder / "readonly" / "runs.db")
         Store(path).close()
         path.chmod(0o444)
 
@@ -333,28 +318,6 @@ def test_a_writer_killed_in_mid_transaction_leaves_whole_runs(path: Path) -> Non
     again = Store(path)
     again.put(SPEC, OUTCOME, {})
     again.close()
-
-
-def test_two_stores_at_once(path: Path) -> None:
-    stores = [Store(path), Store(path)]
-
-    def write(store: Store, seeds: range) -> None:
-        for i in seeds:
-            store.put(replace(SPEC, seed=i), outcome(i), {})
-
-    threads = [
-        threading.Thread(target=write, args=(store, seeds))
-        for store, seeds in zip(stores, (range(25), range(25, 50)), strict=True)
-    ]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    keys = [replace(SPEC, seed=i).key for i in range(50)]
-    assert [found["number"] for found in map(stores[0].outcomes(keys).get, keys)] == [*range(50)]
-    assert stores[0].outcomes(keys) == stores[1].outcomes(keys)
-    for store in stores:
-        store.close()
 
 
 HOLDER = """
