@@ -123,10 +123,6 @@ def without(key: str) -> Callable[[dict[str, Any]], None]:
     return lambda result: cell(result).pop(key)
 
 
-def more_seeds(result: dict[str, Any]) -> None:
-    cell(result)["table"][0]["values"] += [0.9]
-
-
 def other_keys(result: dict[str, Any]) -> None:
     cell(result)["table"][0]["keys"] = ["none"] * 8
 
@@ -137,7 +133,6 @@ def other_keys(result: dict[str, Any]) -> None:
         (newer, "has schema 5, this paramcast reads 4; use the paramcast that wrote it"),
         (nothing_judged, "judges no method; run the pilot with a predictor"),
         (without("table"), "is not as this paramcast writes it (cells.0.table: Field required"),
-        (more_seeds, "is not as this paramcast writes it ('sgd' has more than 8 values); start"),
         (
             other_keys,
             "lacks 8 of the runs behind sgd; run the pilot's command again",

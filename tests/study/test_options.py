@@ -55,6 +55,7 @@ SAMPLES: dict[str, tuple[Any, ...]] = {
     "compile": ("blobs.py", "--compile"),
     "channels_last": ("blobs.py", "--device", "cuda", "--no-channels-last"),
     "seeds": ("blobs.py", "--seeds", 8),
+    "quick": ("blobs.py", "--quick"),
     "splits": (*TABLE, "--splits", 3),
 }
 """Words that give each option another value than the usual one."""
@@ -112,13 +113,13 @@ def test_the_continuing_command_names_the_option_or_the_option_says_why_not(
 
 def test_the_command_as_it_reads(planned: Planned, tmp_path: Path) -> None:
     assert planned("blobs.py", "--quick", "--out", "a b").command(8) == (
-        f"paramcast pilot {tmp_path}/blobs.py:task --trials 4 --trial-seeds 2 --seeds 8 --out 'a b'"
+        f"paramcast pilot {tmp_path}/blobs.py:task --quick --seeds 8 --out 'a b'"
     )
     words = (*TABLE, "--kind", "classes", "--missing", "drop", "--read", "na_values=?")
     table = planned(*words, "--read", "decimal=,", "--read", "sep=,", "--splits", 2, "--out", "o")
     assert shlex.split(table.command(4))[2:] == [
         f"{tmp_path}/it's data.csv", "--target", "y", "--kind", "classes", "--missing", "drop",
-        "--read", "decimal=,", "--read", "na_values=?", "--read", "sep=,", "--splits", "4",
+        "--read", "na_values=?", "--read", "decimal=,", "--read", "sep=,", "--splits", "4",
         "--out", "o",
     ]  # fmt: skip
     numerics = ("--device", "cuda:1", "--precision", "float32", "--no-compile")

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+import functools
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from ..errors import StudyError
-from ..study.options import COMPARISON, PilotOptions
+from ..study.options import PilotOptions, continuing
 from ..study.reading import printable, tell
-from .options import COMMAND, GroupedCommand, RunOptions, aside, check_device, make_engine, takes
+from .options import COMMAND, GroupedCommand, RunOptions, check_device, make_engine, takes
 from .running import finished, followed, planned, starting
 
 if TYPE_CHECKING:
@@ -26,10 +27,6 @@ if TYPE_CHECKING:
 @dataclass(frozen=True)
 class PilotCommand(PilotOptions, RunOptions):
     """All options of the command."""
-
-    quick: bool = aside(
-        COMPARISON, "4 learning rates x 2 seeds; judged once, at 8 seeds.", is_flag=True
-    )
 
 
 @click.command(cls=GroupedCommand)
@@ -119,7 +116,8 @@ def plan_of(source: Source, given: PilotCommand) -> tuple[Plan, AnyEngine]:
         load(replace(source, split=split), quiet=True)
         for split in range(1, options.seeds if options.splits else 1)
     )
-    plan = Plan(options, subject, given.out, others)
+    again = functools.partial(continuing, given, source)
+    plan = Plan(options, subject, given.out, others, again)
     # a dry run prints the description with its plan
     if not given.dry_run or given.as_json:
         for line in lines(subject.description):
@@ -198,7 +196,7 @@ def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:
     asked: dict[str, Any] = {**(QUICK if given.quick else {})}
     asked |= {k: v for k, v in vars(given).items() if v is not None and hasattr(usual, k)}
     # options that a plan holds in another form than the command line
-    asked |= {"source": source, "splits": given.splits is not None}
+    asked["splits"] = given.splits is not None
     if given.methods is not None:
         asked["methods"] = parse_methods(given.methods)
     asked["lazy"] = not given.all_arms

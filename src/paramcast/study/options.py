@@ -1,8 +1,7 @@
 """The options of a pilot, each declared once: to read it from a command and to write it into one.
 
-`paramcast pilot` makes its click options from the fields below (cli/options.py). A field also says
-where the `Options` of a plan hold its value; `written` compares that with the task's default and so
-finds the words of the command that continues a pilot, in the fields' order.
+`paramcast pilot` makes its click options from the fields below (cli/options.py); the command that
+continues a pilot is written from those that the user gave (`continuing`).
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ import math
 import re
 import shlex
 from collections.abc import Callable, Iterator
-from dataclasses import Field, dataclass, field, fields
+from dataclasses import Field, dataclass, field, fields, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,11 +19,12 @@ import click
 from ..errors import StudyError
 from .reading import MOST_SEEDS, shown, usable_path
 from .search import Searched, parse_search
-from .spec import ALWAYS, BASES, FORMATS, NEVER, SCHEDULES
+from .spec import BASES, FORMATS, SCHEDULES
 from .tasks.frames import KINDS, MISSING, READ, TableOptions, read_setting
 
 if TYPE_CHECKING:
     from .spec import Numerics
+    from .tasks.source import Source
 
 TASK, COMPARISON, MACHINE, OUTPUT = "Task", "Comparison", "Computation", "Output"
 """The headings of `paramcast pilot --help`, in this order."""
@@ -43,17 +43,15 @@ def option(
     Args:
         group: its heading in --help.
         line: its help, with the default in brackets unless click shows it.
-        again: returns the value that a command repeats, in a plan's options: a tuple for a range, a
-            list for an option that is repeated, None to leave it out (`not_again` always does);
-            without it that is the field's own value.
+        again: makes of a value what a command repeats, if that is not the value itself; `not_again`
+            leaves it out.
         flag: its spelling, unless that is --name-of-the-field; or several, with spaces between.
         settings: of `click.option`.
     """
-    several = settings.get("multiple", False)
-    usual = settings.get("default", () if several else None)
+    usual = settings.get("default", () if settings.get("multiple") else None)
     usual = False if settings.get("is_flag") else usual
     settings["help"] = line
-    metadata = {"group": group, "again": again, "several": several, "flag": flag, "click": settings}
+    metadata = {"group": group, "again": again, "flag": flag, "click": settings}
     return field(default=usual, metadata=metadata)
 
 
@@ -61,24 +59,23 @@ def not_again(_: object) -> None:
     """Leave an option out of the continuing command: the runs are the same without it."""
 
 
-def differing(form: type, options: object, usual: object) -> Iterator[tuple[Field[Any], Any]]:
-    """The fields of a class of options whose values differ from the usual ones, and these values.
-
-    Args:
-        form: declares the fields.
-        options, usual: objects of it, or of the class that its fields' `again` reads.
-    """
+def given_options(form: type, given: object) -> Iterator[tuple[Field[Any], Any]]:
+    """The options of a class that were given, with what a command repeats: a list for several."""
     for each in fields(form):
-        own = list if each.metadata["several"] else lambda value: value
-        again = each.metadata["again"] or (lambda o, name=each.name, own=own: own(getattr(o, name)))
-        value = again(options)
-        if value is not None and value != again(usual):
+        value = getattr(given, each.name)
+        if value == each.default:
+            continue
+        if each.metadata["click"].get("multiple"):
+            value = list(value)
+        if (again := each.metadata["again"]) is not None:
+            value = again(value)
+        if value is not None:
             yield each, value
 
 
-def written(form: type, options: object, usual: object) -> Iterator[str]:
-    """Each option that differs from its default, as words for a shell."""
-    for each, value in differing(form, options, usual):
+def written(form: type, given: object) -> Iterator[str]:
+    """The options of a class that were given, as words for a shell."""
+    for each, value in given_options(form, given):
         flag = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
         on, _, off = flag.partition("/")
         if isinstance(value, bool):  # a switch
@@ -88,6 +85,34 @@ def written(form: type, options: object, usual: object) -> Iterator[str]:
         for one in value if isinstance(value, list) else [value]:
             text = ":".join(map(str, one)) if isinstance(one, tuple) else str(one)
             yield f"{on} {shlex.quote(text)}"
+
+
+def continuing(given: PilotOptions, source: Source, seeds: int, out: Path) -> str:
+    """The command, or the call from Python, that goes on with a pilot to that many seeds."""
+    from .tasks.own_file import HERE
+
+    more: Any = {"seeds" if given.splits is None else "splits": seeds}
+    given = replace(given, **more)
+    if source.where in HERE:  # only a call in the process that has it can name it
+        name = source.item if source.item.isidentifier() else "task"
+        named = (f"{each.name}={value!r}" for each, value in given_options(PilotOptions, given))
+        return f"paramcast.pilot({', '.join([name, *named, f'out={str(out)!r}'])})"
+    words = [*written(PilotOptions, given), "--out", shlex.quote(str(out))]
+    if not source.commands:
+        words.insert(0, shlex.quote(source.argument))
+    elif len(source.commands) == 1:  # with candidates, --base and --candidate have them all
+        words += ["--", shlex.join(source.commands[0][1])]
+    return " ".join(["paramcast pilot", *words])
+
+
+def as_pairs(pairs: list[tuple[str, str]]) -> list[str]:
+    """Pairs as --read takes them."""
+    return [f"{key}={value}" for key, value in pairs]
+
+
+def margin_text(margin: tuple[float, bool]) -> str:
+    """A margin as `parse_margin` reads it."""
+    return f"{margin[0]!r}{'%' if margin[1] else ''}"
 
 
 # --- types of values ------------------------------------------------------------------------------
@@ -188,15 +213,15 @@ def parse_device(text: str) -> str:
 class ComputingOptions:
     """The device, and how it computes; None leaves that to the device."""
 
-    device: str = option(MACHINE, "cpu, cuda or cuda:N.", lambda o: o.device,
+    device: str = option(MACHINE, "cpu, cuda or cuda:N.",
         type=parse_device, metavar="DEVICE", default="cpu", show_default=True)
     precision: str | None = option(
         MACHINE, "Number format of the forward pass [float32; bfloat16 on cuda].",
-        lambda o: o.numerics.precision, type=click.Choice(FORMATS))
+        type=click.Choice(FORMATS))
     compile: bool | None = option(MACHINE, "Compile the training step [on cuda].",
-        lambda o: o.numerics.compiled, flag="--compile/--no-compile", default=None)
+        flag="--compile/--no-compile", default=None)
     channels_last: bool | None = option(MACHINE, "Memory layout of images [on cuda].",
-        lambda o: o.numerics.channels_last, flag="--channels-last/--no-channels-last", default=None)
+        flag="--channels-last/--no-channels-last", default=None)
 
     def numerics(self) -> Numerics:
         """The numerics that were asked for, with the device's defaults for the rest."""
@@ -210,92 +235,88 @@ class ComparisonOptions:
     """The task and the comparison; None leaves a setting to the task."""
 
     target: str | None = option(TASK, "The column to predict, if TASK is a table.",
-        lambda o: o.source.item if o.source.kind == "table" else None, metavar="COLUMN")
+        metavar="COLUMN")
     kind: str | None = option(TASK, "What a table's task is [by the target's values].",
-        lambda o: o.source.table.kind, type=click.Choice(KINDS))
+        type=click.Choice(KINDS))
     missing: str | None = option(TASK, "What to do with a table's empty cells [refuse them].",
-        lambda o: o.source.table.missing, type=click.Choice(MISSING))
+        type=click.Choice(MISSING))
     read: tuple[tuple[str, str], ...] = option(
         TASK, f"How a table is written: {', '.join(READ)}; may be repeated.",
-        lambda o: [f"{key}={value}" for key, value in o.source.table.read],
-        type=read_setting, metavar="KEY=VALUE", multiple=True)
+        as_pairs, type=read_setting, metavar="KEY=VALUE", multiple=True)
     methods: str | None = option(
         COMPARISON, "What to compare with the base, also FILE.py:FUNCTION [plp].",
-        lambda o: ", ".join(m.label for m in o.methods) if not o.source.commands[1:] else None,
         metavar="LIST")
     base: str | None = option(
         COMPARISON, f"The optimizer to compare with: {', '.join(BASES)}, own [the task's].",
-        lambda o: o.base_given, metavar="NAME|COMMAND")
+        metavar="NAME|COMMAND")
     candidate: tuple[str, ...] = option(
         COMPARISON, "With --base COMMAND: another command to judge; may be repeated.",
-        lambda o: [f"{arm}={shlex.join(words)}" for arm, words in o.source.commands[1:]],
         metavar="NAME=COMMAND", multiple=True)
     lr: float | None = option(COMPARISON, "Tune nothing: everything runs at this learning rate.",
-        lambda o: o.lr or None, type=ABOVE_0)
+        type=ABOVE_0)
     lr_range: tuple[float, float] | None = option(
         COMPARISON, "Learning rates to search [the task's].",
-        lambda o: o.lr_range, type=parse_range, metavar="LOW:HIGH")
+        type=parse_range, metavar="LOW:HIGH")
     search: tuple[Searched, ...] = option(
         COMPARISON, "What else to tune: NAME=LOW:HIGH or NAME=A,B; may be repeated.",
-        lambda o: [each.text for each in o.search], type=parse_search, metavar="NAME=...",
+        lambda several: [each.text for each in several], type=parse_search, metavar="NAME=...",
         multiple=True)
     trials: int | None = option(COMPARISON, "Learning rates to try [8].",
-        lambda o: o.trials if o.tuned else None, type=click.Choice([2**n for n in range(11)]))
+        type=click.Choice([2**n for n in range(11)]))
     trial_seeds: int | None = option(COMPARISON, "Seeds per learning rate [3].",
-        lambda o: o.trial_seeds if o.tuned else None, type=COUNT)
+        type=COUNT)
     # here, not among the task's others, because the command has always named it here
     data_dir: str | None = option(
-        TASK, "Where a built-in task's data are.", lambda o: o.source.data_dir, metavar="FOLDER")
+        TASK, "Where a built-in task's data are.", metavar="FOLDER")
     epochs: int | None = option(
-        COMPARISON, "Passes over the training data [the task's].", lambda o: o.epochs, type=COUNT)
+        COMPARISON, "Passes over the training data [the task's].", type=COUNT)
     batch_size: int | None = option(
-        COMPARISON, "Examples per step [the task's].", lambda o: o.batch_size, type=COUNT)
+        COMPARISON, "Examples per step [the task's].", type=COUNT)
     schedule: str | None = option(COMPARISON, "How the learning rate changes [the task's].",
-        lambda o: o.schedule, type=click.Choice(SCHEDULES))
+        type=click.Choice(SCHEDULES))
     metric: str | None = option(
-        COMPARISON, "What is judged, such as auroc or r2 (docs/tasks.md) [the task's].",
-        lambda o: o.source.metric)
+        COMPARISON, "What is judged, such as auroc or r2 (docs/tasks.md) [the task's].")
     higher_is_better: bool | None = option(
         COMPARISON, "Which values of your training's metric are better [by its name].",
-        lambda o: o.source.higher_is_better, flag="--higher-is-better/--lower-is-better",
+        flag="--higher-is-better/--lower-is-better",
         default=None)
     tune_by: str | None = option(
         COMPARISON, "Which result of your training chooses the learning rates [validation_loss].",
-        lambda o: o.source.tune_by, metavar="NAME")
+        metavar="NAME")
     test_examples: int | None = option(
         COMPARISON, "How many examples its metric counts, so that one of them decides nothing.",
-        lambda o: o.source.test_examples, type=Whole(1), metavar="N")
+        type=Whole(1), metavar="N")
     tuned_base: float | None = option(
         COMPARISON, "The base's learning rate, which you have tuned; methods search around it.",
-        lambda o: o.tuned_base, type=ABOVE_0, metavar="LR")
+        type=ABOVE_0, metavar="LR")
     max_runs: int | None = option(
-        COMPARISON, "The most trainings to run in all.", lambda o: o.max_runs, type=COUNT)
+        COMPARISON, "The most trainings to run in all.", type=COUNT)
     budget: float | None = option(
         COMPARISON, "The most time for all trainings, such as 90s, 30m or 3h.",
-        lambda o: None if o.budget is None else f"{o.budget:g}s",
-        type=parse_duration, metavar="TIME")
+        lambda seconds: f"{seconds:g}s", type=parse_duration, metavar="TIME")
     all_arms: bool = option(
         COMPARISON, "Run every control and all with 0.8 T, even if that cannot change a verdict.",
-        lambda o: not o.lazy, is_flag=True)
+        is_flag=True)
     speed: bool | None = option(
         COMPARISON, "Ask whether a method is faster [where its quality leaves the question open].",
-        lambda o: {ALWAYS: True if o.lazy else None, NEVER: False}.get(o.speed),
         flag="--speed/--no-speed", default=None)
     margin: tuple[float, bool] | None = option(
         COMPARISON, "Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
-        lambda o: o.margin_text, type=parse_margin, metavar="X|X%")
+        margin_text, type=parse_margin, metavar="X|X%")
 
 
 @dataclass(frozen=True)
 class SeedOptions:
     """The number of paired final runs, which the continuing command always names."""
 
+    quick: bool = option(
+        COMPARISON, "4 learning rates x 2 seeds; judged once, at 8 seeds.", is_flag=True)
     seeds: int | None = option(
         COMPARISON, "The most paired final seeds; 24 are judged at 6, 12 and 24 [24].",
-        lambda o: None if o.splits else o.seeds, type=Whole(2, MOST_SEEDS))
+        type=Whole(2, MOST_SEEDS))
     splits: int | None = option(
         COMPARISON, "Final seeds, each with its own random split (for small data).",
-        lambda o: o.seeds if o.splits else None, type=Whole(2, MOST_SEEDS))
+        type=Whole(2, MOST_SEEDS))
 
 # fmt: on
 

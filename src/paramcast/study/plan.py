@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -20,12 +19,10 @@ from .judging.looks import Look, planned
 from .judging.stats import FULL_CONFIDENCE
 from .judging.table import LR_MATCHED
 from .judging.tune import HALVING, learning_rates, rates_around
-from .options import PilotOptions, differing, written
 from .own.training import OWN, Subject
 from .price import price
 from .search import Rate, Searched, Settings, settings_at, settings_of, shared
 from .spec import DEFAULT, OPEN, Numerics, RunSpec, hash_of, identifying
-from .tasks.own_file import HERE
 from .tasks.source import Source
 from .training.methods import (
     AVERAGE,
@@ -41,7 +38,6 @@ from .training.methods import (
     parse_methods,
 )
 from .training.own import identity
-from .training.precision import usual as usual_numerics
 
 
 @dataclass(frozen=True)
@@ -81,12 +77,6 @@ class Options:
     @property
     def tuned(self) -> bool:
         return self.lr is None
-
-    @property
-    def base_given(self) -> str:
-        """The base as the user gave it: a name or, beside candidates, a command."""
-        commands = self.source.commands
-        return shlex.join(commands[0][1]) if len(commands) > 1 else self.base
 
     @property
     def looks(self) -> list[Look]:
@@ -143,23 +133,17 @@ def too_many(runs: int) -> str:
     )
 
 
-def usual_options(source: Source, subject: Subject, device: str = "cpu") -> Options:
-    """The default comparison of a subject.
-
-    Args:
-        source, subject: what is trained.
-        device: the device whose usual numerics to take.
-    """
+def usual_options(source: Source, subject: Subject) -> Options:
+    """The default comparison of a subject."""
     usual = subject.usual
     return Options(
-        source=Source(source.kind, source.where),
+        source=source,
         methods=parse_methods("plp"),
         base=usual.base,
         lr_range=usual.lr_range or (0.0, 0.0),
         epochs=usual.epochs,
         batch_size=usual.batch_size,
         schedule=usual.schedule,
-        numerics=DEFAULT if source.kind in OWN else usual_numerics(device),
     )
 
 
@@ -171,6 +155,7 @@ class Plan:
         subject: what is trained.
         out: the folder for runs.db and result.json; None chooses one by the specification.
         others: a task in the splits of the seeds after the first, one at a time.
+        again: makes the command that goes on to a number of seeds, in a folder.
     """
 
     def __init__(
@@ -179,8 +164,9 @@ class Plan:
         subject: Subject,
         out: Path | None,
         others: Iterable[Subject] = (),
+        again: Callable[[int, Path], str] = "paramcast pilot --seeds {} --out {}".format,
     ) -> None:
-        self.options, self.subject = options, subject
+        self.options, self.subject, self._again = options, subject, again
         # by split: the fingerprint in its runs' keys, and the score of a constant prediction
         self.fingerprints, self.constants = [], []
         for one in itertools.chain([subject], others):
@@ -355,21 +341,5 @@ class Plan:
         return [m for m in self.options.methods if m.kind.role == PREDICTOR]
 
     def command(self, seeds: int) -> str:
-        """The command line that continues this pilot with that many seeds; it leaves defaults out.
-
-        Its words, except for the folder, follow from the declarations in options.py.
-        """
-        o = self.options
-        usual = usual_options(o.source, self.subject, o.device)
-        asked = replace(o, seeds=seeds), replace(usual, seeds=0)  # always named
-        if o.source.where in HERE:  # only a call in the process that has it can name it
-            name = o.source.item if o.source.item.isidentifier() else "task"
-            options = (f"{each.name}={v!r}" for each, v in differing(PilotOptions, *asked))
-            return f"paramcast.pilot({', '.join([name, *options, f'out={str(self.out)!r}'])})"
-        words = written(PilotOptions, *asked)
-        out = ["--out", shlex.quote(str(self.out))]
-        if not o.source.commands:
-            return " ".join(["paramcast pilot", shlex.quote(o.source.argument), *words, *out])
-        # a command comes last; with candidates, --base and --candidate have them all
-        last = [] if o.source.commands[1:] else ["--", shlex.join(o.source.commands[0][1])]
-        return " ".join(["paramcast pilot", *words, *out, *last])
+        """What continues this pilot with that many seeds."""
+        return self._again(seeds, self.out)

@@ -5,7 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..options import COMPARISON, OUTPUT, PATH, TASK, Whole, not_again, option, parse_margin
+from ..options import (
+    COMPARISON,
+    OUTPUT,
+    PATH,
+    TASK,
+    Whole,
+    as_pairs,
+    margin_text,
+    not_again,
+    option,
+    parse_margin,
+)
 from ..tasks.frames import READ, read_setting
 
 OF_VALUES = ("decimal", "thousands")
@@ -34,8 +45,7 @@ class JudgeOptions:
     unpaired: bool = option(TASK, "Compare groups, although seeds pair the rows.", is_flag=True)
     read: tuple[tuple[str, str], ...] = option(
         TASK, f"How the table is written: {', '.join(READ)}; may be repeated.",
-        lambda o: [f"{key}={value}" for key, value in o.read],
-        type=read_setting, metavar="KEY=VALUE", multiple=True)
+        as_pairs, type=read_setting, metavar="KEY=VALUE", multiple=True)
     base: str | None = option(
         COMPARISON, "The method that the others are compared with.", metavar="METHOD")
     only: tuple[str, ...] = option(
@@ -51,8 +61,7 @@ class JudgeOptions:
         flag="--higher-is-better/--lower-is-better", default=None)
     margin: tuple[float, bool] | None = option(
         COMPARISON, "Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
-        lambda o: o.margin and f"{o.margin[0]!r}{'%' if o.margin[1] else ''}",
-        type=parse_margin, metavar="X|X%")
+        margin_text, type=parse_margin, metavar="X|X%")
     test_examples: int | None = option(
         COMPARISON, "How many the test split has: a difference of one then decides nothing.",
         type=Whole(1))

@@ -33,7 +33,7 @@ def judge_file(table: Path, given: JudgeOptions) -> Result:
     begun = time.perf_counter()
     of_file = tuple((key, value) for key, value in given.read if key not in OF_VALUES)
     judged = judge_results(read_results(table, TableOptions(read=of_file)), given, table.name)
-    words = written(JudgeOptions, given, JudgeOptions())
+    words = written(JudgeOptions, given)
     command = " ".join(["paramcast judge", shlex.quote(str(table)), *words])
     return save(judged, table.stem, given.out, begun, command=command, file=table)
 
