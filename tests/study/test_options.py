@@ -124,7 +124,7 @@ def test_the_command_as_it_reads(planned: Planned, tmp_path: Path) -> None:
     ]  # fmt: skip
     numerics = ("--device", "cuda:1", "--precision", "float32", "--no-compile")
     assert planned("digits", "--lr", 3, *numerics, "--out", "o").command(24) == (
-        "paramcast pilot digits --lr 3.0 --device cuda:1 --precision float32 --no-compile "
+        "paramcast pilot digits --device cuda:1 --precision float32 --no-compile --lr 3.0 "
         "--seeds 24 --out o"
     )
 

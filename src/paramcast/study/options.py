@@ -231,8 +231,11 @@ class ComputingOptions:
 
 
 @dataclass(frozen=True)
-class ComparisonOptions:
-    """The task and the comparison; None leaves a setting to the task."""
+class PilotOptions(ComputingOptions):
+    """What decides which runs a pilot has, and so what the continuing command must name.
+
+    None leaves a setting to the task.
+    """
 
     target: str | None = option(TASK, "The column to predict, if TASK is a table.",
         metavar="COLUMN")
@@ -243,9 +246,9 @@ class ComparisonOptions:
     read: tuple[tuple[str, str], ...] = option(
         TASK, f"How a table is written: {', '.join(READ)}; may be repeated.",
         as_pairs, type=read_setting, metavar="KEY=VALUE", multiple=True)
-    methods: str | None = option(
-        COMPARISON, "What to compare with the base, also FILE.py:FUNCTION [plp].",
-        metavar="LIST")
+    data_dir: str | None = option(TASK, "Where a built-in task's data are.", metavar="FOLDER")
+    methods: str | None = option(COMPARISON,
+        "What to compare with the base, also FILE.py:FUNCTION [plp].", metavar="LIST")
     base: str | None = option(
         COMPARISON, f"The optimizer to compare with: {', '.join(BASES)}, own [the task's].",
         metavar="NAME|COMMAND")
@@ -254,32 +257,25 @@ class ComparisonOptions:
         metavar="NAME=COMMAND", multiple=True)
     lr: float | None = option(COMPARISON, "Tune nothing: everything runs at this learning rate.",
         type=ABOVE_0)
-    lr_range: tuple[float, float] | None = option(
-        COMPARISON, "Learning rates to search [the task's].",
-        type=parse_range, metavar="LOW:HIGH")
+    lr_range: tuple[float, float] | None = option(COMPARISON,
+        "Learning rates to search [the task's].", type=parse_range, metavar="LOW:HIGH")
     search: tuple[Searched, ...] = option(
         COMPARISON, "What else to tune: NAME=LOW:HIGH or NAME=A,B; may be repeated.",
         lambda several: [each.text for each in several], type=parse_search, metavar="NAME=...",
         multiple=True)
     trials: int | None = option(COMPARISON, "Learning rates to try [8].",
         type=click.Choice([2**n for n in range(11)]))
-    trial_seeds: int | None = option(COMPARISON, "Seeds per learning rate [3].",
-        type=COUNT)
-    # here, not among the task's others, because the command has always named it here
-    data_dir: str | None = option(
-        TASK, "Where a built-in task's data are.", metavar="FOLDER")
+    trial_seeds: int | None = option(COMPARISON, "Seeds per learning rate [3].", type=COUNT)
     epochs: int | None = option(
         COMPARISON, "Passes over the training data [the task's].", type=COUNT)
-    batch_size: int | None = option(
-        COMPARISON, "Examples per step [the task's].", type=COUNT)
+    batch_size: int | None = option(COMPARISON, "Examples per step [the task's].", type=COUNT)
     schedule: str | None = option(COMPARISON, "How the learning rate changes [the task's].",
         type=click.Choice(SCHEDULES))
     metric: str | None = option(
         COMPARISON, "What is judged, such as auroc or r2 (docs/tasks.md) [the task's].")
     higher_is_better: bool | None = option(
         COMPARISON, "Which values of your training's metric are better [by its name].",
-        flag="--higher-is-better/--lower-is-better",
-        default=None)
+        flag="--higher-is-better/--lower-is-better", default=None)
     tune_by: str | None = option(
         COMPARISON, "Which result of your training chooses the learning rates [validation_loss].",
         metavar="NAME")
@@ -289,8 +285,7 @@ class ComparisonOptions:
     tuned_base: float | None = option(
         COMPARISON, "The base's learning rate, which you have tuned; methods search around it.",
         type=ABOVE_0, metavar="LR")
-    max_runs: int | None = option(
-        COMPARISON, "The most trainings to run in all.", type=COUNT)
+    max_runs: int | None = option(COMPARISON, "The most trainings to run in all.", type=COUNT)
     budget: float | None = option(
         COMPARISON, "The most time for all trainings, such as 90s, 30m or 3h.",
         lambda seconds: f"{seconds:g}s", type=parse_duration, metavar="TIME")
@@ -303,12 +298,6 @@ class ComparisonOptions:
     margin: tuple[float, bool] | None = option(
         COMPARISON, "Differences within it do not matter, X% of the base's value [0.5 points; 5%].",
         margin_text, type=parse_margin, metavar="X|X%")
-
-
-@dataclass(frozen=True)
-class SeedOptions:
-    """The number of paired final runs, which the continuing command always names."""
-
     quick: bool = option(
         COMPARISON, "4 learning rates x 2 seeds; judged once, at 8 seeds.", is_flag=True)
     seeds: int | None = option(
@@ -317,13 +306,7 @@ class SeedOptions:
     splits: int | None = option(
         COMPARISON, "Final seeds, each with its own random split (for small data).",
         type=Whole(2, MOST_SEEDS))
-
-# fmt: on
-
-
-@dataclass(frozen=True)
-class PilotOptions(SeedOptions, ComputingOptions, ComparisonOptions):
-    """What decides which runs a pilot has: all that the continuing command must name."""
+    # fmt: on
 
     @property
     def table(self) -> TableOptions:

@@ -10,7 +10,7 @@ from typing import Any
 from ...errors import ParamcastError, StudyError
 from ..engines import Job
 from ..options import parse_margin
-from ..plan import MOST_RUNS, Options, Plan, too_many
+from ..plan import MOST_RUNS, Plan, too_many, usual_options
 from ..price import price
 from ..reading import tell, usable_path
 from ..spec import ALWAYS, DEFAULT, NEVER, Numerics, RunSpec
@@ -125,46 +125,28 @@ def _cell(
     device: str,
     numerics: Numerics,
 ) -> Cell:
-    task, tune = prepared.task, grid.tune or Tune()
-    own = "own" if callable(task.base) else task.base
-    # what a report shows: an axis that the grid leaves out has the task's value
-    filled = {
-        "task": settings["task"],
-        "base": settings["base"] or own,
-        "momentum": settings["momentum"],
-        "weight_decay": settings["weight_decay"],
-        "beta2": settings["beta2"],
-        "lr": settings["lr"],
-        **{
-            name: getattr(task, name) if settings[name] is None else settings[name]
-            for name in ("schedule", "epochs", "batch_size")
-        },
-    }
+    usual, tune = usual_options(source, prepared), grid.tune or Tune()
+    given = {name: value for name, value in settings.items() if value is not None}
+    task = given.pop("task")
     # methods and probes are checked now, not in the first of many runs
     margin, relative = (None, False) if grid.margin is None else parse_margin(str(grid.margin))
-    changed = adjusted(task, *(settings[name] for name in ("momentum", "weight_decay", "beta2")))
-    check_methods(changed, filled["base"], methods)
+    changed = (settings[name] for name in ("momentum", "weight_decay", "beta2"))
+    base = given.get("base", usual.base)
+    check_methods(adjusted(prepared.task, *changed), base, methods)
     check_probes(grid.probes)
     # a study runs every arm on every seed, so that its cells can be laid side by side
-    options = Options(
-        source=source,
+    options = replace(
+        usual,
+        **given,
         methods=methods,
-        base=filled["base"],
-        lr=settings["lr"],
-        lr_range=tune.range or task.lr_range,
+        lr_range=tune.range or usual.lr_range,
         trials=tune.trials,
         trial_seeds=tune.seeds,
         tune_rule=tune.rule,
         seeds=grid.seeds,
-        epochs=filled["epochs"],
-        batch_size=filled["batch_size"],
-        schedule=filled["schedule"],
         margin=margin,
         relative_margin=relative,
         device=device,
-        momentum=settings["momentum"],
-        weight_decay=settings["weight_decay"],
-        beta2=settings["beta2"],
         speed=ALWAYS if grid.speed else NEVER,
         lazy=False,
         once=True,
@@ -172,6 +154,6 @@ def _cell(
         numerics=numerics,
         probes=tuple(grid.probes),
     )
-    return Cell(
-        {name: filled[name] for name in AXES}, Plan(options, replace(prepared, task=task), out)
-    )
+    # what a report shows: an axis that the grid leaves out has the task's value
+    shown = {name: task if name == "task" else getattr(options, name) for name in AXES}
+    return Cell(shown, Plan(options, prepared, out))
