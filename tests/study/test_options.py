@@ -11,8 +11,6 @@ from typing import Any
 import click
 import pytest
 import torch
-from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from paramcast.cli import pilot as module
 from paramcast.cli.pilot import PilotCommand, pilot
@@ -127,23 +125,3 @@ def test_the_command_as_it_reads(planned: Planned, tmp_path: Path) -> None:
         "paramcast pilot digits --device cuda:1 --precision float32 --no-compile --lr 3.0 "
         "--seeds 24 --out o"
     )
-
-
-ALONE = {name: words for name, words in SAMPLES.items() if words[0] == "blobs.py"}
-TUNING = {"lr_range", "search", "trials", "trial_seeds", "tuned_base"}
-
-
-@settings(max_examples=15, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(
-    chosen=st.sets(st.sampled_from(sorted(ALONE.keys() - {"lr", "tuned_base"}))),
-    tuned=st.booleans(),
-)
-def test_any_options_together_are_written_back(
-    planned: Planned, chosen: set[str], tuned: bool
-) -> None:
-    kept = sorted(chosen if tuned else chosen - TUNING | {"lr"})
-    plan = planned("blobs.py", *(word for name in kept for word in ALONE[name][1:]))
-    again = planned(*shlex.split(plan.command(12))[2:])
-    assert (again.options.numerics, again.specification()) == (
-        plan.options.numerics, plan.specification()
-    )  # fmt: skip

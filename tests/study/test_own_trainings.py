@@ -360,8 +360,6 @@ REFUSED = {
     "a base": ({}, ("--base", "adamw"), "--base is for tasks"),
     "nesterov": ({}, ("--methods", "nesterov"), "makes an optimizer of its own"),
     "drift": ({}, ("--methods", "plp(on_drift='reset')"), "only a task with a stream"),
-    "names": ({'"norm": weight.detach().norm()': '**({"odd": 1} if trial.seed % 2 else {})'}, (),
-              "some runs return a result named odd"),
     "no loss": ({'"validation_loss": error, "acc': '"acc'}, (),
                 "no validation_loss, by which learning rates are chosen"),
 }  # fmt: skip

@@ -19,7 +19,6 @@ from command import call
 from paramcast.errors import StudyError
 from paramcast.study.judging.tune import learning_rates
 from paramcast.study.search import Rate, Searched, named, parse_search, settings_at, shared
-from runs import run_spec
 
 RATES = learning_rates(0.01, 1.0, 8)
 
@@ -129,11 +128,6 @@ def test_a_rate_is_a_number_that_travels() -> None:
 # --- runs -----------------------------------------------------------------------------------------
 
 
-def test_settings_are_in_the_key_of_a_run_and_none_change_no_old_key() -> None:
-    assert run_spec(settings=()).key == run_spec().key
-    assert run_spec(settings=(("beta", 0.9),)).key != run_spec().key
-
-
 def test_a_trial_outside_a_pilot_has_the_settings_that_it_is_given() -> None:
     assert pc.Trial(lr=0.1).settings == {}
     assert pc.trial(lr=0.1, settings={"beta": 0.9}).settings == {"beta": 0.9}
@@ -217,18 +211,6 @@ def test_a_command_takes_settings_by_placeholders(tmp_path: Path) -> None:
     assert "the unknown placeholder {beta}" in refused.err
 
 
-def test_a_task_searches_weight_decay_and_momentum(tmp_path: Path) -> None:
-    (tmp_path / "blobs.py").write_text(BLOBS)
-    search = ("--search", "weight_decay=1e-5:1e-1", "--search", "momentum=0.5,0.9")
-    words = ("--methods", "plp", "--trials", 4, "--trial-seeds", 1, "--seeds", 6, "--json")
-    done = call(tmp_path, "pilot", "blobs.py", *words, *search, "--out", "out")
-    assert done.code == 0, done.err
-    (cell,) = done.result["cells"]
-    assert all({"weight_decay", "momentum"} == set(row["settings"]) for row in cell["table"])
-    stored = json.loads((tmp_path / "out" / "result.json").read_text())
-    assert stored["cells"][0]["table"][0]["settings"] == cell["table"][0]["settings"]
-
-
 def test_a_task_searches_beta2_and_a_study_crosses_it(tmp_path: Path) -> None:
     (tmp_path / "blobs.py").write_text(BLOBS)
     words = ("--base", "muon", "--methods", "ema", "--trials", 2, "--trial-seeds", 1, "--seeds", 2)
@@ -286,15 +268,6 @@ def test_an_optimizer_of_the_users_gets_the_arguments_that_are_searched(tmp_path
     assert {(lr, own["weight_decay"], 0.25) for lr, own in pairs} <= log
     alone = call(tmp_path, "pilot", "blobs.py", *words, "--search", "eps=1,2")
     assert "--search eps: of base sgd" in alone.err
-
-
-def test_python_names_what_is_searched_by_a_mapping() -> None:
-    from paramcast.cli.pilot import PilotCommand, pilot
-    from paramcast.interactive.options import options_of
-
-    search = {"weight_decay": "1e-5:1e-2", "momentum": [0.8, 0.9]}
-    given = options_of(pilot, PilotCommand, {"search": search})
-    assert [each.text for each in given.search] == ["weight_decay=1e-05:0.01", "momentum=0.8,0.9"]
 
 
 @pytest.mark.parametrize(

@@ -277,13 +277,6 @@ def test_units_change_nothing(tmp_path: Path, unit: float) -> None:
     torch.testing.assert_close(other.train.inputs, plain.train.inputs)
 
 
-def test_constant_and_empty_columns_are_left_out_and_named(tmp_path: Path) -> None:
-    told = facts(written(tmp_path, numbers().assign(one=0.1, none=None, word="x")))
-    assert told["left_out_constant"] == {"columns": ["one", "word"]}
-    assert told["left_out_empty"] == {"columns": ["none"]}
-    assert told["table"]["inputs"] == 2
-
-
 def test_heavy_tails_leave_the_rest_readable(tmp_path: Path) -> None:
     frame = numbers(200)
     frame.loc[::67, "a"] = 1e9

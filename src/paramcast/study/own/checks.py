@@ -36,25 +36,6 @@ def check_seeds(specs: Iterable[RunSpec], outcomes: Mapping[str, Outcome]) -> No
         raise StudyError(IGNORES_SEED)
 
 
-def check_names(outcomes: Iterable[Outcome]) -> None:
-    """Refuse runs whose results have different names.
-
-    Raises:
-        StudyError: the names of two runs' results differ.
-    """
-    first: set[str] | None = None
-    for outcome in outcomes:
-        if outcome["status"] == "done":
-            names = set(outcome["measures"])
-            first = names if first is None else first
-            if names != first:
-                odd = min(names ^ first)
-                raise StudyError(
-                    f"some runs return a result named {odd} and some do not; let every run return "
-                    "the same results"
-                )
-
-
 def check_acts(method: str, runs: Sequence[Outcome], base: Sequence[Outcome]) -> None:
     """Refuse a method whose runs equal the base's; a torch run itself tells whether it acted.
 
