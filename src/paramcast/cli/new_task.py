@@ -29,6 +29,7 @@ def new_task(file: Path, own_loop: bool) -> None:
 
     if file.suffix != ".py":
         raise StudyError(f"FILE must end in .py, got {str(file)!r}")
+    # the templates are files of the package, which the tests train
     package, name, function = "tasks", "example_task.py", "task"
     if own_loop:
         package, name, function = "own", "example_training.py", "train"

@@ -222,6 +222,7 @@ def _of_task(given: PilotCommand, task: Task, usual: Options, asked: dict[str, A
     from ..study.spec import BASES
     from ..study.training.build import check_methods, check_search
 
+    # first what this kind of subject cannot follow
     for name in TRAINING_ONLY:
         if getattr(given, name) not in (None, ()):
             raise StudyError(f"{_flag(name)} is for trainings of your own; leave it out for a task")
@@ -242,14 +243,17 @@ def _of_training(
     from ..study.options import parse_margin
     from ..study.own.wrapping import check_own_methods
 
+    # a training makes its own base, schedule and batches
     for name in TASK_ONLY:
         if getattr(given, name) is not None and (name != "base" or training.wraps):
             raise StudyError(f"{_flag(name)} is for tasks; this training decides that itself")
+    # the command line takes precedence over the file
     if given.margin is None and training.declared.margin:
         asked["margin"], asked["relative_margin"] = parse_margin(training.declared.margin)
     options = replace(usual, **{**asked, "base": "own"})
     if not training.wraps:
         options = _of_candidates(given, training, options)
+    # neither the file nor the command says where to search
     if options.lr is None and options.lr_range == (0.0, 0.0):
         raise StudyError(
             "which learning rates may be tried? Say it with --lr-range LOW:HIGH, or tune nothing "
@@ -268,6 +272,7 @@ def _of_candidates(given: PilotCommand, training: OwnTraining, options: Options)
     if given.methods is not None:
         raise StudyError("--methods go on one command; here each --candidate is a method")
     commands = dict(training.source.commands)
+    # commands that bring their rates are compared as they are
     if not takes(commands["base"], "lr"):
         for name in ("lr", "lr_range", "search", "trials", "trial_seeds"):
             if getattr(given, name) not in (None, ()):
@@ -302,6 +307,7 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     o = plan.options
     trials = o.trials if o.max_runs is None else affordable(o, o.max_runs)[0]
     rates = plan.rates(trials) if o.lr is None else (o.lr,)
+    # any rate will do: only the names are shown
     rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
     shows = [(look.seeds, could_show(look.seeds)) for look in plan.options.looks]
     facts = {
@@ -337,6 +343,7 @@ def _check_task_was_not_taken(given: PilotCommand) -> None:
     source = click.get_current_context().get_parameter_source("task")
     if source != click.core.ParameterSource.DEFAULT:
         return
+    # options whose value may be left out take the next word for it
     for name in ("tensorboard", "mlflow", "wandb"):
         value = str(getattr(given, name))
         if is_builtin(value) or ".py:" in value or is_table(value):

@@ -114,6 +114,7 @@ def planned(
             fitted = f" (the budget allows {int(allowed)})"
         else:
             prices.append(price(o))
+    # of all cells together
     least, usual, most = (sum(counts) for counts in zip(*prices, strict=True))
     if as_json:
         counts = {"least_runs": least, "usual_runs": usual, "most_runs": most, "workers": workers}

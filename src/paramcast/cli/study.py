@@ -179,6 +179,7 @@ def _status(folder: Path, url: str | None = None) -> str:
         about, at_work = _about(store), store.driver or driver(folder)
         counts, planned = store.counts(), dict(store.about("planned") or {})
         unknown = 0 if planned else "?"
+    # what is planned is not known before the first look
     done = f"{counts.get('tune', 0)} of {planned.get('tuning', unknown)} tuning runs, "
     done += f"{counts.get('final', 0)} of at most {planned.get('final', unknown)} final runs"
     failed = f", {counts['failed']} failed attempts" if counts["failed"] else ""

@@ -92,6 +92,7 @@ def started(*, workers: bool) -> Iterator[None]:
         )
     from ..study.engines import server
 
+    # workers must not import the script, which would start this comparison again
     server.without_script = True
     # the fork server imports torch while this process does
     if workers:

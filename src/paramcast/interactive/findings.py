@@ -57,6 +57,7 @@ class Findings:
 
         runs, pairs = self._runs(), self._cell["specification"].get("pairs", [])
         rows = []
+        # an arm of a table of results has no stored runs
         for row in self._cell["table"]:
             for i, value in enumerate(row["values"]):
                 run = runs.get(row["keys"][i])

@@ -43,6 +43,7 @@ def judge(table: Any, **options: Any) -> Findings:
         from .options import options_of
     begun = time.perf_counter()
     given = options_of(command, JudgeOptions, options)
+    # a file is named in the command that repeats it; a frame cannot be
     if isinstance(table, (str, Path)):
         return Findings(judge_file(Path(table), given))
     judged = judge_results(_frame_of(table), given)
@@ -72,6 +73,7 @@ def _frame_of(table: Any) -> Any:
     twice = [*frame.columns[frame.columns.duplicated()]]
     if twice:
         raise StudyError(f"two columns of the table are called {shown(twice[0], 40)}; rename one")
+    # complex numbers have no order
     for name in frame.columns:
         if frame[name].dtype.kind == "c":
             raise StudyError(f"column {shown(name, 40)} holds complex numbers; leave it out")

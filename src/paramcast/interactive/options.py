@@ -62,6 +62,7 @@ def _read(command: click.Command, option: click.Option, value: Any) -> Any:
     # a mapping, or one item, where an option is repeated
     if isinstance(value, Mapping):
         value = [f"{key}={_range_or_list(each)}" for key, each in value.items()]
+    # then as the words that click converts and checks
     if option.multiple and not _several(value):
         value = [value]
     if option.name == "lr_range" and _several(value):

@@ -76,6 +76,7 @@ def _run(source: Source, given: PilotCommand) -> Findings:
             stored = run(plan, engine, given, progress)
     except Interrupted as error:
         raise Stopped(str(error)) from None
+    # as the command leaves a folder: with its report
     beside(plan.out)
 
     def again(seeds: int) -> Findings:

@@ -50,6 +50,7 @@ def source_of(task: Any, given: PilotCommand) -> Source:
     for name in TASK_OPTIONS:
         if getattr(given, name):
             raise TaskError(f"{name} is for a task that is named by a text; leave it out")
+    # code of a file goes to workers, which import that file
     file = None if isinstance(task, Task) else file_of(task)
     if file is not None:
         return find(f"{file}:{task.__name__}")

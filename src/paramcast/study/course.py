@@ -127,6 +127,7 @@ class Course:
             self._check_seeds("tune", outcomes)
             self.chosen["base"] = best
         specs = []
+        # every method on the same points, all at once
         for method in self._to_tune:
             if method not in self.chosen:
                 losses = self.losses(method, outcomes)
@@ -203,10 +204,12 @@ class Course:
         number = len(self.taken)
         if number == self._begun:
             return True
+        # another look needs a verdict that is still open
         done = [settled(v) for own in self.verdicts.values() for v in own.values()]
         if number == len(self.looks) or self.stopped or (number and all(done)):
             return False
         seeds = self.looks[number].seeds
+        # the first look is always taken; later ones only if the budget pays for them
         asked = {(row.name, share): seeds for row, share in self._due()}
         if number and not self._pays(asked, outcomes):
             self.stopped = True
@@ -226,6 +229,7 @@ class Course:
                     yield row, EARLY
             elif row.role in (BASE, REFERENCE) or (row.role in JUDGED and not own):
                 yield row, 1.0
+            # a method with a settled answer runs no further for that question
             elif row.role in JUDGED:
                 for question, share in (("quality", 1.0), ("speed", EARLY)):
                     if question in own and not settled(own[question]):

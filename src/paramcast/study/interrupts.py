@@ -23,6 +23,7 @@ def held() -> Iterator[None]:
     if _holding or threading.current_thread() is not threading.main_thread():
         yield  # Python runs signal handlers in the main thread only
         return
+    # what came, in order; a second signal of a kind is not held back
     came: list[int] = []
     before = {number: signal.getsignal(number) for number in HELD}
 

@@ -268,6 +268,7 @@ class Plan:
 
     def spec(self, method: str, lr: float, phase: str, seed: int, share: float) -> RunSpec:
         """One run. Equal calls return the same object, so that its key is hashed once."""
+        # a rate may carry what is searched beside it
         settings = settings_at(lr)
         differing = method, lr, settings, phase, seed, share
         if differing not in self._specs:

@@ -175,6 +175,7 @@ def _extended(plan: Plan, verdicts: Verdicts, more: Sequence[int], seconds: floa
         plan, verdicts, more: as in `summarise`.
         seconds: that one more seed takes.
     """
+    # the largest need decides, because seeds are added for all
     needed = max((v.needed for own in verdicts.values() for v in own.values()), default=0)
     advice, extension = "used", None
     if more:

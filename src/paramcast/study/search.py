@@ -140,6 +140,7 @@ def shared(searched: Sequence[Searched], rates: Sequence[float]) -> tuple[Rate, 
     n = len(rates)
     columns = [[*range(n)]]
     found: list[list[Value]] = []
+    # the rates are the first column, which no setting should follow
     for each in searched:
         values = each.points(n)
         order = _order(each.name, n, columns)
@@ -157,6 +158,7 @@ def _order(name: str, n: int, columns: Sequence[list[int]]) -> list[int]:
     if n < 2:
         return [0] * n
 
+    # hashes instead of a generator: the same on every machine and in every version
     def drawn(attempt: int) -> list[int]:
         keys = [
             hashlib.sha256(f"paramcast/search/{name}/{n}/{attempt}/{i}".encode()).digest()

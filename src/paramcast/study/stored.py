@@ -206,6 +206,7 @@ def read_result(folder: Path, *kinds: str) -> Result:
         content = object_from_json(read_text(path, MOST_JSON))
     except (OSError, ValueError) as error:
         raise StudyError(f"{path} cannot be read ({error}); {AGAIN}") from None
+    # before the types, which belong to a version
     if content.get("schema") != SCHEMA:
         raise StudyError(
             f"{path} has schema {shown(content.get('schema'))}, this paramcast reads {SCHEMA}; "

@@ -99,6 +99,7 @@ def once(planned: Iterable[tuple[Plan, list[RunSpec]]]) -> list[Job]:
 
     Near the end some workers are idle, for a shorter time if the last runs are short.
     """
+    # equal specifications are one run, whichever cells ask for it
     jobs: dict[RunSpec, Job] = {}
     work: dict[RunSpec, float] = {}
     longest: dict[str, float] = {}

@@ -82,6 +82,7 @@ def write(rows: list[dict[str, Any]], path: Path) -> None:
         raise StudyError(f"{path} must end in .csv or .parquet")
     with as_written("what the study holds", AGAIN):
         frame = pd.DataFrame(rows)
+        # a spreadsheet runs formulas in cells and in headers
         if path.suffix == ".csv":
             frame.columns = [harmless(name) for name in frame.columns]
             texts = frame.select_dtypes(include=["object", "str"]).columns

@@ -179,6 +179,7 @@ def open_study(name: str) -> tuple[StudyFile, str]:
     if name in ready_made():
         text = ready_text(name)
         return read(text, f"study {name}"), text
+    # names of ready-made studies come first
     path = Path(name)
     if path.suffix != ".toml":
         raise StudyError(

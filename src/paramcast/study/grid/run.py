@@ -160,9 +160,11 @@ def _pilot_course(plan: Plan, store: Store, workers: int) -> Course:
     Raises:
         StudyError: seeds that do not follow from those of its looks.
     """
+    # the looks follow from the seeds of the first call, not from today's
     seeds, taken = plan.options.seeds, store.looks()
     if not taken:
         store.set_about(SEEDS, seeds)
+    # seeds that were looked at stay; fewer would hide a look
     first = store.about(SEEDS) or seeds
     least = (store.about(PLANNED) or {}).get("seeds", first) if taken else seeds
     looks = extended(planned(first), seeds)
@@ -189,12 +191,14 @@ def _follow(runner: Runner, courses: Sequence[Course]) -> Outcomes:
     on_their_way = list(courses)
     while on_their_way:
         wanted: dict[str, list[tuple[Plan, list[RunSpec]]]] = {}
+        # courses of the same phase share the workers
         for course in [*on_their_way]:
             following = course.next(outcomes)
             if following is None:
                 on_their_way.remove(course)
             else:
                 wanted.setdefault(following.phase, []).append((course.plan, following.specs))
+            # what the budget allowed stays when the pilot goes on
             if course.plan.options.limited and course.search_size is not None:
                 runner.store.adopt(SEARCH, list(course.search_size))
         for phase, runs in wanted.items():

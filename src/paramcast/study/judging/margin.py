@@ -23,6 +23,7 @@ def margin_of(
     Raises:
         StudyError: the margin is a share of a level of 0.
     """
+    # in the unit of the values, whatever unit it was given in
     if given is None:
         margin = POINTS_MARGIN if percent else RELATIVE_MARGIN * abs(level)
     elif relative:

@@ -47,6 +47,7 @@ def note(stored: Mapping[str, Any], metric: Metric, words: Words) -> str:
     for name in ("share", "margin", "half"):
         if name in values:
             values[name] = amount(values[name], metric, words)
+    # a margin in per cent has no unit of the metric
     if stored.get("relative"):  # both are in per cent of the base's value
         values |= {name: f"{100 * stored[name]:.3g} %" for name in ("share", "margin")}
     if "constant" in values:

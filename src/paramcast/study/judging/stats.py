@@ -76,6 +76,7 @@ def compare(
     d = np.asarray(differences, dtype=float)
     n, mean, sd = len(d), float(d.mean()), float(d.std(ddof=1))
     cross = _sign_flip(tuple(d)) if cross_check else math.nan
+    # overlap 0 gives the usual standard error sd / sqrt(n)
     error = sd * math.sqrt(1 / n + overlap)
     return _comparison(n, n - 1, mean, sd, error, cross, margin, confidence, half_example)
 
@@ -101,6 +102,7 @@ def compare_unpaired(
     """
     x, y = np.asarray(a, dtype=float), np.asarray(b, dtype=float)
     u, v = float(x.var(ddof=1)), float(y.var(ddof=1))
+    # squared standard errors of the two means
     s, t = u / len(x), v / len(y)
     freedom = float(len(x) + len(y) - 2)  # of two constant groups, which have no spread to weigh
     if s + t:

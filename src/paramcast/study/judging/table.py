@@ -69,6 +69,7 @@ def judge(
             for question, ask in (("quality", judge_quality), ("speed", judge_speed)):
                 if question == "speed" and not _asked(own["quality"], speed):
                     break
+                # looking again at a settled answer would add chances of error
                 if question in earlier and settled(earlier[question]):
                     own[question] = earlier[question]
                     continue

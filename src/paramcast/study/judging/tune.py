@@ -70,6 +70,7 @@ def search(
     """
     if wanted := [(point, 0) for point in losses if not losses[point]]:
         return wanted, None
+    # points that beat the base's on every seed so far
     alive = [point for point in losses if losses[point][0] < losses[base][0]]
     kept = len(losses)
     for seed in range(1, seeds):

@@ -463,6 +463,7 @@ def judge_speed(
 
 def _as_fast(case: _Case) -> Arm | None:
     """The best control that is faster by the same rule and not beaten, both with 0.8 T steps."""
+    # by the rule for the predictor; kept=False: these decide nothing by themselves
     found: list[tuple[float, Arm]] = []
     lacking = None
     for c in case.controls:

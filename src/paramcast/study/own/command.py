@@ -122,6 +122,7 @@ def check_words(words: Sequence[str], what: str, searched: Sequence[str] = ()) -
     known = (*PLACEHOLDERS, *searched)
     if taken := [name for name in searched if name in PLACEHOLDERS]:
         raise StudyError(f"--search {taken[0]}: {{{taken[0]}}} has a meaning already; rename it")
+    # a misspelt placeholder would reach the program as text
     for word in words:
         for name in placeholders(word):
             if name not in known:
@@ -272,6 +273,7 @@ def _check_end(ended: dict[str, Any], last: list[str], folder: Path) -> None:
         return
     if any("EOFError: EOF when reading a line" in line for line in last):
         raise Misuse(f"the command asked for input, and nobody answers in a pilot{more}")
+    # nothing but the system, or a person, sends this one
     if code == -signal.SIGKILL:
         from ..engines.local import KILLED
 

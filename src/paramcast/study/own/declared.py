@@ -82,6 +82,7 @@ def declare(
             f"is a higher {metric} better? Say so with --higher-is-better or --lower-is-better"
             + (", or higher_is_better = True or False in the file" if module else "")
         )
+    # tuning minimises, so the direction of what tunes must be known, too
     tune_higher = higher if tune_by == metric else known_direction(tune_by)
     if tune_higher is None:
         raise TaskError(

@@ -20,6 +20,7 @@ def with_base(judged: Judged, optimizer: str) -> Judged:
         judged: a comparison whose base may have no name of its own.
         optimizer: the class of what the training gave to `trial.wrap`; "" if it gave nothing.
     """
+    # an arm of that name would be confused with it
     known = {row["method"] for row in judged["table"]}
     if judged["table"][0]["method"] != BASE or optimizer in UNTOLD or optimizer in known:
         return judged

@@ -33,6 +33,7 @@ def wrap_optax(base: Any, method: str, noise_seed: int) -> Any:
 
 def _with_other_jump(base: Any, predicting: Any, derived: str, seed: int) -> Any:
     """A control: the base, and PLP's jump backward or, tensor by tensor, in a random direction."""
+    # the same update with PLP's jump replaced
     base = optax.with_extra_args_support(base)
 
     def init(params: Any) -> Any:

@@ -55,6 +55,7 @@ class Record:
 
     def take(self, event: Event) -> None:
         """Take in one event; a malformed one is ignored."""
+        # a command writes its events into a file, in which anything may stand
         for kind, value in event.items():
             if kind == "used":
                 self.used.add(str(value))
@@ -85,6 +86,7 @@ class Record:
         }
         if not isinstance(value.get("step"), int) or "seconds" not in value:
             return
+        # what tunes minimises, so a score has no curve of losses
         known = {d.metric: "validation_metric", f"validation_{d.metric}": "validation_metric"}
         if not d.tune_higher:
             known[d.tune_by] = "validation_loss"
@@ -161,6 +163,7 @@ class Record:
             )
         if not wraps:
             return
+        # without these three, methods, and rates, would be compared with themselves
         if "wrap" not in self.used:
             raise Misuse(
                 "the training never called trial.wrap, so no method can act on it; add "
@@ -187,6 +190,7 @@ class Record:
                 f"the training returned no {d.tune_by}, by which learning rates are chosen "
                 f"({had}); return it, name another with --tune-by, or tune nothing with --lr"
             )
+        # margins count points of such a metric
         if d.metric in PERCENT and math.isfinite(judged) and not 0.0 <= judged <= 1.0:
             raise Misuse(
                 f"{d.metric} must be from 0 to 1, got {judged:g}; divide it by 100, or give it "
@@ -198,6 +202,7 @@ class Record:
         step = self.steps or (self.points[-1]["step"] if self.points else 0)
         if any(value is not None and not math.isfinite(value) for value in values.values()):
             return {"how": "step", "step": step}
+        # a loss far above where it began is lost, although it is finite
         losses = [p["train_loss"] for p in self.points if p.get("train_loss") is not None]
         if len(losses) > 1 and losses[-1] > DIVERGED_FROM * losses[0] > 0.0:
             return {

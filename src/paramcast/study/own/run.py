@@ -38,6 +38,7 @@ def run_own(spec: RunSpec, source: Source, live: str | None = None) -> dict[str,
     """
     try:
         verify(spec.method, spec.code)
+        # what runs must be what the plan has hashed
         training = loaded(source) if source.kind == TRIAL else OwnTraining.of_commands(source)
         if spec.fingerprint and hash_of(training.fingerprint()) != spec.fingerprint:
             raise Failure(

@@ -68,6 +68,7 @@ def _kill_all(child: int) -> None:
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             os.killpg(child, signal.SIGKILL)
+        # those that left its group as well, for which we are the subreaper
         left = list(_descendants())
         for number in left:
             with contextlib.suppress(OSError):
@@ -82,6 +83,7 @@ def _kill_all(child: int) -> None:
 
 def _descendants() -> Iterator[int]:
     """The processes below this one; none where the system has no /proc."""
+    # field 3 of stat is the state, field 4 the parent; the name before may hold blanks
     parents: dict[int, int] = {}
     with contextlib.suppress(OSError):
         for name in os.listdir("/proc"):

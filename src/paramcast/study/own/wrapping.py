@@ -19,6 +19,7 @@ def check_own_methods(methods: Iterable[Method]) -> None:
     Raises:
         StudyError: a method that would have to make the optimizer itself.
     """
+    # a user's optimizer is tried out, the rest is known
     for method in methods:
         if isinstance(method, OwnOptimizer):
             own.check(method.name, method.own)
@@ -61,6 +62,7 @@ def wrap(optimizer: Any, method: str, steps: int | None, noise_seed: int) -> Any
         )
     _, found, kind = wrapping.chosen(method)
     own = {} if found is None else found.own
+    # some averages and DEMON depend on the share of the steps that are done
     progress = kind.average is not None and kind.average(**own).progress
     if steps is None and (progress or (found is not None and found.name == "demon")):
         raise StudyError(

@@ -187,6 +187,7 @@ def is_store(connection: Connection, place: Place) -> bool:
     Raises:
         StoreError: the tables there belong to something else, or are of another version.
     """
+    # no table: a new file or schema; other tables: somebody else's
     found = set(inspect(connection).get_table_names())
     if not found:
         return False

@@ -128,6 +128,7 @@ def where(out: Path, url: str | None = None) -> Path | str:
     Raises:
         StoreError: a URL is given for a folder that has a file, or the .url file is damaged.
     """
+    # one folder has one store
     if url is not None:
         parse(url)
         if (out / DATABASE).exists():
@@ -185,6 +186,7 @@ def write_text(path: Path, text: str) -> None:
 
 @contextmanager
 def _locked(out: Path) -> Iterator[None]:
+    # the system drops it with the process, however that ends
     lock = FileLock(out / LOCK, timeout=0)
     try:
         lock.acquire()

@@ -60,6 +60,7 @@ class Store:
         self.place = SqliteFile(place) if isinstance(place, Path) else PostgresSchema(place)
         self._engine = self.place.engine(write=write)
         try:
+            # an address that nobody answers has a sentence of its own
             self._connect()
             if write:
                 prepare(self.place, self._engine)
@@ -145,6 +146,7 @@ class Store:
             "outcome": to_json({k: v for k, v in outcome.items() if k != "curve"}),
             "environment": to_json(environment),
             "finished_at": _now(),
+            # the largest part, which few readers need
             "curve": to_json(outcome["curve"]) if "curve" in outcome else None,
         }
 

@@ -220,6 +220,7 @@ def _names(frame: Any, names: Sequence[str], *, whole: bool = False) -> Any:
         if len(names) > 1:
             texts = (plain(name) + "=" + texts).where(texts != "", "")
         parts.append(texts)
+    # "optimizer=sgd, lr=0.1", and nothing where one of them is empty
     found = parts[0]
     for each in parts[1:]:
         found = (found + ", " + each).where((found != "") & (each != ""), "")
@@ -233,6 +234,7 @@ def _check_methods(methods: Sequence[str], columns: Columns) -> None:
             f"there is only one method in {where}, {shown(methods[0], 40)}, and nothing to compare "
             "it with; add the base's rows, or name the column of the methods with --method"
         )
+    # such as a column of run names
     if len(methods) > MOST_METHODS:
         raise StudyError(
             f"there are {len(methods)} different methods in {where}, such as "

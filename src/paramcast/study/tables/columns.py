@@ -111,6 +111,7 @@ def _wide(frame: Any, told: Columns, only: Sequence[str]) -> Columns:
         )
     others = _others(frame, told)
     known = {*told.seed, *filter(None, (others.lr, others.seconds, others.state))}
+    # what the user names, else every column of numbers that nothing else claims
     columns = [_named(frame, name, "--only") for name in only] or [
         name
         for name in frame.columns
@@ -184,6 +185,7 @@ def _value(frame: Any, taken: set[str]) -> str:
         for name in names
         if higher_is_better(name) is not None and not TRAINING & set(plain(name).split("_"))
     ]
+    # of several names, those that hold numbers
     known = [name for name in known if _numeric(frame[name])] if len(known) > 1 else known
     if len(known) == 1:
         return _named(frame, known[0], "--value")

@@ -114,6 +114,7 @@ def judge_results(frame: Any, given: JudgeOptions, name: str = "results") -> Jud
 
 
 def _metric(read: Arms, given: JudgeOptions, *, higher: bool) -> Metric:
+    # a relative margin is a share of the base's level
     level = statistics.median(read.arms[0].values)
     asked, relative = given.margin or (None, False)
     margin = margin_of(read.metric, level, asked, relative=relative, percent=read.in_percent)

@@ -36,6 +36,7 @@ def read_results(path: Path, options: TableOptions) -> Any:
             f"{path.name} does not end as a table does; end it in .csv, .tsv, .txt (also .gz, "
             ".bz2, .zip), .parquet, .jsonl or .json"
         )
+    # pandas takes several times that much memory
     if path.stat().st_size > MOST_BYTES:
         raise StudyError(
             f"{path.name} has more than {MOST_BYTES // 2**20} MiB; keep only the last row of each "
@@ -53,6 +54,7 @@ def _json_frame(path: Path, options: TableOptions) -> Any:
     if options.read:
         raise StudyError(f"--read is for text, and {path.name} is JSON; leave it out")
     records = list(_records(path))
+    # objects may differ in their names; the frame has a column for each
     names = {name for _, record in records for name in record}
     if len(names) * len(records) > MOST_CELLS:
         raise StudyError(

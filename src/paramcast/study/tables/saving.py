@@ -63,6 +63,7 @@ def save(
     if file is not None:
         content = hashlib.sha256(file.read_bytes()).hexdigest()
         judged["specification"] |= {"file": file.name, "sha256": content}
+    # the same table judged in the same way goes to the same folder
     values = [(row["method"], row["role"], row["values"]) for row in judged["table"]]
     identity = hash_of([judged["specification"], values])
     label = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40]
