@@ -6,7 +6,8 @@ It depends on the outcomes alone, so a continued comparison takes the same cours
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
 from statistics import fmean
 from typing import Any, NamedTuple
 
@@ -118,38 +119,29 @@ class Course:
 
     def _search(self, outcomes: Outcomes) -> list[RunSpec]:
         """The next tuning runs; none once all learning rates are chosen."""
-        if self.plan.options.tune_rule == VERTEX:
-            return self._search_vertex(outcomes)
-        if "base" not in self.chosen:
-            wanted, best = search_base(self.losses("base", outcomes), self.tuning_seeds)
-            if best is None:
-                return self._tuning("base", wanted)
-            self._check_seeds("tune", outcomes)
-            self.chosen["base"] = best
-        specs = []
-        # every method on the same points, all at once
-        for method in self._to_tune:
-            if method not in self.chosen:
-                losses = self.losses(method, outcomes)
-                wanted, best = search(losses, self.chosen["base"], self.tuning_seeds)
-                specs += self._tuning(method, wanted)
-                if best is not None:
-                    self.chosen[method] = best
-        return specs
-
-    def _search_vertex(self, outcomes: Outcomes) -> list[RunSpec]:
-        """The same search for the base and every method: all of them can go on at once."""
-        specs = []
-        for method in ["base", *self._to_tune]:
-            if method not in self.chosen:
-                values = self.losses(method, outcomes, judged=True)
-                wanted, best = search_vertex(values, self.tuning_seeds)
-                specs += self._tuning(method, wanted)
-                if best is not None:
-                    self.chosen[method] = best
+        by_vertex = self.plan.options.tune_rule == VERTEX
+        specs = self._search_one("base", outcomes, search_vertex if by_vertex else search_base)
         if "base" in self.chosen:
             self._check_seeds("tune", outcomes)
+        elif not by_vertex:  # a method leaves the base's rate, which must be known first
+            return specs
+        # every method on the same points, all at once
+        for method in self._to_tune:
+            rule = search_vertex if by_vertex else partial(search, base=self.chosen["base"])
+            specs += self._search_one(method, outcomes, rule)
         return specs
+
+    def _search_one(
+        self, method: str, outcomes: Outcomes, rule: Callable[..., Any]
+    ) -> list[RunSpec]:
+        """The next runs of one search by a rule of `judging.tune`; none once its rate is chosen."""
+        if method in self.chosen:
+            return []
+        losses = self.losses(method, outcomes, judged=rule is search_vertex)
+        wanted, best = rule(losses, seeds=self.tuning_seeds)
+        if best is not None:
+            self.chosen[method] = best
+        return [self.plan.spec(method, lr, "tune", seed, 1.0) for lr, seed in wanted]
 
     @property
     def rates(self) -> tuple[float, ...]:
@@ -160,9 +152,6 @@ class Course:
     def tuning_seeds(self) -> int:
         """The tuning seeds on which a method must be better to leave the base's rate."""
         return self.search_size[1] if self.search_size else self.plan.options.trial_seeds
-
-    def _tuning(self, method: str, wanted: Iterable[tuple[float, int]]) -> list[RunSpec]:
-        return [self.plan.spec(method, lr, "tune", seed, 1.0) for lr, seed in wanted]
 
     def losses(
         self, method: str, outcomes: Outcomes, *, judged: bool = False
