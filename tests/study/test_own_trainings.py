@@ -103,9 +103,6 @@ def test_outside_a_pilot_a_trial_changes_nothing(tmp_path: Path, monkeypatch: An
     with trial.eval_weights():
         trial.done(accuracy=0.5)
     assert [*tmp_path.iterdir()] == []
-
-
-def test_a_learning_rate_that_nobody_gave_is_said() -> None:
     with pytest.raises(ArgumentError, match=r"give one to use there: paramcast\.trial\(lr=0\.1\)"):
         paramcast.trial().lr  # noqa: B018
 
@@ -175,11 +172,8 @@ def test_a_loss_that_is_not_finite_ends_the_run_as_diverged(write: Write, one_ru
     assert outcome["divergence"]["how"] == "step"
     assert outcome["divergence"]["step"] < 10
     assert outcome["validation"] == {"loss": None}
-
-
-def test_so_does_a_result_that_is_not_finite(write: Write, one_run: Any) -> None:
-    outcome = one_run(write(**{"1 / (1 + error)": "float('nan')"}))
-    assert outcome["status"] == "diverged"
+    # and so does a result
+    assert one_run(write(**{"1 / (1 + error)": "float('nan')"}))["status"] == "diverged"
 
 
 def test_what_it_prints_goes_into_its_log(write: Write, one_run: Any, tmp_path: Path) -> None:
@@ -192,9 +186,6 @@ def test_trial_done_will_do_instead_of_returning(write: Write, one_run: Any) -> 
     returned = one_run(write())
     told = one_run(write(**{"return {": "trial.done(**{", ".norm()}": ".norm()})"}))
     assert (told["test"], told["measures"]) == (returned["test"], returned["measures"])
-
-
-def test_paramcast_trial_returns_the_run_inside_a_function(write: Write, one_run: Any) -> None:
     same = "import paramcast; assert paramcast.trial() is trial; steps = "
     assert one_run(write(**{"steps = ": same}))["status"] == "done"
 

@@ -81,9 +81,6 @@ def test_by_pencil() -> None:
     assert sorted(map(float, decays)) == pytest.approx([0.001, 0.01, 0.1, 1.0])
     assert sorted(betas) == [0.6, 0.6, 0.9, 0.9]
     assert [*points] == [0.1, 0.2, 0.4, 0.8]
-
-
-def test_a_single_point_lies_in_the_middle() -> None:
     (point,) = shared([Searched("decay", 0.01, 1.0)], [0.1])
     assert point.settings == (("decay", pytest.approx(0.1)),)
 

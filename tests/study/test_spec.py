@@ -32,9 +32,6 @@ def test_the_key_changes_with_every_field() -> None:
     ]
     keys = {spec.key for spec in (SPEC, *changed)}
     assert len(keys) == 1 + len(fields(SPEC))
-
-
-def test_the_key_sees_the_last_bit_of_a_learning_rate() -> None:
     assert replace(SPEC, lr=math.nextafter(0.1, 1.0)).key != SPEC.key
 
 

@@ -170,9 +170,6 @@ def test_options_of_tables_are_checked(tmp_path: Path) -> None:
         find("digits", table=TableOptions("classes"))
     numbers().to_parquet(tmp_path / "data.parquet")
     assert "--read is for text" in refusal(tmp_path / "data.parquet", read=("sep=;",))
-
-
-def test_a_parquet_file_of_lists(tmp_path: Path) -> None:
     numbers().assign(a=[[1, 2]] * 60).to_parquet(tmp_path / "data.parquet")
     assert refusal(tmp_path / "data.parquet").endswith("a holds lists; leave it out")
 
@@ -364,9 +361,6 @@ def test_dates_are_left_out_and_the_random_split_is_said(tmp_path: Path, form: s
     told = facts(written(tmp_path, numbers().assign(day=days)))
     assert told["left_out_dates"] == {"columns": ["day"]}
     assert any("split at random" in line for line in lines(told))
-
-
-def test_dates_of_parquet_are_dates(tmp_path: Path) -> None:
     frame = numbers().assign(day=pd.date_range("2024-01-01", periods=60))
     frame.to_parquet(tmp_path / "data.parquet")
     assert facts(tmp_path / "data.parquet")["left_out_dates"] == {"columns": ["day"]}
