@@ -21,6 +21,7 @@ from ..study.options import (
     ComputingOptions,
     Finite,
     Whole,
+    flag_of,
     not_again,
     option,
 )
@@ -98,7 +99,7 @@ def takes(form: type) -> Callable[[Command], Command]:
         made.groups = {each.name: each.metadata["group"] for each in fields(form)}
         # as a stack of decorators would, from the last option in --help to the first
         for each in reversed(fields(form)):
-            flag = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
+            flag = each.metadata["flag"] or flag_of(each.name)
             made = click.option(*flag.split(), each.name, **each.metadata["click"])(made)
         return made  # type: ignore[no-any-return]
 
@@ -195,8 +196,7 @@ def make_engine(given: RunOptions, *, here: bool = False) -> AnyEngine:
         # this machine
         for name in ("address", "cpus_per_run", "gpus_per_run"):
             if getattr(given, name) is not None:
-                option = "--" + name.replace("_", "-")
-                raise StudyError(f"{option} is for Ray; add --engine ray, or leave it out")
+                raise StudyError(f"{flag_of(name)} is for Ray; add --engine ray, or leave it out")
         import joblib
         import torch
 

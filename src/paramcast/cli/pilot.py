@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from ..errors import StudyError
-from ..study.options import PilotOptions, continuing
+from ..study.options import PilotOptions, continuing, flag_of
 from ..study.reading import printable, tell
 from .options import COMMAND, GroupedCommand, RunOptions, check_device, make_engine, takes
 from .running import finished, followed, planned, starting
@@ -176,8 +176,9 @@ def _options(given: PilotCommand, source: Source, subject: Subject) -> Options:
     if given.lr is not None:
         for name in ("lr_range", "search", "trials", "trial_seeds", "tuned_base"):
             if getattr(given, name) not in (None, ()):
-                option = "--" + name.replace("_", "-")
-                raise StudyError(f"--lr tunes nothing, so {option} has no use; give one of them")
+                raise StudyError(
+                    f"--lr tunes nothing, so {flag_of(name)} has no use; give one of them"
+                )
     if given.tuned_base is not None and given.search:
         raise StudyError("--tuned-base knows the base's rate alone; leave out --search or it")
     if given.tuned_base is not None and given.lr_range is not None:
@@ -225,7 +226,9 @@ def _of_task(given: PilotCommand, task: Task, usual: Options, asked: dict[str, A
     # first what this kind of subject cannot follow
     for name in TRAINING_ONLY:
         if getattr(given, name) not in (None, ()):
-            raise StudyError(f"{_flag(name)} is for trainings of your own; leave it out for a task")
+            raise StudyError(
+                f"{flag_of(name)} is for trainings of your own; leave it out for a task"
+            )
     if given.base is not None and given.base not in (*BASES, "own"):
         raise StudyError(f"--base must be one of {', '.join(BASES)}, own, got {given.base!r}")
     if given.base == "own" and not callable(task.base):
@@ -246,7 +249,7 @@ def _of_training(
     # a training makes its own base, schedule and batches
     for name in TASK_ONLY:
         if getattr(given, name) is not None and (name != "base" or training.wraps):
-            raise StudyError(f"{_flag(name)} is for tasks; this training decides that itself")
+            raise StudyError(f"{flag_of(name)} is for tasks; this training decides that itself")
     # the command line takes precedence over the file
     if given.margin is None and training.declared.margin:
         asked["margin"], asked["relative_margin"] = parse_margin(training.declared.margin)
@@ -276,7 +279,7 @@ def _of_candidates(given: PilotCommand, training: OwnTraining, options: Options)
     if not takes(commands["base"], "lr"):
         for name in ("lr", "lr_range", "search", "trials", "trial_seeds"):
             if getattr(given, name) not in (None, ()):
-                raise StudyError(f"{_flag(name)} has no use: no command has {{lr}} in it")
+                raise StudyError(f"{flag_of(name)} has no use: no command has {{lr}} in it")
         options = replace(options, lr=0.0)  # each at its own
     return replace(
         options,
@@ -291,10 +294,6 @@ TASK_ONLY = (
 )  # fmt: skip
 TRAINING_ONLY = ("tune_by", "higher_is_better", "test_examples", "candidate")
 """Options that only a task, or only a training of the user's, can follow."""
-
-
-def _flag(name: str) -> str:
-    return "--" + name.replace("_", "-")
 
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:

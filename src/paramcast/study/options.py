@@ -55,6 +55,11 @@ def option(
     return field(default=usual, metadata=metadata)
 
 
+def flag_of(name: str) -> str:
+    """How a command line spells an option."""
+    return "--" + name.replace("_", "-")
+
+
 def not_again(_: object) -> None:
     """Leave an option out of the continuing command: the runs are the same without it."""
 
@@ -76,7 +81,7 @@ def given_options(form: type, given: object) -> Iterator[tuple[Field[Any], Any]]
 def written(form: type, given: object) -> Iterator[str]:
     """The options of a class that were given, as words for a shell."""
     for each, value in given_options(form, given):
-        flag = each.metadata["flag"] or f"--{each.name.replace('_', '-')}"
+        flag = each.metadata["flag"] or flag_of(each.name)
         on, _, off = flag.partition("/")
         if isinstance(value, bool):  # a switch
             yield on if value else off
