@@ -35,6 +35,7 @@ TASKS = {
     "fashion-5000": "fashion@5000",  # where rules of selection are compared
 }
 """The bar's tasks by the name that its files bear."""
+GRID = r"^(?=\[\[grid\]\]$)"
 
 
 def stages() -> list[str]:
@@ -49,7 +50,7 @@ def having(stage: str) -> list[str]:
 def grids_of(stage: str, task: str) -> tuple[str, list[str]]:
     """What stands above a stage's grids, and the grids of one task."""
     text = (ROOT / "research" / "studies" / f"bar-{stage}.toml").read_text("utf-8")
-    head, *grids = re.split(r"^(?=\[\[grid\]\]$)", text, flags=re.MULTILINE)
+    head, *grids = re.split(GRID, text, flags=re.MULTILINE)
     mine = rf'^task = "{re.escape(TASKS[task])}[":]'
     return head, [grid for grid in grids if re.search(mine, grid, re.MULTILINE)]
 
@@ -64,7 +65,7 @@ def text_of(stage: str, task: str) -> str:
 
 
 def narrowed(text: str, seeds: int | None, methods: str | None) -> str:
-    """A study with fewer seeds, or without the methods that are settled."""
+    """A study with fewer seeds, or without settled methods and the grids that have no other."""
     if seeds is not None:
         text = re.sub(r"^seeds = \d+$", f"seeds = {seeds}", text, flags=re.MULTILINE)
     if methods is None:
@@ -76,7 +77,9 @@ def narrowed(text: str, seeds: int | None, methods: str | None) -> str:
         kept_names = [n for n in names if parse_methods(n)[0].label in wanted]
         return f"methods = [{', '.join(map(json.dumps, kept_names))}]"
 
-    return re.sub(r"^methods = \[(.*)\]$", left, text, flags=re.MULTILINE)
+    text = re.sub(r"^methods = \[(.*)\]$", left, text, flags=re.MULTILINE)
+    head, *grids = re.split(GRID, text, flags=re.MULTILINE)
+    return head + "".join(grid for grid in grids if not wanted or "\nmethods = []\n" not in grid)
 
 
 def start(

@@ -89,6 +89,8 @@ def test_a_stage_with_fewer_seeds_or_methods() -> None:
     assert seen(read(bar.narrowed(text, None, f"ema, {window}"), "s")) == {
         "ema", "primal-averaging(beta=0.8, eta=0, window=20)"
     }  # fmt: skip
+    lookahead = read(bar.narrowed(text, None, "lookahead"), "s")
+    assert all(grid.base == ["muon"] for grid in lookahead.grid)  # those without a method are left out
     assert seen(read(bar.narrowed(text, None, ""), "s")) == set()
 
 
