@@ -87,8 +87,9 @@ class _Task:
         for cell in self.short:
             schedule = cell["settings"]["schedule"]
             for row in cell["table"]:
+                values = self._better(row)
                 for known in (schedule, OWN) if schedule == own else (schedule,):
-                    self.arms[self._anonymous(row["method"], cell), known] = self._better(row)
+                    self.arms[self._anonymous(row["method"], cell), known] = values
         if (BASE, OWN) not in self.arms:
             raise StudyError(
                 f"fewer-steps needs the base's own schedule, {own}, among the shorter cells of "
@@ -164,6 +165,9 @@ def _against(first: str, tasks: dict[str, _Task]) -> list[list[str]]:
     for other in every[0].arms:
         if other[0] == first or not all(other in task.arms for task in every):
             continue
+        own = (other[0], OWN)
+        if other != own and all(task.arms.get(own) is task.arms[other] for task in every):
+            continue  # on every task this schedule is the base's own, and the arm has its row
         by_task = [_standardised(task, first, other) for task in every]
         mean = [statistics.mean(at_seed) for at_seed in zip(*by_task, strict=True)]
         means = [f"{statistics.mean(values):+.2f}" for values in by_task]

@@ -392,6 +392,17 @@ def test_fewer_steps_standardises_by_the_base_and_averages_over_tasks() -> None:
     assert not any("lawa" in name for name in rows)  # not every task has it
 
 
+def test_an_arm_with_the_bases_own_schedule_on_every_task_stands_once() -> None:
+    cells = [
+        arms(task, "warmup", epochs, base=5 - epochs, trend=0, ema=0)
+        for task in ("digits", "fashion")
+        for epochs in (5, 4)
+    ]
+    rows = [line[0] for line in table(analyse(result(*cells), ["fewer-steps"], None))]
+    assert rows.count("ema, the base's schedule") == 1
+    assert "ema, warmup" not in rows
+
+
 @pytest.mark.parametrize(
     ("cells", "message"),
     [

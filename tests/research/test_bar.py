@@ -90,7 +90,7 @@ def test_a_stage_with_fewer_seeds_or_methods() -> None:
         "ema", "primal-averaging(beta=0.8, eta=0, window=20)"
     }  # fmt: skip
     lookahead = read(bar.narrowed(text, None, "lookahead"), "s")
-    assert all(grid.base == ["muon"] for grid in lookahead.grid)  # those without a method are left out
+    assert all(grid.base == ["muon"] for grid in lookahead.grid)  # those without it are left out
     assert seen(read(bar.narrowed(text, None, ""), "s")) == set()
 
 
