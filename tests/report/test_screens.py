@@ -113,23 +113,6 @@ def test_a_pilot_that_is_watched(
     same(f"watch-{width}", screen)
 
 
-def test_nothing_unusual_takes_no_column(tuned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """All runs have long first jumps, and none was refused: that informs nobody."""
-    screen = watched(tuned, 200)
-    assert "cosine" in screen
-    assert "alarms" not in screen
-    assert "written" not in screen
-    board = Board(tuned)
-    board.look()
-    *rest, last = terminal.lines_of(board.latest)
-    unusual = last._replace(written=0.25, alarms=2)
-    monkeypatch.setattr(terminal, "lines_of", lambda _: [*rest, unusual])
-    screen = watched(tuned, 200)
-    assert "predictions written  runs with alarms" in screen
-    assert "25%" in screen
-    assert "2/8" in screen
-
-
 def test_the_least_important_columns_are_left_out_first() -> None:
     columns = [
         Column("name", ["a", "b"]),

@@ -276,18 +276,13 @@ def reason(run: Run) -> str:
     return divergence(run.outcome, Words("en"))
 
 
-def fired(curve: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    """What anomaly rules did in a run: rule, action, step and count, by point of the curve."""
-    for point in curve:
-        yield from (point.get("predictions") or {}).get("anomalies", ())
-
-
 def anomalies(curve: Iterable[dict[str, Any]]) -> Iterator[tuple[str, str]]:
     """The anomaly rules that fired in a run: the action, and what happened, in words."""
     found: dict[tuple[str, str], list[int]] = {}
-    for each in fired(curve):
-        seen = found.setdefault((each["rule"], each["action"]), [each["step"], 0])
-        seen[1] += each["count"]
+    for point in curve:
+        for each in (point.get("predictions") or {}).get("anomalies", ()):
+            seen = found.setdefault((each["rule"], each["action"]), [each["step"], 0])
+            seen[1] += each["count"]
     for (rule, action), (step, count) in found.items():
         times = f" first, {count} times" if count > 1 else ""
         yield action, f"{rule}: {action}, at step {step}{times}"

@@ -7,7 +7,7 @@ import math
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from statistics import fmean
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from rich.console import Console, Group, RenderableType
 from rich.progress_bar import ProgressBar
@@ -21,7 +21,7 @@ from ...study.store.live import InProgress
 from ..columns import Column, fitted
 from ..html.comparison import Cell, mean_curve
 from ..html.load import Run
-from .board import NOTHING, Board, Event, at_share, fired, phase_name
+from .board import Board, Event, at_share, phase_name
 from .following import Look
 
 BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
@@ -145,13 +145,12 @@ def _phases(board: Board, look: Look) -> Iterator[RenderableType]:
 
 
 class Line(NamedTuple):
-    """An arm at one length: means over its finished runs, of curves their last points.
+    """An arm at one length: means over its finished runs, of the metric the last one.
 
     Attributes:
         metric: in per cent where it is an accuracy.
         loss: at the end; of a diverged run the constant predictor's.
-        written: the share of its predictions that was written.
-        alarms: runs with an anomaly that is unusual.
+        losses: by epoch.
     """
 
     name: str
@@ -161,58 +160,43 @@ class Line(NamedTuple):
     metric: float | None
     loss: float | None
     losses: list[float]
-    cosine: float | None
-    error: float | None
-    written: float | None
-    alarms: int
 
 
-@functools.lru_cache(2)  # means take a while
+@functools.lru_cache(2)  # means take a while, and are the same until another run has ended
 def lines_of(cell: Cell) -> list[Line]:
     """The arms with runs at full length, then those with fewer steps."""
-    whole = [_line(arm.name, arm.row["lr"], arm.final, cell) for arm in cell.arms]
-    early = [_line(arm.name, arm.row["lr"], arm.early, cell) for arm in cell.arms]
-    return [line for line in (*whole, *early) if line.done]
-
-
-def _line(name: str, lr: float | None, ended: Iterable[Run | None], cell: Cell) -> Line:
-    runs = [run for run in ended if run is not None]
-    curves = [run.curve for run in runs]
-    told = [[p | (p.get("predictions") or {}) for p in curve] for curve in curves]
-    made = [point["predictions"] for curve in curves for point in curve if point.get("predictions")]
-    count = sum(each["count"] for each in made)
     scale = 100.0 if cell.metric.name in PERCENT else 1.0
-
-    def means(quantity: str, of: Sequence[Sequence[dict[str, Any]]] = curves) -> list[float]:
-        return [point.mean for point in mean_curve(of, quantity)]
-
-    def last(values: list[float], scale: float = 1.0) -> float | None:
-        return scale * values[-1] if values else None
-
-    return Line(
-        name + at_share(runs[0].spec["share"]) if runs else name,
-        lr or 0.0,
-        len(runs),
-        sum(run.outcome["status"] == "diverged" for run in runs),
-        last(means("validation_metric"), scale),
-        _loss(runs),
-        means("validation_loss"),
-        last(means("cosine", told)),
-        last(means("error", told)),
-        sum(each["count"] * each["accepted"] for each in made) / count if count else None,
-        sum(any(map(_is_alarm, fired(curve))) for curve in curves),
-    )
+    lines = []
+    for arm, ended in (
+        *((arm, arm.final) for arm in cell.arms),
+        *((arm, arm.early) for arm in cell.arms),
+    ):
+        runs = [run for run in ended if run is not None]
+        if not runs:
+            continue
+        curves = [run.curve for run in runs]
+        metric, losses = (
+            [point.mean for point in mean_curve(curves, f"validation_{name}")]
+            for name in ("metric", "loss")
+        )
+        lines.append(
+            Line(
+                arm.name + at_share(runs[0].spec["share"]),
+                arm.row["lr"] or 0.0,
+                len(runs),
+                sum(run.outcome["status"] == "diverged" for run in runs),
+                scale * metric[-1] if metric else None,
+                _loss(runs),
+                losses,
+            )
+        )
+    return lines
 
 
 def _loss(runs: Iterable[Run]) -> float | None:
     losses = [run.outcome["validation"].get("loss") for run in runs]
     known = [loss for loss in losses if loss is not None]
     return fmean(known) if known else None
-
-
-def _is_alarm(anomaly: dict[str, Any]) -> bool:
-    """Not one on which nobody acted but that it was long: the first jumps of most trainings are."""
-    return bool(anomaly["action"] != NOTHING or anomaly["rule"] != "jump")
 
 
 def _arms(cell: Cell, bars: str) -> list[Column]:
@@ -223,7 +207,7 @@ def _arms(cell: Cell, bars: str) -> list[Column]:
     metric = f"validation {cell.metric.name.replace('_', ' ')}" + (", %" if percent else "")
     form = "{:.2f}" if percent else "{:.4g}"
     diverged = [str(line.diverged or "") for line in lines]
-    columns = [
+    return [
         Column("method", [printable(line.name) for line in lines]),
         Column("lr", [f"{line.lr:.4g}" for line in lines], 1),
         Column("runs", [str(line.done) for line in lines]),
@@ -232,16 +216,6 @@ def _arms(cell: Cell, bars: str) -> list[Column]:
         Column("loss", [_number(line.loss, "{:.4f}") for line in lines], 2),
         Column("loss by epoch", [sparkline(line.losses, bars) for line in lines], 4, right=False),
     ]
-    if any(line.written for line in lines):
-        columns += [
-            Column("cosine", [_number(line.cosine, "{:.2f}", "") for line in lines], 7),
-            Column("error", [_number(line.error, "{:.2f}", "") for line in lines], 8),
-        ]
-    # columns on predictions that went otherwise than usual; none where nothing did
-    written = ["" if line.written in (None, 1.0) else f"{line.written:.0%}" for line in lines]
-    alarms = [f"{line.alarms}/{line.done}" if line.alarms else "" for line in lines]
-    unusual = {"predictions written": written, "runs with alarms": alarms}
-    return columns + [Column(name, cells, 5) for name, cells in unusual.items() if any(cells)]
 
 
 def _tuning(cell: Cell, bars: str) -> list[Column]:
@@ -298,5 +272,5 @@ def _event(event: Event) -> Text:
     return line
 
 
-def _number(value: float | None, form: str, none: str = NONE) -> str:
-    return none if value is None else form.format(value)
+def _number(value: float | None, form: str) -> str:
+    return NONE if value is None else form.format(value)
