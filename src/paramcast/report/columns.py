@@ -84,6 +84,7 @@ def fitted(
             *(Text(cell) if isinstance(cell, str) else cell for cell in cells),
             style=styles[row] if styles else None,
         )
+    # what is missing is named by the caller
     left = {id(column) for column in shown}
     return table, [column.heading for column in columns if id(column) not in left]
 

@@ -95,6 +95,7 @@ class LiveProgress:
             again = "; trying once more" if finished.again else ""
             self.say(f"{spec.method}, seed {spec.seed}: {outcome['reason']}{again}")
             return
+        # stored runs were counted when their phase began
         self.done += 1
         last = f"{spec.method} {outcome['status']}"
         # the last value, on validation: the test split is not looked at before the verdict

@@ -43,6 +43,7 @@ def _columns(cells: list[Judged]) -> list[Column]:
     values = {name: {cell["settings"][name] for cell in cells} for name in cells[0]["settings"]}
     axes = [name for name, own in values.items() if name == "task" or len(own) > 1]
     one = len(values["task"]) == 1
+    # the differences stay in the narrowest terminal
     headings = [
         ("method", ALWAYS),
         *((axis, 5 if axis == "task" and one else ALWAYS) for axis in axes),

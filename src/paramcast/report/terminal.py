@@ -107,6 +107,7 @@ def _say(text: str, console: Console, indent: str = "") -> None:
 
 def _columns(judged: Judged) -> list[Column]:
     """The arms side by side: the comparison first, then what each measured."""
+    # each figure under its name, with the rank by which it gives way
     rows: list[Any] = [*judged["table"]]
     metric = judged["metric"]
     # arms that were settled at different looks have intervals of different levels

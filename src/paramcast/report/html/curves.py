@@ -32,6 +32,7 @@ def curves(cell: Cell, words: Words) -> Chart | None:
         ("validation_loss", words("chart.validation_loss"), 1.0),
         ("train_loss", words("chart.train_loss"), 1.0),
     ]
+    # what was not measured has no view
     views: list[dict[str, Any]] = []
     rows: list[list[str]] = []
     # two views for each quantity that was measured: along steps, and along seconds

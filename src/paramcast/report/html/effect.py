@@ -52,6 +52,7 @@ def forest(
     """Differences of two methods with their intervals, a line each, and the margin as a band."""
     scale, unit = cell.scale, unit_of(cell, words)
     found = [c for _, c in lines]
+    # a line of the table for each line of the chart
     rows = [
         [" − ".join(pair), cell.signed(scale * c.mean),  # noqa: RUF001 - minus
          between(cell.signed, scale * c.low, scale * c.high), shown_p(c), str(c.n),
@@ -108,6 +109,7 @@ def paired(cell: Cell, words: Words) -> Chart | None:
             values = [short(d) for d in cell.differences(arm, early=early)]
             judged = arm.row["to_base"]
             level = cell.result["confidence"] if judged is None else judged.confidence
+            # the same interval as the verdict's, at least half a test example wide
             floor = least, overlap, level
             data += dots_of(arm, cell, i, values, words("chart.seed"), floor=floor)
             # the same numbers as a line of the table

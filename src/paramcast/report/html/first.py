@@ -25,6 +25,7 @@ def first_screen(folder: Path, language: str = "en") -> str:
     Raises:
         StudyError: nothing has finished there, or its files cannot be read.
     """
+    # the table of the report, with a picture in place of the interval
     words, stored = Words(language), load(folder)
     data, (cell, *_) = build(stored, words), cells_of(stored, str)
     table = data["table"]

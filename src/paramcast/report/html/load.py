@@ -105,6 +105,7 @@ def new_runs(
     Raises:
         StoreError: they cannot be read.
     """
+    # keys first: a follower knows most of them, and asks for few rows
     ended = select(runs.c.key).order_by(runs.c.finished_at)
     new = [key for (key,) in _ask(store, ended) if key not in seen]
     columns = (runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
@@ -114,6 +115,7 @@ def new_runs(
         rows |= {row.key: row for row in found}
     with _readable(store):
         read = [_run(*rows[key]) for key in new]
+    # curves are most of a store
     curves = later(new, functools.partial(_curves, folder, url))
     return [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)]
 

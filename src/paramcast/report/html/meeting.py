@@ -89,6 +89,7 @@ def _place(cell: Judged, name: str) -> int:
 
 def _cut(data: dict[str, Any], others: list[str], rows: int, words: Words) -> dict[str, Any]:
     """The first method whole; of the others the verdict on quality; and what is left out."""
+    # of the first method everything, of others the answer to the same question, without advice
     table, effect = data["table"], data["effect"]
     first, *rest = data["verdicts"]
     brief = [
@@ -96,10 +97,12 @@ def _cut(data: dict[str, Any], others: list[str], rows: int, words: Words) -> di
         for v in rest
         if v["method"] == first["method"] or v["about"] == first["about"]
     ]
+    # the chart as low as its lines allow
     if effect:
         (view,) = effect["views"]
         layout = {**view["layout"], "height": 80 + 28 * len(effect["table"]["rows"])}
         effect = {**effect, "views": [{**view, "layout": layout}]}
+    # what is missing is said
     more = []
     if others:
         more.append(words("page.more_methods", n=len(others), names=", ".join(others)))

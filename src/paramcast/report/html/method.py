@@ -40,6 +40,7 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
     how, base = words("protocol.given"), bases(cells)
     if first is not None:
         how = words(f"protocol.tuned{own}", points=first[0], seeds=first[1], base=base)
+    # n seeds and the level of the intervals, look by look
     looks = words("page.comma").join(
         words(
             "protocol.look", seeds=f"{look['seeds']:.0f}", level=f"{100 * look['confidence']:.4g}"

@@ -27,6 +27,7 @@ def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     heads, many = words.section("head"), len(cells) > 1
     heads["minus_base"] = words("head.minus_base", base=bases(cells))
     arms = [arm for cell in cells for arm in cell.arms]
+    # a column that is the same in every row, or empty, is left out
     early = any(arm.early for arm in arms)
     uneven = any(len({len(arm.row["values"]) for arm in cell.arms}) > 1 for cell in cells)
     # columns that are empty for every arm are left out

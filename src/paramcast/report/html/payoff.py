@@ -38,6 +38,7 @@ def section(stored: Stored, words: Words, inputs: Inputs | None) -> dict[str, An
         if inputs is not None:
             raise
         return {"reason": error.said(words), "methods": [], "notes": []}
+    # the same lines and table as in the terminal
     methods = [
         {
             "name": name,

@@ -127,6 +127,7 @@ def dots_of(
     }  # fmt: skip
     if not mean or not values:
         return [dots]
+    # the mean as a bar beside the dots, with its interval
     centre, low, high = band(values, *floor)
     bar = {
         "type": "scatter", "mode": "markers", "name": name, "x": [i + 0.24], "y": [short(centre)],

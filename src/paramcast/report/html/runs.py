@@ -64,6 +64,7 @@ def _shown(run: Run, behind: list[tuple[int, str]], words: Words) -> dict[str, A
     # tuning runs have no test values
     values = outcome.get("test") or outcome.get("validation") or {}
     comma = words("page.comma")
+    # a run may stand behind several comparisons of a study
     methods = list(dict.fromkeys(name for _, name in behind)) or [spec["method"]]
     cells = list(dict.fromkeys(i for i, _ in behind))
     shown = [
@@ -114,6 +115,7 @@ def downloads(stored: Stored, cells: list[Cell], words: Words) -> list[dict[str,
         {"comparison": cell.index + 1, "task": cell.result["task"], **row}
         for (cell, _), row in zip(arms, comparison_rows(stored.result), strict=True)
     ]
+    # a row per run, as `paramcast study export --runs` writes it
     finished = [
         {"key": run.key, "finished_at": run.finished_at, **run_row(run.spec, run.outcome)}
         for run in stored.runs
@@ -126,6 +128,7 @@ def downloads(stored: Stored, cells: list[Cell], words: Words) -> list[dict[str,
         for name, curve in (*arm.curves.items(), *arm.forecasts.items())
         for point in curve
     ]
+    # three files, each inside the page as a link
     made = {"comparisons": judged, "runs": finished, "curves": points}
     return [
         {"file": f"{name}.csv", "label": words(f"page.download_{name}", n=len(rows)),

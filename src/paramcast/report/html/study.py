@@ -83,6 +83,7 @@ def _forests(cells: list[Cell], words: Words) -> list[Chart]:
         views: list[dict[str, Any]] = []
         rows: list[list[str]] = []
         behind: list[Behind] = []
+        # a view against the base, and one against the larger step where that ran
         for against in ("to_base", "to_lr_matched"):
             name = words(f"view.{against}", base=bases(own))
             lines = [
@@ -111,6 +112,7 @@ def _forests(cells: list[Cell], words: Words) -> list[Chart]:
             )  # fmt: skip
             trace["customdata"] = [plain(cell.label) for cell, _, _ in lines]
             trace["hovertemplate"] = "%{customdata}<br>%{x}" + f" {plain(unit)}<extra></extra>"
+            # enough pixels a line that hundreds can be read
             title = plain(words("chart.difference", unit=unit))
             layout = {
                 "xaxis": {"title": {"text": title}, "zeroline": True},

@@ -60,6 +60,7 @@ def _payoff(found: dict[str, Any] | None, words: Words) -> list[str]:
             "\n".join(f"- {_md(line)}" for line in method["lines"]),
             _table(**method["table"]),
         ]
+    # what the figures do not cover
     return parts + [_md(note) for note in found["notes"]]
 
 

@@ -108,6 +108,7 @@ def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
     behind: list[Behind] = []
     groups = _groups(cells, words)
     for label, own in groups:
+        # every arm at every rate, by its validation value
         by_name: dict[str, list[Place]] = {}
         for cell in own:
             for arm in cell.arms:
@@ -120,6 +121,7 @@ def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
         # the rate of each method is chosen on validation; the table then shows test values
         best = {name: max(places, key=lambda p: p.cell.sign * p.value)
                 for name, places in by_name.items()}  # fmt: skip
+        # the page has room for so many views; the table has all
         if len(views) < MOST:
             views.append(_view(label, by_name, best, words))
         rows += _rows(label, best, own[0].arms[0].name)
@@ -165,6 +167,7 @@ def _view(
     for name, places in by_name.items():
         places = sorted(places, key=lambda place: place.arm.row["lr"] or 0.0)
         cell = places[0].cell
+        # means with their intervals over seeds, in the unit shown
         bands = [[cell.scale * v for v in band(_ends(place.arm))] for place in places]
         lrs = [short(place.arm.row["lr"] or 0.0) for place in places]
         means = dict(zip(lrs, (short(mean) for mean, _, _ in bands), strict=True))

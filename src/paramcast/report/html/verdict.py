@@ -67,6 +67,7 @@ def _none(words: Words) -> dict[str, Any]:
 
 def facts(stored: Stored, cells: list[Cell], words: Words) -> list[tuple[str, str, str]]:
     """Facts, each with label, value, and the place on the page that it links to."""
+    # how much was compared, then what it took
     n, many = _seeds(cells, words), stored.kind == "study"
     paired = "paired" if all(cell.metric.paired for cell in cells) else "unpaired"
     facts = [("comparisons", str(len(cells)), "table")] if many else []

@@ -96,6 +96,7 @@ def content(
     """
     words, stored = Words(language), load(folder)
     with as_written(folder / RESULT, AGAIN):
+        # what draws and prints is imported by the formats that need it
         if one_page:
             from .meeting import one_page as printed
 
@@ -105,6 +106,7 @@ def content(
             return markdown(data, words).encode()
         from .page import render
 
+        # a PDF is the page, printed with every chart drawn
         page = render(data, words, eager=form == "pdf")
         if form == "html":
             return page.encode()

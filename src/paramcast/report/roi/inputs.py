@@ -145,6 +145,7 @@ def _over_defaults(found: dict[str, Any]) -> Inputs:
             raise StudyError(
                 f"unknown key {key} (its value is {shown(value)}); allowed are {allowed}"
             )
+    # what the file gives replaces the default
     given = {key: _estimate(key, found[key]) for key in QUANTITIES if key in found}
     estimates = {**known.estimates, **given}
     # accuracy has one value: by the point, or by the error with the number of predictions
@@ -160,6 +161,7 @@ def _over_defaults(found: dict[str, Any]) -> Inputs:
                 "errors; give both"
             )
         del estimates["value_per_point"]
+    # critical trainings are some of all trainings
     critical, every = (
         estimates[key].value for key in ("critical_trainings_per_month", "trainings_per_month")
     )

@@ -31,14 +31,17 @@ def kpis(row: Row, base: Row, alternative: Row, metric: Metric, inputs: Inputs) 
     def gained(key: str, a: Sequence[float], b: Sequence[float]) -> Row:
         return _figure(key, unit, gain(a, b, metric).times(points))
 
+    # quality: over the base, and over what is free
     found = [gained("gain", row["values"], base["values"])]
     if alternative is not base:
         found.append(gained("gain_over_alternative", row["values"], alternative["values"]))
     found.append(_error_reduction(row, base, metric))
     if metric.counts_errors:
         found += _errors(row, base, metric, inputs)
+    # with 0.8 T, against the base with T: what "faster" compares
     if row["early_values"]:
         found.append(gained("early_to_base", row["early_values"], base["values"]))
+    # the cost of running it
     work = inputs.estimates["monitoring_hours_per_month"]
     return [
         *found,
@@ -102,6 +105,7 @@ def _running(row: Row, base: Row, inputs: Inputs, *, paired: bool) -> list[Row]:
     found = [_none("time_added", "%", "no_time")]
     slower = ratio(row["runs"]["seconds"], base["runs"]["seconds"], paired=paired)
     if slower is not None:
+        # R - 1, as a share of the base's time, priced by the hour
         more = slower.times(1.0, -1.0)
         found = [
             _figure("time_added", "%", more.times(100)),

@@ -49,6 +49,7 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
         ), named, words)  # fmt: skip
     else:
         free = words("payoff.free_none", base=base)
+    # small pilots in minutes and without cents
     hours, cost = found["pilot"]["hours"], found["pilot"]["cost"]
     took = ("hours", hours) if hours >= 1 else ("minutes", 60 * hours)
     price = f"{number(cost)} {currency}" if cost >= 1 else words("payoff.little", currency=currency)
@@ -139,6 +140,7 @@ def _between(case: Found, found: Found, words: Words) -> str:
 def _defaults(found: Found, words: Words) -> str:
     """How many inputs are defaults, and which of the four that matter most."""
     inputs = found["inputs"]
+    # the four that matter most are named in words, others by their keys
     left = [key for key, each in inputs.items() if each["default"]]
     if not left:
         return words("payoff.all_yours")
@@ -247,6 +249,7 @@ def notes(found: Found, words: Words) -> list[str]:
         told.append(words("payoff.left", names=words("page.comma").join(left)))
     for name, method in found["methods"].items():
         case = method["cases"]["quality"]
+        # an interval that holds 0 was counted as 0
         low, high = (100 * case["added_share"][end] for end in ("low", "high"))
         if case["too_short"]:
             told.append(words("payoff.too_short", method=name, base=method["base"]))

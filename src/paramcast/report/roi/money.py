@@ -123,10 +123,12 @@ def speed(x: Values, pilot_hours: float) -> Terms:
 
 
 def _terms(x: Values, benefit: float, added: float, pilot_hours: float) -> Terms:
+    # once: people and the pilot
     investment = x["integration_hours"] * x["hourly_rate"] + pilot_hours * hour_price(x)
     transferred = x["transfer"] * benefit
     monitoring = x["monitoring_hours_per_month"] * x["hourly_rate"]
     failures = x["failure_chance_per_month"] * x["failure_cost"]
+    # N, the same every month
     net = transferred - monitoring - added - failures
     npv = -investment + net * annuity(x)
     roi = (net * x["horizon_months"] - investment) / investment if investment else None

@@ -129,6 +129,7 @@ def _speed(result: dict[str, Any], row: Row, rows: list[Row], inputs: Inputs) ->
     """Fewer steps, same model: over the cheapest free way to the base's result."""
     verdict, base = result["verdicts"][row["method"]]["speed"], rows[0]
     best, shortened = cheapest_speed(rows, result["metric"], result["confidence"])
+    # 0.8, or what that came to in whole steps
     told = result["early_steps"] and result["steps"]  # some trainings do not tell
     steps = result["early_steps"] / result["steps"] if told else EARLY
     over_base, worth, x = None, 0.0, inputs.at_value()

@@ -49,6 +49,7 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
             or runs are missing.
         StoreError: its runs cannot be read.
     """
+    # a pilot with two seeds and a verdict, or there is nothing to count
     result, path = read_result(folder, "pilot", "table"), folder / RESULT
     (judged,) = result["cells"]
     if judged["seeds"] < 2:
@@ -89,6 +90,7 @@ def joined(result: Result, outcomes: Mapping[str, dict[str, Any]], folder: Path)
     with as_written(f"what {folder} holds", AGAIN):
         (judged,), table = result["cells"], []
         for row in judged["table"]:
+            # a figure over some of the seeds would be another figure
             lacking = [key for key in row["keys"] + row["early_keys"] if key not in outcomes]
             if lacking:
                 raise UncountableError(
@@ -103,6 +105,7 @@ def joined(result: Result, outcomes: Mapping[str, dict[str, Any]], folder: Path)
                 "class_counts": [run.get("class_counts") for run in whole],
             }
             table.append({**row, "runs": runs})
+        # what the pilot cost is the time of all its runs, tuning too
         known = [outcomes[key] for key in keys_of(judged) if key in outcomes]
         hours = sum(_known(known, "seconds")) / 3600
         about = {"command": result["command"], "out": result["out"], "pilot_hours": hours}

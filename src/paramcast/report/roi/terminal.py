@@ -36,6 +36,7 @@ def show(found: dict[str, Any], console: Console, *, full: bool) -> None:
     for i, name in enumerate(found["methods"]):
         if i:
             console.print()
+        # the first line is the answer
         first, *rest = lines(name, found, words)
         _say(console, first, style="bold")
         for line in rest:

@@ -94,6 +94,7 @@ class Following:
 
     def _tell_what_is_new(self, look: Look, tracker: Tracker, told: str) -> str:
         """Tell what a look found; return the verdict that is told now."""
+        # after Ctrl-C nobody waits for a tracker
         for run in look.ended:
             if not self._hurry:
                 tracker.ended(run, look.kind)

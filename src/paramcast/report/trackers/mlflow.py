@@ -80,6 +80,7 @@ class MLflow(Tracker):
         number, complete = self._there.get(run.key, ("", False))
         if complete:
             return
+        # a run that a killed command left half written goes on under its number
         if not number:
             tags = {KEY: run.key, "status": run.outcome["status"], "reason": reason(run)}
             tags["anomalies"] = "\n".join(text for _, text in anomalies(run.curve))
@@ -97,6 +98,7 @@ class MLflow(Tracker):
         ]
         for begin in range(0, len(metrics), MOST):
             self._client.log_batch(number, metrics=metrics[begin : begin + MOST])
+        # parameters last: a run that has ended is complete
         settings = names.settings(run.spec).items()
         self._client.log_batch(
             number, params=[self._entities.Param(k, str(v)) for k, v in settings]

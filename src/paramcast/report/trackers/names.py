@@ -58,6 +58,7 @@ def numbers(point: dict[str, Any]) -> dict[str, float]:
 
 def points(run: Run) -> Iterator[tuple[int, float, dict[str, float]]]:
     """Of each point of a curve: its step, the time when it was reached, and its numbers."""
+    # the last point was reached when the run ended, the others that many seconds before
     end = datetime.fromisoformat(run.finished_at).timestamp()
     seconds = [point.get("seconds") or 0.0 for point in run.curve]
     for point, second in zip(run.curve, seconds, strict=True):

@@ -53,6 +53,7 @@ class TensorBoard(Tracker):
         path = self.folder.joinpath(*names.path_of(kind, run.spec))
         if path.exists():
             return
+        # written aside and moved, so that TensorBoard never sees half a run
         partial = self.folder / PARTIAL / run.key
         writer = self._writer(str(partial))
         for step, at, found in names.points(run):

@@ -66,6 +66,7 @@ class WandB(Tracker):
         texts = [reason(run), *(text for _, text in anomalies(run.curve))]
         made.summary["events"] = "\n".join(filter(None, texts))
         made.finish(exit_code=0)
+        # noted only now: what was cut off is sent again under the same number
         with self._list.open("a", encoding="utf-8") as file:
             file.write(run.key + "\n")
         self._sent.add(run.key)

@@ -83,6 +83,7 @@ class Board:
         """The arm of a run, which may be the first of its arm."""
         cell = self.cells.get(self._settings(spec))
         arms = [arm for arm in cell.arms if arm.method == spec["method"]] if cell else []
+        # at its own rate, if that has ended before
         arms.sort(key=lambda arm: arm.row["lr"] != spec["lr"])
         return arms[0].name if arms else method_name(spec["method"], spec["base"])
 
@@ -105,6 +106,7 @@ class Board:
             found = self._follower.look()
             self.runs += map(_without_test, found.ended)
             self.failures += found.failed
+            # until a run ends cells are the same objects, so that what is made of them is kept
             if found.ended:
                 self._kind = found.kind
                 self._sort()
@@ -118,6 +120,7 @@ class Board:
         found: dict[tuple[Any, ...], list[Run]] = {}
         for run in self.runs:
             found.setdefault(self._settings(run.spec), []).append(run)
+        # labels name only what differs; the task where nothing does
         differ = [i for i in range(len(AXES)) if len({settings[i] for settings in found}) > 1]
         self.cells = {}
         for settings, runs in found.items():
@@ -142,6 +145,7 @@ class Board:
 
     def seconds_per_run(self) -> float | None:
         """From when the latest runs ended; None before there are a few."""
+        # workers end runs side by side, so this is the time between ends and not that of a run
         ends = [datetime.fromisoformat(run.finished_at) for run in self.runs[-LATEST:]]
         if len(ends) < 4:
             return None
@@ -173,6 +177,7 @@ def _without_test(run: Run) -> Run:
 
 
 def _cell(index: int, label: str, runs: list[Run]) -> Cell:
+    # tuning runs by method and rate; final ones by arm, at full length and at 0.8 T
     tuning: dict[str, dict[float, list[Run]]] = {}
     final: dict[tuple[str, float], tuple[list[Run], list[Run]]] = {}
     for run in sorted(runs, key=lambda run: run.spec["lr"]):
@@ -185,6 +190,7 @@ def _cell(index: int, label: str, runs: list[Run]) -> Cell:
     tried = sorted({lr for by_lr in tuning.values() for lr in by_lr})
     own = {*tried, *(lr for method, lr in final if method != "base")}
     matched = {key for key in final if own and key[0] == "base" and key[1] not in own}
+    # names as the verdict will have them; two rates of one method are told apart
     names = {key: method_name(key[0], base_of(runs)) for key in final}
     names |= {key: f"{names[key]}-{LR_MATCHED}" for key in matched}
     arms = {}
@@ -196,6 +202,7 @@ def _cell(index: int, label: str, runs: list[Run]) -> Cell:
     for method, by_lr in tuning.items():  # its line has the colour that its curve will have
         name = method_name(method, base_of(runs))
         arms.setdefault(name, _arm(name, method, min(by_lr), [], []))
+    # a result as far as the charts of validation values read one
     beside = _beside(tuning)
     result: Any = {
         "metric": Metric(runs[0].outcome.get("metric_name", "metric"), True, 0.0),

@@ -87,6 +87,7 @@ class Follower:
             raise StudyError(
                 f"{self.folder} holds no pilot or study yet; give the folder of one (its --out)"
             )
+        # the store alone says what has ended; files beside it say what goes on
         with reading(self.folder, self.url) as store:
             about = specification_of(store)
             ended = new_runs(store, self.folder, self.url, self._seen)

@@ -50,6 +50,7 @@ def build(board: Board, look: Look, reason: str, live: dict[str, Any]) -> str:
 def _data(board: Board, look: Look, reason: str) -> dict[str, Any]:
     """What the template shows; see `html.report.build`."""
     words, cells, waiting = board.words, [*board.cells.values()], look.state == "waiting"
+    # how far it is stands where the verdict will
     phases = board.phases(look.planned)
     # the one thing that a page without a verdict says
     totals = [total for *_, total in phases if total is not None]
@@ -60,6 +61,7 @@ def _data(board: Board, look: Look, reason: str) -> dict[str, Any]:
         sentence += words("page.space") + words("watch.price", usual=usual, most=most)
     if waiting:
         sentence = words("watch.waiting_for", reason=reason)
+    # the parts of the report that need no verdict
     bad = words("facts.bad_value", diverged=board.diverged(), failed=len(board.failures))
     none: Any = {}
     stored = Stored(look.kind, look.folder, none, board.runs, board.failures)

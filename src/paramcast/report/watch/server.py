@@ -96,9 +96,11 @@ class Handler(BaseHTTPRequestHandler):
 
     def _refusal(self) -> tuple[int, bytes] | None:
         """Why a request is refused, if it is."""
+        # a name that was pointed at this machine (DNS rebinding) is not one of ours
         hosts = self.headers.get_all("Host") or []
         if len(hosts) != 1 or not HOST.fullmatch(hosts[0]):
             return 421, b"this page is for this machine only: open it as localhost\n"
+        # a page of another site may link here, but not embed or read
         origin = self.headers.get("Origin")
         foreign = origin is not None and origin.lower() != f"http://{hosts[0].lower()}"
         site = self.headers.get("Sec-Fetch-Site", "none")
@@ -156,12 +158,14 @@ def _follow(server: Server, board: Board, every: float, say: Callable[[str], Non
         except StudyError as error:
             reason = str(error)
         now = look.state, reason, look.planned, len(board.runs), len(board.failures)
+        # a page is built only when something has changed
         if now != seen:
             tag = secrets.token_hex(8)
             live = {"every": every, "tag": f'"{tag}"'}
             server.show(build(board, look, reason, live), tag)
         if seen is None:
             say(f"{server.url} shows the report so far, on this machine only; Ctrl-C ends it")
+        # browsers that look now and then still find the report
         if look.state != "finished":
             finished_at = math.inf
         elif finished_at == math.inf:

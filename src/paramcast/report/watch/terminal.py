@@ -59,6 +59,7 @@ def draw(board: Board, look: Look, console: Console, height: int | None = None) 
     room = None
     if height is not None:
         room = max(4, height - FIXED - len(look.running) - len(events))
+    # how far it is, then the comparison: its arms, or its rates while those are tuned
     parts: list[RenderableType] = [_head(look), *_phases(board, look), ""]
     if len(board.cells) > 1:
         count = f"{board.latest.label}: the latest of {len(board.cells)} comparisons begun"
@@ -71,6 +72,7 @@ def draw(board: Board, look: Look, console: Console, height: int | None = None) 
             more = f"and {rows - room} more: watch with --once or --web"
             parts.append(Text(more, style="dim"))
         parts.append("")
+    # what goes on now, what went wrong, and at the end the verdict
     if look.running:
         parts += [fitted(_running(look.running, board, bars), console.width)[0], ""]
     parts += map(_event, events)
@@ -88,10 +90,12 @@ def sparkline(values: Sequence[float | None], bars: str = BARS, width: int = WID
         >>> sparkline([1.0, 2.0, None, 128.0])
         '▁▂ █'
     """
+    # means of neighbours, as many as there is room for
     size = max(1, math.ceil(len(values) / width))
     groups = [values[i : i + size] for i in range(0, len(values), size)]
     known = [[value for value in group if value is not None] for group in groups]
     means = [fmean(each) if each else None for each in known]
+    # losses fall by factors
     if all(mean is None or mean > 0 for mean in means):
         means = [mean and math.log(mean) for mean in means]
     ends = [mean for mean in means if mean is not None] or [0.0]
@@ -230,6 +234,7 @@ def _tuning(cell: Cell, bars: str) -> list[Column]:
         name = next(arm.name for arm in cell.arms if arm.method == method)
         losses = {lr: loss for lr, runs in by_lr.items() if (loss := _loss(runs)) is not None}
         if losses:
+            # most seeds first, then the lowest mean
             best = min(losses, key=lambda lr: (-len(by_lr[lr]), losses[lr]))
             rows.append((printable(name), losses, best))
     curves = [sparkline([*losses.values()], bars) for _, losses, _ in rows]
