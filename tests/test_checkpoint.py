@@ -237,12 +237,6 @@ def told(**changes: Any) -> list[Any]:
 
 DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
     "another predictor": setting("predictor", P.Secant().identity),
-    "a newer format": setting("format", 3),
-    "an older format": setting("format", 1),
-    "settings of no dict": setting("settings", 3),
-    "a cycle of no dict": setting("cycle", 3),
-    "a format that never was": setting("format", 0),
-    "a format of another kind": setting("format", "1"),
     "a text for an entry": lambda entry: "cycle",
     "a list for an entry": lambda entry: [1, 2],
     "an empty entry": lambda entry: {},
@@ -254,28 +248,20 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
             "buffers",
         )
     },
-    "done past the cycle": setting("done", 3),
-    "done below zero": setting("done", -1),
-    "done of no number": setting("done", None),
-    "done of half a step": setting("done", 1.5),
-    "steps of no number": setting("steps", "2"),
-    "cycles of no number": setting("cycles", None),
-    "forgotten of no number": setting("forgotten", None),
-    "more forgotten than finished": setting("forgotten", 10**6),
-    "predictor of no text": setting("predictor", None),
-    "writes of no number": setting("writes", None),
-    "writes below zero": setting("writes", -1),
-    "writes of half a prediction": setting("writes", 0.5),
-    "size of a text": setting("size", "large"),
-    "size of a truth": setting("size", True),
-    "scoring of a number": setting("scoring", 1),
-    "scoring of none": setting("scoring", None),
     **{
-        f"pending with {name} {value!r}": (
-            lambda entry, name=name, value=value: entry["cycle"].update(
-                pending=told(**{name: value})
-            )
+        f"{key} {value!r}": setting(key, value)
+        for key, value in (
+            *(("format", 0), ("format", 1), ("format", 3), ("format", "1"), ("settings", 3)),
+            *(("cycle", 3), ("steps", "2"), ("cycles", None), ("forgotten", 10**6)),
+            *(("done", 3), ("done", -1), ("done", 1.5), ("writes", -1), ("predictor", None)),
+            *(("size", "large"), ("size", True), ("scoring", 1), ("filled", "yes")),
+            *(("written", "all"), ("horizon", "far"), ("pending", 3), ("pending", [3, 1, True])),
+            *(("seen", None), ("members", None), ("anomalies", 3), ("buffers", 3)),
+            *(("buffers", [None] * 3), ("members", [True, False, True])),
         )
+    },
+    **{
+        f"pending with {name} {value!r}": setting("pending", told(**{name: value}))
         for name, value in (
             *(("step", "3"), ("step", -1), ("cycle", 1.5), ("applied", 1), ("reason", None)),
             *(("jump_norm", None), ("jump_norm", "far"), ("horizon", "far"), ("error", True)),
@@ -283,28 +269,15 @@ DAMAGE: dict[str, Callable[[dict[str, Any]], Any]] = {
             *(("fired", None), ("fired", ["jump"]), ("fired", [["jump", 1]])),
         )
     },
-    "pending of no list": setting("pending", 3),
-    "pending of too few": setting("pending", [3, 1, True]),
-    "written of no number": setting("written", "all"),
-    "horizon of no number": setting("horizon", "far"),
-    "filled of no truth": setting("filled", "yes"),
-    "seen of no list": setting("seen", None),
     "too few seen": lambda entry: entry["cycle"]["seen"].pop() and None,
-    "anomalies of no list": setting("anomalies", 3),
-    "members of no list": setting("members", None),
-    "buffers of no list": setting("buffers", 3),
+    "too few members": lambda entry: entry["cycle"]["members"].pop() and None,
     "too few buffers": lambda entry: entry["cycle"]["buffers"].pop() and None,
     "too many buffers": lambda entry: entry["cycle"]["buffers"].append(torch.zeros(2)),
-    "too few members": lambda entry: entry["cycle"]["members"].pop() and None,
     "a buffer of another shape": with_buffer(0, [torch.zeros(4, 3)]),
-    "a buffer that broadcasts": with_buffer(0, [torch.zeros(4)]),
     "a buffer that is no tensor": with_buffer(1, ["gone"]),
     "a row that is not a list": with_buffer(1, torch.zeros(4)),
     "a row with too few buffers": with_buffer(1, []),
-    "a row with too many buffers": with_buffer(1, [torch.zeros(4), torch.zeros(4)]),
     "a buffer lost among others": with_buffer(1, None),
-    "all buffers lost in mid-cycle": setting("buffers", [None, None, None]),
-    "a buffer of a non-member": setting("members", [True, False, True]),
 }
 
 

@@ -32,7 +32,6 @@ def sgd(**settings: Any) -> torch.optim.SGD:
         (E.CheckpointError, (E.ParamcastError, ValueError)),
         (E.StudyError, (E.ParamcastError,)),
         (E.TaskError, (E.StudyError,)),
-        (E.StoreError, (E.StudyError,)),
     ],
 )
 def test_an_error_is_one_of_ours_and_of_the_builtin_kind(
@@ -55,59 +54,36 @@ ARGUMENTS: list[tuple[Callable[[], object], str]] = [
         lambda: P.Affine(()),
         "weights must name at least 2 points (before and after one step), got 0",
     ),
-    (
-        lambda: P.Affine((1.0,)),
-        "weights must name at least 2 points (before and after one step), got 1",
-    ),
     (lambda: P.Affine((math.nan, 1.0)), "weights must be finite, got (nan, 1.0)"),
-    (lambda: P.Affine((math.inf, -math.inf)), "weights must be finite, got (inf, -inf)"),
     (
         lambda: P.Affine((0.0, 0.5)),
         "weights must sum to 1, got (0.0, 0.5) with the sum 0.5: "
         "otherwise the prediction would scale the parameters",
     ),
     (lambda: P.Midline(math.nan), "horizon must be a finite number, got nan"),
-    (lambda: P.Midline(-math.inf), "horizon must be a finite number, got -inf"),
     (lambda: P.Midline("1"), "horizon must be a finite number, got '1'"),
     (lambda: P.Midline(True), "horizon must be a finite number, got True"),
-    (lambda: P.Midline(None), "horizon must be a finite number, got None"),
-    (lambda: P.LeastSquares(3, math.nan), "horizon must be a finite number, got nan"),
-    (lambda: P.Secant(3, math.inf), "horizon must be a finite number, got inf"),
     (
         lambda: P.Midline(start="middle"),
         "start must be one of midpoint, last, mean, got 'middle'",
     ),
     (lambda: P.Midline(every=2), "every must be >= 3 (Midline reads 3 points), got 2"),
     (lambda: P.Midline(every=3.0), "every must be a whole number, got 3.0"),
-    (lambda: P.Midline(every=True), "every must be a whole number, got True"),
     (lambda: P.LeastSquares(1), "window must be >= 2 (a line reads 2 points), got 1"),
-    (lambda: P.LeastSquares(2.5), "window must be a whole number, got 2.5"),
     (
         lambda: P.LeastSquares(5, every=4),
         "every must be >= 5 (LeastSquares(window=5) reads 5 points), got 4",
     ),
-    (lambda: P.Secant(1), "window must be >= 2 (a secant reads 2 points), got 1"),
     (
         lambda: P.Secant(10**5000),
         "window must be at most 100000, got a number with thousands of digits",
     ),
-    (lambda: P.Secant(4, every=3), "every must be >= 4 (Secant(window=4) reads 4 points), got 3"),
     (lambda: P.Interpolate(0), "every must be >= 1 (Interpolate reads 1 point), got 0"),
-    (lambda: P.Interpolate(5, math.nan), "alpha must be a finite number, got nan"),
     (
         lambda: P.Interpolate(5, 0.0),
         "alpha must be above 0 and at most 1, got 0.0; to go forward use Secant",
     ),
-    (
-        lambda: P.Interpolate(5, 1.5),
-        "alpha must be above 0 and at most 1, got 1.5; to go forward use Secant",
-    ),
-    (lambda: pc.PLP(sgd(), horizon=math.nan), "horizon must be a finite number, got nan"),
     (lambda: pc.PLP(sgd(), every=1), "every must be >= 3 (Midline reads 3 points), got 1"),
-    (
-        lambda: pc.Forecast(sgd(), 3),
-        "predictor must be one of paramcast.predictors, such as Midline(), got 3",
-    ),
     (
         lambda: pc.Forecast(sgd(), P.Midline),
         "predictor must be one of paramcast.predictors, such as Midline(), "
@@ -117,11 +93,6 @@ ARGUMENTS: list[tuple[Callable[[], object], str]] = [
     (
         lambda: Demon(sgd(), 10),
         "Demon needs a momentum between 0 and 1 in every group, got 0; "
-        "construct the optimizer with momentum=0.9",
-    ),
-    (
-        lambda: Demon(torch.optim.Adagrad(parameters()), 10),
-        "Demon needs a momentum between 0 and 1 in every group, got 0.0; "
         "construct the optimizer with momentum=0.9",
     ),
 ]
@@ -190,11 +161,8 @@ BASES: list[tuple[Callable[[], object], str]] = [
         "base is the class SGD; construct it first: PLP(SGD(model.parameters(), ...))",
     ),
     (lambda: [torch.zeros(1)], NO_BASE.format("list")),
-    (lambda: None, NO_BASE.format("NoneType")),
-    (lambda: torch.nn.Linear(1, 1), NO_BASE.format("Linear")),
     (lambda: torch.nn.Linear(1, 1).parameters(), NO_BASE.format("generator")),
     (lambda: pc.PLP(sgd()), TWICE.format("PLP")),
-    (lambda: pc.Forecast(sgd(), P.Secant()), TWICE.format("Forecast")),
     (lambda: Holder(Holder(pc.PLP(sgd()))), TWICE.format("PLP")),
     (
         lambda: torch.optim.LBFGS(parameters()),
@@ -213,10 +181,6 @@ BASES: list[tuple[Callable[[], object], str]] = [
     (
         lambda: of_framework("lightning.pytorch.core.optimizer", "LightningOptimizer"),
         FOREIGN.format("LightningOptimizerSGD", "lightning"),
-    ),
-    (
-        lambda: of_framework("lightning.fabric.wrappers", "_FabricOptimizer"),
-        FOREIGN.format("_FabricOptimizerSGD", "lightning"),
     ),
 ]
 
@@ -346,7 +310,6 @@ def _shadowed(shadow: object) -> None:
     ("call", "message"),
     [
         (lambda: _observing("x"), "loss must be one number, got 'x'; reduce it first"),
-        (lambda: _observing(None), "loss must be one number, got None"),
         (lambda: _observing(torch.ones(3)), r"loss must be one number, got .a tensor"),
         (lambda: _checking(lambda: None), r"what loss\(\) returns must be one number, got None"),
         (lambda: _checking(lambda x: x), "loss must be a function without arguments; calling"),

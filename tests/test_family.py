@@ -912,7 +912,6 @@ def row_of(kind: type) -> Row:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
-        (lambda: P.Quadratic(math.nan), "horizon must be a finite number, got nan"),
         (lambda: P.Quadratic(every=2), "every must be >= 3 (Quadratic reads 3 points), got 2"),
         (
             lambda: P.Interpolate(momentum="drop"),
@@ -920,30 +919,19 @@ def row_of(kind: type) -> Row:
         ),
         (lambda: P.OuterNesterov(0), "every must be >= 1 (OuterNesterov reads 1 point), got 0"),
         (lambda: P.OuterNesterov(momentum=1.0), "momentum must be in [0, 1), got 1"),
-        (lambda: P.OuterNesterov(momentum=-0.1), "momentum must be in [0, 1), got -0.1"),
         (lambda: P.OuterNesterov(lr=0.0), "lr must be above 0, got 0.0"),
-        (lambda: P.OuterNesterov(lr=math.inf), "lr must be a finite number, got inf"),
         (lambda: P.ForwardEMA(decay=1.0), "decay must be in [0, 1), got 1"),
         (lambda: P.ForwardEMA(strength=1.0), "strength must be in [0, 1), got 1"),
-        (lambda: P.ForwardEMA(strength="1"), "strength must be a finite number, got '1'"),
         (lambda: P.PrimalAveraging(beta=1.1), "beta must be in [0, 1], got 1.1"),
         (lambda: P.PrimalAveraging(eta=-1.0), "eta must be in [0, 1e+06], got -1"),
         (lambda: P.PrimalAveraging(window=0), "window must be >= 1, got 0"),
-        (lambda: P.PrimalAveraging(window=2.5), "window must be a whole number, got 2.5"),
         (lambda: P.RRE(1), "window must be >= 2 (RRE reads 2 points), got 1"),
         (lambda: P.RRE(ridge=0.0), "ridge and cap must be above 0, got 0.0 and 10.0"),
-        (lambda: P.RRE(cap=-1.0), "ridge and cap must be above 0, got 1e-08 and -1.0"),
         (lambda: P.Aitken(0.0), "cap must be above 0, got 0.0"),
-        (lambda: P.Aitken(math.nan), "cap must be a finite number, got nan"),
         (lambda: P.Aitken(every=2), "every must be >= 3 (Aitken reads 3 points), got 2"),
         (
             lambda: P.SignFlipped(3),
             "of must be a predictor such as Midline(), got 3",
-        ),
-        (
-            lambda: P.RandomDirection(P.Midline),
-            "of must be a predictor such as Midline(), "
-            "got <class 'paramcast.predictors.plp.Midline'>",
         ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
