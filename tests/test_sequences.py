@@ -114,7 +114,6 @@ AVERAGES: dict[str, tuple[Callable[[], A.Average | None], Callable[..., Tensor |
 GATES: dict[str, tuple[Callable[[], G.Gate | None], Callable[[int], bool]]] = {
     "none": (lambda: None, lambda cycle: True),
     "every": (lambda: G.Every(2), lambda cycle: cycle % 2 == 0),
-    "agreement": (lambda: G.Agreement(above=-1.0) & G.Every(1), lambda cycle: True),
     "withdrawing": (lambda: pc.anomalies.Anomaly(jump=None, loss=1e9), lambda cycle: True),
 }
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import atexit
 import contextlib
 import json
+import math
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -165,7 +166,7 @@ class Trial:
         if self._tell is None:
             return
         found = {name: self.number(f"trial.report: {name}", v) for name, v in values.items()}
-        bad = [name for name, value in found.items() if "loss" in name and not _finite(value)]
+        bad = [name for name, value in found.items() if "loss" in name and not math.isfinite(value)]
         # a point of the curve; a long one keeps every second, fourth, ... point
         self._points += 1
         if self._points % self._every == 0 or bad:
@@ -217,8 +218,10 @@ class Trial:
         if isinstance(value, bool) or not isinstance(value, Real):
             shape = getattr(value, "shape", None)
             of = "" if shape is None else f" of shape {tuple(shape)}"
+            kind = type(value).__name__
+            article = "an" if kind[:1].lower() in "aeiou" else "a"
             self._refuse(
-                f"{name} must be one number, got {_a(type(value).__name__)}{of}; reduce it first, "
+                f"{name} must be one number, got {article} {kind}{of}; reduce it first, "
                 "such as by float(value.mean())"
             )
         return float(value)
@@ -317,11 +320,3 @@ class _Journal:
     def __call__(self, event: Event) -> None:
         if self._file is not None:
             self._file.write(json.dumps(event) + "\n")
-
-
-def _finite(value: float) -> bool:
-    return value - value == 0.0
-
-
-def _a(noun: str) -> str:
-    return f"{'an' if noun[:1].lower() in 'aeiou' else 'a'} {noun}"

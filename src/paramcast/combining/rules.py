@@ -73,7 +73,7 @@ def candidates(
     if many or len(predictors) == 1:
         for each in dict.fromkeys(predictors):
             if isinstance(each, str):
-                found += _GRIDS[each](names, knobs, many)
+                found += _grid(each, names, knobs, many)
             elif isinstance(each, Rule):
                 found.append(Candidate(as_constructed(each), each))
             else:
@@ -102,53 +102,42 @@ def lengths(most: int, least: int = 2) -> list[int]:
     return [length for length in [*tried, most] if length >= least]
 
 
-def _means(names: Sequence[str], knobs: Knobs, many: bool) -> Iterator[Candidate]:
+def _grid(kind: str, names: Sequence[str], knobs: Knobs, many: bool) -> Iterator[Candidate]:
+    """The candidates of one name: the user's values of each knob, or the usual ones."""
     count = len(names)
-    for last in knobs.last or (lengths(count) if many else [count]):
-        yield Candidate(f"mean of the last {last}", LAWA(last, every=1))
-
-
-def _emas(names: Sequence[str], knobs: Knobs, many: bool) -> Iterator[Candidate]:
-    if not knobs.decay and not many:
-        raise ArgumentError("ema needs a decay, such as 0.7 per checkpoint, or an evaluation")
-    for decay in knobs.decay:
-        yield Candidate(f"ema, decay {decay:g}", EMA(decay))
-    half_life = 0.5
-    while not knobs.decay and half_life <= max(1.0, len(names) / 2):
-        rule = EMA(half_life=half_life)
-        yield Candidate(f"ema, decay {rule.decay:.3g} (half-life {half_life:g})", rule)
-        half_life *= 2
-
-
-def _extrapolations(names: Sequence[str], knobs: Knobs, many: bool) -> Iterator[Candidate]:
-    count = len(names)
-    if count < 3:
-        raise CheckpointError(f"rre reads at least 3 checkpoints, got {count}; add earlier ones")
-    for last in knobs.last or (lengths(count, 3) if many else [count]):
-        if last < 3:
-            raise ArgumentError(f"rre reads at least 3 checkpoints, got last={last}")
-        yield Candidate(f"rre over the last {last}", RRE(last - 1))
-
-
-def _lines(names: Sequence[str], knobs: Knobs, many: bool) -> Iterator[Candidate]:
-    count = len(names)
-    if many and not knobs.last and not knobs.horizon and count > 2:
-        yield Candidate("line of plp", Midline())
-    for last in knobs.last or (lengths(count, min(3, count)) if many else [count]):
-        for horizon in knobs.horizon or (HORIZONS if many else [1.0]):
-            rule = LeastSquares(last, horizon)
-            if any(rule.weights[:-1]):  # else it is the last checkpoint itself
-                yield Candidate(f"line through the last {last}, {horizon:g} ahead", rule)
-
-
-def _singles(names: Sequence[str], knobs: Knobs, many: bool) -> Iterator[Candidate]:
-    for i, name in enumerate(names[:-1]):
-        yield Candidate(f"{name} alone", Affine([float(i == j) for j in range(len(names))]))
-
-
-_GRIDS: dict[str, Callable[[Sequence[str], Knobs, bool], Iterator[Candidate]]] = {
-    "mean": _means, "ema": _emas, "rre": _extrapolations, "line": _lines, "single": _singles,
-}  # fmt: skip
+    if kind == "mean":
+        for last in knobs.last or (lengths(count) if many else [count]):
+            yield Candidate(f"mean of the last {last}", LAWA(last, every=1))
+    elif kind == "ema":
+        if not knobs.decay and not many:
+            raise ArgumentError("ema needs a decay, such as 0.7 per checkpoint, or an evaluation")
+        for decay in knobs.decay:
+            yield Candidate(f"ema, decay {decay:g}", EMA(decay))
+        half_life = 0.5
+        while not knobs.decay and half_life <= max(1.0, count / 2):
+            rule = EMA(half_life=half_life)
+            yield Candidate(f"ema, decay {rule.decay:.3g} (half-life {half_life:g})", rule)
+            half_life *= 2
+    elif kind == "rre":
+        if count < 3:
+            raise CheckpointError(
+                f"rre reads at least 3 checkpoints, got {count}; add earlier ones"
+            )
+        for last in knobs.last or (lengths(count, 3) if many else [count]):
+            if last < 3:
+                raise ArgumentError(f"rre reads at least 3 checkpoints, got last={last}")
+            yield Candidate(f"rre over the last {last}", RRE(last - 1))
+    elif kind == "line":
+        if many and not knobs.last and not knobs.horizon and count > 2:
+            yield Candidate("line of plp", Midline())
+        for last in knobs.last or (lengths(count, min(3, count)) if many else [count]):
+            for horizon in knobs.horizon or (HORIZONS if many else [1.0]):
+                line = LeastSquares(last, horizon)
+                if any(line.weights[:-1]):  # else it is the last checkpoint itself
+                    yield Candidate(f"line through the last {last}, {horizon:g} ahead", line)
+    else:  # single checkpoints
+        for i, name in enumerate(names[:-1]):
+            yield Candidate(f"{name} alone", Affine([float(i == j) for j in range(count)]))
 
 
 def weights_of(rule: Rule, count: int, products: Callable[[], Tensor]) -> tuple[float, ...]:

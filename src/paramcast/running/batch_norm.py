@@ -80,7 +80,7 @@ def _estimate(model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any
         # the mean over all batches, as torch's own `update_bn` takes it
         for layer in layers:
             layer.reset_running_stats()
-            layer.momentum = None  # the plain mean of all batches
+            layer.momentum = None
         with torch.no_grad():
             for batch in itertools.chain([first], batches):
                 _run(model, batch, device)
