@@ -12,8 +12,7 @@ from .course import Course, Outcomes
 from .judging.cautions import cautions
 from .judging.looks import shared
 from .judging.margin import margin_of
-from .judging.stats import interval
-from .judging.table import LR_MATCHED, Verdicts, mean_or_none, numbers
+from .judging.table import LR_MATCHED, Verdicts, mean_or_none, measured, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
 from .own.naming import with_base
@@ -151,21 +150,13 @@ def _of_runs(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Any]:
 
 
 def _measures(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Measure]:
-    """By name: the values by seed, None where a run has none, and their difference from the base's.
+    """What runs measured, sorted by name, because a store does not keep an order."""
 
-    Sorted by name, because a store does not keep an order.
-    """
-    found: dict[str, Measure] = {}
-    for name in sorted({name for run in runs for name in run["measures"]}):
-        values = [run["measures"].get(name) for run in runs]
-        its = [run["measures"].get(name) for run in base_runs]
-        pairs = zip(values, its, strict=False)  # at the seeds that both have
-        differences = [a - b for a, b in pairs if a is not None and b is not None]
-        to_base = None
-        if len(differences) > 1:
-            to_base = dict(zip(("mean", "low", "high"), interval(differences), strict=True))
-        found[name] = {"values": values, "mean": mean_or_none(values), "to_base": to_base}
-    return found
+    def by_seed(name: str, of: list[Outcome]) -> list[float | None]:
+        return [run["measures"].get(name) for run in of]
+
+    names = sorted({name for run in runs for name in run["measures"]})
+    return {name: measured(by_seed(name, runs), by_seed(name, base_runs)) for name in names}
 
 
 def _extended(plan: Plan, verdicts: Verdicts, more: Sequence[int], seconds: float) -> Verdicts:

@@ -123,6 +123,16 @@ def numbers(
     }
 
 
+def measured(values: Sequence[float | None], base: Sequence[float | None]) -> Any:
+    """A number beside the result, by seed: a `stored.Measure`, at the seeds that both have."""
+    pairs = zip(values, base, strict=False)
+    differences = [a - b for a, b in pairs if a is not None and b is not None]
+    to_base = None
+    if len(differences) > 1:
+        to_base = dict(zip(("mean", "low", "high"), interval(differences), strict=True))
+    return {"values": [*values], "mean": mean_or_none(values), "to_base": to_base}
+
+
 def mean_or_none(values: Sequence[float | None]) -> float | None:
     """The mean of the values that are known; None if none is."""
     known = [value for value in values if value is not None]

@@ -309,23 +309,16 @@ def difference(
 ) -> Comparison:
     """Compare two arms' values, seed by seed if paired; plus = a is better, in any direction."""
     sign = 1.0 if metric.higher_is_better else -1.0
+    how: dict[str, Any] = {
+        "confidence": confidence,
+        "half_example": metric.half_example,
+        "cross_check": cross_check,
+    }
     if not metric.paired:
-        return compare_unpaired(
-            [sign * x for x in a],
-            [sign * x for x in b],
-            metric.margin,
-            confidence=confidence,
-            half_example=metric.half_example,
-            cross_check=cross_check,
-        )
-    return compare(
-        [sign * (x - y) for x, y in zip(a, b, strict=True)],
-        metric.margin,
-        confidence=confidence,
-        half_example=metric.half_example,
-        overlap=metric.overlap,
-        cross_check=cross_check,
-    )
+        left, right = ([sign * x for x in values] for values in (a, b))
+        return compare_unpaired(left, right, metric.margin, **how)
+    differences = [sign * (x - y) for x, y in zip(a, b, strict=True)]
+    return compare(differences, metric.margin, overlap=metric.overlap, **how)
 
 
 def judge_quality(

@@ -10,7 +10,7 @@ from typing import Any
 
 from ...errors import StudyError
 from ..judging.margin import margin_of
-from ..judging.stats import FULL_CONFIDENCE, interval
+from ..judging.stats import FULL_CONFIDENCE
 from ..judging.table import (
     CONTROL,
     JUDGED,
@@ -18,11 +18,12 @@ from ..judging.table import (
     RANDOM_JUMP,
     controls_of,
     judge,
+    measured,
     numbers,
 )
 from ..judging.verdict import ADOPT, Arm, Metric, Verdict
 from ..reading import shown
-from ..stored import Judged, Measure, Note
+from ..stored import Judged, Note
 from .arms import Arms, arms_of
 from .columns import Columns, find_columns, higher_is_better, plain
 from .options import JudgeOptions
@@ -134,6 +135,7 @@ def _metric(read: Arms, given: JudgeOptions, *, higher: bool) -> Metric:
 def _table(read: Arms, metric: Metric, confidence: float) -> list[Any]:
     """A row for each arm; what only our own trainings measure is None."""
     base, lines = read.arms[0], []
+    its = read.seconds[base.name]
     # keys and names are those of a pilot's rows, so that every page reads both
     for arm in read.arms:
         own = controls_of(arm, read.arms) if arm.role in JUDGED else []
@@ -160,20 +162,12 @@ def _table(read: Arms, metric: Metric, confidence: float) -> list[Any]:
                 ],
                 "top1_error": None,
                 "top5_error": None,
-                "measures": {"seconds": _measure(seconds, read.seconds[base.name], metric)}
+                "measures": {"seconds": measured(seconds, its if metric.paired else [])}
                 if seconds
                 else {},
             }
         )
     return lines
-
-
-def _measure(values: list[float], base: list[float], metric: Metric) -> Measure:
-    to_base = None
-    if metric.paired and base:
-        differences = [a - b for a, b in zip(values, base, strict=True)]
-        to_base = dict(zip(("mean", "low", "high"), interval(differences), strict=True))
-    return {"values": [*values], "mean": statistics.fmean(values), "to_base": to_base}
 
 
 def tells_step(method: str, read: Arms) -> bool:
