@@ -110,7 +110,7 @@ def test_a_table_is_the_same_task_however_it_is_written(tmp_path: Path, way: str
 @pytest.mark.parametrize(
     ("way", "message"),
     [
-        ("decimal-comma", r"such as '2,5'; say how they are written with --read decimal=, or"),
+        ("decimal-comma", r"such as '2,5'; say how numbers are written with --read decimal="),
         ("white-space", r"has no column 'price'.*say how it is written with --read sep="),
         ("comment", r"first line, '# made by'.*--read comment='#'"),
         ("title", r"it has A title, or two; if .* with --read sep=, skiprows="),
@@ -143,9 +143,7 @@ def test_a_mark_for_missing_values(tmp_path: Path) -> None:
     frame = numbers(200).astype(object)
     frame.iloc[::9, 0] = "?"
     file = written(tmp_path, frame)
-    assert "such as '?'; if that marks a missing value, say so with --read na_values='?'" in (
-        refusal(file)
-    )
+    assert "what marks a missing value with --read na_values='?'" in (refusal(file))
     assert facts(file, read=("na_values=?",), missing="drop")["missing_drop"]["rows"] == 23
 
 

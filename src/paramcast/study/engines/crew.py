@@ -12,6 +12,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from multiprocessing import connection, parent_process
 from multiprocessing.process import BaseProcess
 from typing import Any, NamedTuple
@@ -30,16 +31,12 @@ class Ended(NamedTuple):
     value: Any = None
 
 
+@dataclass(eq=False)
 class Task:
-    """A function that a worker runs.
+    """A function that a worker runs, with its arguments, and how it ended; None until then."""
 
-    Attributes:
-        ended: how it ended; None until then.
-    """
-
-    def __init__(self, call: tuple[Callable[..., Any], tuple[Any, ...]]) -> None:
-        self.call = call
-        self.ended: Ended | None = None
+    call: tuple[Callable[..., Any], tuple[Any, ...]]
+    ended: Ended | None = None
 
 
 class Crew:
@@ -62,12 +59,8 @@ class Crew:
         self._died_early = 0
 
     def start(self) -> None:
-        """Start all workers and wait until they are ready.
-
-        Raises:
-            RunError: workers die before they are ready.
-        """
-        while not (self._full() and all(worker.ready for worker in self._workers)):
+        """Start all workers and wait until they are ready."""
+        while sum(worker.ready for worker in self._workers) < self._size:
             self._hire()
             self.wait(1.0)
 
@@ -101,11 +94,8 @@ class Crew:
             worker.end()
         self._workers.clear()
 
-    def _full(self) -> bool:
-        return len(self._workers) >= self._size
-
     def _hire(self) -> None:
-        while not self._full():
+        while len(self._workers) < self._size:
             try:
                 self._workers.append(_Worker(*self._prepare))
             except (OSError, EOFError):  # the fork server has died; the next worker starts it again

@@ -13,13 +13,10 @@ _held: dict[str, tuple[int, FileLock]] = {}  # this process's slot; the lock liv
 
 
 def take_slot(folder: str) -> int:
-    """Take the lowest number that no living worker holds, until this process ends.
+    """Take the lowest number that no living worker of a pool holds, until this process ends.
 
-    The lock ends with its process, however that ends, so that the replacement of a dead worker
-    takes its number, and with it its place on a GPU.
-
-    Args:
-        folder: shared by the workers of one pool.
+    The pool's workers share the folder. The lock ends with its process, however that ends, so that
+    the replacement of a dead worker takes its number, and with it its place on a GPU.
     """
     number = 0
     while "slot" not in _held:

@@ -122,17 +122,14 @@ def _check_numbers(frame: Any, name: str) -> None:
         plain, written = parsed.notna(), values.str.fullmatch(WRITTEN)
         if len(values) and plain.all():  # longer than 64 bits
             endless += [text] if np.isinf(parsed.astype(float)).any() else []
-        elif len(values) and (plain | written).all():
+        elif len(values) and (
+            (plain | written).all() or (plain.mean() > 0.5 and values.nunique() > MOST_CATEGORIES)
+        ):
+            such = values[~plain].iloc[0]
             raise TaskError(
-                f"column {text!r} of {name} holds text that looks like numbers, such as "
-                f"{shown(values[~plain].iloc[0])}; say how they are written with "
-                "--read decimal=, or --read thousands=, or write them as plain numbers"
-            )
-        elif plain.mean() > 0.5 and values.nunique() > MOST_CATEGORIES:
-            raise TaskError(
-                f"column {text!r} of {name} holds numbers and text, such as "
-                f"{shown(values[~plain].iloc[0])}; if that marks a missing value, say so with "
-                f"--read na_values={values[~plain].iloc[0]!r}, else write it as a number"
+                f"column {text!r} of {name} holds numbers and text, such as {shown(such)}; say how "
+                "numbers are written with --read decimal= or --read thousands=, or what marks a "
+                f"missing value with --read na_values={such!r}, or write plain numbers"
             )
     if endless:
         raise TaskError(

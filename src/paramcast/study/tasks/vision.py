@@ -57,58 +57,40 @@ def fashion(name: str, network: Network, folder: Path, limit: int | None) -> Tas
     return image_task(name, network, train, test, limit, epochs=3)
 
 
-CIFAR_HOME = "https://www.cs.toronto.edu/~kriz/"
+def _cifar_set(classes: int, shards: str, sha256: str, size: int) -> DataSet:
+    """CIFAR by its number of classes; `shards` is Hugging Face's folder of parquet files."""
+    archive = f"cifar-{classes}-binary.tar.gz"
+    parquet = "train-*-of-*.parquet"
+    return DataSet(
+        name=f"cifar{classes}",
+        folders=(f"cifar-{classes}", f"CIFAR{classes}"),
+        marks=(parquet, f"{shards}/{parquet}", f"data/{parquet}", archive),
+        remotes=(Remote(f"https://www.cs.toronto.edu/~kriz/{archive}", sha256, size),),
+    )
+
+
 CIFAR10 = Cifar(
-    DataSet(
-        name="cifar10",
-        folders=("cifar-10", "CIFAR10"),
-        marks=(
-            "train-*-of-*.parquet",
-            "plain_text/train-*-of-*.parquet",
-            "data/train-*-of-*.parquet",
-            "cifar-10-binary.tar.gz",
-        ),
-        remotes=(
-            Remote(
-                CIFAR_HOME + "cifar-10-binary.tar.gz",
-                "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd",
-                170_052_171,
-            ),
-        ),
+    _cifar_set(
+        10, "plain_text",
+        "c4a38c50a1bc5f3a1c5537f2155ab9d68f9f25eb1ed8d9ddda3db29a59bca1dd", 170_052_171,
     ),
     classes=10,
     label_bytes=1,
     column="label",
     folder="cifar-10-batches-bin",
     files={"train": tuple(f"data_batch_{i}.bin" for i in range(1, 6)), "test": ("test_batch.bin",)},
-    counts={"train": 50_000, "test": 10_000},
-)
+)  # fmt: skip
 CIFAR100 = Cifar(
-    DataSet(
-        name="cifar100",
-        folders=("cifar-100", "CIFAR100"),
-        marks=(
-            "train-*-of-*.parquet",
-            "cifar100/train-*-of-*.parquet",
-            "data/train-*-of-*.parquet",
-            "cifar-100-binary.tar.gz",
-        ),
-        remotes=(
-            Remote(
-                CIFAR_HOME + "cifar-100-binary.tar.gz",
-                "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec",
-                168_513_733,
-            ),
-        ),
+    _cifar_set(
+        100, "cifar100",
+        "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec", 168_513_733,
     ),
     classes=100,
     label_bytes=2,
     column="fine_label",
     folder="cifar-100-binary",
     files={"train": ("train.bin",), "test": ("test.bin",)},
-    counts={"train": 50_000, "test": 10_000},
-)
-
+)  # fmt: skip
 COARSE = replace(CIFAR100, classes=20, label_bytes=1, more_bytes=1, column="coarse_label")
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import tarfile
 import zlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -19,27 +20,17 @@ from .places import DataSet
 
 @dataclass(frozen=True)
 class Cifar:
-    """CIFAR-10 or CIFAR-100.
+    """CIFAR-10 or CIFAR-100."""
 
-    Args:
-        data: where it is found, and the archive at its public home.
-        classes: 10 or 100.
-        label_bytes: in front of each image of a binary file; the last one is the label.
-        more_bytes: between the label and the image.
-        column: holds the labels in parquet.
-        folder: inside the archive.
-        files: each split's, in the archive.
-        counts: images of each split.
-    """
-
-    data: DataSet
+    data: DataSet  # where it is found, and the archive at its public home
     classes: int
-    label_bytes: int
-    column: str
-    folder: str
-    files: dict[str, tuple[str, ...]]
-    counts: dict[str, int]
-    more_bytes: int = 0
+    label_bytes: int  # in front of each image of a binary file; the last one is the label
+    column: str  # holds the labels in parquet
+    folder: str  # inside the archive
+    files: dict[str, tuple[str, ...]]  # each split's, in the archive
+    more_bytes: int = 0  # between the label and the image
+    # images of each split
+    counts: Mapping[str, int] = field(default_factory=lambda: {"train": 50_000, "test": 10_000})
 
     def read(self, folder: Path, split: str) -> Part:
         """The images and labels of "train" or "test".

@@ -144,9 +144,7 @@ def decode_png(png: bytes | memoryview) -> npt.NDArray[np.uint8]:
         raise ValueError(f"has {width}x{height} pixels, not 32x32")
     try:
         with Image.open(io.BytesIO(png), formats=["PNG"]) as image:
-            content = (image if image.mode == "RGB" else image.convert("RGB")).tobytes()
+            planes: npt.NDArray[np.uint8] = np.asarray(image.convert("RGB")).transpose(2, 0, 1)
     except (OSError, ValueError, SyntaxError, EOFError, zlib.error, struct.error) as error:
         raise ValueError(f"cannot be decoded ({error})") from None
-    pixels: npt.NDArray[np.uint8] = np.frombuffer(content, np.uint8).reshape(SIDE, SIDE, 3)
-    planes: npt.NDArray[np.uint8] = pixels.transpose(2, 0, 1)
     return planes

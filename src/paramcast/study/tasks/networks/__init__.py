@@ -17,10 +17,9 @@ from torch import nn
 from .googlenet import googlenet
 from .recurrent import WordLSTM
 from .resnet import cifar_resnet, resnet18
-from .small import image_mlp, mlp, small_cnn
+from .small import image_mlp, mlp, small_cnn, vgg16
 from .tabular import mlp_plr
 from .transformer import GPT, vit_tiny
-from .vgg import vgg16
 
 __all__ = ["CHARACTERS", "IMAGES", "TABLES", "WORDS", "Network", "mlp", "small_cnn", "some"]
 
