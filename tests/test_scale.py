@@ -40,22 +40,6 @@ def test_one_worker_and_three_runs_on_paper() -> None:
     assert found.wait == 0.0
 
 
-def test_a_run_handed_out_ahead_fills_the_wait_for_the_driver() -> None:
-    # Both handed out by 2; the worker is busy from 1 on but for its last result's 3 seconds.
-    found = simulate(runs=4, workers=1, median=10.0, dispatch=1.0, write=2.0, ahead=1.0)
-    assert found.seconds == 1 + 4 * 10 + 3
-
-
-@pytest.mark.parametrize(("workers", "saturated"), [(10, False), (200, True)])
-def test_fixed_times_give_the_smaller_of_two_rates(workers: int, saturated: bool) -> None:
-    # D/D/1 with N sources: N / (T + s) until the server is full, then 1 / s; the first N runs are
-    # handed out before.
-    found = simulate(runs=4000, workers=workers, median=10.0, dispatch=0.05, write=0.05)
-    rate = 1 / 0.1 if saturated else workers / (10.0 + 0.1)
-    assert found.seconds == pytest.approx(workers * 0.05 + 4000 / rate, rel=0.01)
-    assert (found.driver_busy + found.store_busy > 0.98) == saturated
-
-
 def repairman(sources: int, think: float, service: float) -> tuple[float, float]:
     """M/M/1 with N sources: throughput and mean wait in the queue."""
     weights = [1.0]
@@ -87,14 +71,6 @@ def test_every_run_ends_once_whatever_fails() -> None:
     assert found.lost > 50
     # A node is up 3000 s of 3300, and loses about 40 s of work of each worker when it fails.
     assert found.workers_busy == pytest.approx((3000 - 40) / 3300, rel=0.02)
-
-
-def test_memory_is_what_is_handed_out_and_what_is_done() -> None:
-    found = simulate(
-        runs=1000, workers=10, median=1.0, dispatch=0.0, write=0.0, ahead=1.0,
-        bytes_ahead=7, bytes_done=1000,
-    )  # fmt: skip
-    assert 1_000_000 <= found.memory <= 1_000_000 + 20 * 7
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:

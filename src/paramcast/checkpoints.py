@@ -88,9 +88,6 @@ def load_mapped(path: str | os.PathLike[str]) -> Any:
 
     The file must stay as it is meanwhile. One in the format before torch 1.6, which has no
     checksums, is read as a whole.
-
-    Raises:
-        CheckpointError: as `load`.
     """
     with _refusing(path):
         with open(path, "rb") as file:

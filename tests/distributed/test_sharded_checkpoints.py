@@ -142,43 +142,27 @@ def test_a_sharded_run_resumes_bitwise_at_every_cut(ranks: Ranks, case: str) -> 
 
 @pytest.mark.compat(stack="FSDP2", feature="resume in mid-cycle")
 @on_ranks(cases=["momentum", "AdamW", "rich"])
-def test_a_checkpoint_of_two_processes_continues_in_one(ranks: Ranks, case: str) -> None:
-    place, start = (ranks.rank, ranks.world), STARTS[case]
-    model = sharded(torch.float64)
-    optimizer, _ = start(model, place)
-    for step in range(LAST):
-        train(model, optimizer, [step], place)
-        optimizer.zero_grad()
-        if step in FEW:
-            save(model, optimizer, ranks.folder / str(step))
-    wanted = wholes(model)
-    for step in FEW:
-        alone = Net(torch.float64)
-        optimizer, _ = start(alone, JOINT)
-        load(alone, optimizer, ranks.folder / str(step), no_dist=True)
-        assert optimizer._cycle.done == (step + 1) % 3
-        train(alone, optimizer, range(step + 1, LAST), JOINT)
-        assert_close(wholes(alone), wanted, 1e-12)
-
-
-@pytest.mark.compat(stack="FSDP2", feature="resume in mid-cycle")
-@on_ranks(cases=["momentum", "AdamW", "rich"])
-def test_a_checkpoint_of_one_process_continues_in_two(ranks: Ranks, case: str) -> None:
-    place, start = (ranks.rank, ranks.world), STARTS[case]
-    alone = Net(torch.float64)
-    optimizer, _ = start(alone, JOINT)
-    for step in range(LAST):
-        train(alone, optimizer, [step], JOINT)
-        optimizer.zero_grad()
-        if ranks.rank == 0 and step in FEW:
-            save(alone, optimizer, ranks.folder / str(step), no_dist=True)
-    dist.barrier()
-    for step in FEW:
-        model = sharded(torch.float64)
+def test_a_checkpoint_continues_in_one_process_and_in_two(ranks: Ranks, case: str) -> None:
+    """One of two processes in one, and one of one process in two."""
+    start = STARTS[case]
+    both, one = (sharded, (ranks.rank, ranks.world)), (Net, JOINT)
+    for (make, place), (other, there) in ((both, one), (one, both)):
+        alone = place == JOINT
+        model = make(torch.float64)
         optimizer, _ = start(model, place)
-        load(model, optimizer, ranks.folder / str(step))
-        train(model, optimizer, range(step + 1, LAST), place)
-        assert_close(wholes(model), wholes(alone), 1e-12)
+        for step in range(LAST):
+            train(model, optimizer, [step], place)
+            optimizer.zero_grad()
+            if step in FEW and (ranks.rank == 0 or not alone):
+                save(model, optimizer, ranks.folder / f"{alone}-{step}", no_dist=alone)
+        dist.barrier()
+        for step in FEW:
+            resumed = other(torch.float64)
+            optimizer, _ = start(resumed, there)
+            load(resumed, optimizer, ranks.folder / f"{alone}-{step}", no_dist=not alone)
+            assert optimizer._cycle.done == (step + 1) % 3
+            train(resumed, optimizer, range(step + 1, LAST), there)
+            assert_close(wholes(resumed), wholes(model), 1e-12)
 
 
 @pytest.mark.compat(stack="DDP", feature="resume in mid-cycle")

@@ -16,9 +16,6 @@ if TYPE_CHECKING:
 def pack(state: Any) -> numpy.ndarray[Any, Any]:
     """The tree of dicts, lists, tuples, tensors and plain values, as `torch.save` writes it.
 
-    Raises:
-        CheckpointError: a value of another type.
-
     Example:
         >>> unpack(pack({"lr": 0.1, "betas": (0.9, 0.999), 0: torch.ones(2)}))
         {'lr': 0.1, 'betas': (0.9, 0.999), 0: tensor([1., 1.])}
@@ -39,11 +36,7 @@ def pack(state: Any) -> numpy.ndarray[Any, Any]:
 
 
 def unpack(array: Any) -> Any:
-    """What `pack` was given, on the CPU.
-
-    Raises:
-        CheckpointError: the bytes are not those of `pack`.
-    """
+    """What `pack` was given, on the CPU; other bytes are a `CheckpointError`."""
     import numpy
 
     try:
