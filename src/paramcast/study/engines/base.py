@@ -61,13 +61,9 @@ class Engine(ABC):
     def run(self, jobs: Iterable[Job], finished: Callable[[Finished], None]) -> None:
         """Run every job; results come in any order.
 
-        Args:
-            jobs: in the order in which to start them. It may be lazy: an engine takes at most twice
-                as many jobs as it runs at once.
-            finished: called in this process for every attempt that ended.
-
-        Raises:
-            RunError: the engine cannot run anything.
+        `jobs` are in the order in which to start them, and may be lazy: an engine takes at most
+        twice as many as it runs at once. `finished` is called in this process for every attempt
+        that ended.
         """
         waiting = iter(jobs)
         running: dict[Any, tuple[Job, int]] = {}

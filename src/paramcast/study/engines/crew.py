@@ -42,11 +42,8 @@ class Task:
 class Crew:
     """A fixed number of worker processes, which run tasks in the order of submission.
 
-    Args:
-        size: the number of processes.
-        timeout: seconds that a task may take before its worker is killed. The clock is monotonic,
-            and stands still while the machine sleeps.
-        prepare: called with `arguments` in each worker before its first task.
+    A task may take `timeout` seconds before its worker is killed, by a monotonic clock, which
+    stands still while the machine sleeps. `prepare(*arguments)` runs first in each worker.
     """
 
     def __init__(

@@ -82,13 +82,7 @@ def _holds(path: Path, content: bytes) -> bool:
 
 
 def execute(spec: RunSpec, source: Source, parcel: Parcel, timeout: float | None) -> dict[str, Any]:
-    """Run one specification on this node; an error becomes the outcome's reason.
-
-    Args:
-        spec, source: the run, and the source of its task.
-        parcel: the files of the task, for a node without them.
-        timeout: seconds that the run may take; None for no limit.
-    """
+    """Run one specification on this node, within that many seconds; an error becomes the reason."""
     try:
         worker.use_one_thread()
         here = f"paramcast {__version__}, torch {torch.__version__}"

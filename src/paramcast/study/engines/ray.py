@@ -45,16 +45,13 @@ class RayEngine(Engine):
     Only the driver writes the store: if it dies, only the runs in progress are lost.
 
     Args:
-        address: "auto" (the cluster that this machine belongs to), "local" (one of our own, which
-            ends with the engine), "HOST:6379" (from a node of the cluster), or "ray://HOST:10001"
-            (from anywhere).
+        address: as `read_address` takes it.
         timeout: seconds that one run may take.
         cpus_per_run, gpus_per_run: what Ray reserves for a run; fractions share a device.
         workers: at most this many runs at once; None for as many as the cluster holds.
 
     Raises:
-        StudyError: the address is not one or, on entering the context, Ray is not installed or
-            nothing answers there.
+        StudyError: on entering the context, Ray is not installed or nothing answers there.
     """
 
     def __init__(
@@ -228,8 +225,8 @@ class RayEngine(Engine):
 def read_address(text: str) -> str:
     """Check an --address, and add the port that it leaves out.
 
-    Raises:
-        StudyError: it is not an address.
+    "auto" is the cluster that this machine belongs to, "local" one of our own, which ends with the
+    engine, "HOST:6379" a node of the cluster, and "ray://HOST:10001" is for clients from anywhere.
 
     Example:
         >>> read_address("ray://head")
@@ -248,10 +245,9 @@ def read_address(text: str) -> str:
 
 
 def check_reachable(address: str) -> None:
-    """Refuse an address at which no Ray answers within seconds; Ray itself waits for minutes.
+    """Refuse an address at which nothing speaks gRPC, as Ray does, within seconds.
 
-    Raises:
-        StudyError: nothing there speaks gRPC, as Ray does.
+    Ray itself waits for minutes.
     """
     if address in ("auto", "local") or os.environ.get("RAY_USE_TLS", "0") != "0":
         return

@@ -23,9 +23,7 @@ from .devices import settle
 def execute(spec: RunSpec, source: Source, live: str | None = None) -> dict[str, Any]:
     """Run one specification; an error becomes the outcome's reason.
 
-    Args:
-        spec, source: the run, and the source of its task.
-        live: the folder in which the run reports how far it is (see `store.live`).
+    `live` is the folder in which the run reports how far it is (see `store.live`).
     """
     try:
         settle(spec.device)

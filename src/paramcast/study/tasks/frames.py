@@ -71,18 +71,13 @@ AS_TEXT = {"dtype": str, "na_filter": False, "skip_blank_lines": False}
 def read_frame(
     path: Path, target: str | None, options: TableOptions, *, as_text: bool = False
 ) -> tuple[Any, list[str]]:
-    """The table, and how it was read where that is unusual.
-
-    Blanks around column names are removed.
+    """The table, and how it was read where that is unusual; blanks around names are removed.
 
     Args:
         path, options: the file, and how it is written.
         target: a column that must appear only once.
         as_text: leave the cells of a text file as they are written; the index is then called "line"
             and has the numbers of the rows' lines, if no cell is longer than a line.
-
-    Raises:
-        TaskError: the file cannot be read as a table, or the target appears twice in it.
     """
     import pandas as pd
 

@@ -49,19 +49,13 @@ _one_large = threading.Lock()
 
 @dataclass
 class Found:
-    """What a folder holds.
+    """What a folder holds."""
 
-    Args:
-        classes: names of the folders of images, sorted.
-        images: of each its path, its class, and the folder of its split ("" where none is given).
-        outside: images that belong to no class, by the folder that they lie in.
-        others: files that are not images, by their ending.
-    """
-
-    classes: list[str]
+    classes: list[str]  # names of the folders of images, sorted
+    # of each image its path, its class, and the folder of its split ("" where none is given)
     images: list[tuple[Path, str, str]] = field(default_factory=list)
-    outside: Counter[str] = field(default_factory=Counter)
-    others: Counter[str] = field(default_factory=Counter)
+    outside: Counter[str] = field(default_factory=Counter)  # images of no class, by their folder
+    others: Counter[str] = field(default_factory=Counter)  # what is no image, by its ending
 
 
 def share_images(root: Path) -> Path:
@@ -69,9 +63,6 @@ def share_images(root: Path) -> Path:
 
     The file holds plain arrays: `pixels` (uint8 [N, 32, 32, 3]), `labels`, `splits`, `classes`, and
     the description as JSON.
-
-    Raises:
-        TaskError: the folder or an image cannot be read, or there are fewer than two classes.
     """
     found = find_images(root)
     if len(found.classes) < 2 or not found.images:
@@ -135,11 +126,7 @@ def _listed(counts: Counter[str]) -> list[list[Any]]:
 
 
 def find_images(root: Path) -> Found:
-    """Every image of a folder: CLASS/..., or SPLIT/CLASS/... where there is a folder `train`.
-
-    Raises:
-        TaskError: a folder cannot be read.
-    """
+    """Every image of a folder: CLASS/..., or SPLIT/CLASS/... where there is a folder `train`."""
     try:
         splits = _given_splits(root)
         found = Found(sorted({d.name for place in splits or [root] for d in _folders(place)}))

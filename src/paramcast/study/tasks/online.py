@@ -19,10 +19,7 @@ Change = Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]
 def class_incremental(task: Task, groups: Sequence[Sequence[int]], memory: int) -> Task:
     """The task with its classes in groups, one group after another; judged at the end.
 
-    Args:
-        task: a classification whose splits are pairs of tensors.
-        groups: the labels of each segment.
-        memory: how many past examples are kept and replayed.
+    `memory`: how many past examples are kept and replayed.
     """
     segments = []
     for group in groups:

@@ -69,9 +69,6 @@ def find(
             `file.py:function`, `table.csv`, or a folder.
         target, table: of a table, the column to predict and how to read it.
         data_dir: the folder that holds a built-in task's data.
-
-    Raises:
-        TaskError: it names nothing, or the others do not fit it.
     """
     name, _, function = text.rpartition(":") if ".py:" in text else (text, "", "")
     path = usable_path(name, "TASK", home=True)

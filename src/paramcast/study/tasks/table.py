@@ -48,9 +48,6 @@ def task_from_table(
     """A table: numbers standardised, texts one-hot, a small network; 60/20/20.
 
     `look`: whether to look for columns that give the target away, which takes a second or more.
-
-    Raises:
-        TaskError: it cannot be read, or only with more options; the message says which.
     """
     # read, and refuse what cannot be meant
     frame, read = read_frame(path, target, options)

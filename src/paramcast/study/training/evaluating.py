@@ -58,15 +58,9 @@ def evaluate(
 def class_counts(prepared: Prepared, outputs: Tensor) -> dict[str, list[int]] | None:
     """Count, for each class of the test split, its examples, its predictions, and its hits.
 
-    The prediction is the class with the largest output. For a class c the false positives are
-    predicted[c] - hits[c], the false negatives actual[c] - hits[c].
-
-    Args:
-        prepared: the task.
-        outputs: (examples, classes, ...) on its test split.
-
-    Returns:
-        Three lists, one count per output; None without classes, or with more than MOST_CLASSES.
+    The prediction is the class with the largest of the outputs, (examples, classes, ...). For a
+    class c the false positives are predicted[c] - hits[c], the false negatives actual[c] - hits[c].
+    None without classes, or with more than MOST_CLASSES.
     """
     if prepared.classes is None or outputs.shape[1] > MOST_CLASSES:
         return None

@@ -40,11 +40,7 @@ def identity(name: str) -> str:
 
 
 def check(name: str, knobs: Mapping[str, Any]) -> bool:
-    """Load the function, say whose code runs, and tell whether it wraps an optimizer.
-
-    Raises:
-        StudyError: it is not there, or it needs other arguments than it would get.
-    """
+    """Load the function, say whose code runs, and tell whether it wraps an optimizer."""
     where, _, _ = name.rpartition(":")
     if where.endswith(".py"):
         _announce(_file(where, name))
@@ -78,13 +74,9 @@ def make(
     """The optimizer that a function of the user's makes.
 
     Args:
-        name: where the function is, such as "my.py:muon".
-        knobs: handed to it as keyword arguments.
+        name, knobs: where it is, such as "my.py:muon", and its keyword arguments.
         parameters, lr: what to train, and the learning rate.
         base: makes the base optimizer, for a function that wraps one.
-
-    Raises:
-        StudyError: it fails, or returns something that does not train these parameters.
     """
     function = function_of(name)
     wraps, rate = _wraps(name, function, knobs)

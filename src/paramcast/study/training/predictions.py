@@ -24,16 +24,13 @@ class Predictions:
 
     It scores about SCORED predictions of a run, and at most one in LEAST: scoring costs as much as
     the prediction itself, and its time counts in the run's seconds.
-
-    Attributes:
-        every: the number of cycles from one scored prediction to the next.
-        memory: bytes that scoring takes, which do not count as the method's.
     """
 
     scored = True
 
     def __init__(self) -> None:
-        self.every, self.memory = LEAST, 0
+        self.every = LEAST  # cycles from one scored prediction to the next
+        self.memory = 0  # bytes that scoring takes, which do not count as the method's
         self.events: list[ForecastEvent] = []
 
     def begin(self, parameters: Iterable[Tensor], cycles: int) -> Predictions:

@@ -33,11 +33,7 @@ class Cifar:
     counts: Mapping[str, int] = field(default_factory=lambda: {"train": 50_000, "test": 10_000})
 
     def read(self, folder: Path, split: str) -> Part:
-        """The images and labels of "train" or "test".
-
-        Raises:
-            TaskError: files are missing or damaged.
-        """
+        """The images and labels of "train" or "test"."""
         inside = parquet_folder(folder)
         if inside is not None:
             return read_parquet(inside, split, self.counts[split], self.column, self.classes)
@@ -55,11 +51,7 @@ class Cifar:
 
 
 def from_archive(path: Path, names: list[str], size: int) -> bytes:
-    """The members of those names of a tar archive, each of that size, together.
-
-    Raises:
-        TaskError: it lacks one, or is damaged.
-    """
+    """The members of those names of a tar archive, each of that size, together."""
     content = b""
     try:
         with tarfile.open(path, "r:gz") as archive:

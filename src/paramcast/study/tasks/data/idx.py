@@ -17,17 +17,10 @@ UNSIGNED_BYTE = 0x08  # the format's code for the type of its values
 
 
 def read_idx(path: Path, shape: tuple[int, ...]) -> npt.NDArray[np.uint8]:
-    """Read an IDX file of unsigned bytes, gzipped (".gz") or not.
+    """Read an IDX file of unsigned bytes, gzipped (".gz") or not, which must have that shape.
 
     The header is four bytes (0, 0, type, number of dimensions), then one big-endian 32-bit length
     per dimension. No more than the expected size is ever decompressed, whatever the file says.
-
-    Args:
-        path: the file.
-        shape: the shape it must have.
-
-    Raises:
-        TaskError: the file is missing, damaged, or holds something else.
     """
     header_size = 4 + 4 * len(shape)
     size = header_size + math.prod(shape)

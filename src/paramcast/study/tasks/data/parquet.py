@@ -40,13 +40,8 @@ def parquet_folder(folder: Path) -> Path | None:
 def read_parquet(folder: Path, split: str, count: int, column: str, classes: int) -> Part:
     """Read the shards of a split: an `img` column of PNG files, and labels.
 
-    Args:
-        folder, split: where they are, and how their names begin: "train-00000-of-00003.parquet".
-        count: the images that all of them together must hold.
-        column, classes: of the labels, which go from 0 to `classes` - 1.
-
-    Raises:
-        TaskError: a shard is missing or damaged, or holds something else.
+    They are called as in "train-00000-of-00003.parquet", and together hold `count` images; labels
+    are in `column`, from 0 to `classes` - 1.
     """
     shards = {path: _promised_rows(path, column) for path in _shards(folder, split)}
     total = sum(shards.values())

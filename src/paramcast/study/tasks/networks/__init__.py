@@ -26,17 +26,12 @@ __all__ = ["CHARACTERS", "IMAGES", "TABLES", "WORDS", "Network", "mlp", "small_c
 
 @dataclass(frozen=True)
 class Network:
-    """A network by name.
+    """A network by name."""
 
-    Args:
-        make: builds a fresh one.
-        settings: those of the Task in which this network departs from the data's usual ones.
-        context: length of the sequences it reads, for a network of characters.
-    """
-
-    make: Callable[..., nn.Module]
+    make: Callable[..., nn.Module]  # builds a fresh one
+    # those of the Task in which this network departs from the data's usual ones
     settings: Mapping[str, Any] = field(default_factory=dict)
-    context: int = 0
+    context: int = 0  # length of the sequences it reads, for a network of characters
 
 
 ADAMW = {"base": "adamw", "weight_decay": 0.05, "lr_range": (1e-4, 1e-2)}

@@ -12,11 +12,8 @@ class WordLSTM(nn.Module):
     Words are numbers from 1; 0 fills up short texts at their end. The backward half reads the words
     in reverse, from the last one on, so that what fills up changes nothing in either half.
 
-    Args:
-        vocabulary, classes: how many numbers there are, 0 included, and how many outputs.
-        embedding, width: of a word, and of the state in each direction.
-        unread: probability that training leaves a word out.
-        dropout: on the words' embeddings and on the mean.
+    Training leaves a word out with the probability `unread`; dropout acts on the words' embeddings
+    and on the mean.
     """
 
     def __init__(

@@ -17,10 +17,8 @@ class Periodic(nn.Module):
 
     A plain network learns functions that are smooth in x; house prices jump from street to street.
 
-    Args:
-        numbers: how many inputs, the first ones, are embedded.
-        frequencies: c per number, drawn from a normal distribution of standard deviation `scale`.
-        width: of an embedding.
+    The first `numbers` inputs are embedded; their frequencies c are drawn from a normal
+    distribution of standard deviation `scale`.
     """
 
     def __init__(self, numbers: int, frequencies: int, width: int, scale: float) -> None:
