@@ -229,9 +229,6 @@ class Anomaly(Gate):
             _log.warning("step %d: %s", step, fired.why)
         return fired
 
-    def anomalies(self) -> list[Anomaly]:
-        return [self]
-
     def state_dict(self) -> dict[str, Any]:
         """Everything that changes, as plain values."""
         return {

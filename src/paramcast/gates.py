@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 from torch import Tensor, nn
 
@@ -17,9 +16,6 @@ from .errors import ArgumentError
 from .events import Decision, Proposal
 from .tensors import functional as F
 from .tensors.segments import forget_copies
-
-if TYPE_CHECKING:
-    from .anomalies import Anomaly
 
 
 class Gate(ABC):
@@ -37,13 +33,9 @@ class Gate(ABC):
     def decide(self, proposal: Proposal) -> Decision:
         """Say whether to write the prediction, and why."""
 
-    def losses(self) -> list[LossCheck]:
-        """The loss checks in this gate."""
-        return []
-
-    def anomalies(self) -> list[Anomaly]:
-        """The anomaly rules in this gate."""
-        return []
+    def parts(self) -> list[Gate]:
+        """The gates that this one is combined of."""
+        return [self]
 
     def __and__(self, other: Gate) -> Gate:
         return _All(self, other)
@@ -184,9 +176,6 @@ class LossCheck(Gate):
     def decide(self, proposal: Proposal) -> Decision:
         return Decision(True, "to be checked by the loss")
 
-    def losses(self) -> list[LossCheck]:
-        return [self]
-
     def measure(self) -> float:
         """The loss at the current parameters."""
         self.evaluations += 1
@@ -230,11 +219,8 @@ class _All(Gate):
         fired = tuple(each for decision in decisions for each in decision.fired)
         return Decision(True, " and ".join(d.reason for d in decisions), shortest, fired)
 
-    def losses(self) -> list[LossCheck]:
-        return [check for gate in self.gates for check in gate.losses()]
-
-    def anomalies(self) -> list[Anomaly]:
-        return [rules for gate in self.gates for rules in gate.anomalies()]
+    def parts(self) -> list[Gate]:
+        return [part for gate in self.gates for part in gate.parts()]
 
     def __repr__(self) -> str:
         return f"({' & '.join(map(repr, self.gates))})"

@@ -113,8 +113,9 @@ class Settings:
         self.monitors = (*monitors, *debug_monitors())
 
         # what the gate and the monitors need
-        self.anomalies: list[Anomaly] = [] if gate is None else gate.anomalies()
-        self.loss_checks: list[LossCheck] = [] if gate is None else gate.losses()
+        parts = [] if gate is None else gate.parts()
+        self.anomalies = [part for part in parts if isinstance(part, Anomaly)]
+        self.loss_checks = [part for part in parts if isinstance(part, LossCheck)]
         self.watched = bool(self.monitors or self.anomalies)
         self.withdraws = any(rules.withdraws for rules in self.anomalies)
         self.awaits_loss = any(rules.watches_loss for rules in self.anomalies)
