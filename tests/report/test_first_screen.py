@@ -41,8 +41,7 @@ def test_its_pictures_are_the_stored_intervals(pilot: Path) -> None:
             assert mean - WIDTH / 2 == pytest.approx(scale * c.mean, abs=0.05)
 
 
-@pytest.mark.parametrize("width", [400, 1000])
-@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize(("width", "scheme"), [(400, "dark"), (1000, "light")])
 def test_it_fits_a_browser(browser: Any, pilot: Path, width: int, scheme: Any) -> None:
     page = browser.new_page(viewport={"width": width, "height": 700}, color_scheme=scheme)
     wrong: list[str] = []

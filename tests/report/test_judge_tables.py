@@ -85,16 +85,11 @@ def test_a_control_as_good_is_used_instead_and_one_of_another_method_is_not_aske
     both = results({"sgd": 0.0, "new": 0.02, "other": 0.03, "sgd-lr-matched": 0.02})
     found = kinds(judge(both, control=["sgd-lr-matched=new"]))
     assert found == {"new": INSTEAD, "other": ADOPT}
-
-
-def test_roles_from_a_column() -> None:
-    table = results({"a": 0.0, "new": 0.02, "step": 0.02, "demon": 0.01})
-    table["role"] = table["model"].map(
-        {"a": "base", "new": "predictor", "step": "control of new", "demon": "reference"}
-    )
-    judged = judge(table)
+    # roles from a column
+    roles = {"sgd": "base", "new": "predictor", "sgd-lr-matched": "control of new"}
+    judged = judge(table.assign(role=table["model"].map(roles)))
     assert kinds(judged) == {"new": INSTEAD}
-    assert row(judged, "step")["control_of"] == "new"
+    assert row(judged, "sgd-lr-matched")["control_of"] == "new"
 
 
 def test_the_numbers_are_those_of_the_paired_t_test() -> None:
@@ -467,31 +462,20 @@ def test_report_and_return_work_on_a_judged_table(tmp_path: Path) -> None:
     assert "new against sgd on results.csv, n = 8" in paid.out
 
 
-def test_the_return_on_an_unpaired_table_without_times(tmp_path: Path) -> None:
-    table = results({"sgd": 0.0, "new": 0.1}).drop(columns="seed").iloc[:-1]
-    table.to_csv(tmp_path / "results.csv", index=False)
-    assert call(tmp_path, "judge", "results.csv", "--out", "judged").code == 0
+def test_an_unpaired_table_whose_names_would_be_code(tmp_path: Path) -> None:
+    """It is judged again into its folder, and never into a pilot's."""
+    table = results({"sgd": 0.0, EVIL: 0.1}).rename(columns={"model": "optimizer"})
+    table.drop(columns="seed").iloc[:-1].to_csv(tmp_path / "<b>x.csv", index=False)
+    for _ in range(2):
+        assert call(tmp_path, "judge", "<b>x.csv", "--out", "judged").code == 0
+    page = (tmp_path / "judged" / "report.html").read_text("utf-8")
+    assert EVIL not in page
+    assert "<b>x" not in page
     paid = call(tmp_path, "roi", "judged", "--full")
     assert paid.code == 0, paid.err
     assert "no time was measured" in paid.out
     assert "unpaired" in call(tmp_path, "report", "judged", "--format", "md", "-o", "-").out
-
-
-def test_a_table_is_judged_again_into_its_folder_and_never_into_a_pilots(tmp_path: Path) -> None:
     write_pilot(tmp_path / "pilot")
-    results({"sgd": 0.0, "new": 0.02}).to_csv(tmp_path / "results.csv", index=False)
-    for _ in range(2):
-        assert call(tmp_path, "judge", "results.csv", "--out", "judged").code == 0
-    refused = call(tmp_path, "judge", "results.csv", "--out", "pilot")
+    refused = call(tmp_path, "judge", "<b>x.csv", "--out", "pilot")
     assert (refused.code, refused.out) == (2, "")
     assert "pilot holds a pilot's or study's results; choose another --out folder" in refused.err
-
-
-def test_names_in_a_table_are_no_code_on_the_page(tmp_path: Path) -> None:
-    table = results({"sgd": 0.0, EVIL: 0.02}).rename(columns={"model": "optimizer"})
-    table.to_csv(tmp_path / "<b>x.csv", index=False)
-    done = call(tmp_path, "judge", "<b>x.csv", "--out", "judged")
-    assert done.code == 0, done.err
-    page = (tmp_path / "judged" / "report.html").read_text("utf-8")
-    assert EVIL not in page
-    assert "<b>x" not in page

@@ -70,8 +70,11 @@ def test_the_first_screen_is_the_stored_verdict(pilot: Path) -> None:
     assert trace["x"] == [pytest.approx(100 * to_base["mean"], rel=1e-4)]
     low = trace["x"][0] - trace["error_x"]["arrayminus"][0]
     assert low == pytest.approx(100 * to_base["low"], abs=1e-3)
-    zone = data["effect"]["views"][0]["layout"]["shapes"][0]
+    layout = data["effect"]["views"][0]["layout"]
+    (zone,), (low, high) = layout["shapes"], layout["xaxis"]["range"]
     assert (zone["x0"], zone["x1"]) == (-0.5, 0.5)
+    assert 1.0 / (high - low) < 0.5  # the margin does not fill the plot
+    assert facts["Runs stored"].startswith(f"{len(data['runs']['rows'])} (")
 
 
 def test_every_seed_is_a_dot(pilot: Path) -> None:
@@ -168,16 +171,19 @@ def test_a_run_that_has_not_learned_yet_is_told_and_stays_in_the_means(tmp_path:
     assert all("done, not learned yet" in row for row in said)
 
 
-def test_the_tuning_chart_marks_the_chosen_rate(pilot: Path) -> None:
-    result, data = cell(result_of(pilot)), chart(data_of(pilot), "tuning")["views"][0]["data"]
-    chosen = result["learning_rates"]["chosen"]
+def test_the_tuning_chart_marks_the_chosen_rate_and_hollows_those_left(pilot: Path) -> None:
+    rates = cell(result_of(pilot))["learning_rates"]
+    traces = {t["name"]: t for t in chart(data_of(pilot), "tuning")["views"][0]["data"]}
     for name, method in (("sgd", "base"), ("plp", "plp"), ("demon", "demon")):
-        trace = next(t for t in data if t["name"] == name)
-        stars = [
-            x for x, s in zip(trace["x"], trace["marker"]["symbol"], strict=True) if s == "star"
-        ]
-        assert stars == [chosen[method]]
-        assert sorted(trace["x"]) == sorted(result["learning_rates"]["tried"])
+        symbols = dict(zip(traces[name]["x"], traces[name]["marker"]["symbol"], strict=True))
+        assert sorted(symbols) == sorted(rates["tried"])
+        starred = [lr for lr, symbol in symbols.items() if symbol == "star"]
+        assert starred == [rates["chosen"][method]]
+        # those that the search left were tried on fewer seeds
+        keys = dict(zip(rates["tried"], map(len, rates["keys"][method]), strict=True))
+        left = {lr for lr, n in keys.items() if n < max(keys.values())}
+        assert {lr for lr, symbol in symbols.items() if symbol.endswith("-open")} == left
+        assert len(left) == (4 if method == "base" else 0)
 
 
 def test_time_to_target_counts_those_that_reach_it(tmp_path: Path) -> None:
@@ -277,18 +283,6 @@ def test_the_controls_of_a_settled_comparison_are_drawn_too(tmp_path: Path) -> N
     ]
 
 
-def test_rates_that_the_search_left_are_hollow(pilot: Path) -> None:
-    keys = cell(result_of(pilot))["learning_rates"]["keys"]["base"]
-    tried = cell(result_of(pilot))["learning_rates"]["tried"]
-    trace = next(
-        t for t in chart(data_of(pilot), "tuning")["views"][0]["data"] if t["name"] == "sgd"
-    )
-    shapes = dict(zip(trace["x"], trace["marker"]["symbol"], strict=True))
-    left = {lr for lr, own in zip(tried, keys, strict=True) if len(own) == 1}
-    assert {lr for lr, shape in shapes.items() if shape.endswith("-open")} == left
-    assert len(left) == 4
-
-
 def test_a_base_that_its_user_tuned_has_no_line(tmp_path: Path) -> None:
     write_pilot(tmp_path, methods="plp", seeds=6, tuned_base=0.05)
     traces = chart(data_of(tmp_path), "tuning")["views"][0]["data"]
@@ -371,17 +365,3 @@ def test_the_first_chart_shows_the_control_that_is_to_be_used_instead(tmp_path: 
     assert [row[0] for row in drawn["table"]["rows"]] == [
         "plp − sgd", "plp − random-jump", "random-jump − sgd",  # noqa: RUF001 - minus
     ]  # fmt: skip
-
-
-def test_the_margin_does_not_fill_the_plot(pilot: Path) -> None:
-    layout = data_of(pilot)["effect"]["views"][0]["layout"]
-    low, high = layout["xaxis"]["range"]
-    zone = layout["shapes"][0]
-    assert (zone["x1"] - zone["x0"]) / (high - low) < 0.5
-
-
-def test_the_facts_count_the_runs_that_the_page_lists(pilot: Path) -> None:
-    data = data_of(pilot)
-    runs = len(data["runs"]["rows"])
-    told = {label: value for label, value, _ in data["facts"]}["Runs stored"]
-    assert told.startswith(f"{runs} (")

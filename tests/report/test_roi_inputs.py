@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -111,48 +110,29 @@ def test_inputs_that_do_not_fit_the_task(tmp_path: Path, folder: Path) -> None:
 # --- bad folders ----------------------------------------------------------------------------------
 
 
-def newer(result: dict[str, Any]) -> None:
-    result["schema"] = 5
-
-
-def nothing_judged(result: dict[str, Any]) -> None:
-    cell(result)["verdicts"] = {}
-
-
-def without(key: str) -> Callable[[dict[str, Any]], None]:
-    return lambda result: cell(result).pop(key)
-
-
-def other_keys(result: dict[str, Any]) -> None:
-    cell(result)["table"][0]["keys"] = ["none"] * 8
+def one_seed(result: dict[str, Any]) -> None:
+    cell(result)["seeds"] = 1
+    for row in cell(result)["table"]:
+        row["values"], row["early_values"] = row["values"][:1], row["early_values"][:1]
 
 
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        (newer, "has schema 5, this paramcast reads 4; use the paramcast that wrote it"),
-        (nothing_judged, "judges no method; run the pilot with a predictor"),
-        (without("table"), "is not as this paramcast writes it (cells.0.table: Field required"),
-        (
-            other_keys,
-            "lacks 8 of the runs behind sgd; run the pilot's command again",
-        ),
+        (lambda result: result.update(schema=5),
+         "has schema 5, this paramcast reads 4; use the paramcast that wrote it"),
+        (lambda result: cell(result).update(verdicts={}),
+         "judges no method; run the pilot with a predictor"),
+        (lambda result: cell(result).pop("table"),
+         "is not as this paramcast writes it (cells.0.table: Field required"),
+        (lambda result: cell(result)["table"][0].update(keys=["none"] * 8),
+         "lacks 8 of the runs behind sgd; run the pilot's command again"),
+        (one_seed,
+         "has 1 seed; without a spread there is no interval: run the pilot with --seeds 8"),
     ],
-)
+)  # fmt: skip
 def test_bad_results(tmp_path: Path, change: Any, message: str) -> None:
     assert message in refused(store(tmp_path / "out", adopted(), change=change))
-
-
-def one_seed(result: dict[str, Any]) -> None:
-    judged = cell(result)
-    judged["seeds"] = 1
-    for row in judged["table"]:
-        row["values"], row["early_values"] = row["values"][:1], row["early_values"][:1]
-
-
-def test_one_seed(tmp_path: Path) -> None:
-    said = refused(store(tmp_path / "one", adopted(), change=one_seed))
-    assert "has 1 seed; without a spread there is no interval: run the pilot with --seeds 8" in said
 
 
 @pytest.mark.parametrize(("left", "name"), [(1, "sgd-lr-matched"), (2, "random-jump")])
