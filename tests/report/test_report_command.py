@@ -165,7 +165,7 @@ def test_of_many_methods_one_page_has_the_most_important(chromium: str, many: Pa
 
 def test_what_a_meeting_decides_comes_first_and_the_rest_is_counted(many: Path) -> None:
     stored, words = load(many), Words("en")
-    pages = list(meeting._ever_shorter(stored, words, None))
+    pages = list(meeting.ever_shorter(stored, words, None))
     assert len(pages) == len(meeting.CUTS)  # with so many, all of all is not even tried
     shown = [verdict["method"] for verdict in pages[0]["verdicts"]]
     assert shown == ["ema", "ema", "swa", "rre"]  # adopt, adopt, harmful; of the first its speed

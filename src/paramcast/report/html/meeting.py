@@ -38,26 +38,26 @@ def one_page(stored: Stored, words: Words, inputs: Inputs | None) -> bytes:
         StudyError: as for `report.build` and `pdf.to_pdf`.
     """
     printed = b""
-    for data in _ever_shorter(stored, words, inputs):
+    for data in ever_shorter(stored, words, inputs):
         printed = to_pdf(render(data, words, eager=True, one_page=True))
         if len(re.findall(rb"/Type\s*/Page\b", printed)) == 1:
             break
     return printed
 
 
-def _ever_shorter(stored: Stored, words: Words, inputs: Inputs | None) -> Iterator[dict[str, Any]]:
-    judged = len(stored.result["cells"][0]["verdicts"])
-    if stored.kind == "study" or judged <= WHOLE:
+def ever_shorter(stored: Stored, words: Words, inputs: Inputs | None) -> Iterator[dict[str, Any]]:
+    """What to print: all of it where that may fit, then less and less."""
+    if stored.kind == "study" or len(stored.result["cells"][0]["verdicts"]) <= WHOLE:
         yield build(stored, words, inputs)
     money = payoff.section(stored, words, inputs)  # what the pilot cost, with all its methods
     for methods, rows in CUTS:
         shown, others = shortened(stored, methods)
-        data = build(shown, words, inputs)
+        data = _cut(build(shown, words, inputs), others, rows, words)
         if money:
             lead = data["verdicts"][0]["method"]
             own = [each for each in money["methods"] if each["name"] == lead]
             data["payoff"] = {**money, "methods": own}
-        yield _cut(data, others, rows, words)
+        yield data
 
 
 def shortened(stored: Stored, methods: int) -> tuple[Stored, list[str]]:
@@ -68,23 +68,23 @@ def shortened(stored: Stored, methods: int) -> tuple[Stored, list[str]]:
     if stored.kind == "study":
         return stored, []
     (cell,) = stored.result["cells"]
-    names = sorted(cell["verdicts"], key=lambda name: _place(cell, name))  # stable
+    # a method counts by the more important of its verdicts; the order is stable
+    places = {
+        name: min(FIRST.index(v.kind) if v.kind in FIRST else len(FIRST) for v in answers.values())
+        for name, answers in cell["verdicts"].items()
+    }
+    names = sorted(places, key=places.__getitem__)
     kept, others = names[:methods], names[methods:]
-    gone = {*others}
     less: Judged = {
         **cell,
         "verdicts": {name: cell["verdicts"][name] for name in kept},
         "table": [
-            row for row in cell["table"] if gone.isdisjoint((row["method"], row["control_of"]))
+            row
+            for row in cell["table"]
+            if row["method"] not in others and row["control_of"] not in others
         ],
     }
     return stored._replace(result={**stored.result, "cells": [less]}), others
-
-
-def _place(cell: Judged, name: str) -> int:
-    """Of the more important of a method's verdicts."""
-    kinds = [verdict.kind for verdict in cell["verdicts"][name].values()]
-    return min(FIRST.index(kind) if kind in FIRST else len(FIRST) for kind in kinds)
 
 
 def _cut(data: dict[str, Any], others: list[str], rows: int, words: Words) -> dict[str, Any]:

@@ -8,6 +8,7 @@ from typing import Any
 from ...study.judging.sentences import advice, amount, caution, kind, note, sentence
 from ...study.tasks.description import lines
 from ...study.words import Words
+from ..roi.lines import seeds_of
 from . import study
 from .comparison import Cell, bases
 from .load import Stored
@@ -108,11 +109,7 @@ def _seeds(cells: list[Cell], words: Words) -> str:
     said = {about: seeds_said(numbers, words) for about, numbers in found.items() if numbers}
     if not said:  # nothing was compared
         return seeds_said({len(row["values"]) for row in rows}, words)
-    if len({*said.values()}) == 1:
-        return next(iter(said.values()))
-    return words("page.comma").join(
-        words("facts.seeds_for", n=n, about=words(f"page.{about}")) for about, n in said.items()
-    )
+    return seeds_of(said, words)
 
 
 def seeds_said(numbers: set[int], words: Words) -> str:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
-from ...study.judging.stats import BETTER, EQUAL, Comparison, compare_unpaired, t_quantile
+from ...study.judging.stats import BETTER, EQUAL, Comparison, compare, compare_unpaired
 from ...study.judging.verdict import Metric, difference
 from .rows import Row
 
@@ -47,11 +46,12 @@ def gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
 
 
 def mean_difference(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect:
-    """The mean of a - b."""
-    if not paired:
-        return _of_groups(a, b)
-    d = np.subtract(*common(a, b))
-    return _effect(float(d.mean()), d)
+    """The mean of a - b; of groups that no seed pairs all values count."""
+    x, y = common(a, b, paired=paired)
+    known: dict[str, Any] = {"confidence": CONFIDENCE, "cross_check": False}
+    # no margin is asked for here
+    found = compare(x - y, 1.0, **known) if paired else compare_unpaired([*x], [*y], 1.0, **known)
+    return Effect(found.mean, found.low, found.high, found.n)
 
 
 def ratio(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect | None:
@@ -64,21 +64,8 @@ def ratio(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect | None:
     if not len(x) or not len(y) or y.mean() == 0:
         return None
     r = float(x.mean() / y.mean())
-    if not paired:
-        return _of_groups(x / y.mean(), r * y / y.mean()).times(1.0, r)
-    return _effect(r, (x - r * y) / y.mean())
-
-
-def _of_groups(a: Numbers, b: Numbers) -> Effect:
-    x, y = ([*map(float, values)] for values in (a, b))
-    found = compare_unpaired(x, y, 1.0, confidence=CONFIDENCE, cross_check=False)
-    return Effect(found.mean, found.low, found.high, found.n)
-
-
-def _effect(mean: float, spread: np.ndarray) -> Effect:
-    n = len(spread)
-    half = t_quantile(n, CONFIDENCE) * float(spread.std(ddof=1)) / math.sqrt(n)
-    return Effect(mean, mean - half, mean + half, n)
+    # the residuals have mean 0, and the interval that R has around itself
+    return mean_difference(x / y.mean(), r * y / y.mean(), paired=paired).times(1.0, r)
 
 
 def _difference(a: Numbers, b: Numbers, metric: Metric, confidence: float) -> Comparison:
@@ -126,7 +113,11 @@ def added_share(row: Row, alternative: Row, base: Row, *, paired: bool = True) -
     if not a or not b or not c or row is alternative:
         return Effect(0.0, 0.0, 0.0, len(c))
     if not paired:  # the base's mean counts as exact
-        return _of_groups(a, b).times(1 / float(np.mean(c))) if any(c) else _share([], [])
+        return (
+            mean_difference(a, b, paired=False).times(1 / float(np.mean(c)))
+            if any(c)
+            else _share([], [])
+        )
     a, b, c = common(a, b, c)
     return _share(a - b, c)
 

@@ -56,7 +56,7 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
     return [
         words(
             "payoff.compared" if paid else "payoff.no_return", method=name, base=base,
-            task=found["task"], n=_seeds(method, words),
+            task=found["task"], n=seeds_of(method["seeds"], words),
             kinds=words("payoff.and").join(kinds),
         ),
         words("payoff.free", said=free, next=_next(name, cases, found, words)),
@@ -69,13 +69,12 @@ def lines(name: str, found: Found, words: Words) -> list[str]:
     ]  # fmt: skip
 
 
-def _seeds(method: Found, words: Words) -> str:
-    """How many seeds each case was judged with, or one number."""
-    seeds = method["seeds"]
-    if len({*seeds.values()}) == 1:
-        return str(next(iter(seeds.values())))
+def seeds_of(questions: Mapping[str, Any], words: Words) -> str:
+    """How many seeds each question was judged with, or one number where that is the same."""
+    if len({*questions.values()}) == 1:
+        return str(next(iter(questions.values())))
     return words("page.comma").join(
-        words("facts.seeds_for", n=n, about=words(f"page.{about}")) for about, n in seeds.items()
+        words("facts.seeds_for", n=n, about=words(f"page.{key}")) for key, n in questions.items()
     )
 
 
