@@ -147,11 +147,6 @@ def test_archives_that_lie(tmp_path: Path, make: Any, message: str) -> None:
         kind.read(tmp_path, "train")
 
 
-def test_a_folder_without_the_archive(tmp_path: Path) -> None:
-    with pytest.raises(TaskError, match=r"cifar-100-binary.tar.gz is missing; the data folder"):
-        SMALL100.read(tmp_path, "test")
-
-
 # --- damaged parquet ----------------------------------------------------------------------------
 
 

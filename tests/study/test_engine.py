@@ -221,7 +221,7 @@ def test_available_memory_stays_within_the_limit_of_a_container(
 
 def test_as_many_workers_start_as_the_memory_holds(task_file: Callable[..., Path]) -> None:
     jobs = [Job(spec(), find(str(task_file())))]
-    size, said = psutil.Process().memory_info().rss, list[str]()
+    size, said = psutil.Process().memory_full_info().uss, list[str]()
     for memory, count in ((1, 1), (3 * size, 2), (100 * size, 3)):
         with LocalEngine(3, memory=memory, say=said.append) as engine:
             engine.run(jobs, lambda done: None)

@@ -162,20 +162,6 @@ def rows_of(inputs: Any) -> set[bytes]:
     return {each.numpy().tobytes() for each in inputs}
 
 
-@pytest.mark.parametrize("name", ["val", "Valid", "validation"])
-def test_given_splits_are_used(name: str, tmp_path: Path) -> None:
-    root, sizes = tmp_path / "photos", {"Train": 14, name: 3, "test": 4}
-    for split, each in sizes.items():
-        folder_of(root / split, each=each)
-    shutil.rmtree(root / "test" / "b")  # a class that is not tested
-    task = load(find(str(root)))
-    assert [len(part) for part in (task.train, task.validation, task.test)] == [28, 6, 4]
-    assert task.test.targets.tolist() == [0] * 4
-    folders = [["Train", 28], ["test", 4], [name, 6]]
-    assert task.description["images_splits"]["folders"] == sorted(folders)
-    assert not {"images_random", "images_no_test"} & set(task.description)
-
-
 @pytest.mark.parametrize(("kept", "missing"), [("test", "validation"), ("val", "test")])
 def test_a_split_that_is_missing_is_a_fifth_of_train(
     kept: str, missing: str, tmp_path: Path

@@ -290,40 +290,6 @@ def test_a_pilot_in_bfloat16_goes_on_and_refuses_another_precision(
     assert "precision: there bfloat16, asked float32" in other.err
 
 
-STUDY = """
-name = "half"
-question = "Does it run?"
-{more}
-[[grid]]
-task = "digits/mlp"
-methods = ["plp"]
-seeds = 2
-epochs = 1
-lr = 0.05
-random_jump = false
-"""
-
-
-def test_a_study_names_its_precision_or_takes_it_from_the_command(
-    paramcast: Callable[..., Any], tmp_path: Path
-) -> None:
-    (tmp_path / "file.toml").write_text(STUDY.format(more='precision = "bfloat16"'))
-    (tmp_path / "plain.toml").write_text(STUDY.format(more=""))
-    ran = paramcast("study", "run", "file.toml", "--out", "a", "--workers", 1, "--json")
-    assert ran.code == 0, ran.err
-    again = paramcast("study", "resume", "a", "--workers", 1, "--json")
-    assert again.result["reused_runs"] > 0
-    words = ("study", "run", "plain.toml", "--out", "b", "--workers", 1)
-    half = paramcast(*words, "--precision", "bfloat16", "--json")
-    values = [row["loss"] for row in half.result["cells"][0]["table"]]
-    assert values == [row["loss"] for row in ran.result["cells"][0]["table"]]
-    refused = paramcast(*words)
-    assert refused.code == 2
-    assert "another specification (precision: there bfloat16, asked float32)" in refused.err
-    resumed = paramcast("study", "resume", "b", "--workers", 1, "--json")
-    assert resumed.result["reused_runs"] > 0
-
-
 # --- on a GPU -------------------------------------------------------------------------------------
 
 

@@ -82,8 +82,8 @@ class LocalEngine(Engine):
     def _begin(self) -> None:
         """Start as many workers as the memory holds."""
         available = available_memory() if self._memory is None else self._memory
-        # a worker takes about what this process does, which has loaded the task
-        size = psutil.Process().memory_info().rss
+        # a worker takes about what this process, which has loaded the task, shares with no other
+        size = psutil.Process().memory_full_info().uss
         count = min(self.workers, max(1, int(available * (1 - KEPT_FREE)) // size))
         if count < self.workers:
             self.say(
