@@ -1,4 +1,4 @@
-"""Charts against values worked out by hand: predictions, performance profile, rates."""
+"""Charts against values worked out by hand: predictions and rates."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from synthetic import write_pilot, write_study
+from synthetic import write_study
 
 from paramcast.report.html import tuning
 from paramcast.report.html.load import load
@@ -27,7 +27,7 @@ def chart(data: dict[str, Any], name: str) -> dict[str, Any]:
 # --- predictions ----------------------------------------------------------------------------------
 
 
-def test_predictions_over_training_with_their_anomalies_marked(pilot: Path) -> None:
+def test_predictions_over_training_with_their_anomalies_counted(pilot: Path) -> None:
     found = chart(build(load(pilot), EN), "predictions")
     assert [v["label"] for v in found["views"]] == [
         "prediction error", "agreement (cosine)", "jump, % of the weights",
@@ -45,16 +45,6 @@ def test_predictions_over_training_with_their_anomalies_marked(pilot: Path) -> N
         "plp", "480", "100 %", "0.250 %", "+0.835", "0.250",
         "jump longer than the rule allows: nobody acted (96 / 480)",
     ]  # fmt: skip
-
-
-def test_runs_of_an_older_version_have_no_such_chart(tmp_path: Path) -> None:
-    write_pilot(tmp_path, seeds=6)
-    stored = load(tmp_path)
-    for run in stored.runs:
-        for point in run.curve:
-            point.pop("predictions", None)
-    names = [c["id"] for c in build(stored, EN)["cells"][0]["charts"]]
-    assert names == ["paired", "controls", "curves", "errors", "target", "tuning"]
 
 
 # --- rates ----------------------------------------------------------------------------------------
@@ -92,6 +82,5 @@ batch_size = [16, 32]
 lr = 0.05
 """
     write_study(tmp_path, text)
-    stored = load(tmp_path)
     assert tuning.rates([], EN) is None
-    assert [c["id"] for c in build(stored, EN)["whole"]] == ["verdicts", "all-0"]
+    assert [c["id"] for c in build(load(tmp_path), EN)["whole"]] == ["verdicts", "all-0"]

@@ -54,11 +54,16 @@ def nothing(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_section_says_what_the_command_says(adopt: Path, nothing: Path) -> None:
+    """Each row of its table is as wide as its head."""
     for folder in (adopt, nothing):
         found = roi.summary(roi.read(folder), roi.read_inputs(OWN, "mine"))
         (method,) = section(folder)["methods"]
         assert method["lines"] == lines("plp", found, Words("en"))
-        assert method["table"] == table("plp", found, Words("en"))
+        shown = method["table"]
+        assert shown == table("plp", found, Words("en"))
+        assert {len(row) for row in shown["rows"]} == {len(shown["head"])}
+        measured = [row[0] for row in shown["rows"] if row[0].startswith("effect measured")]
+        assert all(("counted as 0" in each) == (folder == nothing) for each in measured)
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])
@@ -76,30 +81,13 @@ def test_the_page_has_five_lines_a_table_and_no_chart(pilot: Path, language: str
     assert f"- {methods[0]['lines'][1]}\n" in markdown(data, words)
 
 
-def test_every_row_of_the_table_is_as_wide_as_its_head(adopt: Path, nothing: Path) -> None:
-    for folder in (adopt, nothing):
-        shown = section(folder)["methods"][0]["table"]
-        assert {len(row) for row in shown["rows"]} == {len(shown["head"])}
-        measured = [row[0] for row in shown["rows"] if row[0].startswith("effect measured")]
-        assert all(("counted as 0" in each) == (folder == nothing) for each in measured)
-
-
 @pytest.mark.parametrize("folder", ["adopt", "nothing"])
 def test_all_of_it_is_in_japanese(folder: str, request: pytest.FixtureRequest) -> None:
     found = section(request.getfixturevalue(folder), "ja")
-    texts: list[str] = []
-
-    def walk(value: Any, key: str = "") -> None:
-        if isinstance(value, dict):
-            for name, each in value.items():
-                walk(each, name)
-        elif isinstance(value, (list, tuple)):
-            for each in value:
-                walk(each, key)
-        elif isinstance(value, str) and key != "name":
-            texts.append(value)
-
-    walk(found)
+    (method,) = found["methods"]
+    table = method["table"]
+    cells = [cell for row in table["rows"] for cell in row]
+    texts = [*method["lines"], *found["notes"], *table["head"], *map(str, cells)]
     for text in texts:
         bare = re.sub(r"paramcast \w+( FOLDER)?|--\w+|roi\.toml", "", text)
         assert not ENGLISH.search(bare), text
