@@ -47,7 +47,7 @@ def fits(value: Any, kind: Any) -> bool:
     (kind, ...) for a list with one of each, or a dict of kinds for one that has those keys.
     """
     if isinstance(kind, type):
-        return type(value) is kind
+        return isinstance(value, kind)  # Keras hands over dicts of its own
     if isinstance(kind, frozenset):
         return any(fits(value, each) for each in kind)
     if isinstance(kind, list):
