@@ -117,8 +117,8 @@ def show(name: str | None) -> None:
     if name is not None:
         click.echo(ready_text(name), nl=False)
         return
-    for each in ready_made():
-        click.echo(f"{each:14} {read(ready_text(each), each).question}")
+    for each, text in ready_made().items():
+        click.echo(f"{each:14} {read(text, each).question}")
 
 
 @study.command()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Iterator
@@ -176,8 +177,7 @@ def open_study(name: str) -> tuple[StudyFile, str]:
     Raises:
         StudyError: there is no such study, or it cannot be read.
     """
-    if name in ready_made():
-        text = ready_text(name)
+    if text := ready_made().get(name):
         return read(text, f"study {name}"), text
     # names of ready-made studies come first
     path = Path(name)
@@ -195,10 +195,11 @@ def open_study(name: str) -> tuple[StudyFile, str]:
     return read(text, path.name), text
 
 
-def ready_made() -> list[str]:
-    """The names of the ready-made studies in the package."""
-    folder = files("paramcast.study.grid").joinpath("ready")
-    return sorted(f.name[:-5] for f in folder.iterdir() if f.name.endswith(".toml"))
+@functools.cache
+def ready_made() -> dict[str, str]:
+    """The texts of the ready-made studies in the package, by name."""
+    found = files("paramcast.study.grid").joinpath("ready").iterdir()
+    return {f.name[:-5]: f.read_text("utf-8") for f in sorted(found, key=lambda f: f.name)}
 
 
 def ready_text(name: str) -> str:
@@ -211,8 +212,7 @@ def ready_text(name: str) -> str:
         raise StudyError(
             f"no ready-made study {shown(name)}; choose from {', '.join(ready_made())}"
         )
-    folder = files("paramcast.study.grid").joinpath("ready")
-    return folder.joinpath(f"{name}.toml").read_text("utf-8")
+    return ready_made()[name]
 
 
 def _explain(error: ValidationError) -> str:
