@@ -624,7 +624,8 @@ def test_json_prints_nothing_but_json_even_if_the_task_prints(
     out, err = process.communicate()
     assert process.returncode == 0
     assert err.startswith(f"paramcast: running the code in {file}, with your rights\n")
-    assert set(without_notice(err).splitlines()) <= {"loading the data"}
+    # of workers, which may print at the same moment
+    assert without_notice(err).replace("loading the data", "").strip() == ""
     assert strict_json(out) == json.loads((tmp_path / "out" / "result.json").read_text("utf-8"))
 
 
