@@ -299,7 +299,7 @@ class Drawing(Course):
                 for rate, known in losses.items()
                 for seed in range(len(known), self.tuning_seeds)
             ]
-            specs += self._tuning(method, missing)
+            specs += [self.plan.spec(method, lr, "tune", seed, 1.0) for lr, seed in missing]
             if not missing:
                 self.chosen[method] = min(losses, key=lambda rate: float(np.mean(losses[rate])))
         return specs

@@ -19,6 +19,7 @@ from paramcast.study.judging.cautions import cautions
 from paramcast.study.judging.looks import Look
 from paramcast.study.judging.sentences import note
 from paramcast.study.judging.verdict import Metric
+from paramcast.study.options import PilotOptions, continuing
 from paramcast.study.plan import Plan
 from paramcast.study.result import metric_of
 from paramcast.study.spec import RunSpec
@@ -73,7 +74,8 @@ def test_arms_are_paired_within_a_split_and_seeds_are_not(planned: Any) -> None:
     assert all(job.source.split == job.spec.seed for job in made.jobs(specs))
     assert (made.overlap, made.pooled) == (10 / 30, 4)
     assert planned(20, 20).pooled == 5  # there are no more than 50 rows
-    assert "--splits 8" in made.command(8)
+    again = continuing(PilotOptions(splits=4), made.options.source, 8, made.out)
+    assert again.startswith(f"paramcast pilot {made.options.source.where} --splits 8 --out ")
 
 
 def test_one_split_for_all_seeds_is_what_it_was(planned: Any) -> None:
