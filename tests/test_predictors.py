@@ -125,6 +125,16 @@ def test_pencil_values_and_gains_of_the_four_readings(
     assert predictor.gain == pytest.approx(gain)
 
 
+def test_the_default_of_the_project_is_the_midline_reading() -> None:
+    assert P.READINGS["midline"].weights == P.Midline().weights == (0.0, -0.5, 0.5, 1.0)
+    assert list(P.READINGS) == ["midline", "midline-at-4", "least-squares-at-4", "secant"]
+
+
+def test_the_readings_cannot_be_changed_by_accident() -> None:
+    with pytest.raises(TypeError):
+        P.READINGS["midline"] = P.Secant()  # type: ignore[index]
+
+
 @pytest.mark.parametrize("start", sorted(P.Midline.STARTS))
 def test_every_start_of_the_midline_has_the_same_slope(start: str) -> None:
     near, far = P.Midline(0.0, start=start), P.Midline(1.0, start=start)
@@ -132,14 +142,23 @@ def test_every_start_of_the_midline_has_the_same_slope(start: str) -> None:
     assert slope == pytest.approx([0.0, -0.5, 0.0, 0.5])
 
 
-def test_some_lines_are_others() -> None:
+def test_the_midline_from_the_last_point_is_the_secant() -> None:
     assert P.Midline(0.8, start="last").weights == pytest.approx(P.Secant(3, 0.8).weights)
-    # mean + h s reads the line h steps past the middle point, one step before the last
+
+
+def test_the_midline_from_the_mean_is_least_squares_two_thirds_ahead() -> None:
+    # mean + h s reads the line h steps past the middle point, one step before the last.
     from_mean = P.Midline(2.0, start="mean").weights
     assert from_mean == pytest.approx(P.LeastSquares(3, 1.0).weights)
-    assert P.LeastSquares(2, 0.3).weights == pytest.approx(P.Secant(2, 0.3).weights)
-    assert P.READINGS["midline"].weights == P.Midline().weights == (0.0, -0.5, 0.5, 1.0)
+
+
+def test_the_midlines_lag_is_zero_at_half_a_step() -> None:
     assert P.Midline(0.5).extra_steps == 0.0
+    assert P.Midline(0.5).weights != (0.0, 0.0, 0.0, 1.0)
+
+
+def test_a_line_through_two_points_is_the_secant_of_two_points() -> None:
+    assert P.LeastSquares(2, 0.3).weights == pytest.approx(P.Secant(2, 0.3).weights)
 
 
 @pytest.mark.parametrize("window", [2, 3, 5, 8])
@@ -153,6 +172,37 @@ def test_a_longer_cycle_reads_its_last_points_only() -> None:
     assert P.Midline(every=6).weights == (0.0, 0.0, 0.0, 0.0, -0.5, 0.5, 1.0)
     assert P.Secant(2, every=4).weights == (0.0, 0.0, 0.0, -1.0, 2.0)
     assert P.LeastSquares(4, every=6).weights[:3] == (0.0, 0.0, 0.0)
+
+
+def test_defaults_take_the_window_as_the_cycle() -> None:
+    assert (P.LeastSquares(6).every, P.Secant(4).every, P.Midline().every) == (6, 4, 3)
+
+
+# --- the velocity gain, by running --------------------------------------------------------------
+
+
+def displacement_per_step(predictor: P.Affine, size: int = 1, cycles: int = 20) -> float:
+    """Along a constant gradient, where the base alone moves 1 per step."""
+    p = torch.zeros(size, dtype=torch.float64, requires_grad=True)
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), predictor)
+    constant_steps(optimizer, p, *[-1.0] * cycles * predictor.every)
+    return p.mean().item() / (cycles * predictor.every)
+
+
+@pytest.mark.parametrize("name", sorted(P.READINGS))
+def test_the_gain_of_each_reading_is_what_a_straight_path_shows(name: str) -> None:
+    reading = P.READINGS[name]
+    assert displacement_per_step(reading) == pytest.approx(reading.gain, abs=1e-9)
+
+
+def test_a_random_direction_gains_nothing_on_a_straight_path() -> None:
+    predictor = P.RandomDirection(P.Secant())
+    assert predictor.gain == 1.0
+    assert displacement_per_step(predictor, size=10_000) == pytest.approx(1.0, abs=5e-3)
+
+
+def test_the_flipped_gain_mirrors_the_original_at_one() -> None:
+    assert P.SignFlipped(P.Midline()).gain == pytest.approx(2 - P.Midline().gain)
 
 
 # --- the controls -------------------------------------------------------------------------------
@@ -175,6 +225,22 @@ def jumps(predictor: P.Affine, cycles: int = 1) -> list[list[torch.Tensor]]:
     return found
 
 
+def test_the_flipped_jump_is_the_original_backward() -> None:
+    (forward,), (backward,) = jumps(P.Midline()), jumps(P.SignFlipped(P.Midline()))
+    torch.testing.assert_close(backward, [-jump for jump in forward])
+
+
+def test_a_random_jump_is_as_long_as_the_original_tensor_by_tensor() -> None:
+    (original,), (drawn,) = jumps(P.Midline()), jumps(P.RandomDirection(P.Midline()))
+    assert [d.norm().item() for d in drawn] == pytest.approx([o.norm().item() for o in original])
+
+
+def test_a_random_jump_points_elsewhere() -> None:
+    (original,), (drawn,) = jumps(P.Midline()), jumps(P.RandomDirection(P.Midline()))
+    cosine = torch.nn.functional.cosine_similarity(original[0].flatten(), drawn[0].flatten(), 0)
+    assert abs(cosine.item()) < 0.9
+
+
 def directions(seed: int, cycles: range) -> list[torch.Tensor]:
     predictor = P.RandomDirection(P.Midline(), seed=seed)
     drawn = []
@@ -190,6 +256,10 @@ def straight_jump(predictor: P.Predictor, cycle: int, *sizes: int) -> list[torch
     return drive(predictor, path, cycle=cycle)
 
 
+def test_random_draws_repeat_for_one_seed_and_cycle() -> None:
+    assert torch.equal(directions(1, range(4, 5))[0], directions(1, range(4, 5))[0])
+
+
 def test_random_draws_differ_between_cycles_and_between_tensors() -> None:
     first, second = directions(0, range(1, 3))
     assert not torch.allclose(first, second)
@@ -200,7 +270,6 @@ def test_random_draws_differ_between_cycles_and_between_tensors() -> None:
 def test_two_seeds_share_no_draw_in_any_cycle() -> None:
     drawn = [d for seed in range(4) for d in directions(seed, range(1, 5))]
     assert len({tuple(d.tolist()) for d in drawn}) == 16
-    assert torch.equal(directions(3, range(4, 5))[0], drawn[-1])  # and one repeats its own
 
 
 def test_a_random_jump_of_nothing_is_nothing() -> None:
@@ -219,17 +288,34 @@ class Doubled(P.Midline):
         return scale
 
 
-@pytest.mark.parametrize("kind", [P.Midline, Doubled])
-def test_controls_change_the_jump_that_is_written(kind: type[P.Midline]) -> None:
-    (original,), (backward,) = jumps(kind()), jumps(P.SignFlipped(kind()))
-    (drawn,), (plain,) = jumps(P.RandomDirection(kind())), jumps(P.Midline())
-    factor = 2.0 if kind is Doubled else 1.0
-    torch.testing.assert_close(original, [factor * jump for jump in plain])
-    torch.testing.assert_close(backward, [-jump for jump in original])
-    # as long as the original, tensor by tensor, and in another direction
-    assert [d.norm().item() for d in drawn] == pytest.approx([o.norm().item() for o in original])
-    cosine = torch.nn.functional.cosine_similarity(original[0].flatten(), drawn[0].flatten(), 0)
-    assert abs(cosine.item()) < 0.9
+def test_a_shaped_jump_is_what_is_written() -> None:
+    (plain,), (doubled,) = jumps(P.Midline()), jumps(Doubled())
+    torch.testing.assert_close(doubled, [2 * jump for jump in plain])
+
+
+def test_a_random_jump_is_as_long_as_the_shaped_one() -> None:
+    (doubled,), (drawn,) = jumps(Doubled()), jumps(P.RandomDirection(Doubled()))
+    assert [d.norm().item() for d in drawn] == pytest.approx([j.norm().item() for j in doubled])
+
+
+def test_a_flipped_jump_is_the_shaped_one_backward() -> None:
+    (doubled,), (backward,) = jumps(Doubled()), jumps(P.SignFlipped(Doubled()))
+    torch.testing.assert_close(backward, [-jump for jump in doubled])
+
+
+# --- how they show ------------------------------------------------------------------------------
+
+
+def test_the_repr_of_a_random_direction_names_its_seed() -> None:
+    predictor = P.RandomDirection(P.Midline(), seed=7)
+    assert repr(predictor) == (
+        "RandomDirection(of=Midline(horizon=1.0, start='midpoint', every=3), seed=7)"
+    )
+
+
+def test_the_horizon_is_none_where_a_rule_has_none() -> None:
+    assert P.Midline(0.3).horizon == 0.3
+    assert (P.Interpolate().horizon, P.Affine((0.0, 1.0)).horizon) == (None, None)
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -265,3 +351,33 @@ def test_the_noise_gain_of_a_flipped_jump_is_the_sum_of_its_squares(
     if noise_gain is not None:
         assert sum(w * w for w in weights_by_running(flipped)) == pytest.approx(noise_gain)
     assert P.RandomDirection(of).noise_gain is None
+
+
+@pytest.mark.parametrize(
+    ("predictor", "horizon", "steps"),
+    [(P.Midline(), None, 0.5), (P.Midline(), 2.0, 1.5), (P.Secant(), 3.0, 3.0)],
+    ids=str,
+)
+def test_extra_steps_are_those_of_the_horizon_and_backward_if_flipped(
+    predictor: P.Affine, horizon: float | None, steps: float
+) -> None:
+    assert predictor.extra_steps_at(horizon) == pytest.approx(steps)
+    assert P.SignFlipped(predictor).extra_steps_at(horizon) == pytest.approx(-steps)
+
+
+def test_knobs_have_the_defaults_of_their_cards() -> None:
+    """As docs/methods has them: who runs a default again next year must get the same one."""
+    shown = (
+        "Midline(horizon=1.0, start='midpoint', every=3)",
+        "Secant(window=3, horizon=1.0, every=3)",
+        "LeastSquares(window=3, horizon=1.0, every=3)",
+        "Quadratic(horizon=1.0, every=3)",
+        "Interpolate(every=5, alpha=0.5, momentum='keep')",
+        "OuterNesterov(every=20, momentum=0.5, lr=0.7)",
+        "ForwardEMA(decay=0.9, strength=0.5)",
+        "PrimalAveraging(beta=0.9, eta=2.0, window=None)",
+        "RRE(window=5, ridge=1e-08, cap=10.0)",
+        "Aitken(cap=5.0, every=3)",
+    )
+    for text in shown:
+        assert repr(getattr(P, text.partition("(")[0])()) == text
