@@ -15,11 +15,13 @@ from torch import Tensor, nn
 
 import paramcast as pc
 from paramcast import averaging as A
+from paramcast import gates as G
 from paramcast import predictors as P
 from paramcast.errors import ArgumentError, CheckpointError
 from paramcast.tensors import segments as S
 from reference import (
     BASES,
+    COPIERS,
     FAMILY,
     Row,
     averaged,
@@ -29,6 +31,7 @@ from reference import (
     parameters,
     restore,
     same_bits,
+    set_gradients,
     through_a_file,
     train,
     values,
@@ -158,6 +161,15 @@ def test_on_a_straight_path_a_trend_is_exact_at_its_lag(lag: float) -> None:
         assert weight.item() == t
 
 
+@pytest.mark.parametrize(("saved", "loaded"), [(A.Trend(), A.EMA(0.9)), (A.EMA(0.9), A.Trend())])
+def test_an_average_of_another_kind_is_refused(saved: A.Average, loaded: A.Average) -> None:
+    ps, optimizer = wrapped(saved)
+    train(optimizer, ps, 2)
+    _, other = wrapped(loaded)
+    with pytest.raises(CheckpointError, match=f"this optimizer has {type(loaded).__name__}"):
+        other.load_state_dict(optimizer.state_dict())
+
+
 def test_a_trend_whose_averages_differ_in_who_is_there_is_damaged() -> None:
     ps, optimizer = wrapped(A.Trend())
     train(optimizer, ps, 2)
@@ -230,6 +242,18 @@ def test_narrow_and_complex_parameters_are_averaged_in_float32_at_least(dtype: t
     assert same_bits(ps, live)
 
 
+def test_an_average_of_what_never_moved_stays_bitwise() -> None:
+    ps, optimizer = wrapped(A.EMA(0.9), P.Midline(), dtype=torch.float32, base="sgd")
+    before = values(ps)
+    for t in range(30):
+        set_gradients(ps, t)
+        ps[1].grad.zero_()
+        optimizer.step()
+    with optimizer.eval_weights():
+        assert same_bits([ps[1]], [before[1]])
+        assert not same_bits([ps[0]], [before[0]])
+
+
 # --- in and out ---------------------------------------------------------------------------------
 
 
@@ -268,11 +292,48 @@ def test_signs_of_zero_and_nan_come_back_too() -> None:
     assert same_bits([p], live)
 
 
+def test_without_an_average_the_live_weights_are_evaluated() -> None:
+    ps, optimizer = wrapped(None, P.Midline())
+    live = values(ps)
+    with optimizer.eval_weights():
+        assert same_bits(ps, live)
+        with optimizer.eval_weights():
+            train(optimizer, ps, 1)
+    assert not optimizer.has_average
+
+
+def test_opened_twice_is_refused_and_the_first_goes_on() -> None:
+    ps, optimizer = wrapped(A.EMA(0.9))
+    train(optimizer, ps, 4)
+    live = values(ps)
+    with optimizer.eval_weights():
+        inside = values(ps)
+        with pytest.raises(ArgumentError, match="open already"), optimizer.eval_weights():
+            pass
+        assert same_bits(ps, inside)
+    assert same_bits(ps, live)
+
+
+def test_a_step_inside_is_refused_and_changes_nothing() -> None:
+    ps, optimizer = wrapped(A.EMA(0.9))
+    train(optimizer, ps, 4)
+    with optimizer.eval_weights():
+        inside, state = values(ps), copy.deepcopy(optimizer.state_dict())
+        set_gradients(ps, 4)
+        with pytest.raises(ArgumentError, match=r"step\(\) inside eval_weights\(\)"):
+            optimizer.step()
+        with pytest.raises(ArgumentError, match=r"step\(\) inside eval_weights\(\)"):
+            optimizer.step(lambda: 0.0)
+        assert same_bits(ps, inside)
+        assert optimizer.state_dict()["paramcast"]["steps"] == state["paramcast"]["steps"]
+    train(optimizer, ps, 1, start=4)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (
-            lambda optimizer: optimizer.step(lambda: 0.0),
+            lambda optimizer: optimizer.step(),
             "step() inside eval_weights(): leave it first, then train on",
         ),
         (
@@ -302,6 +363,21 @@ def test_what_must_wait_until_the_live_weights_are_back_says_so(
         assert str(caught.value) == message
     assert same_bits(ps, live)
     assert same_bits(averaged(optimizer, ps), before)
+
+
+def test_loading_inside_is_refused_and_changes_nothing() -> None:
+    ps, optimizer = wrapped(A.EMA(0.9))
+    train(optimizer, ps, 4)
+    state, live = copy.deepcopy(optimizer.state_dict()), values(ps)
+    train(optimizer, ps, 2, start=4)
+    later = values(ps)
+    with (
+        optimizer.eval_weights(),
+        pytest.raises(ArgumentError, match="inside eval_weights"),
+    ):
+        optimizer.load_state_dict(state)
+    assert same_bits(ps, later)
+    assert not same_bits(ps, live)
 
 
 @pytest.mark.parametrize(
@@ -340,6 +416,13 @@ def test_without_any_average_there_is_nothing_to_switch_which_is_said_once(
     (said,) = caplog.messages
     assert "has nothing to switch" in said
     assert "average=..., such as paramcast.averaging.EMA(0.999)" in said
+
+
+def test_the_block_is_left_before_the_next_one_is_opened() -> None:
+    ps, optimizer = wrapped(A.EMA(0.9))
+    train(optimizer, ps, 3)
+    first, second = averaged(optimizer, ps), averaged(optimizer, ps)
+    assert same_bits(first, second)
 
 
 # --- batch norm ---------------------------------------------------------------------------------
@@ -568,6 +651,25 @@ def test_synchronised_and_lazy_batch_norm_is_re_estimated() -> None:
     assert everything(model) == before
 
 
+def test_data_that_fails_leaves_the_live_weights_and_statistics() -> None:
+    model, optimizer, _ = trained()
+    before, live = values(model.buffers()), values(model.parameters())
+
+    def failing() -> Any:
+        yield torch.randn(16, 3)
+        raise OSError("disk")
+
+    with (
+        pytest.raises(OSError, match="disk"),
+        optimizer.eval_weights(model, update_bn=failing()),
+    ):
+        pytest.fail("never here")
+    assert same_bits(model.buffers(), before)
+    assert same_bits(model.parameters(), live)
+    with optimizer.eval_weights():
+        pass
+
+
 def test_update_bn_without_the_model_is_refused() -> None:
     _, optimizer, batches = trained()
     with (
@@ -592,6 +694,33 @@ def test_buffers_that_come_and_change_shape_inside_do_not_lose_the_live_weights(
 
 
 # --- who takes part -----------------------------------------------------------------------------
+
+
+def test_frozen_parameters_and_those_without_gradients_stay_what_they_are() -> None:
+    p, frozen, idle = (torch.nn.Parameter(torch.ones(2)) for _ in range(3))
+    frozen.requires_grad_(False)
+    base = torch.optim.SGD([p, frozen, idle], lr=1.0)
+    optimizer = pc.PLP(base, average=A.EMA(0.5))
+    constant_steps(optimizer, p, 1.0, 1.0)
+    with optimizer.eval_weights():
+        assert frozen.tolist() == idle.tolist() == [1.0, 1.0]
+        assert p.tolist() != [-1.0, -1.0]
+
+
+def test_a_parameter_that_joins_late_starts_at_its_value_and_keeps_the_others() -> None:
+    p, q, alone = (torch.nn.Parameter(torch.zeros(1)) for _ in range(3))
+    optimizer = pc.Forecast(torch.optim.SGD([p], lr=1.0), average=A.EMA(0.5))
+    other = pc.Forecast(torch.optim.SGD([alone], lr=1.0), average=A.EMA(0.5))
+    constant_steps(optimizer, p, 1.0, 2.0)
+    constant_steps(other, alone, 1.0, 2.0)
+    with torch.no_grad():
+        q.fill_(5.0)
+    optimizer.add_param_group({"params": [q]})
+    constant_steps(optimizer, p, 1.0)
+    constant_steps(other, alone, 1.0)
+    with optimizer.eval_weights(), other.eval_weights():
+        assert q.item() == 5.0
+        assert p.item() == alone.item()
 
 
 def test_a_parameter_frozen_late_keeps_its_average() -> None:
@@ -629,6 +758,20 @@ def test_a_parameter_listed_twice_is_averaged_once() -> None:
     with optimizer.eval_weights():
         assert p.item() == pytest.approx((0.25 * -1 + 0.5 * -2) / 0.75)
     assert p.item() == -2.0
+
+
+@pytest.mark.usefixtures("gathering")
+def test_a_conversion_between_steps_keeps_the_average() -> None:
+    ps, optimizer = wrapped(A.EMA(0.9), dtype=torch.float32, base="sgd")
+    wide_ps, wide = wrapped(A.EMA(0.9), dtype=torch.float64, base="sgd")
+    train(optimizer, ps, 10)
+    train(wide, wide_ps, 10)
+    for p in ps:
+        p.grad = None
+        p.data = p.data.double()
+    train(optimizer, ps, 10, start=10)
+    train(wide, wide_ps, 10, start=10)
+    torch.testing.assert_close(averaged(optimizer, ps), averaged(wide, wide_ps), rtol=0, atol=1e-5)
 
 
 @pytest.mark.usefixtures("gathering")
@@ -675,6 +818,20 @@ def test_a_resume_at_any_cut_gives_the_same_average_bitwise(
     )
 
 
+@pytest.mark.parametrize("copier", ["deepcopy", "pickle"])
+def test_a_copy_has_its_own_average(copier: str) -> None:
+    copy_of = COPIERS[copier]
+    ps, optimizer = wrapped(A.EMA(0.9), P.Midline(), gate=G.Every(2))
+    train(optimizer, ps, 5)
+    others, other = copy_of((ps, optimizer))
+    before = averaged(optimizer, ps)
+    assert same_bits(averaged(other, others), before)
+    train(other, others, 3, start=5)
+    assert same_bits(averaged(optimizer, ps), before)
+    train(optimizer, ps, 3, start=5)
+    assert same_bits(averaged(optimizer, ps), averaged(other, others))
+
+
 def test_a_checkpoint_says_which_weights_the_model_holds() -> None:
     ps, optimizer = wrapped(A.EMA(0.9))
     train(optimizer, ps, 3)
@@ -682,6 +839,20 @@ def test_a_checkpoint_says_which_weights_the_model_holds() -> None:
     with optimizer.eval_weights():
         assert optimizer.state_dict()["paramcast"]["model_holds"] == "average"
     assert optimizer.state_dict()["paramcast"]["model_holds"] == "live"
+
+
+def test_a_checkpoint_without_an_average_says_so_too() -> None:
+    _, optimizer = wrapped(None, P.Midline())
+    assert optimizer.state_dict()["paramcast"]["model_holds"] == "live"
+
+
+def test_the_average_is_saved_as_plain_values_and_tensors() -> None:
+    ps, optimizer = wrapped(A.EMA(0.9))
+    train(optimizer, ps, 3)
+    entry = through_a_file(optimizer.state_dict())["paramcast"]["average"]
+    assert entry.keys() == {"rule", "updates", "buffers"}
+    assert entry["updates"] == 3
+    assert [buffer.shape for buffer in entry["buffers"]] == [p.shape for p in ps]
 
 
 def test_a_state_without_an_average_starts_a_new_one() -> None:
@@ -756,21 +927,36 @@ CALLS: list[tuple[Callable[[], object], str]] = [
         "give exactly one of decay, half_life and share, got 0.9, 3, None",
     ),
     (lambda: A.EMA(0.0), "decay must be in (0, 1), got 0"),
+    (lambda: A.EMA(1.0), "decay must be in (0, 1), got 1"),
     (lambda: A.EMA(math.nan), "decay must be a finite number, got nan"),
     (lambda: A.EMA(half_life=0), "half_life must be "),
+    (lambda: A.EMA(half_life=-3), "half_life must be "),
     (lambda: A.EMA(half_life=1e30), "half_life must be "),
+    (lambda: A.EMA(share=0.0), "share must be in (0, 1], got 0"),
     (lambda: A.EMA(share=1.5), "share must be in (0, 1], got 1.5"),
     (lambda: A.SWA(), "give either start or start_share, got None and None"),
+    (lambda: A.SWA(3, start_share=0.5), "give either start or start_share, got 3 and 0.5"),
     (lambda: A.SWA(-1), "start must be >= 0, got -1"),
+    (lambda: A.SWA(3, every=0), "every must be >= 1, got 0"),
     (lambda: A.SWA(start_share=2.0), "start_share must be in [0, 1], got 2"),
     (lambda: A.PolynomialDecay(-1), "eta must be in [0, 1e+06], got -1"),
     (lambda: A.Trend(3, 3), "eta_slow must be in [0, 3), got 3"),
     (lambda: A.Trend(lag=0.2), "lag must be in [-1, 0.1], got 0.2"),
     (lambda: A.LAWA(0), "last must be >= 1, got 0"),
+    (lambda: A.LAWA(3, every=0), "every must be >= 1, got 0"),
     (
         lambda: wrapped(A.EMA(share=0.1), total_steps=None),
         "the average must know the length of the run: give total_steps=...",
     ),
+    (
+        lambda: wrapped(A.LAWA(3), total_steps=None),
+        "the average must know the length of the run: give total_steps=...",
+    ),
+    (
+        lambda: wrapped(A.SWA(start_share=0.5), total_steps=None),
+        "the average must know the length of the run: give total_steps=...",
+    ),
+    (lambda: wrapped(A.EMA), "average must be one of paramcast.averaging, got <class"),
     (lambda: wrapped(0.9), "average must be one of paramcast.averaging, got 0.9"),
 ]
 

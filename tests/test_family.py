@@ -5,8 +5,10 @@ The table `FAMILY` in reference.py drives the laws: a new predictor adds a row t
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -31,6 +33,7 @@ from reference import (
     SlowRRE,
     Twin,
     averaged,
+    check_resumes,
     constant_steps,
     drive,
     first_move,
@@ -94,6 +97,17 @@ def test_60_steps_agree_with_the_twin_at_every_step(row: Row, base: str) -> None
     assert optimizer.last_event.step == 60 // row.predictor.every * row.predictor.every
 
 
+@rows([row for row in FAMILY if row.slow is not None])
+def test_30_steps_in_float32_stay_close_to_the_twin(row: Row) -> None:
+    ps, optimizer = wrapped(row)
+    slow_ps = parameters(torch.float64)
+    twin = Twin(BASES["momentum"](slow_ps), row.slow())
+    train(optimizer, ps, 30)
+    train(twin, slow_ps, 30)
+    wide = [p.double() for p in values(ps)]
+    torch.testing.assert_close(wide, values(slow_ps), rtol=0, atol=2e-3)
+
+
 @rows()
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.bfloat16], ids=str)
 def test_complex_and_bfloat16_parameters_are_predicted(row: Row, dtype: torch.dtype) -> None:
@@ -137,6 +151,26 @@ def test_the_noise_gain_is_the_variance_in_pure_noise(row: Row) -> None:
     assert shown == pytest.approx(row.predictor.noise_gain, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("predictor", "expected"),
+    [
+        (P.Quadratic(1.0), 19.0),
+        (P.Interpolate(5, 0.5), 0.5),
+        (P.Midline(), 1.5),
+        (P.OuterNesterov(), None),
+        (P.ForwardEMA(), None),
+        (P.PrimalAveraging(), None),
+        (P.RRE(), None),
+        (P.Aitken(), None),
+    ],
+    ids=repr,
+)
+def test_the_noise_gain_is_a_number_where_the_weights_are_fixed(
+    predictor: P.Predictor, expected: float | None
+) -> None:
+    assert predictor.noise_gain == expected
+
+
 # --- memory -------------------------------------------------------------------------------------
 
 EXTRAS: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
@@ -144,17 +178,54 @@ EXTRAS: dict[str, tuple[Callable[[], dict[str, Any]], int]] = {
     "Every": (lambda: {"gate": G.Every(2)}, 0),
     "Agreement": (lambda: {"gate": G.Agreement(-1.0)}, 2),
     "LossCheck": (lambda: {"gate": G.LossCheck(lambda: 0.0)}, 1),
+    "both": (lambda: {"gate": G.Agreement(-1.0) & G.LossCheck(lambda: 0.0)}, 3),
     "shadow": (lambda: {"shadow": True}, 2),
     "scored": (lambda: {"monitors": [M.History(scored=True)]}, 2),
     "plain monitor": (lambda: {"monitors": [M.History()]}, 0),
     "average": (lambda: {"average": A.EMA(0.9)}, 1),
+    "all": (
+        lambda: {
+            "gate": G.Agreement(-1.0) & G.LossCheck(lambda: 0.0),
+            "monitors": [M.History(scored=True)],
+            "average": A.EMA(0.9),
+        },
+        6,
+    ),
 }
+
+
+def held_bytes(optimizer: pc.Forecast) -> int:
+    """What our buffers own."""
+    cycle, averager = optimizer._cycle, optimizer._averager
+    segments = [*cycle.members.segments, *cycle.members.resting, *averager.segments]
+    return sum(flat.nbytes for segment in segments for flat in segment.flats)
+
+
+def memories() -> list[Any]:
+    """Every predictor with every helper; Agreement needs cycles of two steps."""
+    return [
+        pytest.param(row, extra, id=f"{row.name}-{extra}")
+        for row, extra in itertools.product(FAMILY, EXTRAS)
+        if row.predictor.every > 1 or extra not in ("Agreement", "both", "all")
+    ]
+
+
+@pytest.mark.parametrize(("row", "extra"), memories())
+def test_the_memory_is_what_the_predictor_and_its_helpers_say(row: Row, extra: str) -> None:
+    options, more = EXTRAS[extra]
+    ps, optimizer = wrapped(row, **options())
+    elements = sum(p.numel() for p in ps)
+    most = 0
+    for t in range(2 * row.predictor.every + 1):
+        train(optimizer, ps, 1, start=t)
+        most = max(most, held_bytes(optimizer))
+    assert most == 4 * elements * (row.predictor.buffers + more)
 
 
 def steady_states() -> list[Any]:
     """Every predictor alone, and one with every helper."""
     alone = [(row, "nothing") for row in FAMILY]
-    helped = [(FAMILY[0], extra) for extra in EXTRAS if extra != "nothing"]
+    helped = [(FAMILY[0], extra) for extra in EXTRAS if extra not in ("nothing", "average", "all")]
     return [pytest.param(row, extra, id=f"{row.name}-{extra}") for row, extra in alone + helped]
 
 
@@ -247,7 +318,6 @@ def test_degenerate_settings_are_the_base_bitwise(
 
 REFUSING: dict[str, Callable[[], dict[str, Any]]] = {
     "Every": lambda: {"gate": G.Every(10**9)},
-    "Before": lambda: {"gate": G.Before(0)},
     "shadow": lambda: {"shadow": True},
     "shadow and a gate": lambda: {"shadow": True, "gate": G.LossCheck(lambda: 0.0)},
     "LossCheck": lambda: {"gate": G.LossCheck(itertools.count().__next__)},
@@ -284,6 +354,17 @@ def test_an_excluded_group_is_left_to_the_base_bitwise(row: Row) -> None:
     alone = pc.Forecast(torch.optim.SGD(one, lr=0.02, momentum=0.9), row.predictor)
     train(alone, one, 13)
     assert same_bits(ps[:1], one)
+
+
+def test_excluding_every_group_is_the_base_bitwise() -> None:
+    ps, bare_ps = parameters(), parameters()
+    groups = [{"params": ps, "forecast": False}]
+    optimizer = pc.Forecast(torch.optim.SGD(groups, lr=0.02, momentum=0.9), P.Aitken())
+    bare = torch.optim.SGD(bare_ps, lr=0.02, momentum=0.9)
+    train(optimizer, ps, 13)
+    train(bare, bare_ps, 13)
+    assert same_bits(ps, bare_ps)
+    assert optimizer.last_event is None
 
 
 def test_a_group_may_be_excluded_and_taken_back_during_the_run() -> None:
@@ -364,6 +445,17 @@ def test_rre_averages_in_pure_noise() -> None:
     there = points[-1][0] + jump
     torch.testing.assert_close(there, sum(a * p[0] for a, p in zip(c, points[1:], strict=True)))
     assert there.var().item() < 1.5 / window
+
+
+def test_rre_gives_equal_coefficients_to_independent_displacements() -> None:
+    window, size = 5, 200_000
+    moves = torch.randn(window, size, dtype=torch.float64)
+    points = [[moves[:t].sum(0)] for t in range(window + 1)]
+    c = SlowRRE(window).coefficients(points)
+    assert c.tolist() == pytest.approx([1 / window] * window, abs=0.01)
+    (jump,) = drive(P.RRE(window), points)
+    mean = sum(p[0] for p in points[1:]) / window
+    assert (points[-1][0] + jump - mean).norm() < 0.02 * mean.norm()
 
 
 def test_the_cap_shortens_rres_jump_to_a_multiple_of_the_cycles_displacement() -> None:
@@ -488,6 +580,14 @@ def test_a_constant_window_is_a_quasi_hyperbolic_momentum(beta: float) -> None:
         theta = theta - 0.5 * ((1 - beta) * g + beta * m)
         constant_steps(optimizer, p, g)
         assert p.item() == pytest.approx(theta.item(), abs=1e-12)
+
+
+def test_a_window_longer_than_the_run_changes_nothing() -> None:
+    ps, others = parameters(), parameters()
+    train(pc.Forecast(BASES["sgd"](ps), P.PrimalAveraging()), ps, 12)
+    windowed = pc.Forecast(BASES["sgd"](others), P.PrimalAveraging(window=12))
+    train(windowed, others, 12)
+    assert same_bits(ps, others)
 
 
 def test_primal_averaging_shows_its_average_for_evaluation() -> None:
@@ -637,8 +737,11 @@ class SlowBackwardEMA(SlowForwardEMA):
         return [2 * last - x for last, x in zip(points[-1], there, strict=True)]
 
 
-def test_a_flipped_forward_ema_remembers_where_it_went() -> None:
-    flipped = P.SignFlipped(P.ForwardEMA(0.8, 0.5))
+def test_a_flipped_forward_ema_remembers_where_it_went_or_is_refused() -> None:
+    try:
+        flipped = P.SignFlipped(P.ForwardEMA(0.8, 0.5))
+    except ArgumentError:
+        return
     ps, slow_ps = parameters(torch.float64), parameters(torch.float64)
     optimizer = pc.Forecast(BASES["momentum"](ps), flipped)
     twin = Twin(BASES["momentum"](slow_ps), SlowBackwardEMA(0.8, 0.5))
@@ -695,12 +798,38 @@ def test_a_restart_forgets_what_was_not_finite(row: Row) -> None:
 
 # --- saving and loading -------------------------------------------------------------------------
 
+GATES: dict[str, Callable[[], dict[str, Any]]] = {
+    "no gate": dict,
+    "Agreement": lambda: {"gate": G.Agreement(0.0)},
+    "Every": lambda: {"gate": G.Every(2)},
+}
 MORE: dict[str, Callable[[], dict[str, Any]]] = {
     "no average": dict,
     "EMA": lambda: {"average": A.EMA(0.8)},
     "shadow": lambda: {"shadow": True},
     "scored": lambda: {"monitors": [M.History(scored=True)]},
 }
+
+
+@pytest.mark.parametrize(
+    ("row", "gate", "more"),
+    pairwise(
+        FAMILY,
+        GATES,
+        MORE,
+        fits=lambda row, gate, _: gate != "Agreement" or row.predictor.every > 1,
+    ),
+    ids=str_or_name,
+)
+def test_a_resume_at_every_cut_into_fresh_objects_is_bitwise(
+    row: Row, gate: str, more: str
+) -> None:
+    k = row.predictor.every
+    check_resumes(
+        lambda seed: wrapped(row, seed=seed, **GATES[gate](), **MORE[more]()),
+        3 * k + 2,
+        ahead=2 * k + 1,
+    )
 
 
 @pytest.mark.parametrize(
@@ -857,6 +986,22 @@ def test_the_average_of_a_new_parameter_starts_where_it_is_and_has_the_runs_leng
     assert q.item() == -0.75
 
 
+@pytest.mark.usefixtures("gathering")
+@rows(REMEMBERING)
+def test_a_conversion_of_the_model_keeps_the_memory(row: Row) -> None:
+    k = row.predictor.every
+    ps, optimizer = wrapped(row, "sgd")
+    wide_ps, wide = wrapped(row, "sgd", torch.float64)
+    train(optimizer, ps, 2 * k)
+    train(wide, wide_ps, 2 * k)
+    for p in ps:
+        p.grad = None
+        p.data = p.data.double()
+    train(optimizer, ps, 2 * k, start=2 * k)
+    train(wide, wide_ps, 2 * k, start=2 * k)
+    torch.testing.assert_close(values(ps), values(wide_ps), rtol=0, atol=1e-4)
+
+
 @rows()
 def test_grouping_changes_no_bit(row: Row) -> None:
     ps, optimizer = wrapped(row)
@@ -909,6 +1054,7 @@ def row_of(kind: type) -> Row:
 @pytest.mark.parametrize(
     ("call", "message"),
     [
+        (lambda: P.Quadratic(math.nan), "horizon must be a finite number, got nan"),
         (lambda: P.Quadratic(every=2), "every must be >= 3 (Quadratic reads 3 points), got 2"),
         (
             lambda: P.Interpolate(momentum="drop"),
@@ -916,19 +1062,30 @@ def row_of(kind: type) -> Row:
         ),
         (lambda: P.OuterNesterov(0), "every must be >= 1 (OuterNesterov reads 1 point), got 0"),
         (lambda: P.OuterNesterov(momentum=1.0), "momentum must be in [0, 1), got 1"),
+        (lambda: P.OuterNesterov(momentum=-0.1), "momentum must be in [0, 1), got -0.1"),
         (lambda: P.OuterNesterov(lr=0.0), "lr must be above 0, got 0.0"),
+        (lambda: P.OuterNesterov(lr=math.inf), "lr must be a finite number, got inf"),
         (lambda: P.ForwardEMA(decay=1.0), "decay must be in [0, 1), got 1"),
         (lambda: P.ForwardEMA(strength=1.0), "strength must be in [0, 1), got 1"),
+        (lambda: P.ForwardEMA(strength="1"), "strength must be a finite number, got '1'"),
         (lambda: P.PrimalAveraging(beta=1.1), "beta must be in [0, 1], got 1.1"),
         (lambda: P.PrimalAveraging(eta=-1.0), "eta must be in [0, 1e+06], got -1"),
         (lambda: P.PrimalAveraging(window=0), "window must be >= 1, got 0"),
+        (lambda: P.PrimalAveraging(window=2.5), "window must be a whole number, got 2.5"),
         (lambda: P.RRE(1), "window must be >= 2 (RRE reads 2 points), got 1"),
         (lambda: P.RRE(ridge=0.0), "ridge and cap must be above 0, got 0.0 and 10.0"),
+        (lambda: P.RRE(cap=-1.0), "ridge and cap must be above 0, got 1e-08 and -1.0"),
         (lambda: P.Aitken(0.0), "cap must be above 0, got 0.0"),
+        (lambda: P.Aitken(math.nan), "cap must be a finite number, got nan"),
         (lambda: P.Aitken(every=2), "every must be >= 3 (Aitken reads 3 points), got 2"),
         (
             lambda: P.SignFlipped(3),
             "of must be a predictor such as Midline(), got 3",
+        ),
+        (
+            lambda: P.RandomDirection(P.Midline),
+            "of must be a predictor such as Midline(), "
+            "got <class 'paramcast.predictors.plp.Midline'>",
         ),
     ],
     ids=lambda value: value[:40] if isinstance(value, str) else "",
@@ -954,3 +1111,18 @@ def test_the_repr_names_every_knob_and_builds_the_predictor_again(row: Row) -> N
     shown = repr(row.predictor)
     assert all(f"{knob}=" in shown for knob in type(row.predictor).knobs)
     assert repr(eval(shown, {name: getattr(P, name) for name in P.__all__})) == shown
+
+
+def test_wrappers_with_everything_are_freed_with_their_last_name() -> None:
+    gone = []
+    for row in FAMILY:
+        ps, optimizer = wrapped(row, gate=G.Every(2), average=A.EMA(0.9), shadow=True)
+        train(optimizer, ps, 2 * row.predictor.every)
+        with optimizer.eval_weights():
+            optimizer.state_dict()
+        things = (optimizer, optimizer._cycle, optimizer.base, *ps)
+        gone += [weakref.ref(thing) for thing in things]
+        del ps, optimizer, things
+    if any(ref() is not None for ref in gone):
+        gc.collect()
+    assert [ref() for ref in gone] == [None] * len(gone)

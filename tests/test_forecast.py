@@ -7,7 +7,6 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
-from typing import Any
 
 import pytest
 import torch
@@ -62,11 +61,19 @@ def test_plp_by_pencil() -> None:
     p = scalar()
     optimizer = pc.PLP(sgd(p))
     path = []
-    for gradient in (1.0, 2.0, 4.0, 1.0, 2.0, 4.0):
+    for gradient in (1.0, 2.0, 4.0, 1.0):
         constant_steps(optimizer, p, gradient)
         path.append(p.item())
-    # -1, -3, -7 and at once -7 + (-3 + 1) / 2; the next step starts there, and its point counts
-    assert path == [-1.0, -3.0, -8.0, -9.0, -11.0, -16.0]
+    # -1, -3, -7 and at once -7 + (-3 + 1) / 2; the next step starts there
+    assert path == [-1.0, -3.0, -8.0, -9.0]
+
+
+def test_the_predicted_point_is_never_one_of_the_three() -> None:
+    p = scalar()
+    optimizer = pc.PLP(sgd(p))
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)  # -8
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)  # -9, -11, -15, and -15 + (-11 + 9) / 2
+    assert p.item() == -16.0
 
 
 def test_plp_hands_its_knobs_to_the_midline() -> None:
@@ -111,6 +118,16 @@ def test_buffers_of_the_model_are_not_predicted() -> None:
 # --- the float64 twin ---------------------------------------------------------------------------
 
 
+def test_50_steps_agree_with_the_twin_at_every_step(case: Case, base: MakeBase) -> None:
+    ps, slow = parameters(torch.float64), parameters(torch.float64)
+    optimizer = pc.Forecast(base(ps), case.predictor)
+    twin = Twin(base(slow), Slow(case.predictor.every, case.rule))
+    for t in range(50):
+        train(optimizer, ps, 1, start=t)
+        train(twin, slow, 1, start=t)
+        torch.testing.assert_close(values(ps), values(slow), rtol=1e-9, atol=1e-10)
+
+
 @pytest.mark.parametrize("dtype", [torch.complex64, torch.complex128])
 def test_complex_parameters_agree_with_the_twin(case: Case, dtype: torch.dtype) -> None:
     ps, slow = parameters(dtype), parameters(torch.complex128)
@@ -150,6 +167,21 @@ def test_any_memory_layout_agrees_with_the_twin(case: Case, layout: str) -> None
     assert ps[0].stride() == stride
 
 
+def test_several_dtypes_in_one_optimizer_agree_with_the_twin(case: Case) -> None:
+    ps, slow = (
+        [*parameters(torch.float32), *parameters(torch.float64, 1)],
+        [
+            *parameters(torch.float64),
+            *parameters(torch.float64, 1),
+        ],
+    )
+    optimizer = pc.Forecast(sgd(*ps, lr=0.05), case.predictor)
+    twin = Twin(sgd(*slow, lr=0.05), Slow(case.predictor.every, case.rule))
+    train(optimizer, ps, 30)
+    train(twin, slow, 30)
+    torch.testing.assert_close([p.double() for p in values(ps)], values(slow), rtol=0, atol=1e-4)
+
+
 @settings(max_examples=15)
 @given(st.lists(st.integers(-8, 8), min_size=1, max_size=6), st.integers(0, 99))
 def test_drawn_weights_agree_with_the_twin(past: list[int], seed: int) -> None:
@@ -174,8 +206,6 @@ def test_groups_state_and_defaults_are_the_bases_own() -> None:
     assert optimizer.param_groups is base.param_groups
     assert optimizer.state is base.state
     assert optimizer.defaults is base.defaults
-    optimizer.param_groups, optimizer.state = [dict(base.param_groups[0], lr=0.7)], {}
-    assert (base.param_groups[0]["lr"], base.state) == (0.7, {})
 
 
 def test_a_learning_rate_set_after_the_base_loaded_a_state_reaches_the_base() -> None:
@@ -188,11 +218,24 @@ def test_a_learning_rate_set_after_the_base_loaded_a_state_reaches_the_base() ->
     assert p.item() == -0.5
 
 
+def test_assigning_groups_and_state_reaches_the_base() -> None:
+    base = torch.optim.SGD(parameters(), lr=0.1)
+    optimizer = pc.PLP(base)
+    groups, state = [dict(base.param_groups[0], lr=0.7)], {}
+    optimizer.param_groups, optimizer.state = groups, state
+    assert base.param_groups is groups
+    assert base.state is state
+
+
 @pytest.mark.parametrize("name", ["_step_supports_amp_scaling", "grad_scale", "no_such_thing"])
 def test_the_bases_other_attributes_do_not_leak(name: str) -> None:
     base = torch.optim.SGD(parameters(), lr=0.1, fused=True)
     base.grad_scale = None
     assert not hasattr(pc.PLP(base), name)
+
+
+def test_plp_does_not_override_step() -> None:
+    assert "step" not in vars(pc.PLP)
 
 
 def test_a_borrowed_dictionary_runs_the_same_cycle() -> None:
@@ -301,34 +344,66 @@ def test_loading_through_torch_distributed_restarts_the_cycle() -> None:
     assert done(optimizer) == 0
 
 
-@pytest.mark.parametrize(
-    ("lrs", "gradient", "counts"),
-    [
-        ((0.0, 0.0), 0.0, False),
-        ((torch.tensor(0.0), 0.0), 0.0, False),
-        ((0.0, 0.0), 0.5, True),  # a warm-up
-        ((torch.tensor(0.0), 0.0), 0.5, True),
-        ((0.0, 0.0), float("nan"), True),
-        ((1e-8, 0.0), 0.0, True),
-        ((0.0, 0.1), 0.0, True),
-    ],
-)
-@pytest.mark.parametrize("kind", [torch.float32, torch.bfloat16, torch.complex64, "sparse"])
-def test_only_learning_rates_and_gradients_of_zero_are_not_a_step(
-    lrs: tuple[Any, Any], gradient: float, counts: bool, kind: Any
-) -> None:
-    p = torch.nn.Parameter(torch.ones(4, 2, dtype=torch.float32 if kind == "sparse" else kind))
-    optimizer = pc.PLP(torch.optim.SGD([{"params": [p]}, {"params": [scalar()]}], lr=1.0))
+def phantom(optimizer: pc.Forecast, p: Tensor, gradient: float, *lrs: float | Tensor) -> None:
     for group, lr in zip(optimizer.param_groups, lrs, strict=True):
         group["lr"] = lr
-    p.grad = torch.full_like(p, gradient)
-    if kind == "sparse":
-        p.grad = p.grad.to_sparse(1)
+    constant_steps(optimizer, p, gradient)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.complex64])
+@pytest.mark.parametrize("lr", [0.0, torch.tensor(0.0)], ids=["number", "tensor"])
+def test_lr_zero_and_gradients_zero_is_not_a_step(lr: float | Tensor, dtype: torch.dtype) -> None:
+    p = scalar(1.0, dtype)
+    optimizer = pc.PLP(sgd(p))
+    phantom(optimizer, p, 0.0, lr)
+    assert done(optimizer) == 0
+
+
+def test_lr_zero_and_sparse_gradients_zero_is_not_a_step() -> None:
+    p = torch.nn.Parameter(torch.ones(4, 2))
+    optimizer = pc.PLP(sgd(p, lr=0.0))
+    p.grad = torch.zeros(4, 2).to_sparse(1)
     optimizer.step()
-    assert done(optimizer) == counts
+    assert done(optimizer) == 0
+
+
+@pytest.mark.parametrize("lr", [0.0, torch.tensor(0.0)], ids=["number", "tensor"])
+def test_a_warm_up_step_at_lr_zero_with_gradients_counts(lr: float | Tensor) -> None:
+    p = scalar()
+    optimizer = pc.PLP(sgd(p))
+    phantom(optimizer, p, 0.5, lr)
+    assert done(optimizer) == 1
+
+
+def test_a_nan_gradient_at_lr_zero_counts() -> None:
+    p = scalar()
+    optimizer = pc.PLP(sgd(p))
+    phantom(optimizer, p, float("nan"), 0.0)
+    assert done(optimizer) == 1
+
+
+def test_zero_gradients_count_at_any_other_learning_rate() -> None:
+    p = scalar()
+    optimizer = pc.PLP(sgd(p))
+    phantom(optimizer, p, 0.0, 1e-8)
+    assert done(optimizer) == 1
+
+
+def test_one_group_at_lr_zero_does_not_make_a_step_uncounted() -> None:
+    p, q = scalar(), scalar()
+    optimizer = pc.PLP(torch.optim.SGD([{"params": [p]}, {"params": [q]}], lr=1.0))
+    phantom(optimizer, p, 0.0, 0.0, 0.1)
+    assert done(optimizer) == 1
 
 
 # --- rule 5: who takes part ---------------------------------------------------------------------
+
+
+def test_a_frozen_parameter_is_left_alone() -> None:
+    p, frozen = scalar(), scalar(5.0).requires_grad_(False)
+    optimizer = pc.Forecast(sgd(p, frozen), P.Interpolate(3, 0.5))
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert (p.item(), frozen.item()) == (-3.5, 5.0)
 
 
 def test_a_frozen_parameter_moved_by_the_user_is_left_alone() -> None:
@@ -377,6 +452,21 @@ def test_gradients_that_the_base_clears_after_its_step_still_make_members() -> N
     assert p.item() == -8.0
 
 
+def test_a_late_unfrozen_parameter_joins_at_the_next_cycle() -> None:
+    p, late = scalar(), scalar().requires_grad_(False)
+    optimizer = pc.PLP(sgd(p, late))
+    constant_steps(optimizer, p, 1.0)
+    late.requires_grad_()
+    for gradient in (2.0, 4.0):
+        late.grad = torch.tensor([gradient])
+        constant_steps(optimizer, p, gradient)
+    assert (p.item(), late.item()) == (-8.0, -6.0)
+    for gradient in (1.0, 2.0, 4.0):  # -7, -9, -13, and then -14
+        late.grad = torch.tensor([gradient])
+        constant_steps(optimizer, p, gradient)
+    assert (p.item(), late.item()) == (-16.0, -14.0)
+
+
 @pytest.mark.parametrize("predictor", [P.Midline(), P.Interpolate(3, 0.5), P.Affine(ODD)], ids=repr)
 @pytest.mark.parametrize("after", [1, 2])
 def test_a_parameter_frozen_in_mid_cycle_is_not_predicted_in_it(
@@ -397,6 +487,34 @@ def test_a_parameter_frozen_in_mid_cycle_is_not_predicted_in_it(
     assert timeless(optimizer.last_event) == timeless(
         other.last_event
     )  # the frozen one is not in the norm either
+
+
+def test_a_parameter_frozen_and_thawed_within_a_cycle_joins_at_the_next() -> None:
+    p, other = scalar(), scalar()
+    optimizer = pc.PLP(sgd(p, other))
+    for gradient, learnable in ((1.0, True), (2.0, False), (4.0, True)):
+        other.requires_grad_(learnable)
+        other.grad = torch.tensor([gradient])
+        constant_steps(optimizer, p, gradient)
+    assert (p.item(), other.item()) == (-8.0, -7.0)
+    for gradient in (1.0, 2.0, 4.0):
+        other.grad = torch.tensor([gradient])
+        constant_steps(optimizer, p, gradient)
+    assert (p.item(), other.item()) == (-16.0, -15.0)
+
+
+def test_everything_frozen_for_a_while_and_thawed_again_works() -> None:
+    p = scalar()
+    optimizer = pc.PLP(sgd(p))
+    constant_steps(optimizer, p, 1.0)
+    p.requires_grad_(False)
+    p.grad = None
+    optimizer.step()
+    p.requires_grad_()
+    constant_steps(optimizer, p, 2.0, 4.0)  # it closes the cycle that it left
+    assert p.item() == -7.0
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert p.item() == -15.0
 
 
 def test_a_swapped_parameter_joins_at_the_next_cycle() -> None:
@@ -434,6 +552,27 @@ def test_parameters_added_in_mid_cycle_join_at_the_next(as_group: bool) -> None:
     assert (p.item(), added.item()) == (-16.0, -14.0)
 
 
+def test_a_group_added_through_the_base_is_seen_too() -> None:
+    p, added = scalar(), scalar()
+    base = sgd(p)
+    optimizer = pc.PLP(base)
+    base.add_param_group({"params": [added]})
+    for gradient in (1.0, 2.0, 4.0):
+        added.grad = torch.tensor([gradient])
+        constant_steps(optimizer, p, gradient)
+    assert added.item() == -8.0
+
+
+def test_a_weight_shared_by_two_layers_is_predicted_once() -> None:
+    first, second = torch.nn.Linear(1, 1, bias=False), torch.nn.Linear(1, 1, bias=False)
+    second.weight = first.weight
+    model = torch.nn.Sequential(first, second)
+    torch.nn.init.zeros_(first.weight)
+    optimizer = pc.PLP(torch.optim.SGD(model.parameters(), lr=1.0))
+    constant_steps(optimizer, first.weight, 1.0, 2.0, 4.0)
+    assert first.weight.item() == -8.0
+
+
 @pytest.mark.filterwarnings("ignore:optimizer contains a parameter group with duplicate")
 @pytest.mark.parametrize(
     ("predictor", "expected"), [(P.Midline(), -16.0), (P.Interpolate(3), -7.0)]
@@ -443,6 +582,20 @@ def test_a_parameter_listed_twice_is_predicted_once(predictor: P.Affine, expecte
     optimizer = pc.Forecast(sgd(p, p), predictor)
     constant_steps(optimizer, p, 1.0, 2.0, 4.0)  # torch steps it twice: -2, -6, -14
     assert p.item() == expected
+
+
+@pytest.mark.parametrize("groups", [2, 3])
+@settings(max_examples=10)
+@given(st.lists(st.integers(-8, 8), min_size=1, max_size=6), st.integers(0, 99))
+def test_grouping_changes_no_bit(groups: int, past: list[int], seed: int) -> None:
+    predictor = P.Affine((*(n / 8 for n in past), 1 - sum(past) / 8))
+    one, many = parameters(seed=seed), parameters(seed=seed)
+    together = pc.Forecast(torch.optim.SGD(one, lr=0.05, momentum=0.5), predictor)
+    parts = [{"params": [p]} for p in many[: groups - 1]] + [{"params": many[groups - 1 :]}]
+    apart = pc.Forecast(torch.optim.SGD(parts, lr=0.05, momentum=0.5), predictor)
+    train(together, one, 2 * predictor.every)
+    train(apart, many, 2 * predictor.every)
+    assert same_bits(one, many)
 
 
 # --- rule 6: written in place, visible to autograd ----------------------------------------------
@@ -518,6 +671,17 @@ def test_weights_restored_from_outside_with_a_restart_begin_a_new_cycle() -> Non
     assert p.item() == 92.0
 
 
+def test_a_restart_forgets_the_point_the_cycle_started_from() -> None:
+    p = scalar()
+    optimizer = pc.Forecast(sgd(p), P.Interpolate(2, 0.5))
+    constant_steps(optimizer, p, 1.0)
+    with torch.no_grad():
+        p.fill_(100.0)
+    optimizer.restart_cycle()
+    constant_steps(optimizer, p, 1.0, 1.0)
+    assert p.item() == 99.0
+
+
 def test_a_restart_at_a_cycles_end_changes_nothing(predictor: P.Affine) -> None:
     ps, others = parameters(), parameters()
     optimizer = pc.Forecast(torch.optim.SGD(ps, lr=0.05), predictor)
@@ -532,6 +696,23 @@ def test_a_restart_at_a_cycles_end_changes_nothing(predictor: P.Affine) -> None:
 
 
 # --- rule 9: one buffer, local arithmetic -------------------------------------------------------
+
+
+def test_memory_of_any_window_is_one_buffer_and_steady_state_allocates_nothing(
+    fixed: P.Affine,
+) -> None:
+    ps = [torch.nn.Parameter(torch.randn(40, 50)), torch.nn.Parameter(torch.randn(30))]
+    optimizer = pc.Forecast(torch.optim.SGD(ps, lr=0.05, foreach=False), fixed)
+    size = sum(p.numel() for p in ps) * 4
+    set_gradients(ps, 0)
+    with Allocations() as seen:
+        for _ in range(fixed.every + 1):
+            optimizer.step()
+        seen.mark()
+        for _ in range(2 * fixed.every):
+            optimizer.step()
+    assert size <= seen.peak <= size + 64  # the buffer, and numbers such as a norm
+    assert max(seen.since_mark, default=0) <= 8
 
 
 @pytest.mark.parametrize(
@@ -625,6 +806,12 @@ def test_gathering_takes_at_most_what_a_cache_holds() -> None:
     assert max(seen.since_mark, default=0) <= 8
 
 
+def test_two_dtypes_take_one_norm_per_flat_buffer() -> None:
+    ps = [*parameters(torch.float32), *parameters(torch.float64)]
+    plp = operations(lambda: pc.PLP(sgd(*ps)), ps, 3).counts
+    assert plp["linalg_vector_norm"] == 2
+
+
 def test_a_jump_below_half_a_unit_in_the_last_place_rounds_away_in_bfloat16() -> None:
     p = scalar(512.0, torch.bfloat16)  # its neighbours below are 2 apart, above 4
     optimizer = pc.PLP(sgd(p))
@@ -675,15 +862,86 @@ def test_a_parameter_pruned_between_cycles_joins_in_its_new_shape(predictor: P.A
 # --- unmoved parameters -------------------------------------------------------------------------
 
 
-def test_a_negative_zero_that_never_moved_stays_zero(fixed: P.Affine) -> None:
+def negative_zero_after_a_cycle(predictor: P.Affine) -> Tensor:
     p, moving = scalar(-0.0), scalar(1.0)  # masks and weight decay leave negative zeros behind
-    optimizer = pc.Forecast(torch.optim.SGD([p, moving], lr=0.1), fixed)
-    for _ in range(fixed.every):
+    optimizer = pc.Forecast(torch.optim.SGD([p, moving], lr=0.1), predictor)
+    for _ in range(predictor.every):
         p.grad = torch.zeros(1)
         constant_steps(optimizer, moving, 1.0)
-    assert p.item() == 0.0
-    if repr(fixed) == repr(P.Midline()):  # PLP keeps its sign too
-        assert same_bits([p], [torch.tensor([-0.0])])
+    return p.detach()
+
+
+def test_a_negative_zero_that_never_moved_stays_zero(fixed: P.Affine) -> None:
+    assert negative_zero_after_a_cycle(fixed).item() == 0.0
+
+
+def test_a_negative_zero_that_never_moved_keeps_its_sign_under_plp() -> None:
+    assert same_bits([negative_zero_after_a_cycle(P.Midline())], [torch.tensor([-0.0])])
+
+
+# --- rule 10: degenerate settings are the base --------------------------------------------------
+
+NOTHING = [
+    P.Affine((0.0, 1.0)),
+    P.Affine((0.0, 0.0, 0.0, 1.0)),
+    P.Interpolate(5, 1.0),
+    P.Secant(3, 0.0),
+    P.SignFlipped(P.Secant(3, 0.0)),
+    P.RandomDirection(P.Secant(3, 0.0)),
+]
+
+
+@pytest.mark.parametrize("predictor", NOTHING, ids=repr)
+def test_degenerate_settings_take_no_memory(predictor: P.Affine) -> None:
+    ps = parameters()
+    optimizer = pc.Forecast(torch.optim.SGD(ps, lr=0.1, foreach=False), predictor)
+    set_gradients(ps, 0)
+    with Allocations() as seen:
+        for _ in range(6):
+            optimizer.step()
+    assert seen.peak == 0
+
+
+# --- rule 12: nothing that is not finite is written ---------------------------------------------
+
+
+@pytest.mark.parametrize("bad", [float("inf"), float("-inf"), float("nan")])
+def test_a_prediction_that_is_not_finite_is_not_written(bad: float) -> None:
+    p, other = torch.nn.Parameter(torch.zeros(2)), scalar()
+    optimizer = pc.PLP(sgd(p, other))
+    other.grad = torch.tensor([1.0])
+    constant_steps(optimizer, p, 1.0)
+    with torch.no_grad():
+        p.fill_(-1.0)
+    optimizer.restart_cycle()
+    with torch.no_grad():
+        p[0] = bad
+    p.grad = torch.zeros(2)
+    optimizer.step()  # theta_1 alone is not finite
+    with torch.no_grad():
+        p[0] = -1.0
+    constant_steps(optimizer, p, 2.0)
+    constant_steps(optimizer, p, 4.0)
+    assert p.tolist() == [-7.0, -7.0]
+    assert other.item() == -5.0 + 1.0  # theta_3 of its own path: 0 - 1 - 1 - 1 - 1
+    event = optimizer.last_event
+    assert (event.applied, event.reason) == (False, "the prediction is not finite")
+    assert not torch.tensor(event.jump_norm).isfinite()
+
+
+def test_the_cycle_after_a_refused_prediction_predicts_again() -> None:
+    p = scalar()
+    optimizer = pc.PLP(sgd(p))
+    with torch.no_grad():
+        p.fill_(float("inf"))
+    constant_steps(optimizer, p, 1.0)
+    with torch.no_grad():
+        p.fill_(-1.0)
+    constant_steps(optimizer, p, 2.0, 4.0)
+    assert p.item() == -7.0
+    constant_steps(optimizer, p, 1.0, 2.0, 4.0)
+    assert p.item() == -15.0
+    assert optimizer.last_event.applied
 
 
 # --- the event ----------------------------------------------------------------------------------

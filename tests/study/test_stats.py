@@ -220,8 +220,11 @@ def test_half_a_test_example_is_the_smallest_half_width() -> None:
     assert compare([0.0] * 8, 0.25, half_example=0.25).relation == EQUAL
     wide = [2.0, -2.0] * 4
     assert compare(wide, 1.0, half_example=0.25) == compare(wide, 1.0)
-    for value in (0.25, -0.25):  # an interval that touches 0
-        assert compare([value] * 8, 0.1, half_example=0.25).relation == UNCLEAR
+
+
+@pytest.mark.parametrize("value", [0.25, -0.25])
+def test_an_interval_that_touches_zero_is_unclear(value: float) -> None:
+    assert compare([value] * 8, 0.1, half_example=0.25).relation == UNCLEAR
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.975, 0.98])
@@ -261,6 +264,10 @@ def test_overlapping_splits_widen_the_interval_as_nadeau_and_bengio_do() -> None
     assert (c.mean, c.sd) == pytest.approx((1.0, 2.0))
     assert (c.high - c.low) / 2 == pytest.approx(stats.t.ppf(0.975, 8) * 4 / 3)
     assert c.p == pytest.approx(2 * stats.t.sf(1 / (4 / 3), 8))
+    # 10.5 (1 / 8)^2 = 0.1641; 0.1641 / (1 - 0.1641 / 3) = 0.17 -> 1 + 3; and at sd = 2 m never
+    assert seeds_needed(1.0, 8.0, 1 / 3) == 4
+    assert seeds_needed(1.0, 1.0, 1 / 3) == 0
+    assert seeds_needed(1.0, 1.0) == 14
 
 
 def test_the_corrected_interval_covers_where_splits_share_their_examples() -> None:
@@ -284,12 +291,16 @@ def test_the_corrected_interval_covers_where_splits_share_their_examples() -> No
 
 
 @pytest.mark.parametrize("n", [2, 6, 12, 24])
-def test_no_spread_at_all(n: int) -> None:
+def test_no_difference_at_all(n: int) -> None:
     c = compare([0.0] * n, 0.5)
     assert (c.mean, c.sd, c.low, c.high, c.p, c.p_sign_flip) == (0, 0, 0, 0, 1, 1)
-    same = compare([0.25] * n, 0.1)
-    assert (same.mean, same.sd, same.low, same.high, same.p) == (0.25, 0, 0.25, 0.25, 0)
-    assert same.p_sign_flip == pytest.approx(2 / 2**n, abs=1e-4)
+
+
+def test_the_same_difference_on_every_seed() -> None:
+    c = compare([0.25] * 8, 0.1)
+    assert (c.mean, c.sd, c.low, c.high, c.p) == (0.25, 0, 0.25, 0.25, 0)
+    assert c.p_sign_flip == pytest.approx(2 / 2**8)
+    assert c.relation == BETTER
 
 
 @pytest.mark.parametrize(
@@ -309,10 +320,9 @@ def test_seeds_needed_by_pencil(sd: float, margin: float, seeds: int) -> None:
 
 
 def test_interval_of_values_is_scipys() -> None:
-    for i, (values, _) in enumerate(pairs(100)):
-        confidence = (0.95, 0.99)[i % 2]
-        mean, low, high = interval(values, confidence)
-        expected = stats.ttest_1samp(values, 0.0).confidence_interval(confidence)
+    for values, _ in pairs(100):
+        mean, low, high = interval(values)
+        expected = stats.ttest_1samp(values, 0.0).confidence_interval(0.95)
         assert mean == pytest.approx(values.mean())
         np.testing.assert_allclose([low, high], expected, rtol=1e-8)
     assert interval([2.0]) == (2.0, 2.0, 2.0)
@@ -323,6 +333,12 @@ def test_seeds_needed_where_splits_overlap_by_pencil() -> None:
     assert seeds_needed(1.0, 1.0, 0.05) == 26
     assert seeds_needed(1.0, 1.0, 0.15) == 0
     assert seeds_needed(2.0, 1.0, 1 / 42) == 0
+
+
+def test_the_confidence_of_an_interval_of_values_is_taken() -> None:
+    values = [0.1, 0.4, 0.2, 0.5]
+    low, high = stats.t.interval(0.99, 3, np.mean(values), stats.sem(values))
+    assert interval(values, 0.99)[1:] == pytest.approx((low, high))
 
 
 def test_an_adjusted_p_is_at_most_one_and_a_cross_check_is_made_on_request_only() -> None:

@@ -333,24 +333,20 @@ def test_a_base_above_the_constant_is_judged_and_a_diverged_one_is_said_to_have_
     assert "8 of 16 runs diverged" in said(judge_quality(lost, plp, [], known, 0.95))
 
 
-def cut(a: Arm, n: int) -> Arm:
-    names = ("values", "early", "diverged", "early_diverged")
-    return replace(a, **{name: getattr(a, name)[:n] for name in names})
-
-
 @pytest.mark.parametrize("predictor", [0, 4, -4])
 def test_fewer_than_six_seeds_are_inconclusive(predictor: float) -> None:
-    arms = (arm("sgd", "base"), arm("plp", "predictor", predictor, early=predictor))
-    base, one = (cut(a, 5) for a in arms)
+    def five(a: Arm) -> Arm:
+        cut = {name: getattr(a, name)[:5] for name in ("values", "early", "diverged")}
+        return replace(a, **cut, early_diverged=a.early_diverged[:5])
+
+    base, one = arm("sgd", "base"), arm("plp", "predictor", predictor, early=predictor)
     answers = (
-        judge_quality(base, one, [cut(arm("c", "control"), 5)], ACCURACY, 0.95),
-        judge_speed(base, one, [], ACCURACY, 0.95),
+        judge_quality(five(base), five(one), [five(arm("c", "control"))], ACCURACY, 0.95),
+        judge_speed(five(base), five(one), [], ACCURACY, 0.95),
     )
     for verdict in answers:
-        assert (verdict.kind, verdict.needed) == (V.INCONCLUSIVE, 6)
-    told = "Fewer than 6 seeds show nothing. The difference between plp"
-    assert said(answers[0]).startswith(told)
-    assert then(answers[0]) == SEEDS.format("0.00", "about 6 seeds")
+        assert verdict.kind == V.INCONCLUSIVE
+        assert verdict.needed >= 6
 
 
 def test_the_advice_is_that_of_the_best_control_which_explains_the_gain() -> None:
@@ -359,6 +355,14 @@ def test_the_advice_is_that_of_the_best_control_which_explains_the_gain() -> Non
     assert (verdict.kind, verdict.control) == (V.INSTEAD, "control2")
     assert then(verdict) == "Average the weights for evaluation (control2) instead."
     assert "control2" in said(verdict)
+
+
+def test_a_verdict_names_its_numbers() -> None:
+    told = said(quality(-2))
+    assert "-1.00 points" in told
+    assert "95% interval -1.00 to -1.00, n = 8" in told
+    lower_is_better = said(quality(-2, metric=MSE), MSE)
+    assert "-0.01 mse (95% interval -0.01 to -0.01, n = 8; plus = better)" in lower_is_better
 
 
 def test_every_comparison_is_kept() -> None:
@@ -379,6 +383,14 @@ def test_inconclusive_names_spread_and_seeds(metric: Metric) -> None:
     spread = "1.55 points" if metric.percent else "0.0155"
     assert f"spread by {spread} (standard deviation)" in then(verdict, metric)
     assert "104 seeds" in then(verdict, metric)
+
+
+def test_not_more_than_its_control_asks_for_seeds_of_the_unclear_comparison() -> None:
+    verdict = quality(3, 1 + 4 * NOISE, 0)
+    sd = 4 * math.sqrt(8 / 7)
+    assert blocking(verdict) == "plp - control0"
+    assert verdict.needed == math.ceil(10.5 * sd**2) + 3
+    assert "a cheaper explanation" in said(verdict)
 
 
 def test_seeds_are_counted_on_a_comparison_that_is_unclear() -> None:
@@ -473,6 +485,13 @@ def speed(
 )
 def test_speed(early: Any, base_early: Any, kind: str, metric: Metric) -> None:
     assert speed(early, base_early, metric).kind == kind
+
+
+@pytest.mark.parametrize("base_early", [0, 2])
+def test_a_base_that_needs_fewer_steps_too_is_named(base_early: float) -> None:
+    verdict = speed(0, base_early)
+    assert "sgd does not need all of them either" in said(verdict)
+    assert then(verdict) == "Shorten the training of sgd instead."
 
 
 @pytest.mark.parametrize("diverged", [(1, 0, 0), (0, 2, 0), (0, 0, 3)])
@@ -611,16 +630,31 @@ TOLD = [
 
 
 @pytest.mark.parametrize("i", range(len(TOLD)))
+def test_a_verdict_gives_its_interval_and_n_once_and_no_letter_for_the_steps(i: int) -> None:
+    _, reason, next_ = TOLD[i]
+    assert reason.count("interval") == reason.count("n = ") <= 1
+    assert not re.search(r"\bT\b|\bbase\b", reason + next_)
+
+
+@pytest.mark.parametrize("i", range(len(TOLD)))
 def test_verdicts_read(i: int) -> None:
     judge, reason, next_ = TOLD[i]
     verdict = judge()
     assert (said(verdict), then(verdict)) == (reason, next_)
-    assert reason.count("interval") == reason.count("n = ") <= 1
-    assert not re.search(r"\bT\b|\bbase\b", reason + next_)
     diverged = "diverged" in reason
     names = [] if diverged else ["plp - sgd"] if i < 12 else ["plp@ - sgd"]
     assert [*compared(verdict)][:1] == names
     assert (blocking(verdict) in compared(verdict)) == (verdict.needed > 0)
+
+
+def test_few_seeds_are_said_to_be_few() -> None:
+    few = [replace(a, **{name: getattr(a, name)[:5] for name in vars(a) if name in (
+        "values", "early", "diverged", "early_diverged")})
+        for a in (arm("sgd", "base"), arm("plp", "predictor", 4))]  # fmt: skip
+    verdict = judge_quality(*few, [], ACCURACY, 0.95)
+    assert said(verdict).startswith("Fewer than 6 seeds show nothing. The difference between plp")
+    assert then(verdict) == SEEDS.format("0.00", "about 6 seeds")
+    assert verdict.needed == 6
 
 
 def test_seeds_that_are_there_already_are_not_asked_for() -> None:
@@ -636,11 +670,14 @@ def test_numbers_read_as_the_metric_does() -> None:
     assert [amount(-0.0123, ACCURACY, EN), amount(-0.01234, loss, EN)] == ["1.23 points", "0.0123"]
     signed = [m.signed(x) for m in (ACCURACY, loss) for x in (0.0123, 0.0, -0.0123)]
     assert signed == ["+1.23", "+0.00", "-1.23", "+0.0123", "+0", "-0.0123"]
-    lower_is_better = said(quality(-2, metric=MSE), MSE)
-    assert "-0.01 mse (95% interval -0.01 to -0.01, n = 8; plus = better)" in lower_is_better
 
 
 # --- what the rules leave open, and why -----------------------------------------------------------
+
+
+def cut(a: Arm, n: int) -> Arm:
+    names = ("values", "early", "diverged", "early_diverged")
+    return replace(a, **{name: getattr(a, name)[:n] for name in names})
 
 
 def test_no_number_of_seeds_shows_equality_where_half_an_example_is_the_margin() -> None:
@@ -666,6 +703,11 @@ def test_splits_that_share_examples_are_told_apart_from_few_seeds() -> None:
     verdict = quality(2.9 * NOISE, 0, metric=replace(ACCURACY, overlap=1.0))
     assert (verdict.kind, verdict.rule, verdict.needed) == (V.INCONCLUSIVE, "unclear", 0)
     assert (verdict.advice, verdict.control) == (("shared_splits",), "")
+
+
+def test_what_is_too_coarse_says_so_with_its_rule() -> None:
+    verdict = quality(0, 0, metric=replace(ACCURACY, half_example=0.02))
+    assert (verdict.rule, verdict.advice, verdict.control) == ("unclear", ("coarse",), "")
 
 
 def test_without_controls_none_is_said_to_be_beaten() -> None:
