@@ -174,6 +174,64 @@ def test_all_gates_must_agree_and_the_reason_names_who_decided() -> None:
     assert gates.decide(proposal()).scale == 0.25
 
 
+def test_rules_that_fired_in_one_gate_are_told_of_all() -> None:
+    fired = (("jump", "warn"),)
+
+    class Alarmed(Fixed):
+        def decide(self, proposal: Proposal) -> Decision:
+            return Decision(True, "written", 1.0, fired)
+
+    assert (Fixed(True) & Alarmed(True)).decide(proposal()).fired == fired
+
+
+def test_a_share_of_nothing_is_reached_at_once_also_where_no_progress_is_known() -> None:
+    assert G.After(share=0.0).decide(proposal(progress=0.0)).apply
+    assert G.After(share=0.0).decide(proposal(progress=None)).apply
+
+
+def test_the_repr_names_the_loss_and_a_third_partys_gate_needs_no_attributes() -> None:
+    assert (
+        repr(G.LossCheck(length, tolerance=0.5))
+        == "LossCheck(loss=reference.length, tolerance=0.5)"
+    )
+    assert repr(Fixed(True) & G.Every(2)) == "(Fixed() & Every(n=2))"
+
+
+def test_a_refused_prediction_still_tells_how_long_it_would_have_been() -> None:
+    free, refused = run(None, 1), run(G.After(100), 1)
+    assert refused[0].jump_norm == free[0].jump_norm > 0.0
+    assert not refused[0].applied
+
+
+def test_a_third_partys_gate_takes_part() -> None:
+    events, free = run(Fixed(True, "half", 0.5), 1), run(None, 1)
+    assert events[0].jump_norm == pytest.approx(free[0].jump_norm / 2)
+    assert events[0].reason == "half"
+
+
+def test_a_jump_that_is_too_long_is_refused_where_asked() -> None:
+    refused = [e for e in run(G.MaxRelativeJump(1e-3, shorten=False), 12) if not e.applied]
+    assert refused
+    assert all("> 0.001" in event.reason for event in refused)
+
+
+def test_a_jump_within_the_limit_is_the_free_one_bitwise() -> None:
+    ps, others = parameters(), parameters()
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.MaxRelativeJump(1e6))
+    other = pc.PLP(BASES["sgd"](others))
+    train(optimizer, ps, 12)
+    train(other, others, 12)
+    assert same_bits(ps, others)
+
+
+def test_a_cheaper_gate_spares_the_check() -> None:
+    ps = parameters()
+    check = G.LossCheck(lambda: 0.0)
+    optimizer = pc.PLP(BASES["sgd"](ps), gate=G.Every(3) & check)
+    train(optimizer, ps, 18)
+    assert check.evaluations == 4
+
+
 def test_a_gate_that_refuses_spares_those_after_it() -> None:
     asked = []
 
