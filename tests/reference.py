@@ -1,7 +1,7 @@
 """The slow, obvious twin, and the small cast that the tests share.
 
 The twin keeps every point of a cycle in float64 and computes the prediction from the rule as
-`method.md` writes it, one parameter after the other. Nothing here reads the library's weights.
+docs/methods write it, one parameter after the other. Nothing here reads the library's weights.
 """
 
 from __future__ import annotations
