@@ -162,12 +162,19 @@ class Twin:
 
     def restart_average(self) -> None:
         self.history: list[Values] = []
+        self.unmet: set[str] = set()  # names that no average has met yet
         self.at: list[int] = []
 
     def add(self, name: str, weight: Tensor) -> None:
         self.theta[name], self.learnable[name] = weight.clone(), True
+        self.unmet.add(name)
         for point in self.history:  # what stood still so far
             point[name] = weight.clone()
+
+    def retype(self) -> None:
+        self.theta = {n: w.float().double() for n, w in self.theta.items()}
+        for point in self.history:
+            point.update({n: self.theta[n] for n in self.unmet})
 
     def settle(self) -> None:
         self.members = {n for n, on in self.learnable.items() if on and n in self.seen}
@@ -195,6 +202,7 @@ class Twin:
         if len(self.points) - 1 == rule.make().every:
             self.close(rule)
         self.history.append(dict(self.theta))
+        self.unmet.clear()
         self.at.append(self.steps)
 
     def close(self, rule: Rule) -> None:
@@ -308,7 +316,7 @@ class Life(RuleBasedStateMachine):
     def retype(self) -> None:
         """To float32 and back: other memory, and rounded weights."""
         self.model.float().double()
-        self.twin.theta = {n: w.float().double() for n, w in self.twin.theta.items()}
+        self.twin.retype()
 
     @rule()
     def restart_cycle(self) -> None:

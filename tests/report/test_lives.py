@@ -29,7 +29,7 @@ from hypothesis import HealthCheck, Phase, given, settings
 from hypothesis import strategies as st
 from synthetic import EXAMPLES, draw, make_task
 
-from paramcast.errors import ParamcastError, StoreError
+from paramcast.errors import ParamcastError, StudyError
 from paramcast.report.watch.following import Follower
 from paramcast.study.engines import ATTEMPTS, Engine, Job
 from paramcast.study.grid.run import SEEDS, run_pilot
@@ -185,8 +185,8 @@ def look() -> list[str]:
     """The keys that one sees who watches the folder; none before it says what it is of."""
     try:
         found = Follower(OUT).look().ended
-    except StoreError as error:
-        if not re.search("holds no study|is not of a pilot or study", str(error)):
+    except StudyError as error:
+        if not re.search("holds no (study|pilot)|is not of a pilot or study", str(error)):
             raise
         return []
     for run in found:
