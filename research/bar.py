@@ -35,7 +35,7 @@ TASKS = {
     "fashion-5000": "fashion@5000",  # where rules of selection are compared
 }
 """The bar's tasks by the name that its files bear."""
-GRID = r"^(?=\[\[grid\]\]$)"
+GRID = r"^(?=\[\[grid\]\]$)"  # where a study file is cut into its head and its grids
 
 
 def stages() -> list[str]:

@@ -365,8 +365,8 @@ def test_extra_steps_are_those_of_the_horizon_and_backward_if_flipped(
     assert P.SignFlipped(predictor).extra_steps_at(horizon) == pytest.approx(-steps)
 
 
-def test_knobs_have_the_defaults_of_their_cards() -> None:
-    """As docs/methods has them: who runs a default again next year must get the same one."""
+def test_the_defaults_are_these() -> None:
+    """Whoever runs a default again next year must get the same one."""
     shown = (
         "Midline(horizon=1.0, start='midpoint', every=3)",
         "Secant(window=3, horizon=1.0, every=3)",

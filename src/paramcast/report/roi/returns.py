@@ -8,7 +8,7 @@ from statistics import fmean
 from typing import Any
 
 from ...errors import StudyError
-from ...study.judging.verdict import ADOPT, EARLY, FASTER, Metric
+from ...study.judging.verdict import ADOPT, EARLY, FASTER, Metric, Verdict
 from ...study.reading import as_written
 from ...study.store.folder import RESULT
 from ...study.stored import AGAIN
@@ -110,16 +110,13 @@ def _quality(
     def terms(x: money.Values) -> money.Terms:
         return money.quality(x, result["pilot_hours"], percent=percent)
 
+    judged = _judged(verdict, ADOPT, best, worth, over_base, x)
     return {
-        "verdict": verdict.kind,
-        "answer": verdict,
-        "applies": verdict.kind == ADOPT,
-        "alternative": {"name": best["method"], "shortened": False},
+        **judged,
         "added_share": added._asdict(),
         "too_short": too_short,
-        **_alternative(worth, over_base, x),
         **_counted(
-            gain(row["values"], best["values"], metric), verdict.kind == ADOPT,
+            gain(row["values"], best["values"], metric), judged["applies"],
             ("points", 100) if percent else (metric.name, 1), counted, terms, inputs,
         ),
     }  # fmt: skip
@@ -140,25 +137,38 @@ def _speed(result: dict[str, Any], row: Row, rows: list[Row], inputs: Inputs) ->
     def terms(x: money.Values) -> money.Terms:
         return money.speed(x, result["pilot_hours"])
 
+    judged = _judged(verdict, FASTER, best, worth, over_base, x, shortened=shortened)
     return {
-        "verdict": verdict.kind,
-        "answer": verdict,
-        "applies": verdict.kind == FASTER,
-        "alternative": {"name": best["method"], "shortened": shortened},
+        **judged,
         "added_share": NOTHING._asdict(),
         "too_short": False,
-        **_alternative(worth, over_base, x),
         **_counted(
-            saved_share(row, best, shortened, base, steps), verdict.kind == FASTER,
+            saved_share(row, best, shortened, base, steps), judged["applies"],
             ("% of the training time", 100), NOTHING, terms, inputs,
         ),
     }  # fmt: skip
 
 
-def _alternative(worth: float, over_base: Effect | None, x: money.Values) -> dict[str, Any]:
-    """What the free alternative is worth over the base as it is."""
+def _judged(
+    verdict: Verdict,
+    pays: str,
+    best: Row,
+    worth: float,
+    over_base: Effect | None,
+    x: money.Values,
+    *,
+    shortened: bool = False,
+) -> dict[str, Any]:
+    """The answer, which applies if it is the one that pays, and what the free alternative is worth
+    over the base as it is."""
     effect = over_base and over_base._asdict()
-    return {"free_alternative": {"npv": worth * money.annuity(x), "effect": effect}}
+    return {
+        "verdict": verdict.kind,
+        "answer": verdict,
+        "applies": verdict.kind == pays,
+        "alternative": {"name": best["method"], "shortened": shortened},
+        "free_alternative": {"npv": worth * money.annuity(x), "effect": effect},
+    }
 
 
 def _counted(

@@ -199,7 +199,7 @@ def open_study(name: str) -> tuple[StudyFile, str]:
 def ready_made() -> dict[str, str]:
     """The texts of the ready-made studies in the package, by name."""
     found = files("paramcast.study.grid").joinpath("ready").iterdir()
-    return {f.name[:-5]: f.read_text("utf-8") for f in sorted(found, key=lambda f: f.name[:-5])}
+    return dict(sorted((file.name[:-5], file.read_text("utf-8")) for file in found))
 
 
 def ready_text(name: str) -> str:
