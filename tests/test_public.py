@@ -142,7 +142,7 @@ def test_every_example_in_a_docstring_runs(name: str) -> None:
     [
         pc.PLP,
         pc.Forecast,
-        *(rule for rule, _ in pc.predictors.COMPARED.values()),
+        *pc.predictors.COMPARED.values(),
         pc.predictors.Affine,
         pc.averaging.EMA,
         pc.checkpoints.save,

@@ -253,16 +253,7 @@ class LAWA(SWA):
         return total_steps - back * self.every  # type: ignore[operator]
 
 
-COMPARED: Mapping[str, tuple[type[Average], str]] = MappingProxyType(
-    {
-        "ema": (EMA, "evaluate with a moving average of the weights"),
-        "lawa": (LAWA, "evaluate with the mean of the last snapshots"),
-        "polynomial-decay": (
-            PolynomialDecay,
-            "evaluate with an average over a share of the steps so far",
-        ),
-        "trend": (Trend, "evaluate on the line through two averages"),
-        "swa": (SWA, "evaluate with the mean from a share of the run on"),
-    }
+COMPARED: Mapping[str, type[Average]] = MappingProxyType(
+    {"ema": EMA, "lawa": LAWA, "polynomial-decay": PolynomialDecay, "trend": Trend, "swa": SWA}
 )
-"""The averages that comparisons know by name, with one line about each."""
+"""The averages that comparisons know by name (`paramcast methods` says what each does)."""

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import shutil
+
 import click
 
 
 @click.command()
 def methods() -> None:
-    """List the methods, their roles and knobs."""
-    from ..study.training.methods import METHOD, METHODS, OWN, knobs
+    """List the methods by their roles, with their knobs."""
+    from ..study.training.methods import METHOD, METHODS, knobs
+    from ..study.words import Words
 
-    calls = {n: f"{n}({', '.join(knobs(n))})" if knobs(n) else n for n in METHODS}
-    width = max(map(len, calls.values()))
+    say = Words("en").section("method")
+    of: dict[str, list[tuple[str, str]]] = {}
     for name, kind in METHODS.items():
-        click.echo(f"{calls[name]:{width}} {kind.role:9} {kind.line}")
-    for name in ("FILE.py:FUNCTION", "package.module:Name"):
-        click.echo(f"{name:{width}} {METHOD:9} {OWN}")
+        call = f"{name}({', '.join(knobs(name))})" if knobs(name) else name
+        of.setdefault(kind.role, []).append((call, say[name]))
+    of[METHOD] = [("FILE.py:FUNCTION, package.module:Name", say["own-optimizer"])]
+    page = click.HelpFormatter(max_width=shutil.get_terminal_size().columns)
+    for role, rows in of.items():
+        with page.section(role):
+            page.write_dl(rows, col_max=24)
+    click.echo(page.getvalue().strip())

@@ -40,21 +40,18 @@ __all__ = [
     "Workspace",
 ]
 
-COMPARED: Mapping[str, tuple[type[Predictor], str]] = MappingProxyType(
+COMPARED: Mapping[str, type[Predictor]] = MappingProxyType(
     {
-        "plp": (Midline, "Parameters Linear Prediction: midline of three points"),
-        "secant": (Secant, "straight on from the last point"),
-        "least-squares": (LeastSquares, "least-squares line over a window"),
-        "lookahead": (Interpolate, "Lookahead: part of the way back every k steps"),
-        "quadratic": (Quadratic, "parabola through the last three points"),
-        "outer-nesterov": (OuterNesterov, "Nesterov momentum on whole cycles (SNOO)"),
-        "forward-ema": (ForwardEMA, "gradients taken ahead, along an average"),
-        "primal-averaging": (
-            PrimalAveraging,
-            "gradients taken near an average, the base without momentum",
-        ),
-        "rre": (RRE, "reduced rank extrapolation"),
-        "aitken": (Aitken, "per tensor, the limit of a geometric sequence"),
+        "plp": Midline,
+        "secant": Secant,
+        "least-squares": LeastSquares,
+        "lookahead": Interpolate,
+        "quadratic": Quadratic,
+        "outer-nesterov": OuterNesterov,
+        "forward-ema": ForwardEMA,
+        "primal-averaging": PrimalAveraging,
+        "rre": RRE,
+        "aitken": Aitken,
     }
 )
-"""The predictors that comparisons know by name, with one line about each."""
+"""The predictors that comparisons know by name (`paramcast methods` says what each does)."""

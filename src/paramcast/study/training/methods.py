@@ -24,15 +24,16 @@ from ..reading import shown
 from .noise import GradientNoise, PerturbedStart
 
 DERIVED = "derived"
+SIGN_FLIPPED = "sign-flipped"
+# controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"
 
 MOST_CHARACTERS = 10_000  # of a list of methods
-OWN = "an optimizer of yours: (parameters, lr) makes one, (optimizer) wraps the base's"
 OWN_NAME = r"[^\s,():]+:[A-Za-z_][\w.]*"  # FILE.py:FUNCTION or package.module:Name
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A named method: its role, a line about it, and the functions that make it.
+    """A named method: its role, and the functions that make it.
 
     A *predictor* gets a verdict and has its own controls. An *average* of the weights is used for
     evaluation; it gets a verdict and is also a control of every predictor. A *control* is tuned
@@ -41,7 +42,6 @@ class Kind:
     """
 
     role: str
-    line: str
     predictor: Callable[..., Predictor] | None = None
     average: Callable[..., Average] | None = None
     noise: Callable[..., GradientNoise] | None = None
@@ -62,31 +62,26 @@ def _swa(start_share: float = 0.75, every: int = 1) -> SWA:
     return SWA(start_share=start_share, every=every)
 
 
-BASE = Kind(REFERENCE, "the base itself")
+BASE = Kind(REFERENCE)
 METHODS: dict[str, Kind] = {
     **{
-        name: Kind(PREDICTOR, line, rule, momentum=not rule.replaces_momentum)
-        for name, (rule, line) in predictors.COMPARED.items()
+        name: Kind(PREDICTOR, rule, momentum=not rule.replaces_momentum)
+        for name, rule in predictors.COMPARED.items()
     },
     **{
-        name: Kind(AVERAGE, line, average={"ema": _ema, "swa": _swa}.get(name, rule))
-        for name, (rule, line) in averaging.COMPARED.items()
+        name: Kind(AVERAGE, average={"ema": _ema, "swa": _swa}.get(name, rule))
+        for name, rule in averaging.COMPARED.items()
     },
-    "nesterov": Kind(CONTROL, "SGD with Nesterov momentum (base sgd only)"),
-    "no-momentum": Kind(CONTROL, "the base without momentum", momentum=False),
-    "gradient-noise": Kind(CONTROL, "Gaussian noise on every gradient", noise=GradientNoise),
-    "sign-flipped": Kind(DERIVED, "each predictor's jump, backward"),
-    "state-reset": Kind(CONTROL, "the base, its state cleared at detected drift (streams only)"),
-    "schedule-free": Kind(
-        CONTROL, "Schedule-Free instead of a schedule (base sgd, nesterov or adamw)"
-    ),
-    "demon": Kind(REFERENCE, "decaying momentum"),
-    "perturbed": Kind(
-        REFERENCE, "the base from initial weights moved by 0.1 %", start=PerturbedStart
-    ),
+    "nesterov": Kind(CONTROL),
+    "no-momentum": Kind(CONTROL, momentum=False),
+    "gradient-noise": Kind(CONTROL, noise=GradientNoise),
+    SIGN_FLIPPED: Kind(DERIVED),
+    "state-reset": Kind(CONTROL),
+    "schedule-free": Kind(CONTROL),
+    "demon": Kind(REFERENCE),
+    "perturbed": Kind(REFERENCE, start=PerturbedStart),
 }
-# controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"
-SIGN_FLIPPED = "sign-flipped"
+"""What each does is said in the catalogue, under "method"."""
 RESET, ORACLE = "reset", "oracle"
 # A knob of all predictors: on a stream, start a new cycle at detected drift (RESET) or at every
 # real drift, which only the study knows (ORACLE)
@@ -143,7 +138,7 @@ class OwnOptimizer(Method):
 
     @property
     def kind(self) -> Kind:
-        return Kind(METHOD, OWN)
+        return Kind(METHOD)
 
 
 @dataclass(frozen=True)
@@ -152,7 +147,7 @@ class Candidate(Method):
 
     @property
     def kind(self) -> Kind:
-        return Kind(METHOD, "a command of yours")
+        return Kind(METHOD)
 
 
 def parse_methods(text: str) -> tuple[Method, ...]:
