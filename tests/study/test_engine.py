@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import contextlib
 import itertools
+import multiprocessing
 import os
+import signal
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -16,7 +18,7 @@ import pytest
 from paramcast.cli.options import RunOptions, make_engine
 from paramcast.errors import RunError
 from paramcast.study.engines import Finished, Job, LocalEngine, local
-from paramcast.study.engines.crew import Crew
+from paramcast.study.engines.crew import Crew, _work
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import find
 from runs import rows, run_spec
@@ -174,6 +176,15 @@ def test_workers_that_die_before_they_are_ready_are_not_started_for_ever() -> No
     with pytest.raises(RunError, match="cannot start; standard error says why"):
         crew.start()
     crew.stop()
+
+
+def test_a_worker_whose_driver_is_gone_before_it_is_ready_ends_in_silence(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(signal, "signal", lambda *_: None)  # in a process of its own it may
+    ours, theirs = multiprocessing.Pipe()
+    ours.close()
+    _work(theirs, lambda: None, ())
 
 
 def test_a_run_that_takes_too_long_is_stopped_whatever_the_time_of_day(

@@ -24,6 +24,7 @@ from ...study.judging.verdict import (
     Verdict,
 )
 from ...study.stored import ArmResult, Judged
+from ...study.words import Words
 from .load import Run, Stored
 
 WORTH = (ADOPT, FASTER, INSTEAD, SLIGHTLY_BETTER, INCONCLUSIVE)
@@ -160,9 +161,9 @@ class Cell:
         return [factor * (a - b) for a, b in zip(values, base, strict=False)]
 
 
-def bases(cells: Sequence[Cell]) -> str:
+def bases(cells: Sequence[Cell], words: Words) -> str:
     """The names of what the methods are compared with; those of a study may differ."""
-    return ", ".join(dict.fromkeys(cell.arms[0].name for cell in cells))
+    return words("page.comma").join(dict.fromkeys(cell.arms[0].name for cell in cells))
 
 
 def cells_of(stored: Stored, axis_name: Callable[[str], str], comma: str = ", ") -> list[Cell]:

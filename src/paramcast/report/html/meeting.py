@@ -105,7 +105,8 @@ def _cut(data: dict[str, Any], others: list[str], rows: int, words: Words) -> di
     # what is missing is said
     more = []
     if others:
-        more.append(words("page.more_methods", n=len(others), names=", ".join(others)))
+        names = words("page.comma").join(others)
+        more.append(words("page.more_methods", n=len(others), names=names))
     if len(table["rows"]) > rows:
         more.append(words("page.more_rows", n=len(table["rows"]) - rows))
     return {

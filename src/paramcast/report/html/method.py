@@ -37,7 +37,7 @@ def protocol(cells: list[Cell], words: Words) -> list[str]:
         keys.insert(4, "controls")
     if any(arm.early for cell in cells for arm in cell.arms):
         keys.insert(4, "speed")
-    how, base = words("protocol.given"), bases(cells)
+    how, base = words("protocol.given"), bases(cells, words)
     if first is not None:
         how = words(f"protocol.tuned{own}", points=first[0], seeds=first[1], base=base)
     # n seeds and the level of the intervals, look by look

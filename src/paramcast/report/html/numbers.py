@@ -25,7 +25,7 @@ RETURNED = "returned "
 def table(cells: list[Cell], words: Words) -> dict[str, Any]:
     """Every arm of every comparison; "runs" has, by column, the filter of the runs behind it."""
     heads, many = words.section("head"), len(cells) > 1
-    heads["minus_base"] = words("head.minus_base", base=bases(cells))
+    heads["minus_base"] = words("head.minus_base", base=bases(cells, words))
     arms = [arm for cell in cells for arm in cell.arms]
     # a column that is the same in every row, or empty, is left out
     early = any(arm.early for arm in arms)

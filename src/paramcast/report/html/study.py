@@ -85,7 +85,7 @@ def _forests(cells: list[Cell], words: Words) -> list[Chart]:
         behind: list[Behind] = []
         # a view against the base, and one against the larger step where that ran
         for against in ("to_base", "to_lr_matched"):
-            name = words(f"view.{against}", base=bases(own))
+            name = words(f"view.{against}", base=bases(own, words))
             lines = [
                 (cell, arm, c)
                 for cell in own

@@ -129,7 +129,7 @@ def rates(cells: Sequence[Cell], words: Words) -> Chart | None:
     if not views:
         return None
     columns = ("setting", "method", "best_lr", "validation", "value", "best_minus_base", "interval")
-    made = chart("rates", words, views, columns, rows, behind, base=bases(cells))
+    made = chart("rates", words, views, columns, rows, behind, base=bases(cells, words))
     if len(groups) > MOST:
         made["read"] += " " + words("read.rates_limit", n=MOST)
     return made

@@ -53,7 +53,7 @@ def study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
             "page.study_headline", method=method, n=kinds.total(),
             **{short[kind]: kinds[kind] for kind in study.KINDS},
         )  # fmt: skip
-        next_ = words(f"page.study_next_{short[usual]}", base=bases(cells))
+        next_ = words(f"page.study_next_{short[usual]}", base=bases(cells, words))
         found.append({"method": method, "about": words("page.quality"), "kind": usual,
                       "word": words(f"kind.{usual}"), "sentence": sentence, "caution": "",
                       "next": next_, "command": None})  # fmt: skip

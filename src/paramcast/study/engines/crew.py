@@ -6,6 +6,7 @@ through a message, blocks all others for good.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import threading
@@ -193,7 +194,8 @@ def _work(
     signal.signal(signal.SIGTERM, signal.SIG_DFL)
     threading.Thread(target=_end_with_driver, name="end with driver", daemon=True).start()
     prepare(*arguments)
-    pipe.send(None)  # ready
+    with contextlib.suppress(OSError):  # the driver is gone already
+        pipe.send(None)  # ready
     while True:
         try:
             function, given = pipe.recv()
