@@ -18,7 +18,7 @@ from roi_pilots import ACCURACY, Made, adopted, store, useless, wave
 from scipy import stats
 
 from paramcast.report import roi
-from paramcast.report.roi import money, returns
+from paramcast.report.roi import effects, money, returns
 from paramcast.report.roi.effects import Effect, best_quality, gain, ratio
 from paramcast.report.roi.terminal import show
 from paramcast.study.judging.verdict import Extension, Metric
@@ -508,7 +508,11 @@ def test_the_time_of_trainings_of_less_than_a_second_is_not_carried_over(
     measured = Effect(0.05, 0.01, 0.12, 8)  # clear of zero
     monkeypatch.setattr(returns, "added_share", lambda *_, **__: measured)
     for shortest, counts in ((1.0, True), (1e9, False)):
-        monkeypatch.setattr(returns, "SHORTEST", shortest)
+        monkeypatch.setattr(effects, "SHORTEST", shortest)
+        found = figures(adopt, exact())
+        assert found["time_added"]["value"] == pytest.approx(5.0)
+        for key in ("cost_per_training", "energy"):
+            assert (found[key]["value"] is not None) is counts
         case = counted(adopt, exact())["cases"]["quality"]
         added = [case[at]["added"] for at in ("at_low", "at_value", "at_high")]
         assert (added[0] == added[1] == added[2]) is not counts

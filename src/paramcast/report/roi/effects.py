@@ -14,6 +14,8 @@ from .rows import Row
 CONFIDENCE = 0.95
 Numbers = Sequence[float] | np.ndarray
 SECONDS, EARLY_SECONDS = "seconds", "early_seconds"
+SHORTEST = 1.0
+"""Seconds of a training below which its time says nothing about one of hours."""
 """Of a row's runs, with T and with 0.8 T steps."""
 
 
@@ -105,6 +107,14 @@ def cheapest_speed(rows: Sequence[Row], metric: Metric, confidence: float) -> tu
     if not shorter:
         return base, False
     return min(shorter, key=lambda row: float(np.mean(row["runs"][EARLY_SECONDS]))), True
+
+
+def too_short(base: Row) -> bool:
+    """Whether the base's trainings are too short to say what a method adds to long ones.
+
+    What it adds to a step of microseconds is not what it adds to one of a real model.
+    """
+    return 0 < float(np.mean(base["runs"][SECONDS] or [0.0])) < SHORTEST
 
 
 def added_share(row: Row, alternative: Row, base: Row, *, paired: bool = True) -> Effect:

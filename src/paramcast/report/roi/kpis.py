@@ -9,7 +9,7 @@ import numpy as np
 from ...errors import StudyError
 from ...study.judging.verdict import Metric
 from . import money
-from .effects import Effect, common, gain, mean_difference, ratio
+from .effects import Effect, common, gain, mean_difference, ratio, too_short
 from .inputs import Inputs
 from .rows import Row
 
@@ -106,12 +106,14 @@ def _running(row: Row, base: Row, inputs: Inputs, *, paired: bool) -> list[Row]:
     slower = ratio(row["runs"]["seconds"], base["runs"]["seconds"], paired=paired)
     if slower is not None:
         # R - 1, as a share of the base's time, priced by the hour
-        more = slower.times(1.0, -1.0)
-        found = [
-            _figure("time_added", "%", more.times(100)),
-            _figure("cost_per_training", inputs.currency, more.times(hours * money.hour_price(x))),
-            _figure("energy", "kWh", more.times(hours * kilowatts)),
-        ]
+        more, short = slower.times(1.0, -1.0), too_short(base)
+        found = [_figure("time_added", "%", more.times(100))]
+        for key, unit, price in (
+            ("cost_per_training", inputs.currency, money.hour_price(x)),
+            ("energy", "kWh", kilowatts),
+        ):
+            own = more.times(hours * price)
+            found.append(_none(key, unit, "too_short") if short else _figure(key, unit, own))
     memory = [r["runs"]["peak_memory"] for r in (row, base)]
     if all(memory):
         found.append(_figure("memory", "MiB", mean_difference(*memory).times(2**-20)))

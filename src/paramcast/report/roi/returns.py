@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import asdict
-from statistics import fmean
 from typing import Any
 
 from ...errors import StudyError
@@ -13,15 +12,20 @@ from ...study.reading import as_written
 from ...study.store.folder import RESULT
 from ...study.stored import AGAIN
 from . import money
-from .effects import Effect, added_share, best_quality, cheapest_speed, gain, saved_share
+from .effects import (
+    Effect,
+    added_share,
+    best_quality,
+    cheapest_speed,
+    gain,
+    saved_share,
+    too_short,
+)
 from .inputs import Inputs
 from .kpis import kpis
 from .rows import Row, alternatives, row_of
 
 NOTHING = Effect(0.0, 0.0, 0.0, 0)
-SHORTEST = 1.0
-"""Seconds of a training below which its time says nothing about one of hours: what a method adds to
-a step of microseconds is not what it adds to one of a real model."""
 
 
 def summary(result: dict[str, Any], inputs: Inputs) -> dict[str, Any]:
@@ -104,8 +108,8 @@ def _quality(
         worth = benefit - x["training_hours"] * seconds * money.delay_price(x)
     # seconds that may as well be none are the noise of a clock, or of the start of a training
     added = added_share(row, best, base, paired=paired)
-    too_short = 0 < fmean(base["runs"]["seconds"] or [0.0]) < SHORTEST
-    counted = NOTHING if too_short or not added.shown else added
+    short = too_short(base)
+    counted = NOTHING if short or not added.shown else added
 
     def terms(x: money.Values) -> money.Terms:
         return money.quality(x, result["pilot_hours"], percent=percent)
@@ -114,7 +118,7 @@ def _quality(
     return {
         **judged,
         "added_share": added._asdict(),
-        "too_short": too_short,
+        "too_short": short,
         **_counted(
             gain(row["values"], best["values"], metric), judged["applies"],
             ("points", 100) if percent else (metric.name, 1), counted, terms, inputs,
