@@ -327,6 +327,8 @@ def test_downloads_are_csv_that_no_spreadsheet_executes(tmp_path: Path) -> None:
     stored = next(r for r in cell(result_of(tmp_path))["table"] if r["method"] == "plp")
     assert float(plp["minus_base_mean"]) == stored["to_base"]["mean"]
     assert float(plp["mean"]) == stored["mean"]
+    assert float(plp["early_mean"]) == stored["early_mean"]
+    assert float(plp["median_seconds"]) == stored["seconds"]
 
 
 @pytest.mark.parametrize("language", ["en", "ja"])

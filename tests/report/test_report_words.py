@@ -59,6 +59,13 @@ def test_japanese_has_one_word_for_one_thing_and_full_width_punctuation() -> Non
             assert not HALF_WIDTH.search(text), (section, key)
 
 
+def test_advice_names_charts_that_the_page_has() -> None:
+    for language, title in (("en", "all comparisons"), ("ja", "すべての比較")):
+        texts = catalogue(language)
+        assert title in texts["page"]["study_next_same"]
+        assert title in texts["charts"]["all"].lower()
+
+
 def test_another_language_is_refused() -> None:
     with pytest.raises(StudyError, match="--lang must be one of en, ja, got 'fr'"):
         Words("fr")

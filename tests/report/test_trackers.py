@@ -26,6 +26,7 @@ from paramcast.report.trackers.names import path_of, safe
 from paramcast.report.trackers.tensorboard import TensorBoard
 from paramcast.report.trackers.wandb import SETTINGS, WandB
 from paramcast.report.watch.following import Follower
+from paramcast.study.stored import read_result
 from runs import run_spec
 
 SPEC = run_spec(task="t", method="plp", seed=7)
@@ -294,6 +295,23 @@ def test_wandb_holds_every_final_run_once(tmp_path: Path, small: Path) -> None:
         assert (config["seed"], config["lr"]) == (run.spec["seed"], run.spec["lr"])
         stored = [p["validation_loss"] for p in run.curve if p["validation_loss"] is not None]
         assert losses_of(file) == pytest.approx(stored)
+
+
+@pytest.mark.usefixtures("offline")
+def test_wandb_has_a_verdict_of_each_comparison_whatever_its_folder_is_called(
+    tmp_path: Path,
+) -> None:
+    found, wanted = set(), set()
+    for name in ("one", "another"):
+        folder = tmp_path / name / "out"
+        write_pilot(folder, name=name, **SMALL)
+        tracker = WandB(folder, "mine")
+        tracker.verdict("- plp: adopt")
+        tracker.close()
+        found |= {file.stem for file in folder.glob("wandb/offline-run-*/*.wandb")}
+        wanted.add(f"run-verdict-{read_result(folder)['identity'][:24]}")
+    assert found == wanted
+    assert len(found) == 2
 
 
 def test_wandb_without_a_login_says_what_to_do(

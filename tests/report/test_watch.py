@@ -236,9 +236,10 @@ def test_without_unicode_bars_are_ascii() -> None:
 
 def test_it_waits_for_the_store_and_ends_with_the_pilot(tmp_path: Path) -> None:
     """In a real terminal: it says that it waits, shows what comes, and leaves the last picture."""
+    folder = "[red]out[/x]"  # no markup
     master, slave = pty.openpty()
     process = subprocess.Popen(
-        [sys.executable, "-m", "paramcast", "watch", "out", "--every", "0.1"],
+        [sys.executable, "-m", "paramcast", "watch", folder, "--every", "0.1"],
         cwd=tmp_path, stdin=slave, stdout=slave, stderr=slave,
         env={**os.environ, "TERM": "xterm", "COLUMNS": "120", "LINES": "40"},
     )  # fmt: skip
@@ -247,7 +248,7 @@ def test_it_waits_for_the_store_and_ends_with_the_pilot(tmp_path: Path) -> None:
     try:
         while b"waiting" not in shown:
             shown += os.read(master, 4096)
-        write_pilot(tmp_path / "out", methods="plp", seeds=2, trials=1)
+        write_pilot(tmp_path / folder, methods="plp", seeds=2, trials=1)
         with contextlib.suppress(OSError):  # the other end is closed
             while True:
                 shown += os.read(master, 4096)
@@ -257,7 +258,7 @@ def test_it_waits_for_the_store_and_ends_with_the_pilot(tmp_path: Path) -> None:
         process.wait()
         os.close(master)
     screen, _, after = shown.partition(b"\x1b[?1049l")  # back from the alternate screen
-    assert b"holds no pilot or study yet" in screen
+    assert b"[red]out[/x] holds no pilot or study yet" in screen
     assert b"16 runs" in after
     assert b"finished" in after
 

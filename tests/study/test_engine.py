@@ -242,6 +242,15 @@ def test_as_many_workers_start_as_the_memory_holds(task_file: Callable[..., Path
     ]
 
 
+def test_a_kernel_that_does_not_tell_shared_memory_is_no_obstacle(
+    task_file: Callable[..., Path], monkeypatch: Any
+) -> None:
+    monkeypatch.setattr(psutil.Process, "memory_full_info", psutil.Process.memory_info)
+    done: list[Finished] = []
+    LocalEngine(1).run([Job(spec(), find(str(task_file())))], done.append)
+    assert done[0].outcome["status"] == "done"
+
+
 def test_a_killed_run_is_tried_again_alone(task_file: Callable[..., Path]) -> None:
     """The second attempt finds no other run beside it."""
     alone = """others = [p for p in Path(__file__).parent.glob("busy*")]

@@ -189,6 +189,11 @@ def test_a_result_is_found_behind_a_long_output_and_before_warnings(
     assert (lines[0], lines[-2:]) == ("first", ['{"accuracy": 0.3}', "a warning"])
 
 
+def test_what_a_logger_writes_as_json_is_not_the_result(one_run: Any) -> None:
+    logged = 'print(\'{{"level": "info", "message": "bye"}}\', file=sys.stderr)'
+    assert one_run(PYTHON, "-uc", f"import sys; {RESULT}; {logged}")["test"]["metric"] == 0.3
+
+
 FAULTS = {
     "no result": ("print('done')", "ended without a result; call trial.done(NAME=value)", True),
     "other names": ("print('{{\"acc\": 1}}')", "returned no accuracy, which is judged", True),

@@ -92,6 +92,16 @@ def test_where_no_probe_is_known_the_message_names_the_script_that_has_them(
         check_probes(["jumps"])
 
 
+def test_what_else_lies_beside_the_ready_made_studies_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "ready").mkdir()
+    (tmp_path / "ready" / "tiny.toml").write_text(TINY)
+    (tmp_path / "ready" / ".DS_Store").write_bytes(b"\x00\xff")
+    monkeypatch.setattr("paramcast.study.grid.file.files", lambda _: tmp_path)
+    assert ready_made.__wrapped__() == {"tiny": TINY}
+
+
 @pytest.mark.parametrize("name", ready_made())
 def test_a_ready_made_study_can_be_read_and_says_what_it_asks(name: str) -> None:
     study = read(ready_text(name), name)
@@ -194,6 +204,7 @@ def test_a_study_runs_resumes_and_exports(paramcast: Callable[..., Any], tmp_pat
     assert len(cells) == 16
     plp = next(row for row in cells if row["method"] == "plp")
     values = {row["method"]: row["mean"] for row in first["table"]}
+    assert float(plp["median_seconds"]) > 0
     gap = values["plp"] - values["sgd-lr-matched"]
     assert math.isclose(float(plp["minus_lr_matched_mean"]), gap, abs_tol=1e-12)
     assert float(plp["minus_lr_matched_low"]) < gap < float(plp["minus_lr_matched_high"])

@@ -92,6 +92,7 @@ def _live(board: Board, every: float) -> None:
     """Redraw until the pilot or study has finished, then print the last picture."""
     from rich.console import Console
     from rich.live import Live
+    from rich.text import Text
 
     from ..report.watch.terminal import picture
 
@@ -104,7 +105,8 @@ def _live(board: Board, every: float) -> None:
                 drawn, ended = picture(board, console, console.height)
                 live.update(drawn, refresh=True)
             except StudyError as error:  # the store may be readable at the next look
-                live.update(printable(f"{error}; waiting (Ctrl-C ends)"), refresh=True)
+                waiting = Text(printable(f"{error}; waiting (Ctrl-C ends)"))  # no markup in paths
+                live.update(waiting, refresh=True)
             if not ended:
                 time.sleep(every)
     if ended:

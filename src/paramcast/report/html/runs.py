@@ -128,12 +128,12 @@ def downloads(stored: Stored, cells: list[Cell], words: Words) -> list[dict[str,
         for name, curve in (*arm.curves.items(), *arm.forecasts.items())
         for point in curve
     ]
-    # three files, each inside the page as a link
+    # at most three files, each inside the page as a link; a table of results has no curves
     made = {"comparisons": judged, "runs": finished, "curves": points}
     return [
         {"file": f"{name}.csv", "label": words(f"page.download_{name}", n=len(rows)),
          "csv": to_csv(rows)}
-        for name, rows in made.items()
+        for name, rows in made.items() if rows
     ]  # fmt: skip
 
 

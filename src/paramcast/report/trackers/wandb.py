@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from ...errors import StudyError
+from ...study.stored import read_result
 from ..html.load import Run
 from ..watch.board import anomalies, reason, run_name
 from . import names
@@ -82,7 +83,9 @@ class WandB(Tracker):
         )  # fmt: skip
 
     def verdict(self, text: str) -> None:
-        made = self._init("verdict", f"verdict-{names.safe(self._out.name)}"[:64], {}, "verdict")
+        # not by the folder's name, which another comparison of the project may have
+        identity = read_result(self._out)["identity"][:24]
+        made = self._init("verdict", f"verdict-{identity}", {}, "verdict")
         made.summary["verdict"] = text
         made.finish(exit_code=0)
 

@@ -83,7 +83,8 @@ class LocalEngine(Engine):
         """Start as many workers as the memory holds."""
         available = available_memory() if self._memory is None else self._memory
         # a worker takes about what this process, which has loaded the task, shares with no other
-        size = psutil.Process().memory_full_info().uss
+        memory = psutil.Process().memory_full_info()
+        size = getattr(memory, "uss", memory.rss)  # some kernels do not tell what is shared
         count = min(self.workers, max(1, int(available * (1 - KEPT_FREE)) // size))
         if count < self.workers:
             self.say(

@@ -199,7 +199,9 @@ def open_study(name: str) -> tuple[StudyFile, str]:
 def ready_made() -> dict[str, str]:
     """The texts of the ready-made studies in the package, by name."""
     found = files("paramcast.study.grid").joinpath("ready").iterdir()
-    return dict(sorted((file.name[:-5], file.read_text("utf-8")) for file in found))
+    # a file browser may leave files of its own there
+    texts = {f.name[:-5]: f.read_text("utf-8") for f in found if f.name.endswith(".toml")}
+    return dict(sorted(texts.items()))
 
 
 def ready_text(name: str) -> str:

@@ -221,7 +221,7 @@ def run_command(
     if record.divergence is None:
         results = record.results
         if results is None:
-            results = _from_file(result) or next(filter(None, map(_object, reversed(last))), None)
+            results = _from_file(result) or _from_lines(last, training.declared.metric)
         if results is None and record.misuse is None:
             raise Misuse(
                 "the command ended without a result; call trial.done(NAME=value) in it, print a "
@@ -315,6 +315,12 @@ def _from_file(path: Path) -> dict[str, Any] | None:
         return _object(read_text(path, MOST_RESULT))
     except (OSError, ValueError):
         return None
+
+
+def _from_lines(lines: Sequence[str], metric: str) -> dict[str, Any] | None:
+    """The last object that has what is judged; a logger may write objects of its own."""
+    found = [*filter(None, map(_object, reversed(lines)))]
+    return next((each for each in found if metric in each), found[0] if found else None)
 
 
 def _last_lines(log: Path) -> list[str]:
