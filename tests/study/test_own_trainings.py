@@ -15,6 +15,8 @@ import paramcast
 from command import Ran
 from paramcast._directions import known_direction
 from paramcast.errors import ArgumentError
+from paramcast.report.html.load import load
+from paramcast.report.html.report import build
 from paramcast.study.judging.sentences import advice, sentence
 from paramcast.study.judging.verdict import PERCENT
 from paramcast.study.own.declared import declare
@@ -410,6 +412,22 @@ def test_a_training_that_ignores_its_share_is_not_judged_for_speed(
     (judged,) = ran.result["cells"]
     assert "speed" not in judged["verdicts"]["plp"]
     assert {"note": "fixed_steps"} in judged["notes"]
+
+
+def test_a_rate_at_which_it_diverges_is_in_the_report(
+    write: Write, paramcast: Callable[..., Ran], tmp_path: Path
+) -> None:
+    write(**{"(0.05, 0.5)": "(0.05, 5000.0)"})
+    ran = paramcast("pilot", "bowl.py:train", *QUICK, "--no-speed", "--out", "out")
+    assert ran.code == 0, ran.err
+    assert "Report: out" in ran.out
+    page = build(load(tmp_path / "out"), Words("en"))
+    (tuning,) = (c for c in page["cells"][0]["charts"] if c["id"] == "tuning")
+    (lost,) = (row for row in tuning["table"]["rows"] if row[:2] == ["SGD", "5000"])
+    assert lost[2:] == ["\u2013", "diverged", ""]
+    (line,) = (trace for trace in tuning["views"][0]["data"] if trace["name"] == "SGD")
+    assert [value is None for value in line["y"]] == [False, True]
+    assert page["reads"]["failed_read"].startswith("A diverged run is scored as the worst value")
 
 
 def test_tuning_by_what_is_judged_is_said(write: Write, paramcast: Callable[..., Ran]) -> None:

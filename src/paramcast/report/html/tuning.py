@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 from ...study.search import named
@@ -45,20 +45,23 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
     pairs = zip(tried["tried"], tried["settings"], strict=False)
     beside = {lr: words("page.bracketed", x=named(settings)) for lr, settings in pairs}
     data, rows = [], []
+    lost = words("status.diverged")
     for method, by_lr in cell.tuning.items():
         name, chosen = base if method == "base" else method, tried["chosen"].get(method)
         losses = {lr: [run.outcome["validation"]["loss"] for run in runs]
                   for lr, runs in by_lr.items() if runs}  # fmt: skip
         if not losses:  # the user has tuned it
             continue
-        means = {lr: short(statistics.fmean(values)) for lr, values in losses.items()}
+        # no mean where a seed diverged: the search takes such a rate for the worst
+        means = {lr: None if None in values else short(statistics.fmean(values))
+                 for lr, values in losses.items()}  # fmt: skip
         # rates that were left on the way were tried on fewer seeds
         most = max(map(len, losses.values()))
         left = [lr for lr, values in losses.items() if len(values) < most]
         own = style(arm_of(cell, name), cell)
         data.append(_line(name, own, means, chosen, hollow=left))
-        rows += [[name, f"{lr:.4g}{beside.get(lr, '')}", number(mean),
-                  ", ".join(map(number, losses[lr])),
+        rows += [[name, f"{lr:.4g}{beside.get(lr, '')}", NONE if mean is None else number(mean),
+                  ", ".join(lost if v is None else number(v) for v in losses[lr]),
                   words("chart.chosen") if lr == chosen else ""]
                  for lr, mean in means.items()]  # fmt: skip
     layout = _by_rate(tried["tried"], words("chart.tuning_loss"), words)
@@ -73,7 +76,7 @@ def tuning(cell: Cell, words: Words) -> Chart | None:
 def _line(
     name: str,
     own: tuple[str, str, str],
-    values: dict[float, float],
+    values: Mapping[float, float | None],
     chosen: float | None,
     hollow: Sequence[float] | None = None,
 ) -> dict[str, Any]:
