@@ -18,10 +18,11 @@ from paramcast.errors import ArgumentError
 from paramcast.report.html.load import load
 from paramcast.report.html.report import build
 from paramcast.study.judging.sentences import advice, sentence
-from paramcast.study.judging.verdict import PERCENT
+from paramcast.study.judging.verdict import PERCENT, Arm
 from paramcast.study.own.declared import declare
 from paramcast.study.own.run import RUNS, run_own
 from paramcast.study.plan import Options, Plan
+from paramcast.study.result import metric_of
 from paramcast.study.stored import read_result
 from paramcast.study.tasks.source import find, load_subject
 from paramcast.study.training.methods import parse_methods
@@ -270,6 +271,27 @@ def test_directions_that_names_tell() -> None:
     for name in ("accuracy", "val_acc", "episode_return", "auroc", "r2", "map", *PERCENT):
         assert known_direction(name) is True
     assert known_direction("speed") is None
+
+
+@pytest.mark.parametrize(
+    ("name", "metric"),
+    [("val_acc", "accuracy"), ("test_accuracy", "accuracy"), ("eval/f1", "f1"), ("AUC", "auroc"),
+     ("balanced_acc", "balanced_accuracy"), ("test_reward", "test_reward")],
+)  # fmt: skip
+def test_a_share_is_in_per_cent_by_whichever_name(name: str, metric: str) -> None:
+    assert declare("a.py", {"metric": name}).judged == metric
+    assert declare("a.py", {"metric": name}, higher_is_better=False).judged == name
+
+
+def test_an_accuracy_of_another_name_has_an_accuracys_margin(write: Write, one_run: Any) -> None:
+    file = write(**{'"accuracy"': '"val_acc"'})
+    outcome = one_run(file)
+    assert outcome["metric_name"] == "accuracy"
+    subject: Any = load_subject(find(f"{file}:train"))
+    options = Options(subject.source, parse_methods("plp"), "own", (0.1, 1.0), 0, 0, "", lr=0.1)
+    base = Arm("base", "base", 0.1, (0.9, 0.92), (), (False, False), ())
+    metric = metric_of(Plan(options, subject, Path("out")), base)
+    assert (metric.percent, metric.margin) == (True, 0.005)  # half a point, not 5 % of 0.91
 
 
 @pytest.mark.parametrize(

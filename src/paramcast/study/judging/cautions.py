@@ -34,7 +34,7 @@ def cautions(plan: Plan) -> list[Note]:
     if constant is not None and constant >= UNEVEN_FROM:
         found.append({"note": "uneven", "constant": constant})
     # a training of the user's that is judged by what chose its learning rates
-    chooses = subject.description.get("own_tunes", {})
-    if o.tuned and chooses and chooses["tune_by"] == name:
-        found.append({"note": "judged_tunes", "metric": name})
+    chooses = subject.description.get("own_tunes", {}).get("tune_by")
+    if o.tuned and chooses and chooses == subject.description["own_results"]["metric"]:
+        found.append({"note": "judged_tunes", "metric": chooses})
     return found

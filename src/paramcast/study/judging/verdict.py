@@ -30,6 +30,7 @@ from operator import not_
 from statistics import fmean
 from typing import Any
 
+from ..._directions import SHARES
 from .stats import (
     BETTER,
     EQUAL,
@@ -51,7 +52,7 @@ SLIGHTLY_BETTER, SLIGHTLY_WORSE = "slightly better", "slightly worse"
 FASTER, NOT_FASTER = "faster", "not faster"
 UNSTABLE_FROM = 3
 """Diverged seeds of a predictor that make it unstable if the base has none."""
-PERCENT = ("accuracy", "balanced_accuracy", "f1", "auroc", "average_precision")
+PERCENT = tuple(SHARES)
 """Metrics between 0 and 1 that are shown in per cent, and their differences in points."""
 EARLY = 0.8
 """The share of the steps at which speed is judged, with a complete schedule."""

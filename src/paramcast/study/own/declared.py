@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ..._directions import known_direction
+from ..._directions import known_direction, share_named
 from ...errors import TaskError
 from ..reading import is_text, shown
 from ..tasks.task import check_lr_range
@@ -20,7 +20,7 @@ class Declared:
     """What is judged and what tunes.
 
     Attributes:
-        metric: the name of the result that is judged.
+        metric: the name of the result that is judged; `judged` is the metric that it means.
         higher_is_better: its direction.
         tune_by, tune_higher: the result by which learning rates are chosen, and its direction.
         margin: as --margin takes it; "" for the usual one.
@@ -35,6 +35,12 @@ class Declared:
     margin: str = ""
     lr_range: tuple[float, float] | None = None
     test_examples: int = 0
+
+    @property
+    def judged(self) -> str:
+        """The metric: accuracy for "val_acc", which is shown in per cent, else its own name."""
+        share = share_named(self.metric) if self.higher_is_better else None
+        return share or self.metric
 
 
 def declare(

@@ -136,7 +136,7 @@ class Record:
             "seconds": seconds,
             "peak_memory": peak_memory,
             "curve": self.curve(),
-            "metric_name": d.metric,
+            "metric_name": d.judged,
             "measures": {name: v for name, v in values.items() if name != d.tune_by},
             "validation": {"loss": loss},
             "test": {"metric": judged, "loss": values.get("test_loss")},
@@ -191,7 +191,7 @@ class Record:
                 f"({had}); return it, name another with --tune-by, or tune nothing with --lr"
             )
         # margins count points of such a metric
-        if d.metric in PERCENT and math.isfinite(judged) and not 0.0 <= judged <= 1.0:
+        if d.judged in PERCENT and math.isfinite(judged) and not 0.0 <= judged <= 1.0:
             raise Misuse(
                 f"{d.metric} must be from 0 to 1, got {judged:g}; divide it by 100, or give it "
                 "another name"

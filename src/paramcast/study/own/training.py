@@ -71,7 +71,7 @@ class OwnTraining:
 
     @property
     def metric_name(self) -> str:
-        return self.declared.metric
+        return self.declared.judged
 
     @property
     def higher_is_better(self) -> bool:
@@ -109,7 +109,7 @@ class OwnTraining:
         """What one test example is worth: in the metric's own unit if in per cent, of a mean its
         share. 0 for a ranking, and where this is not known."""
         d = self.declared
-        return 1.0 / d.test_examples if d.test_examples and d.metric in PERCENT else 0.0
+        return 1.0 / d.test_examples if d.test_examples and d.judged in PERCENT else 0.0
 
     @property
     def constant_value(self) -> float | None:

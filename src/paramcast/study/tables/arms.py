@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+from ..._directions import share_named
 from ...errors import StudyError
 from ..judging.table import AVERAGE, BASE, CONTROL, METHOD, PREDICTOR, REFERENCE
 from ..judging.verdict import Arm
@@ -24,14 +24,6 @@ ROLES = (BASE, METHOD, PREDICTOR, AVERAGE, CONTROL, REFERENCE)
 FINISHED = ("finished", "done", "success", "completed", "complete", "")
 USUAL_BASES = ("base", "baseline", "sgd", "adamw", "adam")
 """The names taken for the base if none is given; the first one found counts."""
-NAMES = {
-    "balanced_accuracy": ("balanced_accuracy", "balanced_acc"),
-    "accuracy": ("accuracy", "acc"),
-    "f1": ("f1",),
-    "auroc": ("auroc", "auc"),
-    "average_precision": ("average_precision", "auprc"),
-}
-"""The metrics in per cent (`verdict.PERCENT`), and how their columns are called."""
 Array = npt.NDArray[np.float64]
 
 
@@ -372,21 +364,16 @@ def _unit(
 ) -> tuple[str, bool, float]:
     """The metric's name, whether it is in per cent, and the divisor of its values.
 
-    A column named after an accuracy (or as `NAMES` says) is in per cent: its values are shares of
-    1 if none is above 1, else per cent.
+    A column with the name of a share is in per cent: its values are shares of 1 if none is above 1,
+    else per cent.
     """
-    words = f"_{plain(name)}_"
-    known = next((m for m, own in NAMES.items() if any(f"_{o}_" in words for o in own)), None)
-    # errors and losses with such a name, and ranks other than the first, are metrics of their own
-    if known is None or re.search("_(error|err|loss|top_?[2-9]|top_?10)_", words):
-        called = plain(name) or "value"
-    else:
-        called = known
+    share = share_named(plain(name))
+    called = share or plain(name) or "value"
     if signed:
         facts["results_percent_signs"] = {}
         return called, True, 1.0
     values = column.dropna()
-    if known is None or values.empty or re.search("_(error|err|loss)_", words):
+    if share is None or values.empty:
         return called, False, 1.0
     low, high = float(values.min()), float(values.max())
     if low < 0 or high > 100:
