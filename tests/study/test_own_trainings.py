@@ -185,6 +185,22 @@ def test_what_it_prints_goes_into_its_log(write: Write, one_run: Any, tmp_path: 
     assert log.read_text() == "half \\ud800\n"
 
 
+def test_val_loss_tunes_where_nothing_else_is_said(write: Write, one_run: Any) -> None:
+    usual = one_run(write(), phase="tune")
+    short = one_run(write(validation_loss="val_loss"), phase="tune")
+    for part in ("validation", "measures"):
+        assert short[part] == usual[part]
+    assert [p["validation_loss"] for p in short["curve"]] == [
+        p["validation_loss"] for p in usual["curve"]
+    ]
+    both = write(**{'"validation_loss": error': '"validation_loss": error, "val_loss": 7.0'})
+    assert one_run(both, phase="tune")["validation"] == usual["validation"]
+    judged = write(
+        **{'"accuracy", (': '"val_loss", (', '"validation_loss": error': '"val_loss": 1.0'}
+    )
+    assert "returned no validation_loss" in one_run(judged, phase="tune")["reason"]
+
+
 def test_trial_done_will_do_instead_of_returning(write: Write, one_run: Any) -> None:
     returned = one_run(write())
     told = one_run(write(**{"return {": "trial.done(**{", ".norm()}": ".norm()})"}))
@@ -402,12 +418,23 @@ def test_one_seed_that_fails_leaves_the_others(
     assert ran.code == 1
     assert "2 of 12 final runs failed twice" in ran.err
     assert "AssertionError" in ran.err
+    assert "if it is the learning rate" not in ran.err
     # mended, and nothing that had finished runs again: the code is another, so this is a new pilot
     write()
     assert (
         "the task's data or code changed"
         in paramcast("pilot", "bowl.py:train", *QUICK, "--out", "out").err
     )
+
+
+def test_a_rate_at_which_it_raises_says_what_to_do(
+    write: Write, paramcast: Callable[..., Ran]
+) -> None:
+    write(**{"(0.05, 0.5)": "(0.05, 5.0)", "steps = ": "assert trial.lr < 1; steps = "})
+    ran = paramcast("pilot", "bowl.py:train", *QUICK, "--out", "out")
+    assert ran.code == 1
+    assert "1 of 2 tuning runs failed twice" in ran.err
+    assert "narrow --lr-range, or end the training with a loss of NaN there" in ran.err
 
 
 def test_a_study_says_that_it_needs_a_task(

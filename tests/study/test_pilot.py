@@ -744,6 +744,9 @@ def test_a_dry_run_knows_the_budget(
     task_file()
     ran = paramcast("pilot", "blobs.py", *limit, "--dry-run")
     assert said in ran.out, ran.out
+    # 10 of 40 tune at least, so 24 seeds of two arms are out of reach
+    assert (" with 24 seeds" in ran.out) == (limit[1] == 500)
+    assert " with 12 seeds" in ran.out
     refused = paramcast("pilot", "blobs.py", "--max-runs", 5, "--dry-run")
     assert refused.code == 2
     assert "the budget allows 5 trainings" in refused.err

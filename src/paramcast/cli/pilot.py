@@ -133,7 +133,8 @@ def run(plan: Plan, engine: AnyEngine, given: PilotCommand, progress: LiveProgre
     from ..study.grid.run import run_pilot
     from ..study.price import price
 
-    progress.expected = price(plan.options).usual
+    usual = price(plan.options).usual
+    progress.expected = min(usual, plan.options.max_runs or usual)
     return run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
 
 
@@ -298,7 +299,7 @@ TRAINING_ONLY = ("tune_by", "higher_is_better", "test_examples", "candidate")
 
 def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     from ..study.judging.stats import could_show
-    from ..study.price import affordable
+    from ..study.price import affordable, within
     from ..study.search import described, settings_at
     from ..study.tasks.description import lines
 
@@ -308,7 +309,8 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
     rates = plan.rates(trials) if o.lr is None else (o.lr,)
     # any rate will do: only the names are shown
     rows = [row.name for row in plan.rows(dict.fromkeys(plan.with_own_rate, 1.0))]
-    shows = [(look.seeds, could_show(look.seeds)) for look in plan.options.looks]
+    looks = o.looks if o.max_runs is None else within(o, o.max_runs)[1]
+    shows = [(look.seeds, could_show(look.seeds)) for look in looks]
     facts = {
         "learning_rates": rates,
         **({"settings": [dict(settings_at(lr)) for lr in rates]} if plan.options.search else {}),

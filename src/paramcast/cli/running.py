@@ -8,7 +8,6 @@ import math
 import os
 import signal
 import sys
-from dataclasses import replace
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
@@ -97,7 +96,7 @@ def planned(
     """The text of a dry run: the trainings, the time they take and, as JSON, more facts."""
     from ..report.watch.terminal import duration
     from ..study.grid.run import estimate
-    from ..study.price import Price, affordable, price
+    from ..study.price import price, within
 
     each = estimate(plans, workers)
     prices, fitted = [], ""
@@ -108,9 +107,7 @@ def planned(
         if o.budget is not None and not math.isnan(each):
             allowed = min(allowed, o.budget / each)
         if allowed < math.inf:
-            trials, seeds = affordable(o, int(allowed))
-            made = price(replace(o, trials=trials, trial_seeds=seeds))
-            prices.append(Price(*(min(n, int(allowed)) for n in made)))
+            prices.append(within(o, int(allowed))[0])
             fitted = f" (the budget allows {int(allowed)})"
         else:
             prices.append(price(o))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import TYPE_CHECKING, NamedTuple
 
 from ..errors import StudyError
@@ -11,6 +12,7 @@ from .spec import NEVER
 from .training.methods import SIGN_FLIPPED
 
 if TYPE_CHECKING:
+    from .judging.looks import Look
     from .plan import Options
 
 CHEAPER = 4, 2
@@ -70,6 +72,20 @@ def affordable(o: Options, runs: int) -> tuple[int, int]:
         f"the budget allows {runs} trainings, and the smallest comparison may take {needed}: allow "
         f"that many, or {advice}"
     )
+
+
+def within(o: Options, runs: int) -> tuple[Price, list[Look]]:
+    """The price of a comparison that may take that many trainings, and the looks it can reach.
+
+    Raises:
+        StudyError: as from `affordable`.
+    """
+    trials, seeds = affordable(o, runs)
+    whole = price(replace(o, trials=trials, trial_seeds=seeds))
+    first, tuning = o.looks[0].seeds, _tuning(o, trials, seeds)[0]
+    each = (whole.least - tuning) // first  # trainings of a seed, where no control is needed
+    reached = [look for look in o.looks if tuning + each * look.seeds <= runs]
+    return Price(*(min(n, runs) for n in whole)), reached
 
 
 def _tuning(o: Options, trials: int | None = None, seeds: int | None = None) -> tuple[int, int]:

@@ -119,13 +119,19 @@ class Runner:
         if self.failures:
             first = next(iter(self.failures.values()))
             rate = f" at learning rate {first.spec.lr:.4g}" if first.spec.lr else ""
+            # some rates went well
+            some = name == "tuning" and len(self.failures) + len(skipped) < len(unique)
+            lost = (
+                "; if it is the learning rate, narrow --lr-range, or end the training with a loss "
+                "of NaN there, which counts as diverged"
+            )
             untried = f", {len(skipped)} more like them were not tried" if skipped else ""
             raise RunError(
                 f"{len(self.failures)} of {len(unique)} {name} runs failed twice{untried}, so "
                 f"there is no verdict; the first was {first.spec.method}{rate}, "
                 f"seed {first.spec.seed}: {first.outcome['reason']}. The "
                 f"finished runs are kept in {self.out}; fix the cause and start the same command "
-                "again"
+                f"again{lost if some else ''}"
             )
         return outcomes
 

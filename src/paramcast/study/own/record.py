@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+from collections.abc import Mapping
 from typing import Any
 
 from ...errors import TaskError
@@ -13,8 +14,10 @@ from ..reading import is_text, shown
 from ..spec import RunSpec, hash_of
 from ..store.live import Telling
 from ..training.batches import DIVERGED_FROM, no_nan
-from .declared import Declared
+from .declared import TUNE_BY, Declared
 
+SHORT = "val_loss"
+"""What many call the result that tunes unless the user names another."""
 LOG = "output.log"
 """What a run prints, in its folder."""
 MOST_RESULTS = 1000
@@ -89,13 +92,19 @@ class Record:
         # what tunes minimises, so a score has no curve of losses
         known = {d.metric: "validation_metric", f"validation_{d.metric}": "validation_metric"}
         if not d.tune_higher:
-            known[d.tune_by] = "validation_loss"
+            known |= dict.fromkeys((d.tune_by, self._tunes(value)), "validation_loss")
         point = {known.get(name, name): number for name, number in value.items()}
         point = no_nan({"lr": self.spec.lr, **point})
         self.points.append(point)
         if (now := time.monotonic()) - self._shown > EVERY:
             self._shown = now
             self._told(point)
+
+    def _tunes(self, values: Mapping[str, Any]) -> str:
+        """The name of the result that tunes: of validation_loss also val_loss."""
+        d = self.declared
+        short = d.tune_by == TUNE_BY and TUNE_BY not in values and d.metric != SHORT
+        return SHORT if short and SHORT in values else d.tune_by
 
     def curve(self) -> list[dict[str, Any]]:
         """The points, thinned out evenly if there are very many; the last one stays."""
@@ -120,7 +129,8 @@ class Record:
         d = self.declared
         self._check_used(wraps=wraps)
         values = {} if results is None else _numbers(results)
-        judged, tuned = values.pop(d.metric, None), values.get(d.tune_by)
+        tune_by = self._tunes(values)
+        judged, tuned = values.pop(d.metric, None), values.get(tune_by)
         if d.tune_by == d.metric:
             tuned = judged
         if results is not None:
@@ -137,7 +147,7 @@ class Record:
             "peak_memory": peak_memory,
             "curve": self.curve(),
             "metric_name": d.judged,
-            "measures": {name: v for name, v in values.items() if name != d.tune_by},
+            "measures": {name: v for name, v in values.items() if name != tune_by},
             "validation": {"loss": loss},
             "test": {"metric": judged, "loss": values.get("test_loss")},
             "train_loss": None,
@@ -167,7 +177,8 @@ class Record:
         if "wrap" not in self.used:
             raise Misuse(
                 "the training never called trial.wrap, so no method can act on it; add "
-                "`optimizer = trial.wrap(optimizer)` where the optimizer is made"
+                "`optimizer = trial.wrap(optimizer)` where the optimizer is made (in a script, "
+                "`trial = paramcast.trial()` comes first)"
             )
         if 0 in self.stepped:
             raise Misuse(
