@@ -459,6 +459,34 @@ def test_update_bn_re_estimates_the_statistics_and_restores_them() -> None:
     assert model[1].momentum == 0.1
 
 
+def test_update_bn_draws_no_random_numbers_of_the_trainings() -> None:
+    """Dropout and a shuffled loader draw some, also from a generator of its own."""
+
+    def losses(evaluates: bool, own: torch.Generator | None) -> list[float]:
+        torch.manual_seed(3)
+        model = nn.Sequential(nn.Linear(4, 6), nn.BatchNorm1d(6), nn.Dropout(0.5), nn.Linear(6, 1))
+        data = torch.utils.data.TensorDataset(torch.randn(24, 4))
+        loader = torch.utils.data.DataLoader(data, 8, shuffle=True, generator=own)
+        base = torch.optim.SGD(model.parameters(), lr=0.1)
+        optimizer, found = pc.Forecast(base, average=A.EMA(0.9)), []
+        for _ in range(3):
+            for (inputs,) in loader:
+                optimizer.zero_grad()
+                loss = model(inputs).square().mean()
+                loss.backward()
+                optimizer.step()
+                found.append(loss.item())
+            if evaluates:
+                with optimizer.eval_weights(model, update_bn=loader):
+                    pass
+        return found
+
+    assert losses(True, None) == losses(False, None)
+    assert losses(True, torch.Generator().manual_seed(5)) == losses(
+        False, torch.Generator().manual_seed(5)
+    )
+
+
 def test_without_update_bn_buffers_are_left_as_the_block_leaves_them() -> None:
     model, optimizer, batches = trained()
     before, live = values(model.buffers()), values(model.parameters())

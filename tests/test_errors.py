@@ -89,6 +89,11 @@ ARGUMENTS: list[tuple[Callable[[], object], str]] = [
         "predictor must be one of paramcast.predictors, such as Midline(), "
         "got <class 'paramcast.predictors.plp.Midline'>",
     ),
+    (
+        lambda: pc.Forecast(sgd(), pc.averaging.EMA(0.9)),
+        "predictor must be one of paramcast.predictors, such as Midline(), got EMA(decay=0.9); "
+        "an average is given as average=...",
+    ),
     (lambda: Demon(sgd(momentum=0.9), 0), "total_steps must be >= 1, got 0"),
     (
         lambda: Demon(sgd(), 10),

@@ -275,6 +275,9 @@ def test_zero_grad_is_the_bases() -> None:
 def test_the_repr_shows_the_predictor_and_the_base() -> None:
     shown = repr(pc.PLP(torch.optim.SGD(parameters(), lr=0.1)))
     assert shown.startswith("PLP(Midline(horizon=1.0, start='midpoint', every=3))\nSGD (")
+    base = torch.optim.SGD(parameters(), lr=0.1)
+    averaged = repr(pc.PLP(base, average=pc.averaging.EMA(decay=0.9)))
+    assert averaged.splitlines()[0].endswith(", every=3), average=EMA(decay=0.9))")
 
 
 # --- rule 2: nothing of ours in the base's state ------------------------------------------------

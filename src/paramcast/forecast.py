@@ -179,7 +179,8 @@ class Forecast(Optimizer):
     train, eval = _OfBase(), _OfBase()
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}({self.predictor!r})\n{self.base!r}"
+        average = "" if self.average is None else f", average={self.average!r}"
+        return f"{type(self).__name__}({self.predictor!r}{average})\n{self.base!r}"
 
     def __getstate__(self) -> dict[str, Any]:
         # An allowlist: a scheduler patches `step` on the instance, which cannot be copied.

@@ -24,7 +24,7 @@ class PrimalAveraging(FromTheStart):
     of a momentum 1 - 1 / n on the base's whole steps, of which beta is the share
     (quasi-hyperbolic): only what is evaluated is an average.
 
-    The average takes the place of a momentum: give the base none (AdamW with betas=(0, 0.999)).
+    The average takes the place of a momentum: give the base none (AdamW with betas=(0.0, 0.999)).
 
     Args:
         beta: how near to the average, in [0, 1]; 0 is the base alone.

@@ -21,8 +21,8 @@ def batch_norm_of(model: nn.Module, data: Iterable[Any] | None) -> Iterator[None
 
     It does what `torch.optim.swa_utils.update_bn` does, and undoes it: on leaving, even through an
     exception, the previous statistics are restored. Frozen layers keep theirs. The pass itself
-    leaves nothing else behind: modes, momenta and all other buffers are restored when it ends. If
-    the data are None, nothing happens.
+    leaves nothing else behind: modes, momenta, all other buffers and torch's random numbers are
+    restored when it ends. If the data are None, nothing happens.
     """
     if data is None:
         yield
@@ -35,7 +35,9 @@ def batch_norm_of(model: nn.Module, data: Iterable[Any] | None) -> Iterator[None
         try:
             layers = _start_training(model)
             if layers:
-                _estimate(model, layers, data)
+                device = next(itertools.chain(model.parameters(), model.buffers())).device
+                with _drawing_nothing(data, device):
+                    _estimate(model, layers, data, device)
         finally:
             if model.training is not modes[model]:
                 model.train(modes[model])  # a model's own `train` may do more than set the flags
@@ -65,7 +67,25 @@ def _start_training(model: nn.Module) -> list[_BatchNorm]:
     return [layer for layer in layers if layer.training]
 
 
-def _estimate(model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any]) -> None:
+@contextmanager
+def _drawing_nothing(data: Iterable[Any], device: torch.device) -> Iterator[None]:
+    """Restore torch's random numbers on leaving: dropout and a shuffled `DataLoader` draw some."""
+    own = (
+        getattr(data, "generator", None),
+        getattr(getattr(data, "sampler", None), "generator", None),
+    )
+    kept = [(each, each.get_state()) for each in own if isinstance(each, torch.Generator)]
+    try:
+        with torch.random.fork_rng([device] if device.type == "cuda" else []):
+            yield
+    finally:
+        for generator, state in kept:
+            generator.set_state(state)
+
+
+def _estimate(
+    model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any], device: torch.device
+) -> None:
     """Set the layers' statistics to the mean over the batches."""
     batches = iter(data)
     first = next(batches, None)
@@ -75,7 +95,6 @@ def _estimate(model: nn.Module, layers: Sequence[_BatchNorm], data: Iterable[Any
             "list of batches or a DataLoader"
         )
     momenta = [layer.momentum for layer in layers]
-    device = next(itertools.chain(model.parameters(), model.buffers())).device
     try:
         # the mean over all batches, as torch's own `update_bn` takes it
         for layer in layers:

@@ -71,9 +71,12 @@ class Settings:
         # what is predicted, and how far
         predictor = NOTHING if predictor is None else predictor
         if not isinstance(predictor, Predictor):
+            instead = (
+                "; an average is given as average=..." if isinstance(predictor, Average) else ""
+            )
             raise ArgumentError(
                 "predictor must be one of paramcast.predictors, such as Midline(), "
-                f"got {predictor!r}"
+                f"got {predictor!r}{instead}"
             )
         if total_steps is not None:
             total_steps = whole("total_steps", total_steps, 1)
