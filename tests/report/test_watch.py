@@ -144,6 +144,9 @@ def test_of_a_study_the_comparison_with_the_latest_run_is_shown(study: Path) -> 
     assert {line.name.partition(",")[0] for line in lines} == {
         "sgd", "sgd-lr-matched", "plp", "random-jump of plp",
     }  # fmt: skip
+    rates = [line.lr for line in lines if line.name.startswith("sgd-lr-matched")]
+    assert rates == sorted(rates)
+    assert len(rates) > 1
     assert look.verdicts()[0].startswith("plp: ")
     # a small window shows what fits, and says that there is more
     small = screen(study, width=80, height=24).splitlines()

@@ -219,6 +219,8 @@ def read_result(folder: Path, *kinds: str) -> Result:
             raise ValueError(f"the study is called {shown(result['name'])}")
         if result["kind"] != "study" and len(result["cells"]) > 1:
             raise ValueError(f"it has {len(result['cells'])} cells")
+        for judged in result["cells"]:
+            _check_arms(judged)
     except ValueError as error:
         found = str(error)
         if isinstance(error, ValidationError):
@@ -232,6 +234,16 @@ def read_result(folder: Path, *kinds: str) -> Result:
             f"{' or '.join(kinds)}"
         )
     return result
+
+
+def _check_arms(judged: Judged) -> None:
+    # groups that no seed pairs may be larger than the smallest of them
+    most = judged["seeds"] if judged["metric"].paired else MOST_SEEDS
+    for row in judged["table"]:
+        if max(len(row["values"]), len(row["early_values"])) > most:
+            raise ValueError(f"{shown(row['method'])} has more than {most} values")
+    if unknown := judged["verdicts"].keys() - {row["method"] for row in judged["table"]}:
+        raise ValueError(f"there is a verdict on {shown(min(unknown))}, but no row")
 
 
 @functools.cache

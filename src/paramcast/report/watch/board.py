@@ -228,7 +228,8 @@ def _arm(
 
 def _place(arm: Arm) -> tuple[bool, bool, int, str, float]:
     """The base first, its controls, predictors, their controls."""
-    return arm.method != "base", arm.role == CONTROL, len(arm.name), arm.name, arm.row["lr"] or 0.0
+    method = arm.method
+    return method != "base", arm.role == CONTROL, len(method), method, arm.row["lr"] or 0.0
 
 
 def _beside(tuning: dict[str, dict[float, list[Run]]]) -> dict[float, dict[str, Any]]:
