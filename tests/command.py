@@ -20,8 +20,11 @@ from runs import cell
 
 def without_notice(err: str) -> str:
     """Standard error without the lines that tell what the user should know: whose code runs, whose
-    server is asked, what was read, and what the test split cannot show."""
-    notices = "running|Learning rates are chosen|connecting to|data:|One of the|A constant answer"
+    server is asked, how to watch it, what was read, and what the test split cannot show."""
+    notices = (
+        "running|to see how far|Learning rates are chosen|connecting to|data:|One of the|"
+        "A constant answer"
+    )
     return re.sub(rf"(?m)^paramcast: ({notices}) .*\n", "", err)
 
 

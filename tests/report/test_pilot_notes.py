@@ -10,6 +10,7 @@ from synthetic import write_pilot
 
 from paramcast.study.judging.sentences import note
 from paramcast.study.judging.verdict import Metric
+from paramcast.study.spec import OPEN
 from paramcast.study.words import Words
 from runs import cell
 
@@ -53,6 +54,19 @@ def test_around_a_tuned_base_the_range_is_not_the_users(tmp_path: Path) -> None:
     (told,) = said(found, "lowest")
     assert "tried around --tuned-base" in told
     assert "--lr-range" not in told
+
+
+def test_a_budget_that_leaves_out_speed_is_the_reason_and_no_other(tmp_path: Path) -> None:
+    """At no effect the verdict on quality leaves speed open; 16 trainings are those of quality."""
+    options = {"methods": "plp", "lr": 0.05, "lazy": True, "speed": OPEN, "effects": {"plp": 0.0}}
+    found = cell(write_pilot(tmp_path, **options, max_runs=16))
+    assert [*found["verdicts"]["plp"]] == ["quality"]
+    assert found["verdicts"]["plp"]["quality"].kind == "no difference"
+    assert said(found, "budget") == [
+        "The budget ended the comparison after 16 trainings. With a larger one the same command "
+        "goes on from there."
+    ]
+    assert said(found, "speed") == []
 
 
 def test_a_gate_that_refused_nearly_all_is_named_with_how_many(tmp_path: Path) -> None:

@@ -208,7 +208,7 @@ def test_learning_rates_are_chosen_by_validation_loss(tuned_digits: tuple[Any, P
 
 @BOTH
 def test_the_table_shows_every_column(digits: str, request: pytest.FixtureRequest) -> None:
-    ran, _, result = read(request, digits)
+    ran, folder, result = read(request, digits)
     header = next(line for line in ran.out.splitlines() if line.startswith("method"))
     for column in ("lr", "top-1 error", "loss", "gap", "seconds", "peak MiB",
                    "diverged", "top-1 accuracy % (95%)", "at 80% steps", "minus sgd (95%)",
@@ -221,6 +221,8 @@ def test_the_table_shows_every_column(digits: str, request: pytest.FixtureReques
                  "0/6"):  # fmt: skip
         assert text in plp
     assert ran.said == ""
+    # there is no line of progress without a terminal
+    assert re.search(rf"to see how far it is: paramcast watch \S*{folder.name}\n", ran.err)
 
 
 @BOTH

@@ -38,6 +38,8 @@ def cli() -> None:
         paramcast pilot                      on scikit-learn's digits, about a minute
         paramcast new-task my_task.py        write an example task to fill with your own
         paramcast pilot my_task.py:task      on your own data, model and loss
+        paramcast pilot train.py:train       on a training loop of your own
+        paramcast pilot --help               on a script of yours, a table, images
         paramcast judge results.csv          on results that you have already
         paramcast combine ckpt_*.pt          on checkpoints that you have already
     """

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+import shlex
 import signal
 import sys
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -75,6 +76,9 @@ def followed(
     if progress is None:
         interrupt_once()
         progress = progress_on_stderr()
+        if not sys.stderr.isatty():  # where no line shows how far it is
+            where = printable(shlex.quote(str(out)))
+            click.echo(f"paramcast: to see how far it is: paramcast watch {where}", err=True)
 
     # trackers first, because one may lack its package
     trackers = make_trackers(given, out)

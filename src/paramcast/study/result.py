@@ -12,7 +12,7 @@ from .course import Course, Outcomes
 from .judging.cautions import cautions
 from .judging.looks import shared
 from .judging.margin import margin_of
-from .judging.table import LR_MATCHED, Verdicts, mean_or_none, measured, numbers
+from .judging.table import LR_MATCHED, SPEED_ASKED, Verdicts, mean_or_none, measured, numbers
 from .judging.tune import edge
 from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
 from .own.naming import with_base
@@ -232,7 +232,7 @@ def _notes(plan: Plan, course: Course) -> list[Note]:
     unasked = [
         name
         for name, own in course.verdicts.items()
-        if "speed" not in own and own["quality"].kind != INCONCLUSIVE
+        if "speed" not in own and own["quality"].kind not in (INCONCLUSIVE, *SPEED_ASKED)
     ]
     if course.fixed and o.speed != NEVER:
         notes.append({"note": "fixed_steps"})
