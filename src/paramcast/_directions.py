@@ -26,7 +26,7 @@ def known_direction(name: str) -> bool | None:
     >>> known_direction("validation_loss"), known_direction("test_acc"), known_direction("speed")
     (False, True, None)
     """
-    words = _words(name)
+    words = in_words(name)
     if LOWER.search(words):
         return False
     return True if HIGHER.search(words) else None
@@ -38,7 +38,7 @@ def share_named(name: str) -> str | None:
     >>> share_named("val_acc"), share_named("top5_accuracy"), share_named("accuracy_error")
     ('accuracy', 'top5_accuracy', None)
     """
-    plain = _words(name)
+    plain = in_words(name)
     words = f"_{plain}_"
     found = next((m for m, own in SHARES.items() if any(f"_{o}_" in words for o in own)), None)
     if found is None or re.search("_(error|err|loss)_", words):
@@ -46,6 +46,6 @@ def share_named(name: str) -> str | None:
     return plain if re.search("_(top_?[2-9]|top_?10)_", words) else found
 
 
-def _words(name: str) -> str:
+def in_words(name: str) -> str:
     """A name in lower case, its words joined by _: eval_f1 for "eval/F1"."""
     return re.sub("[^a-z0-9]+", "_", name.lower()).strip("_")

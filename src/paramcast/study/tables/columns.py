@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
+from ..._directions import in_words
 from ...errors import StudyError
 from ..reading import shown
 from .numbers import numbers_of
@@ -58,7 +59,7 @@ class Columns:
 
 def plain(name: object) -> str:
     """A column's name without its tracker's prefix, in lower case, words joined by _."""
-    return re.sub(r"[^a-z0-9]+", "_", PREFIX.sub("", str(name)).lower()).strip("_")
+    return in_words(PREFIX.sub("", str(name)))
 
 
 def higher_is_better(name: str) -> bool | None:

@@ -24,8 +24,8 @@ from ..reading import shown
 from .noise import GradientNoise, PerturbedStart
 
 DERIVED = "derived"
+# controls made from a predictor; their runs are named like "sign-flipped:plp(horizon=0.5)"
 SIGN_FLIPPED = "sign-flipped"
-# controls made from a predictor; their runs are named like "random-jump:plp(horizon=0.5)"
 
 MOST_CHARACTERS = 10_000  # of a list of methods
 OWN_NAME = r"[^\s,():]+:[A-Za-z_][\w.]*"  # FILE.py:FUNCTION or package.module:Name
