@@ -73,6 +73,22 @@ def test_where_the_report_goes(paramcast: Paramcast, pilot: Path, tmp_path: Path
     assert (ran.code, ran.err) == (2, f"paramcast: {said}\n")
 
 
+def test_without_a_folder_it_is_the_one_that_finished_last(
+    paramcast: Paramcast, pilot: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name, when in (("a", 2000), ("b", 3000), ("c", 1000), ("unfinished", 4000)):
+        folder = Path("paramcast-runs") / name
+        shutil.copytree(pilot, folder)
+        os.utime(folder / "result.json", (when, when))
+    (folder / "result.json").unlink()
+    written = "wrote paramcast-runs/b/report.md\n"
+    assert paramcast("report", "--format", "md").out == written
+    assert paramcast("report", "paramcast-runs", "--format", "md").out == written
+    assert paramcast("roi", "--json").out == paramcast("roi", "paramcast-runs/b", "--json").out
+    assert "no result.json" in paramcast("report", folder).err
+
+
 def test_a_pipe_is_written_to_and_stays_a_pipe(
     paramcast: Paramcast, pilot: Path, tmp_path: Path
 ) -> None:

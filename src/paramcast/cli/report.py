@@ -8,10 +8,11 @@ import click
 
 from ..errors import StudyError
 from ..study.options import PATH
+from ..study.store.folder import RUNS, finished_last
 
 
 @click.command()
-@click.argument("folder", type=PATH)
+@click.argument("folder", type=PATH, default=RUNS)
 @click.option(
     "-o",
     "--out",
@@ -35,7 +36,9 @@ def report(
     form: str | None,
     one_page: bool,
 ) -> None:
-    """Write the report of the finished pilot or study in FOLDER (or of the store that lies in it).
+    """Write the report of the finished pilot or study in FOLDER.
+
+    Without FOLDER it is the one in paramcast-runs that finished last.
 
     One HTML file that needs no network: verdict, effect, charts with a table each, key figures and
     return on investment, all runs, the protocol, the command that repeats it, the data as CSV.
@@ -43,7 +46,7 @@ def report(
 
     \b
     Examples:
-      paramcast report paramcast-runs/digits-1a2b3c4d
+      paramcast report
       paramcast report paramcast-runs/digits-1a2b3c4d --lang ja -o report-ja.html
       paramcast report paramcast-runs/digits-1a2b3c4d --format pdf
       paramcast report paramcast-runs/digits-1a2b3c4d --one-page
@@ -56,9 +59,10 @@ def report(
     form = form or ("pdf" if one_page and out in (None, Path("-")) else form_of(out))
     if one_page and form != "pdf":
         raise StudyError(f"--one-page is for a PDF, got {form}; leave out --one-page or --format")
+    folder = finished_last(folder_of(folder))
     counted = None if inputs is None else roi.open_inputs(inputs)
     if out == Path("-"):
-        page = content(folder_of(folder), lang, form, counted, one_page=one_page)
+        page = content(folder, lang, form, counted, one_page=one_page)
         click.echo(page if form == "pdf" else page.decode(), nl=False)
         return
     written = write_report(folder, out, language=lang, form=form, inputs=counted, one_page=one_page)

@@ -8,6 +8,7 @@ import click
 
 from ..errors import StudyError
 from ..study.options import PATH
+from ..study.store.folder import RUNS, finished_last
 from .options import store_option
 
 
@@ -30,13 +31,16 @@ def roi(
 ) -> None:
     """Say in five lines what the method in the pilot of FOLDER is worth.
 
+    Without FOLDER it is the one in paramcast-runs that finished last.
+
     A return is counted over the best free alternative, and only where the pilot's verdict is
     "adopt" (same steps, better model) or "faster" (fewer steps, same model).
 
     \b
     Examples:
       paramcast roi --template > roi.toml
-      paramcast roi paramcast-runs/NAME-HASH --inputs roi.toml
+      paramcast roi --inputs roi.toml
+      paramcast roi paramcast-runs/digits-1a2b3c4d --full
     """
     from ..report import roi as found
 
@@ -48,10 +52,9 @@ def roi(
             raise StudyError(f"{out} exists already and was left alone; choose another name")
         _put(found.template(), out)
         return
-    if folder is None:
-        raise StudyError("FOLDER is missing; give the folder of a finished pilot")
     if full and as_json:
         raise StudyError("--json holds all that --full prints; give one of the two")
+    folder = finished_last(folder or RUNS)
     # the inputs first: a mistake in them is said before the store is read
     checked = found.defaults() if inputs is None else found.open_inputs(inputs)
     result = found.read(folder, store)

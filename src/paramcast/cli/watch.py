@@ -14,6 +14,7 @@ import click
 from ..errors import StudyError
 from ..study.options import PATH, Finite, Whole
 from ..study.reading import printable
+from ..study.store.folder import RUNS
 from .options import store_option
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("folder", type=PATH, default="paramcast-runs")
+@click.argument("folder", type=PATH, default=RUNS)
 @store_option
 @click.option("--once", is_flag=True, help="Print what there is now, and end.")
 @click.option("--every", type=Finite(0.1, 3600), default=2.0, show_default=True,

@@ -23,6 +23,7 @@ from .own.training import OWN, Subject
 from .price import price
 from .search import Rate, Searched, Settings, settings_at, settings_of, shared
 from .spec import DEFAULT, OPEN, Numerics, RunSpec, hash_of, identifying
+from .store.folder import RUNS
 from .tasks.source import Source
 from .training.methods import (
     AVERAGE,
@@ -203,7 +204,7 @@ class Plan:
         label = "".join(c if c.isalnum() or c in "-_" else "-" for c in subject.name)
         # pilots with other seeds may not share a folder, whose looks are planned
         place = hash_of([self.identity, options.seeds])[:8]
-        self.out = out or Path("paramcast-runs") / f"{label}-{place}"
+        self.out = out or RUNS / f"{label}-{place}"
 
     def specification(self) -> dict[str, Any]:
         """The settings that identify a pilot: all but the number of final seeds, which may grow."""

@@ -26,7 +26,7 @@ from ..price import price
 from ..result import metric_of, summarise
 from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, RunSpec, hash_of
-from ..store.folder import opened
+from ..store.folder import RUNS, opened
 from ..store.live import Live
 from ..store.store import Store
 from ..stored import Judged, Result, write_result
@@ -235,7 +235,7 @@ def estimate(plans: Sequence[Plan], workers: int) -> float:
 
 def default_folder(study: StudyFile, text: str, numerics: Numerics = DEFAULT) -> Path:
     """The folder for a study's results if the user names none."""
-    return Path("paramcast-runs") / f"{study.name}-{_identity(text, numerics)[:8]}"
+    return RUNS / f"{study.name}-{_identity(text, numerics)[:8]}"
 
 
 def _identity(text: str, numerics: Numerics) -> str:

@@ -28,6 +28,8 @@ DATABASE, URL, LOCK = "runs.db", "runs.url", ".lock"
 """The store; the file with the URL of a store elsewhere; the driver's lock."""
 RESULT = "result.json"
 """The file that a comparison writes at its end."""
+RUNS = Path("paramcast-runs")
+"""Where folders without an --out are made."""
 KINDS = ("pilot", "study")
 """Of the comparisons that a store can hold."""
 SPECIFICATION = "specification"
@@ -156,6 +158,15 @@ def _tell_once(text: str) -> None:
 def remembers(folder: Path) -> bool:
     """Whether a folder has a store or the URL of one."""
     return (folder / DATABASE).is_file() or (folder / URL).is_file()
+
+
+def finished_last(place: Path) -> Path:
+    """The folder itself if it has a result, else that of its folders whose result is the newest."""
+    found = [place / RESULT, *place.glob(f"*/{RESULT}")]
+    kept = [path for path in found if path.is_file()]
+    if not kept or place / RESULT in kept:
+        return place
+    return max(kept, key=lambda path: (path.stat().st_mtime_ns, path)).parent
 
 
 def write_json(path: Path, value: Any) -> None:

@@ -16,7 +16,7 @@ from ...errors import StoreError
 from ..options import written
 from ..reading import MOST_JSON, object_from_json, read_text
 from ..spec import hash_of
-from ..store.folder import RESULT, make_folder, remembers
+from ..store.folder import RESULT, RUNS, make_folder, remembers
 from ..stored import Judged, Result, write_result
 from ..tasks.frames import TableOptions
 from .judge import judge_results
@@ -67,7 +67,7 @@ def save(
     values = [(row["method"], row["role"], row["values"]) for row in judged["table"]]
     identity = hash_of([judged["specification"], values])
     label = re.sub(r"[^A-Za-z0-9_-]", "-", name)[:40]
-    out = out or Path("paramcast-runs") / f"{label}-{identity[:8]}"
+    out = out or RUNS / f"{label}-{identity[:8]}"
     if remembers(out) or _kind(out / RESULT) in ("pilot", "study"):
         raise StoreError(f"{out} holds a pilot's or study's results; choose another --out folder")
     make_folder(out)
