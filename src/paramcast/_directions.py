@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import re
 
-LOWER = re.compile(r"loss|error|perplexity|ppl|nll|(^|_)(mse|rmse|mae|wer|cer|fid|bpc|bpb)($|_)")
+LOWER = re.compile(
+    r"loss|error|perplexity|ppl|nll|brier|regret|"
+    r"(^|_)(err|mse|rmse|mae|mape|wer|cer|fid|bpc|bpb)($|_)"
+)
 # Names whose direction is well known; for any other the user states it.
 HIGHER = re.compile(
     r"accuracy|reward|return|score|bleu|rouge|dice|"
-    r"(^|_)(acc|auc|auroc|f1|r2|map|iou|psnr|ssim|precision|recall)($|_)"
+    r"(^|_)(acc|top_?[15]|auc|auroc|auprc|ap|f1|r2|map|m?iou|psnr|ssim|precision|recall)($|_)"
 )
 SHARES = {
     "balanced_accuracy": ("balanced_accuracy", "balanced_acc"),

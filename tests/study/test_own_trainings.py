@@ -282,11 +282,14 @@ def test_an_error_has_its_line(write: Write, one_run: Any) -> None:
 
 
 def test_directions_that_names_tell() -> None:
-    for name in ("validation_loss", "top1_error", "perplexity", "rmse", "wer"):
+    for name in ("validation_loss", "top1_error", "perplexity", "rmse", "wer", "eval/mape",
+                 "top5_err", "brier_score", "metrics.valid_loss"):  # fmt: skip
         assert known_direction(name) is False
-    for name in ("accuracy", "val_acc", "episode_return", "auroc", "r2", "map", *PERCENT):
+    for name in ("accuracy", "val_acc", "episode_return", "auroc", "r2", "map", "top1", "test/mIoU",
+                 "AP", *PERCENT):  # fmt: skip
         assert known_direction(name) is True
-    assert known_direction("speed") is None
+    for name in ("speed", "mapping", "lapse", "params.lr"):
+        assert known_direction(name) is None
 
 
 @pytest.mark.parametrize(

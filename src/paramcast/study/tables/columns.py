@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from ..._directions import in_words
+from ..._directions import in_words, known_direction
 from ...errors import StudyError
 from ..reading import shown
 from .numbers import numbers_of
@@ -23,12 +23,6 @@ LR = ("lr", "learning_rate", "learningrate")
 SECONDS = ("seconds", "time", "time_s", "duration", "duration_s", "runtime", "train_time",
            "training_time", "fit_time", "wall_time", "elapsed")  # fmt: skip
 ROLE, STATE = ("role",), ("state", "status")
-# words in the names of values, and whether a higher one is better
-LOWER = {"loss", "error", "err", "mse", "rmse", "mae", "mape", "perplexity", "ppl", "nll", "bpb",
-         "bpc", "wer", "cer", "fid", "logloss", "brier", "regret"}  # fmt: skip
-HIGHER = {"accuracy", "acc", "f1", "auc", "auroc", "auprc", "ap", "precision", "recall", "r2",
-          "bleu", "rouge", "reward", "return", "score", "iou", "miou", "dice", "top1", "top5",
-          "psnr", "ssim"}  # fmt: skip
 TRAINING = {"train", "training", "step", "epoch"}
 PREFIX = re.compile(r"^(params|metrics|tags|config|summary|hparams|data)[./]", re.IGNORECASE)
 MOST_NAMED = 12
@@ -60,14 +54,6 @@ class Columns:
 def plain(name: object) -> str:
     """A column's name without its tracker's prefix, in lower case, words joined by _."""
     return in_words(PREFIX.sub("", str(name)))
-
-
-def higher_is_better(name: str) -> bool | None:
-    """The direction that a value's name implies; None if it implies none."""
-    words = set(plain(name).split("_"))
-    if words & LOWER:
-        return False
-    return True if words & HIGHER else None
 
 
 def find_columns(frame: Any, given: JudgeOptions) -> Columns:
@@ -184,7 +170,7 @@ def _value(frame: Any, taken: set[str]) -> str:
     known = [
         name
         for name in names
-        if higher_is_better(name) is not None and not TRAINING & set(plain(name).split("_"))
+        if known_direction(name) is not None and not TRAINING & set(plain(name).split("_"))
     ]
     # of several names, those that hold numbers
     known = [name for name in known if _numeric(frame[name])] if len(known) > 1 else known

@@ -8,6 +8,7 @@ import statistics
 from dataclasses import asdict, replace
 from typing import Any
 
+from ..._directions import known_direction
 from ...errors import StudyError
 from ..judging.margin import margin_of
 from ..judging.stats import FULL_CONFIDENCE
@@ -25,7 +26,7 @@ from ..judging.verdict import ADOPT, Arm, Metric, Verdict
 from ..reading import shown
 from ..stored import Judged, Note
 from .arms import Arms, arms_of
-from .columns import Columns, find_columns, higher_is_better, plain
+from .columns import Columns, find_columns, plain
 from .options import JudgeOptions
 
 QUESTION = "table"
@@ -57,7 +58,7 @@ def judge_results(frame: Any, given: JudgeOptions, name: str = "results") -> Jud
     def read_as(given: JudgeOptions) -> tuple[Columns, bool, Arms]:
         found = find_columns(frame, given)
         higher = given.higher
-        higher = higher_is_better(found.value or "") if higher is None else higher
+        higher = known_direction(found.value or "") if higher is None else higher
         if higher is None:
             raise StudyError(
                 f"the name {shown(found.value)} does not tell whether higher is better; "
