@@ -351,7 +351,9 @@ def test_the_test_function_sees_two_and_chooses_nothing() -> None:
     made = pc.combine(numbers(0, 4, 2, 4), predictor="mean", evaluate=distance(3), test=test)
     assert seen == [4.0, 3.0]
     assert made.test == (4.0, 3.0)
-    assert "loss 3, the last checkpoint 4 (-1)" in " ".join(str(made).split())
+    # a value of another function is called by its own name
+    assert "chose nothing: test 3, the last checkpoint 4 (-1)" in " ".join(str(made).split())
+    assert made.record()["test"] == {"name": "test", "last": 4.0, "chosen": 3.0}
     alone = pc.combine(numbers(0, 4, 2, 4), predictor="mean", evaluate=distance(3))
     assert "flatters it" in str(alone)
     assert "No test function was given" in " ".join(str(alone).split())

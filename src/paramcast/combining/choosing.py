@@ -210,13 +210,15 @@ def tested(found: Combination, test: Own) -> Combination:
     """With the values of the last checkpoint and of the chosen one on the test function."""
     if found.metric is None or found.chosen is found.base:
         return found
-    values = []
+    values, name = [], found.metric.name
     try:
         for row in (found.base, found.chosen):
             results = test.results(state_of(found.series, row))
-            if found.metric.name not in results and len(results) > 1:
-                raise TaskError(f"{test.name} returned no {found.metric.name}")
-            values.append(results.get(found.metric.name, next(iter(results.values()))))
+            if name not in results and len(results) > 1:
+                raise TaskError(f"{test.name} returned no {name}")
+            # its only result may have another name
+            name = name if name in results else next(iter(results))
+            values.append(results[name])
     except ParamcastError as error:
         return replace(found, notes=[*found.notes, f"no test value: {error}"])
-    return replace(found, test=(values[0], values[1]))
+    return replace(found, test=(values[0], values[1]), test_name=name)

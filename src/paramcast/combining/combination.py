@@ -67,6 +67,7 @@ class Combination:
             if nothing was better.
         metric: what decided; None without an evaluation.
         test: the test function's value of the last checkpoint and of the chosen one.
+        test_name: what that value is: the metric, or the only result of the test function.
         notes: what else the user should know, a sentence each.
         out: the file that was written; None if none was.
     """
@@ -76,6 +77,7 @@ class Combination:
     chosen: Row
     metric: Metric | None = None
     test: tuple[float, float] | None = None
+    test_name: str = ""
     notes: Sequence[str] = ()
     out: Path | None = None
 
@@ -124,7 +126,7 @@ class Combination:
         }
         if self.test is not None:
             last, chosen = map(_finite, self.test)
-            made["test"] = {"last": last, "chosen": chosen}
+            made["test"] = {"name": self.test_name, "last": last, "chosen": chosen}
         return made
 
     def __str__(self) -> str:
@@ -172,7 +174,7 @@ class Combination:
         last, chosen = self.test
         return [
             f"{best}.",
-            f"On the test function, which chose nothing: {metric.name} {chosen:.6g}, the last "
+            f"On the test function, which chose nothing: {self.test_name} {chosen:.6g}, the last "
             f"checkpoint {last:.6g} ({chosen - last:+.3g}).",
         ]
 
