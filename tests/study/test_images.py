@@ -314,6 +314,11 @@ def test_a_dry_run_says_what_was_read(paramcast: Callable[..., Any], tmp_path: P
         "24 examples to train, 6 to validate, 10 to test.",
         "A constant answer scores 50.0 % on the test data, where one example is worth 10 points.",
     ]
+    # --splits makes random ones, so a folder that has its own is not told to use it
+    assert "margin of 0.50 points. Add test examples, or widen --margin." in ran.err
+    folder_of(tmp_path / "loose", each=20)
+    ran = paramcast("pilot", "loose", "--dry-run")
+    assert "margin of 0.50 points. Use --splits 12, add test examples" in ran.err
 
 
 # --- random folders from a known truth ------------------------------------------------------------

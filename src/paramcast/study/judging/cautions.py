@@ -25,7 +25,8 @@ def cautions(plan: Plan) -> list[Note]:
     relative = o.relative_margin or name not in PERCENT
     # half an example, the least width of an interval, is not less than the margin
     if margin is not None and share / 2 >= margin:
-        splits = o.source.kind in ("table", "images") and not o.splits
+        ready = o.splits or "images_splits" in subject.description  # or the folders are the splits
+        splits = o.source.kind in ("table", "images") and not ready
         facts = {"n": subject.sizes.test, "share": share, "margin": margin, "relative": relative}
         found.append({"note": "coarse_splits", **facts, "splits": 12} if splits
                      else {"note": "coarse", **facts})  # fmt: skip
