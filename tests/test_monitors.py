@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import copy
 import csv
 import json
 import logging
 import math
+import struct
 import sys
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -381,7 +384,6 @@ def test_a_file_that_cannot_be_written_is_named(kind: Any, tmp_path: Path) -> No
 def test_without_a_tracker_the_message_says_what_to_install(
     monitor: Callable[[], M.Monitor], module: str, extra: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """What they write: tests/report/test_trackers.py."""
     assert f"{extra} = [" in (Path(__file__).parents[1] / "pyproject.toml").read_text()
     monkeypatch.setitem(sys.modules, module, None)
     with pytest.raises(ArgumentError, match=rf"pip install 'paramcast\[{extra}\]'"):
@@ -408,6 +410,117 @@ def test_tensorboard_reads_the_numbers_that_there_are_and_anomalies_as_text(tmp_
     assert fired, [e.relative_jump for e in history.rows]
     texts = board.Tensors("paramcast/anomaly/text_summary")
     assert [(t.step, t.tensor_proto.string_val[0].decode()) for t in texts] == fired
+
+
+# --- MLflow, Weights & Biases --------------------------------------------------------------------
+
+OURS = "ignore::sqlalchemy.exc.SADeprecationWarning"
+"""MLflow 3.17 warns of itself."""
+ANOMALY = pc.ForecastEvent(
+    6, 2, False, "too long; skipped", 0.5, 1.0, relative_jump=0.25, fired=(("jump", "skip"),)
+)
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An MLflow store; its tables are made by who uses it first."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MLFLOW_DISABLE_TELEMETRY", "true")
+        pytest.importorskip("mlflow")
+        yield f"sqlite:///{tmp_path_factory.mktemp('mlflow')}/ml.db"
+
+
+@pytest.mark.filterwarnings(OURS)
+def test_the_mlflow_monitor_writes_to_the_active_run_or_to_one_of_its_own(uri: str) -> None:
+    import mlflow
+
+    before = mlflow.get_tracking_uri()
+    mlflow.set_tracking_uri(uri)
+    try:
+        with mlflow.start_run() as active:
+            monitor = M.MLflow(every=2)
+            for cycle in (1, 2):
+                monitor(pc.ForecastEvent(3 * cycle, cycle, True, "predicted", cycle / 8, 1.0))
+            copy.deepcopy(monitor)(ANOMALY)
+            monitor.close()
+            assert mlflow.active_run() is not None  # it is not ours to end
+    finally:
+        mlflow.set_tracking_uri(before)
+    client = mlflow.MlflowClient(uri)
+    history = client.get_metric_history(active.info.run_id, "paramcast/jump_norm")
+    assert [(each.step, each.value) for each in history] == [(6, 0.25), (6, 0.5)]
+    data = client.get_run(active.info.run_id).data
+    assert "paramcast/error" not in data.metrics
+    assert data.tags["paramcast.anomaly"] == "step 6: too long; skipped"
+    own = M.MLflow(tracking_uri=uri, experiment="mine")
+    own(ANOMALY)
+    own.close()
+    assert client.get_run(own.run_id).info.status == "FINISHED"
+    assert client.get_run(own.run_id).data.metrics["paramcast/relative_jump"] == 0.25
+
+
+def wandb_records(path: Path) -> list[Any]:
+    """What an ended offline run holds; `finish` returns a moment before all of it is written."""
+    for _ in range(200):
+        found = list(records_of(path))
+        if any(record.HasField("exit") for record in found):
+            return found
+        time.sleep(0.05)
+    raise AssertionError(f"{path} does not come to its end")
+
+
+def records_of(path: Path) -> Iterator[Any]:
+    """Those so far: blocks of 32 KiB, in them checksum, size, kind and a message."""
+    from wandb.proto import wandb_internal_pb2
+
+    data, at, whole = path.read_bytes(), 7, b""
+    while at + 7 <= len(data):
+        room = 32768 - at % 32768
+        _, size, kind = struct.unpack("<IHB", data[at : at + 7])
+        if room < 7 or kind == 0:
+            at += room
+            continue
+        if at + 7 + size > len(data):
+            return  # half written
+        whole, at = whole + data[at + 7 : at + 7 + size], at + 7 + size
+        if kind in (1, 4):
+            record = wandb_internal_pb2.Record()
+            record.ParseFromString(whole)
+            whole = b""
+            yield record
+
+
+@pytest.fixture
+def offline(monkeypatch: pytest.MonkeyPatch) -> None:
+    pytest.importorskip("wandb")
+    # its process may start beside runs on every core
+    monkeypatch.setenv("WANDB__SERVICE_WAIT", "300")
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_MODE", "offline")
+
+
+@pytest.mark.usefixtures("offline")
+def test_the_wandb_monitor_leaves_the_steps_of_the_run_alone(tmp_path: Path) -> None:
+    import wandb
+
+    quiet = wandb.Settings(silent=True, console="off")
+    run = wandb.init(project="mine", dir=str(tmp_path), settings=quiet)
+    monitor = M.WandB()  # the one under way
+    for step in range(3):
+        run.log({"mine": step})
+        monitor(ANOMALY._replace(step=3 * step))
+    monitor.close()
+    assert wandb.run is run  # it is not ours to end
+    run.finish()
+    (file,) = tmp_path.glob("wandb/offline-run-*/*.wandb")
+    rows = [
+        {item.nested_key[0]: json.loads(item.value_json) for item in record.history.item}
+        for record in wandb_records(file)
+    ]
+    told = [row for row in rows if "paramcast/step" in row]
+    assert [row["paramcast/step"] for row in told] == [0, 3, 6]
+    assert {row["paramcast/anomaly"] for row in told} == {"too long; skipped"}
+    assert [row["mine"] for row in rows if "mine" in row] == [0, 1, 2]
 
 
 # --- bad input ----------------------------------------------------------------------------------

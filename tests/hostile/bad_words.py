@@ -156,7 +156,6 @@ OPTIONS = rows(
     ("--store mysql://u:secret@h/db", f"{NO_URL}got the scheme 'mysql'"),
     ("--store sqlite:///x.db", "leave it out for the SQLite file in the --out folder"),
     ("--store postgresql://u:secret@h:port/db", f"{NO_URL}got something that is not a URL"),
-    ("--tensorboard file", "--tensorboard file/"),
     ("--out file", "--out file cannot be a folder (File exists)"),
 )  # fmt: skip
 EMPTY = rows(  # not taken for the default
@@ -178,8 +177,6 @@ COMMANDS = rows(
     ("pilot digits-drift --methods plp(on_drift='now')",
      "on_drift must be 'reset' or 'oracle', got 'now'"),
     ("pilot digits-drift --methods demon(on_drift='reset')", "demon has no knob 'on_drift'"),
-    ("pilot --tensorboard digits", "--tensorboard took digits as its own value"),
-    ("pilot --wandb my_task.py:task", "paramcast pilot my_task.py:task --wandb"),
     ("pilot --metric accuracy --lr 0.1 -- train {rate}",
      "the command has the unknown placeholder {rate}; there are {lr}, {seed}, {share}"),
     ("pilot --metric accuracy --lr 0.1 -- train {seed!r}", "unknown placeholder {seed!r}"),

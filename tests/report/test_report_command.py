@@ -297,7 +297,7 @@ def test_a_pilot_leaves_its_report(
     monkeypatch.setattr(sys, "path", [*sys.path])
     Path("evil.py").write_text(TASK)
     words = ("pilot", "evil.py:task", "--lr", 0.1, "--seeds", 6, "--workers", 1, "--out", "out")
-    ran = paramcast(*words, "--tensorboard", "tb")
+    ran = paramcast(*words, "--tensorboard")
     notice = f"paramcast: running the code in {tmp_path}/evil.py, with your rights\n"
     assert (ran.code, without_notice(ran.err)) == (0, "")
     assert ran.err.count(notice) == 1
@@ -305,7 +305,7 @@ def test_a_pilot_leaves_its_report(
     text = Path("out/report.html").read_text("utf-8")
     assert EVIL not in text
     assert "&lt;img src=x onerror=alert(1)&gt;" in text
-    written = [p for p in Path("tb/out").rglob("events*") if "overview" not in p.parts]
+    written = [p for p in Path("out/tensorboard").rglob("events*") if "overview" not in p.parts]
     assert len(written) == len(load(Path("out")).runs) >= 12
     Path("out/report.html").unlink()
     Path("out/report.html").mkdir()  # cannot be written now

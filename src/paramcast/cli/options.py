@@ -35,9 +35,6 @@ if TYPE_CHECKING:
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
-ALONE = "default"
-"""The value of a tracker's option that is given without a value."""
-
 
 def parse_store(text: str) -> str:
     """Check the URL of a store.
@@ -134,13 +131,9 @@ class OutputOptions:
     """Where results are stored and shown."""
 
     store: str | None = aside(OUTPUT, STORE, type=parse_store, metavar="URL")
-    tensorboard: str | None = aside(
-        OUTPUT, "Write curves and predictions for TensorBoard [OUT/tensorboard].",
-        metavar="[DIR]", is_flag=False, flag_value=ALONE)
-    mlflow: str | None = aside(OUTPUT, "Write the runs to MLflow [its own setting].",
-        metavar="[URI]", is_flag=False, flag_value=ALONE)
-    wandb: str | None = aside(OUTPUT, "Write the final runs to Weights & Biases [paramcast].",
-        metavar="[PROJECT]", is_flag=False, flag_value=ALONE)
+    tensorboard: bool = aside(
+        OUTPUT, "Write curves and predictions for TensorBoard, to OUT/tensorboard.",
+        is_flag=True)
     as_json: bool = aside(OUTPUT, "Print the result as JSON and only that.",
         flag="--json", is_flag=True)
 

@@ -151,7 +151,6 @@ def _source(task: str, given: PilotCommand) -> Source:
     command = context.meta[COMMAND]
     searched = [each.name for each in given.search]
     if command is None and not given.candidate:
-        _check_task_was_not_taken(given)
         return find(task, given.target, given.data_dir, given.table)
     if context.get_parameter_source("task") != click.core.ParameterSource.DEFAULT:
         raise StudyError(f"a pilot trains a TASK or a command, got both; leave out {task}")
@@ -330,25 +329,3 @@ def _dry_run(plan: Plan, workers: int, *, as_json: bool) -> str:
         + ", ".join(f"{spread:.2f} margins with {n} seeds" for n, spread in shows)
         + "\n"
     )
-
-
-def _check_task_was_not_taken(given: PilotCommand) -> None:
-    """Refuse `paramcast pilot --tensorboard digits`, where the option took the task as its value.
-
-    Raises:
-        StudyError: an option took the task.
-    """
-    from ..study.tasks.builtin import is_builtin
-    from ..study.tasks.source import is_table
-
-    source = click.get_current_context().get_parameter_source("task")
-    if source != click.core.ParameterSource.DEFAULT:
-        return
-    # options whose value may be left out take the next word for it
-    for name in ("tensorboard", "mlflow", "wandb"):
-        value = str(getattr(given, name))
-        if is_builtin(value) or ".py:" in value or is_table(value):
-            raise StudyError(
-                f"--{name} took {value} as its own value; write the task before it: "
-                f"paramcast pilot {value} --{name}"
-            )

@@ -1,4 +1,4 @@
-"""Run a pilot or study in front of the user: progress, Ctrl-C, trackers, and the report."""
+"""Run a pilot or study in front of the user: progress, Ctrl-C, TensorBoard, and the report."""
 
 from __future__ import annotations
 
@@ -13,15 +13,13 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from ..study.reading import printable, usable_path
-from .options import ALONE
+from ..study.reading import printable
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
     from pathlib import Path
 
     from ..report.progress import LiveProgress
-    from ..report.trackers import Tracker
     from ..study.plan import Plan
     from .options import AnyEngine, OutputOptions, RunOptions
 
@@ -60,7 +58,7 @@ def followed(
     progress: LiveProgress | None = None,
     again: str = "the same command",
 ) -> Iterator[LiveProgress]:
-    """Enter the engine, progress and trackers; when interrupted, say how many runs are kept.
+    """Enter the engine, progress and TensorBoard; when interrupted, say how many runs are kept.
 
     Args:
         out, engine, given: of the comparison.
@@ -71,7 +69,6 @@ def followed(
         Interrupted: the user interrupted it.
     """
     from ..report.progress import progress_on_stderr
-    from ..report.trackers import Following
 
     if progress is None:
         interrupt_once()
@@ -80,11 +77,15 @@ def followed(
             where = printable(shlex.quote(str(out)))
             click.echo(f"paramcast: to see how far it is: paramcast watch {where}", err=True)
 
-    # trackers first, because one may lack its package
-    trackers = make_trackers(given, out)
+    # first, because its package may be missing
+    board: contextlib.AbstractContextManager[object] = contextlib.nullcontext()
+    if given.tensorboard:
+        from ..report.tensorboard import TensorBoard
+
+        board = TensorBoard(out, given.store, progress.say)
     with progress:
         try:
-            with engine, Following(out, given.store, trackers, progress.say):
+            with engine, board:
                 engine.say = progress.say
                 yield progress
         except KeyboardInterrupt:
@@ -153,31 +154,6 @@ def beside(folder: Path) -> str:
     except Exception as error:
         click.echo(f"paramcast: no report was written: {printable(str(error))}", err=True)
         return ""
-
-
-def make_trackers(given: OutputOptions, out: Path) -> list[Tracker]:
-    """Make the trackers that the options name.
-
-    Raises:
-        StudyError: a package is not installed, or a tracker cannot be used.
-    """
-    found: list[Tracker] = []
-    if (folder := given.tensorboard) is not None:
-        from ..report.trackers.tensorboard import TensorBoard
-
-        # beside the result, or in a folder that several pilots share
-        own = out / "tensorboard"
-        place = own if folder == ALONE else usable_path(folder, "--tensorboard") / out.name
-        found.append(TensorBoard(place))
-    if (uri := given.mlflow) is not None:
-        from ..report.trackers.mlflow import MLflow
-
-        found.append(MLflow(out.name, None if uri == ALONE else uri))
-    if (project := given.wandb) is not None:
-        from ..report.trackers.wandb import WandB
-
-        found.append(WandB(out, "paramcast" if project == ALONE else project))
-    return found
 
 
 def interrupt_once() -> None:
