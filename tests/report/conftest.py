@@ -22,7 +22,7 @@ ARGUMENTS = [
 
 @pytest.fixture(scope="session")
 def pilot(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A pilot with every chart: top-5 errors, tuning, a return; runs that went wrong."""
+    """A pilot with every chart: tuning, a return, top-5 errors; runs that went wrong."""
     folder = tmp_path_factory.mktemp("pilot")
     write_pilot(
         folder, name=EVIL, classes=20, seeds=8, trials=8, diverged=(("demon", 2),),

@@ -16,10 +16,10 @@ from test_report_words import ENGLISH, JAPANESE
 Visit = Callable[..., Any]
 
 CHARTS = {
-    "pilot": ["effect", "paired", "controls", "curves", "errors", "target", "tuning",
+    "pilot": ["effect", "paired", "controls", "curves", "target", "tuning",
               "predictions"],
     "study": ["verdicts", "all-0", "rates", "paired", "controls", "curves",
-              "errors", "target", "predictions"],
+              "target", "predictions"],
 }  # fmt: skip
 COUNT_MARKS = "s => s.querySelectorAll('.plot .point, .plot .js-line').length"
 TEXTS = "s => [...s.querySelectorAll('.plot text')].map(t => t.textContent).join(' | ')"

@@ -207,7 +207,7 @@ def test_two_predictors_one_given_rate_and_no_speed(tmp_path: Path) -> None:
     assert {v["method"] for v in data["verdicts"]} == {"plp", "plp(horizon=0.5)", "ema"}
     assert len(data["effect"]["views"][0]["data"][0]["x"]) == 3
     names = [c["id"] for c in data["cells"][0]["charts"]]
-    assert names == ["paired", "controls", "curves", "errors", "target", "predictions"]
+    assert names == ["paired", "controls", "curves", "target", "predictions"]
     assert len(chart(data, "paired")["views"]) == 1
     assert "early" not in data["table"]["names"]
     assert all(row["cells"] for row in data["runs"]["rows"])
@@ -225,7 +225,7 @@ def test_arms_that_were_settled_at_different_looks(tmp_path: Path, language: str
     lengths = {r["method"]: (len(r["values"]), len(r["early_values"])) for r in judged["table"]}
     assert lengths == {"sgd": (12, 12), "plp": (6, 12)}
     names = [c["id"] for c in data["cells"][0]["charts"]]
-    assert names == ["paired", "curves", "errors", "target", "tuning", "predictions"]
+    assert names == ["paired", "curves", "target", "tuning", "predictions"]
     # each arm's own number of seeds
     table = data["table"]
     rows = {row["cells"][0]: dict(zip(table["names"], row["cells"], strict=True))

@@ -116,7 +116,7 @@ def test_a_pilot_with_splits_is_judged_and_reported(
     half = max(2.5706 * c["sd"] * 0.5**0.5, result["metric"]["half_example"])
     assert c["sd"] > 0
     assert (c["high"] - c["low"]) / 2 == pytest.approx(half, rel=1e-3)
-    (cell,) = cells_of(load_report(tmp_path / "out"), lambda axis: axis)
+    (cell,) = cells_of(load_report(tmp_path / "out"), Words("en"))
     assert len({run.spec["fingerprint"] for run in cell.arms[0].final if run}) == 6
     assert all(run is not None for arm in cell.arms for run in (*arm.final, *arm.early))
     refused = paramcast("pilot", table, *words, "--splits", 6, "--seeds", 6)

@@ -9,7 +9,6 @@ import click
 from ..errors import StudyError
 from ..study.options import PATH
 from ..study.store.folder import RUNS, finished_last
-from .options import store_option
 
 
 @click.command()
@@ -19,7 +18,6 @@ from .options import store_option
 @click.option("--full", is_flag=True, help="Also print key figures, inputs and formulas.")
 @click.option("--json", "as_json", is_flag=True, help="Print every figure as JSON and only that.")
 @click.option("--out", type=PATH, help="Write to this file instead of standard output.")
-@store_option
 def roi(
     folder: Path | None,
     inputs: Path | None,
@@ -27,7 +25,6 @@ def roi(
     full: bool,
     as_json: bool,
     out: Path | None,
-    store: str | None,
 ) -> None:
     """Say in five lines what the method in the pilot of FOLDER is worth.
 
@@ -57,7 +54,7 @@ def roi(
     folder = finished_last(folder or RUNS)
     # the inputs first: a mistake in them is said before the store is read
     checked = found.defaults() if inputs is None else found.open_inputs(inputs)
-    result = found.read(folder, store)
+    result = found.read(folder)
     from ..report.roi.terminal import render
     from ..study.reading import as_written
     from ..study.store.folder import RESULT, to_json

@@ -5,15 +5,12 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from ...study.judging.stats import Comparison, t_quantile
-from ...study.judging.table import BASE as BASE
-from ...study.judging.table import CONTROL as CONTROL
-from ...study.judging.table import LR_MATCHED
-from ...study.judging.table import PREDICTOR as PREDICTOR
+from ...study.judging.table import LR_MATCHED, PREDICTOR
 from ...study.judging.verdict import (
     ADOPT,
     FASTER,
@@ -166,25 +163,33 @@ def bases(cells: Sequence[Cell], words: Words) -> str:
     return words("page.comma").join(dict.fromkeys(cell.arms[0].name for cell in cells))
 
 
-def cells_of(stored: Stored, axis_name: Callable[[str], str], comma: str = ", ") -> list[Cell]:
+def cells_of(stored: Stored, words: Words) -> list[Cell]:
     """The comparisons of a folder; in a study, labels name the settings in which they differ."""
     known = {run.key: run for run in stored.runs}
     results = stored.result["cells"]
-    if stored.kind != "study":
-        return [_cell(0, results[0]["task"], results[0], known)]
-    names = list(results[0]["settings"])
-    # the settings that differ; all of them if none does
-    axes = [n for n in names if len({str(result["settings"][n]) for result in results}) > 1]
-    cells = []
-    for i, result in enumerate(results):
-        settings = [(axis_name(n), result["settings"][n]) for n in axes or names]
-        label = comma.join(f"{n} {short(value)}" for n, value in settings if value is not None)
-        cells.append(_cell(i, label, result, known))
-    return cells
+    labels = [results[0]["task"]]
+    if stored.kind == "study":
+        labels = labels_of([result["settings"] for result in results], words)
+    pairs = enumerate(zip(labels, results, strict=True))
+    return [_cell(i, label, result, known) for i, (label, result) in pairs]
 
 
-def short(value: Any) -> str:
-    """A setting as text."""
+def labels_of(
+    settings: Sequence[Mapping[str, Any]], words: Words, alike: Sequence[str] = ()
+) -> list[str]:
+    """The settings in words, as far as they differ; where none does, those `alike`, or all."""
+    names = [n for n in settings[0] if len({str(each[n]) for each in settings}) > 1]
+    return [
+        words("page.comma").join(
+            f"{words.either(f'axis.{n}', n)} {_short(each[n])}"
+            for n in names or alike or each
+            if each[n] is not None
+        )
+        for each in settings
+    ]
+
+
+def _short(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
 
 

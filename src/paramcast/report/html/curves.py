@@ -1,4 +1,4 @@
-"""Charts of learning curves, of errors at the end, and of the time to the base's result."""
+"""Charts of learning curves, and of the time to the base's result."""
 
 from __future__ import annotations
 
@@ -20,8 +20,6 @@ from .plotting import (
     plain,
     scaled,
     short,
-    spread,
-    tests_of,
 )
 
 
@@ -66,27 +64,6 @@ def curves(cell: Cell, words: Words) -> Chart | None:
     behind = [{"method": row[0]} for row in rows]
     text = f"curves{cell.made}"
     return chart("curves", words, views, columns, rows, behind, text=text)
-
-
-def errors(cell: Cell, words: Words) -> Chart | None:
-    """Top-1 and top-5 test errors of every seed."""
-    views, rows = [], []
-    for name in ("top1_error", "top5_error"):
-        lines = [(arm, tests_of(arm, name)) for arm in cell.arms]
-        # shown only if every run of every arm has it
-        if not all(values for _, values in lines):
-            continue
-        what = words(f"chart.{name}")
-        data = [t for i, (arm, values) in enumerate(lines)
-                for t in dots_of(arm, cell, i, values, words("chart.seed"))]  # fmt: skip
-        views.append({"label": what, "data": data, "layout": by_arm(cell.arms, what)})
-        rows += [[arm.name, what, *spread(values, number)] for arm, values in lines]
-    if not views:
-        return None
-    title = words("charts.errors" if len(views) > 1 else "charts.error")
-    columns = ("method", "what", "mean", "interval")
-    behind = [{"method": row[0]} for row in rows]
-    return chart("errors", words, views, columns, rows, behind, title=title)
 
 
 def target(cell: Cell, words: Words) -> Chart | None:

@@ -27,7 +27,7 @@ def first_screen(folder: Path, language: str = "en") -> str:
     """
     # the table of the report, with a picture in place of the interval
     words, stored = Words(language), load(folder)
-    data, (cell, *_) = build(stored, words), cells_of(stored, str)
+    data, (cell, *_) = build(stored, words), cells_of(stored, words)
     table = data["table"]
     shown = [i for i, name in enumerate(table["names"]) if name in COLUMNS]
     zone, intervals = _pictures(cell)

@@ -32,6 +32,22 @@ class Run(NamedTuple):
     finished_at: str
 
 
+Points = list[dict[str, Any]]
+
+
+class Curve(Sequence[dict[str, Any]]):
+    """One run's points by epoch, of the curves by key that `read` returns at the first look."""
+
+    def __init__(self, key: str, read: Callable[[], dict[str, Points]]) -> None:
+        self._key, self._read = key, read
+
+    def __len__(self) -> int:
+        return len(self._read().get(self._key, []))
+
+    def __getitem__(self, index: Any) -> Any:
+        return self._read().get(self._key, [])[index]
+
+
 class Failure(NamedTuple):
     """An attempt that failed."""
 
@@ -109,15 +125,17 @@ def new_runs(
     ended = select(runs.c.key).order_by(runs.c.finished_at)
     new = [key for (key,) in _ask(store, ended) if key not in seen]
     columns = (runs.c.key, runs.c.spec, runs.c.outcome, runs.c.finished_at)
-    rows: dict[str, Any] = {}
+    found = []
     for part in chunks(new):
-        found = _ask(store, select(*columns).where(runs.c.key.in_(part)))
-        rows |= {row.key: row for row in found}
-    with _readable(store):
-        read = [_run(*rows[key]) for key in new]
-    # curves are most of a store
-    curves = later(new, functools.partial(_curves, folder, url))
-    return [run._replace(curve=curve) for run, curve in zip(read, curves, strict=True)]
+        rows = {row.key: row for row in _ask(store, select(*columns).where(runs.c.key.in_(part)))}
+        # curves are most of a store: those of a part are read when one is first looked at
+        curves = functools.cache(functools.partial(_curves, folder, url, part))
+        with _readable(store):
+            for key in part:
+                _, spec, outcome, at = rows[key]
+                parsed = object_from_json(spec), object_from_json(outcome)
+                found.append(Run(_text(key), *parsed, Curve(key, curves), _text(at)))
+    return found
 
 
 def new_failures(store: Store, seen: int = 0) -> list[Failure]:
@@ -149,13 +167,6 @@ def _readable(store: Store) -> Iterator[None]:
         ) from None
 
 
-def _run(key: str, spec: str, outcome: str, finished_at: str) -> Run:
-    """A run without its curve."""
-    return Run(
-        _text(key), object_from_json(spec), object_from_json(outcome), [], _text(finished_at)
-    )
-
-
 def _text(value: Any) -> str:
     if not isinstance(value, str):
         raise TypeError(f"{value!r:.60} is not text")
@@ -168,39 +179,3 @@ def _curves(folder: Path, url: str | None, keys: list[str]) -> dict[str, Points]
     if not all(isinstance(points, list) for points in found.values()):
         raise StoreError(f"{store.name} cannot be read (a curve is not a list); move it away")
     return found
-
-
-# --- curves are most of a large store, so they are read when one is first looked at ---------------
-
-Points = list[dict[str, Any]]
-Read = Callable[[list[str]], dict[str, Points]]
-
-
-class Batch:
-    """Runs whose curves are read together."""
-
-    def __init__(self, keys: list[str], read: Read) -> None:
-        self._keys, self._read = keys, read
-
-    @functools.cached_property
-    def points(self) -> dict[str, Points]:
-        return self._read(self._keys)
-
-
-class Curve(Sequence[dict[str, Any]]):
-    """One run's points by epoch; the first look at one reads the curves of its whole batch."""
-
-    def __init__(self, key: str, batch: Batch) -> None:
-        self._key, self._batch = key, batch
-
-    def __len__(self) -> int:
-        return len(self._batch.points.get(self._key, []))
-
-    def __getitem__(self, index: Any) -> Any:
-        return self._batch.points.get(self._key, [])[index]
-
-
-def later(keys: Sequence[str], read: Read) -> list[Curve]:
-    """A curve for each key; the first look at one calls `read` with the keys of its batch."""
-    batches = [(part, Batch(part, read)) for part in chunks(keys)]
-    return [Curve(key, batch) for part, batch in batches for key in part]

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 
+from ...study.judging.table import CONTROL
 from ...study.words import Words
-from .comparison import CONTROL, Cell, bases
+from .comparison import Cell, bases
 from .load import Stored
 
 

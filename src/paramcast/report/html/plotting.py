@@ -17,8 +17,9 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from ...study.judging.stats import Comparison
+from ...study.judging.table import BASE, PREDICTOR
 from ...study.words import Words
-from .comparison import BASE, PREDICTOR, Arm, Cell, Point, band
+from .comparison import Arm, Cell, Point, band
 
 Chart = dict[str, Any]
 Behind = dict[str, Any]
@@ -198,13 +199,6 @@ def zone(axis: str, low: float, high: float) -> dict[str, Any]:
     return {"type": "rect", f"{axis}ref": axis, f"{other}ref": "paper", f"{axis}0": low,
             f"{axis}1": high, f"{other}0": 0, f"{other}1": 1, "layer": "below",
             "fillcolor": "$zone", "line": {"width": 0}}  # fmt: skip
-
-
-def tests_of(arm: Arm, name: str) -> list[float]:
-    """A test value by seed, in per cent; empty unless every run has it."""
-    values = [run.outcome["test"].get(name) if run is not None else None for run in arm.final]
-    known = [short(100 * value) for value in values if value is not None]
-    return known if len(known) == len(values) else []
 
 
 def spread(

@@ -36,7 +36,7 @@ def build(stored: Stored, words: Words, inputs: Inputs | None = None) -> dict[st
 
 def _build(stored: Stored, words: Words) -> dict[str, Any]:
     is_study, result = stored.kind == "study", stored.result
-    cells = cells_of(stored, lambda axis: words.either(f"axis.{axis}", axis), words("page.comma"))
+    cells = cells_of(stored, words)
     asked = None if is_study else words(f"question.{cells[0].result['question']}")
     return {
         "language": words.language,
@@ -91,7 +91,6 @@ def charts_of(cell: Cell, words: Words) -> list[Chart]:
     """The charts for which the cell has runs."""
     made = [
         effect.paired(cell, words), effect.controls(cell, words), curves.curves(cell, words),
-        curves.errors(cell, words),
         curves.target(cell, words), tuning.tuning(cell, words), predictions.chart_of(cell, words),
     ]  # fmt: skip
     return [each for each in made if each is not None]

@@ -8,8 +8,7 @@ from typing import Any, NamedTuple
 
 from ...study.search import named
 from ...study.words import Words
-from .comparison import Arm, Cell, band, bases
-from .comparison import short as setting
+from .comparison import Arm, Cell, band, bases, labels_of
 from .plotting import (
     NONE,
     Behind,
@@ -146,14 +145,9 @@ def _groups(cells: Sequence[Cell], words: Words) -> list[tuple[str, list[Cell]]]
             others = {name: v for name, v in cell.result["settings"].items() if name != "lr"}
             found.setdefault(repr(others), []).append(cell)
     groups = [own for own in found.values() if len({c.result["settings"]["lr"] for c in own}) > 1]
-    settings = [own[0].result["settings"] for own in groups]
-    names = [name for name in (settings[0] if settings else ()) if name != "lr"]
-    axes = [n for n in names if len({str(each[n]) for each in settings}) > 1] or ["task"]
-    labels = (
-        words("page.comma").join(f"{words.either(f'axis.{n}', n)} {setting(each[n])}"
-                  for n in axes if each[n] is not None)
-        for each in settings
-    )  # fmt: skip
+    # a group's rates differ
+    settings = [{**own[0].result["settings"], "lr": None} for own in groups]
+    labels = labels_of(settings, words, ["task"]) if groups else []
     return list(zip(labels, groups, strict=True))
 
 

@@ -14,9 +14,9 @@ from .rows import Row
 CONFIDENCE = 0.95
 Numbers = Sequence[float] | np.ndarray
 SECONDS, EARLY_SECONDS = "seconds", "early_seconds"
+"""Of a row's runs, with T and with 0.8 T steps."""
 SHORTEST = 1.0
 """Seconds of a training below which its time says nothing about one of hours."""
-"""Of a row's runs, with T and with 0.8 T steps."""
 
 
 class Effect(NamedTuple):

@@ -30,13 +30,11 @@ class UncountableError(StudyError):
         return words(self._key, **self._facts)
 
 
-def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
+def read(folder: Path) -> dict[str, Any]:
     """Read a pilot's result and the runs of its store, or a judged table; nothing is changed.
 
     Args:
         folder: of a finished pilot or of a judged table.
-        store_url: of the PostgreSQL database that holds its runs; None for the one that the folder
-            names, else runs.db in the folder.
 
     Returns:
         The comparison; each row of its table also has `runs`: lists by seed of `seconds`,
@@ -64,7 +62,7 @@ def read(folder: Path, store_url: str | None = None) -> dict[str, Any]:
     if result["kind"] == "table":
         outcomes = {key: outcome for key, _, outcome in runs_of(judged)}
         return joined(result, outcomes, folder)
-    with reading(folder, store_url) as store:
+    with reading(folder) as store:
         return joined(result, store.outcomes(keys_of(judged)), folder)
 
 

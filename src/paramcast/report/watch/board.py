@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from ...study.judging.sentences import divergence
-from ...study.judging.table import LR_MATCHED
+from ...study.judging.table import BASE, CONTROL, LR_MATCHED, PREDICTOR
 from ...study.judging.verdict import Metric
 from ...study.own.naming import UNTOLD
 from ...study.store.folder import remembers
 from ...study.words import Words
-from ..html.comparison import BASE, CONTROL, PREDICTOR, Arm, Cell
+from ..html.comparison import Arm, Cell, labels_of
 from ..html.load import Failure, Run
 from .following import Follower, Look, newest
 
@@ -121,15 +121,11 @@ class Board:
         for run in self.runs:
             found.setdefault(self._settings(run.spec), []).append(run)
         # labels name only what differs; the task where nothing does
-        differ = [i for i in range(len(AXES)) if len({settings[i] for settings in found}) > 1]
-        self.cells = {}
-        for settings, runs in found.items():
-            label = self.words("page.comma").join(
-                f"{self.words(f'axis.{AXES[i]}')} {settings[i]}"
-                for i in differ or [0]
-                if settings[i] is not None
-            )
-            self.cells[settings] = _cell(len(self.cells), label, runs)
+        named = [dict(zip(AXES, settings, strict=True)) for settings in found]
+        labels = labels_of(named, self.words, ["task"])
+        self.cells = {
+            settings: _cell(i, labels[i], runs) for i, (settings, runs) in enumerate(found.items())
+        }
 
     def phases(self, planned: dict[str, Any]) -> list[tuple[str, int, int | None]]:
         """Name, runs done and planned of each phase; planned is None where it is not known."""
