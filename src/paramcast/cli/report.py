@@ -53,13 +53,12 @@ def report(
       paramcast report paramcast-runs/digits-1a2b3c4d --inputs roi.toml
     """
     from ..report import roi
-    from ..report.html.load import folder_of
     from ..report.html.write import content, form_of, write_report
 
     form = form or ("pdf" if one_page and out in (None, Path("-")) else form_of(out))
     if one_page and form != "pdf":
         raise StudyError(f"--one-page is for a PDF, got {form}; leave out --one-page or --format")
-    folder = finished_last(folder_of(folder))
+    folder = finished_last(folder)
     counted = None if inputs is None else roi.open_inputs(inputs)
     if out == Path("-"):
         page = content(folder, lang, form, counted, one_page=one_page)

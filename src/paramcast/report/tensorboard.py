@@ -1,4 +1,4 @@
-"""TensorBoard beside a pilot or study: a folder for each run, with curves, predictions, settings.
+"""TensorBoard beside a pilot or study: a folder for each run, with its curves and predictions.
 
 The store is the truth: this is a copy, and may be thrown away.
 """
@@ -23,8 +23,6 @@ EVERY = 2.0
 """Seconds between two looks at the store."""
 OVERVIEW, PARTIAL = "overview", ".partial"
 PREDICTED = ("cosine", "error", "relative_jump", "accepted")
-LEFT_OUT = ("fingerprint", "probes", "settings")
-"""What of a specification tells a reader nothing."""
 
 
 class TensorBoard:
@@ -125,26 +123,9 @@ class TensorBoard:
             writer.add_text("prediction/anomaly", text, run.outcome["steps"] or 0)
         if run.outcome["status"] == "diverged":
             writer.add_text("diverged", reason(run), run.outcome["steps"] or 0)
-        _add_settings(writer, run)
         writer.close()
         path.parent.mkdir(parents=True, exist_ok=True)
         os.replace(partial, path)
-
-
-def _add_settings(writer: Any, run: Run) -> None:
-    """What TensorBoard's HPARAMS tab compares: the settings, and the loss at the end."""
-    from torch.utils.tensorboard.summary import hparams
-
-    loss, spec = run.outcome["validation"].get("loss"), run.spec
-    if loss is None:
-        return
-    known = {k: v for k, v in spec.items() if k not in LEFT_OUT and v is not None}
-    # what was searched beside the learning rate, each by its own name
-    known |= {**dict(spec.get("settings", ())), "method": method_name(spec["method"], spec["base"])}
-    name = "end/validation_loss"
-    for summary in hparams(known, {name: loss}):  # type: ignore[no-untyped-call]
-        writer.file_writer.add_summary(summary)
-    writer.add_scalar(name, loss, run.outcome["steps"] or 0)
 
 
 # --- names ----------------------------------------------------------------------------------------

@@ -93,11 +93,6 @@ def load(folder: Path) -> Stored:
     return Stored(result["kind"], folder, result, finished, wrong)
 
 
-def folder_of(place: Path) -> Path:
-    """The folder of a pilot or study, given the folder or one of its files."""
-    return place.parent if place.name in (DATABASE, RESULT) and place.is_file() else place
-
-
 def read_runs(folder: Path) -> tuple[list[Run], list[Failure]]:
     """Read every run and failure of the folder's store, a file or a PostgreSQL database.
 

@@ -11,7 +11,7 @@ from ...study.store.folder import RESULT
 from ...study.stored import AGAIN
 from ...study.words import Words
 from ..roi import Inputs
-from .load import folder_of, load
+from .load import load
 from .report import build
 from .text import markdown
 
@@ -30,7 +30,7 @@ def write_report(
     """Build the report of a pilot's or study's folder and write it.
 
     Args:
-        folder: of a finished pilot or study, or the store or result in that folder.
+        folder: of a finished pilot or study.
         out: the file; None for report.html (.md, .pdf) in the folder, report-ja.html where
             the language is another.
         language: "en" or "ja".
@@ -49,7 +49,6 @@ def write_report(
 
         write_report(Path("paramcast-runs/digits-1a2b3c4d"), language="ja")
     """
-    folder = folder_of(folder)
     name = "report" if language == "en" else f"report-{language}"
     path = out or folder / f"{name}{FORMATS[form]}"
     # before the work of building it
