@@ -107,7 +107,7 @@ def test_the_best_rate_is_one_that_the_search_has_not_left() -> None:
             spec = SPEC | {"phase": "tune", "lr": lr, "seed": seed, "method": "base"}
             outcome = {"status": "done", "validation": {"loss": loss}, "metric_name": "accuracy"}
             runs.append(Run(f"{lr} {seed}", spec, outcome, [], AT))
-    columns = terminal._tuning(board_of(*runs).latest, terminal.BARS)
+    columns = terminal._tuning(board_of(*runs).latest)
     assert {column.heading: [*column.cells] for column in columns} == {
         "method": ["sgd"], "rates tried": ["3"], "best lr": ["0.2"], "its loss": ["0.2750"],
         "loss from low to high rates": ["█▄▁"],
@@ -227,11 +227,8 @@ def test_what_a_terminal_would_act_on_is_shown_as_text(tmp_path: Path) -> None:
         assert text in shown
 
 
-def test_without_unicode_bars_are_ascii() -> None:
-    console = Console(file=io.TextIOWrapper(io.BytesIO(), encoding="ascii"), width=100)
-    assert console.options.ascii_only
-    losses = [2.0**-s for s in range(8)]
-    assert terminal.sparkline(losses, terminal.PLAIN) == "@#*+=-_."
+def test_a_curve_is_drawn_by_the_logarithm() -> None:
+    assert terminal.sparkline([2.0**-s for s in range(8)]) == "█▇▆▅▄▃▂▁"
     assert terminal.sparkline([]) == ""
     assert terminal.sparkline([None, 1.0, 1.0]) == " ▁▁"
     assert len(terminal.sparkline([float(i) for i in range(1000)])) <= terminal.WIDTH

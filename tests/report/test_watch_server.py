@@ -251,7 +251,7 @@ def test_what_is_searched_beside_the_rate_is_shown_and_makes_no_comparison(tmp_p
     board = Board(folder)
     board.look()
     assert len(board.cells) == 1
-    columns = {c.heading: c.cells for c in terminal._tuning(board.latest, terminal.BARS)}
+    columns = {c.heading: c.cells for c in terminal._tuning(board.latest)}
     assert [*columns["method"]] == ["sgd", "plp"]
     said = r"momentum=0\.[89]\nweight_decay=[\de.-]+"
     assert all(re.fullmatch(said, str(each)) for each in columns["searched"])

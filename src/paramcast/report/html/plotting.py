@@ -91,12 +91,6 @@ def pair_of(cell: Cell, arm: Arm, against: str) -> list[str]:
     return [arm.name, *([other.name] if other else [])]
 
 
-def filled(colour: str, shape: str) -> dict[str, Any]:
-    """The marker of bars: a colour, and a pattern for readers who cannot tell colours apart."""
-    pattern = {"shape": shape, "fillmode": "overlay", "fgcolor": "$bg", "size": 7, "solidity": 0.2}
-    return {"color": colour, "pattern": pattern}
-
-
 def dots_of(
     arm: Arm,
     cell: Cell,

@@ -6,15 +6,16 @@ from collections import Counter
 from typing import Any
 
 from ...study.words import Words
-from .comparison import FORECASTS, Arm, Cell
+from .comparison import Arm, Cell
 from .plotting import NONE, Chart, chart, line_of, plain, scaled
 
 LONG = 0.2
 """In per cent of the weights; the default anomaly rule does not write a longer jump."""
-SCALES = {"error": 1.0, "cosine": 1.0, "relative_jump": 100.0}
 LIMIT = {"type": "line", "xref": "paper", "x0": 0, "x1": 1, "yref": "y", "y0": LONG, "y1": LONG,
          "line": {"color": "$faint", "dash": "dash", "width": 1.5}}  # fmt: skip
-FORECAST = {"error": "error", "cosine": "agreement", "relative_jump": "jump_percent"}
+VIEWS = (("error", "error", 1.0), ("cosine", "agreement", 1.0),
+         ("relative_jump", "jump_percent", 100.0))  # fmt: skip
+"""Each quantity, the key of its name, and the factor to the unit shown."""
 
 
 def chart_of(cell: Cell, words: Words) -> Chart | None:
@@ -23,11 +24,11 @@ def chart_of(cell: Cell, words: Words) -> Chart | None:
     if not arms:
         return None
     views = []
-    for quantity in FORECASTS:
-        lines = [(arm, scaled(arm.forecasts[quantity], SCALES[quantity])) for arm in arms]
+    for quantity, key, scale in VIEWS:
+        lines = [(arm, scaled(arm.forecasts[quantity], scale)) for arm in arms]
         data = [trace for arm, points in lines for trace in line_of(arm, cell, points, 0)]
         if data:
-            name = words(f"chart.{FORECAST[quantity]}")
+            name = words(f"chart.{key}")
             layout: dict[str, Any] = {
                 "xaxis": {"title": {"text": words("chart.steps")}, "rangemode": "tozero"},
                 "yaxis": {"title": {"text": plain(name)}}, "height": 420,

@@ -13,7 +13,6 @@ from .plotting import (
     Chart,
     between,
     chart,
-    filled,
     intervals_of,
     numbered,
     pair_of,
@@ -28,6 +27,7 @@ KINDS = (
 )  # fmt: skip
 FILLS = ("$c0", "$c4", "$c0/66", "$base", "$c1/66", "$faint", "$c1")
 SHAPES = ("", "/", "", "", "", ".", "x")
+PATTERN = {"fillmode": "overlay", "fgcolor": "$bg", "size": 7, "solidity": 0.2}
 
 
 def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
@@ -54,7 +54,7 @@ def _verdicts(cells: list[Cell], words: Words) -> Chart:
             "y": [plain(m) for m in methods], "x": [found[m][kind] for m in methods],
             "text": [str(found[m][kind] or "") for m in methods], "textposition": "inside",
             "insidetextfont": {"color": "$bg"}, "insidetextanchor": "middle",
-            "marker": filled(fill, shape),
+            "marker": {"color": fill, "pattern": {"shape": shape, **PATTERN}},
             "hovertemplate": "%{y}: %{x}<extra>" + plain(words(f"kind.{kind}")) + "</extra>",
         }
         for kind, fill, shape in zip(KINDS, FILLS, SHAPES, strict=True)

@@ -100,11 +100,11 @@ def _quality(
     verdict = result["verdicts"][row["method"]]["quality"]
     paired, percent, x = metric.paired, metric.percent, inputs.at_value()
     # the alternative's own worth over the base: no integration and no monitoring, only its seconds
-    over_base, worth = None, 0.0
+    worth = 0.0
     if best is not base:
-        over_base = gain(best["values"], base["values"], metric)
+        over_base = gain(best["values"], base["values"], metric).shown
         seconds = max(0.0, added_share(best, base, base, paired=paired).shown)
-        benefit = x["transfer"] * over_base.shown * money.unit_value(x, percent=percent)
+        benefit = x["transfer"] * over_base * money.unit_value(x, percent=percent)
         worth = benefit - x["training_hours"] * seconds * money.delay_price(x)
     # seconds that may as well be none are the noise of a clock, or of the start of a training
     added = added_share(row, best, base, paired=paired)
@@ -114,7 +114,7 @@ def _quality(
     def terms(x: money.Values) -> money.Terms:
         return money.quality(x, result["pilot_hours"], percent=percent)
 
-    judged = _judged(verdict, ADOPT, best, worth, over_base, x)
+    judged = _judged(verdict, ADOPT, best, worth, x)
     return {
         **judged,
         "added_share": added._asdict(),
@@ -133,15 +133,15 @@ def _speed(result: dict[str, Any], row: Row, rows: list[Row], inputs: Inputs) ->
     # 0.8, or what that came to in whole steps
     told = result["early_steps"] and result["steps"]  # some trainings do not tell
     steps = result["early_steps"] / result["steps"] if told else EARLY
-    over_base, worth, x = None, 0.0, inputs.at_value()
+    worth, x = 0.0, inputs.at_value()
     if shortened:
-        over_base = saved_share(best, base, False, base, steps)
-        worth = x["transfer"] * x["training_hours"] * over_base.shown * money.delay_price(x)
+        saved = saved_share(best, base, False, base, steps).shown
+        worth = x["transfer"] * x["training_hours"] * saved * money.delay_price(x)
 
     def terms(x: money.Values) -> money.Terms:
         return money.speed(x, result["pilot_hours"])
 
-    judged = _judged(verdict, FASTER, best, worth, over_base, x, shortened=shortened)
+    judged = _judged(verdict, FASTER, best, worth, x, shortened=shortened)
     return {
         **judged,
         "added_share": NOTHING._asdict(),
@@ -158,20 +158,18 @@ def _judged(
     pays: str,
     best: Row,
     worth: float,
-    over_base: Effect | None,
     x: money.Values,
     *,
     shortened: bool = False,
 ) -> dict[str, Any]:
     """The answer, which applies if it is the one that pays, and what the free alternative is worth
     over the base as it is."""
-    effect = over_base and over_base._asdict()
     return {
         "verdict": verdict.kind,
         "answer": verdict,
         "applies": verdict.kind == pays,
         "alternative": {"name": best["method"], "shortened": shortened},
-        "free_alternative": {"npv": worth * money.annuity(x), "effect": effect},
+        "free_alternative": {"npv": worth * money.annuity(x)},
     }
 
 

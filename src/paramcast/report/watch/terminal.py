@@ -24,7 +24,7 @@ from ..html.load import Run
 from .board import Board, Event, at_share, phase_name
 from .following import Look
 
-BARS, PLAIN = "▁▂▃▄▅▆▇█", "._-=+*#@"
+BARS = "▁▂▃▄▅▆▇█"
 WIDTH, BAR = 16, 20
 """Columns of a curve and of a bar."""
 STATES = {"running": "green", "finished": "cyan", "stopped": "yellow"}
@@ -38,7 +38,7 @@ def picture(board: Board, console: Console, height: int | None = None) -> tuple[
 
     Args:
         board: of the pilot or study.
-        console: for its width and encoding.
+        console: for its width.
         height: lines that there are; None for as many as it takes.
 
     Returns:
@@ -54,7 +54,6 @@ def picture(board: Board, console: Console, height: int | None = None) -> tuple[
 
 def draw(board: Board, look: Look, console: Console, height: int | None = None) -> Group:
     """What is known, as something that rich prints."""
-    bars = PLAIN if console.options.ascii_only else BARS
     events = board.events()[:EVENTS]
     room = None
     if height is not None:
@@ -65,7 +64,7 @@ def draw(board: Board, look: Look, console: Console, height: int | None = None) 
         count = f"{board.latest.label}: the latest of {len(board.cells)} comparisons begun"
         parts += [Text(printable(count), style="bold"), ""]
     if board.runs:
-        columns = _arms(board.latest, bars) or _tuning(board.latest, bars)
+        columns = _arms(board.latest) or _tuning(board.latest)
         rows = len(columns[0].cells)
         parts.append(fitted([c._replace(cells=c.cells[:room]) for c in columns], console.width)[0])
         if room is not None and rows > room:
@@ -74,14 +73,14 @@ def draw(board: Board, look: Look, console: Console, height: int | None = None) 
         parts.append("")
     # what goes on now, what went wrong, and at the end the verdict
     if look.running:
-        parts += [fitted(_running(look.running, board, bars), console.width)[0], ""]
+        parts += [fitted(_running(look.running, board), console.width)[0], ""]
     parts += map(_event, events)
     for sentence in look.verdicts():
         parts += [Text(printable(sentence), style="bold"), ""]
     return Group(*parts)
 
 
-def sparkline(values: Sequence[float | None], bars: str = BARS, width: int = WIDTH) -> str:
+def sparkline(values: Sequence[float | None]) -> str:
     """Values as bars from the lowest to the highest, neighbours averaged to fit the width.
 
     Where all are above 0, as losses are, the height is that of the logarithm.
@@ -91,7 +90,7 @@ def sparkline(values: Sequence[float | None], bars: str = BARS, width: int = WID
         '▁▂ █'
     """
     # means of neighbours, as many as there is room for
-    size = max(1, math.ceil(len(values) / width))
+    size = max(1, math.ceil(len(values) / WIDTH))
     groups = [values[i : i + size] for i in range(0, len(values), size)]
     known = [[value for value in group if value is not None] for group in groups]
     means = [fmean(each) if each else None for each in known]
@@ -101,7 +100,7 @@ def sparkline(values: Sequence[float | None], bars: str = BARS, width: int = WID
     ends = [mean for mean in means if mean is not None] or [0.0]
     low, span = min(ends), (max(ends) - min(ends)) or 1.0
     return "".join(
-        " " if mean is None else bars[round((mean - low) / span * (len(bars) - 1))]
+        " " if mean is None else BARS[round((mean - low) / span * (len(BARS) - 1))]
         for mean in means
     )
 
@@ -203,7 +202,7 @@ def _loss(runs: Iterable[Run]) -> float | None:
     return fmean(known) if known else None
 
 
-def _arms(cell: Cell, bars: str) -> list[Column]:
+def _arms(cell: Cell) -> list[Column]:
     lines = lines_of(cell)
     if not lines:
         return []
@@ -218,11 +217,11 @@ def _arms(cell: Cell, bars: str) -> list[Column]:
         Column("diverged", diverged, 3 if any(diverged) else 9),
         Column(metric, [_number(line.metric, form) for line in lines]),
         Column("loss", [_number(line.loss, "{:.4f}") for line in lines], 2),
-        Column("loss by epoch", [sparkline(line.losses, bars) for line in lines], 4, right=False),
+        Column("loss by epoch", [sparkline(line.losses) for line in lines], 4, right=False),
     ]
 
 
-def _tuning(cell: Cell, bars: str) -> list[Column]:
+def _tuning(cell: Cell) -> list[Column]:
     """By method: the learning rates tried so far, and the best one.
 
     The best is one of those that were tried on the most seeds: the search has left the others.
@@ -237,7 +236,7 @@ def _tuning(cell: Cell, bars: str) -> list[Column]:
             # most seeds first, then the lowest mean
             best = min(losses, key=lambda lr: (-len(by_lr[lr]), losses[lr]))
             rows.append((printable(name), losses, best))
-    curves = [sparkline([*losses.values()], bars) for _, losses, _ in rows]
+    curves = [sparkline([*losses.values()]) for _, losses, _ in rows]
     searched = [named(beside.get(best, {}), "\n") for *_, best in rows]
     return [
         Column("method", [name for name, *_ in rows]),
@@ -252,7 +251,7 @@ def _tuning(cell: Cell, bars: str) -> list[Column]:
 # --- runs in progress, and events -----------------------------------------------------------------
 
 
-def _running(runs: Sequence[InProgress], board: Board, bars: str) -> list[Column]:
+def _running(runs: Sequence[InProgress], board: Board) -> list[Column]:
     losses = [[point.get("validation_loss") for point in run.curve] for run in runs]
     last = [next((v for v in reversed(each) if v is not None), None) for each in losses]
     at = [int(run.curve[-1].get("step", 0)) if run.curve else 0 for run in runs]
@@ -264,7 +263,7 @@ def _running(runs: Sequence[InProgress], board: Board, bars: str) -> list[Column
         Column("seed", [str(run.spec["seed"]) for run in runs], 1),
         Column("", [ProgressBar(of or None, n, width=BAR) for n, of in pairs], 4, width=BAR),
         Column("step", [f"{n} of {of}" if of else str(n) for n, of in pairs]),
-        Column("losses", [sparkline(each, bars) for each in losses], 3, right=False),
+        Column("losses", [sparkline(each) for each in losses], 3, right=False),
         Column("validation loss", [_number(loss, "{:.4f}") for loss in last], 0),
     ]
 
