@@ -59,7 +59,9 @@ class TensorBoard:
             shutil.rmtree(self.folder / PARTIAL, ignore_errors=True)
             self._overview = SummaryWriter(str(self.folder / OVERVIEW))  # type: ignore[no-untyped-call]
         except OSError as error:
-            raise StudyError(f"{self.folder} cannot be written ({error.strerror})") from None
+            raise StudyError(
+                f"{self.folder} cannot be written ({error.strerror}); choose another --out"
+            ) from None
 
     def __enter__(self) -> TensorBoard:
         self._thread.start()
@@ -116,8 +118,8 @@ class TensorBoard:
         end = datetime.fromisoformat(run.finished_at).timestamp()
         seconds = [point.get("seconds") or 0.0 for point in run.curve]
         for point, second in zip(run.curve, seconds, strict=True):
+            at = end - seconds[-1] + second
             for name, value in numbers(point).items():
-                at = end - seconds[-1] + second
                 writer.add_scalar(name, value, int(point["step"]), walltime=at)
         for _, text in anomalies(run.curve):
             writer.add_text("prediction/anomaly", text, run.outcome["steps"] or 0)

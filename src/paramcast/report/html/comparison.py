@@ -5,7 +5,8 @@ from __future__ import annotations
 import functools
 import math
 import statistics
-from collections.abc import Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -156,6 +157,15 @@ class Cell:
         base = self.arms[0].row["values"]
         factor = self.sign * self.scale
         return [factor * (a - b) for a, b in zip(values, base, strict=False)]
+
+
+def counts(results: Iterable[Judged]) -> dict[str, Counter[str]]:
+    """How often each verdict on quality was given, by judged method."""
+    found: dict[str, Counter[str]] = {}
+    for result in results:
+        for method, answers in result["verdicts"].items():
+            found.setdefault(method, Counter())[answers["quality"].kind] += 1
+    return found
 
 
 def bases(cells: Sequence[Cell], words: Words) -> str:

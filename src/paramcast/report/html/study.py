@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from typing import Any
 
 from ...study.words import Words
 from . import tuning
-from .comparison import Cell, bases
+from .comparison import Cell, bases, counts
 from .plotting import (
     Behind,
     Chart,
@@ -30,15 +29,6 @@ SHAPES = ("", "/", "", "", "", ".", "x")
 PATTERN = {"fillmode": "overlay", "fgcolor": "$bg", "size": 7, "solidity": 0.2}
 
 
-def counts(cells: list[Cell]) -> dict[str, Counter[str]]:
-    """The number of times that each verdict was given, by judged method."""
-    found: dict[str, Counter[str]] = {}
-    for cell in cells:
-        for method, answers in cell.result["verdicts"].items():
-            found.setdefault(method, Counter())[answers["quality"].kind] += 1
-    return found
-
-
 def charts_of(cells: list[Cell], words: Words) -> list[Chart]:
     """The charts that show every comparison at once."""
     rates = tuning.rates(cells, words)
@@ -46,7 +36,7 @@ def charts_of(cells: list[Cell], words: Words) -> list[Chart]:
 
 
 def _verdicts(cells: list[Cell], words: Words) -> Chart:
-    found = counts(cells)
+    found = counts(cell.result for cell in cells)
     methods = list(found)
     data = [
         {

@@ -10,7 +10,7 @@ from ...study.tasks.description import lines
 from ...study.words import Words
 from ..roi.lines import seeds_of
 from . import study
-from .comparison import Cell, bases
+from .comparison import Cell, bases, counts
 from .load import Stored
 
 
@@ -45,7 +45,7 @@ def verdicts(cell: Cell, words: Words) -> list[dict[str, Any]]:
 def study_verdicts(cells: list[Cell], words: Words) -> list[dict[str, Any]]:
     """For each method of a study, how often each verdict was given, and the most frequent one."""
     found = []
-    for method, kinds in study.counts(cells).items():
+    for method, kinds in counts(cell.result for cell in cells).items():
         usual = max(reversed(study.KINDS), key=lambda kind: kinds[kind])  # on a tie, the cautious
         names = ("adopt", "instead", "better", "same", "worse", "unclear", "harmful")
         short = dict(zip(study.KINDS, names, strict=True))

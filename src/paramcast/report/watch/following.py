@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections import Counter
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -12,6 +11,7 @@ from ...study.store.folder import RESULT, reading, remembers, specification_of
 from ...study.store.live import InProgress, driver, in_progress
 from ...study.stored import Result, read_result
 from ...study.words import Words
+from ..html.comparison import counts
 from ..html.load import Failure, Run, new_failures, new_runs
 
 
@@ -53,13 +53,9 @@ class Look(NamedTuple):
                 for method, answers in judged["verdicts"].items()
                 for question, verdict in answers.items()
             ]
-        counts: dict[str, Counter[str]] = {}
-        for cell in self.result["cells"]:
-            for method, answers in cell["verdicts"].items():
-                counts.setdefault(method, Counter())[answers["quality"].kind] += 1
         return [
             f"{method}: " + ", ".join(f"{kind} {n}" for kind, n in kinds.most_common())
-            for method, kinds in counts.items()
+            for method, kinds in counts(self.result["cells"]).items()
         ]
 
 
