@@ -44,10 +44,9 @@ from paramcast.study.judging import verdict as V
 from paramcast.study.judging.looks import extended, planned
 from paramcast.study.judging.tune import learning_rates
 from paramcast.study.plan import Options, Plan
-from paramcast.study.result import metric_of
 from paramcast.study.spec import NEVER, OPEN, RunSpec
-from paramcast.study.subject import Sizes, Usual
 from paramcast.study.tasks.source import Source
+from paramcast.study.tasks.task import Sizes, Usual
 from paramcast.study.training.methods import parse_methods
 
 RESULTS = Path(__file__).parents[1] / "results"
@@ -281,7 +280,7 @@ class Drawing(Course):
     """A course on a world's learning rates; without the rule each method takes its own best one."""
 
     def __init__(self, plan: Plan, looks: list[Any], tried: Sequence[float], *, rule: bool) -> None:
-        super().__init__(plan, looks, metric_of)
+        super().__init__(plan, looks)
         self._tried, self._rule = tuple(tried), rule
 
     @property

@@ -80,7 +80,7 @@ def alone(file, count):
 def main():
     parser = argparse.ArgumentParser()
     parser.add_argument("runs", type=int, nargs="?", default=200)
-    parser.add_argument("--ray", default="local", help="address of a cluster [one of our own]")
+    parser.add_argument("--ray", default="auto", help="address of a cluster [auto]")
     given = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder) / "tiny.py"

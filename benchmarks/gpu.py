@@ -29,9 +29,9 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from paramcast.study.spec import RunSpec
-from paramcast.study.tasks.augment import crop_and_flip
 from paramcast.study.tasks.networks import IMAGES
 from paramcast.study.tasks.task import Task
+from paramcast.study.tasks.vision import crop_and_flip
 from paramcast.study.training import precision
 from paramcast.study.training.build import build
 from paramcast.study.training.precision import Computation, arithmetic, outputs
@@ -261,7 +261,7 @@ def make_run(setting: Setting, way: Way) -> tuple[Callable[[], None], Callable[[
     )  # fmt: skip
     model = task.model().to(device)
     computation = Computation(spec, task, model, mode=way.mode)
-    optimizer, _ = build(task, "sgd", "plp", model, spec.lr, steps=1000, noise_seed=0)
+    optimizer = build(task, "sgd", "plp", model, spec.lr, steps=1000, noise_seed=0)
     draw = torch.Generator(device).manual_seed(0)
     batches = torch.randperm(count, device=device).split(size)
     turn = 0

@@ -12,7 +12,6 @@ import numpy as np
 
 from paramcast.study.course import Course
 from paramcast.study.plan import Plan
-from paramcast.study.result import metric_of
 from paramcast.study.spec import RunSpec
 from paramcast.study.stored import SCHEMA
 from paramcast.study.tasks.task import Prepared
@@ -93,7 +92,7 @@ def follow(plan: Plan, run: Callable[[list[RunSpec]], dict[str, Any]], **given: 
         run: gives the outcomes of runs, by key.
         given: to `Course`.
     """
-    course = Course(plan, given.pop("looks", plan.options.looks), metric_of, **given)
+    course = Course(plan, given.pop("looks", plan.options.looks), **given)
     outcomes: dict[str, Any] = {}
     while (wanted := course.next(outcomes)) is not None:
         outcomes |= run(wanted.specs)

@@ -9,7 +9,6 @@ import io
 import json
 import socket
 import sqlite3
-import tarfile
 import warnings
 import zipfile
 from collections.abc import Callable
@@ -33,9 +32,8 @@ from paramcast.integrations.packing import pack, unpack
 from paramcast.report import roi
 from paramcast.report.html.write import content as report
 from paramcast.report.roi.terminal import render
-from paramcast.study.engines.ray import read_address
 from paramcast.study.grid.export import comparison_rows, run_rows, write
-from paramcast.study.grid.file import open_study, ready_made, ready_text
+from paramcast.study.grid.file import open_study, ready_made
 from paramcast.study.own.command import PLACEHOLDERS, Events, read_command
 from paramcast.study.own.declared import Declared
 from paramcast.study.own.record import Record
@@ -48,7 +46,6 @@ from paramcast.study.tables.judge import judge_results
 from paramcast.study.tables.options import JudgeOptions
 from paramcast.study.tables.reading import read_results
 from paramcast.study.tasks.builtin import choose
-from paramcast.study.tasks.data.cifar import from_archive
 from paramcast.study.tasks.data.idx import read_idx
 from paramcast.study.tasks.data.parquet import decode_png, read_parquet
 from paramcast.study.tasks.frames import AS_IT_IS
@@ -154,21 +151,6 @@ def png(side: int, seed: int = 0, kind: str = "PNG") -> bytes:
     pixels = np.full((side, side, 3), 40 * seed, np.uint8)
     Image.fromarray(pixels).save(out, kind)
     return out.getvalue()
-
-
-def archive(content: bytes) -> None:
-    """A CIFAR archive, as behind its checksum."""
-    packed = content if content[:2] == b"\x1f\x8b" else gzip.compress(content, 1)
-    from_archive(file("archive.tar.gz", packed), ["folder/test.bin"], 2 * 3074)
-
-
-def archive_seeds() -> list[bytes]:
-    out = io.BytesIO()
-    with tarfile.open(fileobj=out, mode="w") as made:
-        member = tarfile.TarInfo("folder/test.bin")
-        member.size = 2 * 3074
-        made.addfile(member, io.BytesIO(bytes(member.size)))
-    return [out.getvalue()]
 
 
 def small_png(content: bytes) -> None:
@@ -490,13 +472,12 @@ EVENTS = b"""{"used": "seed"}
 {"done": {"validation_loss": 0.5, "accuracy": NaN}}
 """
 TARGETS: dict[str, Target] = {
-    "study-toml": Target(study_toml, lambda: [ready_text(n).encode() for n in ready_made()]),
+    "study-toml": Target(study_toml, lambda: [each.encode() for each in ready_made().values()]),
     "roi-toml": Target(roi_toml, lambda: [roi.template().encode()]),
     "table": Target(table, lambda: [CSV.encode(), NUMBERS.encode()]),
     "results": Target(results, lambda: [RESULTS.encode(), LINES.encode()]),
     "idx": Target(idx, lambda: [IDX, gzip.compress(IDX)]),
     "parquet": Target(parquet, parquet_seeds),
-    "cifar-archive": Target(archive, archive_seeds),
     "small-png": Target(small_png, lambda: [png(32)]),
     "image": Target(image, image_seeds),
     "methods": Target(
@@ -504,9 +485,6 @@ TARGETS: dict[str, Target] = {
         lambda: [b"plp, plp(horizon=0.5), lookahead(every=5, alpha=0.8)", b"lawa(last=3)"],
     ),
     "task-name": Target(lambda c: choose(text(c)) and None, lambda: [b"fashion/cnn@10000"]),
-    "address": Target(
-        lambda c: read_address(text(c)) and None, lambda: [b"ray://head:10001", b"[::1]:6379"]
-    ),
     "store-url": Target(
         url, lambda: [b"postgresql://u:p@h:5432/db?options=-csearch_path%3Da&sslmode=require"]
     ),

@@ -6,7 +6,6 @@ import gzip
 import io
 import os
 import struct
-import tarfile
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -19,7 +18,6 @@ from inputs import Bad
 from PIL import Image
 
 from folders import copy_of, pilot_folder
-from paramcast.study.tasks.data.cifar import from_archive
 from paramcast.study.tasks.data.idx import read_idx
 from paramcast.study.tasks.data.parquet import read_parquet
 
@@ -336,24 +334,6 @@ def parquet(content: Callable[[], bytes], rows: int = 2) -> Callable[[Path], Cal
     return make
 
 
-def archive(*members: tarfile.TarInfo) -> Callable[[Path], Callable[[], Any]]:
-    """An archive with the right checksum, as if its home had been taken over."""
-
-    def make(folder: Path) -> Callable[[], Any]:
-        path = folder / "cifar.tar.gz"
-        headers = b"".join(each.tobuf() for each in members)
-        path.write_bytes(gzip.compress(headers + bytes(10_240)))
-        return lambda: from_archive(path, ["cifar/test.bin"], 3074)
-
-    return make
-
-
-def member(name: str, size: int = 3074, kind: bytes = tarfile.REGTYPE, link: str = "") -> Any:
-    made = tarfile.TarInfo(name)
-    made.size, made.type, made.linkname = size if kind == tarfile.REGTYPE else 0, kind, link
-    return made
-
-
 def idx(content: bytes) -> Callable[[Path], Callable[[], Any]]:
     def make(folder: Path) -> Callable[[], Any]:
         (folder / "labels.gz").write_bytes(content)
@@ -364,9 +344,6 @@ def idx(content: bytes) -> Callable[[Path], Callable[[], Any]]:
 
 UNDAMAGED = "; replace it with an undamaged copy"
 ONE = "…test-00000-of-00001.parquet cannot be used: {}" + UNDAMAGED
-ARCHIVE = "…cifar.tar.gz cannot be used: {}" + UNDAMAGED
-NO_FILE = ARCHIVE.format("cifar/test.bin in it is not a file of 3074 bytes")
-MISSING = ARCHIVE.format("it cannot be unpacked (\"filename 'cifar/test.bin' not found\")")
 DATA_FILES = [
     Bad("a parquet file that claims ten million million images",
         "… cannot be used: its test shards hold 10000000000000 images, not 2003" + UNDAMAGED,
@@ -385,19 +362,6 @@ DATA_FILES = [
         parquet(lambda: lying(large_page(), 5000, "group", "unpacked"))),
     Bad("a parquet file that breaks off", ONE.format("it is not a parquet file (…)"),
         parquet(lambda: shard()[:400])),
-    Bad("an archive with a symbolic link in place of a file", NO_FILE,
-        archive(member("cifar/test.bin", kind=tarfile.SYMTYPE, link="/etc/passwd"))),
-    Bad("an archive with a hard link out of its folder", NO_FILE,
-        archive(member("cifar/test.bin", kind=tarfile.LNKTYPE, link="../../etc/passwd"))),
-    Bad("an archive with a device in place of a file", NO_FILE,
-        archive(member("cifar/test.bin", kind=tarfile.CHRTYPE))),
-    Bad("an archive whose file claims ten terabytes",
-        ARCHIVE.format("it cannot be unpacked (unexpected end of data)"),
-        archive(member("cifar/test.bin", 10**13))),
-    Bad("an archive whose file lies at ../../cifar/test.bin", MISSING,
-        archive(member("../../cifar/test.bin"))),
-    Bad("an archive whose file lies at /cifar/test.bin", MISSING,
-        archive(member("/cifar/test.bin"))),
     Bad("a labels file that unpacks to 100 megabytes",
         "…labels.gz cannot be used: it holds more than the 11 bytes of its header's shape"
         + UNDAMAGED, idx(gzip.compress(b"\0\0\x08\x01\0\0\0\x03" + bytes(100_000_000), 1))),

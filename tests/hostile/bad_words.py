@@ -191,7 +191,7 @@ COMMANDS = rows(
     ("study run nothing",
      "no study 'nothing'; give a file ending in .toml, or one of hybrids, paper"),
     ("study run nothing.toml", "nothing.toml cannot be read: No such file or directory"),
-    ("study show nothing", "no ready-made study 'nothing'; choose from hybrids, paper, paper-sm"),
+    ("study show nothing", "no study 'nothing'; give a file ending in .toml, or one of hybrids"),
     ("study status nowhere", "nowhere holds no runs.db; give the whole folder of a pilot or study"),
     ("study export nowhere x.csv", "nowhere is not a folder; give the folder of a pilot or study"),
     ("watch missing", "missing holds no pilot or study yet; give the folder of one (its --out)"),
@@ -246,7 +246,7 @@ OTHER_WORDS = [
         "learning rates, methods or cells",
         task("", "--methods", HUNDRED, "--lr", 0.1, "--seeds", 10_000)),
     Bad("--address with a name that no host can have",
-        "no Ray cluster answers at ray://a..b:10001; start one with `ray start --head`, or check "
+        "no Ray cluster answers at ray://a..b; start one with `ray start --head`, or check "
         "host, firewall and port (6379 of `ray start`, 10001 of its clients)",
         task("", "--engine", "ray", "--address", "ray://a..b")),
     Bad("--store with half a character",

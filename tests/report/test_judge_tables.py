@@ -85,11 +85,7 @@ def test_a_control_as_good_is_used_instead_and_one_of_another_method_is_not_aske
     both = results({"sgd": 0.0, "new": 0.02, "other": 0.03, "sgd-lr-matched": 0.02})
     found = kinds(judge(both, control=["sgd-lr-matched=new"]))
     assert found == {"new": INSTEAD, "other": ADOPT}
-    # roles from a column
-    roles = {"sgd": "base", "new": "predictor", "sgd-lr-matched": "control of new"}
-    judged = judge(table.assign(role=table["model"].map(roles)))
-    assert kinds(judged) == {"new": INSTEAD}
-    assert row(judged, "sgd-lr-matched")["control_of"] == "new"
+    assert row(judge(both, control=["sgd-lr-matched=new"]), "sgd-lr-matched")["control_of"] == "new"
 
 
 def test_the_numbers_are_those_of_the_paired_t_test() -> None:
@@ -299,7 +295,6 @@ def test_seeds_without_a_partner_are_named_and_left_out() -> None:
         (lambda t: t, {"control": ["new"]}, "every method besides the base is a control"),
         (lambda t: t, {"only": ["sgd", "y"]}, "--only 'y' is not a method of the table"),
         (lambda t: t.replace({"model": {"sgd": "a"}}), {}, "say with --base which method the"),
-        (lambda t: t.assign(role="boss"), {}, "role 'boss' in row 0 is not one of base, method"),
         (lambda t: t.drop(columns="model"), {}, "no column name says that it holds the methods"),
         (lambda t: t.drop(columns="accuracy"), {}, "no column name says that it holds the val"),
         (lambda t: t.assign(model=[f"m{i}" for i in range(16)] ), {}, "say with --base"),
@@ -401,11 +396,11 @@ def test_the_exported_values_of_a_pilot_give_its_verdict(tmp_path: Path) -> None
         result = write_pilot(folder, methods="plp", effects={"plp": effect}, speed=False)
         (pilot,) = result["cells"]
         table = pd.DataFrame(
-            {"model": each["method"], "seed": seed, "accuracy": value,
-             "role": "control of plp" if each["control_of"] else each["role"]}
+            {"model": each["method"], "seed": seed, "accuracy": value}
             for each in pilot["table"] for seed, value in enumerate(each["values"])
         )  # fmt: skip
-        judged = judge(table, test_examples=TESTED)
+        controls = [f"{each['method']}=plp" for each in pilot["table"] if each["control_of"]]
+        judged = judge(table, test_examples=TESTED, control=controls)
         ours, its = judged["verdicts"]["plp"]["quality"], pilot["verdicts"]["plp"]["quality"]
         assert (ours.kind, ours.rule, ours.control) == (its.kind, its.rule, its.control)
         for pair, other in zip(ours.comparisons, its.comparisons, strict=True):

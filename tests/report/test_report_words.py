@@ -12,10 +12,10 @@ import pytest
 
 from paramcast.errors import StudyError
 from paramcast.study.judging.sentences import advice, caution, note, sentence
-from paramcast.study.judging.table import LR_MATCHED
+from paramcast.study.judging.table import LR_MATCHED, RANDOM_JUMP
 from paramcast.study.judging.verdict import Arm, Extension, Metric, judge_quality, judge_speed
 from paramcast.study.tables.judge import as_of_a_table
-from paramcast.study.training.methods import METHODS, RANDOM_JUMP
+from paramcast.study.training.methods import METHODS
 from paramcast.study.words import LANGUAGES, Words, catalogue
 
 ENGLISH = re.compile(r"[a-z]{3,}[,:]? [a-z]{2,} [a-z]{2,}")

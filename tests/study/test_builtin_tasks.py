@@ -12,11 +12,10 @@ import numpy as np
 import pytest
 import torch
 
-from paramcast.study.tasks.augment import crop_and_flip
 from paramcast.study.tasks.builtin import BUILTIN, choose
 from paramcast.study.tasks.data.places import search
 from paramcast.study.tasks.source import find, load
-from paramcast.study.tasks.vision import CIFAR100
+from paramcast.study.tasks.vision import CIFAR100, crop_and_flip
 from paramcast.study.training.loop import run
 from runs import run_spec
 

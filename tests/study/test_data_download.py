@@ -99,16 +99,17 @@ def left(folder: Path) -> list[str]:
 
 
 @pytest.mark.parametrize("kind", ["whole", "moved"])
-def test_a_file_is_fetched_once(home: str, kind: str, tmp_path: Path) -> None:
-    told: list[str] = []
-    target = download(remote(home, kind), tmp_path / "a" / "b", announce=told.append)
+def test_a_file_is_fetched_once(
+    home: str, kind: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    target = download(remote(home, kind), tmp_path / "a" / "b")
     assert target.read_bytes() == CONTENT
     assert left(target.parent) == ["file.bin"]
-    assert len(told) == 1
-    assert "(3.1 MB)" in told[0]
+    told = capsys.readouterr().err
+    assert told.count("(3.1 MB)") == told.count("\n") == 1
     asked = len(Home.asked)
-    assert download(remote(home, kind), tmp_path / "a" / "b", announce=told.append) == target
-    assert (len(Home.asked), len(told)) == (asked, 1)
+    assert download(remote(home, kind), tmp_path / "a" / "b") == target
+    assert (len(Home.asked), capsys.readouterr().err) == (asked, "")
 
 
 @pytest.mark.parametrize(
@@ -125,15 +126,15 @@ def test_a_file_is_fetched_once(home: str, kind: str, tmp_path: Path) -> None:
 )
 def test_what_goes_wrong_leaves_nothing(home: str, kind: str, message: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match=message):
-        download(remote(home, kind), tmp_path, announce=lambda text: None)
+        download(remote(home, kind), tmp_path)
     assert left(tmp_path) == []
     # and the next attempt is a fresh one
-    assert download(remote(home, "whole"), tmp_path, announce=print).read_bytes() == CONTENT
+    assert download(remote(home, "whole"), tmp_path).read_bytes() == CONTENT
 
 
 def test_no_more_than_the_expected_bytes_are_read(home: str, tmp_path: Path) -> None:
     with pytest.raises(TaskError, match="gave more bytes where 10 were expected"):
-        download(remote(home, "whole", size=10), tmp_path, announce=print)
+        download(remote(home, "whole", size=10), tmp_path)
 
 
 def test_an_interrupt_leaves_nothing(
@@ -144,16 +145,13 @@ def test_an_interrupt_leaves_nothing(
 
     monkeypatch.setattr("os.fsync", stop)  # all is written, nothing is in place yet
     with pytest.raises(KeyboardInterrupt):
-        download(remote(home, "whole"), tmp_path, announce=print)
+        download(remote(home, "whole"), tmp_path)
     assert left(tmp_path) == []
 
 
 def test_two_at_once_fetch_once(home: str, tmp_path: Path) -> None:
     threads = [
-        threading.Thread(
-            target=download, args=[remote(home, "whole"), tmp_path], kwargs={"announce": print}
-        )
-        for _ in range(4)
+        threading.Thread(target=download, args=[remote(home, "whole"), tmp_path]) for _ in range(4)
     ]
     for thread in threads:
         thread.start()
@@ -168,15 +166,15 @@ def test_an_address_at_which_nobody_listens(tmp_path: Path) -> None:
         taken.bind(("127.0.0.1", 0))  # nobody listens
         port = taken.getsockname()[1]
         with pytest.raises(TaskError, match=r"cannot be downloaded \(.*refused"):
-            download(remote(f"http://127.0.0.1:{port}", "whole"), tmp_path, announce=print)
+            download(remote(f"http://127.0.0.1:{port}", "whole"), tmp_path)
     assert left(tmp_path) == []
 
 
 def test_a_folder_that_cannot_be_written(home: str, tmp_path: Path, unprivileged: Any) -> None:
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(TaskError, match=r"file.bin cannot be written to .*file"):
-        download(remote(home, "whole"), tmp_path / "file", announce=print)
+        download(remote(home, "whole"), tmp_path / "file")
     folder, nobody = unprivileged
     os.mkdir(folder / "closed", 0o555)
     with nobody(), pytest.raises(TaskError, match=r"cannot be written to .*Permission denied"):
-        download(remote(home, "whole"), folder / "closed", announce=print)
+        download(remote(home, "whole"), folder / "closed")

@@ -102,7 +102,6 @@ def ends(finished: list[Finished]) -> dict[tuple[str, int], list[str]]:
     for done in finished:
         attempts = seen.setdefault((done.spec.method, done.spec.seed), [])
         attempts.append(done.outcome["status"])
-        assert done.attempt == len(attempts)
     return seen
 
 
@@ -230,11 +229,15 @@ def test_available_memory_stays_within_the_limit_of_a_container(
     assert local.available_memory() == 0
 
 
-def test_as_many_workers_start_as_the_memory_holds(task_file: Callable[..., Path]) -> None:
+def test_as_many_workers_start_as_the_memory_holds(
+    task_file: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
     jobs = [Job(spec(), find(str(task_file())))]
     size, said = psutil.Process().memory_full_info().uss, list[str]()
     for memory, count in ((1, 1), (3 * size, 2), (100 * size, 3)):
-        with LocalEngine(3, memory=memory, say=said.append) as engine:
+        monkeypatch.setattr(local, "available_memory", lambda memory=memory: memory)
+        with LocalEngine(3) as engine:
+            engine.say = said.append
             engine.run(jobs, lambda done: None)
             assert len(workers_now()) == count
     assert [text.partition(":")[0] for text in said] == [

@@ -120,7 +120,7 @@ class Here:
 
     def run(self, jobs: Any, finished: Callable[[Finished], None]) -> None:
         for job in jobs:
-            finished(Finished(job.spec, execute(*job), 1))
+            finished(Finished(job.spec, execute(*job)))
 
     def phase(self, *_: Any) -> None:
         pass

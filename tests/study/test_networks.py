@@ -9,10 +9,10 @@ import torch
 import torch.nn.functional as nnf
 from torch import nn
 
-from paramcast.study.tasks.augment import PADDING, crop_and_flip
 from paramcast.study.tasks.networks import CHARACTERS, IMAGES
 from paramcast.study.tasks.networks.resnet import Block, cifar_resnet
 from paramcast.study.tasks.networks.transformer import GPT, vit_tiny
+from paramcast.study.tasks.vision import PADDING, crop_and_flip
 
 
 def parameters(model: nn.Module) -> int:

@@ -19,8 +19,8 @@ from torch.utils._python_dispatch import TorchDispatchMode
 
 from paramcast.errors import StudyError
 from paramcast.study.spec import Numerics, RunSpec
-from paramcast.study.tasks.augment import crop_and_flip
 from paramcast.study.tasks.task import Prepared, Task, prepare
+from paramcast.study.tasks.vision import crop_and_flip
 from paramcast.study.training import precision
 from paramcast.study.training.loop import run
 from paramcast.study.training.precision import choose, evaluation_batch
@@ -230,7 +230,7 @@ def test_an_evaluation_is_cut_by_the_size_of_the_inputs(
 
 def test_a_cpu_computes_as_before_and_a_gpu_fast() -> None:
     assert choose("cpu") == Numerics() == Numerics("float32", False, False)
-    assert precision.usual("cuda:1") == Numerics("bfloat16", True, True)
+    assert choose("cuda:1") == Numerics("bfloat16", True, True)
     assert choose("cuda", "float32", False, False) == Numerics()
     assert choose("cpu", "bfloat16", True, True) == Numerics(**FAST)
 

@@ -18,10 +18,9 @@ from hypothesis import strategies as st
 from paramcast.errors import ArgumentError, StudyError, TaskError
 from paramcast.study.spec import RunSpec, axis_seed
 from paramcast.study.tasks.builtin import PAIRS
-from paramcast.study.tasks.online import class_incremental, drifting
 from paramcast.study.tasks.source import find, load
 from paramcast.study.tasks.streams import Segment, Stream, shares
-from paramcast.study.tasks.task import Prepared, Task, total_steps
+from paramcast.study.tasks.task import Prepared, total_steps
 from paramcast.study.training.build import check_methods
 from paramcast.study.training.loop import run
 from paramcast.study.training.methods import parse_methods
@@ -562,15 +561,6 @@ def test_a_stream_needs_labels(prepared: Make) -> None:
     changes = {"metric": lambda outputs, targets: 0.5, "stream": stream()}
     with pytest.raises(TaskError, match="a task with a stream needs metric 'accuracy'"):
         prepared(**changes)
-
-
-def test_builders_say_what_is_missing(prepared: Make) -> None:
-    task: Task = prepared().task
-    with pytest.raises(TaskError, match=r"train split has no example of the classes \[7\]"):
-        class_incremental(task, [(0, 1), (7,)], memory=0)
-    few = (task.test[0][:3], task.test[1][:3])  # type: ignore[index]
-    with pytest.raises(TaskError, match="the test split has 3 examples for 4 stretches"):
-        drifting(Task("few", task.model, task.train, task.validation, few))
 
 
 def test_reacting_methods_are_refused_before_anything_runs(prepared: Make) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import textwrap
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,14 @@ from paramcast._directions import known_direction
 from paramcast.errors import ArgumentError
 from paramcast.report.html.load import load
 from paramcast.report.html.report import build
+from paramcast.study.course import metric_of
 from paramcast.study.judging.sentences import advice, sentence
 from paramcast.study.judging.verdict import PERCENT, Arm
 from paramcast.study.own.declared import declare
 from paramcast.study.own.run import RUNS, run_own
 from paramcast.study.plan import Options, Plan
-from paramcast.study.result import metric_of
 from paramcast.study.stored import read_result
-from paramcast.study.tasks.source import find, load_subject
+from paramcast.study.tasks.source import Source, find, load_subject
 from paramcast.study.training.methods import parse_methods
 from paramcast.study.words import Words
 from paramcast.trials import MOST_POINTS
@@ -292,14 +293,17 @@ def test_directions_that_names_tell() -> None:
         assert known_direction(name) is None
 
 
+HERE = Source("trial", "a.py", "train")
+
+
 @pytest.mark.parametrize(
     ("name", "metric"),
     [("val_acc", "accuracy"), ("test_accuracy", "accuracy"), ("eval/f1", "f1"), ("AUC", "auroc"),
      ("balanced_acc", "balanced_accuracy"), ("test_reward", "test_reward")],
 )  # fmt: skip
 def test_a_share_is_in_per_cent_by_whichever_name(name: str, metric: str) -> None:
-    assert declare("a.py", {"metric": name}).judged == metric
-    assert declare("a.py", {"metric": name}, higher_is_better=False).judged == name
+    assert declare(HERE, {"metric": name}).judged == metric
+    assert declare(replace(HERE, higher_is_better=False), {"metric": name}).judged == name
 
 
 def test_an_accuracy_of_another_name_has_an_accuracys_margin(write: Write, one_run: Any) -> None:
@@ -314,26 +318,26 @@ def test_an_accuracy_of_another_name_has_an_accuracys_margin(write: Write, one_r
 
 
 @pytest.mark.parametrize(
-    ("module", "given", "message"),
+    ("module", "message"),
     [
-        ({}, {}, "which result of a.py is judged? Name it with --metric NAME"),
-        ({"x": 1}, {}, 'or metric = "NAME" in the file'),
-        ({"metric": 3}, {}, "metric in a.py must be a name in quotes, got 3"),
-        ({"metric": "speed"}, {}, "is a higher speed better?"),
-        ({"metric": "accuracy", "tune_by": "speed"}, {}, "its name does not say whether"),
-        ({"metric": "accuracy", "lr_range": (1, 0.1)}, {}, "lr_range in a.py must satisfy 0 < low"),
-        ({"metric": "accuracy", "margin": [1]}, {}, "margin in a.py must be a number"),
+        ({}, "which result of a.py is judged? Name it with --metric NAME"),
+        ({"x": 1}, 'or metric = "NAME" in the file'),
+        ({"metric": 3}, "metric in a.py must be a name in quotes, got 3"),
+        ({"metric": "speed"}, "is a higher speed better?"),
+        ({"metric": "accuracy", "tune_by": "speed"}, "its name does not say whether"),
+        ({"metric": "accuracy", "lr_range": (1, 0.1)}, "lr_range in a.py must satisfy 0 < low"),
+        ({"metric": "accuracy", "margin": [1]}, "margin in a.py must be a number"),
     ],
 )
-def test_declarations_of_no_use(module: Any, given: Any, message: str) -> None:
+def test_declarations_of_no_use(module: Any, message: str) -> None:
     with pytest.raises(paramcast.ParamcastError) as caught:
-        declare("a.py", module, **given)
+        declare(HERE, module)
     assert message in str(caught.value)
 
 
 def test_the_command_line_goes_before_the_file() -> None:
-    found = declare("a.py", {"metric": "accuracy", "margin": 2, "higher_is_better": True},
-                    metric="speed", higher_is_better=False)  # fmt: skip
+    source = replace(HERE, metric="speed", higher_is_better=False)
+    found = declare(source, {"metric": "accuracy", "margin": 2, "higher_is_better": True})
     assert (found.metric, found.higher_is_better, found.margin) == ("speed", False, "2")
 
 

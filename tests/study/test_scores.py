@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from paramcast.errors import StudyError, TaskError
-from paramcast.study.judging.cautions import cautions
 from paramcast.study.judging.sentences import note
 from paramcast.study.judging.verdict import PERCENT, Metric
 from paramcast.study.options import parse_margin
 from paramcast.study.plan import Plan
+from paramcast.study.result import cautions
 from paramcast.study.tasks.scores import SCORES, measure
 from paramcast.study.tasks.task import Prepared
 from paramcast.study.words import Words

@@ -15,13 +15,12 @@ from command import Ran
 from paramcast.report.html.comparison import cells_of
 from paramcast.report.html.load import load as load_report
 from paramcast.study.course import Course
-from paramcast.study.judging.cautions import cautions
 from paramcast.study.judging.looks import Look
 from paramcast.study.judging.sentences import note
 from paramcast.study.judging.verdict import Metric
 from paramcast.study.options import PilotOptions, continuing
 from paramcast.study.plan import Plan
-from paramcast.study.result import metric_of
+from paramcast.study.result import cautions
 from paramcast.study.spec import RunSpec
 from paramcast.study.tasks.source import Source, find, load
 from paramcast.study.words import Words
@@ -56,7 +55,7 @@ def planned(table: Path, plan: Callable[..., Plan], task_file: Callable[..., Pat
 
 def every_run(made: Plan) -> list[RunSpec]:
     """All runs of a pilot that looks once, at every arm."""
-    course = Course(made, [Look(made.options.seeds, 0.95)], metric_of)
+    course = Course(made, [Look(made.options.seeds, 0.95)])
     wanted = course.next({})
     assert wanted is not None
     return wanted.specs
@@ -119,14 +118,6 @@ def test_a_pilot_with_splits_is_judged_and_reported(
     (cell,) = cells_of(load_report(tmp_path / "out"), Words("en"))
     assert len({run.spec["fingerprint"] for run in cell.arms[0].final if run}) == 6
     assert all(run is not None for arm in cell.arms for run in (*arm.final, *arm.early))
-    refused = paramcast("pilot", table, *words, "--splits", 6, "--seeds", 6)
-    assert (refused.code, "leave out --seeds" in refused.err) == (2, True)
-
-
-def test_a_task_with_its_own_test_split_has_no_others(paramcast: Callable[..., Ran]) -> None:
-    refused = paramcast("pilot", "digits", "--splits", 6, "--dry-run")
-    assert refused.code == 2
-    assert "--splits is for tables and folders of images" in refused.err
 
 
 def test_the_split_is_a_part_of_the_source() -> None:

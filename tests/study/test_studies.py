@@ -18,10 +18,9 @@ from paramcast.study.course import Course
 from paramcast.study.engines import Job
 from paramcast.study.grid.cells import make_cells, once
 from paramcast.study.grid.export import write
-from paramcast.study.grid.file import open_study, read, ready_made, ready_text
+from paramcast.study.grid.file import open_study, read, ready_made
 from paramcast.study.plan import Plan
 from paramcast.study.price import price
-from paramcast.study.result import metric_of
 from paramcast.study.training.probes import check_probes
 
 TINY = """
@@ -104,7 +103,7 @@ def test_what_else_lies_beside_the_ready_made_studies_is_none(
 
 @pytest.mark.parametrize("name", ready_made())
 def test_a_ready_made_study_can_be_read_and_says_what_it_asks(name: str) -> None:
-    study = read(ready_text(name), name)
+    study = open_study(name)[0]
     assert study.name == name
     assert study.question.endswith(("?", "."))
     assert study.notes
@@ -123,7 +122,7 @@ def first_jobs(plans: Sequence[Plan]) -> list[Job]:
     """All runs of cells whose learning rate is given: those of their only look."""
     wanted = []
     for plan in plans:
-        following = Course(plan, plan.options.looks, metric_of).next({})
+        following = Course(plan, plan.options.looks).next({})
         assert following is not None
         wanted.append((plan, following.specs))
     return once(wanted)

@@ -10,7 +10,8 @@ import click
 @click.command()
 def methods() -> None:
     """List the methods by their roles, with their knobs."""
-    from ..study.training.methods import METHOD, METHODS, knobs
+    from ..study.judging.table import METHOD
+    from ..study.training.methods import METHODS, knobs
     from ..study.words import Words
 
     say = Words("en").section("method")

@@ -119,7 +119,7 @@ class EngineOptions:
     engine: str = aside(MACHINE, "This machine, or a Ray cluster.",
         type=click.Choice(["local", "ray"]), default="local", show_default=True)
     address: str | None = aside(
-        MACHINE, "Of Ray: auto, local, HOST:6379 or ray://HOST:10001 [auto].")
+        MACHINE, "Of Ray: auto, HOST:6379 or ray://HOST:10001 [auto].")
     cpus_per_run: float | None = aside(MACHINE, "What Ray reserves for a run [1].",
         type=Finite(0, 10**6, min_open=True))
     gpus_per_run: float | None = aside(MACHINE, "Such as 0.25: four runs share one [0].",

@@ -91,10 +91,10 @@ def plan_of(source: Source, given: PilotCommand) -> tuple[Plan, AnyEngine]:
     Raises:
         StudyError: the options do not fit what is trained, each other or this machine.
     """
-    from ..study.judging.cautions import cautions
     from ..study.judging.sentences import note
     from ..study.judging.verdict import Metric
     from ..study.plan import Plan
+    from ..study.result import cautions
     from ..study.tasks.description import lines
     from ..study.tasks.own_file import HERE
     from ..study.tasks.source import load, load_subject

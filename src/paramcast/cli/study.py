@@ -112,10 +112,10 @@ def status(folder: Path, store: str | None) -> None:
 @click.argument("name", required=False)
 def show(name: str | None) -> None:
     """Print a ready-made study's file, or what there is."""
-    from ..study.grid.file import read, ready_made, ready_text
+    from ..study.grid.file import open_study, read, ready_made
 
     if name is not None:
-        click.echo(ready_text(name), nl=False)
+        click.echo(open_study(name)[1], nl=False)
         return
     for each, text in ready_made().items():
         click.echo(f"{each:14} {read(text, each).question}")

@@ -8,13 +8,14 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from statistics import fmean
+from statistics import fmean, median
 from typing import Any, NamedTuple
 
 from .judging.looks import Look, shared
-from .judging.table import BASE, CONTROL, JUDGED, REFERENCE, Verdicts, judge
+from .judging.margin import margin_of
+from .judging.table import BASE, CONTROL, JUDGED, REFERENCE, Verdicts, judge, mean_or_none
 from .judging.tune import VERTEX, search, search_base, search_vertex
-from .judging.verdict import EARLY, Arm, Metric, settled
+from .judging.verdict import EARLY, PERCENT, Arm, Metric, settled
 from .own.checks import check_acts, check_seeds, same, with_values
 from .own.training import OWN
 from .plan import Plan, Row
@@ -39,7 +40,6 @@ class Course:
     Args:
         plan: what is compared.
         looks: when verdicts are read.
-        metric_of: makes the metric from the base's arm, on whose level a margin may depend.
         workers: how many runs go on at once; they share the seconds of a budget.
         search_size: numbers of learning rates and tuning seeds, if a budget has set them already.
 
@@ -56,7 +56,6 @@ class Course:
         self,
         plan: Plan,
         looks: Sequence[Look],
-        metric_of: Callable[[Plan, Arm], Metric],
         workers: int = 1,
         search_size: tuple[int, int] | None = None,
     ) -> None:
@@ -66,7 +65,7 @@ class Course:
         self.stopped = self.fixed = False
         o = plan.options
         self.search_size = search_size or (None if o.limited else (o.trials, o.trial_seeds))
-        self._metric_of, self._workers = metric_of, workers
+        self._workers = workers
         self._begun = -1  # the index of the last look that was begun
         self.seeds: dict[tuple[str, float], int] = {}
         self._specs: dict[str, RunSpec] = {}  # all runs that were asked for, by key
@@ -95,7 +94,8 @@ class Course:
             if not specs and not self._begin(outcomes):
                 return None
             if not specs:
-                phase, specs = FINAL, self._final(outcomes)
+                phase, wanted = FINAL, self._runs(self.seeds)
+                specs = [spec for spec in wanted if spec.key not in outcomes]
             if specs:
                 self._specs |= {spec.key: spec for spec in specs}
                 return Wanted(phase, specs)
@@ -224,11 +224,6 @@ class Course:
                     if question in own and not settled(own[question]):
                         yield row, share
 
-    def _final(self, outcomes: Outcomes) -> list[RunSpec]:
-        """The final runs asked for and still missing, the long ones first."""
-        wanted = self._runs(self.seeds)
-        return [spec for spec in wanted if spec.key not in outcomes]
-
     def _runs(self, seeds: Mapping[tuple[str, float], int]) -> list[RunSpec]:
         rows = {row.name: row for row in self.rows}
         # with T before 0.8 T, so that no worker is left with a long run at the end
@@ -246,7 +241,7 @@ class Course:
         if o.source.kind in OWN:
             self._check(outcomes)
         arms = self.arms(outcomes)
-        metric, level = self._metric_of(self.plan, arms[0]), shared(look, self.plan.judged)
+        metric, level = metric_of(self.plan, arms[0]), shared(look, self.plan.judged)
         # a training that never asks how many steps to take has no runs with fewer
         self.fixed = o.source.kind in OWN and not self._takes_share(outcomes)
         speed = NEVER if self.fixed else o.speed
@@ -357,3 +352,16 @@ class Course:
             seconds = fmean(outcomes[key]["seconds"] for key in self._specs)
             allowed = min(allowed, o.budget * self._workers / max(seconds, 1e-9))
         return int(min(allowed, 2**31))
+
+
+def metric_of(plan: Plan, base: Arm) -> Metric:
+    """How values of the subject's metric compare, where the base has these."""
+    subject, o = plan.subject, plan.options
+    name, level = subject.metric_name, median(base.values)
+    percent = name in PERCENT
+    margin = margin_of(name, level, o.margin, relative=o.relative_margin, percent=percent)
+    # what half a test example is worth; of a mean, a share of the base's error
+    error = 1.0 if percent else abs(1.0 - level) if name == "r2" else abs(level)
+    half = 0.5 * subject.example_share / plan.pooled * error
+    constant = mean_or_none(plan.constants)
+    return Metric(name, subject.higher_is_better, margin, half, constant, plan.overlap)

@@ -17,7 +17,15 @@ from .engines import Job
 from .engines.worker import fingerprint
 from .judging.looks import Look, planned
 from .judging.stats import FULL_CONFIDENCE
-from .judging.table import LR_MATCHED
+from .judging.table import (
+    AVERAGE,
+    CONTROL,
+    JUDGED,
+    LR_MATCHED,
+    METHOD,
+    PREDICTOR,
+    RANDOM_JUMP,
+)
 from .judging.tune import HALVING, learning_rates, rates_around
 from .own.training import OWN, Subject
 from .price import price
@@ -25,19 +33,7 @@ from .search import Rate, Searched, Settings, settings_at, settings_of, shared
 from .spec import DEFAULT, OPEN, Numerics, RunSpec, hash_of, identifying
 from .store.folder import RUNS
 from .tasks.source import Source
-from .training.methods import (
-    AVERAGE,
-    CONTROL,
-    DERIVED,
-    JUDGED,
-    METHOD,
-    PREDICTOR,
-    RANDOM_JUMP,
-    SIGN_FLIPPED,
-    Method,
-    OwnOptimizer,
-    parse_methods,
-)
+from .training.methods import DERIVED, SIGN_FLIPPED, Method, OwnOptimizer, parse_methods
 from .training.own import identity
 
 

@@ -8,13 +8,12 @@ from dataclasses import replace
 from typing import Any
 
 from ..anomalies import FEW
-from .course import Course, Outcomes
-from .judging.cautions import cautions
+from .course import Course, Outcomes, metric_of
 from .judging.looks import shared
-from .judging.margin import margin_of
+from .judging.margin import POINTS_MARGIN, RELATIVE_MARGIN
 from .judging.table import LR_MATCHED, SPEED_ASKED, Verdicts, mean_or_none, measured, numbers
 from .judging.tune import edge
-from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Arm, Extension, Metric
+from .judging.verdict import EARLY, INCONCLUSIVE, PERCENT, Extension, Metric
 from .own.naming import with_base
 from .own.training import OWN
 from .plan import Options, Plan
@@ -23,6 +22,8 @@ from .spec import NEVER, OPEN
 from .stored import NOT_LEARNED, ArmResult, Judged, Measure, Note, status_of
 
 Outcome = dict[str, Any]
+UNEVEN_FROM = 0.9
+"""From this accuracy of a constant prediction, accuracy says little."""
 
 
 def summarise(
@@ -120,19 +121,6 @@ def summarise(
     return with_base(found, str(base_runs[0].get("optimizer", "")))
 
 
-def metric_of(plan: Plan, base: Arm) -> Metric:
-    """How values of the subject's metric compare, where the base has these."""
-    subject, o = plan.subject, plan.options
-    name, level = subject.metric_name, statistics.median(base.values)
-    percent = name in PERCENT
-    margin = margin_of(name, level, o.margin, relative=o.relative_margin, percent=percent)
-    # what half a test example is worth; of a mean, a share of the base's error
-    error = 1.0 if percent else abs(1.0 - level) if name == "r2" else abs(level)
-    half = 0.5 * subject.example_share / plan.pooled * error
-    constant = mean_or_none(plan.constants)
-    return Metric(name, subject.higher_is_better, margin, half, constant, plan.overlap)
-
-
 def _of_runs(runs: list[Outcome], base_runs: list[Outcome]) -> dict[str, Any]:
     """The table's columns about an arm's runs, beside the values that are judged."""
     return {
@@ -181,6 +169,36 @@ def _extended(plan: Plan, verdicts: Verdicts, more: Sequence[int], seconds: floa
         }
         for method, own in verdicts.items()
     }
+
+
+def cautions(plan: Plan) -> list[Note]:
+    """Notes on what the test split cannot show, and on a metric that suits it better."""
+    subject, o = plan.subject, plan.options
+    name, found = subject.metric_name, []
+    share = subject.example_share / plan.pooled
+    # the margin in the unit of `share`; not known if given in the unit of a mean
+    margin: float | None
+    if o.margin is None:
+        margin = POINTS_MARGIN if name in PERCENT else RELATIVE_MARGIN
+    else:
+        margin = o.margin / 100 if o.relative_margin or name in PERCENT else None
+    relative = o.relative_margin or name not in PERCENT
+    # half an example, the least width of an interval, is not less than the margin
+    if margin is not None and share / 2 >= margin:
+        ready = o.splits or "images_splits" in subject.description  # or the folders are the splits
+        splits = o.source.kind in ("table", "images") and not ready
+        facts = {"n": subject.sizes.test, "share": share, "margin": margin, "relative": relative}
+        found.append({"note": "coarse_splits", **facts, "splits": 12} if splits
+                     else {"note": "coarse", **facts})  # fmt: skip
+    # almost all examples are of one class
+    constant = subject.constant_value if name == "accuracy" else None
+    if constant is not None and constant >= UNEVEN_FROM:
+        found.append({"note": "uneven", "constant": constant})
+    # a training of the user's that is judged by what chose its learning rates
+    chooses = subject.description.get("own_tunes", {}).get("tune_by")
+    if o.tuned and chooses and chooses == subject.description["own_results"]["metric"]:
+        found.append({"note": "judged_tunes", "metric": chooses})
+    return found
 
 
 def _widened(verdicts: Verdicts, metric: Metric) -> list[Note]:

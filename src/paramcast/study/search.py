@@ -24,7 +24,6 @@ Value = float | str
 Settings = tuple[tuple[str, Value], ...]
 """Values by name, in the order in which they were given."""
 NAME = r"[A-Za-z_][A-Za-z0-9_]{0,39}"
-MOST_VALUES, MOST_TEXT = 100, 100
 ORDERS = 200
 """Orders of a setting's values that are tried for one that follows no other column."""
 
@@ -115,10 +114,6 @@ def parse_search(text: str) -> Searched:
     if "" in values or len(set(values)) < 2 or len(set(values)) < len(values):
         raise StudyError(
             f"--search {name} needs two or more different values, or LOW:HIGH, got {shown(given)}"
-        )
-    if len(values) > MOST_VALUES or any(len(str(value)) > MOST_TEXT for value in values):
-        raise StudyError(
-            f"--search {name} takes at most {MOST_VALUES} values of {MOST_TEXT} characters"
         )
     return Searched(name, values=values)
 

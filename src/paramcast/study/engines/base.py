@@ -34,7 +34,6 @@ class Finished(NamedTuple):
 
     spec: RunSpec
     outcome: dict[str, Any]
-    attempt: int
     again: bool = False
 
 
@@ -90,7 +89,7 @@ class Engine(ABC):
                 retry = bad and attempt < self.attempts(outcome)
                 if retry:
                     again.append((job, attempt + 1))
-                finished(Finished(job.spec, outcome, attempt, retry))
+                finished(Finished(job.spec, outcome, retry))
 
     # --- where engines differ -------------------------------------------------------------------
 

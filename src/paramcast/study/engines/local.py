@@ -36,8 +36,6 @@ class LocalEngine(Engine):
     Args:
         workers: the most processes, each with one thread; fewer if the memory does not hold them.
         timeout: seconds that one run may take.
-        say: receives a sentence when they are fewer.
-        memory: bytes that they may take; None for what is available when they start.
 
     Example:
         >>> engine = LocalEngine(workers=2, timeout=600)
@@ -45,15 +43,8 @@ class LocalEngine(Engine):
         {'engine': 'local', 'workers': 2}
     """
 
-    def __init__(
-        self,
-        workers: int,
-        timeout: float | None = None,
-        *,
-        say: Callable[[str], None] = Engine.say,
-        memory: int | None = None,
-    ) -> None:
-        self.workers, self.timeout, self.say, self._memory = workers, timeout, say, memory
+    def __init__(self, workers: int, timeout: float | None = None) -> None:
+        self.workers, self.timeout = workers, timeout
         self._entered = False
         self._crew: Any = None  # a Crew, while workers are there
 
@@ -81,7 +72,7 @@ class LocalEngine(Engine):
 
     def _begin(self) -> None:
         """Start as many workers as the memory holds."""
-        available = available_memory() if self._memory is None else self._memory
+        available = available_memory()
         # a worker takes about what this process, which has loaded the task, shares with no other
         memory = psutil.Process().memory_full_info()
         size = getattr(memory, "uss", memory.rss)  # some kernels do not tell what is shared

@@ -6,16 +6,12 @@ import contextlib
 import logging
 import math
 import os
-import re
-import secrets
-import sys
 import time
 import warnings
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from ...errors import StudyError
-from ..reading import shown
 from ..tasks.source import Source
 from . import node
 from .base import ATTEMPTS, Engine, Finished, Job
@@ -23,7 +19,6 @@ from .base import ATTEMPTS, Engine, Finished, Job
 # how often a run whose process or node dies is tried in all; the run is rarely to blame
 ATTEMPTS_LOST = 4
 LOST = "lost"  # marks the outcome of such a run
-OBJECT_STORE = 100 * 2**20  # bytes, in a cluster of our own
 SETTINGS = {
     "RAY_USAGE_STATS_ENABLED": "0",  # nothing is reported to anyone
     "RAY_ACCEL_ENV_VAR_OVERRIDE_ON_ZERO": "0",
@@ -32,8 +27,6 @@ SETTINGS = {
 }
 LOOK = 2.0  # seconds between two looks at the nodes of the cluster
 CLIENT = "ray://"
-ADDRESS = re.compile(rf"({CLIENT})?([^/@:\s\[\]]+|\[[0-9a-fA-F:.]+\])(?::([0-9]{{1,5}}))?")
-CLIENT_PORT, HEAD_PORT = 10001, 6379  # Ray's own, where an address names none
 ANSWER_SECONDS = 6.0
 
 
@@ -45,7 +38,8 @@ class RayEngine(Engine):
     Only the driver writes the store: if it dies, only the runs in progress are lost.
 
     Args:
-        address: as `read_address` takes it.
+        address: "auto" is the cluster that this machine belongs to, "HOST:6379" a node of it, and
+            "ray://HOST:10001" is for clients from anywhere.
         timeout: seconds that one run may take.
         cpus_per_run, gpus_per_run: what Ray reserves for a run; fractions share a device.
         workers: at most this many runs at once; None for as many as the cluster holds.
@@ -63,7 +57,7 @@ class RayEngine(Engine):
         gpus_per_run: float = 0.0,
         workers: int | None = None,
     ) -> None:
-        self.address, self.timeout = read_address(address), timeout
+        self.address, self.timeout = address, timeout
         self.cpus_per_run, self.gpus_per_run = cpus_per_run, gpus_per_run
         self._most = workers
         self._ray: Any = None  # the module, once it is connected
@@ -89,7 +83,7 @@ class RayEngine(Engine):
     # --- the connection -------------------------------------------------------------------------
 
     def __enter__(self) -> RayEngine:
-        self._ray = ray = _import_ray(secret=self.address == "local")
+        self._ray = ray = _import_ray()
         # a connection that was there before is not ours to close
         self._ours = not ray.is_initialized()
         if self._ours:
@@ -111,24 +105,14 @@ class RayEngine(Engine):
         return self
 
     def _connect(self) -> None:
-        settings: dict[str, Any] = {"logging_level": logging.ERROR, "log_to_driver": False}
-        if self.address == "local":
-            import joblib
-
-            # a cluster of our own, with only as many cores as the runs need
-            cores = self._most * self.cpus_per_run if self._most else joblib.cpu_count()
-            settings.update(
-                num_cpus=math.ceil(cores),
-                include_dashboard=False,
-                object_store_memory=OBJECT_STORE,
-                _node_ip_address="127.0.0.1",
-            )
         # a busy head may be slow to start its server for a client: try a second time
         for left in reversed(range(2 if self.address.startswith(CLIENT) else 1)):
             try:
                 with warnings.catch_warnings():
                     warnings.simplefilter("ignore")
-                    self._ray.init(address=self.address, **settings)
+                    self._ray.init(
+                        address=self.address, logging_level=logging.ERROR, log_to_driver=False
+                    )
                 break
             except (Exception, SystemExit) as error:
                 with contextlib.suppress(Exception):
@@ -138,8 +122,8 @@ class RayEngine(Engine):
                 lines = str(error).strip().splitlines() or [type(error).__name__]
                 raise StudyError(
                     f"no Ray cluster can be used at {self.address} "
-                    f"({lines[-1].strip()[:300]}); start one with `ray start --head`, check Ray's "
-                    "version and token, or use --address local"
+                    f"({lines[-1].strip()[:300]}); start one with `ray start --head`, or check "
+                    "Ray's version and token"
                 ) from None
         # Ray prints the logs of dying nodes, which no setting turns off (2.60); outcomes say it
         with contextlib.suppress(ImportError, AttributeError):
@@ -222,34 +206,12 @@ class RayEngine(Engine):
         return {"status": "failed", "reason": reason, **lost}
 
 
-def read_address(text: str) -> str:
-    """Check an --address, and add the port that it leaves out.
-
-    "auto" is the cluster that this machine belongs to, "local" one of our own, which ends with the
-    engine, "HOST:6379" a node of the cluster, and "ray://HOST:10001" is for clients from anywhere.
-
-    Example:
-        >>> read_address("ray://head")
-        'ray://head:10001'
-    """
-    if text in ("auto", "local"):
-        return text
-    client, host, port = found.groups() if (found := ADDRESS.fullmatch(text)) else ("", "", "0")
-    number = int(port or (CLIENT_PORT if client else HEAD_PORT))
-    if not 0 < number < 65536:
-        raise StudyError(
-            "--address must be auto, local, ray://HOST:10001 (from outside the cluster) or "
-            f"HOST:6379 (on a node of it), got {shown(text)}"
-        )
-    return f"{client or ''}{host}:{number}"
-
-
 def check_reachable(address: str) -> None:
     """Refuse an address at which nothing speaks gRPC, as Ray does, within seconds.
 
     Ray itself waits for minutes.
     """
-    if address in ("auto", "local") or os.environ.get("RAY_USE_TLS", "0") != "0":
+    if address == "auto" or os.environ.get("RAY_USE_TLS", "0") != "0":
         return
     import grpc
 
@@ -259,15 +221,11 @@ def check_reachable(address: str) -> None:
         except grpc.FutureTimeoutError:
             raise StudyError(
                 f"no Ray cluster answers at {address[:80]}; start one with `ray start --head`, or "
-                f"check host, firewall and port ({HEAD_PORT} of `ray start`, {CLIENT_PORT} of its "
-                "clients)"
+                f"check host, firewall and port (6379 of `ray start`, 10001 of its clients)"
             ) from None
 
 
-def _import_ray(*, secret: bool) -> Any:
-    # Ray's servers listen on every interface, and Ray reads this on import; later it makes its own
-    if secret and not os.environ.get("RAY_AUTH_MODE") and "ray" not in sys.modules:
-        os.environ.update(RAY_AUTH_MODE="token", RAY_AUTH_TOKEN=secrets.token_hex(32))
+def _import_ray() -> Any:
     for name, value in SETTINGS.items():
         os.environ.setdefault(name, value)
     try:

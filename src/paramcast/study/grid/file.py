@@ -204,19 +204,6 @@ def ready_made() -> dict[str, str]:
     return dict(sorted(texts.items()))
 
 
-def ready_text(name: str) -> str:
-    """The text of a ready-made study.
-
-    Raises:
-        StudyError: there is no ready-made study of that name.
-    """
-    if name not in ready_made():
-        raise StudyError(
-            f"no ready-made study {shown(name)}; choose from {', '.join(ready_made())}"
-        )
-    return ready_made()[name]
-
-
 def _explain(error: ValidationError) -> str:
     """The first three problems in words: the key, what is wrong, and what is possible."""
     lines = []

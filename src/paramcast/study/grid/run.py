@@ -23,7 +23,7 @@ from ..engines.environment import describe_environment
 from ..judging.looks import extended, planned
 from ..plan import Plan
 from ..price import price
-from ..result import metric_of, summarise
+from ..result import summarise
 from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, RunSpec, hash_of
 from ..store.folder import RUNS, opened
@@ -123,7 +123,7 @@ def run_study(
     with _running(out, specification, source, engine, watcher, store_url) as runner:
         runner.store.set_about(PLANNED, {})
         # all cells' runs at once, so that no worker waits for the end of a cell; then cell by cell
-        courses = [Course(plan, plan.options.looks, metric_of) for plan in plans]
+        courses = [Course(plan, plan.options.looks) for plan in plans]
         outcomes = _follow(runner, courses)
         judged: list[Judged] = []
         for cell, plan, course in zip(cells, plans, courses, strict=True):
@@ -176,7 +176,7 @@ def _pilot_course(plan: Plan, store: Store, workers: int) -> Course:
             "that are not there)"
         )
     size = store.about(SEARCH)
-    return Course(plan, looks, metric_of, workers, None if size is None else (size[0], size[1]))
+    return Course(plan, looks, workers, None if size is None else (size[0], size[1]))
 
 
 def _extensions(plan: Plan, store: Store) -> list[int]:

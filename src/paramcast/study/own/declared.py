@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from ..._directions import known_direction, share_named
 from ...errors import TaskError
 from ..reading import is_text, shown
+from ..tasks.source import Source
 from ..tasks.task import check_lr_range
 
 TUNE_BY = "validation_loss"
@@ -43,27 +45,17 @@ class Declared:
         return share or self.metric
 
 
-def declare(
-    where: str,
-    module: Mapping[str, Any],
-    *,
-    metric: str = "",
-    tune_by: str = "",
-    higher_is_better: bool | None = None,
-    test_examples: int | None = None,
-) -> Declared:
+def declare(source: Source, module: Mapping[str, Any]) -> Declared:
     """Put together what the command line and the file's variables say.
 
     Args:
-        where: the training, for messages.
-        module: the variables of its file; those named like the arguments are read, and `margin`
-            and `lr_range`.
-        metric, tune_by, higher_is_better, test_examples: from the command line, which takes
-            precedence.
+        source: what the command line says, which takes precedence.
+        module: the variables of the file; those named like fields of `Declared` are read.
 
     Raises:
         TaskError: nothing says what is judged, or in which direction; or a variable is invalid.
     """
+    where = Path(source.where).name if source.kind == "trial" else "the command"
 
     def text(name: str, given: str) -> str:
         value = given or module.get(name, "")
@@ -71,14 +63,14 @@ def declare(
             raise TaskError(f"{name} in {where} must be a name in quotes, got {shown(value)}")
         return value
 
-    metric, tune_by = text("metric", metric), text("tune_by", tune_by) or TUNE_BY
+    metric, tune_by = text("metric", source.metric), text("tune_by", source.tune_by) or TUNE_BY
     if not metric:
         raise TaskError(
             f"which result of {where} is judged? Name it with --metric NAME"
             + (', or metric = "NAME" in the file' if module else "")
         )
     # directions
-    higher = higher_is_better
+    higher = source.higher_is_better
     if higher is None:
         higher = module.get("higher_is_better")
     if higher is None:
@@ -99,7 +91,7 @@ def declare(
     margin = module.get("margin", "")
     if isinstance(margin, bool) or not isinstance(margin, (str, int, float)):
         raise TaskError(f'margin in {where} must be a number, or a text such as "5%"')
-    examples = test_examples or module.get("test_examples", 0)
+    examples = source.test_examples or module.get("test_examples", 0)
     if isinstance(examples, bool) or not isinstance(examples, int) or examples < 0:
         raise TaskError(
             f"test_examples in {where} must be a whole number from 1, got {shown(examples)}"

@@ -10,7 +10,7 @@ import optax
 
 from ...errors import StudyError
 from ...integrations.optax import plp
-from ..training.methods import RANDOM_JUMP
+from ..judging.table import RANDOM_JUMP
 from ..training.wrapping import chosen
 
 

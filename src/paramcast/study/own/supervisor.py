@@ -20,7 +20,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from typing import Any
 
 SET_PDEATHSIG, SET_CHILD_SUBREAPER = 1, 36  # of prctl, in linux/prctl.h
@@ -68,37 +67,18 @@ def _kill_all(child: int) -> None:
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError):
             os.killpg(child, signal.SIGKILL)
-        # those that left its group as well, for which we are the subreaper
-        left = list(_descendants())
-        for number in left:
-            with contextlib.suppress(OSError):
+        # those that left its group: what they start becomes ours when they are dead
+        with contextlib.suppress(OSError):  # without /proc
+            with open(f"/proc/self/task/{os.getpid()}/children", "rb") as file:
+                left = [int(number) for number in file.read().split()]
+            for number in left:
                 os.kill(number, signal.SIGKILL)
-        with contextlib.suppress(ChildProcessError):
+        try:
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
-        if not left:
+        except ChildProcessError:  # none is left
             return
         time.sleep(0.01)
-
-
-def _descendants() -> Iterator[int]:
-    """The processes below this one; none where the system has no /proc."""
-    # field 3 of stat is the state, field 4 the parent; the name before may hold blanks
-    parents: dict[int, int] = {}
-    with contextlib.suppress(OSError):
-        for name in os.listdir("/proc"):
-            if name.isdigit():
-                with contextlib.suppress(OSError, ValueError, IndexError):
-                    with open(f"/proc/{name}/stat", "rb") as file:
-                        fields = file.read().rpartition(b")")[2].split()
-                    if fields[0] != b"Z":
-                        parents[int(name)] = int(fields[1])
-    for number in parents:
-        above, seen = parents[number], 0
-        while above in parents and above != os.getpid() and seen < 1000:
-            above, seen = parents[above], seen + 1
-        if above == os.getpid():
-            yield number
 
 
 def _die_with_us() -> None:

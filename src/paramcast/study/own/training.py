@@ -12,11 +12,10 @@ from typing import Any
 from ..judging.verdict import PERCENT
 from ..reading import MOST_SEEDS
 from ..spec import RunSpec, axis_seed, hash_of
-from ..subject import Sizes, Usual
 from ..tasks.description import Description
 from ..tasks.own_file import HERE
 from ..tasks.source import Source, code_hash
-from ..tasks.task import Prepared
+from ..tasks.task import Prepared, Sizes, Usual
 from .declared import Declared, declare
 
 OWN = TRIAL, COMMAND = "trial", "command"
@@ -43,14 +42,14 @@ class OwnTraining:
     def of_function(cls, source: Source, function: Callable[..., Any]) -> OwnTraining:
         """A function of a file that has just been imported."""
         module = vars(sys.modules[function.__module__])
-        return cls(source, _declared(source, module), code_hash(source), function)
+        return cls(source, declare(source, module), code_hash(source), function)
 
     @classmethod
     def of_commands(cls, source: Source) -> OwnTraining:
         """The commands of a source."""
         from .command import hash_of_files
 
-        return cls(source, _declared(source, {}), hash_of_files(source))
+        return cls(source, declare(source, {}), hash_of_files(source))
 
     @property
     def name(self) -> str:
@@ -149,15 +148,3 @@ class OwnTraining:
 
 Subject = Prepared | OwnTraining
 """What a comparison trains: a task of ours, or a training of the user's."""
-
-
-def _declared(source: Source, module: dict[str, Any]) -> Declared:
-    where = Path(source.where).name if source.kind == TRIAL else "the command"
-    return declare(
-        where,
-        module,
-        metric=source.metric,
-        tune_by=source.tune_by,
-        test_examples=source.test_examples,
-        higher_is_better=source.higher_is_better,
-    )

@@ -68,10 +68,7 @@ def wrap(optimizer: Any, method: str, steps: int | None, noise_seed: int) -> Any
         raise StudyError(
             "it needs the number of steps: call trial.steps(TOTAL) before trial.wrap(optimizer)"
         )
-    wrapped, followers = wrapping.wrap(optimizer, method, steps, noise_seed)
-    for follower in followers:  # they step after the optimizer that the training holds
-        wrapped.register_step_post_hook(lambda *_, each=follower: each.step())
-    return wrapped
+    return wrapping.wrap(optimizer, method, steps, noise_seed)
 
 
 def steps_of(optimizer: Any) -> int | None:

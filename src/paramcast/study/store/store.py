@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import functools
 import json
 from collections.abc import Callable, Iterable, Iterator
 from datetime import datetime, timezone
@@ -197,7 +196,7 @@ class Store:
         for part in chunks(keys):
             # a database limits the names in one query, so ask in parts
             query = select(runs.c.key, column).where(runs.c.key.in_(part))
-            rows = self.read(functools.partial(_all, query=query))
+            rows = self.read(lambda c: c.execute(query).all())  # noqa: B023 - called at once
             loaded = self._loaded([text for _, text in rows], read)
             found.update(zip((key for key, _ in rows), loaded, strict=True))
         return found
@@ -278,10 +277,6 @@ def chunks(keys: Iterable[str]) -> Iterator[list[str]]:
     """The keys, each once, in parts of at most CHUNK."""
     ordered = list(dict.fromkeys(keys))
     return (ordered[begin : begin + CHUNK] for begin in range(0, len(ordered), CHUNK))
-
-
-def _all(connection: Connection, query: Any) -> Any:
-    return connection.execute(query).all()
 
 
 def _now(precision: str = "seconds") -> str:

@@ -11,7 +11,7 @@ import numpy.typing as npt
 
 from ..._directions import share_named
 from ...errors import StudyError
-from ..judging.table import AVERAGE, BASE, CONTROL, METHOD, PREDICTOR, REFERENCE
+from ..judging.table import BASE, CONTROL, METHOD, REFERENCE
 from ..judging.verdict import Arm
 from ..reading import MOST_SEEDS, is_text, shown
 from .columns import FOLD, Columns, plain
@@ -20,7 +20,6 @@ from .options import OF_VALUES, JudgeOptions
 
 MOST_METHODS, MOST_NAME = 100, 100
 """The most methods in a table, and characters of a method's name."""
-ROLES = (BASE, METHOD, PREDICTOR, AVERAGE, CONTROL, REFERENCE)
 FINISHED = ("finished", "done", "success", "completed", "complete", "")
 USUAL_BASES = ("base", "baseline", "sgd", "adamw", "adam")
 """The names taken for the base if none is given; the first one found counts."""
@@ -75,7 +74,7 @@ def arms_of(frame: Any, columns: Columns, given: JudgeOptions, *, higher: bool) 
         long = long[long["method"].isin(given.only)]
     methods = list(dict.fromkeys(long["method"]))
     _check_methods(methods, columns)
-    roles = _roles(long, methods, given)
+    roles = _roles(methods, given)
     name = columns.value or "value"
     metric, in_percent, scale = _unit(long["value"], name, facts, signed=signed)
     long = long.assign(value=long["value"] / scale)
@@ -125,7 +124,7 @@ def _long(
 ) -> tuple[Any, bool]:
     """A row per run, and whether its values had percent signs.
 
-    The columns are method, pair, value, lr, seconds and role; the index is the line.
+    The columns are method, pair, value, lr and seconds; the index is the line.
     """
     import pandas as pd
 
@@ -159,7 +158,6 @@ def _long(
         long = pd.concat(parts)
         long.index.name = frame.index.name
         long["lr"] = long["seconds"] = np.nan
-        long["role"] = ""
     else:
         written = [read(columns.value)] if columns.value else []
         long = pd.DataFrame(
@@ -168,9 +166,6 @@ def _long(
                 "method": _names(frame, columns.method),
                 "lr": optional(columns.lr),
                 "seconds": optional(columns.seconds),
-                "role": ""
-                if columns.role is None
-                else frame[columns.role].fillna("").astype(str).str.strip(),
             },
             index=frame.index,
         )
@@ -306,42 +301,24 @@ def _natural(text: str) -> tuple[bool, float, str]:
         return True, 0.0, text
 
 
-def _roles(long: Any, methods: Sequence[str], given: JudgeOptions) -> dict[str, tuple[str, str]]:
+def _roles(methods: Sequence[str], given: JudgeOptions) -> dict[str, tuple[str, str]]:
     """The role of each method, and what it is a control of."""
     roles = dict.fromkeys(methods, (METHOD, ""))
-    # as the table says; "control of NAME" is one text
-    for (name, role), rows in long[long["role"] != ""].groupby(["method", "role"], sort=False):
-        kind, _, whose = role.partition(" of ")
-        if kind not in ROLES:
-            raise StudyError(
-                f"role {shown(role, 40)} in {place(long, rows.index[0])} is not one of "
-                f"{', '.join(ROLES)}, or 'control of METHOD'"
-            )
-        if roles[name] not in ((METHOD, ""), (kind, whose)):
-            raise StudyError(f"{shown(name, 40)} has several roles; give it one")
-        _all_there([whose] if whose else [], methods, "role: control of")
-        roles[name] = kind, whose if kind == CONTROL else ""
-    # as the options say
     for text in given.control:
         name, _, whose = (text, "", "") if text in roles else text.rpartition("=")
         _all_there([name or text, *([whose] if whose else [])], methods, "--control")
         roles[name] = CONTROL, whose
     _all_there(given.reference, methods, "--reference")
     roles |= dict.fromkeys(given.reference, (REFERENCE, ""))
-    # the base: as named, by its role, or by its name
-    base = given.base
-    if base is not None:
-        _all_there([base], methods, "--base")
-        roles = {n: r if r[0] != BASE else (METHOD, "") for n, r in roles.items()}
-    else:
-        own = [name for name, (role, _) in roles.items() if role == BASE]
-        own = own or [n for usual in USUAL_BASES for n in methods if n.lower() == usual][:1]
-        if len(own) != 1:
-            raise StudyError(
-                "say with --base which method the others are compared with: "
-                f"{', '.join(shown(name, 40) for name in methods[:12])}"
-            )
-        (base,) = own
+    # the base: as named, or by its name
+    usual = (name for usual in USUAL_BASES for name in methods if name.lower() == usual)
+    base = given.base or next(usual, None)
+    if base is None:
+        raise StudyError(
+            "say with --base which method the others are compared with: "
+            f"{', '.join(shown(name, 40) for name in methods[:12])}"
+        )
+    _all_there([base], methods, "--base")
     roles[base] = BASE, ""
     if all(role in (BASE, CONTROL, REFERENCE) for role, _ in roles.values()):
         raise StudyError(

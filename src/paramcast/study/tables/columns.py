@@ -22,7 +22,7 @@ FOLD = ("fold", "cv_fold")
 LR = ("lr", "learning_rate", "learningrate")
 SECONDS = ("seconds", "time", "time_s", "duration", "duration_s", "runtime", "train_time",
            "training_time", "fit_time", "wall_time", "elapsed")  # fmt: skip
-ROLE, STATE = ("role",), ("state", "status")
+STATE = ("state", "status")
 TRAINING = {"train", "training", "step", "epoch"}
 PREFIX = re.compile(r"^(params|metrics|tags|config|summary|hparams|data)[./]", re.IGNORECASE)
 MOST_NAMED = 12
@@ -38,7 +38,7 @@ class Columns:
         wide: the columns that hold the values, one per method.
         seed: the columns that together name a pair; () if nothing pairs the rows.
         value: the column of the values or, in a wide table, the name of what they are.
-        lr, seconds, role, state: further columns.
+        lr, seconds, state: further columns.
     """
 
     method: tuple[str, ...] = ()
@@ -46,7 +46,6 @@ class Columns:
     value: str | None = None
     lr: str | None = None
     seconds: str | None = None
-    role: str | None = None
     state: str | None = None
     wide: tuple[str, ...] = ()
 
@@ -73,12 +72,13 @@ def find_columns(frame: Any, given: JudgeOptions) -> Columns:
         value=given.value,
         lr=given.lr and _named(frame, given.lr, "--lr"),
         seconds=given.seconds and _named(frame, given.seconds, "--seconds"),
-        role=given.role and _named(frame, given.role, "--role"),
     )
-    seed = () if given.unpaired else told.seed or _seed(frame)
+    seed: tuple[str, ...] = ()
+    if not given.unpaired:
+        seed = told.seed or _one(frame, SEED, "--seed", "seed that pairs the rows")
     if given.wide or (given.base in names and not given.method):
         return _wide(frame, replace(told, seed=seed), given.only)
-    method = told.method or tuple(filter(None, [_one(frame, METHOD, "--method", "method")]))
+    method = told.method or _one(frame, METHOD, "--method", "method")
     if not method:
         raise StudyError(
             f"no column name says that it holds the methods; name it with --method, or say "
@@ -114,9 +114,8 @@ def _others(frame: Any, told: Columns) -> Columns:
     taken = {*told.method, *told.seed, told.value}
     found = {
         name: next((c for c in frame.columns if plain(c) in known and c not in taken), None)
-        for name, known in (("role", ROLE), ("state", STATE),
-                            ("lr", LR), ("seconds", SECONDS))
-    }  # fmt: skip
+        for name, known in (("state", STATE), ("lr", LR), ("seconds", SECONDS))
+    }
     for name in ("lr", "seconds"):  # a column of texts such as "1.2min" is left out
         if found[name] is not None and not _readable(frame[found[name]]):
             found[name] = None
@@ -146,8 +145,8 @@ def _named(frame: Any, name: str, option: str) -> str:
     return str(found)
 
 
-def _one(frame: Any, known: Sequence[str], option: str, what: str) -> str | None:
-    """The one column whose name is known and whose values differ; None if no name is known."""
+def _one(frame: Any, known: Sequence[str], option: str, what: str) -> tuple[str, ...]:
+    """The one column whose name is known and whose values differ; () if no name is known."""
     like = [name for name in frame.columns if plain(name) in known]
     differing = [name for name in like if frame[name].astype(str).nunique() > 1]
     found = differing or like
@@ -156,12 +155,7 @@ def _one(frame: Any, known: Sequence[str], option: str, what: str) -> str | None
             f"{_listed(found)} may each be the {what}; say which with {option} (given twice, both "
             "together count)"
         )
-    return _named(frame, found[0], option) if found else None
-
-
-def _seed(frame: Any) -> tuple[str, ...]:
-    found = _one(frame, SEED, "--seed", "seed that pairs the rows")
-    return (found,) if found else ()
+    return tuple(_named(frame, name, option) for name in found)
 
 
 def _value(frame: Any, taken: set[str]) -> str:

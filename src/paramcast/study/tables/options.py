@@ -38,9 +38,6 @@ class JudgeOptions:
         TASK, "The one that is judged [by its name]; with --wide, its name.", metavar="COLUMN")
     lr: str | None = option(TASK, "The learning rate [by its name].", metavar="COLUMN")
     seconds: str | None = option(TASK, "Each training's time [by its name].", metavar="COLUMN")
-    role: str | None = option(
-        TASK, "base, predictor, control, control of METHOD, or reference [by its name].",
-        metavar="COLUMN")
     wide: bool = option(TASK, "Every method has a column, every pair a row.", is_flag=True)
     unpaired: bool = option(TASK, "Compare groups, although seeds pair the rows.", is_flag=True)
     read: tuple[tuple[str, str], ...] = option(

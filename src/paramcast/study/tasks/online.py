@@ -9,7 +9,6 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from ...errors import TaskError
 from .streams import FINAL, PREQUENTIAL, SPLITS, Segment, Stream
 from .task import Task
 
@@ -21,17 +20,14 @@ def class_incremental(task: Task, groups: Sequence[Sequence[int]], memory: int) 
 
     `memory`: how many past examples are kept and replayed.
     """
-    segments = []
-    for group in groups:
-        chosen = []
-        for split in SPLITS:
-            labels = getattr(task, split)[1]
-            indices = torch.isin(labels, torch.tensor(list(group))).nonzero().flatten()
-            if len(indices) == 0:
-                raise TaskError(f"the {split} split has no example of the classes {list(group)}")
-            chosen.append(indices)
-        train, validation, test = chosen
-        segments.append(Segment(train, validation, test))
+
+    def of(group: Sequence[int], split: str) -> Tensor:
+        labels = getattr(task, split)[1]
+        return torch.isin(labels, torch.tensor(list(group))).nonzero().flatten()
+
+    segments = (
+        Segment(of(group, "train"), of(group, "validation"), of(group, "test")) for group in groups
+    )
     return replace(task, stream=Stream(tuple(segments), FINAL, memory), schedule="constant")
 
 
@@ -59,7 +55,7 @@ def turned(inputs: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
 
 
 # two abrupt changes, the second of which brings the old labels back, and a gradual one
-STANDARD = (
+CONCEPTS = (
     Concept(1, as_it_is),
     Concept(1, swapped),
     Concept(1, as_it_is),
@@ -67,30 +63,23 @@ STANDARD = (
 )
 
 
-def drifting(task: Task, concepts: Sequence[Concept] = STANDARD) -> Task:
-    """The task with its splits cut into consecutive stretches, each changed; judged throughout."""
-    shares = torch.tensor([concept.share for concept in concepts], dtype=torch.float64)
-    for split in SPLITS:
-        count = len(getattr(task, split)[0])
-        if count < len(concepts):
-            raise TaskError(
-                f"the {split} split has {count} examples for {len(concepts)} stretches; "
-                "give it more"
-            )
+def drifting(task: Task) -> Task:
+    """The task with its splits cut into the stretches of CONCEPTS, judged throughout."""
+    shares = torch.tensor([concept.share for concept in CONCEPTS], dtype=torch.float64)
     # cut each split in proportion to the shares, and change each piece
     changed: dict[str, Any] = {}
-    chosen: list[list[Tensor]] = [[] for _ in concepts]
+    chosen: list[list[Tensor]] = [[] for _ in CONCEPTS]
     for split in SPLITS:
         inputs, targets = getattr(task, split)
         ends = [0, *(shares.cumsum(0) / shares.sum() * len(inputs)).round().long().tolist()]
         pieces = []
-        for i, concept in enumerate(concepts):
+        for i, concept in enumerate(CONCEPTS):
             indices = torch.arange(ends[i], ends[i + 1])
             chosen[i].append(indices)
             pieces.append(concept.change(inputs[indices], targets[indices]))
         changed[split] = tuple(torch.cat(part) for part in zip(*pieces, strict=True))
     segments = tuple(
         Segment(train, validation, test, concept.ramp)
-        for (train, validation, test), concept in zip(chosen, concepts, strict=True)
+        for (train, validation, test), concept in zip(chosen, CONCEPTS, strict=True)
     )
     return replace(task, **changed, stream=Stream(segments, PREQUENTIAL), schedule="constant")

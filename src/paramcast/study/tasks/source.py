@@ -47,10 +47,6 @@ class Source:
     commands: Commands = ()
 
     @property
-    def label(self) -> str:
-        return self.where if self.kind == "builtin" else Path(self.where).stem
-
-    @property
     def argument(self) -> str:
         """The TASK argument that names it."""
         return f"{self.where}:{self.item}" if self.kind in CODE else self.where

@@ -7,7 +7,7 @@ import hashlib
 import math
 from collections.abc import Callable, Iterator, Sized
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import torch.nn.functional as nnf
@@ -19,7 +19,6 @@ from ...errors import TaskError
 from ..judging.verdict import PERCENT
 from ..reading import is_text, shown
 from ..spec import BASES, SCHEDULES
-from ..subject import Sizes, Usual
 from .description import Description
 from .scores import RANKING, SCORES, measure
 from .streams import Stream, check_stream, digest
@@ -79,6 +78,24 @@ class Task:
     augment: Callable[[Tensor, torch.Generator], Tensor] | None = None
     stream: Stream | None = None
     description: Description = field(default_factory=dict)
+
+
+class Usual(NamedTuple):
+    """A subject's own settings, which a comparison takes unless the user names others."""
+
+    base: str
+    lr_range: tuple[float, float] | None  # None: the user must name it
+    epochs: int = 0  # 0, and no schedule: the training decides these itself
+    batch_size: int = 0
+    schedule: str = ""
+
+
+class Sizes(NamedTuple):
+    """The number of examples in each split; 0 where that is not known."""
+
+    train: int = 0
+    validation: int = 0
+    test: int = 0
 
 
 @dataclass(frozen=True)

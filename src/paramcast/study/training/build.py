@@ -12,11 +12,11 @@ from torch.optim import Optimizer
 from ...errors import ParamcastError, StudyError, TaskError
 from ...forecast import Forecast
 from ...predictors import Predictor
-from ...schedules import Demon
+from ..judging.table import PREDICTOR
 from ..search import Searched, settings_of
 from ..tasks.task import Task
 from . import own
-from .methods import DERIVED, PREDICTOR, Method, OwnOptimizer
+from .methods import DERIVED, Method, OwnOptimizer
 from .muon import MOMENTUM, Muon, matrices_of
 from .predictions import Predictions
 from .wrapping import chosen, wrap
@@ -171,8 +171,8 @@ def build(
     noise_seed: int,
     watch: Predictions | None = None,
     settings: Mapping[str, Any] | None = None,
-) -> tuple[Optimizer, list[Demon]]:
-    """Build the optimizer of a run, and the schedules that step after each of its steps.
+) -> Optimizer:
+    """Build the optimizer of a run.
 
     Args:
         task, base, model, lr: the task, the name of its base, its model and the learning rate.
@@ -198,12 +198,12 @@ def build(
         learnable = (p for p in model.parameters() if p.requires_grad)
         return [] if watch is None else [watch.begin(learnable, steps // predictor.every)]
 
-    made, followers = wrap(
+    made = wrap(
         optimizer, method, steps, noise_seed, base=base, monitors=monitors, settings=settings
     )
     if switches(made):
         base_of(made).train()  # type: ignore[attr-defined]
-    return made, followers
+    return made
 
 
 def _schedule_free(optimizer: str, model: nn.Module, task: Task, lr: float) -> Optimizer:

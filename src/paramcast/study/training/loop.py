@@ -84,7 +84,7 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
     computation = Computation(spec, replace(task, loss=data.loss), model)
     noise_seed = axis_seed("control", spec.phase, spec.seed)
     watch = Predictions() if spec.phase == "final" else None
-    optimizer, followers = build(
+    optimizer = build(
         task, spec.base, spec.method, model, spec.lr, steps, noise_seed, watch,
         dict(spec.settings),
     )  # fmt: skip
@@ -110,8 +110,6 @@ def _run(spec: RunSpec, prepared: Prepared, progress: Progress | None) -> dict[s
         loss.backward()
         optimizer.step()
         scheduler.step()
-        for follower in followers:
-            follower.step()
         for probe in probes:
             probe.step(data.step)
 

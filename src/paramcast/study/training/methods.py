@@ -13,13 +13,7 @@ from ... import averaging, predictors
 from ...averaging import EMA, SWA, Average
 from ...errors import ArgumentError, StudyError
 from ...predictors import Predictor
-from ..judging.table import AVERAGE as AVERAGE
-from ..judging.table import CONTROL as CONTROL
-from ..judging.table import JUDGED as JUDGED
-from ..judging.table import METHOD as METHOD
-from ..judging.table import PREDICTOR as PREDICTOR
-from ..judging.table import RANDOM_JUMP as RANDOM_JUMP
-from ..judging.table import REFERENCE as REFERENCE
+from ..judging.table import AVERAGE, CONTROL, METHOD, PREDICTOR, RANDOM_JUMP, REFERENCE
 from ..reading import shown
 from .noise import GradientNoise, PerturbedStart
 

@@ -28,15 +28,6 @@ LARGEST_BATCH, LARGEST_BATCH_ON_CPU = 2048, 256
 ELEMENTS = 2**21
 
 
-def usual(device: str) -> Numerics:
-    """The default numerics of a device: a CPU computes as the plain loop does.
-
-    A GPU takes bfloat16, channels-last and a compiled step, which its matrix units need.
-    """
-    fast = device.startswith("cuda")
-    return Numerics("bfloat16" if fast else "float32", compiled=fast, channels_last=fast)
-
-
 def choose(
     device: str,
     precision: str | None = None,
@@ -44,6 +35,9 @@ def choose(
     channels_last: bool | None = None,
 ) -> Numerics:
     """The device's default numerics, overridden by the user's choices.
+
+    A CPU computes as the plain loop does; a GPU takes bfloat16, channels-last and a compiled step,
+    which its matrix units need.
 
     Raises:
         StudyError: an unknown precision, or one that the GPU does not support.
@@ -54,10 +48,12 @@ def choose(
     """
     asked = zip(Numerics._fields, (precision, compiled, channels_last), strict=True)
     given: dict[str, Any] = {name: value for name, value in asked if value is not None}
-    chosen = usual(device)._replace(**given)
+    fast = device.startswith("cuda")
+    chosen = Numerics("bfloat16" if fast else "float32", compiled=fast, channels_last=fast)
+    chosen = chosen._replace(**given)
     if chosen.precision not in PRECISIONS:
         raise StudyError(f"--precision must be one of {', '.join(PRECISIONS)}, got {precision!r}")
-    here = device.startswith("cuda") and torch.cuda.is_available()  # else a Ray worker has it
+    here = fast and torch.cuda.is_available()  # else a Ray worker has it
     able = not here or torch.cuda.is_bf16_supported(including_emulation=False)
     if chosen.precision == "bfloat16" and not able:
         raise StudyError(f"the GPU of --device {device} has no bfloat16; add --precision float32")

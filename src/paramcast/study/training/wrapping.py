@@ -11,10 +11,10 @@ from ...averaging import EMA, Average
 from ...forecast import Forecast
 from ...predictors import Predictor, RandomDirection, SignFlipped
 from ...schedules import Demon
+from ..judging.table import RANDOM_JUMP
 from . import own
 from .methods import (
     BASE,
-    RANDOM_JUMP,
     SIGN_FLIPPED,
     Kind,
     Method,
@@ -46,8 +46,8 @@ def wrap(
     base: str = "",
     monitors: Any = None,
     settings: Mapping[str, Any] | None = None,
-) -> tuple[Optimizer, list[Demon]]:
-    """Put a method on an optimizer; return it and the schedules that step after each of its steps.
+) -> Optimizer:
+    """Put a method on an optimizer.
 
     Args:
         optimizer: the base's, or what takes its place.
@@ -66,9 +66,8 @@ def wrap(
         searched = {n: v for n, v in (settings or {}).items() if own.takes(name, knobs, n)}
         parameters = [p for group in groups for p in group["params"] if p.requires_grad]
         knobs = {**knobs, **searched}
-        return own.make(name, knobs, parameters, groups[0]["lr"], lambda: optimizer), []
-    # what acts inside its steps or beside them
-    followers = [Demon(optimizer, steps or 0)] if "demon" in (name, base) else []
+        return own.make(name, knobs, parameters, groups[0]["lr"], lambda: optimizer)
+    # what acts inside its steps
     if kind.noise is not None:
         kind.noise(**knobs).attach(optimizer, noise_seed)
     # what wraps it: a predictor or a control derived from one, and an average
@@ -80,8 +79,14 @@ def wrap(
     average: Average | None = EMA(share=0.05) if base == "ema" else None
     if kind.average is not None:
         average = kind.average(**knobs)
-    if predictor is None and average is None:
-        return optimizer, followers
-    watching = [] if monitors is None or predictor is None else monitors(predictor)
-    wrapped = Forecast(optimizer, predictor, average=average, total_steps=steps, monitors=watching)
-    return wrapped, followers
+    wrapped = optimizer
+    if predictor is not None or average is not None:
+        watching = [] if monitors is None or predictor is None else monitors(predictor)
+        wrapped = Forecast(
+            optimizer, predictor, average=average, total_steps=steps, monitors=watching
+        )
+    # what follows each of its steps
+    if "demon" in (name, base):
+        momentum = Demon(optimizer, steps or 0)
+        wrapped.register_step_post_hook(lambda *_: momentum.step())
+    return wrapped

@@ -6,7 +6,7 @@ import hashlib
 import http.client
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,12 +34,11 @@ class Remote:
         return self.url.rsplit("/", 1)[-1]
 
 
-def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = tell) -> Path:
+def download(remote: Remote, folder: Path) -> Path:
     """Fetch a file into a folder, unless it is there.
 
     The bytes go to a temporary file beside the target, which is renamed once the size and the
-    sha256 are right; a failure before that leaves nothing behind. `announce` is called once before
-    a transfer begins.
+    sha256 are right; a failure before that leaves nothing behind.
 
     Raises:
         TaskError: the address cannot be reached, the transfer broke off, the content is not what
@@ -52,7 +51,7 @@ def download(remote: Remote, folder: Path, *, announce: Callable[[str], None] = 
         folder.mkdir(parents=True, exist_ok=True)
         with FileLock(folder / f".{remote.file}.lock"):
             if not target.is_file():
-                announce(f"downloading {remote.url} ({remote.size / 1e6:.1f} MB) to {folder}")
+                tell(f"downloading {remote.url} ({remote.size / 1e6:.1f} MB) to {folder}")
                 with replacing(target) as file:
                     file.writelines(_checked(remote))
     except OSError as error:

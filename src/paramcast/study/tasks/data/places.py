@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -99,14 +98,9 @@ def search(data: DataSet, data_dir: str | None = None) -> Path | None:
 
 
 def cache() -> Path:
-    """The user's cache folder for paramcast, by the platform's convention."""
-    home = Path.home()
-    if sys.platform == "win32":
-        return Path(os.environ.get("LOCALAPPDATA") or home / "AppData" / "Local") / "paramcast"
-    if sys.platform == "darwin":
-        return home / "Library" / "Caches" / "paramcast"
+    """The user's cache folder for paramcast."""
     given = os.environ.get("XDG_CACHE_HOME", "")
-    base = Path(given) if os.path.isabs(given) else home / ".cache"  # relative: to be ignored
+    base = Path(given) if os.path.isabs(given) else Path.home() / ".cache"  # relative: ignored
     return base / "paramcast"
 
 
