@@ -19,7 +19,7 @@ from synthetic import EVIL, write_pilot
 from command import without_notice
 from paramcast.cli.running import beside
 from paramcast.errors import StudyError
-from paramcast.report.html import meeting, page, pdf, write
+from paramcast.report.html import meeting, pdf, write
 from paramcast.report.html.load import load
 from paramcast.report.html.report import build
 from paramcast.study.words import Words
@@ -262,14 +262,6 @@ def test_a_read_only_folder_is_read(pilot: Path, tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     assert done.stdout == "108 108 6 finished\n"
     assert {file.name: file.stat().st_mtime_ns for file in folder.iterdir()} == before
-
-
-def test_without_plotly_there_is_one_sentence(pilot: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(page.importlib.util, "find_spec", lambda name: None)
-    page.plotly_js.cache_clear()
-    with pytest.raises(StudyError, match=r"not installed: pip install 'paramcast\[study\]'"):
-        write.content(pilot, "en", "html")
-    page.plotly_js.cache_clear()
 
 
 # --- at the end of a pilot and a study ------------------------------------------------------------

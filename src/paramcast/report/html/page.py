@@ -9,18 +9,16 @@ from __future__ import annotations
 import base64
 import functools
 import hashlib
-import importlib.util
 import json
+from importlib.metadata import distribution
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
-from ...errors import StudyError
 from ...study.words import Words
 
 URI = {ord(c): quote(c) for c in (*map(chr, range(33)), *"\"#%&'<>?`^{|}\\")}
-INSTALL = "pip install 'paramcast[study]'"
 
 
 def render(
@@ -40,9 +38,6 @@ def render(
         one_page: print the first screen, the return and the table alone.
         live: for a page that is served while runs finish, with Plotly beside it: after "every"
             seconds it checks whether its "tag" is still the served page's, and if not it reloads.
-
-    Raises:
-        StudyError: Jinja2 or Plotly is not installed.
     """
     # `page` is what the script reads; the template has the rest
     plotly, own = plotly_js(), _static("report.js")
@@ -66,30 +61,16 @@ def render(
 @functools.cache
 def plotly_js() -> str:
     """Plotly's minified script, read from the installed package without importing it."""
-    found = importlib.util.find_spec("plotly")
-    if found is None or not found.submodule_search_locations:
-        raise StudyError(f"the report draws with plotly, which is not installed: {INSTALL}")
-    path = Path(found.submodule_search_locations[0]) / "package_data" / "plotly.min.js"
-    try:
-        # or the page's script element would end there
-        return path.read_text("utf-8").replace("</script", "<\\/script")
-    except OSError as error:
-        raise StudyError(
-            f"{path} cannot be read ({error.strerror}); install plotly again: {INSTALL}"
-        ) from None
+    path = distribution("plotly").locate_file("plotly/package_data/plotly.min.js")
+    # or the page's script element would end there
+    return Path(str(path)).read_text("utf-8").replace("</script", "<\\/script")
 
 
 @functools.cache
 def template(name: str) -> Any:
-    """A template of this folder, in which every value is escaped.
+    """A template of this folder, in which every value is escaped."""
+    from jinja2 import Environment, PackageLoader, StrictUndefined
 
-    Raises:
-        StudyError: Jinja2 is not installed.
-    """
-    try:
-        from jinja2 import Environment, PackageLoader, StrictUndefined
-    except ImportError:
-        raise StudyError(f"the report needs jinja2, which is not installed: {INSTALL}") from None
     # names come from files
     environment = Environment(
         loader=PackageLoader("paramcast.report.html", "templates"),

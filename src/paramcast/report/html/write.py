@@ -11,7 +11,10 @@ from ...study.store.folder import RESULT
 from ...study.stored import AGAIN
 from ...study.words import Words
 from ..roi import Inputs
+from . import meeting
 from .load import load
+from .page import render
+from .pdf import to_pdf
 from .report import build
 from .text import markdown
 
@@ -95,20 +98,13 @@ def content(
     """
     words, stored = Words(language), load(folder)
     with as_written(folder / RESULT, AGAIN):
-        # what draws and prints is imported by the formats that need it
         if one_page:
-            from .meeting import one_page as printed
-
-            return printed(stored, words, inputs)
+            return meeting.one_page(stored, words, inputs)
         data = build(stored, words, inputs)
         if form == "md":
             return markdown(data, words).encode()
-        from .page import render
-
         # a PDF is the page, printed with every chart drawn
         page = render(data, words, eager=form == "pdf")
         if form == "html":
             return page.encode()
-        from .pdf import to_pdf
-
         return to_pdf(page)

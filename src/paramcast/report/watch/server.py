@@ -137,7 +137,7 @@ def serve(board: Board, port: int | None, every: float, say: Callable[[str], Non
         say: told the page's address, and why it ends.
 
     Raises:
-        StudyError: the port cannot be had, or what draws the page is not installed.
+        StudyError: the port cannot be had.
     """
     with _bound(port) as server:
         threading.Thread(target=server.serve_forever, args=[0.1], daemon=True).start()
