@@ -79,7 +79,7 @@ def public() -> list[str]:
     found.remove("ParamcastError")  # with the other errors
     found += [f"predictors.{name}" for name in pc.predictors.__all__]
     found += [f"monitors.{name}" for name in vars(pc.monitors) if name[0].isupper()]
-    for module in (pc.anomalies, pc.averaging, pc.checkpoints, pc.errors, pc.gates, pc.schedules):
+    for module in (pc.anomalies, pc.averaging, pc.errors, pc.gates, pc.schedules):
         found += [
             f"{module.__name__.partition('.')[2]}.{name}"
             for name, thing in vars(module).items()

@@ -28,7 +28,6 @@ WITH_EXAMPLES = [
     "_directions",
     "anomalies",
     "averaging",
-    "checkpoints",
     "combining.combine",
     "combining.rules",
     "combining.series",
@@ -45,8 +44,8 @@ WITHOUT = ("predictors.base", "predictors.controls")
 
 def test_the_public_names_are_these() -> None:
     assert " ".join(pc.__all__) == (
-        "PLP Forecast ForecastEvent ParamcastError Trial anomalies averaging checkpoints combine "
-        "errors gates judge monitors pilot predictors schedules trial"
+        "PLP Forecast ForecastEvent ParamcastError Trial anomalies averaging combine errors "
+        "gates judge monitors pilot predictors schedules trial"
     )
 
 
@@ -145,7 +144,6 @@ def test_every_example_in_a_docstring_runs(name: str) -> None:
         *pc.predictors.COMPARED.values(),
         pc.predictors.Affine,
         pc.averaging.EMA,
-        pc.checkpoints.save,
         pc.combine,
         pc.schedules.Linear,
         pc.schedules.Cosine,

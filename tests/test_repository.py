@@ -106,7 +106,7 @@ def test_nothing_in_the_library_imports_research():
 
 ROOMS = (
     "errors events _files _checks tensors",
-    "checkpoints schedules predictors averaging gates anomalies monitors",
+    "schedules predictors averaging gates anomalies monitors",
     "running", "forecast", "testing integrations trials study combining", "report", "cli",
     "interactive", "__main__",
 )  # fmt: skip

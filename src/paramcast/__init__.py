@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from . import anomalies as anomalies
     from . import averaging as averaging
-    from . import checkpoints as checkpoints
     from . import errors as errors
     from . import gates as gates
     from . import monitors as monitors
@@ -34,7 +33,6 @@ __all__ = [
     "Trial",
     "anomalies",
     "averaging",
-    "checkpoints",
     "combine",
     "errors",
     "gates",

@@ -247,13 +247,6 @@ def packed(content: bytes) -> None:
     unpack(np.frombuffer(changed if len(content) > 1 else content, np.uint8))
 
 
-def checkpoint_file(content: bytes) -> None:
-    """A file as torch.save writes it, its pickle changed and its sums right; or changed bytes."""
-    choices = Choices(content)
-    edited_file = with_edited_pickle if choices.below(3) else spliced
-    pc.checkpoints.load(file("checkpoint.pt", edited_file(saved_file(), choices)))
-
-
 def combined(content: bytes) -> None:
     """A checkpoint beside a good one: of torch, of safetensors or a folder's index, changed."""
     choices = Choices(content)
@@ -294,13 +287,6 @@ def with_edited_pickle(whole: bytes, choices: Choices) -> bytes:
             entry = old.read(name)
             spoilt = name.endswith("data.pkl") or choices.below(4) == 1
             new.writestr(name, spliced(entry, choices) if spoilt else entry)
-    return out.getvalue()
-
-
-@cache
-def saved_file() -> bytes:
-    out = io.BytesIO()
-    torch.save(saved_states()[0], out)
     return out.getvalue()
 
 
@@ -496,7 +482,6 @@ TARGETS: dict[str, Target] = {
     "checkpoint-base": Target(checkpoint_base),
     "cycle-state": Target(cycle_state),
     "packed-state": Target(packed),
-    "checkpoint-file": Target(checkpoint_file),
     "combined": Target(combined),
     "live": Target(live),
     "trial-events": Target(trial_events, lambda: [EVENTS]),

@@ -12,9 +12,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import torch
 from torch import Tensor
 
-from .. import checkpoints as files
 from .._checks import finite, whole, within
 from .._files import replacing
 from ..errors import ArgumentError, CheckpointError
@@ -184,32 +184,26 @@ def _write(
 ) -> None:
     """Write the checkpoint and, beside it, the record of how it was made; both or nothing.
 
-    In a file of torch the state dict lies under the keys `path`, as it lay in the checkpoints, and
-    the record is its attribute `paramcast`; in one of safetensors it is in the header.
+    In a file of torch the state dict lies under the keys `path`, as it lay in the checkpoints.
     """
-    # the checkpoint first: a record without it would be of nothing
-    beside = record_of(out)
-    try:
+    content: Any = state
+    for key in reversed(path):
+        content = {key: content}
+    try:  # the checkpoint first: a record without it would be of nothing
         if out.suffix == SAFE:
-            _write_safetensors(out, state, record)
+            _write_safetensors(out, state)
         else:
-            state.paramcast = dict(record)  # type: ignore[attr-defined] # beside torch's _metadata
-            content: Any = state
-            for key in reversed(path):
-                content = {key: content}
-            files.save(out, content)
-        with replacing(beside) as file:
+            with replacing(out) as file:
+                torch.save(content, file)
+        with replacing(record_of(out)) as file:
             file.write((json.dumps(record, indent=1, allow_nan=False) + "\n").encode())
-    except OSError as error:
+    except (OSError, RuntimeError) as error:  # torch's writer makes the second of the first
         with contextlib.suppress(OSError):
             out.unlink()
-        raise CheckpointError(
-            f"{error.filename or out} cannot be written ({error.strerror or error}); make room or "
-            "access"
-        ) from error
+        raise CheckpointError(f"{out} cannot be written ({error}); make room or access") from error
 
 
-def _write_safetensors(out: Path, state: Mapping[str, Any], record: Mapping[str, Any]) -> None:
+def _write_safetensors(out: Path, state: Mapping[str, Any]) -> None:
     from safetensors import SafetensorError
     from safetensors.torch import save_file
 
@@ -225,10 +219,9 @@ def _write_safetensors(out: Path, state: Mapping[str, Any], record: Mapping[str,
         tied = value.data_ptr() in seen and value.numel()
         seen.add(value.data_ptr())
         tensors[name] = value.clone() if tied else value.contiguous()
-    metadata = {"format": "pt", "paramcast": json.dumps(record, allow_nan=False)}
     with replacing(out) as file:
         try:
-            save_file(tensors, file.name, metadata=metadata)
+            save_file(tensors, file.name, metadata={"format": "pt"})
         except SafetensorError as error:
             raise OSError(str(error)[:160]) from error
         # that made another file of this name, which only its owner could read

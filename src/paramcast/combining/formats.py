@@ -7,7 +7,10 @@ is executed (`weights_only=True`). What cannot be read or combined is a `Checkpo
 from __future__ import annotations
 
 import json
+import pickle
+import re
 import stat
+import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -17,7 +20,6 @@ from typing import Any, cast
 import torch
 from torch import Tensor
 
-from ..checkpoints import load_mapped
 from ..errors import CheckpointError
 
 OF_TORCH, SAFE = (".pt", ".pth", ".bin", ".ckpt"), ".safetensors"
@@ -101,7 +103,7 @@ def open_checkpoint(path: Path, key: str = "") -> Checkpoint:
 
 def _open_file(path: Path, key: str) -> Checkpoint:
     if path.suffix != SAFE:
-        return from_content(str(path), load_mapped(path), key)
+        return from_content(str(path), _read(path), key)
     if key:
         raise CheckpointError(f"{path} has no sub-dictionaries; leave --key out")
     needs_safetensors(path)
@@ -124,6 +126,26 @@ def _open_file(path: Path, key: str) -> Checkpoint:
     names = file.keys()
     tensors = Lazy({name: partial(read, name) for name in names})
     return Checkpoint(str(path), tensors, steps=_steps_in(file.metadata() or {}))
+
+
+def _read(path: Path) -> Any:
+    """What torch saved, its tensors mapped; before torch 1.6 it wrote no archives."""
+    try:
+        archive = zipfile.is_zipfile(path)
+        if archive:
+            with zipfile.ZipFile(path) as opened:  # it has a checksum for each entry
+                if (damaged := opened.testzip()) is not None:
+                    raise ValueError(f"the content of {damaged} has changed")
+        return torch.load(path, map_location="cpu", mmap=archive, weights_only=True)
+    except Exception as error:  # a damaged file can raise anything
+        said = (str(error).strip() or type(error).__name__).splitlines()[0][:160]
+        if isinstance(error, pickle.PickleError):
+            named = re.search(r"GLOBAL (\S+)", str(error))
+            raise CheckpointError(
+                f"{path} cannot be loaded: it may hold only tensors and plain values, such as "
+                f"state dicts, got {named[1] if named else said}"
+            ) from error
+        raise CheckpointError(f"{path} is not a whole checkpoint ({said}); leave it out") from error
 
 
 def needs_safetensors(path: Path) -> None:
