@@ -126,16 +126,6 @@ def test_without_its_folder_it_shows_the_table(found: Findings) -> None:
     assert "seconds" not in gone.frame.columns
 
 
-def test_it_extends_to_the_next_look(folder: Path) -> None:
-    first = paramcast.pilot("blobs.py", out="more", **SMALL)
-    second = first.extend()
-    asked = max(v.extension.seeds for v in first.verdicts["plp"].values() if v.extension)
-    assert cell(second.stored)["seeds"] == asked > 6
-    assert second.stored["reused_runs"] == cell(first.stored)["trainings"]
-    with pytest.raises(StudyError, match="there is nothing to extend"):
-        Findings(first.stored).extend()
-
-
 # --- options ------------------------------------------------------------------------------------
 
 
@@ -246,7 +236,6 @@ def test_a_task_is_trained_here_and_gives_what_workers_give(
     again = eval(call, {"paramcast": paramcast, "blobs": my_task()})
     assert again.stored["reused_runs"] == kept(folder / "here" / "runs.db")
     assert as_read(again.stored["cells"]) == as_read(here.stored["cells"])
-    assert here.extend().stored["reused_runs"] == 48
 
 
 def test_a_function_of_a_file_is_trained_by_workers(

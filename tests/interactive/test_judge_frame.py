@@ -72,8 +72,6 @@ def test_the_result_has_a_frame_a_report_and_a_first_screen() -> None:
     assert [*found.frame.columns] == ["method", "role", "seed", "value"]
     assert "should new replace sgd" in found.report("report.html").read_text().lower()
     assert found._repr_html_().count("<circle") == 1
-    with pytest.raises(StudyError, match="there is nothing to extend"):
-        found.extend()
 
 
 def test_options_may_be_texts_or_lists_and_an_index_counts_as_columns() -> None:

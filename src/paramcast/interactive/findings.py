@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import functools
 import html
-from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ..errors import ParamcastError, StudyError
+from ..errors import ParamcastError
 from ..study.store.folder import remembers
 from ..study.stored import Judged, Result
 
@@ -29,7 +28,6 @@ class Findings:
     """
 
     stored: Result
-    _again: Callable[[int], Findings] | None = field(default=None, compare=False)
 
     @property
     def folder(self) -> Path:
@@ -103,21 +101,6 @@ class Findings:
 
         out = None if path is None else Path(path)
         return write_report(self.folder, out, language=language, form=form_of(out))
-
-    def extend(self) -> Findings:
-        """Add seeds up to the next look, and judge again.
-
-        Raises:
-            StudyError: every verdict has been given, or all looks have been taken.
-        """
-        found = [v.extension for own in self.verdicts.values() for v in own.values()]
-        seeds = max((each.seeds for each in found if each is not None), default=0)
-        if not seeds or self._again is None:
-            raise StudyError(
-                "there is nothing to extend: the verdicts need no more seeds, or all looks have "
-                "been taken"
-            )
-        return self._again(seeds)
 
     def __str__(self) -> str:
         from ..report.terminal import as_text

@@ -3,15 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from . import needs_study
 
 if TYPE_CHECKING:
-    from ..cli.pilot import PilotCommand
-    from ..study.tasks.source import Source
     from ..study.tasks.task import Task
     from .findings import Findings
 
@@ -56,33 +53,19 @@ def pilot(task: Trained | None = None, **options: Any) -> Findings:
     """
     with needs_study("paramcast.pilot"):
         from ..cli import pilot as command
-        from .around import started
+        from ..cli.running import Interrupted, beside, followed
+        from .around import progress_here, started
+        from .findings import Findings
         from .options import options_of
         from .sources import source_of
     given = options_of(command.pilot, command.PilotCommand, options)
     with started(workers=given.engine == "local" and isinstance(task, (str, Path, type(None)))):
-        return _run(source_of(task, given), given)
-
-
-def _run(source: Source, given: PilotCommand) -> Findings:
-    from ..cli.pilot import plan_of, run
-    from ..cli.running import Interrupted, beside, followed
-    from .around import progress_here, started
-    from .findings import Findings
-
-    plan, engine = plan_of(source, given)
-    try:
-        with followed(plan.out, engine, given, progress_here(), "the same call") as progress:
-            stored = run(plan, engine, given, progress)
-    except Interrupted as error:
-        raise Stopped(str(error)) from None
-    # as the command leaves a folder: with its report
-    beside(plan.out)
-
-    def again(seeds: int) -> Findings:
-        field = "seeds" if given.splits is None else "splits"
-        more: Any = {field: seeds, "out": plan.out}
-        with started(workers=False):
-            return _run(source, replace(given, **more))
-
-    return Findings(stored, again)
+        plan, engine = command.plan_of(source_of(task, given), given)
+        try:
+            with followed(plan.out, engine, given, progress_here(), "the same call") as progress:
+                stored = command.run(plan, engine, given, progress)
+        except Interrupted as error:
+            raise Stopped(str(error)) from None
+        # as the command leaves a folder: with its report
+        beside(plan.out)
+    return Findings(stored)
