@@ -70,29 +70,16 @@ class History(Monitor):
 
 
 class Logger(Monitor):
-    """Write a line per event with Python's standard logging.
+    """Write a line per event to Python's logger "paramcast", at level INFO.
 
     Args:
-        logger: the logger to write to; "paramcast" if not given.
-        level: the level of the lines.
         requests: every and scored, as in `Monitor`.
     """
-
-    def __init__(
-        self,
-        logger: logging.Logger | None = None,
-        *,
-        level: int = logging.INFO,
-        **requests: Any,
-    ) -> None:
-        super().__init__(**requests)
-        self.logger, self.level = logger or logging.getLogger("paramcast"), level
 
     def look(self, event: ForecastEvent) -> None:
         done = "written" if event.applied else "not written"
         error = "" if event.error is None else f", error {event.error:.3g}"
-        self.logger.log(
-            self.level,
+        logging.getLogger("paramcast").info(
             "step %d: prediction %s (%s), jump %.3g%s%s",
             event.step,
             done,

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import time
 from abc import abstractmethod
 from importlib import import_module
 from typing import Any
@@ -81,11 +80,10 @@ class MLflow(_Tracker):
 
     The last anomaly is the tag "paramcast.anomaly".
 
+    It is the run under way (`mlflow.start_run()`) or, if there is none, a new one, which `close`
+    ends.
+
     Args:
-        run_id: the run; None for the active one (`mlflow.start_run()`) or, if there is none, a new
-            one, which `close` ends.
-        tracking_uri: where the run is; None for MLflow's own setting.
-        experiment: the experiment of a new run.
         requests: every and scored, as in `Monitor`.
 
     Raises:
@@ -97,39 +95,23 @@ class MLflow(_Tracker):
             optimizer = PLP(base, monitors=[MLflow(every=20)])
     """
 
-    def __init__(
-        self,
-        run_id: str | None = None,
-        *,
-        tracking_uri: str | None = None,
-        experiment: str = "paramcast",
-        **requests: Any,
-    ) -> None:
+    def __init__(self, **requests: Any) -> None:
         super().__init__(**requests)
-        mlflow = _needed("mlflow", "MLflow", "mlflow")
-        self._metric = mlflow.entities.Metric
-        self.client = mlflow.MlflowClient(tracking_uri)
-        # the run that was given, the one under way, or a new one, which is ours to end
-        active = mlflow.active_run() if run_id is None else None
-        self._ours = run_id is None and active is None
-        self.run_id = run_id if active is None else active.info.run_id
-        if self.run_id is None:
-            found = self.client.get_experiment_by_name(experiment)
-            number = found.experiment_id if found else self.client.create_experiment(experiment)
-            self.run_id = self.client.create_run(number).info.run_id
+        self._mlflow = _needed("mlflow", "MLflow", "mlflow")
+        active = self._mlflow.active_run()
+        self._ours = active is None
+        self.run_id = (active or self._mlflow.start_run()).info.run_id
 
     def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:
-        now = int(1000 * time.time())
-        # a client of its own: `mlflow.log_metrics` would write to whatever run is under way now
-        metrics = [self._metric(name, value, now, step) for name, value in numbers.items()]
-        for begin in range(0, len(metrics), 1000):  # as many as MLflow takes at once
-            self.client.log_batch(self.run_id, metrics=metrics[begin : begin + 1000])
+        # by its id, or they would go to whatever run is under way now
+        self._mlflow.log_metrics(numbers, step=step, run_id=self.run_id)
         if anomaly:
-            self.client.set_tag(self.run_id, "paramcast.anomaly", f"step {step}: {anomaly}")
+            text = f"step {step}: {anomaly}"
+            self._mlflow.MlflowClient().set_tag(self.run_id, "paramcast.anomaly", text)
 
     def close(self) -> None:
         if self._ours:
-            self.client.set_terminated(self.run_id)
+            self._mlflow.end_run()
 
 
 class WandB(_Tracker):
