@@ -15,6 +15,7 @@ import torch
 from command import call, strict_json
 
 EXAMPLE = Path(__file__).parents[1] / "examples" / "17_combine.py"
+CHECKPOINTS = [f"ckpt_{i}.pt" for i in range(1, 21)]
 FUNCTIONS = ("--eval", "own.py:evaluate", "--test", "own.py:test", "--metric")
 
 
@@ -51,7 +52,9 @@ def mean_of_last(folder: Path, count: int) -> dict[str, Any]:
 def test_the_table_says_what_each_is_worth_and_the_best_is_written(
     folder: Path, example: ModuleType
 ) -> None:
-    ran = call(folder, "combine", "*.pt", *FUNCTIONS, "loss", "-o", "best.safetensors", "--json")
+    ran = call(
+        folder, "combine", *CHECKPOINTS, *FUNCTIONS, "loss", "-o", "best.safetensors", "--json"
+    )
     assert (ran.code, ran.said) == (0, ""), ran.err
     found = strict_json(ran.out)
     assert found["order"] == "by the epoch stored in them"
@@ -81,8 +84,19 @@ def test_the_table_says_what_each_is_worth_and_the_best_is_written(
 
 
 def test_what_it_prints(folder: Path) -> None:
-    words = ("--predictor", "mean,line", "--last", "3", "--horizon", "0", "--horizon", "2")
-    ran = call(folder, "combine", "ckpt_*.pt", *FUNCTIONS, "loss", *words, "-o", "best.pt")
+    words = (
+        "--predictor",
+        "mean",
+        "--predictor",
+        "line",
+        "--last",
+        "3",
+        "--horizon",
+        "0",
+        "--horizon",
+        "2",
+    )
+    ran = call(folder, "combine", *CHECKPOINTS, *FUNCTIONS, "loss", *words, "-o", "best.pt")
     assert ran.code == 0, ran.err
     assert "running the code in" in ran.err
     lines = ran.out.splitlines()
@@ -106,7 +120,7 @@ def test_what_it_prints(folder: Path) -> None:
 def test_nothing_better_nothing_written(folder: Path) -> None:
     bad = "def worst(state):\n    return {'loss': float(-state['0.weight'].abs().sum())}\n"
     (folder / "bad.py").write_text(bad)  # averages have smaller norms than points
-    words = ("combine", "ckpt_*.pt", "--eval", "bad.py:worst", "--predictor", "mean")
+    words = ("combine", *CHECKPOINTS, "--eval", "bad.py:worst", "--predictor", "mean")
     ran = call(folder, *words, "-o", "best.pt")
     assert ran.code == 0, ran.err
     assert "None of 6 is better than the last checkpoint." in ran.out
@@ -121,7 +135,7 @@ def test_nothing_better_nothing_written(folder: Path) -> None:
 def test_without_an_evaluation_one_predictor_is_written_unjudged(
     folder: Path, example: ModuleType
 ) -> None:
-    ran = call(folder, "combine", "ckpt_*.pt", "--predictor", "mean", "--last", 5, "-o", "mean.pt")
+    ran = call(folder, "combine", *CHECKPOINTS, "--predictor", "mean", "--last", 5, "-o", "mean.pt")
     assert (ran.code, ran.err) == (0, "")
     assert ran.out.splitlines() == [
         "20 checkpoints, by the epoch stored in them: ckpt_1.pt (1) ... ckpt_20.pt (20); "
@@ -136,6 +150,6 @@ def test_without_an_evaluation_one_predictor_is_written_unjudged(
 def test_interrupting_leaves_nothing(folder: Path) -> None:
     (folder / "slow.py").write_text("def f(state):\n    raise KeyboardInterrupt\n")
     before = sorted(folder.iterdir())
-    ran = call(folder, "combine", "ckpt_*.pt", "--eval", "slow.py:f", "-o", "best.pt")
+    ran = call(folder, "combine", *CHECKPOINTS, "--eval", "slow.py:f", "-o", "best.pt")
     assert ran.code == 130
     assert [p for p in sorted(folder.iterdir()) if p.name != "__pycache__"] == before

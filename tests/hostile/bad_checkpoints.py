@@ -69,7 +69,7 @@ COMBINED = [
         lambda folder: (torch.save(GOOD, folder / "a.pt"), "combine", "a.pt", *MEAN, "n.pt")[1:]),
     Bad("a checkpoint that is not there", "there is no checkpoint c.pt; check the path",
         lambda folder: ("combine", "c.pt", "d.pt", *MEAN, "n.pt")),
-    Bad("a checkpoint with a name of 5,000 characters", "CHECKPOINTS … is not a usable path …",
+    Bad("a checkpoint with a name of 5,000 characters", "… cannot be read …",
         lambda folder: ("combine", LONG, "d.pt", *MEAN, "n.pt")),
     Bad("a checkpoint given twice", "./a.pt was given twice; give each checkpoint once",
         lambda folder: (torch.save(GOOD, folder / "a.pt"), "combine", "a.pt", "./a.pt", *MEAN,
@@ -127,7 +127,7 @@ COMBINED = [
         good("--predictor", "rre", "-o", "n.pt")),
     Bad("more checkpoints than there are", "last must be from 2 to the 2 checkpoints, got 3",
         good("--last", "3", *MEAN, "n.pt")),
-    Bad("an unknown predictor", "predictor must be one of mean, ema, rre, line, single, got 'sma'",
+    Bad("an unknown predictor", "predictor must be one of mean, ema, rre, line, got 'sma'",
         good("--predictor", "sma", "-o", "n.pt")),
     Bad("all predictors without an evaluation", "without an evaluation one combination can be "
         "made, got several; …", good("-o", "n.pt")),

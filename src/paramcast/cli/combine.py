@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import glob
 import json
 import sys
 from collections.abc import Iterator
@@ -15,7 +14,7 @@ import click
 
 from ..errors import StudyError
 from ..study.options import OUTPUT, PATH, Finite, Whole
-from ..study.reading import printable, tell, usable_path
+from ..study.reading import printable, tell
 from .options import GroupedCommand, aside, takes
 from .running import say_loading
 
@@ -34,7 +33,7 @@ class CombineOptions:
     """All options of the command."""
 
     predictor: tuple[str, ...] = aside(
-        COMBINATION, "mean, ema, rre, line or single; may be repeated [the first four].",
+        COMBINATION, "mean, ema, rre or line; may be repeated [all].",
         metavar="NAME", multiple=True)
     last: tuple[int, ...] = aside(
         COMBINATION, "Checkpoints that mean, rre and line read; may be repeated [several].",
@@ -102,7 +101,7 @@ def combine(checkpoints: tuple[str, ...], given: CombineOptions) -> None:
     options = {name: getattr(given, name) for name in _PASSED}
     with _progress() as watch, contextlib.redirect_stdout(sys.stderr):  # of the user's functions
         found = combined(
-            _expanded(checkpoints), given.out, predictor=_predictors(given.predictor),
+            checkpoints, given.out, predictor=given.predictor or None,
             watch=watch, tell=tell, **options,
         )  # fmt: skip
     click.echo(_text(found, given), nl=False)
@@ -110,21 +109,6 @@ def combine(checkpoints: tuple[str, ...], given: CombineOptions) -> None:
 
 _PASSED = ("last", "decay", "horizon", "evaluate", "test", "batch_norm", "metric",
            "higher_is_better", "key", "as_given", "even_if_worse")  # fmt: skip
-
-
-def _predictors(names: tuple[str, ...]) -> list[str] | None:
-    """The names, which may also stand in one word with commas."""
-    return [name.strip() for word in names for name in word.split(",")] or None
-
-
-def _expanded(words: tuple[str, ...]) -> list[str]:
-    """The checkpoints' paths, where the shell has left a pattern such as ckpt_*.pt."""
-    paths: list[str] = []
-    for word in words:
-        usable_path(word, "CHECKPOINTS")
-        found = sorted(glob.glob(word)) if "*" in word and not Path(word).exists() else [word]
-        paths += found or [word]
-    return paths
 
 
 def _text(found: Combination, given: CombineOptions) -> str:

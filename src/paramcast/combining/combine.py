@@ -21,7 +21,7 @@ from ..errors import ArgumentError, CheckpointError
 from .choosing import Function, Watch, choose, own, tested
 from .combination import Combination, record_of
 from .formats import OF_TORCH, SAFE, from_content, needs_safetensors, open_checkpoint
-from .rules import USUAL, Knobs, Rule, candidates
+from .rules import PREDICTORS, Knobs, Rule, candidates
 from .series import Series
 
 
@@ -55,9 +55,8 @@ def combine(
             or state dicts; at least 2 of one training. They are sorted by the step stored in them,
             else by the numbers in their names; state dicts must be in order.
         out: the file to write, in any of these formats; None to write nothing.
-        predictor: "mean", "ema", "rre", "line" or "single", or an average, an affine predictor or
-            `RRE` of the library; several are tried if there is an evaluation, by default the first
-            four.
+        predictor: "mean", "ema", "rre" or "line", or an average, an affine predictor or `RRE` of
+            the library; several are tried if there is an evaluation, by default these four.
         last: how many of the last checkpoints a mean, an extrapolation or a line reads.
         decay: of the moving average, per checkpoint.
         horizon: of the line, in checkpoints past the last.
@@ -97,7 +96,7 @@ def combine(
     # what there is, and what to try
     series = _series_of(checkpoints, key, as_given=as_given)
     notes = series.notes()
-    kinds = _listed(predictor) or list(USUAL)
+    kinds = _listed(predictor) or list(PREDICTORS)
     knobs = Knobs(
         [whole("last", each, 2) for each in _listed(last)],
         [within("decay", each, 0.0, 1.0, ends="()") for each in _listed(decay)],
@@ -113,8 +112,7 @@ def combine(
             "the running statistics of batch norm are the last checkpoint's, which belong to other "
             "weights; a function batch_norm (--batch-norm) estimates them again"
         )
-    names = [each.name for each in series.checkpoints]
-    tried = candidates(kinds, names, knobs, many=evaluate is not None)
+    tried = candidates(kinds, len(series), knobs, many=evaluate is not None)
     # the user's functions, and the choice by them
     modules: dict[Path, ModuleType] = {}
     decides, tests, estimates = (

@@ -6,7 +6,6 @@ Each rule becomes weights (w_1, ..., w_n) of the n checkpoints, oldest first, wh
     ema     w_i ~ d^(n-i)                            averaging.EMA
     rre     the displacements that cancel best       predictors.RRE, from their inner products
     line    a least-squares line, read ahead         predictors.LeastSquares; PLP is Midline
-    single  one earlier checkpoint as it is          predictors.Affine
 
 A step of these rules is the distance between two checkpoints.
 """
@@ -24,9 +23,7 @@ from ..errors import ArgumentError, CheckpointError
 from ..predictors import RRE, Affine, LeastSquares, Midline
 
 Rule = Average | Affine | RRE
-PREDICTORS = ("mean", "ema", "rre", "line", "single")
-# What is tried unless the user says otherwise.
-USUAL = PREDICTORS[:4]
+PREDICTORS = ("mean", "ema", "rre", "line")
 # Which predictors read a knob.
 READERS = {"last": {"mean", "rre", "line"}, "decay": {"ema"}, "horizon": {"line"}}
 # Checkpoints past the last at which lines are read.
@@ -49,9 +46,9 @@ class Knobs(NamedTuple):
 
 
 def candidates(
-    predictors: Sequence[str | Rule], names: Sequence[str], knobs: Knobs, *, many: bool
+    predictors: Sequence[str | Rule], count: int, knobs: Knobs, *, many: bool
 ) -> list[Candidate]:
-    """What is tried: of names in `PREDICTORS` one value of each knob, or `many`.
+    """What is tried on `count` checkpoints: of each name in `PREDICTORS` one value, or `many`.
 
     A knob that fits no predictor or is out of its range is an `ArgumentError`.
     """
@@ -66,14 +63,14 @@ def candidates(
                 f"{name} is for {' and '.join(sorted(readers))}, got {', '.join(kinds) or 'none'}"
             )
     for last in knobs.last:
-        if not 2 <= last <= len(names):
-            raise ArgumentError(f"last must be from 2 to the {len(names)} checkpoints, got {last}")
+        if not 2 <= last <= count:
+            raise ArgumentError(f"last must be from 2 to the {count} checkpoints, got {last}")
     # one grid for each name; an object of the library stands for itself
     found: list[Candidate] = []
     if many or len(predictors) == 1:
         for each in dict.fromkeys(predictors):
             if isinstance(each, str):
-                found += _grid(each, names, knobs, many)
+                found += _grid(each, count, knobs, many)
             elif isinstance(each, Rule):
                 found.append(Candidate(as_constructed(each), each))
             else:
@@ -102,9 +99,8 @@ def lengths(most: int, least: int = 2) -> list[int]:
     return [length for length in [*tried, most] if length >= least]
 
 
-def _grid(kind: str, names: Sequence[str], knobs: Knobs, many: bool) -> Iterator[Candidate]:
+def _grid(kind: str, count: int, knobs: Knobs, many: bool) -> Iterator[Candidate]:
     """The candidates of one name: the user's values of each knob, or the usual ones."""
-    count = len(names)
     if kind == "mean":
         for last in knobs.last or (lengths(count) if many else [count]):
             yield Candidate(f"mean of the last {last}", LAWA(last, every=1))
@@ -127,7 +123,7 @@ def _grid(kind: str, names: Sequence[str], knobs: Knobs, many: bool) -> Iterator
             if last < 3:
                 raise ArgumentError(f"rre reads at least 3 checkpoints, got last={last}")
             yield Candidate(f"rre over the last {last}", RRE(last - 1))
-    elif kind == "line":
+    else:  # a line
         if many and not knobs.last and not knobs.horizon and count > 2:
             yield Candidate("line of plp", Midline())
         for last in knobs.last or (lengths(count, min(3, count)) if many else [count]):
@@ -135,9 +131,6 @@ def _grid(kind: str, names: Sequence[str], knobs: Knobs, many: bool) -> Iterator
                 line = LeastSquares(last, horizon)
                 if any(line.weights[:-1]):  # else it is the last checkpoint itself
                     yield Candidate(f"line through the last {last}, {horizon:g} ahead", line)
-    else:  # single checkpoints
-        for i, name in enumerate(names[:-1]):
-            yield Candidate(f"{name} alone", Affine([float(i == j) for j in range(count)]))
 
 
 def weights_of(rule: Rule, count: int, products: Callable[[], Tensor]) -> tuple[float, ...]:
