@@ -33,7 +33,6 @@ WITH_EXAMPLES = [
     "combining.series",
     "forecast",
     "monitors.base",
-    "monitors.ranks",
     "schedules",
     "tensors.functional",
     "trials",

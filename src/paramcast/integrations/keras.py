@@ -165,16 +165,15 @@ class ForecastCallback(keras.callbacks.Callback):
     with this callback. Files hold the live weights, with the average in the optimizer's state.
 
     Args:
-        metrics: log the events.
         averaged: evaluate with the averaged weights.
 
     Raises:
         ArgumentError: when training starts, if the optimizer is not a paramcast wrapper.
     """
 
-    def __init__(self, *, metrics: bool = True, averaged: bool = True) -> None:
+    def __init__(self, *, averaged: bool = True) -> None:
         super().__init__()
-        self.metrics, self.averaged = metrics, averaged
+        self.averaged = averaged
         self._average = Averaged()
 
     def _forecast(self) -> Forecast:
@@ -189,7 +188,7 @@ class ForecastCallback(keras.callbacks.Callback):
         self._average.close([self._forecast()] if self.model.built else ())
 
     def on_epoch_end(self, epoch: int, logs: dict[str, Any] | None = None) -> None:
-        if self.metrics and logs is not None:
+        if logs is not None:
             logs.update(numbers(self._forecast().last_event))
 
     def on_test_begin(self, logs: Any = None) -> None:

@@ -35,7 +35,6 @@ class ForecastCallback(Callback):
     model, and those with `save_weights_only=True`, for which Lightning asks no callback.
 
     Args:
-        metrics: log the events.
         averaged: evaluate and save with the averaged weights.
         update_bn: batches from which to re-estimate the batch-norm statistics for the averaged
             weights each time they are used; None keeps the live statistics.
@@ -48,14 +47,8 @@ class ForecastCallback(Callback):
         trainer = Trainer(callbacks=[ForecastCallback()])
     """
 
-    def __init__(
-        self,
-        *,
-        metrics: bool = True,
-        averaged: bool = True,
-        update_bn: Iterable[Any] | None = None,
-    ) -> None:
-        self.metrics, self.averaged, self.update_bn = metrics, averaged, update_bn
+    def __init__(self, *, averaged: bool = True, update_bn: Iterable[Any] | None = None) -> None:
+        self.averaged, self.update_bn = averaged, update_bn
         self._average = Averaged()
         self._logged_at = 0
         self._numbers: dict[str, float] = {}
@@ -79,9 +72,9 @@ class ForecastCallback(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        if not self.metrics or not trainer.log_every_n_steps:
-            return
         every = trainer.log_every_n_steps
+        if not every:
+            return
         # An event waits for an accelerator: ask for it only where Lightning logs.
         if trainer.global_step // every != self._logged_at // every:
             self._logged_at = trainer.global_step

@@ -50,7 +50,6 @@ class ForecastCallback(Callback):
     evaluated, after it to keep those to resume from.
 
     Args:
-        metrics: record the events.
         averaged: validate with the averaged weights.
         keep: at the end of training, put the averaged weights into the network for good, so that
             `predict`, and with it `GridSearchCV`, uses them. Further training starts from them. Do
@@ -63,8 +62,8 @@ class ForecastCallback(Callback):
         NeuralNetClassifier(Net, optimizer=partial(plp, SGD), callbacks=[ForecastCallback()])
     """
 
-    def __init__(self, metrics: bool = True, averaged: bool = True, keep: bool = False) -> None:
-        self.metrics, self.averaged, self.keep = metrics, averaged, keep
+    def __init__(self, averaged: bool = True, keep: bool = False) -> None:
+        self.averaged, self.keep = averaged, keep
 
     def initialize(self) -> ForecastCallback:
         self.average_ = Averaged()
@@ -81,9 +80,8 @@ class ForecastCallback(Callback):
 
     def on_epoch_end(self, net: Any, **kwargs: Any) -> None:
         self.average_.close()
-        if self.metrics:
-            for name, value in numbers(unwrap(net.optimizer_).last_event).items():
-                net.history.record(name, value)
+        for name, value in numbers(unwrap(net.optimizer_).last_event).items():
+            net.history.record(name, value)
 
     def on_train_end(self, net: Any, **kwargs: Any) -> None:
         forecast = unwrap(net.optimizer_)

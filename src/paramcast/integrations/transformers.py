@@ -41,7 +41,6 @@ class ForecastCallback(TrainerCallback):
     from then on `evaluate` and `predict` see the model as it is.
 
     Args:
-        metrics: log the events.
         averaged: evaluate and save with the averaged weights.
 
     Raises:
@@ -54,8 +53,8 @@ class ForecastCallback(TrainerCallback):
         Trainer(model, args, optimizers=(PLP(optimizer), None), callbacks=[ForecastCallback()])
     """
 
-    def __init__(self, *, metrics: bool = True, averaged: bool = True) -> None:
-        self.metrics, self.averaged = metrics, averaged
+    def __init__(self, *, averaged: bool = True) -> None:
+        self.averaged = averaged
         self._average = Averaged()
 
     def on_train_begin(self, args: Any, state: Any, control: Any, **given: Any) -> None:
@@ -96,7 +95,7 @@ class ForecastCallback(TrainerCallback):
         self._average.close()
 
     def on_log(self, args: Any, state: Any, control: Any, logs: Any = None, **given: Any) -> None:
-        if not self.metrics or logs is None or "loss" not in logs:
+        if logs is None or "loss" not in logs:
             return
         found = numbers(unwrap(given["optimizer"]).last_event)
         logs.update(found)
