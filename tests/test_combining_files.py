@@ -342,15 +342,11 @@ def test_the_best_is_chosen_in_the_direction_of_its_name() -> None:
     assert up.chosen.name == "mean of the last 4"
 
 
-def test_nothing_is_written_where_nothing_is_better_unless_asked(tmp_path: Path) -> None:
+def test_nothing_is_written_where_nothing_is_better(tmp_path: Path) -> None:
     given, out = numbers(1, 2, 3), tmp_path / "new.pt"
     made = pc.combine(given, out, predictor="mean", evaluate=distance(3.0))
     assert (made.chosen, made.out, [*tmp_path.iterdir()]) == (made.rows[0], None, [])
     assert "None of 2 is better than the last checkpoint." in str(made)
-    made = pc.combine(given, out, predictor="mean", evaluate=distance(3.0), even_if_worse=True)
-    assert (made.chosen.name, made.out) == ("mean of the last 2", out)
-    assert "the best of them is mean of the last 2" in str(made)
-    assert torch.load(out)["w"].item() == 2.5
 
 
 def test_the_test_function_sees_two_and_chooses_nothing() -> None:

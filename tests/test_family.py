@@ -5,10 +5,8 @@ The table `FAMILY` in reference.py drives the laws: a new predictor adds a row t
 
 from __future__ import annotations
 
-import gc
 import itertools
 import math
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -1111,18 +1109,3 @@ def test_the_repr_names_every_knob_and_builds_the_predictor_again(row: Row) -> N
     shown = repr(row.predictor)
     assert all(f"{knob}=" in shown for knob in type(row.predictor).knobs)
     assert repr(eval(shown, {name: getattr(P, name) for name in P.__all__})) == shown
-
-
-def test_wrappers_with_everything_are_freed_with_their_last_name() -> None:
-    gone = []
-    for row in FAMILY:
-        ps, optimizer = wrapped(row, gate=G.Every(2), average=A.EMA(0.9), shadow=True)
-        train(optimizer, ps, 2 * row.predictor.every)
-        with optimizer.eval_weights():
-            optimizer.state_dict()
-        things = (optimizer, optimizer._cycle, optimizer.base, *ps)
-        gone += [weakref.ref(thing) for thing in things]
-        del ps, optimizer, things
-    if any(ref() is not None for ref in gone):
-        gc.collect()
-    assert [ref() for ref in gone] == [None] * len(gone)

@@ -587,20 +587,6 @@ def test_a_parameter_listed_twice_is_predicted_once(predictor: P.Affine, expecte
     assert p.item() == expected
 
 
-@pytest.mark.parametrize("groups", [2, 3])
-@settings(max_examples=10)
-@given(st.lists(st.integers(-8, 8), min_size=1, max_size=6), st.integers(0, 99))
-def test_grouping_changes_no_bit(groups: int, past: list[int], seed: int) -> None:
-    predictor = P.Affine((*(n / 8 for n in past), 1 - sum(past) / 8))
-    one, many = parameters(seed=seed), parameters(seed=seed)
-    together = pc.Forecast(torch.optim.SGD(one, lr=0.05, momentum=0.5), predictor)
-    parts = [{"params": [p]} for p in many[: groups - 1]] + [{"params": many[groups - 1 :]}]
-    apart = pc.Forecast(torch.optim.SGD(parts, lr=0.05, momentum=0.5), predictor)
-    train(together, one, 2 * predictor.every)
-    train(apart, many, 2 * predictor.every)
-    assert same_bits(one, many)
-
-
 # --- rule 6: written in place, visible to autograd ----------------------------------------------
 
 

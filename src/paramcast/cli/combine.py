@@ -66,8 +66,6 @@ class CombineOptions:
     out: Path | None = aside(  # noqa: RUF009 - it makes a field
         OUTPUT, "The new checkpoint: .pt, .pth, .bin, .ckpt or .safetensors [none].",
         flag="-o --out", type=PATH)
-    even_if_worse: bool = aside(
-        OUTPUT, "Write the best combination even if the last checkpoint is better.", is_flag=True)
     as_json: bool = aside(OUTPUT, "Print only the result, as JSON.", flag="--json", is_flag=True)
 # fmt: on
 
@@ -108,7 +106,7 @@ def combine(checkpoints: tuple[str, ...], given: CombineOptions) -> None:
 
 
 _PASSED = ("last", "decay", "horizon", "evaluate", "test", "batch_norm", "metric",
-           "higher_is_better", "key", "as_given", "even_if_worse")  # fmt: skip
+           "higher_is_better", "key", "as_given")  # fmt: skip
 
 
 def _text(found: Combination, given: CombineOptions) -> str:
@@ -117,7 +115,7 @@ def _text(found: Combination, given: CombineOptions) -> str:
         return json.dumps(found.record() | {"out": out}, indent=1, allow_nan=False) + "\n"
     left = given.out is not None and found.out is None
     text = printable(f"{found}\n")
-    return text + (f"{given.out} was not written (--even-if-worse would).\n" if left else "")
+    return text + (f"{given.out} was not written.\n" if left else "")
 
 
 @contextlib.contextmanager

@@ -134,7 +134,6 @@ def choose(
     *,
     metric: str,
     higher: bool | None,
-    even_if_worse: bool,
     watch: Watch,
 ) -> Combination:
     """Evaluate the last checkpoint and everything that is tried, and choose the best.
@@ -199,7 +198,7 @@ def choose(
         )
         notes = [*notes, unsteady]
     # the best: of equal ones the first
-    best = rows[1] if even_if_worse else rows[0]
+    best = rows[0]
     for row in rows[1:]:
         if decides.better(row.value, best.value):
             best = row

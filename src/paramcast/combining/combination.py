@@ -88,10 +88,8 @@ class Combination:
 
     @property
     def gained(self) -> bool:
-        """Whether the chosen one is better than the last checkpoint by the evaluation."""
-        if self.metric is None or self.chosen is self.base:
-            return False
-        return self.metric.better(self.chosen.value, self.base.value)
+        """Whether the evaluation chose another one than the last checkpoint."""
+        return self.metric is not None and self.chosen is not self.base
 
     def state_dict(self, row: Row | None = None) -> OrderedDict[str, Any]:
         """The weights of a row, of the chosen one unless another is given; the caller's own."""
@@ -160,10 +158,7 @@ class Combination:
     def _choice(self, metric: Metric) -> list[str]:
         tried = sum(row.value is not None for row in self.rows) - 1
         if not self.gained:
-            written = (
-                "" if self.chosen is self.base else f"; the best of them is {self.chosen.name}"
-            )
-            return [f"None of {tried} is better than the last checkpoint{written}."]
+            return [f"None of {tried} is better than the last checkpoint."]
         # the best of many flatters itself, and only a test function says how much
         best = (
             f"Best: {self.chosen.name}. It is the best of {tried}, so its {metric.name} above "

@@ -40,7 +40,6 @@ def combine(
     higher_is_better: bool | None = None,
     key: str = "",
     as_given: bool = False,
-    even_if_worse: bool = False,
     watch: Watch = lambda done, total, said: None,
     tell: Callable[[str], None] = lambda said: None,
 ) -> Combination:
@@ -68,7 +67,6 @@ def combine(
         higher_is_better: its direction, unless its name says it.
         key: where the weights lie in a file, such as "ema.model".
         as_given: keep the order of the checkpoints.
-        even_if_worse: write the best combination even if the last checkpoint is better.
         watch, tell: told of progress, and whose code runs.
 
     Returns:
@@ -90,7 +88,7 @@ def combine(
     if place is not None:
         _check_out(place)
     if evaluate is None:
-        for name, given in (("test", test), ("metric", metric), ("even_if_worse", even_if_worse)):
+        for name, given in (("test", test), ("metric", metric)):
             if given:
                 raise ArgumentError(f"{name} needs an evaluation that chooses; give evaluate too")
     # what there is, and what to try
@@ -121,7 +119,7 @@ def combine(
     )
     found = choose(
         series, tried, notes, decides, estimates,
-        metric=metric, higher=higher_is_better, even_if_worse=even_if_worse, watch=watch,
+        metric=metric, higher=higher_is_better, watch=watch,
     )  # fmt: skip
     if tests is not None:
         found = tested(found, tests)

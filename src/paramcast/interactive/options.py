@@ -70,7 +70,8 @@ def _read(command: click.Command, option: click.Option, value: Any) -> Any:
     if option.name == "methods":
         value = ", ".join(map(_method, value if _several(value) else [value]))
     try:
-        return option.type_cast_value(click.Context(command), _words(value))
+        words = [*map(str, value)] if _several(value) else str(value)
+        return option.type_cast_value(click.Context(command), words)
     except click.ClickException as error:
         raise StudyError(error.format_message().rstrip(".")) from None
 
@@ -103,10 +104,6 @@ def file_of(function: Any) -> Path | None:
     if file is None or not file.endswith(".py") or getattr(module, name, None) is not function:
         return None
     return Path(file)
-
-
-def _words(value: Any) -> Any:
-    return [str(each) for each in value] if _several(value) else str(value)
 
 
 def _several(value: Any) -> bool:
