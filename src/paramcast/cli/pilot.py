@@ -71,6 +71,10 @@ def _pilot(task: str, given: PilotCommand) -> str:
     if given.dry_run:
         with engine:
             return _dry_run(plan, engine.workers, as_json=given.as_json)
+    return _run(plan, engine, given)
+
+
+def _run(plan: Plan, engine: AnyEngine, given: PilotCommand) -> str:
     from ..report.terminal import render
 
     with followed(plan.out, engine, given) as progress:

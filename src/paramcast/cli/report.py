@@ -8,7 +8,7 @@ import click
 
 from ..errors import StudyError
 from ..study.options import PATH
-from ..study.store.folder import RUNS, finished_last
+from ..study.reading import RUNS
 
 
 @click.command()
@@ -54,6 +54,7 @@ def report(
     """
     from ..report import roi
     from ..report.html.write import content, form_of, write_report
+    from ..study.store.folder import finished_last
 
     form = form or ("pdf" if one_page and out in (None, Path("-")) else form_of(out))
     if one_page and form != "pdf":

@@ -8,7 +8,7 @@ import click
 
 from ..errors import StudyError
 from ..study.options import PATH
-from ..study.store.folder import RUNS, finished_last
+from ..study.reading import RUNS
 
 
 @click.command()
@@ -51,13 +51,14 @@ def roi(
         return
     if full and as_json:
         raise StudyError("--json holds all that --full prints; give one of the two")
+    from ..study.store.folder import RESULT, finished_last, to_json
+
     folder = finished_last(folder or RUNS)
     # the inputs first: a mistake in them is said before the store is read
     checked = found.defaults() if inputs is None else found.open_inputs(inputs)
     result = found.read(folder)
     from ..report.roi.terminal import render
     from ..study.reading import as_written
-    from ..study.store.folder import RESULT, to_json
     from ..study.stored import AGAIN
 
     with as_written(folder / RESULT, AGAIN):

@@ -13,8 +13,7 @@ import click
 
 from ..errors import StudyError
 from ..study.options import PATH, Finite, Whole
-from ..study.reading import printable
-from ..study.store.folder import RUNS
+from ..study.reading import RUNS, printable
 from .options import store_option
 
 if TYPE_CHECKING:

@@ -29,9 +29,9 @@ from .judging.table import (
 from .judging.tune import HALVING, learning_rates, rates_around
 from .own.training import OWN, Subject
 from .price import price
+from .reading import RUNS
 from .search import Rate, Searched, Settings, settings_at, settings_of, shared
 from .spec import DEFAULT, OPEN, Numerics, RunSpec, hash_of, identifying
-from .store.folder import RUNS
 from .tasks.source import Source
 from .training.methods import DERIVED, SIGN_FLIPPED, Method, OwnOptimizer, parse_methods
 from .training.own import identity

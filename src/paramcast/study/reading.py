@@ -32,6 +32,8 @@ MOST_SEEDS = 10_000  # of a comparison
 DAMAGE = (KeyError, TypeError, IndexError, AttributeError, ValueError, ArithmeticError,
           RecursionError, StopIteration)  # fmt: skip
 """What code raises when the values it reads have an unexpected form."""
+RUNS = Path("paramcast-runs")
+"""Where folders without an --out are made, and looked for."""
 
 
 def shown(value: object, most: int = 80) -> str:

@@ -23,10 +23,11 @@ from ..engines.environment import describe_environment
 from ..judging.looks import extended, planned
 from ..plan import Plan
 from ..price import price
+from ..reading import RUNS
 from ..result import summarise
 from ..runner import PLANNED, Runner, Watcher
 from ..spec import DEFAULT, Numerics, RunSpec, hash_of
-from ..store.folder import RUNS, opened
+from ..store.folder import opened
 from ..store.live import Live
 from ..store.store import Store
 from ..stored import Judged, Result, write_result

@@ -28,8 +28,6 @@ DATABASE, URL, LOCK = "runs.db", "runs.url", ".lock"
 """The store; the file with the URL of a store elsewhere; the driver's lock."""
 RESULT = "result.json"
 """The file that a comparison writes at its end."""
-RUNS = Path("paramcast-runs")
-"""Where folders without an --out are made."""
 KINDS = ("pilot", "study")
 """Of the comparisons that a store can hold."""
 SPECIFICATION = "specification"

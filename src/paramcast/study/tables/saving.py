@@ -14,9 +14,9 @@ from typing import Any
 from ... import __version__
 from ...errors import StoreError
 from ..options import written
-from ..reading import MOST_JSON, object_from_json, read_text
+from ..reading import MOST_JSON, RUNS, object_from_json, read_text
 from ..spec import hash_of
-from ..store.folder import RESULT, RUNS, make_folder, remembers
+from ..store.folder import RESULT, make_folder, remembers
 from ..stored import Judged, Result, write_result
 from ..tasks.frames import TableOptions
 from .judge import judge_results
