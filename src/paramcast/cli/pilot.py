@@ -131,10 +131,10 @@ def plan_of(source: Source, given: PilotCommand) -> tuple[Plan, AnyEngine]:
 def run(plan: Plan, engine: AnyEngine, given: PilotCommand, progress: LiveProgress) -> Result:
     """Run what was planned, inside `followed`."""
     from ..study.grid.run import run_pilot
-    from ..study.price import price
+    from ..study.price import price, within
 
-    usual = price(plan.options).usual
-    progress.expected = min(usual, plan.options.max_runs or usual)
+    o = plan.options
+    progress.expected = (price(o) if o.max_runs is None else within(o, o.max_runs)[0]).usual
     return run_pilot(plan, engine=engine, watcher=progress, store_url=given.store)
 
 
