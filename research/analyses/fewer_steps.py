@@ -155,7 +155,7 @@ NOTHING = 1e-12
 
 def _relation(differences: list[float], margin: float = 0.0, level: float = 0.95) -> str:
     least = max(margin, NOTHING)
-    return compare(differences, least, confidence=level).relation
+    return compare(differences, least, confidence=level, cross_check=False).relation
 
 
 def _against(first: str, tasks: dict[str, _Task]) -> list[list[str]]:

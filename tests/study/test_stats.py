@@ -5,6 +5,7 @@ statsmodels would be no third opinion: its t intervals are SciPy's distribution.
 
 from __future__ import annotations
 
+import itertools
 import math
 from fractions import Fraction
 from statistics import stdev
@@ -15,6 +16,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
+from paramcast.study.judging import stats as ours
 from paramcast.study.judging.stats import (
     BETTER,
     EQUAL,
@@ -40,6 +42,11 @@ def pairs(count: int, most: int = 12) -> list[tuple[np.ndarray, np.ndarray]]:
     return cases
 
 
+@pytest.fixture
+def without_cross_check(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(ours, "_sign_flip", lambda d: 1.0)  # slow, and has tests of its own
+
+
 def differences(n: int, count: int = 250) -> np.ndarray:
     """Samples of n in rows: of any level, spread and scale, heavy-tailed, tied, with an outlier."""
     rng = np.random.default_rng(n)
@@ -56,6 +63,7 @@ SIZES = [*range(2, 13), 16, 24, 48]
 
 
 @pytest.mark.parametrize("confidence", [0.95, 0.98, 0.975])
+@pytest.mark.usefixtures("without_cross_check")
 def test_interval_and_p_are_scipys(confidence: float) -> None:
     """About 14,000 samples per confidence."""
     for n in SIZES:
@@ -71,6 +79,7 @@ def test_interval_and_p_are_scipys(confidence: float) -> None:
         assert {(c.n, c.margin, c.confidence) for c in found} == {(n, 1.0, confidence)}
 
 
+@pytest.mark.usefixtures("without_cross_check")
 def test_mean_and_sd_are_those_of_exact_fractions() -> None:
     for n in SIZES:
         for row in differences(n, 10):
@@ -90,6 +99,7 @@ def t_cdf(t: Any, df: int) -> Any:
 
 
 @pytest.mark.parametrize("n", [*range(2, 13), 24, 48, 96])
+@pytest.mark.usefixtures("without_cross_check")
 def test_quantile_and_p_are_those_of_forty_digits(n: int) -> None:
     for confidence in (0.9, 0.95, 0.975, 0.98, 1 - 0.05 / 3):
         c = compare([1.0] * (n - 1) + [2.0], 1.0, confidence=confidence)
@@ -100,6 +110,7 @@ def test_quantile_and_p_are_those_of_forty_digits(n: int) -> None:
         assert c.p == pytest.approx(float(2 * (1 - t_cdf(t, n - 1))), rel=1e-9)
 
 
+@pytest.mark.usefixtures("without_cross_check")
 def test_relations_are_those_of_one_sided_tests() -> None:
     """Equal: two one-sided t tests at half of 1 - confidence, one at each end of the margin."""
     for n in range(6, 13):
@@ -133,6 +144,7 @@ def covered(d: np.ndarray, half_example: float = 0.0) -> float:
 
 
 @pytest.mark.parametrize("n", range(3, 9))
+@pytest.mark.usefixtures("without_cross_check")
 def test_intervals_cover_at_their_rate(n: int) -> None:
     rng = np.random.default_rng(n)
     assert covered(rng.normal(0, 3, (SAMPLES, n))) == pytest.approx(0.95, abs=ERROR)
@@ -144,6 +156,7 @@ def test_intervals_cover_at_their_rate(n: int) -> None:
 
 
 @pytest.mark.parametrize("n", range(3, 9))
+@pytest.mark.usefixtures("without_cross_check")
 def test_one_diverged_run_shows_nothing(n: int) -> None:
     """With one difference x among zeros, mean = x / n and sd / sqrt(n) = x / n: t is 1."""
     alone = compare([-80.0] + [0.0] * (n - 1), 1.0)
@@ -153,6 +166,22 @@ def test_one_diverged_run_shows_nothing(n: int) -> None:
     d = rng.normal(0, 0.5, (300, n)) - 80 * np.eye(n)[rng.integers(0, n, 300)]
     assert {compare(row, 1.0).relation for row in d} == {UNCLEAR}
     assert covered(d) == 1.0
+
+
+def test_sign_flip_p_counts_the_patterns() -> None:
+    for a, b in pairs(100, most=9):
+        d = a - b
+        patterns = np.array(list(itertools.product((-1, 1), repeat=len(d)))) @ d
+        as_far = np.abs(patterns) >= abs(d.sum()) * (1 - 1e-9)
+        assert compare(d, 1.0).p_sign_flip == pytest.approx(as_far.mean())
+
+
+def test_sampled_sign_flip_p_is_near_the_exact_one() -> None:
+    d = np.random.default_rng(3).normal(0.4, 1.0, 18)
+    patterns = np.array(list(itertools.product((-1, 1), repeat=18)), dtype=np.int8) @ d
+    exact = np.mean(np.abs(patterns) >= abs(d.sum()) * (1 - 1e-9))
+    assert compare(d, 1.0).p_sign_flip == pytest.approx(exact, abs=0.01)
+    assert compare(d, 1.0).p_sign_flip == compare(d, 1.0).p_sign_flip
 
 
 SPREAD = [3.0, -3.0] * 4
@@ -200,6 +229,7 @@ def test_an_interval_that_touches_zero_is_unclear(value: float) -> None:
 
 @pytest.mark.parametrize("confidence", [0.95, 0.975, 0.98])
 @pytest.mark.parametrize(("half_example", "overlap"), [(0.0, 0.0), (0.3, 0.0), (0.0, 0.4)])
+@pytest.mark.usefixtures("without_cross_check")
 def test_p_says_what_the_interval_says(
     confidence: float, half_example: float, overlap: float
 ) -> None:
@@ -253,7 +283,7 @@ def test_the_corrected_interval_covers_where_splits_share_their_examples() -> No
             d.append(np.mean((test - train.mean()) ** 2))
         truth = 1 + 1 / 40
         for overlap in (0.0, 10 / 40):
-            c = compare(d, 1.0, overlap=overlap)
+            c = compare(d, 1.0, overlap=overlap, cross_check=False)
             hit = c.low <= truth <= c.high
             plain, corrected = plain + hit * (overlap == 0), corrected + hit * (overlap > 0)
     assert plain / 400 < 0.8
@@ -263,12 +293,13 @@ def test_the_corrected_interval_covers_where_splits_share_their_examples() -> No
 @pytest.mark.parametrize("n", [2, 6, 12, 24])
 def test_no_difference_at_all(n: int) -> None:
     c = compare([0.0] * n, 0.5)
-    assert (c.mean, c.sd, c.low, c.high, c.p) == (0, 0, 0, 0, 1)
+    assert (c.mean, c.sd, c.low, c.high, c.p, c.p_sign_flip) == (0, 0, 0, 0, 1, 1)
 
 
 def test_the_same_difference_on_every_seed() -> None:
     c = compare([0.25] * 8, 0.1)
     assert (c.mean, c.sd, c.low, c.high, c.p) == (0.25, 0, 0.25, 0.25, 0)
+    assert c.p_sign_flip == pytest.approx(2 / 2**8)
     assert c.relation == BETTER
 
 
@@ -310,10 +341,11 @@ def test_the_confidence_of_an_interval_of_values_is_taken() -> None:
     assert interval(values, 0.99)[1:] == pytest.approx((low, high))
 
 
-def test_an_adjusted_p_is_at_most_one() -> None:
-    c = compare([1.0, -1.0, 0.5, -0.4, 1.0, -0.9], 0.5, confidence=0.975)
+def test_an_adjusted_p_is_at_most_one_and_a_cross_check_is_made_on_request_only() -> None:
+    c = compare([1.0, -1.0, 0.5, -0.4, 1.0, -0.9], 0.5, confidence=0.975, cross_check=False)
     assert c.p > 0.5
     assert shown_p(c) == "1"
+    assert math.isnan(c.p_sign_flip)
 
 
 # --- two groups that no seed pairs ----------------------------------------------------------------
@@ -325,7 +357,7 @@ def test_two_groups_are_compared_as_scipys_welch_test() -> None:
         m, n = rng.integers(2, 15, 2)
         scale = 10 ** rng.uniform(-4, 3)
         a, b = scale * rng.normal(0.5, 1.0, m), scale * rng.normal(0.0, rng.uniform(0.1, 5), n)
-        c = compare_unpaired(a, b, 0.1 * scale)
+        c = compare_unpaired(a, b, 0.1 * scale, cross_check=False)
         test = stats.ttest_ind(a, b, equal_var=False)
         expected = test.confidence_interval(0.95)
         np.testing.assert_allclose([c.low, c.high], expected, rtol=1e-7)
@@ -354,7 +386,22 @@ def test_groups_have_the_relations_of_pairs(shift: float, spread: float, relatio
 def test_groups_without_any_spread_and_half_an_example() -> None:
     same = compare_unpaired([0.5] * 7, [0.5] * 6, 0.1, half_example=0.01)
     assert (same.low, same.high, same.p, same.relation) == (-0.01, 0.01, 1.0, EQUAL)
+    assert same.p_sign_flip == 1.0
     apart = compare_unpaired([0.9] * 7, [0.5] * 6, 0.1)
     assert (apart.low, apart.p, apart.relation) == (pytest.approx(0.4), pytest.approx(0.0), BETTER)
     one = compare_unpaired([0.51] * 7, [0.5] * 6, 0.001, half_example=0.005)
     assert one.relation == UNCLEAR  # no more than one example
+
+
+def test_the_permutation_test_counts_the_groupings() -> None:
+    """All 4 of the first group are the largest of 7: 1 of C(7, 4) = 35, two-sided 2 of 35."""
+    c = compare_unpaired([5.0, 6.0, 7.0, 9.0], [1.0, 2.0, 3.0], 0.1)
+    assert c.p_sign_flip == pytest.approx(2 / 35)
+
+
+@pytest.mark.parametrize("n", [60, 4000])
+def test_cross_checks_of_many_values_are_near_p(n: int) -> None:
+    rng = np.random.default_rng(n)
+    a, b = rng.normal(1.5 / math.sqrt(n), 1.0, n), rng.normal(0.0, 1.0, n)
+    for c in (compare(a - b, 0.1), compare_unpaired(a, b, 0.1)):
+        assert c.p_sign_flip == pytest.approx(c.p, abs=0.01)

@@ -739,12 +739,13 @@ def test_what_a_speed_verdict_rests_on() -> None:
     assert [*compared(speed(0, -2, controls=(0,)))][3:] == ["control0@ - sgd", "plp@ - control0@"]
 
 
-def test_six_seeds_are_not_few() -> None:
+def test_six_seeds_are_not_few_and_every_comparison_has_its_cross_check() -> None:
     arms = [cut(arm("sgd", "base"), 6), cut(arm("plp", "predictor", 3 * NOISE), 6)]
     verdict = judge_quality(*arms, [], ACCURACY, 0.99)
     assert verdict.rule == "unclear"
     for c in compared(verdict).values():
         assert c.confidence == 0.99
+        assert 0 <= c.p_sign_flip <= 1
     with pytest.raises(V.Lacking, match="plp"):
         judge_quality(arm("sgd", "base"), arms[1], [], ACCURACY, 0.95)
 

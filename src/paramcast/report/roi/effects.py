@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -50,8 +50,9 @@ def gain(a: Sequence[float], b: Sequence[float], metric: Metric) -> Effect:
 def mean_difference(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect:
     """The mean of a - b; of groups that no seed pairs all values count."""
     x, y = common(a, b, paired=paired)
+    known: dict[str, Any] = {"confidence": CONFIDENCE, "cross_check": False}
     # no margin is asked for here
-    found = compare(x - y, 1.0) if paired else compare_unpaired([*x], [*y], 1.0)
+    found = compare(x - y, 1.0, **known) if paired else compare_unpaired([*x], [*y], 1.0, **known)
     return Effect(found.mean, found.low, found.high, found.n)
 
 
@@ -71,7 +72,7 @@ def ratio(a: Numbers, b: Numbers, *, paired: bool = True) -> Effect | None:
 
 def _difference(a: Numbers, b: Numbers, metric: Metric, confidence: float) -> Comparison:
     x, y = common(a, b, paired=metric.paired)
-    return difference([*x], [*y], metric, confidence)
+    return difference([*x], [*y], metric, confidence, cross_check=False)
 
 
 def common(*numbers: Numbers, paired: bool = True) -> list[np.ndarray]:

@@ -254,7 +254,7 @@ class _Case:
                 tuple(compress(values, map(not_, one)))
                 for values, one in zip((left, right), lost, strict=True)
             )
-        made = difference(left, right, self.metric, self.confidence)
+        made = difference(left, right, self.metric, self.confidence, cross_check=kept)
         if kept:
             self.pairs.append(Pair(a.name, b.name, made, a_share, b_share))
         return made
@@ -301,11 +301,20 @@ class _Case:
 
 
 def difference(
-    a: Sequence[float], b: Sequence[float], metric: Metric, confidence: float
+    a: Sequence[float],
+    b: Sequence[float],
+    metric: Metric,
+    confidence: float,
+    *,
+    cross_check: bool = True,
 ) -> Comparison:
     """Compare two arms' values, seed by seed if paired; plus = a is better, in any direction."""
     sign = 1.0 if metric.higher_is_better else -1.0
-    how = {"confidence": confidence, "half_example": metric.half_example}
+    how: dict[str, Any] = {
+        "confidence": confidence,
+        "half_example": metric.half_example,
+        "cross_check": cross_check,
+    }
     if not metric.paired:
         left, right = ([sign * x for x in values] for values in (a, b))
         return compare_unpaired(left, right, metric.margin, **how)
@@ -480,7 +489,7 @@ def _learned_nothing(case: _Case) -> Verdict | None:
         return None
     # the constant prediction as one more arm
     constant = [metric.constant] * len(values)
-    c = difference(values, constant, metric, case.confidence)
+    c = difference(values, constant, metric, case.confidence, cross_check=False)
     if (c.low if c.n >= FEWEST else c.mean - metric.half_example) > 0:
         return None
     return case.verdict(INCONCLUSIVE, "nothing", "nothing_next", mean=fmean(values))
