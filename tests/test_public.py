@@ -33,6 +33,7 @@ WITH_EXAMPLES = [
     "combining.series",
     "forecast",
     "monitors.base",
+    "monitors.ranks",
     "schedules",
     "tensors.functional",
     "trials",

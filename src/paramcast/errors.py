@@ -4,6 +4,7 @@ ParamcastError                        everything raised on purpose
 ├── ArgumentError      (ValueError)   a value that cannot be used
 ├── BaseOptimizerError (TypeError)    an optimizer that cannot be wrapped
 ├── CheckpointError    (ValueError)   a saved state that does not fit, or is damaged
+├── RankError          (RuntimeError) processes of one training that decide differently
 └── StudyError                        a comparison that cannot be run as asked
     ├── TaskError                     the task: its file, its data, its model
     ├── StoreError                    the output folder and the runs stored in it
@@ -30,6 +31,10 @@ class BaseOptimizerError(ParamcastError, TypeError):
 
 class CheckpointError(ParamcastError, ValueError):
     """A saved state that is damaged or does not fit the optimizer it is loaded into."""
+
+
+class RankError(ParamcastError, RuntimeError):
+    """Processes of one distributed training that decide differently."""
 
 
 class StudyError(ParamcastError):

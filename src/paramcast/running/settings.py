@@ -13,6 +13,7 @@ from ..averaging import Average
 from ..errors import ArgumentError
 from ..events import ForecastEvent
 from ..gates import Gate, LossCheck
+from ..monitors.ranks import debug_monitors
 from ..predictors import Affine, Predictor
 from ..schedules import Constant, Horizon
 
@@ -111,7 +112,8 @@ class Settings:
                 raise ArgumentError(f"a monitor must be a function of an event, got {monitor!r}")
         self.predictor, self.schedule, self.total_steps = predictor, schedule, total_steps
         self.gate, self.average, self.shadow = gate, average, shadow
-        self.monitors = tuple(monitors)
+        self.monitors: tuple[Callable[[ForecastEvent], None], ...]
+        self.monitors = (*monitors, *debug_monitors())
 
         # what the gate and the monitors need
         parts = [] if gate is None else gate.parts()
