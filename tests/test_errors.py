@@ -327,3 +327,13 @@ def _shadowed(shadow: object) -> None:
 def test_more_mistakes_are_said_in_one_sentence(call: object, message: str) -> None:
     with pytest.raises(pc.errors.ArgumentError, match=message):
         call()
+
+
+def test_a_foreign_state_of_demon_is_refused() -> None:
+    p = torch.nn.Parameter(torch.zeros(1))
+    demon = pc.schedules.Demon(torch.optim.SGD([p], lr=0.1, momentum=0.9), total_steps=5)
+    with pytest.raises(
+        pc.errors.CheckpointError, match="of Demon is damaged or belongs to another"
+    ):
+        demon.load_state_dict({"a": 1})
+    assert demon.steps == 0

@@ -14,7 +14,7 @@ from typing import Any
 from torch.optim import Optimizer
 
 from ._checks import finite
-from .errors import ArgumentError
+from .errors import ArgumentError, CheckpointError
 
 Horizon = Callable[[float], float]
 """A horizon as a function of progress."""
@@ -163,8 +163,19 @@ class Demon:
         return {"steps": self.steps, "total_steps": self.total_steps, "initial": list(self.initial)}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        self.steps, self.total_steps = state_dict["steps"], state_dict["total_steps"]
-        self.initial = list(state_dict["initial"])
+        try:
+            steps, total, initial = (state_dict[k] for k in ("steps", "total_steps", "initial"))
+            right = type(steps) is type(total) is int and steps >= 0 and total >= 1
+            right &= len(initial) <= len(self.optimizer.param_groups)
+            right &= all(type(momentum) is float and 0 < momentum < 1 for momentum in initial)
+        except (KeyError, TypeError):
+            right = False
+        if not right:
+            raise CheckpointError(
+                "the state dict of Demon is damaged or belongs to another optimizer; "
+                "load what its state_dict() returned"
+            )
+        self.steps, self.total_steps, self.initial = steps, total, list(initial)
 
 
 def _momentum(group: dict[str, Any]) -> float:

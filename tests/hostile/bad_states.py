@@ -85,6 +85,15 @@ def torch_file(thing: Any) -> bytes:
     return file.getvalue()
 
 
+def demon(**changes: Any) -> Loading:
+    def make(_: Path) -> Callable[[], Any]:
+        base = torch.optim.SGD([torch.nn.Parameter(torch.zeros(1))], lr=0.1, momentum=0.9)
+        schedule = pc.schedules.Demon(base, total_steps=5)
+        return lambda: schedule.load_state_dict(schedule.state_dict() | changes)
+
+    return make
+
+
 def complex_zeros(*shape: int) -> torch.Tensor:
     return torch.zeros(*shape, dtype=torch.complex64)
 
@@ -130,4 +139,7 @@ STATES = [
         "(UnpicklingError); load the weights alone, or an earlier file", packed(b"[" * 100_000)),
     Bad("a packed state that holds a function", "the saved state of the optimizer is damaged "
         "(UnpicklingError); load the weights alone, or an earlier file", packed(torch_file(print))),
+    Bad("a state of Demon with a momentum in words", "the state dict of Demon is damaged or "
+        "belongs to another optimizer; load what its state_dict() returned",
+        demon(initial=["high"])),
 ]  # fmt: skip
