@@ -70,7 +70,9 @@ def run_pilot(
         asked = {"seeds": plan.options.seeds, "price": price(plan.options)}
         runner.store.set_about(PLANNED, asked)
         outcomes = _follow(runner, [course])
-        more = _extensions(plan, runner.store)
+        # the seeds to which it may be extended, one after another
+        looks, now = planned(runner.store.about(SEEDS)), plan.options.seeds
+        more = [seeds for seeds in (2 * now, 4 * now) if extended(looks, seeds) is not None]
         judged = summarise(plan, course, outcomes, more, engine.workers)
         for look in course.taken:  # before anyone can read the verdict: it must count
             runner.store.add_look(look.seeds)
@@ -178,12 +180,6 @@ def _pilot_course(plan: Plan, store: Store, workers: int) -> Course:
         )
     size = store.about(SEARCH)
     return Course(plan, looks, workers, None if size is None else (size[0], size[1]))
-
-
-def _extensions(plan: Plan, store: Store) -> list[int]:
-    """The numbers of seeds to which a pilot may be extended, one after another."""
-    looks, now = planned(store.about(SEEDS)), plan.options.seeds
-    return [more for more in (2 * now, 4 * now) if extended(looks, more) is not None]
 
 
 def _follow(runner: Runner, courses: Sequence[Course]) -> Outcomes:

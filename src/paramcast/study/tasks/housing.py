@@ -12,16 +12,13 @@ from .frames import TableOptions
 from .networks import Network
 from .task import Task
 
-HOUSING = DataSet(
-    name="california-housing",
-    folders=("housing", "california"),
-    marks=("housing.csv",),
-    remotes=(
-        Remote(
-            "https://raw.githubusercontent.com/ageron/data/2ea73147454d2ff8c8a933913be4606f05b352ca/housing/housing.csv",
-            "2364609dc48bec7df3ba9dbb7041478e704ecddcee70ef1827ec3fc49d22c0cc",
-            1_423_529,
-        ),
+HOUSING = DataSet.of_file(
+    "california-housing",
+    ("housing", "california"),
+    Remote(
+        "https://raw.githubusercontent.com/ageron/data/2ea73147454d2ff8c8a933913be4606f05b352ca/housing/housing.csv",
+        "2364609dc48bec7df3ba9dbb7041478e704ecddcee70ef1827ec3fc49d22c0cc",
+        1_423_529,
     ),
 )
 TARGET, NUMBERS = "median_house_value", 8

@@ -17,16 +17,13 @@ from .data.places import DataSet
 from .networks import Network
 from .task import Task
 
-CLINC150 = DataSet(
-    name="clinc150",
-    folders=("clinc", "oos-eval/data"),
-    marks=("data_full.json",),
-    remotes=(
-        Remote(
-            "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data/data_full.json",
-            "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
-            2_495_390,
-        ),
+CLINC150 = DataSet.of_file(
+    "clinc150",
+    ("clinc", "oos-eval/data"),
+    Remote(
+        "https://raw.githubusercontent.com/clinc/oos-eval/828f8093932c8fe6ca7936c3d2e52903b1c523de/data/data_full.json",
+        "36923c3705a59e08fe9c3883d8bc2dd966ef93e22cb78ac41171782a698d56e0",
+        2_495_390,
     ),
 )
 Pairs = list[tuple[str, str]]  # texts, each with the name of its class

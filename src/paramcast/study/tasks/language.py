@@ -19,16 +19,13 @@ from .task import Task
 
 TEST_SHARE = 0.1
 FEWEST_CHARACTERS = 10_000
-SHAKESPEARE = DataSet(
-    name="tinyshakespeare",
-    folders=("shakespeare",),
-    marks=("input.txt",),
-    remotes=(
-        Remote(
-            "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
-            "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
-            1_115_394,
-        ),
+SHAKESPEARE = DataSet.of_file(
+    "tinyshakespeare",
+    ("shakespeare",),
+    Remote(
+        "https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/input.txt",
+        "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed",
+        1_115_394,
     ),
 )
 

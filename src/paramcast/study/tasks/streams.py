@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import itertools
 import math
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, replace
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -62,19 +62,12 @@ class Stream:
     memory: int = 0
 
 
-class Parts(NamedTuple):
-    """A segment's indices, checked, as tensors on the CPU."""
-
-    train: Tensor
-    validation: Tensor
-    test: Tensor
-    ramp: float
-
-
-def parts_of(stream: Stream) -> list[Parts]:
-    """The segments of a stream as tensors."""
+def parts_of(stream: Stream) -> list[Segment]:
+    """The segments of a stream, checked, with their indices as tensors on the CPU."""
     return [
-        Parts._make([*(_indices(getattr(part, n), n, i) for n in SPLITS), float(part.ramp)])
+        replace(
+            part, ramp=float(part.ramp), **{n: _indices(getattr(part, n), n, i) for n in SPLITS}
+        )
         for i, part in enumerate(stream.segments, 1)
     ]
 

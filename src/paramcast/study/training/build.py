@@ -11,7 +11,6 @@ from torch.optim import Optimizer
 
 from ...errors import ParamcastError, StudyError, TaskError
 from ...forecast import Forecast
-from ...predictors import Predictor
 from ..judging.table import PREDICTOR
 from ..search import Searched, settings_of
 from ..tasks.task import Task
@@ -194,13 +193,7 @@ def build(
         optimizer = make_base(task, start, model, lr, momentum=kind.momentum)
 
     # what the method puts on it
-    def monitors(predictor: Predictor) -> list[Predictions]:
-        learnable = (p for p in model.parameters() if p.requires_grad)
-        return [] if watch is None else [watch.begin(learnable, steps // predictor.every)]
-
-    made = wrap(
-        optimizer, method, steps, noise_seed, base=base, monitors=monitors, settings=settings
-    )
+    made = wrap(optimizer, method, steps, noise_seed, base=base, watch=watch, settings=settings)
     if switches(made):
         base_of(made).train()  # type: ignore[attr-defined]
     return made

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from torch import Tensor
 from torch.optim import Optimizer
 
 from ...averaging import EMA, Average
@@ -22,6 +23,7 @@ from .methods import (
     derived_from,
     parse_methods,
 )
+from .predictions import Predictions
 
 
 def chosen(method: str) -> tuple[str, Method | None, Kind]:
@@ -44,7 +46,7 @@ def wrap(
     noise_seed: int,
     *,
     base: str = "",
-    monitors: Any = None,
+    watch: Predictions | None = None,
     settings: Mapping[str, Any] | None = None,
 ) -> Optimizer:
     """Put a method on an optimizer.
@@ -55,18 +57,16 @@ def wrap(
         steps: the run's total number of steps, if it is known.
         noise_seed: of random-jump and gradient-noise.
         base: the name of the base, some of which come with an average or a schedule.
-        monitors: called with a predictor, returns the monitors of its predictions.
+        watch: the monitor that receives each prediction.
         settings: what is searched, for an optimizer of the user's that takes it.
     """
     derived, found, kind = chosen(method)
     name, knobs = (found.name, found.own) if found else ("", {})
     if isinstance(found, OwnOptimizer):  # in the base's place, or around it
         # the user's function gets the trained parameters, and the base in case it wraps one
-        groups = optimizer.param_groups
         searched = {n: v for n, v in (settings or {}).items() if own.takes(name, knobs, n)}
-        parameters = [p for group in groups for p in group["params"] if p.requires_grad]
-        knobs = {**knobs, **searched}
-        return own.make(name, knobs, parameters, groups[0]["lr"], lambda: optimizer)
+        knobs, lr = {**knobs, **searched}, optimizer.param_groups[0]["lr"]
+        return own.make(name, knobs, _learnable(optimizer), lr, lambda: optimizer)
     # what acts inside its steps
     if kind.noise is not None:
         kind.noise(**knobs).attach(optimizer, noise_seed)
@@ -81,7 +81,9 @@ def wrap(
         average = kind.average(**knobs)
     wrapped = optimizer
     if predictor is not None or average is not None:
-        watching = [] if monitors is None or predictor is None else monitors(predictor)
+        watching = []
+        if watch is not None and predictor is not None:
+            watching = [watch.begin(_learnable(optimizer), (steps or 0) // predictor.every)]
         wrapped = Forecast(
             optimizer, predictor, average=average, total_steps=steps, monitors=watching
         )
@@ -90,3 +92,7 @@ def wrap(
         momentum = Demon(optimizer, steps or 0)
         wrapped.register_step_post_hook(lambda *_: momentum.step())
     return wrapped
+
+
+def _learnable(optimizer: Optimizer) -> list[Tensor]:
+    return [p for group in optimizer.param_groups for p in group["params"] if p.requires_grad]

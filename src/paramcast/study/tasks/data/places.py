@@ -25,6 +25,11 @@ class DataSet:
     system: tuple[str, ...] = ()  # folders of system packages
     advice: str = ""  # how else to get it
 
+    @classmethod
+    def of_file(cls, name: str, folders: tuple[str, ...], remote: Remote) -> DataSet:
+        """A data set that is one file, recognised by its name."""
+        return cls(name, folders, (remote.file,), (remote,))
+
     def inside(self, place: Path) -> Path | None:
         """The folder in a place, or the place itself, that holds the data set, if any."""
         for folder in (*(place / name for name in (self.name, *self.folders)), place):

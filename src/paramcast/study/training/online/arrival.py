@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from ...spec import axis_seed
-from ...tasks.streams import Parts, Stream, parts_of, shares
+from ...tasks.streams import Segment, Stream, parts_of, shares
 
 HELD_OUT = 32  # held-out examples per split that measure a step
 
@@ -73,7 +73,7 @@ class _Mixture:
     """A segment's examples of one split, mixed with those of the segment before."""
 
     def __init__(
-        self, part: Parts, before: Parts | None, split: str, generator: torch.Generator
+        self, part: Segment, before: Segment | None, split: str, generator: torch.Generator
     ) -> None:
         self.generator = generator
         self.fresh = _Passes(getattr(part, split), generator)
