@@ -349,6 +349,15 @@ def test_nothing_is_written_where_nothing_is_better(tmp_path: Path) -> None:
     assert "None of 2 is better than the last checkpoint." in str(made)
 
 
+def test_a_watch_goes_through_what_is_evaluated() -> None:
+    seen = []
+    pc.combine(
+        numbers(1, 2, 3), predictor="mean", evaluate=distance(3.0),
+        watch=lambda tried: (seen.append(each.name) or each for each in tried),
+    )  # fmt: skip
+    assert seen == ["mean of the last 2", "mean of the last 3"]
+
+
 def test_the_test_function_sees_two_and_chooses_nothing() -> None:
     seen = []
 

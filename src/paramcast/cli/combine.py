@@ -5,10 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import click
 
@@ -19,8 +19,8 @@ from .options import GroupedCommand, aside, takes
 from .running import say_loading
 
 if TYPE_CHECKING:
-    from ..combining.choosing import Watch
     from ..combining.combination import Combination
+    from ..combining.rules import Candidate
 
 
 COMBINATION, CHOICE = "Combination", "Choice"
@@ -96,17 +96,11 @@ def combine(checkpoints: tuple[str, ...], given: CombineOptions) -> None:
     say_loading("torch")
     from ..combining.combine import combine as combined
 
-    options = {name: getattr(given, name) for name in _PASSED}
-    with _progress() as watch, contextlib.redirect_stdout(sys.stderr):  # of the user's functions
-        found = combined(
-            checkpoints, given.out, predictor=given.predictor or None,
-            watch=watch, tell=tell, **options,
-        )  # fmt: skip
+    options = {**vars(given), "predictor": given.predictor or None}
+    options.pop("as_json")
+    with contextlib.redirect_stdout(sys.stderr):  # of the user's functions
+        found = combined(checkpoints, watch=_watch, tell=tell, **options)
     click.echo(_text(found, given), nl=False)
-
-
-_PASSED = ("last", "decay", "horizon", "evaluate", "test", "batch_norm", "metric",
-           "higher_is_better", "key", "as_given")  # fmt: skip
 
 
 def _text(found: Combination, given: CombineOptions) -> str:
@@ -118,24 +112,11 @@ def _text(found: Combination, given: CombineOptions) -> str:
     return text + (f"{given.out} was not written.\n" if left else "")
 
 
-@contextlib.contextmanager
-def _progress() -> Iterator[Watch]:
+def _watch(tried: Sequence[Candidate]) -> Iterable[Candidate]:
     """A bar on standard error, where a terminal shows it."""
     from rich.console import Console
-    from rich.progress import (
-        BarColumn,
-        MofNCompleteColumn,
-        Progress,
-        TextColumn,
-        TimeRemainingColumn,
-    )
+    from rich.progress import track
 
     console = Console(stderr=True)
-    columns: list[Any] = [BarColumn(bar_width=30), MofNCompleteColumn(), TimeRemainingColumn(),
-                          TextColumn("{task.description}", markup=False)]  # fmt: skip
-    bar = Progress(*columns, console=console, disable=not console.is_terminal, transient=True)
-    with bar:
-        task = bar.add_task("", total=None)
-        yield lambda done, total, said: bar.update(
-            task, completed=done, total=total, description=said
-        )
+    hidden = not console.is_terminal
+    return track(tried, "evaluating", console=console, transient=True, disable=hidden)

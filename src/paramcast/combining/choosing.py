@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
@@ -20,8 +20,8 @@ from .rules import Candidate, weights_of
 from .series import Series
 
 Function = Callable[[dict[str, Any]], Any]
-# Told how many evaluations are done, of how many, and what the last one was.
-Watch = Callable[[int, int, str], None]
+# Goes through what is evaluated and shows how far it is, as `tqdm.tqdm` does.
+Watch = Callable[[Sequence[Candidate]], Iterable[Candidate]]
 
 
 @dataclass(frozen=True)
@@ -162,14 +162,11 @@ def choose(
         return Combination(series, [base, row], row, notes=notes)
 
     # the last checkpoint as it is, which says what is measured
-    total = len(tried) + 2 + (batch_norm is not None)
-    watch(0, total, LAST)
     results = evaluate.results(state_of(series, base))
     decides = metric_of(evaluate.name, results, metric, higher)
     rows = [replace(base, results=results, value=results[decides.name])]
 
     def evaluated(name: str, make: Callable[[], Row]) -> Row:
-        watch(len(rows), total, name)
         try:
             row = make()
             found = evaluate.results(state_of(series, row))
@@ -182,14 +179,13 @@ def choose(
     if batch_norm is not None:  # or its gain would be taken for the candidates'
         again = f"{LAST}, batch norm estimated again"
         rows.append(evaluated(again, lambda: estimated(Row(again, last))))
-    for each in tried:
+    for each in watch(tried):
         rows.append(evaluated(each.name, lambda each=each: row_of(each)))  # type: ignore[misc]
     if all(row.value is None for row in rows[1:]):
         raise TaskError(f"every combination failed; {rows[-1].name} {rows[-1].reason}")
 
     # the last checkpoint a second time: does the same model get the same value?
     repeated = evaluate.results(state_of(series, base)).get(decides.name)
-    watch(total, total, LAST)
     if repeated != rows[0].value and repeated == repeated:
         unsteady = (
             f"the evaluation gave the last checkpoint {decides.name} {rows[0].value:.6g} at first "

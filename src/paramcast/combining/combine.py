@@ -40,7 +40,7 @@ def combine(
     higher_is_better: bool | None = None,
     key: str = "",
     as_given: bool = False,
-    watch: Watch = lambda done, total, said: None,
+    watch: Watch = iter,
     tell: Callable[[str], None] = lambda said: None,
 ) -> Combination:
     """Average or extrapolate saved checkpoints, and choose the best by an evaluation.
@@ -67,7 +67,8 @@ def combine(
         higher_is_better: its direction, unless its name says it.
         key: where the weights lie in a file, such as "ema.model".
         as_given: keep the order of the checkpoints.
-        watch, tell: told of progress, and whose code runs.
+        watch: goes through the combinations as they are evaluated, such as `tqdm.tqdm`.
+        tell: told whose code runs.
 
     Returns:
         Everything that was tried and what was chosen; print it, or take its `state_dict()`.
