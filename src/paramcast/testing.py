@@ -126,15 +126,6 @@ class ForecastConformance(ABC):
             gc.collect()  # half a second where torch is loaded
         assert [ghost() for ghost in ghosts] == [None, None, None]
 
-    def test_the_part_says_what_it_does(self) -> None:
-        """Its class has a docstring."""
-        text = type(self.part()).__doc__ or ""
-        assert text.strip()
-
-    @abstractmethod
-    def part(self) -> object:
-        """The part under test."""
-
     def _new(
         self,
         make: Callable[[Any], Optimizer],
@@ -161,9 +152,6 @@ class PredictorConformance(ForecastConformance):
     @abstractmethod
     def predictor(self) -> Predictor:
         """A fresh predictor."""
-
-    def part(self) -> object:
-        return self.predictor()
 
     def wrap(self, base: Optimizer) -> Forecast:
         return Forecast(base, self.predictor())
@@ -218,9 +206,6 @@ class GateConformance(ForecastConformance):
     def gate(self) -> Gate:
         """A fresh gate."""
 
-    def part(self) -> object:
-        return self.gate()
-
     def wrap(self, base: Optimizer) -> Forecast:
         return Forecast(base, Midline(), gate=self.gate(), total_steps=STEPS)
 
@@ -239,9 +224,6 @@ class AverageConformance(ForecastConformance):
     @abstractmethod
     def average(self) -> Average:
         """A fresh average."""
-
-    def part(self) -> object:
-        return self.average()
 
     def wrap(self, base: Optimizer) -> Forecast:
         return Forecast(base, average=self.average(), total_steps=STEPS)

@@ -123,7 +123,6 @@ class WandB(_Tracker):
     Args:
         run: what `wandb.init()` returned; None for the active one or, if there is none, a new one,
             which `close` ends.
-        project: the project of a new run.
         requests: every and scored, as in `Monitor`.
 
     Raises:
@@ -135,13 +134,13 @@ class WandB(_Tracker):
         optimizer = PLP(base, monitors=[WandB(run, every=20)])
     """
 
-    def __init__(self, run: Any = None, *, project: str = "paramcast", **requests: Any) -> None:
+    def __init__(self, run: Any = None, **requests: Any) -> None:
         super().__init__(**requests)
         wandb = _needed("wandb", "Weights & Biases", "wandb")
         # the run that was given, the one under way, or a new one, which is ours to end
         given = run if run is not None else wandb.run
         self._ours = given is None
-        self.run = wandb.init(project=project) if given is None else given
+        self.run = wandb.init() if given is None else given
         self.run.define_metric("paramcast/*", step_metric="paramcast/step")
 
     def _write(self, numbers: dict[str, float], anomaly: str, step: int) -> None:

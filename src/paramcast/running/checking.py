@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor
 
+from .._checks import MOST
 from ..errors import CheckpointError
 from ..events import ForecastEvent
 from ..tensors import functional as F
@@ -17,8 +18,6 @@ from .settings import Settings
 if TYPE_CHECKING:
     from .evaluation import Averager
 
-# The largest whole number that a float can hold exactly.
-LARGEST = 2**53
 # Version of the "paramcast" entry of a state dict.
 FORMAT = 2
 DAMAGED = 'the "paramcast" entry of the state dict is damaged: '
@@ -29,11 +28,11 @@ DAMAGED = 'the "paramcast" entry of the state dict is damaged: '
 
 def count(value: Any) -> bool:
     """Whether it is a whole number from 0."""
-    return type(value) is int and 0 <= value <= LARGEST
+    return type(value) is int and 0 <= value <= MOST
 
 
 def _number(value: Any) -> bool:
-    return isinstance(value, float) or (type(value) is int and abs(value) <= LARGEST)
+    return isinstance(value, float) or (type(value) is int and abs(value) <= MOST)
 
 
 def _finite(value: Any) -> bool:
@@ -66,7 +65,7 @@ _MAYBE = frozenset({_number, _NONE})
 _MEAN = (count, _number, lambda value: _number(value) and value >= 0)  # and its variance
 _ANOMALY = {
     "rule": str,
-    "paused_until": lambda value: type(value) is int and -1 <= value <= LARGEST,
+    "paused_until": lambda value: type(value) is int and -1 <= value <= MOST,
     **dict.fromkeys(("against", "unobserved"), count),
     **dict.fromkeys(("losses", "errors"), _MEAN),
 }
