@@ -294,6 +294,7 @@ DEGENERATE: dict[str, tuple[P.Predictor | None, Callable[[], dict[str, Any]]]] =
     "lookahead, reset": (P.Interpolate(4, alpha=1.0, momentum="pullback"), dict),
     "secant": (P.Secant(horizon=0.0), dict),
     "quadratic": (P.Quadratic(0.0), dict),
+    "secant by a schedule": (P.Secant(), lambda: {"horizon": 0.0}),
     "the last point": (P.Affine((0.0, 0.0, 0.0, 1.0)), dict),
     "flipped": (P.SignFlipped(P.Secant(3, 0.0)), dict),
     "random": (P.RandomDirection(P.Secant(3, 0.0)), dict),

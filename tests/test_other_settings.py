@@ -212,7 +212,7 @@ def settings(name: str) -> dict[str, Any]:
         "loss check": {"gate": G.LossCheck(lambda: 0.0)},
         "scored": {"monitors": [M.History(scored=True)]},
         "shadow": {"shadow": True},
-        "longer": {"horizon": S.Linear(2.0, 2.0)},
+        "longer": {"horizon": 2.0},
         "schedule": {"horizon": S.Linear(1.0, 0.0)},
     }[name]
 
@@ -241,7 +241,7 @@ def test_other_settings_keep_the_average_and_say_in_one_line_what_changed(
     caplog.clear()
     others, other = resumed((ps, optimizer), P.Midline(), average=A.EMA(0.9), **settings(now))
     lines = [record.getMessage() for record in caplog.records]
-    horizons = {"longer": "Linear(2.0, 2.0)", "schedule": "Linear(1.0, 0.0)"}
+    horizons = {"longer": "2.0", "schedule": "Linear"}
     restarts = cut > 6 and (
         horizons.get(then) != horizons.get(now) or (now == "agreement" and then != now)
     )

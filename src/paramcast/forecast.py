@@ -68,8 +68,9 @@ class Forecast(Optimizer):
     Args:
         base: the optimizer to wrap, constructed as usual.
         predictor: what is predicted, one of `paramcast.predictors`; None predicts nothing.
-        horizon: how far to predict, if not as far as the predictor's own horizon: a function of
-            progress (one of `paramcast.schedules`), read at the start of each cycle.
+        horizon: how far to predict, if not as far as the predictor's own horizon: a number of
+            steps, or a function of progress (one of `paramcast.schedules`), read at the start of
+            each cycle.
         total_steps: the length of the run, for whatever depends on progress.
         gate: whether each prediction is written, one of `paramcast.gates`.
         average: an average of the weights for `eval_weights`, one of `paramcast.averaging`.
@@ -106,7 +107,7 @@ class Forecast(Optimizer):
         base: Optimizer,
         predictor: Predictor | None = None,
         *,
-        horizon: schedules.Horizon | None = None,
+        horizon: float | schedules.Horizon | None = None,
         total_steps: int | None = None,
         gate: Gate | None = None,
         average: Average | None = None,

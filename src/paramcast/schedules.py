@@ -20,6 +20,19 @@ Horizon = Callable[[float], float]
 """A horizon as a function of progress."""
 
 
+class Constant:
+    """The same horizon throughout."""
+
+    def __init__(self, horizon: float) -> None:
+        self.horizon = finite("a horizon", horizon)
+
+    def __call__(self, progress: float) -> float:
+        return self.horizon
+
+    def __repr__(self) -> str:
+        return f"Constant({self.horizon!r})"
+
+
 class Linear:
     """From one horizon to another in a straight line.
 

@@ -62,9 +62,9 @@ class Cycle:
 
     def start(self, *, gradients_to_come: bool) -> None:
         """Before the first step of a cycle: read the horizon, and take in the point theta_0."""
-        horizon, schedule = self.settings.predictor.horizon, self.settings.schedule
-        if schedule is not None:
-            horizon = self.settings.scheduled(schedule, self.steps)
+        horizon = self.settings.predictor.horizon
+        if self.settings.schedule is not None:
+            horizon = self.settings.scheduled(self.steps)
         self._aim(horizon)
         self._observe(0, gradients_to_come=gradients_to_come)
 

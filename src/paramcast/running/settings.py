@@ -15,7 +15,7 @@ from ..events import ForecastEvent
 from ..gates import Gate, LossCheck
 from ..monitors.ranks import debug_monitors
 from ..predictors import Affine, Predictor
-from ..schedules import Horizon
+from ..schedules import Constant, Horizon
 
 # The predictor that leaves every point where it is.
 NOTHING = Affine((0.0, 1.0))
@@ -61,7 +61,7 @@ class Settings:
     def __init__(
         self,
         predictor: Predictor | None,
-        schedule: Horizon | None,
+        horizon: float | Horizon | None,
         total_steps: int | None,
         gate: Gate | None,
         average: Average | None,
@@ -80,14 +80,13 @@ class Settings:
             )
         if total_steps is not None:
             total_steps = whole("total_steps", total_steps, 1)
-        if schedule is not None and predictor.horizon is None:
-            raise ArgumentError(f"{type(predictor).__name__} has no horizon, got {schedule!r}")
-        if schedule is not None and not callable(schedule):
-            raise ArgumentError(
-                f"horizon must be a function of progress, such as schedules.Linear(1.0, 0.0), got "
-                f"{schedule!r}; a number is the predictor's own: {type(predictor).__name__}"
-                "(horizon=...)"
-            )
+        schedule: Horizon | None = None
+        if horizon is not None:
+            if predictor.horizon is None:
+                raise ArgumentError(f"{type(predictor).__name__} has no horizon, got {horizon!r}")
+            if not callable(horizon):
+                within("horizon", horizon, -FARTHEST, FARTHEST)
+            schedule = horizon if callable(horizon) else Constant(horizon)
         # whether, and what is evaluated
         if gate is not None and not isinstance(gate, Gate):
             raise ArgumentError(f"gate must be one of paramcast.gates, got {gate!r}")
@@ -95,7 +94,7 @@ class Settings:
             raise ArgumentError(f"average must be one of paramcast.averaging, got {average!r}")
         # what depends on progress needs the length of the run
         wants = {
-            "horizon": schedule is not None,
+            "horizon": callable(horizon),
             "gate": gate is not None and gate.progress,
             "average": average is not None and average.progress,
         }
@@ -147,9 +146,9 @@ class Settings:
 
     def changeable(self) -> dict[str, Any]:
         """What a resumed run may change, as plain values."""
-        own = str(self.predictor.horizon)
+        plain = self.schedule is None or isinstance(self.schedule, Constant)
         return {
-            "horizon": own if self.schedule is None else named(self.schedule),
+            "horizon": str(self.scheduled(0)) if plain else named(self.schedule),
             "gate": None if self.gate is None else repr(self.gate),
             "shadow": self.shadow,
             "total_steps": self.total_steps,
@@ -169,10 +168,12 @@ class Settings:
         """Share of the run that is over."""
         return None if self.total_steps is None else min(1.0, step / self.total_steps)
 
-    def scheduled(self, schedule: Horizon, step: int) -> float:
+    def scheduled(self, step: int) -> float | None:
         """The horizon of a cycle that starts after this step."""
-        value = schedule(self.progress(step) or 0.0)
-        return within(f"the horizon that {schedule!r} returned", value, -FARTHEST, FARTHEST)
+        if self.schedule is None:
+            return self.predictor.horizon
+        value = self.schedule(self.progress(step) or 0.0)
+        return within(f"the horizon that {self.schedule!r} returned", value, -FARTHEST, FARTHEST)
 
     def half_points(self) -> tuple[int, int]:
         """Where the first half starts and ends; theta_0, a predicted point, is left out."""
