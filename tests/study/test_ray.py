@@ -19,7 +19,7 @@ from typing import Any
 import pytest
 
 import paramcast
-from paramcast.errors import StudyError
+from paramcast.errors import StudyError, TaskError
 from paramcast.study.engines import node
 from paramcast.study.engines.node import pack, unpack
 from paramcast.study.engines.ray import check_reachable
@@ -227,6 +227,14 @@ def test_a_task_in_a_clone_of_paramcast_leaves_paramcast_out() -> None:
     source = Source("file", str(clone / "conftest.py"), "task")  # any file: it is not loaded
     inside = [name for name, _ in pack(source) if name.startswith("src/paramcast")]
     assert inside == []
+
+
+def test_a_parcel_stays_in_its_folder(task_file: Callable[..., Path], tmp_path: Path) -> None:
+    source = find(str(task_file()))
+    for name in ("../escaped.py", str(tmp_path / "escaped.py")):
+        with pytest.raises(TaskError, match="may not lie outside its folder"):
+            unpack(source, ((name, b"x"),))
+    assert not list(tmp_path.rglob("escaped.py"))
 
 
 # --- what a node does ---------------------------------------------------------------------------

@@ -12,7 +12,7 @@ import threading
 from collections.abc import Iterator
 from dataclasses import replace
 from functools import lru_cache
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import torch
@@ -52,7 +52,7 @@ def unpack(source: Source, parcel: Parcel) -> Source:
     """The task as this node can load it: from its own path if the same files are there.
 
     Raises:
-        TaskError: files too large to send are not on this node.
+        TaskError: a file leaves its folder, or files too large to send are not on this node.
     """
     path = _file(source)
     if source.kind in (*CODE, "table", "images") and not parcel and not path.is_file():
@@ -60,6 +60,10 @@ def unpack(source: Source, parcel: Parcel) -> Source:
             f"this node has no {path}, and more than {LARGEST // 2**20} MiB are not sent; put it "
             "where all nodes see it at the same path (of images: set TMPDIR to such a folder)"
         )
+    for name, _ in parcel:  # of another machine's making: it must not leave the folder
+        place = PurePosixPath(name)
+        if place.is_absolute() or ".." in place.parts:
+            raise TaskError(f"a task's file may not lie outside its folder, got {name!r}")
     here = [(path.parent / name, content) for name, content in parcel]
     if all(file.is_file() and file.read_bytes() == content for file, content in here):
         return source
