@@ -391,7 +391,7 @@ class Forecast(Optimizer):
     # --- saving and loading ---------------------------------------------------------------------
 
     def state_dict(self) -> dict[str, Any]:
-        """The base's state dict and, under "paramcast", what the wrapper adds (`paramcast.saving`).
+        """The base's state dict and, under "paramcast", what the wrapper adds.
 
         The bare base can load it (it ignores the entry), and the wrapper can load the bare base's.
         The entry's tensors are copies; the base's are not, as everywhere in torch.

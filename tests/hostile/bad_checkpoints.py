@@ -95,7 +95,8 @@ COMBINED = [
         good("--key", "ema", *MEAN, "n.pt")),
     Bad("a checkpoint whose pickle runs code", "b.pt cannot be loaded: it may hold only tensors "
         "and plain values, such as state dicts, got …mkdir", one({"w": Runs()})),
-    Bad("a checkpoint of text", "b.pt is not a whole checkpoint …", one(b"hello")),
+    Bad("a checkpoint of text", "b.pt is not a whole checkpoint (it is neither an "
+        "archive nor a pickle); leave it out", one(b"hello")),
     Bad("a file of safetensors whose header claims 2^60 bytes",
         "b.safetensors is not a whole safetensors file …",
         one((2**60).to_bytes(8, "little") + b"{}", name="b.safetensors")),

@@ -136,6 +136,10 @@ def _read(path: Path) -> Any:
             with zipfile.ZipFile(path) as opened:  # it has a checksum for each entry
                 if (damaged := opened.testzip()) is not None:
                     raise ValueError(f"the content of {damaged} has changed")
+        else:
+            with path.open("rb") as old:
+                if old.read(1) != pickle.PROTO:
+                    raise ValueError("it is neither an archive nor a pickle")
         return torch.load(path, map_location="cpu", mmap=archive, weights_only=True)
     except Exception as error:  # a damaged file can raise anything
         said = (str(error).strip() or type(error).__name__).splitlines()[0][:160]

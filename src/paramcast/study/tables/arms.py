@@ -309,7 +309,12 @@ def _roles(methods: Sequence[str], given: JudgeOptions) -> dict[str, tuple[str, 
         _all_there([name or text, *([whose] if whose else [])], methods, "--control")
         roles[name] = CONTROL, whose
     _all_there(given.reference, methods, "--reference")
-    roles |= dict.fromkeys(given.reference, (REFERENCE, ""))
+    for name in given.reference:
+        if roles[name][0] == CONTROL:
+            raise StudyError(
+                f"{shown(name, 40)} is named with --control and --reference; say which it is"
+            )
+        roles[name] = REFERENCE, ""
     # the base: as named, or by its name
     usual = (name for usual in USUAL_BASES for name in methods if name.lower() == usual)
     base = given.base or next(usual, None)
@@ -319,6 +324,8 @@ def _roles(methods: Sequence[str], given: JudgeOptions) -> dict[str, tuple[str, 
             f"{', '.join(shown(name, 40) for name in methods[:12])}"
         )
     _all_there([base], methods, "--base")
+    if (role := roles[base][0]) != METHOD:
+        raise StudyError(f"the base {shown(base, 40)} is named as a {role} too; leave that out")
     roles[base] = BASE, ""
     if all(role in (BASE, CONTROL, REFERENCE) for role, _ in roles.values()):
         raise StudyError(
