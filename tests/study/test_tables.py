@@ -139,6 +139,12 @@ def test_thousands(tmp_path: Path) -> None:
     assert read["max"] == pytest.approx(1000 * numbers()["price"].max())
 
 
+def test_a_table_whose_columns_all_tell_nothing_is_refused_with_their_names(tmp_path: Path) -> None:
+    frame = numbers().assign(a=1.0, b=2.0)
+    said = refusal(written(tmp_path, frame[["a", "b", "price"]]))
+    assert said.endswith("hold one value, nothing, dates or row numbers: 'a', 'b'")
+
+
 def test_a_mark_for_missing_values(tmp_path: Path) -> None:
     frame = numbers(200).astype(object)
     frame.iloc[::9, 0] = "?"

@@ -64,11 +64,11 @@ def task_from_table(
         raise TaskError(f"{name} has no column besides the target; nothing to predict from")
     _check_numbers(frame, name)
     # columns that tell nothing, rows with empty cells
-    frame = _leave_out(frame, target, facts)
+    given, frame = frame.columns.drop(target), _leave_out(frame, target, facts)
     if frame.shape[1] == 1:
         raise TaskError(
-            f"{name} has no column left besides the target: "
-            f"{'; '.join(f'{k}: {v}' for k, v in facts.items() if k.startswith('left_out'))}"
+            f"{name} has no column left besides the target; these hold one value, nothing, dates "
+            f"or row numbers: {', '.join(map(shown, given[:12]))}"
         )
     frame = _without_missing(frame, target, name, options.missing, facts)
     empty = int(frame.isna().to_numpy().sum())
