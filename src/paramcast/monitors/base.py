@@ -72,8 +72,7 @@ class History(Monitor):
 class Logger(Monitor):
     """Write a line per event to Python's logger "paramcast", at level INFO.
 
-    Args:
-        requests: every and scored, as in `Monitor`.
+    Takes every and scored, as `Monitor` does.
     """
 
     def look(self, event: ForecastEvent) -> None:
