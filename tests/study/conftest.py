@@ -208,3 +208,16 @@ def schema(postgres: Server) -> Iterator[str]:
     name = postgres.schema()
     yield name
     postgres.sql(f"DROP SCHEMA {name} CASCADE")
+
+
+@pytest.fixture(scope="module")
+def cluster() -> Iterator[Any]:
+    from ray_cluster import Cluster
+
+    # a short name: Ray's sockets lie below it, and their paths may have 107 characters
+    with tempfile.TemporaryDirectory(prefix="pcr", ignore_cleanup_errors=True) as folder:
+        made = Cluster(Path(folder))
+        try:
+            yield made
+        finally:
+            made.stop()

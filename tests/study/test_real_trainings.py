@@ -45,7 +45,7 @@ def check(ran: Ran, folder: Path) -> Any:
     assert ran.code == 0, ran.err
     (judged,) = ran.result["cells"]
     base, *others = (row["method"] for row in judged["table"])
-    assert base in ("SGD", "AdamW", "Adam")  # by its name
+    assert base in ("SGD", "AdamW", "Adam", "base")  # by its name; optax has none
     assert others == [f"{base}-lr-matched", "random-jump", "plp"]
     # each arm's runs are others: what chooses a rate hardly ever ties
     found = rows(folder / "runs.db", "SELECT outcome FROM runs WHERE phase='final' AND seed=0")

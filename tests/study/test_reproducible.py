@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from postgres_server import Server
+from ray_cluster import SECRET, Cluster
 
 from paramcast.study.store.store import Store
 from runs import timeless
@@ -51,12 +52,14 @@ base = ["sgd", "adamw"]
 tune = {trials = 2, seeds = 2}
 seeds = 4
 """
-LOCAL, RAY = ("--engine", "local"), ("--engine", "ray", "--address", "local")
+LOCAL = ("--engine", "local")
 
 
 @pytest.fixture
-def study(tmp_path: Path, paramcast: Any, start: Any) -> Any:
+def study(tmp_path: Path, paramcast: Any, start: Any, monkeypatch: pytest.MonkeyPatch) -> Any:
     """study(out, words): run it; every run and every cell that it left."""
+    for name, value in SECRET.items():
+        monkeypatch.setenv(name, value)
     (tmp_path / "images.py").write_text(TASK)
     (tmp_path / "same.toml").write_text(STUDY)
 
@@ -92,8 +95,10 @@ def schemas(postgres: Server) -> Iterator[list[str]]:
 
 
 def test_engine_workers_and_store_change_nothing(
-    study: Any, schemas: list[str], tmp_path: Path
+    study: Any, cluster: Cluster, schemas: list[str], tmp_path: Path
 ) -> None:
+    # its one core is shared by two runs
+    ray = ("--engine", "ray", "--address", cluster.address, "--cpus-per-run", 0.5)
     first = study("first", *LOCAL, "--workers", 1)
     assert len(first["runs"]) > 60
     assert {status for status, *_ in first["runs"].values()} == {"done"}
@@ -101,10 +106,10 @@ def test_engine_workers_and_store_change_nothing(
     assert study("two", *LOCAL, "--workers", 2) == first
     assert study("shared", *LOCAL, "--workers", 1, place=schemas[0]) == first
     assert study("shared-two", *LOCAL, "--workers", 2, place=schemas[1]) == first
-    assert study("ray", *RAY, "--workers", 1) == first
-    assert study("ray-two", *RAY, "--workers", 2) == first
-    assert study("ray-shared", *RAY, "--workers", 2, place=schemas[2]) == first
+    assert study("ray", *ray, "--workers", 1) == first
+    assert study("ray-two", *ray, "--workers", 2) == first
+    assert study("ray-shared", *ray, "--workers", 2, place=schemas[2]) == first
     shutil.copytree(tmp_path / "two", tmp_path / "half")
     with closing(Store(tmp_path / "half" / "runs.db")) as store:
         store.write(lambda c: c.exec_driver_sql("DELETE FROM runs WHERE rowid % 2 = 0"))
-    assert study("half", *RAY, "--workers", 2) == first
+    assert study("half", *ray, "--workers", 2) == first
